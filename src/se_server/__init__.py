@@ -1,0 +1,1 @@
+"""se-server: serve ElevenLabs Speech Engine conversations on all cores."""

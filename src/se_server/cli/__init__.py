@@ -1,0 +1,1 @@
+"""The commands, kept thin: they read options, wire the layers together and print."""

@@ -1,0 +1,164 @@
+"""Every exception se-server raises, as one tree: catch `SpeechEngineError` for all of it.
+
+Each class is one outcome, so that callers branch on types and never on texts. No message ever holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class SpeechEngineError(Exception):
+    """The root of every exception raised by se-server."""
+
+
+# --- the wire -------------------------------------------------------------------------------------------------------
+
+
+class MessageError(SpeechEngineError, ValueError):
+    """A message that breaks JSON or the protocol.
+
+    Attributes:
+        reason: what is wrong, without the offset.
+        offset: where, in bytes from the start of the message.
+    """
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"{reason} at byte {offset}")
+        self.reason = reason
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[type[MessageError], tuple[str, int]]:
+        return type(self), (self.reason, self.offset)
+
+
+class PeerError(SpeechEngineError):
+    """An `error` message sent by the API; its text is the exception's."""
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+class SessionClosed(SpeechEngineError, RuntimeError):
+    """Something was asked of a session that is closed."""
+
+
+class WrongThread(SpeechEngineError, RuntimeError):
+    """A session was called from a thread other than its event loop's."""
+
+
+class TooManyStrayHandlers(SpeechEngineError):
+    """A turn was not started because too many cancelled handlers of the session are still running."""
+
+
+class UnsupportedWebSocket(SpeechEngineError, TypeError):
+    """`create_session` was given an object that is no known WebSocket."""
+
+
+# --- authentication: one class per reason inside, one 401 outside ---------------------------------------------------
+
+
+class AuthenticationError(SpeechEngineError, ValueError):
+    """A token that does not prove that the request comes from the Speech Engine API."""
+
+    status = 401
+
+
+class TokenMissing(AuthenticationError):
+    """The request carries no token."""
+
+
+class TokenMalformed(AuthenticationError):
+    """The token is no JWT, or one that does not use HS256."""
+
+
+class SignatureMismatch(AuthenticationError):
+    """The token was signed with another key."""
+
+
+class WrongIssuer(AuthenticationError):
+    """The token's `iss` is not the Speech Engine API."""
+
+
+class WrongSubject(AuthenticationError):
+    """The token's `sub` is not a Speech Engine upstream connection."""
+
+
+class ClaimMissing(AuthenticationError):
+    """The token has no `exp` or no `iat`, or one that is no number."""
+
+
+class TokenExpired(AuthenticationError):
+    """The token's `exp` has passed, leeway included."""
+
+
+class TokenFromFuture(AuthenticationError):
+    """The token's `iat` lies ahead, leeway included: one of the two clocks is wrong."""
+
+
+# --- configuration and start ----------------------------------------------------------------------------------------
+
+
+class ConfigError(SpeechEngineError, ValueError):
+    """An option that is unknown or whose value is not valid; the text names it and the way out."""
+
+
+class AppError(SpeechEngineError):
+    """The user's application could not be loaded or started; the text says what was looked for."""
+
+
+# --- the REST API ---------------------------------------------------------------------------------------------------
+
+
+class ApiError(SpeechEngineError):
+    """The REST API answered with an error.
+
+    Attributes:
+        status_code: the HTTP status.
+        body: the decoded body: JSON if it was JSON, else text.
+        request_id: the API's id of the request, for support; None when it sent none.
+    """
+
+    def __init__(self, message: str, *, status_code: int, body: object = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.body = body
+        self.request_id = request_id
+
+
+class BadRequest(ApiError):
+    """400: the request is malformed."""
+
+
+class Unauthorized(ApiError):
+    """401: the API key is missing or wrong."""
+
+
+class Forbidden(ApiError):
+    """403: the API key may not do this."""
+
+
+class NotFound(ApiError):
+    """404: there is no such resource."""
+
+
+class Conflict(ApiError):
+    """409: the resource is in a state that does not allow this."""
+
+
+class UnprocessableEntity(ApiError):
+    """422: the request's values were refused; `body` says which."""
+
+
+class RateLimited(ApiError):
+    """429: too many requests."""
+
+
+class ApiServerError(ApiError):
+    """5xx: the API failed."""
+
+
+class ApiConnectionError(SpeechEngineError):
+    """The REST API could not be reached."""
+
+
+class ApiTimeout(ApiConnectionError):
+    """The REST API did not answer in time."""
