@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol, Union
+from typing import Any, Protocol
 
 from se_server._message import ConversationMessage as ConversationMessage
 
@@ -16,7 +16,7 @@ ERROR = "error"
 
 EVENTS = (INIT, USER_TRANSCRIPT, CLOSE, DISCONNECTED, ERROR)
 
-Handler = Callable[..., Union[Awaitable[object], object]]
+Handler = Callable[..., Awaitable[object] | object]
 """A user's function for an event, plain or coroutine."""
 
 
