@@ -20,16 +20,33 @@ cdef class Message:
 
 cdef class History:
     """What one session keeps of its last transcript, so that an unchanged beginning is not built again."""
-    cdef bytes _raw
-    cdef list _messages
+    cdef unsigned char* _raw              # the array's inside, up to the last kept entry's end
+    cdef Py_ssize_t _raw_capacity
+    cdef unsigned int* _ends              # of each entry, from the start of `_raw`
+    cdef Py_ssize_t _ends_capacity
+    cdef Py_ssize_t _count                # entries that are valid in `_raw`, `_ends` and `_messages`
+    cdef list _messages                   # list[ConversationMessage | None]: None for an entry that was left out
+    cdef Py_ssize_t _bad_index            # the first entry that was left out, or -1
+    cdef Py_ssize_t _bad_start            # where it starts in `_raw`
+    cdef str _bad_reason
+
+    cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept
+    cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1
+    cdef int _resize_ends(self, Py_ssize_t capacity) except -1
+    cdef int _keep(self, const unsigned char* entries, Py_ssize_t count) except -1
+    cdef int _trim(self) except -1
 
 
 # Reads a message in place; nothing of `data` is kept but what `history` copies. `history` may be None.
+# Raises MessageError. `data` need not end with a NUL, and may be NULL when `size` is 0.
 cdef Message decode_message(const char* data, Py_ssize_t size, History history)
 
 
 cdef class Buffer:
-    """Bytes to write, reused: a growing buffer of whole messages."""
+    """Bytes to write, reused: a growing buffer of whole messages.
+
+    C callers may read `data` and `size` (`data` is NULL while nothing was ever put), and then call `reset`.
+    """
     cdef char* data
     cdef Py_ssize_t size
     cdef Py_ssize_t capacity
@@ -38,6 +55,14 @@ cdef class Buffer:
     cdef int put_agent_response_frame(self, str content, bytes event_id_json, bint is_final) except -1
     cdef int put_pong_frame(self) except -1
     cdef bytes take(self)                 # the bytes so far; the buffer is empty afterwards
+    cdef void reset(self) noexcept        # empties the buffer; memory that a huge message took is given back
+
+
+# An `agent_response` without a frame.
+cdef bytes agent_response_json(str content, bytes event_id_json, bint is_final)
+
+# b"26" or b"null"; TypeError if `event_id` is neither int nor None.
+cdef bytes event_id_json(object event_id)
 
 
 # Checks UTF-8 (Unicode table 3-7) from `state` on, so that a text may come in pieces.

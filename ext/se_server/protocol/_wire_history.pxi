@@ -1,0 +1,114 @@
+# History: the entries of the last transcript as bytes, where each ends, and what was made of each.
+#
+# Its one invariant makes every use sound: the bytes up to `_ends[n - 1]`, read as the inside of an array, give the first
+# n of `_messages`. So it may be cut at any entry, at any time, and equal bytes may be skipped up to any entry's end.
+
+cdef enum:
+    # Two turns' worth of a default message limit would be waste; beyond this, entries are read anew each turn.
+    HISTORY_MAX = 1024 * 1024
+
+
+cdef Py_ssize_t equal_bytes(const unsigned char* one, const unsigned char* other, Py_ssize_t size) noexcept nogil:
+    """How many bytes at the start are equal."""
+    cdef unsigned long long left, right
+    cdef Py_ssize_t index = 0
+    if memcmp(one, other, size) == 0:
+        return size
+    while size - index >= WORD:
+        memcpy(&left, one + index, WORD)
+        memcpy(&right, other + index, WORD)
+        if left != right:
+            break
+        index += WORD
+    while index < size and one[index] == other[index]:
+        index += 1
+    return index
+
+
+cdef class History:
+    """What one session keeps of its last transcript, so that an unchanged beginning is not built again."""
+
+    def __cinit__(self):
+        self._messages = []
+        self._bad_index = -1
+
+    def __dealloc__(self):
+        PyMem_Free(self._raw)
+        PyMem_Free(self._ends)
+
+    @property
+    def size_bytes(self):
+        """Bytes of memory kept: the raw entries, their ends, and the messages made of them."""
+        cdef Py_ssize_t total = self._raw_capacity + self._ends_capacity * <Py_ssize_t>sizeof(unsigned int)
+        total += sys.getsizeof(self) + sys.getsizeof(self._messages)
+        for message in self._messages:
+            if message is not None:
+                total += sys.getsizeof(message) + sys.getsizeof(message.content)
+        return total
+
+    cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept:
+        """Keep the entries that `entries` starts with, forget the others, and give their number."""
+        cdef Py_ssize_t low = 0
+        cdef Py_ssize_t high = self._count
+        cdef Py_ssize_t middle, equal
+        if high == 0:
+            return 0
+        equal = equal_bytes(self._raw, entries, min(size, <Py_ssize_t>self._ends[high - 1]))
+        while low < high:
+            middle = (low + high) // 2
+            if <Py_ssize_t>self._ends[middle] <= equal:
+                low = middle + 1
+            else:
+                high = middle
+        # A number has no end of its own: in the new bytes it may go on.
+        if low and is_digit(self._raw[self._ends[low - 1] - 1]):
+            low -= 1
+        self._count = low
+        if self._bad_index >= low:
+            self._bad_index = -1
+            self._bad_reason = None
+        return low
+
+    cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1:
+        """Note where entry `index` ends; it counts once `_keep` was called."""
+        if index == self._ends_capacity:
+            self._resize_ends(index + (index >> 1) + 8)
+        self._ends[index] = end if end <= HISTORY_MAX else HISTORY_MAX + 1
+        return 0
+
+    cdef int _resize_ends(self, Py_ssize_t capacity) except -1:
+        cdef unsigned int* ends = <unsigned int*>PyMem_Realloc(self._ends, capacity * sizeof(unsigned int))
+        if ends == NULL:
+            raise MemoryError()
+        self._ends = ends
+        self._ends_capacity = capacity
+        return 0
+
+    cdef int _keep(self, const unsigned char* entries, Py_ssize_t count) except -1:
+        """Take over the entries behind the matched ones, whose messages and ends are in place."""
+        cdef Py_ssize_t old = self._ends[self._count - 1] if self._count else 0
+        cdef Py_ssize_t size, capacity
+        cdef unsigned char* raw
+        while count and self._ends[count - 1] > HISTORY_MAX:
+            count -= 1
+        size = self._ends[count - 1] if count else 0
+        if size > self._raw_capacity or self._raw_capacity > 2 * size + 256:
+            # An eighth to spare: a call grows by two messages a turn, and most of a session's memory is here.
+            capacity = size + size // 8 + 64
+            raw = <unsigned char*>PyMem_Realloc(self._raw, capacity)
+            if raw == NULL:
+                raise MemoryError()
+            self._raw = raw
+            self._raw_capacity = capacity
+        if size > old:
+            memcpy(self._raw + old, entries + old, size - old)
+        if self._ends_capacity > 2 * count + 16:
+            self._resize_ends(count + 8)
+        self._count = count
+        return 0
+
+    cdef int _trim(self) except -1:
+        """Forget messages that do not count."""
+        if PyList_GET_SIZE(self._messages) > self._count:
+            del self._messages[self._count:]
+        return 0
