@@ -1,0 +1,373 @@
+"""The benchmark kernel: pinned processes, CPU time from the scheduler, interleaved repetitions, ratios.
+
+A target runs on one core, the load generator on another. What a turn costs is the CPU time that the target's whole
+process tree used between two instants at which it was idle, divided by the turns answered in between: the figure
+does not depend on how fast the generator is, and hardly on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import IO, Any, TypeVar
+
+__all__ = [
+    "BenchError",
+    "Cores",
+    "Load",
+    "Sample",
+    "Server",
+    "Spread",
+    "Target",
+    "interleave",
+    "measure",
+    "pick_cores",
+    "running",
+]
+
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 30.0
+ANSWER_GRACE_S = 20.0
+"""How much longer than asked a run may take before the generator counts as hung; above its own limit of 10 s."""
+SETTLE_S = 0.02
+"""The tail of the last turns: the final is on the wire some microseconds before its task has ended."""
+POLL_S = 0.02
+
+T = TypeVar("T")
+
+
+class BenchError(Exception):
+    """The benchmark cannot be run here, or a target misbehaved: one sentence for the user."""
+
+
+# ------------------------------------------------------------------------------------------------ cores
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The core that the target has for itself, and the one for everything else."""
+
+    server: int
+    load: int
+
+
+def pick_cores() -> Cores:
+    """Return two cores this process may use, and move this process to the one for the load.
+
+    Raises:
+        BenchError: not on Linux, with fewer than two cores, or on a kernel without scheduler accounting.
+    """
+    if sys.platform != "linux":
+        raise BenchError("the benchmark needs Linux: it pins processes to cores and reads the scheduler's accounting")
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) < 2:
+        raise BenchError("the benchmark needs two cores, one for the server and one for the load; this process has one")
+    if not Path("/proc/self/schedstat").exists():
+        raise BenchError("the benchmark needs a kernel with /proc/PID/schedstat (CONFIG_SCHED_INFO); this one has none")
+    # Core 0 serves most interrupts, so the server gets the last one.
+    cores = Cores(server=available[-1], load=available[0])
+    os.sched_setaffinity(0, {cores.load})
+    return cores
+
+
+@contextmanager
+def _pinned(core: int) -> Iterator[None]:
+    """Have processes started inside inherit the core, from their first instruction on and without a preexec hook."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# ------------------------------------------------------------------------------------------------ accounting
+
+
+@dataclass(frozen=True, slots=True)
+class CpuAccount:
+    """What the scheduler has charged to every thread of a process tree, in nanoseconds."""
+
+    ran_ns: Mapping[tuple[int, int], int]
+    waited_ns: Mapping[tuple[int, int], int]
+
+    @classmethod
+    def of(cls, root_pid: int) -> CpuAccount:
+        """Read the accounts of `root_pid`'s tree.
+
+        The fields are those of Documentation/scheduler/sched-stats.rst: time on the CPU, time spent waiting for it.
+        """
+        ran_ns: dict[tuple[int, int], int] = {}
+        waited_ns: dict[tuple[int, int], int] = {}
+        for pid in process_tree(root_pid):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                ran, waited, _ = (task / "schedstat").read_text().split()
+                key = (pid, int(task.name))
+                ran_ns[key], waited_ns[key] = int(ran), int(waited)
+        return cls(ran_ns, waited_ns)
+
+    def since(self, before: CpuAccount) -> tuple[int, int]:
+        """Return nanoseconds run and waited since `before`.
+
+        Raises:
+            BenchError: a thread has ended in between, and its time is lost.
+        """
+        ended = before.ran_ns.keys() - self.ran_ns.keys()
+        if ended:
+            raise BenchError(f"threads of the target ended during the measurement, so it counts too little: {ended}")
+        ran = sum(self.ran_ns.values()) - sum(before.ran_ns.values())
+        waited = sum(self.waited_ns.values()) - sum(before.waited_ns.values())
+        return ran, waited
+
+
+def process_tree(root_pid: int) -> list[int]:
+    """Return `root_pid` and the processes that descend from it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name, in parentheses, may hold anything; the parent is the second field after it.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # gone since the listing, so not ours: a target's processes stay during a measurement
+            children.setdefault(parent, []).append(int(entry.name))
+    tree, found = [root_pid], [root_pid]
+    while found:
+        found = [child for pid in found for child in children.get(pid, ())]
+        tree += found
+    return tree
+
+
+# ------------------------------------------------------------------------------------------------ targets
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server under test.
+
+    `ready` is a regular expression, searched line by line in what the process prints; its group `port` is the port.
+    `environment` is added to ours.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: str = r"^ready (?P<port>\d+)$"
+    path: str = "/ws"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running target."""
+
+    target: Target
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}{self.target.path}"
+
+    def cpu(self) -> CpuAccount:
+        """Read the CPU time used so far by the target and its children."""
+        return CpuAccount.of(self.pid)
+
+
+@contextmanager
+def running(target: Target, core: int) -> Iterator[Server]:
+    """Start a target on one core and wait until it says it is ready; end it, and all it started, on leaving.
+
+    Raises:
+        BenchError: it ended or said nothing within 30 s; the error quotes the end of its output.
+    """
+    # A file, not a pipe: nobody would empty a pipe during the measurement.
+    with tempfile.TemporaryFile() as output:
+        with _pinned(core):
+            process = subprocess.Popen(
+                target.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **target.environment, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        try:
+            yield Server(target, process.pid, _wait_ready(target, process, output.fileno()))
+        finally:
+            _end(process)
+
+
+def _wait_ready(target: Target, process: subprocess.Popen[bytes], output: int) -> int:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    printed = ""
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        printed = os.pread(output, 1 << 20, 0).decode(errors="replace")
+        match = re.search(target.ready, printed, re.MULTILINE)
+        if match:
+            return int(match["port"])
+        if ended:
+            break
+        time.sleep(POLL_S)
+    what = "was not ready in time" if process.returncode is None else f"ended with status {process.returncode}"
+    raise BenchError(f"{target.name} {what}; it said: {printed[-2000:].strip() or 'nothing'}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was started in a session of its own, and whatever is left of its session."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):  # killed with its children in the next line
+        process.wait(STOP_TIMEOUT_S)
+    with suppress(ProcessLookupError):  # nothing is left of it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(STOP_TIMEOUT_S)
+
+
+# ------------------------------------------------------------------------------------------------ load
+
+
+class Load:
+    """A load generator process: connected on creation, idle between runs. A context manager."""
+
+    def __init__(self, command: Sequence[str], core: int, environment: Mapping[str, str]) -> None:
+        with _pinned(core):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        self._unread = b""
+        try:
+            self._read_report(CONNECT_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, seconds: float, turns: int) -> dict[str, Any]:
+        """Run the load until `seconds` have passed or `turns` are done, and return the generator's report.
+
+        Raises:
+            BenchError: a wrong or missing answer, or a generator that died or hangs.
+        """
+        stdin = _pipe(self._process.stdin)
+        stdin.write(f"run {seconds} {turns}\n".encode())
+        stdin.flush()
+        return self._read_report(seconds + ANSWER_GRACE_S)
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._process.terminate()  # it may still wait for an answer that never comes
+        self.close()
+
+    def close(self) -> None:
+        """Let the generator say goodbye to the server, which it does at the end of its input, and end it."""
+        with suppress(BrokenPipeError):  # it has ended already
+            _pipe(self._process.stdin).close()
+        with suppress(subprocess.TimeoutExpired):  # ended by force, below
+            self._process.wait(STOP_TIMEOUT_S)
+        _pipe(self._process.stdout).close()
+        _end(self._process)
+
+    def _read_report(self, timeout_s: float) -> dict[str, Any]:
+        stdout = _pipe(self._process.stdout).fileno()
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._unread:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
+                raise BenchError(f"the load generator said nothing for {timeout_s:.0f} s")
+            data = os.read(stdout, 1 << 16)
+            if not data:
+                raise BenchError("the load generator ended; its error stands above")
+            self._unread += data
+        line, self._unread = self._unread.split(b"\n", 1)
+        report: dict[str, Any] = json.loads(line)
+        if report["failures"]:
+            raise BenchError("the load found faults: " + "; ".join(report["failures"]))
+        return report
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement of one target.
+
+    `server_busy` and `load_busy` are the shares of the time that each side's core was used by it; `disturbed` is the
+    share for which the target was runnable but something else held its core.
+    """
+
+    cpu_us_per_turn: float
+    turns: int
+    turns_per_s: float
+    server_busy: float
+    load_busy: float
+    disturbed: float
+
+
+def measure(server: Server, load: Load, *, seconds: float, turns: int) -> Sample:
+    """Take one sample; the server is idle before and after."""
+    before = server.cpu()
+    report = load.run(seconds, turns)
+    time.sleep(SETTLE_S)
+    ran_ns, waited_ns = server.cpu().since(before)
+    wall_s = report["wall_s"]
+    return Sample(
+        cpu_us_per_turn=ran_ns / 1e3 / report["turns"],
+        turns=report["turns"],
+        turns_per_s=report["turns"] / wall_s,
+        server_busy=ran_ns / 1e9 / wall_s,
+        load_busy=report["cpu_s"] / wall_s,
+        disturbed=waited_ns / 1e9 / wall_s,
+    )
+
+
+def interleave(
+    targets: Sequence[Target], repetitions: int, visit: Callable[[Target, int], T]
+) -> Iterator[tuple[Target, T]]:
+    """Visit the targets in turn, `repetitions` times over, so that a drift of the machine meets them all alike.
+
+    Every other round goes backwards: no target always comes after the same one.
+    """
+    for repetition in range(repetitions):
+        for target in targets if repetition % 2 == 0 else tuple(reversed(targets)):
+            yield target, visit(target, repetition)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some figures, with the smallest and the largest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        return cls(median(figures), min(figures), max(figures))
+
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"
