@@ -1,0 +1,246 @@
+"""Who may connect: the HS256 token that the Speech Engine API signs every WebSocket upgrade with.
+
+PyJWT reads the token and checks its signature; the claims are checked here, because each failure is an outcome of its
+own (`errors.py`) and both the order and the leeway are the protocol's, not PyJWT's. A verified token is remembered by
+its digest: reconnecting callers present the same one, and PyJWT costs some 40 us a token, a remembered one 2 us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jwt
+
+from se_server.errors import (
+    AuthenticationError,
+    ClaimMissing,
+    ConfigError,
+    SignatureMismatch,
+    TokenExpired,
+    TokenFromFuture,
+    TokenMalformed,
+    TokenMissing,
+    WrongIssuer,
+    WrongSubject,
+)
+
+AUTHORIZATION_HEADER = "X-Elevenlabs-Speech-Engine-Authorization"
+ISSUER = "https://api.elevenlabs.io/convai/speech-engine"
+SUBJECT = "convai_speech_engine_upstream"
+LEEWAY_S = 60
+MAX_HEADER_CHARS = 8192  # what a front door accepts for one header line; the API's tokens have some 250 characters
+
+_ALGORITHMS = ["HS256"]
+_RESIDENCY_SUFFIX = re.compile(r"_residency_[a-z0-9]+\Z")
+# 32 bytes are 42 characters and 4 bits: the last character has two bits that mean nothing and must be zero, or the
+# same signature could be spelled in four ways.
+_SIGNATURE = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]\Z")
+# The signature is what PyJWT is here for; the claims are ours.
+_SIGNATURE_ONLY: Any = {
+    "verify_signature": True,
+    **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
+}
+_NOTHING_VERIFIED: Any = {"verify_signature": False}
+
+
+def signing_secret(api_key: str) -> bytes:
+    """Return the 32-byte secret that the API signs with for `api_key`.
+
+    It is the SHA-256 digest of the key without surrounding blanks and without a data-residency suffix.
+
+    Raises:
+        ConfigError: the key is no text, or nothing is left of it.
+    """
+    if not isinstance(api_key, str):
+        raise ConfigError(f"an API key must be a string, not {type(api_key).__name__}")
+    base_key = _RESIDENCY_SUFFIX.sub("", api_key.strip())
+    if not base_key:
+        raise ConfigError("the API key is blank: without one no request can be verified")
+    try:
+        encoded = base_key.encode()
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded:  # raised out here: inside `except` the key would hang on the exception as its context
+        raise ConfigError("the API key is not valid text: it holds bytes that are no UTF-8")
+    return hashlib.sha256(encoded).digest()
+
+
+class TokenVerifier:
+    """Verifies the tokens of incoming requests against one or several API keys.
+
+    Args:
+        api_keys: the key, or several of them while keys are rotated; a token signed by any of them is good.
+        clock: seconds since the epoch.
+        cache_size: how many verified tokens are remembered (the least recently used goes first); 0 remembers none.
+            Refusals are never remembered, and a remembered token is measured against the clock each time.
+
+    Raises:
+        ConfigError: there is no key, or one is blank.
+    """
+
+    __slots__ = ("_cache_size", "_clock", "_secrets", "_verified")
+
+    def __init__(
+        self,
+        api_keys: str | Sequence[str],
+        *,
+        clock: Callable[[], float] = time.time,
+        cache_size: int = 4096,
+    ) -> None:
+        keys = [api_keys] if isinstance(api_keys, (str, bytes)) else list(api_keys)
+        if not keys:
+            raise ConfigError("there is no API key: without one no request can be verified")
+        self._secrets = list(dict.fromkeys(signing_secret(key) for key in keys))
+        self._clock = clock
+        self._cache_size = cache_size
+        # Keyed by the token's digest, so that no usable token lies in memory. Only single, atomic operations touch
+        # it: adapters may verify from worker threads.
+        self._verified: OrderedDict[bytes, tuple[float, float, dict[str, Any]]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<TokenVerifier keys={len(self._secrets)} remembered={len(self._verified)}>"
+
+    def verify(self, header_value: str | None) -> dict[str, Any]:
+        """Return the claims of the token in `header_value`, in a dict of the caller's own.
+
+        Args:
+            header_value: the authorization header's value, None where the request has no such header.
+
+        Raises:
+            AuthenticationError: the token proves nothing; the subclass says why. No text holds the token or a key.
+        """
+        token = _token_of(header_value)
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._verified.pop(digest, None)
+        if known is None:
+            payload = self._decode(token)
+            known = (*_check_claims(payload), payload)
+        expires_at, issued_at, payload = known
+        self._check_clock(expires_at, issued_at)
+        self._verified[digest] = known
+        if len(self._verified) > self._cache_size:
+            self._verified.popitem(last=False)
+        return payload.copy()
+
+    def _check_clock(self, expires_at: float, issued_at: float) -> None:
+        now = self._clock()
+        if expires_at + LEEWAY_S < now:
+            raise TokenExpired(f"Invalid JWT: token has expired {now - expires_at:.0f} s ago")
+        if issued_at - LEEWAY_S > now:
+            raise TokenFromFuture(f"Invalid JWT: iat is in the future by {issued_at - now:.0f} s")
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Return the payload once one of the keys matches the signature."""
+        parts = token.split(".")
+        if len(parts) != 3:
+            raise TokenMalformed(f"Invalid JWT: expected 3 parts, got {len(parts)}")
+        spelled_well = _SIGNATURE.match(parts[2]) is not None
+        try:
+            for secret in self._secrets:
+                try:
+                    payload: dict[str, Any] = jwt.decode(token, secret, _ALGORITHMS, options=_SIGNATURE_ONLY)
+                except jwt.InvalidSignatureError:
+                    continue
+                if spelled_well:
+                    return payload
+            # A payload that is no JSON object is reported before a signature that does not match.
+            jwt.decode(token, options=_NOTHING_VERIFIED)
+        except jwt.InvalidAlgorithmError:
+            reason = "only the algorithm HS256 is accepted"
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            # ValueError: integers of thousands of digits. RecursionError: JSON nested thousands of levels deep.
+            reason = f"failed to decode it ({type(error).__name__})"
+        else:
+            raise SignatureMismatch(
+                "Invalid JWT: signature mismatch: the API key here must be the one of the account that owns the engine"
+            )
+        raise TokenMalformed(f"Invalid JWT: {reason}")
+
+
+def verify_speech_engine_jwt(value: str, api_key: str | Sequence[str]) -> dict[str, Any]:
+    """Return the claims of a token; a drop-in for the published SDK's function.
+
+    Nothing is remembered between calls: who verifies many keeps a `TokenVerifier`.
+
+    Raises:
+        AuthenticationError: (a `ValueError`) the token proves nothing; its text says why.
+        ConfigError: (a `ValueError`) the key is blank.
+    """
+    return TokenVerifier(api_key, cache_size=0).verify(value)
+
+
+def sign_token(api_key: str, *, now: float | None = None, lifetime_s: float = 300, **claims: Any) -> str:
+    """Return a token as the API would sign it for `api_key`.
+
+    Args:
+        now: `iat` in seconds since the epoch; the present by default.
+        lifetime_s: `exp` lies this far after `now`.
+        claims: further claims, or other values for the standard ones; None leaves a claim out.
+
+    Raises:
+        ConfigError: the key is blank.
+    """
+    issued_at = int(time.time() if now is None else now)
+    payload = {"iss": ISSUER, "sub": SUBJECT, "iat": issued_at, "exp": issued_at + int(lifetime_s), **claims}
+    present = {name: value for name, value in payload.items() if value is not None}
+    return jwt.encode(present, signing_secret(api_key), algorithm="HS256")
+
+
+def _token_of(header_value: str | None) -> str:
+    """Strip a header value to the bare token, in ASCII and of bounded size."""
+    if not header_value:
+        raise TokenMissing("Invalid JWT: expected 3 parts, got no token at all")
+    if not isinstance(header_value, str):
+        raise TokenMalformed(f"Invalid JWT: expected text, got {type(header_value).__name__}")
+    if len(header_value) > MAX_HEADER_CHARS:
+        raise TokenMalformed(f"Invalid JWT: longer than {MAX_HEADER_CHARS} characters")
+    token = header_value.strip()
+    if token[:7].lower() == "bearer ":
+        token = token[7:].lstrip()
+    if not token or token.lower() == "bearer":
+        raise TokenMissing("Invalid JWT: expected 3 parts, got no token at all")
+    if not token.isascii():
+        raise TokenMalformed("Invalid JWT: characters other than ASCII")
+    return token
+
+
+def _check_claims(payload: dict[str, Any]) -> tuple[float, float]:
+    """Check what no clock is needed for and return (`exp`, `iat`) in seconds since the epoch."""
+    if payload.get("iss") != ISSUER:
+        raise WrongIssuer(f'Invalid JWT: expected issuer "{ISSUER}", got {_shown(payload.get("iss"))}')
+    if payload.get("sub") != SUBJECT:
+        raise WrongSubject(f'Invalid JWT: expected subject "{SUBJECT}", got {_shown(payload.get("sub"))}')
+    return _number(payload, "exp"), _number(payload, "iat")
+
+
+def _number(payload: dict[str, Any], claim: str) -> float:
+    value = payload.get(claim)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = math.inf
+        if math.isfinite(seconds):
+            return seconds
+    raise ClaimMissing(f"Invalid JWT: missing {claim} claim, which must be a finite number")
+
+
+def _shown(value: object) -> str:
+    """A claim for the log: bounded, and with no character that could forge a line."""
+    return ascii(value[:80]) if isinstance(value, str) else type(value).__name__
+
+
+__all__ = [
+    "AUTHORIZATION_HEADER",
+    "AuthenticationError",
+    "TokenVerifier",
+    "sign_token",
+    "signing_secret",
+    "verify_speech_engine_jwt",
+]
