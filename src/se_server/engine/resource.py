@@ -1,0 +1,146 @@
+"""`SpeechEngineResource`: one Speech Engine, as the REST clients return it, and what a server does for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
+from se_server.engine.models import EngineConfig
+from se_server.engine.requests import API_KEY_HEADER
+from se_server.errors import AuthenticationError
+
+if TYPE_CHECKING:
+    from se_server.conversation.session import SpeechEngineSession
+
+_AUTHORIZATION = AUTHORIZATION_HEADER.lower()
+
+
+class HasHeaders(Protocol):
+    """Where a resource finds the API key: `get_headers()["xi-api-key"]`."""
+
+    def get_headers(self) -> Mapping[str, str]: ...
+
+
+class SpeechEngineResource:
+    """One Speech Engine: serves it, verifies that requests come from the API, wraps WebSockets of your own server.
+
+    Args:
+        engine_id: its id.
+        client_wrapper: where the API key is looked up, at each use; None means that there is no key.
+        response: its settings, as the API returned them.
+
+    Attributes:
+        engine_id: its id.
+        config: its settings; None when the resource was made without asking the API.
+    """
+
+    def __init__(
+        self, engine_id: str, client_wrapper: HasHeaders | None = None, response: EngineConfig | None = None
+    ) -> None:
+        self.engine_id = engine_id
+        self.config = response
+        self._client_wrapper = client_wrapper
+        self._verifier: tuple[str, TokenVerifier] | None = None
+
+    def verify_request(self, headers: Mapping[Any, Any]) -> bool:
+        """Say whether an upgrade request comes from the Speech Engine API.
+
+        Only needed when your own server accepts the WebSocket; `serve` verifies by itself.
+
+        Args:
+            headers: the request's headers, names in any case; of a list of values the first counts.
+
+        Returns:
+            False for anything but a valid token; also when there is no API key to check with.
+        """
+        key = self._api_key()
+        if key is None:
+            return False
+        if self._verifier is None or self._verifier[0] != key:
+            # One verifier per key: it holds the cache of tokens that were found valid.
+            self._verifier = (key, TokenVerifier(key))
+        try:
+            self._verifier[1].verify(_authorization(headers))
+        except AuthenticationError:
+            return False
+        return True
+
+    def create_session(self, ws: Any, *, debug: bool = False) -> SpeechEngineSession:
+        """Wrap an accepted WebSocket of your own server; `await session.run()` then holds the conversation.
+
+        Args:
+            ws: a connection of `websockets`, Starlette, FastAPI or aiohttp, or any `WebSocketLike`.
+            debug: print what happens.
+
+        Raises:
+            UnsupportedWebSocket: `ws` is none of these.
+        """
+        # Imported here, as in serve: scripts that only manage engines load no WebSocket stack.
+        from se_server.conversation.session import SpeechEngineSession
+
+        return SpeechEngineSession(ws, debug=debug)
+
+    async def serve(
+        self,
+        *,
+        port: int = 3001,
+        path: str | None = None,
+        debug: bool = False,
+        disable_auth: bool = False,
+        host: str | None = None,
+        **handlers: Any,
+    ) -> None:
+        """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
+
+        Args:
+            port: the port to listen on; 0 takes a free one.
+            path: accept this path only; None accepts all.
+            debug: print what happens.
+            disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
+            host: the address to listen on; None is all interfaces.
+            **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional.
+
+        Raises:
+            ConfigError: there is no API key and authentication is on, or the port cannot be had.
+            TypeError: a handler of an unknown name.
+        """
+        from se_server.engine.server import SpeechEngineServer
+
+        server = SpeechEngineServer(
+            port=port,
+            path=path,
+            api_key=self._api_key(),
+            debug=debug,
+            disable_auth=disable_auth,
+            host=host,
+            **handlers,
+        )
+        await server.serve()
+
+    def _api_key(self) -> str | None:
+        if self._client_wrapper is None:
+            return None
+        return self._client_wrapper.get_headers().get(API_KEY_HEADER) or None
+
+    def __repr__(self) -> str:
+        return f"<SpeechEngineResource {self.engine_id}>"
+
+
+def _authorization(headers: Mapping[Any, Any]) -> str | None:
+    for name in headers:
+        if _text(name).lower() == _AUTHORIZATION:
+            try:
+                value = headers[name]
+            except LookupError:
+                # `websockets` raises for a header that came twice: which of the two would we have verified?
+                return None
+            if isinstance(value, (list, tuple)):
+                value = value[0] if value else ""
+            return _text(value)
+    return None
+
+
+def _text(value: Any) -> str:
+    # ASGI scopes hold bytes.
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
