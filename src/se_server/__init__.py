@@ -1,1 +1,130 @@
-"""se-server: serve ElevenLabs Speech Engine conversations on all cores."""
+"""se-server: serve ElevenLabs Speech Engine conversations on all cores.
+
+The names below are the public ones. Each is imported when it is first used, so that `import se_server` costs next to
+nothing and a worker loads neither an HTTP client nor anything else it does not use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from se_server.auth import verify_speech_engine_jwt
+    from se_server.conversation.session import SpeechEngineSession
+    from se_server.engine.client import AsyncElevenLabs, ElevenLabs
+    from se_server.engine.models import SpeechEngineConfig
+    from se_server.engine.resource import SpeechEngineResource
+    from se_server.engine.server import SpeechEngineServer
+    from se_server.errors import (
+        ApiConnectionError,
+        ApiError,
+        ApiTimeout,
+        AppError,
+        AuthenticationError,
+        ConfigError,
+        MessageError,
+        PeerError,
+        SessionClosed,
+        SpeechEngineError,
+        UnsupportedWebSocket,
+        WrongThread,
+    )
+    from se_server.types import (
+        CLOSE,
+        DISCONNECTED,
+        ERROR,
+        INIT,
+        USER_TRANSCRIPT,
+        ConversationMessage,
+        Headers,
+        WebSocketLike,
+    )
+
+    __version__: str
+
+__all__ = [
+    "CLOSE",
+    "DISCONNECTED",
+    "ERROR",
+    "INIT",
+    "USER_TRANSCRIPT",
+    "ApiConnectionError",
+    "ApiError",
+    "ApiTimeout",
+    "AppError",
+    "AsyncElevenLabs",
+    "AuthenticationError",
+    "ConfigError",
+    "ConversationMessage",
+    "ElevenLabs",
+    "Headers",
+    "MessageError",
+    "PeerError",
+    "SessionClosed",
+    "SpeechEngineConfig",
+    "SpeechEngineError",
+    "SpeechEngineResource",
+    "SpeechEngineServer",
+    "SpeechEngineSession",
+    "UnsupportedWebSocket",
+    "WebSocketLike",
+    "WrongThread",
+    "__version__",
+    "verify_speech_engine_jwt",
+]
+
+_NAMES_BY_MODULE = {
+    "se_server.auth": ("verify_speech_engine_jwt",),
+    "se_server.conversation.session": ("SpeechEngineSession",),
+    "se_server.engine.client": ("AsyncElevenLabs", "ElevenLabs"),
+    "se_server.engine.models": ("SpeechEngineConfig",),
+    "se_server.engine.resource": ("SpeechEngineResource",),
+    "se_server.engine.server": ("SpeechEngineServer",),
+    "se_server.errors": (
+        "ApiConnectionError",
+        "ApiError",
+        "ApiTimeout",
+        "AppError",
+        "AuthenticationError",
+        "ConfigError",
+        "MessageError",
+        "PeerError",
+        "SessionClosed",
+        "SpeechEngineError",
+        "UnsupportedWebSocket",
+        "WrongThread",
+    ),
+    "se_server.types": (
+        "CLOSE",
+        "DISCONNECTED",
+        "ERROR",
+        "INIT",
+        "USER_TRANSCRIPT",
+        "ConversationMessage",
+        "Headers",
+        "WebSocketLike",
+    ),
+}
+_HOMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: Any
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            value = version("se-server")
+        except PackageNotFoundError:
+            value = "0+source"  # a source tree on the path, never installed
+    else:
+        value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
