@@ -162,3 +162,18 @@ class ApiConnectionError(SpeechEngineError):
 
 class ApiTimeout(ApiConnectionError):
     """The REST API did not answer in time."""
+
+
+# --- the simulator --------------------------------------------------------------------------------------------------
+
+
+class CallerError(SpeechEngineError):
+    """The simulated caller could not connect, or waited in vain; the text names the way out.
+
+    Attributes:
+        status: the HTTP status that refused the connection; None when it was something else.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,252 @@
+"""What tests share: a real server process, the API's messages, and a plain WebSocket client to send them with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websockets_connect
+
+from se_server.auth import AUTHORIZATION_HEADER, sign_token
+
+TEST_API_KEY = "sk_test_key_of_the_test_suite"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 15.0
+ANSWER_TIMEOUT_S = 10.0
+
+READY_LINE = re.compile(r"se-server ready: (ws://\S+:(\d+)/\S*)")
+
+
+# --- a server process -----------------------------------------------------------------------------------------------
+
+
+class ServerProcess:
+    """A running `se-server`. Made by `running_server`.
+
+    Attributes:
+        pid: the supervisor's.
+        port, url: where it listens, as its ready line says.
+        api_key: the key it verifies tokens with; None for its own demo key.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], api_key: str | None) -> None:
+        self.api_key = api_key
+        self._lines: list[str] = []
+        self._news = threading.Condition()
+        self._ended = False
+        self._process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.pid = self._process.pid
+        # A full pipe would block the server: somebody has to read all the time.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = ""
+        self.port = 0
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def output(self) -> str:
+        """Return everything the process and its workers have printed so far."""
+        with self._news:
+            return "".join(self._lines)
+
+    def wait_for_output(self, pattern: str | re.Pattern[str], timeout_s: float = ANSWER_TIMEOUT_S) -> re.Match[str]:
+        """Wait until the output matches `pattern`; fail with the output when it ends or time runs out."""
+        found: re.Match[str] | None = None
+
+        def is_there() -> bool:
+            nonlocal found
+            found = re.search(pattern, "".join(self._lines))
+            return found is not None or self._ended
+
+        with self._news:
+            self._news.wait_for(is_there, timeout_s)
+            output, state = "".join(self._lines), "it ended" if self._ended else f"it took over {timeout_s:g} s"
+        assert found is not None, f"waited for {pattern!r} in the output of se-server, but {state}:\n{output}"
+        return found
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the children of the supervisor."""
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = (line.split() for line in listing.splitlines())
+        return sorted(int(pid) for pid, parent in pairs if int(parent) == self.pid)
+
+    def is_running(self) -> bool:
+        """Whether the supervisor has not ended."""
+        return self._process.poll() is None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the supervisor, and to it alone."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait until the supervisor has ended, and return its exit code.
+
+        Raises:
+            AssertionError: it did not end in time; it is killed then.
+        """
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            workers = self.worker_pids()
+            self._process.kill()
+            self._process.wait()
+            for pid in workers:  # orphans now, and ours to clean up
+                _kill(pid)
+            raise AssertionError(f"se-server did not end within {timeout_s:g} s:\n{self.output()}") from None
+        finally:
+            # Ends at the end of the pipe, which a stray worker could hold open: hence the bound.
+            self._reader.join(STOP_TIMEOUT_S)
+            if not self._reader.is_alive():
+                assert self._process.stdout is not None
+                self._process.stdout.close()
+        return code
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Ask the server to end (SIGTERM) and return its exit code; one that has ended gives its code again."""
+        if self.is_running():
+            self._process.terminate()
+        return self.wait(timeout_s)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it ended by itself
+
+
+@contextmanager
+def running_server(
+    *args: str,
+    workers: int = 2,
+    app: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    api_key: str | None = TEST_API_KEY,
+    timeout_s: float = START_TIMEOUT_S,
+) -> Iterator[ServerProcess]:
+    """Run `se-server` on a free port of the loopback until the end of the block.
+
+    Args:
+        args: further command line options.
+        workers: how many workers.
+        app: the APP argument; None runs the demo agent.
+        env: further environment variables. Those of the caller's that would configure the server are left out.
+        api_key: the key to verify tokens with, handed over in the environment; None leaves it to the demo key.
+        timeout_s: how long the start may take, in seconds.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "ELEVENLABS_API_KEY" and not name.startswith("SE_SERVER_")
+    }
+    if api_key is not None:
+        inherited["ELEVENLABS_API_KEY"] = api_key
+    command = [sys.executable, "-m", "se_server.cli.server"]
+    command += [] if app is None else [str(app)]
+    command += ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers), *args]
+    server = ServerProcess(command, {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}, api_key)
+    try:
+        ready = server.wait_for_output(READY_LINE, timeout_s)
+        server.url, server.port = ready[1], int(ready[2])
+        yield server
+    finally:
+        server.stop()
+
+
+# --- the API's messages ---------------------------------------------------------------------------------------------
+
+
+def init_message(conversation_id: str = "conv_test") -> str:
+    """Return an `init`, with blanks as the live API sends them."""
+    return json.dumps({"type": "init", "conversation_id": conversation_id})
+
+
+def transcript_message(*said: str | tuple[str, str], event_id: int | None = 1) -> str:
+    """Return a `user_transcript`.
+
+    Args:
+        said: the history; plain strings are the user's and the agent's words in turn, beginning and ending as it
+            comes with the user's; pairs are (role, content).
+        event_id: its id; None leaves the field out.
+    """
+    entries = [
+        {"role": entry[0], "content": entry[1]}
+        if isinstance(entry, tuple)
+        else {"role": ("user", "agent")[place % 2], "content": entry}
+        for place, entry in enumerate(said)
+    ]
+    message: dict[str, Any] = {"type": "user_transcript", "user_transcript": entries}
+    if event_id is not None:
+        message["event_id"] = event_id
+    return json.dumps(message)
+
+
+def ping_message() -> str:
+    """Return a `ping` of the protocol."""
+    return json.dumps({"type": "ping"})
+
+
+def close_message() -> str:
+    """Return a `close` of the protocol."""
+    return json.dumps({"type": "close"})
+
+
+# --- a plain WebSocket client ---------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connect(
+    url: str, api_key: str | None = TEST_API_KEY, *, headers: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[ClientConnection]:
+    """Open a WebSocket with a signed token, by the `websockets` package: another implementation than the server's.
+
+    Args:
+        url: where to.
+        api_key: what to sign the token with; None sends none.
+        headers: further headers of the upgrade.
+        options: for `websockets.connect`.
+    """
+    token = {} if api_key is None else {AUTHORIZATION_HEADER: sign_token(api_key)}
+    options = {"compression": None, "proxy": None, **options}
+    async with websockets_connect(url, additional_headers={**token, **(headers or {})}, **options) as websocket:
+        yield websocket
+
+
+async def read_message(websocket: ClientConnection) -> dict[str, Any]:
+    """Receive one message and decode it."""
+    message = json.loads(await websocket.recv())
+    assert isinstance(message, dict)
+    return message
+
+
+async def read_answer(websocket: ClientConnection) -> list[dict[str, Any]]:
+    """Receive messages up to the first final one, which is included."""
+    messages = []
+    while not messages or not messages[-1].get("is_final"):
+        messages.append(await read_message(websocket))
+    return messages
+
+
+def spoken(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of an answer's messages."""
+    return "".join(message["content"] for message in messages if message["type"] == "agent_response")
