@@ -30,6 +30,10 @@ class MessageError(SpeechEngineError, ValueError):
         return type(self), (self.reason, self.offset)
 
 
+class InvalidUtf8(MessageError):
+    """A message whose bytes are no UTF-8."""
+
+
 class PeerError(SpeechEngineError):
     """An `error` message sent by the API; its text is the exception's."""
 

@@ -1,0 +1,20 @@
+"""Drives an answer's stream into messages; flushes when the stream suspends."""
+
+from se_server.protocol._wire cimport Buffer
+
+
+cdef class Outbox:
+    """Where a session writes: messages are put one by one and leave together at the flush."""
+
+    cdef readonly bint closed       # nothing may be written any more
+    cdef readonly bint writable     # False while the peer reads too slowly
+    cdef object _room               # Future of those who wait until it is writable again
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
+    cdef int put_pong(self) except -1
+    cdef Py_ssize_t pending(self) noexcept
+    cdef int flush(self) except -1
+    cdef int set_writable(self, bint writable) except -1
+
+
+cdef Buffer borrow_buffer()
+cdef void return_buffer(Buffer buffer) noexcept

@@ -1,0 +1,299 @@
+"""Drives an answer's stream into messages; flushes when the stream suspends.
+
+A burst of chunks costs one write, and a chunk that nothing follows at once waits for nothing: there is no timer. Between
+two steps of the event loop no outbox holds anything, so buffers are borrowed from a pool and idle sessions own none.
+"""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+
+from se_server.protocol._delta cimport text_of
+from se_server.protocol._wire cimport Buffer, agent_response_json, pong_json
+
+import asyncio
+from time import monotonic
+from types import GeneratorType
+
+cdef extern from "Python.h":
+    int PYGEN_NEXT
+    int PyIter_Send(object iterator, object value, PyObject** result) except -1  # PYGEN_ERROR is -1
+
+    ctypedef object (*unaryfunc)(object)
+
+    ctypedef struct PyAsyncMethods:
+        unaryfunc am_await
+
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+
+    PyTypeObject* Py_TYPE(object)
+
+cdef enum:
+    # Bytes after which a burst is written although the stream has not suspended, and the loop gets a turn.
+    FLUSH_BYTES = 65536
+    # Events without text after which the loop gets a turn: a stream that never suspends must not starve the others.
+    EVENTS_PER_STEP = 1024
+    POOL_SIZE = 8
+
+cdef list _pool = []
+
+
+cdef Buffer borrow_buffer():
+    if _pool:
+        return <Buffer>_pool.pop()
+    return Buffer()
+
+
+cdef void return_buffer(Buffer buffer) noexcept:
+    buffer.reset()
+    if len(_pool) < POOL_SIZE:
+        _pool.append(buffer)
+
+
+cdef class Outbox:
+    def __cinit__(self):
+        self.closed = False
+        self.writable = True
+        self._room = None
+
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
+        raise NotImplementedError
+
+    cdef int put_pong(self) except -1:
+        raise NotImplementedError
+
+    cdef Py_ssize_t pending(self) noexcept:
+        return 0
+
+    cdef int flush(self) except -1:
+        return 0
+
+    def send(self, str content not None, bytes event_id_json not None, bint is_final, bint more=False):
+        """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
+        self.put(content, event_id_json, is_final)
+        if not more:
+            self.flush()
+
+    def send_pong(self):
+        """Write one `pong`."""
+        self.put_pong()
+        self.flush()
+
+    def room(self):
+        """Return a future that is done when the outbox is writable again, or closed."""
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+            if self.writable or self.closed:
+                self._room.set_result(None)
+        return self._room
+
+    cdef int set_writable(self, bint writable) except -1:
+        """Open or shut the outbox; whoever waits for room goes on when it opens."""
+        self.writable = writable
+        if writable and self._room is not None:
+            room = self._room
+            self._room = None
+            if not room.done():
+                room.set_result(None)
+        return 0
+
+
+cdef class MessageOutbox(Outbox):
+    """For connections of other libraries: messages are `str`, delivered as a list.
+
+    Args:
+        deliver: called with a list of messages at each flush.
+    """
+
+    cdef object _deliver
+    cdef list _messages
+    cdef Py_ssize_t _pending
+
+    def __init__(self, deliver):
+        self._deliver = deliver
+        self._messages = []
+        self._pending = 0
+
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
+        cdef bytes message
+        if not self.closed:
+            message = agent_response_json(content, event_id_json, is_final)
+            self._pending += len(message)
+            self._messages.append(message.decode())
+        return 0
+
+    cdef int put_pong(self) except -1:
+        if not self.closed:
+            self._messages.append(pong_json().decode())
+        return 0
+
+    cdef Py_ssize_t pending(self) noexcept:
+        return self._pending
+
+    cdef int flush(self) except -1:
+        cdef list messages = self._messages
+        if messages:
+            self._messages = []
+            self._pending = 0
+            self._deliver(messages)
+        return 0
+
+    def pause(self):
+        """The connection holds more unsent bytes than it should."""
+        self.set_writable(False)
+
+    def resume(self):
+        """The connection takes more."""
+        self.set_writable(True)
+
+    def shut(self):
+        """Nothing may be written any more."""
+        self.closed = True
+        self.set_writable(True)
+
+
+cdef class Pump:
+    """Send the texts of an async iterator as a turn's answer; await it to run it.
+
+    It ends when the iterator ends, when the turn is no longer open or when the outbox is closed; an exception of the
+    iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
+    that the final can leave with them.
+
+    Args:
+        iterator: an async iterator of `str` or LLM events. It is not closed here.
+        outbox: where the texts go.
+        turn: whose texts they are.
+    """
+
+    cdef object _anext
+    cdef object _awaited        # the iterator of what is awaited now, or None
+    cdef bint _waits_for_room
+    cdef Outbox _outbox
+    cdef object _turn
+    cdef bytes _event_id_json
+    cdef int _events
+
+    def __init__(self, iterator, Outbox outbox not None, turn):
+        self._anext = iterator.__anext__
+        self._awaited = None
+        self._waits_for_room = False
+        self._outbox = outbox
+        self._turn = turn
+        self._event_id_json = turn.event_id_json
+        self._events = 0
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._run(None)
+
+    def send(self, value):
+        return self._run(value)
+
+    def throw(self, kind, value=None, traceback=None):
+        error = kind if value is None else value
+        if isinstance(error, type):
+            error = error()
+        awaited = self._awaited
+        throw = getattr(awaited, "throw", None)
+        if throw is None:
+            raise error
+        try:
+            yielded = throw(error)
+        except StopIteration as stop:
+            self._awaited = None
+            self._take(stop.value)
+            return self._run(None)
+        except StopAsyncIteration:
+            self._awaited = None
+            return self._finish()
+        except BaseException:
+            self._awaited = None
+            self._outbox.flush()
+            raise
+        self._outbox.flush()
+        return yielded
+
+    def close(self):
+        awaited, self._awaited = self._awaited, None
+        close = getattr(awaited, "close", None)
+        if close is not None:
+            close()
+
+    cdef object _finish(self):
+        raise StopIteration
+
+    cdef int _take(self, object event) except -1:
+        """Put the text of one event, unless it came too late."""
+        if self._waits_for_room:
+            self._waits_for_room = False
+            return 0
+        cdef str text = text_of(event)
+        if text:
+            turn = self._turn
+            if turn.open:
+                if turn.first_chunk_at is None:
+                    turn.first_chunk_at = monotonic()
+                turn.chunks += 1
+                self._outbox.put(text, self._event_id_json, False)
+        return 0
+
+    cdef object _run(self, object value):
+        """Advance until the stream suspends; return what it suspends on."""
+        cdef PyObject* result = NULL
+        cdef Outbox outbox = self._outbox
+        while True:
+            if self._awaited is None:
+                if outbox.closed or not self._turn.open:
+                    return self._finish()
+                if outbox.pending() >= FLUSH_BYTES or self._events >= EVENTS_PER_STEP:
+                    self._events = 0
+                    outbox.flush()
+                    return None  # as asyncio.sleep(0) does: the loop gets a turn
+                if not outbox.writable:
+                    outbox.flush()
+                    self._waits_for_room = True
+                    self._awaited = _awaiting(outbox.room())
+                else:
+                    try:
+                        self._awaited = _awaiting(self._anext())
+                    except StopAsyncIteration:
+                        return self._finish()
+            try:
+                status = PyIter_Send(self._awaited, value, &result)
+            except StopAsyncIteration:
+                self._awaited = None
+                return self._finish()
+            except BaseException:
+                self._awaited = None
+                outbox.flush()
+                raise
+            value = None
+            if status == PYGEN_NEXT:
+                self._events = 0
+                outbox.flush()
+                return _owned(result)
+            self._awaited = None
+            self._events += 1
+            self._take(_owned(result))
+
+
+cdef inline object _awaiting(object awaitable):
+    """Return the iterator behind an awaitable, as the `await` expression does."""
+    cdef PyAsyncMethods* methods = Py_TYPE(awaitable).tp_as_async
+    if methods is not NULL and methods.am_await is not NULL:
+        return methods.am_await(awaitable)
+    if isinstance(awaitable, GeneratorType):  # what types.coroutine makes has no __await__
+        return awaitable
+    raise TypeError(f"the stream's __anext__ gave {type(awaitable).__name__}, which cannot be awaited")
+
+
+cdef inline object _owned(PyObject* result):
+    """Take over the reference that a C function gave."""
+    taken = <object>result
+    Py_XDECREF(result)
+    return taken

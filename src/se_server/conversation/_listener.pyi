@@ -1,0 +1,45 @@
+from asyncio import AbstractEventLoop, BufferedProtocol, Future, Transport
+from collections.abc import Callable
+from typing import final
+
+from se_server.conversation._pump import Outbox
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+
+class SocketOutbox(Outbox):
+    """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
+
+@final
+class FrameGate(BufferedProtocol):
+    """Feeds picows one checked frame at a time."""
+
+class Connection:
+    """One WebSocket of our own transport.
+
+    Args:
+        loop: the running loop.
+        transport: an asyncio transport whose upgrade request was accepted; its 101 is sent here.
+        settings: limits and times.
+        on_gone: called once, when the socket is gone.
+    """
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        transport: Transport,
+        settings: SessionSettings,
+        on_gone: Callable[[], None],
+    ) -> None: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    def start(self, session: SpeechEngineSession, websocket_key: bytes, tail: bytes) -> None:
+        """Answer the upgrade, take the socket over and read what came behind the head."""
+    def close(self, code: int, reason: str) -> None:
+        """Start the close handshake; the socket goes when the peer answers, or after the close timeout."""
+    def abort(self) -> None:
+        """Drop the socket without waiting for anything."""
+    def start_reading(self) -> None:
+        """Nothing to start: what arrives is pushed."""
+    def wait_closed(self) -> Future[None]:
+        """Return a future that is done when the socket is gone."""
+    def look(self) -> None:
+        """One of four looks an interval: ping if nothing went either way for three of them."""

@@ -1,0 +1,41 @@
+from asyncio import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, final
+
+from se_server.protocol.turns import Turn
+
+class Outbox:
+    """Where a session writes: messages are put one by one and leave together at the flush."""
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def writable(self) -> bool: ...
+    def send(self, content: str, event_id_json: bytes, is_final: bool, more: bool = False) -> None:
+        """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
+    def send_pong(self) -> None:
+        """Write one `pong`."""
+    def room(self) -> Future[None]:
+        """Return a future that is done when the outbox is writable again, or closed."""
+
+class MessageOutbox(Outbox):
+    """For connections of other libraries: messages are `str`, delivered as a list at each flush."""
+    def __init__(self, deliver: Callable[[list[str]], None]) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def shut(self) -> None: ...
+
+@final
+class Pump(Awaitable[None]):
+    """Send the texts of an async iterator as a turn's answer; await it to run it.
+
+    It ends when the iterator ends, when the turn is no longer open or when the outbox is closed; an exception of the
+    iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
+    that the final can leave with them. The iterator is not closed here.
+    """
+    def __init__(self, iterator: AsyncIterator[object], outbox: Outbox, turn: Turn) -> None: ...
+    def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object) -> Any: ...
+    def throw(self, kind: BaseException | type[BaseException], value: object = None, traceback: object = None) -> Any: ...
+    def close(self) -> None: ...

@@ -1,0 +1,294 @@
+"""Where user code runs: one handler of a session at a time, in the order of the wire.
+
+    idle  -- a transcript, an event ------------------------------> busy
+    busy  -- the handler ended -----------------------------------> the next that waits, else idle
+    busy  -- its turn is superseded: cancelled; still there 50 ms
+             later it is a stray, which nobody waits for ---------> the next that waits
+    any   -- end(): what waits but transcripts, then close or
+             disconnected ----------------------------------------> ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextvars import ContextVar
+from inspect import isawaitable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from se_server.conversation.blocking import block_watch, where
+from se_server.conversation.handlers import handler_name, is_coroutine_function
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import TooManyStrayHandlers
+from se_server.protocol.turns import Turn, TurnState
+from se_server.types import ERROR, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
+
+if TYPE_CHECKING:
+    from se_server.conversation.session import SpeechEngineSession
+
+log = logging.getLogger("se_server.session")
+
+current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
+"""The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
+
+Call = tuple[Handler, tuple[Any, ...]]
+
+
+class Job:
+    """The user code of one event, and what is known of it while it runs."""
+
+    __slots__ = ("args", "event", "handler", "is_stray", "started", "task", "turn")
+
+    def __init__(self, event: str, args: tuple[Any, ...], turn: Turn | None = None) -> None:
+        self.event = event
+        self.args = args
+        self.turn = turn
+        self.task: asyncio.Task[None] | None = None
+        self.handler: Handler | None = None
+        self.started = False
+        self.is_stray = False
+
+
+class Lane:
+    """Runs the handlers of one session, one job after another."""
+
+    __slots__ = ("_ended", "_ending", "_job", "_session", "_strays", "_timer", "_waiting", "is_over")
+
+    def __init__(self, session: SpeechEngineSession) -> None:
+        self._session = session
+        self._job: Job | None = None
+        self._waiting: deque[Job] | None = None
+        self._strays = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending = False
+        self._ended: asyncio.Future[None] | None = None
+        self.is_over = False
+
+    @property
+    def _settings(self) -> SessionSettings:
+        return self._session._settings
+
+    @property
+    def _stats(self) -> Stats:
+        return self._session._stats
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._session._loop
+
+    # --- what is to run ---
+
+    def start_turn(self, turn: Turn, transcript: list[ConversationMessage], superseded: Turn | None) -> None:
+        """Run the transcript's handlers as soon as the superseded turn's have ended, or had their time."""
+        job = Job(USER_TRANSCRIPT, (transcript,), turn)
+        running = self._job
+        if running is None:
+            self._start(job)
+            return
+        self._wait(job)
+        if superseded is not None and running.turn is superseded:
+            self._cancel(running)
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Run the handlers of an event in its turn; without handlers only the order is kept."""
+        if self._ending:
+            return
+        job = Job(event, args)
+        if self._job is None:
+            self._start(job)
+        elif self._waiting is None or len(self._waiting) < self._settings.max_pending_events:
+            self._wait(job)
+        else:
+            log.warning("conversation %s: too many events wait for a handler; %s dropped", self._name(), event)
+
+    def end(self, event: str) -> None:
+        """Let what runs and what waits come to its end, transcripts excepted, then run `event` as the last."""
+        self._ending = True
+        if self._waiting is not None:
+            self._waiting = deque(job for job in self._waiting if job.turn is None)
+        last = Job(event, ())
+        running = self._job
+        if running is None:
+            self._start(last)
+            return
+        self._wait(last)
+        if running.turn is None:
+            self._limit(running)
+        elif running.turn.state is TurnState.CLOSED:
+            self._cancel(running)
+
+    async def wait_ended(self) -> None:
+        """Wait until the last handler has ended."""
+        if not self.is_over:
+            if self._ended is None:
+                self._ended = self._loop.create_future()
+            await asyncio.shield(self._ended)
+
+    def _wait(self, job: Job) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(job)
+
+    # --- running it ---
+
+    def _start(self, job: Job) -> None:
+        self._job = job
+        if job.turn is not None:
+            job.task = self._loop.create_task(self._run_turn(job, job.turn))
+            return
+        calls = self._session._calls_of(job.event, job.args)
+        if calls:
+            job.task = self._loop.create_task(self._run_event(job, calls))
+            if self._ending:
+                self._limit(job)
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """The running job is over, or given up: go on with the one that waits longest."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._job = None
+        while self._waiting:
+            job = self._waiting.popleft()
+            if job.turn is None or job.turn.open:
+                self._start(job)
+                return
+        self._waiting = None
+        if self._ending and not self.is_over:
+            self.is_over = True
+            if self._ended is not None:
+                self._ended.set_result(None)
+            self._session._ended()
+
+    async def _run_turn(self, job: Job, turn: Turn) -> None:
+        job.started = True
+        current_turn.set(turn)
+        session = self._session
+        failed = False
+        try:
+            if turn.open:
+                turn.state = TurnState.RUNNING
+                self._stats.turns_started += 1
+                if self._strays >= self._settings.max_stray_handlers:
+                    raise TooManyStrayHandlers(
+                        f"{self._strays} cancelled handlers of this conversation still run; the turn was not started"
+                    )
+                for handler, args in session._calls_of(USER_TRANSCRIPT, job.args):
+                    job.handler = handler
+                    await call(handler, args)
+        except asyncio.CancelledError as error:
+            if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
+                failed = True
+                await self._report(job, error)
+        except (Exception, SystemExit) as error:
+            failed = turn.open
+            await self._report(job, error)
+        finally:
+            if turn.open:
+                session._finish_turn(turn, failed)
+            self._done(job)
+
+    async def _run_event(self, job: Job, calls: list[Call]) -> None:
+        job.started = True
+        try:
+            await self.run_calls(job.event, calls, job)
+        except asyncio.CancelledError:
+            log.warning("conversation %s: %s was cancelled in its %s handler", self._name(), job.handler, job.event)
+        finally:
+            self._done(job)
+
+    async def run_calls(self, event: str, calls: list[Call], job: Job | None = None) -> None:
+        """Call an event's handlers in order; an exception becomes an `error` event, one of an error handler a log."""
+        for handler, args in calls:
+            if job is not None:
+                job.handler = handler
+            try:
+                await call(handler, args)
+            except (Exception, SystemExit) as error:
+                if event == ERROR:
+                    log.exception("conversation %s: the error handler %s failed", self._name(), handler_name(handler))
+                else:
+                    await self._session._report(error)
+
+    async def _report(self, job: Job, error: BaseException) -> None:
+        if job.is_stray:  # other user code of the session runs by now, or the conversation is over
+            log.warning("conversation %s: %s failed after it was cancelled: %r", self._name(), _name(job), error)
+        else:
+            await self._session._report(error)
+
+    def _done(self, job: Job) -> None:
+        if job.is_stray:
+            self._strays -= 1
+        else:
+            self._next()
+
+    # --- ending it early ---
+
+    def _cancel(self, job: Job) -> None:
+        """Cancel a job and give it its time to clean up."""
+        # A task cancelled before its first step would never run its `finally`; unstarted, it finds its turn closed.
+        if job.started and job.task is not None:
+            job.task.cancel()
+        self._set_timer(self._settings.handover_s, self._give_up, job)
+
+    def _limit(self, job: Job) -> None:
+        self._set_timer(self._settings.end_timeout_s, self._cancel, job)
+
+    def _set_timer(self, delay_s: float, action: Any, job: Job) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay_s, action, job)
+
+    def _give_up(self, job: Job) -> None:
+        """Wait no longer for a cancelled job."""
+        self._timer = None
+        job.is_stray = True
+        self._strays += 1
+        self._stats.stray_handlers += 1
+        self._loop.call_later(self._settings.stray_report_s, self._report_stray, job)
+        self._next()
+
+    def _report_stray(self, job: Job) -> None:
+        if job.task is not None and not job.task.done():
+            stack = [where(frame) for frame in frames_of(job.task.get_coro())]
+            log.warning(
+                "conversation %s: %s still runs %.1f s after it was cancelled; it stands at %s",
+                self._name(),
+                _name(job),
+                self._settings.handover_s + self._settings.stray_report_s,
+                ", called from ".join(reversed(stack[2:])) or "an unknown place",
+            )
+
+    def _name(self) -> str | None:
+        return self._session.conversation_id
+
+
+def _name(job: Job) -> str:
+    return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
+
+
+async def call(handler: Handler, args: tuple[Any, ...]) -> None:
+    """Call user code, plain or coroutine, and wait for it."""
+    if is_coroutine_function(handler):
+        await handler(*args)  # type: ignore[misc]
+        return
+    result = block_watch().call(handler, *args)
+    if isawaitable(result):
+        await result
+
+
+def frames_of(coroutine: Any) -> list[FrameType]:
+    """Return the frames of a suspended coroutine, outermost first."""
+    frames: list[FrameType] = []
+    while coroutine is not None:
+        frame = next((f for f in (getattr(coroutine, n, None) for n in ("cr_frame", "gi_frame", "ag_frame")) if f), None)
+        if frame is not None:
+            frames.append(frame)
+        coroutine = next(
+            (c for c in (getattr(coroutine, n, None) for n in ("cr_await", "gi_yieldfrom", "ag_await")) if c), None
+        )
+    return frames

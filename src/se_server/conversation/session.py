@@ -1,0 +1,445 @@
+"""One conversation: what arrives becomes events, what handlers send becomes the answer of their turn.
+
+The receiving side is synchronous and never waits for user code: `receive` answers a ping at once and supersedes a turn at
+once. User code runs one handler at a time, in the lane (`conversation/lane.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable
+from time import monotonic
+from typing import Any, Protocol, TypeVar, overload
+
+from se_server.conversation._pump import Outbox, Pump
+from se_server.conversation.events import EventRegistry, check_event
+from se_server.conversation.handlers import NO_HANDLERS, Handlers
+from se_server.conversation.lane import Call, Lane, current_turn
+from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
+from se_server.conversation.streams import close_stream, open_stream
+from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
+from se_server.protocol import _wire as wire
+from se_server.protocol.turns import Turn, TurnLedger, TurnState
+from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Counters, Handler, Headers, Request, Stats
+
+log = logging.getLogger("se_server.session")
+
+MAX_LOGGED_ERRORS = 5
+
+H = TypeVar("H", bound=Handler)
+
+__all__ = ["SpeechEngineSession"]
+
+
+class Transport(Protocol):
+    """The connection below a session: our own, or an adapter of another library's."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    def start_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def wait_closed(self) -> Awaitable[None]: ...
+
+
+class SpeechEngineSession:
+    """One WebSocket connection of the Speech Engine API, which is one conversation.
+
+    Register handlers with `on`, then `await run()`. A new transcript cancels the handler of the one before.
+
+    Args:
+        ws: an accepted WebSocket: of `websockets`, Starlette or FastAPI, aiohttp, or any object with the coroutines
+            `recv`, `send` and `close`.
+        debug: print what happens, in lines that start with `[SpeechEngine]`.
+
+    Attributes:
+        conversation_id: the id the API gave; None before `init`.
+
+    Raises:
+        UnsupportedWebSocket: `ws` is none of these.
+        RuntimeError: there is no running event loop.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_bad_entry_seen",
+        "_callbacks",
+        "_closed",
+        "_lane",
+        "_ledger",
+        "_logged_errors",
+        "_loop",
+        "_on_ended",
+        "_registry",
+        "_request",
+        "_settings",
+        "_stats",
+        "_thread_id",
+        "_transport",
+        "conversation_id",
+    )
+
+    def __init__(self, ws: object, *, debug: bool = False) -> None:
+        from se_server.conversation.adapters import adapt
+
+        settings = SessionSettings(debug=True) if debug else DEFAULT_SETTINGS
+        transport = adapt(ws, settings)
+        self._set_up(transport, transport.request, NO_HANDLERS, settings, Counters())
+        transport.attach(self)
+
+    @classmethod
+    def _over(
+        cls, transport: Transport, request: Request, callbacks: Handlers, settings: SessionSettings, stats: Stats
+    ) -> SpeechEngineSession:
+        """Make the session of a connection that pushes what it reads."""
+        session = cls.__new__(cls)
+        session._set_up(transport, request, callbacks, settings, stats)
+        return session
+
+    def _set_up(
+        self, transport: Transport, request: Request, callbacks: Handlers, settings: SessionSettings, stats: Stats
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._callbacks = callbacks
+        self._settings = settings
+        self._stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._registry: EventRegistry | None = None
+        self._ledger = TurnLedger()
+        self._lane = Lane(self)
+        self._on_ended: Callable[[], None] | None = None
+        self._closed = False
+        self._bad_entry_seen = False
+        self._logged_errors = 0
+        self.conversation_id: str | None = None
+        stats.sessions_opened += 1
+
+    # --- what it is ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session is still open."""
+        return not self._closed
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the upgrade request; names match in any case."""
+        return self._request.headers
+
+    @property
+    def path(self) -> str:
+        """The path of the upgrade request, without its query."""
+        return self._request.path
+
+    @property
+    def query(self) -> str:
+        """The query of the upgrade request, as sent, without the `?`."""
+        return self._request.query
+
+    @property
+    def remote(self) -> str:
+        """The peer's address; empty when unknown."""
+        return self._request.remote
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn of the handler that asks; elsewhere the turn under way, or None."""
+        turn = current_turn.get()
+        return turn if turn is not None and turn.owner is self else self._ledger.current
+
+    def __repr__(self) -> str:
+        return f"<SpeechEngineSession {self.conversation_id} {'open' if self.is_open else 'closed'}>"
+
+    # --- events ---
+
+    @overload
+    def on(self, event: str) -> Callable[[H], H]: ...
+
+    @overload
+    def on(self, event: str, handler: Handler) -> SpeechEngineSession: ...
+
+    def on(self, event: str, handler: Handler | None = None) -> SpeechEngineSession | Callable[[H], H]:
+        """Register `handler` for `event` and return the session; without a handler, act as a decorator.
+
+        Raises:
+            ValueError: `event` is no event's name.
+            WrongThread: called from a thread other than the session's.
+        """
+        return self._register(event, handler, once=False)
+
+    @overload
+    def once(self, event: str) -> Callable[[H], H]: ...
+
+    @overload
+    def once(self, event: str, handler: Handler) -> SpeechEngineSession: ...
+
+    def once(self, event: str, handler: Handler | None = None) -> SpeechEngineSession | Callable[[H], H]:
+        """Like `on`, but the handler runs once; it runs after the permanent ones."""
+        return self._register(event, handler, once=True)
+
+    def off(self, event: str, handler: Handler) -> SpeechEngineSession:
+        """Remove a handler registered with `on` or `once`, if it is there, and return the session."""
+        self._check_thread("off")
+        check_event(event)
+        if self._registry is not None:
+            self._registry.remove(event, handler)
+        return self
+
+    def _register(self, event: str, handler: Handler | None, *, once: bool) -> SpeechEngineSession | Callable[[H], H]:
+        self._check_thread("once" if once else "on")
+        if self._registry is None:
+            self._registry = EventRegistry()
+        if handler is not None:
+            self._registry.add(event, handler, once=once)
+            return self
+        check_event(event)
+
+        def register(function: H) -> H:
+            self._register(event, function, once=once)
+            return function
+
+        return register
+
+    def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
+        """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
+        callback = self._callbacks.for_event(event)
+        calls: list[Call] = [] if callback is None else [(callback, (*args, self))]
+        if self._registry is not None:
+            calls.extend((handler, args) for handler in self._registry.take(event))
+        if event == ERROR and not calls:
+            self._log_unhandled(args[0])
+        return calls
+
+    # --- answers ---
+
+    async def send_response(self, response: str | AsyncIterable[Any], *, final: bool = True) -> bool:
+        """Send an answer of the turn, to be spoken.
+
+        Args:
+            response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
+            final: whether the answer is complete; with False the next `send_response` continues it.
+
+        Returns:
+            False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
+            warns, sends nothing and returns False.
+
+        Raises:
+            SessionClosed: the session is closed.
+            WrongThread: called from a thread other than the session's.
+            TypeError: `response` is neither `str` nor async iterable.
+        """
+        self._check_thread("send_response")
+        iterator = None if isinstance(response, str) else open_stream(response)
+        try:
+            turn = self._turn_to_answer()
+            if turn is None:
+                return False
+            turn.needs_final = True
+            outbox = self._transport.outbox
+            if isinstance(response, str):
+                self._send_text(turn, outbox, response, final)
+            else:
+                assert iterator is not None
+                await self._send_stream(turn, outbox, iterator, final)
+            if not outbox.writable:
+                await outbox.room()
+            return turn.open
+        finally:
+            if iterator is not None:
+                await close_stream(response, iterator, self._settings.stream_close_s)
+
+    def _turn_to_answer(self) -> Turn | None:
+        """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
+        if self._closed:
+            raise SessionClosed("Cannot send response: session is closed")
+        turn = current_turn.get()
+        if turn is None or turn.owner is not self:
+            turn = self._ledger.current
+        if turn is None or (not turn.open and turn.state is not TurnState.SUPERSEDED):
+            log.warning(
+                "send_response() was called outside a transcript handler and sent nothing (conversation %s). To have "
+                "the agent speak first, set a first message in the Speech Engine's conversation config.",
+                self.conversation_id,
+            )
+            return None
+        if not turn.open:
+            self._stats.late_texts += 1
+            return None
+        return turn
+
+    def _send_text(self, turn: Turn, outbox: Outbox, text: str, final: bool) -> None:
+        if turn.first_chunk_at is None:
+            turn.first_chunk_at = monotonic()
+        turn.chunks += 1
+        outbox.send(text, turn.event_id_json, False, final)
+        if final:
+            self._send_final(turn, outbox)
+
+    def _send_final(self, turn: Turn, outbox: Outbox) -> None:
+        turn.needs_final = False
+        outbox.send("", turn.event_id_json, True)
+
+    async def _send_stream(self, turn: Turn, outbox: Outbox, iterator: Any, final: bool) -> None:
+        try:
+            await Pump(iterator, outbox, turn)
+        except Exception as error:
+            await self._report(error)
+        if turn.open and not outbox.closed:
+            if final:
+                self._send_final(turn, outbox)
+            else:
+                outbox.flush()
+
+    # --- the life of the connection ---
+
+    async def run(self) -> None:
+        """Run until the conversation has ended and its last handler is done.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        self._check_thread("run")
+        self._transport.start_reading()
+        try:
+            await self._lane.wait_ended()
+        except asyncio.CancelledError:
+            self._end(DISCONNECTED)
+            await self._lane.wait_ended()
+            raise
+        finally:
+            await self._transport.wait_closed()
+
+    def close(self) -> None:
+        """Close the session and its WebSocket with code 1000; the running handler is cancelled. Any number of times.
+
+        Raises:
+            WrongThread: called from a thread other than the session's.
+        """
+        self._check_thread("close")
+        self._shutdown(1000, "")
+
+    def _shutdown(self, code: int, reason: str) -> None:
+        """Close the session from our side."""
+        self._transport.close(code, reason)
+        self._end(CLOSE)
+
+    def _end(self, event: str) -> None:
+        """End the conversation; `event` is the last one that handlers see."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stats.sessions_closed += 1
+        turn = self._ledger.current
+        if turn is not None:
+            self._ledger.end(turn, TurnState.CLOSED)
+        self._debug("session ended: %s", event)
+        self._lane.end(event)
+
+    def _check_thread(self, method: str) -> None:
+        if threading.get_ident() != self._thread_id:
+            raise WrongThread(
+                f"SpeechEngineSession.{method} was called from another thread; everything belongs to the event loop's: "
+                f"use asyncio.run_coroutine_threadsafe(coroutine, loop), or loop.call_soon_threadsafe"
+            )
+
+    # --- what the connection tells ---
+
+    def receive(self, message: wire.Message) -> None:
+        """Take one message of the API. Never waits for user code."""
+        self._stats.messages_received += 1
+        if self._closed:
+            return
+        kind = message.kind
+        if kind == wire.USER_TRANSCRIPT:
+            self._receive_transcript(message)
+        elif kind == wire.PING:
+            self._transport.outbox.send_pong()
+        elif kind == wire.INIT:
+            self.conversation_id = message.conversation_id
+            self._debug("session initialized, conversation_id=%s", self.conversation_id)
+            self._lane.emit(INIT, self.conversation_id)
+        elif kind == wire.CLOSE:
+            self._end(CLOSE)
+            self._transport.close(1000, "")
+        elif kind == wire.ERROR:
+            self._lane.emit(ERROR, PeerError(message.text))
+        else:
+            self._debug("ignored a message of unknown type %s", message.text)
+
+    def _receive_transcript(self, message: wire.Message) -> None:
+        if message.bad_entry is not None and not self._bad_entry_seen:
+            self._bad_entry_seen = True
+            self.receive_error(message.bad_entry)
+        event_id = message.event_id
+        if self._ledger.is_duplicate(event_id):
+            self._debug("skipping duplicate transcript, event_id=%s", event_id)
+            return
+        turn = Turn(event_id, monotonic(), self)
+        superseded = self._ledger.begin(turn)
+        if superseded is not None:
+            self._stats.turns_superseded += 1
+            self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, event_id)
+        self._debug("received transcript, event_id=%s, messages=%d", event_id, len(message.transcript or ()))
+        self._lane.start_turn(turn, message.transcript, superseded)
+
+    def receive_error(self, error: MessageError) -> None:
+        """Take note of a message that could not be read; the session goes on."""
+        self._stats.message_errors += 1
+        if not self._closed:
+            self._lane.emit(ERROR, error)
+
+    def connection_lost(self) -> None:
+        """Take note that nothing will arrive any more. After the conversation has ended it changes nothing."""
+        self._end(DISCONNECTED)
+
+    def write_timed_out(self) -> None:
+        """Take note that the peer does not read; the connection is dropped."""
+        self._stats.write_timeouts += 1
+        log.warning("conversation %s: the peer does not read, dropped", self.conversation_id)
+        self._end(DISCONNECTED)
+
+    # --- what the lane asks for ---
+
+    def _finish_turn(self, turn: Turn, failed: bool) -> None:
+        """The handler of an open turn has ended: nothing stays unanswered."""
+        outbox = self._transport.outbox
+        if turn.needs_final and not outbox.closed:
+            self._send_final(turn, outbox)
+        if failed:
+            self._stats.turns_failed += 1
+        else:
+            self._stats.turns_answered += 1
+        self._stats.chunks_sent += turn.chunks
+        self._ledger.end(turn, TurnState.ANSWERED)
+        self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
+
+    def _ended(self) -> None:
+        """The last handler has ended."""
+        on_ended, self._on_ended = self._on_ended, None
+        if on_ended is not None:
+            on_ended()
+
+    async def _report(self, error: BaseException) -> None:
+        """Give an error of user code to the error handlers, here and now."""
+        self._stats.handler_errors += 1
+        await self._lane.run_calls(ERROR, self._calls_of(ERROR, (error,)))
+
+    def _log_unhandled(self, error: BaseException) -> None:
+        """Log an error that nobody handles; only the first few of a conversation, since a peer can make many."""
+        if self._logged_errors < MAX_LOGGED_ERRORS:
+            self._logged_errors += 1
+            cause = None if isinstance(error, (MessageError, PeerError)) else error
+            log.warning("conversation %s: %s: %s", self.conversation_id, type(error).__name__, error, exc_info=cause)
+
+    def _debug(self, text: str, *args: object) -> None:
+        if self._settings.debug:
+            print("[SpeechEngine]", text % args)  # noqa: T201  the published SDK's debug output

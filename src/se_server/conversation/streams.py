@@ -1,0 +1,81 @@
+"""An answer's stream: what may be one, and how it is closed by the task that iterated it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from types import AsyncGeneratorType
+from typing import Any
+
+log = logging.getLogger("se_server.session")
+
+
+def open_stream(response: object) -> AsyncIterator[object]:
+    """Return the async iterator of an answer.
+
+    Raises:
+        TypeError: `response` is neither `str` nor async iterable; the text says what is accepted.
+    """
+    if inspect.iscoroutine(response):
+        response.close()
+        raise TypeError("send_response takes a str or an async iterable, not a coroutine: await the call that makes it")
+    iterate = getattr(type(response), "__aiter__", None)
+    if iterate is None:
+        raise TypeError(f"send_response takes a str or an async iterable, not {type(response).__name__}")
+    iterator: AsyncIterator[object] = iterate(response)
+    if not hasattr(type(iterator), "__anext__"):
+        raise TypeError(f"{type(response).__name__}.__aiter__ gave {type(iterator).__name__}, no async iterator")
+    return iterator
+
+
+async def close_stream(response: object, iterator: object, timeout_s: float) -> None:
+    """Close an answer's stream, iterator first, within `timeout_s` together; in this task, as anyio's scopes need.
+
+    Whoever owns an HTTP request behind it stops paying for tokens that nobody will hear. What closing raises is logged.
+    """
+    if type(iterator) is AsyncGeneratorType and iterator.ag_frame is None and iterator is response:
+        return  # it ran to its end: nothing is left to close
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    for target in (iterator, response) if iterator is not response else (iterator,):
+        close = getattr(target, "aclose", None) or getattr(target, "close", None)
+        if close is None:
+            continue
+        try:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await within(closing, deadline - loop.time())
+        except TimeoutError:
+            log.warning("closing %s took longer than %.1f s and was given up", type(target).__name__, timeout_s)
+        except Exception as error:
+            log.warning("closing %s failed: %s: %s", type(target).__name__, type(error).__name__, error)
+
+
+async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
+    """Await in this very task, at most `timeout_s`; `asyncio.wait_for` makes a task of its own before Python 3.12.
+
+    Raises:
+        TimeoutError: it took longer; it was cancelled.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    timed_out = False
+
+    def give_up() -> None:
+        nonlocal timed_out
+        timed_out = True
+        task.cancel()
+
+    handle = asyncio.get_running_loop().call_later(max(timeout_s, 0.0), give_up)
+    try:
+        return await awaitable
+    except asyncio.CancelledError:
+        if not timed_out:
+            raise
+        if hasattr(task, "uncancel"):
+            task.uncancel()
+        raise TimeoutError from None
+    finally:
+        handle.cancel()

@@ -1,0 +1,668 @@
+"""What handlers may rely on, point by point, behind our own door and behind every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import pickle
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pydantic
+import pytest
+
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import MessageError, WrongThread
+from se_server.types import ConversationMessage
+from tests.functional.conversation.stage import KINDS, Eventually, serving
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+Transcript = list[ConversationMessage]
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+# --- 1. Order ---
+
+
+async def test_events_reach_handlers_in_wire_order_and_init_ends_before_the_first_transcript(kind: str) -> None:
+    log = Eventually()
+    release = asyncio.Event()
+
+    async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
+        log.add("init starts", conversation_id)
+        await release.wait()
+        log.add("init ends")
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add("transcript", transcript[-1].content)
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        log.add("error")
+
+    async def on_close(session: SpeechEngineSession) -> None:
+        log.add("close")
+
+    async def on_disconnect(session: SpeechEngineSession) -> None:
+        log.add("disconnected")
+
+    async with (
+        serving(
+            kind,
+            on_init=on_init,
+            on_transcript=on_transcript,
+            on_close=on_close,
+            on_disconnect=on_disconnect,
+            on_error=on_error,
+        ) as stage,
+        stage.call() as api,
+    ):
+        await api.init("conv_7")
+        await api.ws.send("no json")
+        await api.say("hello", event_id=1)
+        await api.ping()  # answered although on_init still runs
+        assert log.items == [("init starts", "conv_7")]
+        release.set()
+        assert await api.answer() == []
+        await api.send(type="close")
+        await log.until("close")
+        await api.closed()
+    assert log.items == [("init starts", "conv_7"), "init ends", "error", ("transcript", "hello"), "close"]
+
+
+@pytest.mark.parametrize("ending", ["close", "disconnected"])
+async def test_exactly_one_of_close_and_disconnected_comes_last(kind: str, ending: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add("transcript")
+        try:
+            await forever()
+        finally:
+            log.add("cancelled")
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        log.add("error")
+
+    async with (
+        serving(
+            kind,
+            on_transcript=on_transcript,
+            on_error=on_error,
+            on_close=lambda session: log.add("close"),
+            on_disconnect=lambda session: log.add("disconnected"),
+        ) as stage,
+        stage.call() as api,
+    ):
+        await api.say("hello", event_id=1)
+        await log.until("transcript")
+        if ending == "close":
+            await api.send(type="close")
+            await api.send(type="close")
+            await api.closed()
+        else:
+            api.ws.transport.abort()
+        await log.until(ending)
+    assert log.items == ["transcript", "cancelled", ending]
+
+
+# --- 2. One turn at a time ---
+
+
+async def test_a_superseded_handler_is_cancelled_and_the_next_starts_when_it_has_ended(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        name = transcript[-1].content
+        log.add(name, "starts")
+        if name == "first":
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(0)
+                log.add(name, "ends")
+        await session.send_response(name)
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("first", event_id=1)
+        await log.until(("first", "starts"))
+        await api.say("second", event_id=2)
+        assert await api.answer() == [(2, "second")]
+    assert log.items == [("first", "starts"), ("first", "ends"), ("second", "starts")]
+
+
+async def test_a_handler_that_cleans_up_for_2_s_delays_neither_pings_nor_the_next_turn(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add(transcript[-1].content)
+        if transcript[-1].content == "slow":
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(2.0)
+                log.add("cleaned up")
+        await session.send_response("here")
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("slow", event_id=1)
+        await log.until("slow")
+        sent_at = time.monotonic()
+        await api.say("next", event_id=2)
+        await api.ping()
+        ponged_at = time.monotonic()
+        assert await api.answer() == [(2, "here")]
+        answered_at = time.monotonic()
+    assert ponged_at - sent_at < 0.05
+    assert answered_at - sent_at < 0.1
+    await log.until("cleaned up")
+
+
+async def test_a_handler_that_swallows_cancellation_is_reported_and_hangs_nothing(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Eventually()
+    release = asyncio.Event()
+
+    async def stubborn(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add(transcript[-1].content)
+        if transcript[-1].content != "stuck":
+            await session.send_response("here")
+            return
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                log.add("swallowed")
+
+    settings = SessionSettings(stray_report_s=0.01)
+    with caplog.at_level(logging.WARNING, "se_server.session"):
+        async with (
+            serving(kind, settings, on_transcript=stubborn, on_disconnect=lambda session: log.add("disconnected")) as stage,
+            stage.call() as api,
+        ):
+            await api.say("stuck", event_id=1)
+            await log.until("stuck")
+            await api.say("next", event_id=2)
+            assert await api.answer() == [(2, "here")]
+            while not caplog.messages:  # the report comes a moment after the hand-over
+                await api.ping()
+            await api.say("stuck", event_id=3)
+            await log.until(lambda items: items.count("stuck") == 2)
+            api.ws.transport.abort()
+            await log.until("disconnected")
+            release.set()
+    report = caplog.messages[0]
+    assert "stubborn" in report
+    assert "test_handler_contract.py" in report
+
+
+async def test_handlers_that_never_end_are_bounded_and_refused_turns_are_finalised(kind: str) -> None:
+    errors = Eventually()
+    started = Eventually()
+    release = asyncio.Event()
+
+    async def stubborn(transcript: Transcript, session: SpeechEngineSession) -> None:
+        started.add(transcript[-1].content)
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        errors.add(str(error))
+
+    settings = SessionSettings(handover_s=0.001, max_stray_handlers=2)
+    async with serving(kind, settings, on_transcript=stubborn, on_error=on_error) as stage, stage.call() as api:
+        for event_id in (1, 2):
+            await api.say(f"turn {event_id}", event_id=event_id)
+            await started.until(f"turn {event_id}")
+        await api.say("turn 3", event_id=3)
+        assert await api.answer() == []
+        assert errors.items == ["2 cancelled handlers of this conversation still run; the turn was not started"]
+        release.set()
+    assert started.items == ["turn 1", "turn 2"]
+
+
+# --- 3. Several answers in one turn ---
+
+
+async def test_each_send_response_is_an_answer_with_its_own_final(kind: str) -> None:
+    async def words() -> AsyncIterator[str]:
+        yield "two "
+        yield ""
+        yield "three"
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        assert await session.send_response("one") is True
+        assert await session.send_response(words()) is True
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=26)
+        assert await api.answer() == [(26, "one")]
+        assert await api.answer() == [(26, "two "), (26, "three")]
+        await api.ping()  # and no third final
+
+
+async def test_an_answer_left_open_goes_on_and_is_finalised_by_the_server(kind: str) -> None:
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await session.send_response("one ", final=False)
+        await session.send_response("two", final=False)
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        assert await api.answer() == [(1, "one "), (1, "two")]
+        await api.ping()
+
+
+async def test_a_handler_that_sends_nothing_finalises_its_turn(kind: str) -> None:
+    async with serving(kind, on_transcript=lambda transcript, session: None) as stage, stage.call() as api:
+        await api.say("hello", event_id=5)
+        assert await api.receive() == {"type": "agent_response", "content": "", "event_id": 5, "is_final": True}
+
+
+# --- 4. Answered ---
+
+
+async def test_a_turn_is_answered_when_its_handler_has_ended(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        turn = session.turn
+        assert turn is not None
+        log.add("turn", turn)
+        await session.send_response("hello")
+        log.add("sent", turn.state.name)
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        await api.answer()
+        await api.ping()
+        (_, turn), sent = log.items
+        assert sent == ("sent", "RUNNING")
+        assert turn.state.name == "ANSWERED"
+        assert turn.first_chunk_at >= turn.started_at
+
+
+# --- 5. Identity ---
+
+
+async def test_a_task_left_behind_by_a_superseded_handler_sends_nothing(kind: str) -> None:
+    results = Eventually()
+    late = asyncio.Event()
+
+    async def speak_late(session: SpeechEngineSession) -> None:
+        await late.wait()
+        results.add(await session.send_response("too late"))
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        if transcript[-1].content == "first":
+            session.late = asyncio.create_task(speak_late(session))
+            results.add("started")
+            await forever()
+        late.set()
+        await session.late
+        assert await session.send_response("in time")
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("first", event_id=1)
+        await results.until("started")
+        await api.say("second", event_id=2)
+        assert await api.answer() == [(2, "in time")]
+    assert results.items == ["started", False]
+
+
+async def test_a_task_without_a_turn_speaks_for_the_running_one(kind: str) -> None:
+    async def consume(session: SpeechEngineSession) -> None:
+        while True:
+            text, done = await session.queue.get()
+            await session.send_response(text)
+            done.set()
+
+    async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
+        session.queue = asyncio.Queue()
+        session.consumer = asyncio.create_task(consume(session))
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        done = asyncio.Event()
+        session.queue.put_nowait((transcript[-1].content, done))
+        await done.wait()
+
+    async def on_disconnect(session: SpeechEngineSession) -> None:
+        session.consumer.cancel()
+
+    async with (
+        serving(kind, on_init=on_init, on_transcript=on_transcript, on_disconnect=on_disconnect) as stage,
+        stage.call() as api,
+    ):
+        await api.init()
+        for event_id in (1, 3):
+            await api.say(f"turn {event_id}", event_id=event_id)
+            assert await api.answer() == [(event_id, f"turn {event_id}")]
+
+
+async def test_outside_a_turn_send_response_warns_and_sends_nothing(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = Eventually()
+
+    async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
+        results.add(await session.send_response("hello there"))
+
+    async with serving(kind, on_init=on_init) as stage, stage.call() as api:
+        with caplog.at_level(logging.WARNING, "se_server.session"):
+            await api.init("conv_3")
+            await results.until(False)
+        await api.ping()
+    assert "outside a transcript handler" in caplog.text
+    assert "conv_3" in caplog.text
+
+
+# --- 6. Streams ---
+
+
+class Stream:
+    """Yields, then ends, fails or waits; remembers in which task it was closed, and when."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = list(items)
+        self.iterated_in: object = None
+        self.closed_in: list[object] = []
+        self.waits = asyncio.Event()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        self.iterated_in = asyncio.current_task()
+        if not self.items:
+            raise StopAsyncIteration
+        item = self.items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        if item is forever:
+            self.waits.set()
+            await forever()
+        return item
+
+    async def close(self) -> None:
+        self.closed_in.append(asyncio.current_task())
+
+
+@pytest.mark.parametrize("ending", ["end", "error", "cancellation"])
+async def test_send_response_closes_the_stream_in_the_task_that_iterates_it(kind: str, ending: str) -> None:
+    stream = Stream("a", *{"end": [], "error": [ConnectionError("provider")], "cancellation": [forever]}[ending])
+    errors = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        if transcript[-1].content == "next":
+            return
+        await session.send_response(stream)
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        errors.add(repr(error))
+
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        if ending == "cancellation":
+            await asyncio.wait_for(stream.waits.wait(), 5)
+            assert (await api.receive())["content"] == "a"  # sent at once, although more was to come
+            await api.say("next", event_id=2)
+            assert await api.answer() == []
+        else:
+            assert await api.answer() == [(1, "a")]
+            await api.ping()
+    assert stream.closed_in == [stream.iterated_in]
+    assert errors.items == (["ConnectionError('provider')"] if ending == "error" else [])
+
+
+async def test_a_stream_that_does_not_close_is_waited_for_half_a_second_at_most(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Stream):
+        async def close(self) -> None:
+            await super().close()
+            await forever()
+
+    stream = Stuck("a", forever)
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        if transcript[-1].content == "hello":
+            await session.send_response(stream)
+
+    settings = SessionSettings(stream_close_s=0.05, handover_s=60.0)
+    async with serving(kind, settings, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        await api.receive()
+        await api.say("next", event_id=2)
+        assert await api.answer() == []
+    assert stream.closed_in == [stream.iterated_in]
+    assert "closing Stuck took longer" in caplog.text
+
+
+# --- 7. Bad entries ---
+
+
+async def test_a_bad_entry_is_left_out_and_reported_once_in_the_session(kind: str) -> None:
+    seen: list[Transcript] = []
+    errors = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        seen.append(transcript)
+        await session.send_response("ok")
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        errors.add(error)
+
+    history: list[Any] = [{"role": "user", "content": "one"}, {"role": "agent", "content": None}, 5]
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        for event_id in (1, 2):
+            history.append({"role": "user", "content": f"turn {event_id}"})
+            await api.send(type="user_transcript", user_transcript=history, event_id=event_id)
+            assert await api.answer() == [(event_id, "ok")]
+    assert [[message.content for message in transcript] for transcript in seen] == [
+        ["one", "turn 1"],
+        ["one", "turn 1", "turn 2"],
+    ]
+    (error,) = errors.items
+    assert isinstance(error, MessageError)
+
+
+# --- 8. The transcript ---
+
+
+async def test_the_transcript_is_a_new_list_of_immutable_messages(kind: str) -> None:
+    seen: list[Transcript] = []
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        seen.append(list(transcript))
+        assert type(transcript) is list
+        transcript.clear()  # the handler's own: it must not show in the next turn
+        await session.send_response("ok")
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("one", event_id=1)
+        await api.answer()
+        await api.say("one", "ok", "two", event_id=2)
+        await api.answer()
+    first, second = seen
+    assert [message.content for message in second] == ["one", "ok", "two"]
+    message = second[0]
+    assert message == first[0]
+    assert hash(message) == hash(first[0])
+    assert message != second[2]
+    with pytest.raises(AttributeError):
+        message.content = "other"  # type: ignore[misc]
+    as_dict = {"role": "user", "content": "one"}
+    assert dict(message) == message.model_dump() == json.loads(message.model_dump_json()) == as_dict
+    assert orjson.loads(orjson.dumps(second)) == [m.model_dump() for m in second]
+    assert json.loads(json.dumps([m.model_dump() for m in second]))[0] == as_dict
+    assert pydantic.TypeAdapter(list[ConversationMessage]).dump_python(second)[0] == as_dict
+    assert pickle.loads(pickle.dumps(second)) == second
+
+
+# --- 9. The session ---
+
+
+async def test_the_session_takes_attributes_and_knows_its_request(kind: str) -> None:
+    sessions: list[SpeechEngineSession] = []
+
+    async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
+        session.user = "Ada"
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        sessions.append(session)
+        turn = session.turn
+        assert turn is not None
+        await session.send_response(f"{session.user} {turn.event_id}")
+
+    async with (
+        serving(kind, on_init=on_init, on_transcript=on_transcript) as stage,
+        stage.call(additional_headers={"X-Caller-Id": "+49 1"}) as api,
+    ):
+        await api.init("conv_9")
+        await api.say("hello", event_id=4)
+        assert await api.answer() == [(4, "Ada 4")]
+        (session,) = sessions
+        assert session.headers["x-caller-ID"] == "+49 1"
+        assert (session.path, session.query) == ("/call", "x=1")
+        assert session.remote.startswith("127.0.0.1")
+        assert session.conversation_id == "conv_9"
+        assert session.is_open
+        await api.ping()
+        assert session.turn is None
+        assert "+49" not in repr(session.headers)
+
+
+# --- 10 is tested with the processes it is about: tests/functional/test_se_server.py ---
+
+
+# --- 11. Plain functions ---
+
+
+async def test_a_plain_function_that_blocks_the_loop_is_reported_once_with_where_it_stood(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def busy(transcript: Transcript, session: SpeechEngineSession) -> None:
+        until = time.monotonic() + 0.4
+        while time.monotonic() < until:
+            pass
+
+    busy.__qualname__ = f"busy_{kind}"  # reported once by name
+    async with serving(kind, on_transcript=busy) as stage, stage.call() as api:
+        for event_id in (1, 2):
+            await api.say("hello", event_id=event_id)
+            assert await api.answer() == []
+    (report,) = [message for message in caplog.messages if "blocks the event loop" in message]
+    assert f"busy_{kind}" in report
+    assert "test_handler_contract.py" in report
+
+
+# --- 12. Exceptions ---
+
+
+@pytest.mark.parametrize("raised", [ValueError("my bug"), SystemExit(3)])
+async def test_an_exception_in_a_handler_becomes_an_error_event_and_the_turn_is_finalised(
+    kind: str, raised: BaseException
+) -> None:
+    errors: list[BaseException] = []
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await session.send_response("so far ", final=False)
+        raise raised
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        errors.append(error)
+
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        for event_id in (1, 2):
+            await api.say("hello", event_id=event_id)
+            assert await api.answer() == [(event_id, "so far ")]
+    assert errors == [raised, raised]
+
+
+async def test_an_exception_in_an_error_handler_is_logged_with_the_conversation_id(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        raise ValueError("my bug")
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        raise KeyError("my other bug")
+
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        await api.init("conv_12")
+        await api.say("hello", event_id=1)
+        assert await api.answer() == []
+        await api.ping()
+    assert "conv_12" in caplog.text
+    assert "my other bug" in caplog.text
+
+
+# --- 13. Closing ---
+
+
+async def test_close_may_be_called_anywhere_any_number_of_times(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        session.close()
+        session.close()
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            log.add("cancelled")
+            raise
+
+    async def on_close(session: SpeechEngineSession) -> None:
+        session.close()
+        log.add("close", session.is_open)
+        with pytest.raises(RuntimeError, match="session is closed"):
+            await session.send_response("too late")
+        log.add("done")
+
+    async with serving(kind, on_transcript=on_transcript, on_close=on_close) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        assert await api.closed() == 1000
+        await log.until("done")
+    assert log.items == ["cancelled", ("close", False), "done"]
+
+
+# --- 14. Threads ---
+
+
+async def test_a_call_from_another_thread_raises_and_names_the_way(kind: str) -> None:
+    caught = Eventually()
+
+    def elsewhere(session: SpeechEngineSession) -> None:
+        for attempt in (
+            session.close,
+            lambda: session.on("close", print),
+            lambda: asyncio.run(session.send_response("x")),
+        ):
+            with pytest.raises(WrongThread, match="run_coroutine_threadsafe"):
+                attempt()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await asyncio.to_thread(elsewhere, session)
+        loop = asyncio.get_running_loop()
+
+        def properly() -> None:
+            caught.add(asyncio.run_coroutine_threadsafe(session.send_response("from a thread"), loop).result(5))
+
+        await asyncio.to_thread(properly)
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        assert await api.answer() == [(1, "from a thread")]
+        await caught.until(True)
+    assert threading.current_thread() is threading.main_thread()
