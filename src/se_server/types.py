@@ -132,21 +132,21 @@ class Stats(Protocol):
 class Counters:
     """The plain `Stats`: counts and nothing else."""
 
-    __slots__ = (
-        "chunks_sent",
-        "handler_errors",
-        "late_texts",
-        "message_errors",
-        "messages_received",
-        "sessions_closed",
-        "sessions_opened",
-        "stray_handlers",
-        "turns_answered",
-        "turns_failed",
-        "turns_started",
-        "turns_superseded",
-        "write_timeouts",
-    )
+    sessions_opened: int
+    sessions_closed: int
+    turns_started: int
+    turns_answered: int
+    turns_superseded: int
+    turns_failed: int
+    chunks_sent: int
+    messages_received: int
+    message_errors: int
+    handler_errors: int
+    stray_handlers: int
+    late_texts: int
+    write_timeouts: int
+
+    __slots__ = tuple(Stats.__annotations__)
 
     def __init__(self) -> None:
         for name in self.__slots__:

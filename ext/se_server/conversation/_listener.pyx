@@ -173,7 +173,7 @@ cdef class SocketOutbox(Outbox):
     cdef Py_ssize_t pending(self) noexcept:
         return self._buffer.size if self._buffer is not None else 0
 
-    cdef int flush(self) except -1:
+    cpdef int flush(self) except -1:
         cdef Buffer buffer = self._buffer
         if buffer is None:
             return 0

@@ -12,7 +12,7 @@ cdef class Outbox:
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
     cdef int put_pong(self) except -1
     cdef Py_ssize_t pending(self) noexcept
-    cdef int flush(self) except -1
+    cpdef int flush(self) except -1
     cdef int set_writable(self, bint writable) except -1
 
 

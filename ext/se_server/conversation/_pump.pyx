@@ -8,11 +8,13 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
 from se_server.protocol._delta cimport text_of
-from se_server.protocol._wire cimport Buffer, agent_response_json, pong_json
+from se_server.protocol._wire cimport Buffer, agent_response_json
 
 import asyncio
 from time import monotonic
 from types import GeneratorType
+
+from se_server.protocol._wire import encode_pong
 
 cdef extern from "Python.h":
     int PYGEN_NEXT
@@ -36,6 +38,7 @@ cdef enum:
     POOL_SIZE = 8
 
 cdef list _pool = []
+cdef str _PONG = encode_pong().decode()
 
 
 cdef Buffer borrow_buffer():
@@ -65,7 +68,7 @@ cdef class Outbox:
     cdef Py_ssize_t pending(self) noexcept:
         return 0
 
-    cdef int flush(self) except -1:
+    cpdef int flush(self) except -1:
         return 0
 
     def send(self, str content not None, bytes event_id_json not None, bint is_final, bint more=False):
@@ -124,13 +127,13 @@ cdef class MessageOutbox(Outbox):
 
     cdef int put_pong(self) except -1:
         if not self.closed:
-            self._messages.append(pong_json().decode())
+            self._messages.append(_PONG)
         return 0
 
     cdef Py_ssize_t pending(self) noexcept:
         return self._pending
 
-    cdef int flush(self) except -1:
+    cpdef int flush(self) except -1:
         cdef list messages = self._messages
         if messages:
             self._messages = []

@@ -15,7 +15,7 @@ from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_GET
 from libc.string cimport memcmp, memcpy, strlen
 
 from se_server._message cimport make
-from se_server.errors import MessageError
+from se_server.errors import InvalidUtf8, MessageError
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -74,7 +74,7 @@ cdef object error_of(Scan* scan):
     cdef Py_ssize_t offset = utf8_first_bad(scan.start, size)
     # Whatever else is wrong: a text that is not UTF-8 was cut or garbled on its way, and is reported as that.
     if offset >= 0:
-        return MessageError("invalid UTF-8", offset)
+        return InvalidUtf8("invalid UTF-8", offset)
     offset = scan.at - scan.start
     cdef str reason = scan.reason.decode("ascii")
     if scan.names_byte:

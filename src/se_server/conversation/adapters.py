@@ -1,4 +1,4 @@
-"""Connections that other libraries accepted: one shape for `websockets`, Starlette and FastAPI, aiohttp, and lookalikes.
+"""Connections that other libraries accepted: `websockets`, Starlette and FastAPI, aiohttp, and lookalikes.
 
 Sessions write synchronously, these libraries by coroutines: a writer task delivers in order and counts what is unsent.
 """
@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from se_server.conversation._pump import MessageOutbox, Outbox

@@ -1,9 +1,94 @@
-"""The event registry of a session: `on`, `off`, `once`."""
+"""`on`, `off` and `once` of a session."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar, overload
+
 from se_server.conversation.handlers import nearest
 from se_server.types import EVENTS, Handler
+
+H = TypeVar("H", bound=Handler)
+E = TypeVar("E", bound="EventEmitter")
+
+
+class EventEmitter:
+    """Handlers by event: the permanent ones in the order registered, then those that run once."""
+
+    __slots__ = ("_once", "_permanent")
+
+    def __init__(self) -> None:
+        # Made when first used: behind a server's callbacks few sessions register anything.
+        self._permanent: dict[str, list[Handler]] | None = None
+        self._once: dict[str, list[Handler]] | None = None
+
+    def _check_thread(self, method: str) -> None:
+        """Refuse a call from another thread."""
+
+    @overload
+    def on(self, event: str) -> Callable[[H], H]: ...
+
+    @overload
+    def on(self: E, event: str, handler: Handler) -> E: ...
+
+    def on(self: E, event: str, handler: Handler | None = None) -> E | Callable[[H], H]:
+        """Register `handler` for `event` and return the session; without a handler, act as a decorator.
+
+        Raises:
+            ValueError: `event` is no event's name.
+            TypeError: `handler` cannot be called.
+            WrongThread: called from a thread other than the session's.
+        """
+        self._check_thread("on")
+        check_event(event)
+        if self._permanent is None:
+            self._permanent = {}
+        return self._register(self._permanent, event, handler)
+
+    @overload
+    def once(self, event: str) -> Callable[[H], H]: ...
+
+    @overload
+    def once(self: E, event: str, handler: Handler) -> E: ...
+
+    def once(self: E, event: str, handler: Handler | None = None) -> E | Callable[[H], H]:
+        """Like `on`, but the handler runs once; it runs after the permanent ones."""
+        self._check_thread("once")
+        check_event(event)
+        if self._once is None:
+            self._once = {}
+        return self._register(self._once, event, handler)
+
+    def off(self: E, event: str, handler: Handler) -> E:
+        """Remove a handler registered with `on` or `once`, if it is there, and return the session."""
+        self._check_thread("off")
+        check_event(event)
+        for registry in (self._permanent, self._once):
+            if registry is not None and handler in registry.get(event, ()):
+                registry[event].remove(handler)
+                break
+        return self
+
+    def _register(
+        self: E, registry: dict[str, list[Handler]], event: str, handler: Handler | None
+    ) -> E | Callable[[H], H]:
+        def add(function: H) -> H:
+            if not callable(function):
+                raise TypeError(f"the handler of {event!r} must be a function, not {type(function).__name__}")
+            registry.setdefault(event, []).append(function)
+            return function
+
+        if handler is None:
+            return add
+        add(handler)
+        return self
+
+    def _take(self, event: str) -> list[Handler]:
+        """Return what is to run now, and forget those that run once."""
+        handlers = [] if self._permanent is None else list(self._permanent.get(event, ()))
+        if self._once is not None:
+            handlers += self._once.pop(event, ())
+        return handlers
 
 
 def check_event(event: str) -> None:
@@ -14,37 +99,3 @@ def check_event(event: str) -> None:
     """
     if event not in EVENTS:
         raise ValueError(f"unknown event {event!r}{nearest(str(event), EVENTS)}")
-
-
-class EventRegistry:
-    """Handlers by event: the permanent ones in the order registered, then those that run once."""
-
-    __slots__ = ("_once", "_permanent")
-
-    def __init__(self) -> None:
-        self._permanent: dict[str, list[Handler]] = {}
-        self._once: dict[str, list[Handler]] = {}
-
-    def add(self, event: str, handler: Handler, *, once: bool) -> None:
-        """Register `handler`.
-
-        Raises:
-            ValueError: `event` is no event's name.
-            TypeError: `handler` cannot be called.
-        """
-        check_event(event)
-        if not callable(handler):
-            raise TypeError(f"the handler of {event!r} must be a function, not {type(handler).__name__}")
-        (self._once if once else self._permanent).setdefault(event, []).append(handler)
-
-    def remove(self, event: str, handler: Handler) -> None:
-        """Remove one registration of `handler`, of either kind; none is no error, as in the published SDK."""
-        check_event(event)
-        for handlers in (self._permanent, self._once):
-            if handler in handlers.get(event, ()):
-                handlers[event].remove(handler)
-                return
-
-    def take(self, event: str) -> list[Handler]:
-        """Return what is to run now, and forget those that run once."""
-        return [*self._permanent.get(event, ()), *self._once.pop(event, ())]

@@ -1,11 +1,11 @@
 """Where user code runs: one handler of a session at a time, in the order of the wire.
 
-    idle  -- a transcript, an event ------------------------------> busy
-    busy  -- the handler ended -----------------------------------> the next that waits, else idle
-    busy  -- its turn is superseded: cancelled; still there 50 ms
-             later it is a stray, which nobody waits for ---------> the next that waits
-    any   -- end(): what waits but transcripts, then close or
-             disconnected ----------------------------------------> ended
+idle  -- a transcript, an event ------------------------------> busy
+busy  -- the handler ended -----------------------------------> the next that waits, else idle
+busy  -- its turn is superseded: cancelled; still there 50 ms
+         later it is a stray, which nobody waits for ---------> the next that waits
+any   -- end(): what waits but transcripts, then close or
+         disconnected ----------------------------------------> ended
 """
 
 from __future__ import annotations
@@ -285,10 +285,12 @@ def frames_of(coroutine: Any) -> list[FrameType]:
     """Return the frames of a suspended coroutine, outermost first."""
     frames: list[FrameType] = []
     while coroutine is not None:
-        frame = next((f for f in (getattr(coroutine, n, None) for n in ("cr_frame", "gi_frame", "ag_frame")) if f), None)
+        frame = _first_of(coroutine, "cr_frame", "gi_frame", "ag_frame")
         if frame is not None:
             frames.append(frame)
-        coroutine = next(
-            (c for c in (getattr(coroutine, n, None) for n in ("cr_await", "gi_yieldfrom", "ag_await")) if c), None
-        )
+        coroutine = _first_of(coroutine, "cr_await", "gi_yieldfrom", "ag_await")
     return frames
+
+
+def _first_of(target: object, *names: str) -> Any:
+    return next((value for name in names if (value := getattr(target, name, None)) is not None), None)

@@ -1,7 +1,7 @@
 """One conversation: what arrives becomes events, what handlers send becomes the answer of their turn.
 
-The receiving side is synchronous and never waits for user code: `receive` answers a ping at once and supersedes a turn at
-once. User code runs one handler at a time, in the lane (`conversation/lane.py`).
+The receiving side is synchronous and never waits for user code: `receive` answers a ping at once and supersedes a turn
+at once. User code runs one handler at a time, in the lane (`conversation/lane.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import logging
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol
 
 from se_server.conversation._pump import Outbox, Pump
-from se_server.conversation.events import EventRegistry, check_event
+from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.lane import Call, Lane, current_turn
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
@@ -22,15 +22,11 @@ from se_server.conversation.streams import close_stream, open_stream
 from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
 from se_server.protocol import _wire as wire
 from se_server.protocol.turns import Turn, TurnLedger, TurnState
-from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Counters, Handler, Headers, Request, Stats
+from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Counters, Headers, Request, Stats
 
 log = logging.getLogger("se_server.session")
 
 MAX_LOGGED_ERRORS = 5
-
-H = TypeVar("H", bound=Handler)
-
-__all__ = ["SpeechEngineSession"]
 
 
 class Transport(Protocol):
@@ -48,7 +44,7 @@ class Transport(Protocol):
     def wait_closed(self) -> Awaitable[None]: ...
 
 
-class SpeechEngineSession:
+class SpeechEngineSession(EventEmitter):
     """One WebSocket connection of the Speech Engine API, which is one conversation.
 
     Register handlers with `on`, then `await run()`. A new transcript cancels the handler of the one before.
@@ -77,7 +73,6 @@ class SpeechEngineSession:
         "_logged_errors",
         "_loop",
         "_on_ended",
-        "_registry",
         "_request",
         "_settings",
         "_stats",
@@ -106,6 +101,7 @@ class SpeechEngineSession:
     def _set_up(
         self, transport: Transport, request: Request, callbacks: Handlers, settings: SessionSettings, stats: Stats
     ) -> None:
+        super().__init__()
         self._transport = transport
         self._request = request
         self._callbacks = callbacks
@@ -113,7 +109,6 @@ class SpeechEngineSession:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._registry: EventRegistry | None = None
         self._ledger = TurnLedger()
         self._lane = Lane(self)
         self._on_ended: Callable[[], None] | None = None
@@ -161,60 +156,12 @@ class SpeechEngineSession:
 
     # --- events ---
 
-    @overload
-    def on(self, event: str) -> Callable[[H], H]: ...
-
-    @overload
-    def on(self, event: str, handler: Handler) -> SpeechEngineSession: ...
-
-    def on(self, event: str, handler: Handler | None = None) -> SpeechEngineSession | Callable[[H], H]:
-        """Register `handler` for `event` and return the session; without a handler, act as a decorator.
-
-        Raises:
-            ValueError: `event` is no event's name.
-            WrongThread: called from a thread other than the session's.
-        """
-        return self._register(event, handler, once=False)
-
-    @overload
-    def once(self, event: str) -> Callable[[H], H]: ...
-
-    @overload
-    def once(self, event: str, handler: Handler) -> SpeechEngineSession: ...
-
-    def once(self, event: str, handler: Handler | None = None) -> SpeechEngineSession | Callable[[H], H]:
-        """Like `on`, but the handler runs once; it runs after the permanent ones."""
-        return self._register(event, handler, once=True)
-
-    def off(self, event: str, handler: Handler) -> SpeechEngineSession:
-        """Remove a handler registered with `on` or `once`, if it is there, and return the session."""
-        self._check_thread("off")
-        check_event(event)
-        if self._registry is not None:
-            self._registry.remove(event, handler)
-        return self
-
-    def _register(self, event: str, handler: Handler | None, *, once: bool) -> SpeechEngineSession | Callable[[H], H]:
-        self._check_thread("once" if once else "on")
-        if self._registry is None:
-            self._registry = EventRegistry()
-        if handler is not None:
-            self._registry.add(event, handler, once=once)
-            return self
-        check_event(event)
-
-        def register(function: H) -> H:
-            self._register(event, function, once=once)
-            return function
-
-        return register
-
     def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
         """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
         callback = self._callbacks.for_event(event)
         calls: list[Call] = [] if callback is None else [(callback, (*args, self))]
-        if self._registry is not None:
-            calls.extend((handler, args) for handler in self._registry.take(event))
+        if self._permanent is not None or self._once is not None:
+            calls.extend((handler, args) for handler in self._take(event))
         if event == ERROR and not calls:
             self._log_unhandled(args[0])
         return calls
@@ -389,7 +336,7 @@ class SpeechEngineSession:
             self._stats.turns_superseded += 1
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, event_id)
         self._debug("received transcript, event_id=%s, messages=%d", event_id, len(message.transcript or ()))
-        self._lane.start_turn(turn, message.transcript, superseded)
+        self._lane.start_turn(turn, message.transcript or [], superseded)
 
     def receive_error(self, error: MessageError) -> None:
         """Take note of a message that could not be read; the session goes on."""

@@ -1,4 +1,4 @@
-"""`SpeechEngineServer`: the server inside one process, on the loop at hand; `se-server` runs the same door on all cores."""
+"""`SpeechEngineServer`: the server inside one process; `se-server` runs the same door on all cores."""
 
 from __future__ import annotations
 

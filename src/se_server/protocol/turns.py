@@ -1,10 +1,10 @@
 """Turns, and the ledger that says what a transcript means for the turns before it. No clock: times are passed in.
 
-    transcript's event_id | a turn is under way         | no turn is under way
-    ----------------------+-----------------------------+---------------------
-    absent                | supersede it, start         | start
-    the turn's own        | duplicate: nothing happens  | start
-    any other             | supersede it, start         | start
+transcript's event_id | a turn is under way         | no turn is under way
+----------------------+-----------------------------+---------------------
+absent                | supersede it, start         | start
+the turn's own        | duplicate: nothing happens  | start
+any other             | supersede it, start         | start
 """
 
 from __future__ import annotations

@@ -72,9 +72,12 @@ async def test_a_peer_that_never_reads_is_disconnected(kind: str, caplog: pytest
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         await session.send_response(endless())
 
+    def on_disconnect(session: SpeechEngineSession) -> None:
+        log.add("disconnected")
+
     settings = SessionSettings(write_timeout_s=0.2, close_timeout_s=0.2)
     async with (
-        serving(kind, settings, on_transcript=on_transcript, on_disconnect=lambda session: log.add("disconnected")) as stage,
+        serving(kind, settings, on_transcript=on_transcript, on_disconnect=on_disconnect) as stage,
         stage.call(**small_receive_buffer()) as api,
     ):
         await api.say("hello", event_id=1)
@@ -99,5 +102,3 @@ async def test_nothing_follows_a_close(kind: str) -> None:
         assert await api.closed() == 1000
         with pytest.raises(Exception, match="1000"):
             await api.ws.recv()
-
-

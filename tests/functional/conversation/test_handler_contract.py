@@ -185,8 +185,12 @@ async def test_a_handler_that_swallows_cancellation_is_reported_and_hangs_nothin
 
     settings = SessionSettings(stray_report_s=0.01)
     with caplog.at_level(logging.WARNING, "se_server.session"):
+
+        def lost(session: SpeechEngineSession) -> None:
+            log.add("disconnected")
+
         async with (
-            serving(kind, settings, on_transcript=stubborn, on_disconnect=lambda session: log.add("disconnected")) as stage,
+            serving(kind, settings, on_transcript=stubborn, on_disconnect=lost) as stage,
             stage.call() as api,
         ):
             await api.say("stuck", event_id=1)

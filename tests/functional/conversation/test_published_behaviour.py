@@ -130,7 +130,8 @@ async def test_a_stream_of_every_known_shape_is_one_message_a_text(kind: str) ->
         yield {"type": "response.output_text.delta", "delta": "responses "}
         yield SimpleNamespace(choices=[SimpleNamespace(delta=SimpleNamespace(content="chat "))])
         yield {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "anthropic "}}
-        yield {"candidates": [{"content": {"parts": [{"text": "secret", "thought": True}, {"text": "gem"}, {"text": "ini"}]}}]}
+        parts = [{"text": "secret", "thought": True}, {"text": "gem"}, {"text": "ini"}]
+        yield {"candidates": [{"content": {"parts": parts}}]}
         for nothing in ("", 5, None, {"unknown": 1}, object()):
             yield nothing
 
@@ -263,7 +264,7 @@ SCRIPT: list[Any] = [
     {"type": "ping"},
     {"type": "user_transcript", "user_transcript": [{"role": "user", "content": "Grüße, 你好 😀"}], "event_id": 3},
     "no json",
-    {"type": "user_transcript", "user_transcript": [{"role": "user", "content": 'quote " and \\ and \n'}], "event_id": 9},
+    {"type": "user_transcript", "user_transcript": [{"role": "user", "content": '" and \\ and \n'}], "event_id": 9},
     {"type": "ping"},
 ]
 
@@ -279,19 +280,21 @@ async def frames_of(kind: str) -> list[str]:
         await session.send_response(words())
 
     frames: list[str] = []
-    async with serving(kind, on_transcript=on_transcript, on_error=lambda error, session: None) as stage:
-        async with stage.call() as api:
-            for message in SCRIPT:
-                await api.ws.send(message if isinstance(message, str) else json.dumps(message))
-                if isinstance(message, dict) and message["type"] in ("ping", "user_transcript"):
-                    finals = 2 if message["type"] == "user_transcript" else 0
-                    while True:
-                        frame = await api.ws.recv()
-                        assert isinstance(frame, str)
-                        frames.append(frame)
-                        finals -= '"is_final":true' in frame
-                        if finals <= 0:
-                            break
+    async with (
+        serving(kind, on_transcript=on_transcript, on_error=lambda error, session: None) as stage,
+        stage.call() as api,
+    ):
+        for message in SCRIPT:
+            await api.ws.send(message if isinstance(message, str) else json.dumps(message))
+            if isinstance(message, dict) and message["type"] in ("ping", "user_transcript"):
+                finals = 2 if message["type"] == "user_transcript" else 0
+                while True:
+                    frame = await api.ws.recv()
+                    assert isinstance(frame, str)
+                    frames.append(frame)
+                    finals -= '"is_final":true' in frame
+                    if finals <= 0:
+                        break
     return frames
 
 
