@@ -1,0 +1,335 @@
+"""Reading a request head, without I/O: bytes in, an upgrade or a ready-made answer out.
+
+A head is buffered until its empty line is there and then read in one go, so that how it was split on its way cannot
+matter. httptools checks the header lines; the request line is matched here, since httptools takes RTSP and HTTP/0.9
+for requests too. Answers are constants: short, the same for everybody, and silent about the reason, which is for the
+log only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httptools
+
+from se_server.auth import AUTHORIZATION_HEADER
+from se_server.types import Headers, Request
+
+HEALTH_PATH = "/healthz"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a peer may ask of the door before it has a session.
+
+    Attributes:
+        head_timeout_s: time for a whole request head, from the connection or from the head's first byte.
+        keep_alive_s: how long a connection may idle between plain requests; longer than balancers' check intervals.
+        linger_s: how long a refused peer may go on sending before the connection is closed under it.
+        max_linger_bytes: the same, in bytes.
+        max_head_bytes: request line and headers, with their line ends.
+        max_headers: header lines.
+        max_pipelined: plain requests answered per read; beyond, the connection is closed.
+    """
+
+    head_timeout_s: float = 5.0
+    keep_alive_s: float = 75.0
+    linger_s: float = 1.0
+    max_linger_bytes: int = 1 << 20
+    max_head_bytes: int = 16384
+    max_headers: int = 100
+    max_pipelined: int = 16
+
+
+class Answer(NamedTuple):
+    """A whole HTTP response.
+
+    Attributes:
+        status: its code.
+        data: the bytes to send.
+        keep_alive: whether the connection takes another request afterwards.
+        reason: for the log, why the request was refused; empty when it was not. Never depends on what the peer sent.
+    """
+
+    status: int
+    data: bytes
+    keep_alive: bool
+    reason: str
+
+
+class Upgrade(NamedTuple):
+    """A valid upgrade request on the WebSocket path, not yet admitted.
+
+    Attributes:
+        request: its path, query, headers and peer.
+        websocket_key: the value of `Sec-WebSocket-Key`.
+        authorization: the first value of the header that carries the API's token; None without one.
+        tail: bytes that followed the head.
+    """
+
+    request: Request
+    websocket_key: bytes
+    authorization: str | None
+    tail: bytes
+
+
+# --- the answers ----------------------------------------------------------------------------------------------------
+
+_WEBSOCKET_ONLY = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+_METHODS_ALLOWED = b"Allow: GET, HEAD, OPTIONS\r\n"
+
+
+def _response(status: bytes, body: bytes, fields: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    # RFC 9110 7.8: who sends Upgrade names it in Connection as well.
+    options = b", ".join(
+        option for option, given in ((b"Upgrade", b"Upgrade:" in fields), (b"close", not keep_alive)) if given
+    )
+    return b"HTTP/1.1 %b\r\n%b%bContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (
+        status,
+        b"Connection: %b\r\n" % options if options else b"",
+        fields,
+        len(body),
+        b"" if head_only else body,
+    )
+
+
+def _refusal(status: bytes, reason: str, fields: bytes = b"") -> Answer:
+    body = status[4:].lower() + b"\n"
+    return Answer(int(status[:3]), _response(status, body, fields, keep_alive=False), False, reason)
+
+
+def _plain(status: bytes, body: bytes, fields: bytes = b"", reason: str = "") -> tuple[Answer, Answer, Answer, Answer]:
+    """Make one answer's four forms, at `2 * keep_alive + head_only`."""
+    close, close_head, keep, keep_head = (
+        Answer(
+            int(status[:3]),
+            _response(status, body, fields, keep_alive=keep_alive, head_only=head_only),
+            keep_alive,
+            reason,
+        )
+        for keep_alive in (False, True)
+        for head_only in (False, True)
+    )
+    return close, close_head, keep, keep_head
+
+
+MALFORMED = _refusal(b"400 Bad Request", "malformed request")
+HOSTS_AMBIGUOUS = _refusal(b"400 Bad Request", "several Host headers")
+HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
+FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
+KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
+TOKEN_REFUSED = _refusal(b"401 Unauthorized", "token refused", b"WWW-Authenticate: Bearer\r\n")
+PATH_UNKNOWN = _refusal(b"404 Not Found", "upgrade on an unknown path")
+METHOD_REFUSED = _refusal(b"405 Method Not Allowed", "method not allowed", _METHODS_ALLOWED)
+HEAD_LATE = _refusal(b"408 Request Timeout", "no whole request head in time")
+BODY_REFUSED = _refusal(b"413 Content Too Large", "request with a body")
+VERSION_UNKNOWN = _refusal(b"426 Upgrade Required", "Sec-WebSocket-Version is not 13", _WEBSOCKET_ONLY)
+HEAD_TOO_LARGE = _refusal(b"431 Request Header Fields Too Large", "request head too large")
+HEADERS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many headers")
+UNAVAILABLE = _refusal(b"503 Service Unavailable", "out of descriptors", b"Retry-After: 1\r\n")
+
+_HEALTHY = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n")
+_OPTIONS = _plain(b"200 OK", b"", _METHODS_ALLOWED)
+_NOT_FOUND = _plain(b"404 Not Found", b"not found\n", reason="no such path")
+_UPGRADE_REQUIRED = _plain(
+    b"426 Upgrade Required", b"upgrade required\n", _WEBSOCKET_ONLY, "no WebSocket upgrade on the WebSocket path"
+)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+_HOST = b"host"
+_CONNECTION = b"connection"
+_UPGRADE = b"upgrade"
+_KEY = b"sec-websocket-key"
+_VERSION = b"sec-websocket-version"
+_AUTHORIZATION = AUTHORIZATION_HEADER.lower().encode()
+_LENGTH = b"content-length"
+_ENCODING = b"transfer-encoding"
+_KNOWN = frozenset((_HOST, _CONNECTION, _UPGRADE, _KEY, _VERSION, _AUTHORIZATION, _LENGTH, _ENCODING))
+
+_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+
+# A target has no fragment: RFC 9112 3.2, RFC 6455 3.
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE_SO_FAR = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0]{0,8}\r?)?)?")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]+([/?].*)?")
+_NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\x00")
+_KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
+
+
+class Handshake:
+    """The requests of one connection, until one is an upgrade or ends it.
+
+    Args:
+        path: the WebSocket path; None for every path but `HEALTH_PATH`.
+        limits: see there.
+        remote: the peer's address, for `Request.remote`.
+    """
+
+    __slots__ = ("_answered", "_buffer", "_limits", "_pairs", "_path", "_remote", "_scanned", "path")
+
+    def __init__(self, path: str | None, limits: Limits, remote: str) -> None:
+        self.path = ""
+        """The path of the last request read; empty before, and when it was malformed."""
+        self._path = path
+        self._limits = limits
+        self._remote = remote
+        self._buffer = b""
+        self._scanned = 0  # No empty line begins before this offset of the buffer.
+        self._answered = 0  # Requests of the current read that had more bytes behind them.
+        self._pairs: list[tuple[bytes, bytes]] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a request is waiting for its rest."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> Upgrade | Answer | None:
+        """Take bytes and return what the next request comes to, or None while its head is incomplete.
+
+        After an answer that keeps the connection, feed `b""` for a request pipelined behind; after an upgrade or any
+        other answer, nothing.
+        """
+        if self._buffer:
+            data = self._buffer + data
+        # RFC 9112 2.2: empty lines before a request are ignored.
+        if data[:1] in b"\r\n":
+            data = data.lstrip(b"\r\n")
+        end = data.find(b"\r\n\r\n", self._scanned) + 4
+        if end < 4:
+            return self._incomplete(data)
+        if end > self._limits.max_head_bytes:
+            return HEAD_TOO_LARGE
+        self._scanned = 0
+        if end == len(data):
+            self._buffer = b""
+            self._answered = 0
+            return self._complete(data, b"")
+        self._buffer = data[end:]
+        self._answered += 1
+        return self._complete(data[:end], self._buffer)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header line; called by httptools."""
+        self._pairs.append((name, value))
+
+    def _incomplete(self, data: bytes) -> Answer | None:
+        # What can no longer become a request is refused at once, not when the time for the head is up.
+        if len(data) > self._limits.max_head_bytes:
+            return HEAD_TOO_LARGE
+        if _NEVER_IN_A_HEAD.search(data, self._scanned):
+            return MALFORMED
+        if data:
+            line = _REQUEST_LINE_SO_FAR.fullmatch(data) if b"\n" not in data else _REQUEST_LINE.match(data)
+            if line is None:
+                return MALFORMED
+        self._answered = 0
+        self._buffer = data
+        self._scanned = max(0, len(data) - 3)
+        return None
+
+    def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
+        self.path = ""
+        line = _REQUEST_LINE.match(head)
+        if line is None:
+            return MALFORMED
+        method, target, minor = line.groups()
+        pairs: list[tuple[bytes, bytes]] = []
+        self._pairs = pairs
+        try:
+            httptools.HttpRequestParser(self).feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # The head is whole, and what follows it was never fed.
+        except httptools.HttpParserInvalidMethodError:
+            return METHOD_REFUSED
+        except httptools.HttpParserError:
+            return MALFORMED
+        if len(pairs) > self._limits.max_headers:
+            return HEADERS_TOO_MANY
+        seen: dict[bytes, bytes] = {}
+        for name, value in pairs:
+            name = name.lower()
+            if name not in _KNOWN:
+                continue
+            if name in seen:
+                if name == _HOST:
+                    return HOSTS_AMBIGUOUS
+                if name in (_KEY, _VERSION):  # RFC 6455 11.3.1, 11.3.5
+                    return FIELD_REPEATED
+                if name in (_CONNECTION, _UPGRADE):
+                    seen[name] += b"," + value
+                continue
+            seen[name] = value
+        if _ENCODING in seen or seen.get(_LENGTH, b"0").strip(b"0 \t"):
+            return BODY_REFUSED
+        if method not in _METHODS:
+            return METHOD_REFUSED
+        split = ("*", "") if target == b"*" and method == b"OPTIONS" else _split(target)
+        if split is None:
+            return MALFORMED
+        path, query = split
+        self.path = path
+        connection = _tokens(seen[_CONNECTION]) if _CONNECTION in seen else ()
+        # RFC 9110 7.8: an Upgrade in an HTTP/1.0 request is ignored.
+        if (
+            method == b"GET"
+            and b"upgrade" in connection
+            and minor == b"1"
+            and path != HEALTH_PATH
+            and b"websocket" in _tokens(seen.get(_UPGRADE, b""))
+        ):
+            return self._upgrade(path, query, seen, tail)
+        return self._plain(method, path, keep_alive=minor == b"1" and b"close" not in connection)
+
+    def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Answer:
+        if self._path is not None and path != self._path:
+            return PATH_UNKNOWN
+        if _HOST not in seen:
+            return HOST_MISSING
+        if seen.get(_VERSION, b"").strip() != b"13":
+            return VERSION_UNKNOWN
+        key = seen.get(_KEY, b"").strip()
+        if _KEY_FORM.fullmatch(key) is None:
+            return KEY_INVALID
+        authorization = seen.get(_AUTHORIZATION)
+        return Upgrade(
+            Request(path, query, Headers.of(self._pairs), self._remote),
+            key,
+            None if authorization is None else authorization.decode("latin-1").strip(),
+            tail,
+        )
+
+    def _plain(self, method: bytes, path: str, *, keep_alive: bool) -> Answer:
+        # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
+        is_websocket_path = self._path is None or path == self._path
+        if method == b"OPTIONS":
+            # HAProxy's `option httpchk` without arguments asks OPTIONS / and wants a 2xx.
+            forms = _OPTIONS if is_websocket_path or path in ("/", "*", HEALTH_PATH) else _NOT_FOUND
+        elif path == HEALTH_PATH:
+            forms = _HEALTHY
+        elif is_websocket_path:
+            forms = _UPGRADE_REQUIRED
+        else:
+            forms = _NOT_FOUND
+        keep_alive = keep_alive and self._answered < self._limits.max_pipelined
+        return forms[2 * keep_alive + (method == b"HEAD")]
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token.strip() for token in value.lower().split(b",")]
+
+
+def _split(target: bytes) -> tuple[str, str] | None:
+    """Split a request target into path and query; None if it is none that a server takes (RFC 9112 3.2)."""
+    if target[:1] != b"/":
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            return None
+        target = absolute[1] or b"/"
+        if target[:1] == b"?":
+            target = b"/" + target
+    path, _, query = target.decode("latin-1").partition("?")
+    return path, query

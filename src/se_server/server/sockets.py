@@ -1,0 +1,104 @@
+"""Binding the listen sockets, once, before any worker exists."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from se_server.errors import ConfigError
+
+BACKLOG = 4096  # A burst of calls waits in the kernel while the loop is busy; the kernel caps it at net.core.somaxconn.
+
+_PORT_0_TRIES = 16  # The kernel picks a port free on IPv4; each try finds it taken on IPv6 only by bad luck.
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+
+_Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+
+
+def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
+    """Bind and listen on every address of `host`, all on the same port.
+
+    Args:
+        host: a name or an address; None or "" for all interfaces, IPv4 and IPv6.
+        port: 0 to 65535; with 0 the kernel chooses, and all sockets share its choice.
+        backlog: connections that the kernel holds until they are accepted.
+
+    Returns:
+        Non-blocking listen sockets, IPv4 first, owned by the caller. A machine without IPv6 gives IPv4 ones only.
+
+    Raises:
+        ConfigError: the address cannot be used; the text says why and what to change.
+    """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"port {port} does not exist: choose 0 to 65535 with --port")
+    addresses = _resolve(host, port)
+    tries_left = _PORT_0_TRIES if port == 0 else 1
+    while True:
+        tries_left -= 1
+        try:
+            return _bind_all(addresses, port, backlog)
+        except OSError as error:
+            if tries_left and error.errno == errno.EADDRINUSE:
+                continue
+            raise ConfigError(_sentence(host, port, error)) from error
+
+
+def _resolve(host: str | None, port: int) -> list[_Address]:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigError(f"host {host!r} is unknown: name an address of this machine with --host") from error
+    wanted: dict[_Address, None] = {}
+    for family, _, _, _, address in found:
+        if family in (socket.AF_INET, socket.AF_INET6):
+            wanted[socket.AddressFamily(family), address] = None
+    return sorted(wanted, key=lambda item: item[0] != socket.AF_INET)
+
+
+def _bind_all(addresses: list[_Address], port: int, backlog: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            try:
+                sock = _listen(family, (address[0], port, *address[2:]), backlog)
+            except OSError as error:
+                # IPv6 compiled in but switched off: IPv4 alone is what such a machine can do.
+                if sockets and error.errno in _NO_SUCH_FAMILY:
+                    continue
+                raise
+            sockets.append(sock)
+            port = sock.getsockname()[1]
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it: chunks go out at once and no connection pays a system call for that.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _sentence(host: str | None, port: int, error: OSError) -> str:
+    where = f"{host or 'all interfaces'}, port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is already in use: stop the other program, or choose another port with --port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{where} needs privileges that this process does not have: choose a port above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where} cannot be bound, since this machine has no such address: choose another one with --host"
+    return f"{where} cannot be bound ({error.strerror}): choose another address with --host or --port"
