@@ -96,7 +96,7 @@ def test_a_resource_made_by_hand_has_an_id_and_no_config() -> None:
     assert KEY not in repr(resource()) + repr(vars(resource()))
 
 
-def test_create_session_wraps_a_websocket() -> None:
+async def test_create_session_wraps_a_websocket() -> None:
     class WebSocket:
         async def recv(self) -> str:
             return ""
