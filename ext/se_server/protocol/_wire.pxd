@@ -28,7 +28,6 @@ cdef class History:
     cdef list _messages                   # list[ConversationMessage | None]: None for an entry that was left out
     cdef Py_ssize_t _bad_index            # the first entry that was left out, or -1
     cdef Py_ssize_t _bad_start            # where it starts in `_raw`
-    cdef str _bad_reason
 
     cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept
     cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1

@@ -48,6 +48,9 @@ cdef struct Fields:
     Value user_transcript
     Value event_id
     Value message
+    # The first entry of the transcript that was left out: its index, or -1, and where it starts.
+    Py_ssize_t bad_index
+    const unsigned char* bad_start
 
 
 cdef class Message:
@@ -241,27 +244,32 @@ cdef object message_of_entry(Value* entry, Value* role_value, Value* content_val
     return make(role, content)
 
 
-cdef int read_transcript(Scan* scan, Message message, History history) except -2:
+cdef object bad_entry_of(Scan* scan, Fields* fields):
+    """What is wrong with the first entry that was left out, read once more: said here only, it costs others nothing."""
+    cdef Value entry, role, content
+    scan.at = fields.bad_start
+    scan_entry(scan, &entry, &role, &content)
+    return error_at(scan, f"transcript entry {fields.bad_index}: {flaw_of_entry(&entry, &role, &content)}", &entry)
+
+
+cdef int read_transcript(Scan* scan, Fields* fields, Message message, History history) except -2:
     """An array of entries into `message.transcript`; -1 if the scan fails."""
     cdef Value entry, role, content
     cdef Py_ssize_t index = 0
     cdef const unsigned char* entries = scan.at + 1
     cdef list messages
     cdef object made
-    cdef object bad_reason = None
-    cdef Py_ssize_t bad_index = -1
-    cdef const unsigned char* bad_start = NULL
     scan.at = entries
+    fields.bad_index = -1
     if history is None:
         messages = []
     else:
         index = history._match(entries, scan.end - entries)
         history._trim()
         messages = history._messages
-        bad_index = history._bad_index
-        if bad_index >= 0:
-            bad_start = entries + history._bad_start
-            bad_reason = history._bad_reason
+        if history._bad_index >= 0:
+            fields.bad_index = history._bad_index
+            fields.bad_start = entries + history._bad_start
         if index:
             scan.at += history._ends[index - 1]
     skip_blanks(scan)
@@ -279,10 +287,9 @@ cdef int read_transcript(Scan* scan, Message message, History history) except -2
             if scan_entry(scan, &entry, &role, &content) < 0:
                 return -1
             made = message_of_entry(&entry, &role, &content)
-            if made is None and bad_index < 0:
-                bad_index = index
-                bad_start = entry.start
-                bad_reason = f"transcript entry {index}: {flaw_of_entry(&entry, &role, &content)}"
+            if made is None and fields.bad_index < 0:
+                fields.bad_index = index
+                fields.bad_start = entry.start
             if made is not None or history is not None:
                 PyList_Append(messages, made)
             if history is not None:
@@ -293,16 +300,12 @@ cdef int read_transcript(Scan* scan, Message message, History history) except -2
         messages = PyList_GetSlice(messages, 0, index)
         history._keep(entries, index)
         history._trim()
-        if 0 <= bad_index < history._count:
-            history._bad_index = bad_index
-            history._bad_start = bad_start - entries
-            history._bad_reason = bad_reason
-        if bad_index >= 0:
+        if 0 <= fields.bad_index < history._count:
+            history._bad_index = fields.bad_index
+            history._bad_start = fields.bad_start - entries
+        if fields.bad_index >= 0:
             messages = [made for made in messages if made is not None]
     message.transcript = messages
-    message.bad_entry = None
-    if bad_index >= 0:
-        message.bad_entry = MessageError(bad_reason, bad_start - scan.start)
     return 0
 
 
@@ -329,7 +332,7 @@ cdef int scan_message(Scan* scan, Fields* fields, Message message, History histo
             if value == &fields.user_transcript and scan.at < scan.end and scan.at[0] == c"[":
                 value.kind = ARRAY
                 value.start = scan.at
-                if read_transcript(scan, message, history) < 0:
+                if read_transcript(scan, fields, message, history) < 0:
                     return -1
             elif scan_value(scan, value, 1) < 0:
                 return -1
@@ -380,32 +383,31 @@ cdef Message decode_message(const char* data, Py_ssize_t size, History history):
     cdef Scan scan
     cdef Fields fields
     cdef Message message = Message.__new__(Message)
-    cdef object error
     scan.start = scan.at = <const unsigned char*>data
     scan.end = scan.start + size
     scan.reason = NULL
     scan.names_byte = False
     fields.type.kind = fields.conversation_id.kind = fields.user_transcript.kind = MISSING
     fields.event_id.kind = fields.message.kind = MISSING
+    fields.bad_index = -1
     if scan_message(&scan, &fields, message, history) < 0:
         if history is not None:
             history._trim()
-        error = error_of(&scan)
-        raise error
+        raise error_of(&scan)
     message.kind = kind_of(&fields.type)
     if message.kind == USER_TRANSCRIPT:
         if fields.user_transcript.kind == MISSING or fields.user_transcript.kind == NULL_VALUE:
             message.transcript = []
-            message.bad_entry = None
         elif fields.user_transcript.kind != ARRAY:
             raise error_at(
                 &scan, f"user_transcript: expected an array, got {describe(fields.user_transcript.kind)}",
                 &fields.user_transcript,
             )
+        elif fields.bad_index >= 0:
+            message.bad_entry = bad_entry_of(&scan, &fields)
         message.event_id = read_event_id(&scan, &fields.event_id)
         return message
     message.transcript = None
-    message.bad_entry = None
     if message.kind == INIT:
         if fields.conversation_id.kind == STRING:
             message.conversation_id = required_text(&scan, "conversation_id", &fields.conversation_id)

@@ -66,7 +66,6 @@ cdef class History:
         self._count = low
         if self._bad_index >= low:
             self._bad_index = -1
-            self._bad_reason = None
         return low
 
     cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1:
