@@ -467,7 +467,8 @@ cdef class Connection(WSListener):
             self._timer.cancel()
             self._timer = None
         self._gate = None
-        self.session.connection_lost()
+        session, self.session = self.session, None
+        session.connection_lost()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -35,7 +35,7 @@ class BlockWatch:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a plain function under watch and return its result."""
         outer = self._running
-        self._running = (function, monotonic())
+        self._running = (function, time.monotonic())
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="se-server-block-watch", daemon=True)
             self._thread.start()
@@ -59,9 +59,9 @@ class BlockWatch:
             else:
                 idle_rounds = 0
                 function, since = running
-                if monotonic() - since > BLOCKED_S:
+                if time.monotonic() - since > BLOCKED_S:
                     self._report(function, since)
-            threading.Event().wait(BLOCKED_S / 4)
+            time.sleep(BLOCKED_S / 4)
 
     def _report(self, function: Callable[..., Any], since: float) -> None:
         name = handler_name(function)
@@ -75,7 +75,7 @@ class BlockWatch:
             "plain function %s blocks the event loop, for %.1f s so far, and with it every call of this worker; "
             "it stands at %s. Make it a coroutine, or run its slow part with asyncio.to_thread.",
             name,
-            monotonic() - since,
+            time.monotonic() - since,
             where(frame),
         )
 

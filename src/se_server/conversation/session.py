@@ -209,16 +209,21 @@ class SpeechEngineSession(EventEmitter):
         if self._closed:
             raise SessionClosed("Cannot send response: session is closed")
         turn = current_turn.get()
+        is_late = False
         if turn is None or turn.owner is not self:
             turn = self._ledger.current
-        if turn is None or (not turn.open and turn.state is not TurnState.SUPERSEDED):
+            # The handler has not started: what comes now was meant for the turn before.
+            is_late = turn is not None and turn.state is TurnState.WAITING
+        elif turn.state is TurnState.SUPERSEDED:
+            is_late = True
+        if turn is None or (not turn.open and not is_late):
             log.warning(
                 "send_response() was called outside a transcript handler and sent nothing (conversation %s). To have "
                 "the agent speak first, set a first message in the Speech Engine's conversation config.",
                 self.conversation_id,
             )
             return None
-        if not turn.open:
+        if is_late:
             self._stats.late_texts += 1
             return None
         return turn

@@ -1,0 +1,200 @@
+"""WebSocket framing on our own transport, with bytes that no library would send (RFC 6455)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, frame, split_frames
+from tests.functional.conversation.stage import Eventually, serving
+
+KEY = base64.b64encode(b"0123456789abcdef")
+HEAD = (
+    b"GET /call HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+PROTOCOL_PING = b'{"type": "ping"}'
+PROTOCOL_PONG = Frame(TEXT, b'{"type":"pong"}')
+
+
+@dataclass
+class Raw:
+    """A socket behind the upgrade."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    rest: bytes = b""
+    frames: list[Frame] = field(default_factory=list)
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def receive(self) -> Frame | None:
+        """Return the next frame, or None at the end of the stream."""
+        while not self.frames:
+            data = await asyncio.wait_for(self.reader.read(65536), 10)
+            if not data:
+                assert not self.rest, "the stream ends inside a frame"
+                return None
+            self.frames, self.rest = split_frames(self.rest + data)
+        return self.frames.pop(0)
+
+    async def is_alive(self) -> bool:
+        """Whether the connection still answers, and sent nothing before."""
+        self.send(frame(TEXT, PROTOCOL_PING))
+        return await self.receive() == PROTOCOL_PONG
+
+
+@asynccontextmanager
+async def upgraded(
+    settings: SessionSettings | None = None, *, behind_head: bytes = b"", **handlers: Any
+) -> AsyncIterator[Raw]:
+    async with serving("own", settings, **handlers) as stage:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.server.port)
+        writer.write(HEAD + behind_head)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        accept = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"sec-websocket-accept: " + accept.lower() in head.lower()
+        try:
+            yield Raw(reader, writer)
+        finally:
+            writer.close()
+
+
+async def test_frames_right_behind_the_head_are_read() -> None:
+    async with upgraded(behind_head=frame(TEXT, PROTOCOL_PING) * 3) as raw:
+        assert [await raw.receive() for _ in range(3)] == [PROTOCOL_PONG] * 3
+
+
+async def test_a_message_split_at_every_byte_is_read() -> None:
+    message = frame(TEXT, PROTOCOL_PING) + frame(PING, b"are you there")
+    async with upgraded() as raw:
+        for i in range(len(message)):
+            raw.send(message[i : i + 1])
+            await raw.writer.drain()
+        assert await raw.receive() == PROTOCOL_PONG
+        assert await raw.receive() == Frame(PONG, b"are you there")
+
+
+async def test_many_frames_in_one_read_are_read_in_order() -> None:
+    async with upgraded() as raw:
+        raw.send(b"".join(frame(PING, b"%d" % i) for i in range(500)))
+        assert [(await raw.receive()) for _ in range(500)] == [Frame(PONG, b"%d" % i) for i in range(500)]
+        assert await raw.is_alive()
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1024 * 1024])
+async def test_messages_of_every_length_form_are_read(size: int) -> None:
+    errors = Eventually()
+    padding = b" " * max(0, size - len(PROTOCOL_PING))
+    async with upgraded(on_error=lambda error, session: errors.add(str(error))) as raw:
+        raw.send(frame(TEXT, PROTOCOL_PING + padding if size else b""))
+        if size:
+            assert await raw.receive() == PROTOCOL_PONG
+        assert await raw.is_alive()
+    assert len(errors.items) == (0 if size else 1)  # nothing at all is no JSON
+
+
+async def test_fragments_with_control_frames_between_make_one_message() -> None:
+    async with upgraded() as raw:
+        raw.send(frame(TEXT, b'{"type"', fin=False) + frame(PING, b"1") + frame(CONTINUATION, b': "pi', fin=False))
+        raw.send(frame(PONG, b"unsolicited") + frame(CONTINUATION, b'ng"}'))
+        assert await raw.receive() == Frame(PONG, b"1")
+        assert await raw.receive() == PROTOCOL_PONG
+
+
+@pytest.mark.parametrize(
+    ("what", "sent", "code"),
+    [
+        ("frame that is not masked", frame(TEXT, PROTOCOL_PING, masked=False), 1002),
+        ("first reserved bit", frame(TEXT, PROTOCOL_PING, rsv=4), 1002),
+        ("second reserved bit", frame(PING, b"", rsv=2), 1002),
+        ("third reserved bit", frame(CLOSE, b"", rsv=1), 1002),
+        ("reserved data opcode", frame(3, b"x"), 1002),
+        ("reserved control opcode", frame(11, b"x"), 1002),
+        ("fragmented ping", frame(PING, b"x", fin=False), 1002),
+        ("long ping", frame(PING, b"x" * 126), 1002),
+        ("16-bit length for a short payload", b"\x81\xfe\x00\x05", 1002),
+        ("64-bit length for a short payload", b"\x81\xff" + (65535).to_bytes(8, "big"), 1002),
+        ("64-bit length with its first bit set", b"\x81\xff" + b"\x80" + bytes(7), 1002),
+        ("continuation of nothing", frame(CONTINUATION, b"x"), 1002),
+        ("message inside a message", frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"), 1002),
+        ("text that is not UTF-8", frame(TEXT, b'"\xff"'), 1007),
+        ("text that ends inside a character", frame(TEXT, b'"\xe2\x82'), 1007),
+        ("fragment that is not UTF-8", frame(TEXT, b"\xed\xa0\x80", fin=False), 1007),
+        ("last fragment that ends inside a character", frame(TEXT, b"\xe2", fin=False) + frame(0, b"\x82"), 1007),
+        ("frame above the limit", b"\x81\xff" + (1024 * 1024 + 1).to_bytes(8, "big"), 1009),
+        ("fragments above the limit", frame(TEXT, b" " * 600_000, fin=False) + frame(0, b" " * 600_000), 1009),
+        ("too many fragments", frame(TEXT, b" ", fin=False) + frame(0, b"", fin=False) * 1024, 1009),
+        ("close payload of one byte", frame(CLOSE, b"\x03"), 1002),
+        ("close code 0", frame(CLOSE, b"\x00\x00"), 1002),
+        ("close code 999", frame(CLOSE, (999).to_bytes(2, "big")), 1002),
+        ("close code 1005", frame(CLOSE, (1005).to_bytes(2, "big")), 1002),
+        ("close code 1006", frame(CLOSE, (1006).to_bytes(2, "big")), 1002),
+        ("close code 5000", frame(CLOSE, (5000).to_bytes(2, "big")), 1002),
+        ("close reason that is not UTF-8", frame(CLOSE, b"\x03\xe8\xff"), 1007),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_violation_ends_the_connection_with_its_code(what: str, sent: bytes, code: int) -> None:
+    log = Eventually()
+    async with upgraded(on_disconnect=lambda session: log.add("disconnected")) as raw:
+        raw.send(sent + frame(TEXT, PROTOCOL_PING))  # nothing behind a violation is answered
+        answer = await raw.receive()
+        assert answer is not None
+        assert (answer.opcode, answer.close_code) == (CLOSE, code)
+        raw.send(frame(CLOSE, answer.payload[:2]))
+        raw.writer.write_eof()
+        assert await raw.receive() is None
+        await log.until("disconnected")
+
+
+@pytest.mark.parametrize(
+    ("payload", "echoed"),
+    [(b"", b""), ((1000).to_bytes(2, "big") + b"bye", (1000).to_bytes(2, "big")), ((4999).to_bytes(2, "big"),) * 2],
+)
+async def test_a_close_is_answered_by_its_code_and_the_connection_ends(payload: bytes, echoed: bytes) -> None:
+    log = Eventually()
+    async with upgraded(on_disconnect=lambda session: log.add("disconnected")) as raw:
+        raw.send(frame(CLOSE, payload) + frame(CLOSE, payload) + frame(TEXT, PROTOCOL_PING))
+        assert await raw.receive() == Frame(CLOSE, echoed)
+        assert await raw.receive() is None
+        await log.until("disconnected")
+
+
+async def test_a_peer_that_never_answers_our_close_is_dropped() -> None:
+    async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
+        session.close()
+
+    async with upgraded(SessionSettings(close_timeout_s=0.05), on_init=on_init) as raw:
+        raw.send(frame(TEXT, json.dumps({"type": "init", "conversation_id": "c"}).encode()))
+        assert await raw.receive() == Frame(CLOSE, (1000).to_bytes(2, "big"))
+        raw.send(frame(TEXT, PROTOCOL_PING))  # read, and not answered any more
+        assert await raw.receive() is None
+
+
+async def test_a_quiet_connection_gets_a_ping_and_a_busy_one_none() -> None:
+    async with upgraded(SessionSettings(ping_interval_s=0.2)) as raw:
+        started_at = asyncio.get_running_loop().time()
+        assert await raw.receive() == Frame(PING, b"")
+        assert asyncio.get_running_loop().time() - started_at <= 0.3
+        raw.send(frame(PONG))
+        for _ in range(100):
+            assert await raw.is_alive()
+
+
+async def test_binary_messages_are_json_too() -> None:
+    async with upgraded() as raw:
+        raw.send(frame(BINARY, PROTOCOL_PING))
+        assert await raw.receive() == PROTOCOL_PONG
