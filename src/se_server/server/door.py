@@ -1,0 +1,326 @@
+"""The door: accepts connections, answers plain requests, and hands admitted upgrades over to conversations.
+
+A connection is an `HttpConnection` until its upgrade is admitted; then the conversation replaces it as the protocol of
+the transport and nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from se_server.auth import TokenVerifier
+from se_server.conversation.connection import serve_connection
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import AuthenticationError, ConfigError
+from se_server.server.acceptor import Acceptor
+from se_server.server.handshake import (
+    HEAD_LATE,
+    HEALTH_PATH,
+    TOKEN_REFUSED,
+    Answer,
+    Handshake,
+    Limits,
+    Upgrade,
+)
+from se_server.server.refusals import RefusalLog
+from se_server.types import Stats
+
+CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
+ABORT_GRACE_S = 1.0  # for user code that goes on after its connection was dropped
+MAX_LOGGED_PATH = 100
+
+
+class Door:
+    """Takes connections from listen sockets and serves the conversations that they become.
+
+    Args:
+        listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
+        handlers: the user's callbacks.
+        verifier: checks the token of every upgrade; None admits all.
+        path: the WebSocket path; None for every path but `/healthz`.
+        settings: limits and times of the sessions.
+        stats: where the sessions count.
+        limits: what a peer may ask before it has a session.
+
+    Attributes:
+        sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
+
+    Raises:
+        ConfigError: the path can never be asked for.
+    """
+
+    def __init__(
+        self,
+        listen_sockets: Sequence[socket.socket],
+        *,
+        handlers: Handlers,
+        verifier: TokenVerifier | None,
+        path: str | None,
+        settings: SessionSettings,
+        stats: Stats,
+        limits: Limits | None = None,
+    ) -> None:
+        if path is not None and not path.startswith("/"):
+            raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
+        if path == HEALTH_PATH:
+            raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
+        self.sessions: set[SpeechEngineSession] = set()
+        self.limits = limits or Limits()
+        self._listen_sockets = list(listen_sockets)
+        self._handlers = handlers
+        self._verifier = verifier
+        self.path = path
+        self._settings = settings
+        self._stats = stats
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._connections: set[HttpConnection] = set()
+        self._draining = False
+        self._quiet = asyncio.Event()  # set during a drain, when nothing is left
+        self._given_up = False  # on user code that goes on after all that
+        self._on_session_end = self._session_ended
+
+    def open(self) -> None:
+        """Start to accept on the running event loop."""
+        self.loop = asyncio.get_running_loop()
+        self._refusals = RefusalLog(self.loop.time)
+        self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals)
+        self._acceptor.open()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections in the queue of the listen sockets, for other workers that share them."""
+        self._acceptor.stop()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more connections and let the sessions end; those that have not after a time are ended.
+
+        Returns when none is left, at most some 6 s after the time: close handshakes get 5 s, user code one more.
+
+        Args:
+            timeout_s: how long the sessions may go on.
+        """
+        self._refuse_new()
+        if not await self._wait_quiet(timeout_s):
+            await self._end_sessions()
+
+    async def close(self) -> None:
+        """End everything now: every session with code 1001, as after a drain's time."""
+        self._refuse_new()
+        await self._end_sessions()
+        self._refusals.flush()
+
+    # --- accepting ---
+
+    def _accepted(self, accepted: socket.socket, address: Any) -> None:
+        # The loop holds tasks weakly.
+        task = self.loop.create_task(self._adopt(accepted, _address_text(address)))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopted)
+
+    async def _adopt(self, accepted: socket.socket, remote: str) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted)
+        except OSError:
+            accepted.close()  # The peer was gone before we looked.
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
+        self._adopting.discard(task)
+        self._note_quiet()
+
+    # --- admission and hand-over ---
+
+    def admit(self, upgrade: Upgrade) -> tuple[Answer, str] | None:
+        """Say no to an upgrade by returning an answer, and the reason for the log; None admits it."""
+        if self._verifier is not None:
+            try:
+                self._verifier.verify(upgrade.authorization)
+            except AuthenticationError as error:
+                return TOKEN_REFUSED, f"{type(error).__name__}: {error}"
+        return None
+
+    def hand_over(self, transport: asyncio.Transport, upgrade: Upgrade) -> None:
+        """Make an admitted connection a session, which takes the transport over."""
+        session = serve_connection(
+            self.loop,
+            transport,
+            upgrade.websocket_key,
+            upgrade.tail,
+            upgrade.request,
+            self._handlers,
+            self._settings,
+            self._stats,
+            self._on_session_end,
+        )
+        # A session never ends before serve_connection has returned: its end comes from callbacks of the loop.
+        self.sessions.add(session)
+
+    def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
+        """Log why a peer was refused, at most once a second for each reason."""
+        self._refusals.add(answer.reason, f"{remote or 'a peer'} was answered {answer.status} ({detail})")
+
+    # --- who is here ---
+
+    def connected(self, connection: HttpConnection) -> bool:
+        """Note a new connection; False when it comes too late."""
+        self._connections.add(connection)
+        return not self._draining
+
+    def disconnected(self, connection: HttpConnection) -> None:
+        """Note that a connection is gone or has become a session."""
+        self._connections.discard(connection)
+        self._note_quiet()
+
+    def _session_ended(self, session: SpeechEngineSession) -> None:
+        self.sessions.discard(session)
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if self._draining and not (self.sessions or self._connections or self._adopting):
+            self._quiet.set()
+
+    def _refuse_new(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._acceptor.close()
+            for sock in self._listen_sockets:
+                sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
+            for connection in tuple(self._connections):
+                connection.abort()
+            self._note_quiet()
+
+    async def _wait_quiet(self, timeout_s: float) -> bool:
+        if self._quiet.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def _end_sessions(self) -> None:
+        for session in tuple(self.sessions):
+            session._shutdown(1001, "going away")
+        if self._given_up or await self._wait_quiet(CLOSE_GRACE_S):
+            return
+        for session in tuple(self.sessions):
+            session._transport.abort()
+        self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
+
+
+class HttpConnection(asyncio.Protocol):
+    """A connection that is no session yet."""
+
+    __slots__ = ("_door", "_handshake", "_lingered", "_remote", "_resting", "_timer", "_transport")
+
+    def __init__(self, door: Door, remote: str) -> None:
+        self._door = door
+        self._remote = remote
+        self._handshake: Handshake | None = None  # None as well once the last answer went out
+        self._resting = False  # between two requests
+        self._lingered = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
+        door = self._door
+        self._handshake = Handshake(door.path, door.limits, self._remote)
+        self._timer = door.loop.call_later(door.limits.head_timeout_s, self._timed_out)
+        if not door.connected(self):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._handshake = None
+        self._door.disconnected(self)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        # Who asks and asks without reading the answers is no health check.
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        handshake = self._handshake
+        if handshake is None:
+            self._lingered += len(data)
+            if self._lingered > self._door.limits.max_linger_bytes:
+                self._transport.abort()
+            return
+        outcome = handshake.feed(data)
+        if outcome is None:
+            if self._resting and not handshake.idle:
+                self._rest(resting=False)
+            return
+        while outcome is not None:
+            if isinstance(outcome, Upgrade):
+                self._upgrade(outcome)
+                return
+            if outcome.reason:
+                self._door.log_refusal(self._remote, outcome, f"path {handshake.path[:MAX_LOGGED_PATH]!r}")
+            if not outcome.keep_alive:
+                self._finish(outcome)
+                return
+            self._transport.write(outcome.data)
+            if self._transport.is_closing():
+                return
+            outcome = handshake.feed(b"")
+        self._rest(resting=handshake.idle)
+
+    def _upgrade(self, upgrade: Upgrade) -> None:
+        door = self._door
+        refusal = door.admit(upgrade)
+        if refusal is not None:
+            answer, detail = refusal
+            door.log_refusal(self._remote, answer, detail)
+            self._finish(answer)
+            return
+        self._timer.cancel()
+        self._handshake = None
+        door.hand_over(self._transport, upgrade)
+        door.disconnected(self)
+
+    def _rest(self, *, resting: bool) -> None:
+        """Start the time for the next request, or for the rest of its head."""
+        self._resting = resting
+        self._timer.cancel()
+        limits = self._door.limits
+        self._timer = self._door.loop.call_later(
+            limits.keep_alive_s if resting else limits.head_timeout_s, self._timed_out
+        )
+
+    def _timed_out(self) -> None:
+        if self._resting:
+            self._transport.close()
+        else:
+            self._door.log_refusal(self._remote, HEAD_LATE, "its time is up")
+            self._finish(HEAD_LATE)
+
+    def _finish(self, answer: Answer) -> None:
+        """Send the last answer, and let the peer read it: a close with unread bytes resets the connection instead."""
+        self._handshake = None
+        self._timer.cancel()
+        transport = self._transport
+        if transport.is_closing():
+            return
+        transport.write(answer.data)
+        if not transport.can_write_eof():
+            transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # The peer has reset the connection.
+            transport.abort()
+            return
+        self._timer = self._door.loop.call_later(self._door.limits.linger_s, transport.abort)
+
+
+def _address_text(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return ""  # a Unix socket's
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

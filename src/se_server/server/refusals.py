@@ -1,0 +1,49 @@
+"""The log of what the door refuses: the reason goes here and never to the peer, and no flood of it can fill a disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger("se_server.door")
+
+INTERVAL_S = 1.0
+
+
+class RefusalLog:
+    """Logs refusals, at most one line per kind and second, with a count of those left out.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    __slots__ = ("_clock", "_kinds")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kinds: dict[str, tuple[float, int]] = {}  # kind -> when the next line may go out, lines left out
+
+    def add(self, kind: str, detail: str) -> None:
+        """Log one refusal, or count it.
+
+        Args:
+            kind: one of few: each is remembered.
+            detail: anything else worth knowing; no secrets, and of bounded length.
+        """
+        now = self._clock()
+        next_s, left_out = self._kinds.get(kind, (now, 0))
+        if now < next_s:
+            self._kinds[kind] = (next_s, left_out + 1)
+            return
+        self._kinds[kind] = (now + INTERVAL_S, 0)
+        if left_out:
+            log.warning("%s: %s; %d more of these since the last line", kind, detail, left_out)
+        else:
+            log.warning("%s: %s", kind, detail)
+
+    def flush(self) -> None:
+        """Log the counts that no line has told yet."""
+        for kind, (next_s, left_out) in self._kinds.items():
+            if left_out:
+                log.warning("%s: %d more of these since the last line", kind, left_out)
+                self._kinds[kind] = (next_s, 0)
