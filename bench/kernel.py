@@ -102,25 +102,21 @@ class CpuAccount:
     """What the scheduler has charged to every thread of a process tree, in nanoseconds."""
 
     ran_ns: Mapping[tuple[int, int], int]
-    waited_ns: Mapping[tuple[int, int], int]
 
     @classmethod
     def of(cls, root_pid: int) -> CpuAccount:
         """Read the accounts of `root_pid`'s tree.
 
-        The fields are those of Documentation/scheduler/sched-stats.rst: time on the CPU, time spent waiting for it.
+        The first field is the time on the CPU (the kernel's Documentation/scheduler/sched-stats.rst).
         """
         ran_ns: dict[tuple[int, int], int] = {}
-        waited_ns: dict[tuple[int, int], int] = {}
         for pid in process_tree(root_pid):
             for task in Path(f"/proc/{pid}/task").iterdir():
-                ran, waited, _ = (task / "schedstat").read_text().split()
-                key = (pid, int(task.name))
-                ran_ns[key], waited_ns[key] = int(ran), int(waited)
-        return cls(ran_ns, waited_ns)
+                ran_ns[pid, int(task.name)] = int((task / "schedstat").read_text().split()[0])
+        return cls(ran_ns)
 
-    def since(self, before: CpuAccount) -> tuple[int, int]:
-        """Return nanoseconds run and waited since `before`.
+    def since(self, before: CpuAccount) -> int:
+        """Return the nanoseconds run since `before`.
 
         Raises:
             BenchError: a thread has ended in between, and its time is lost.
@@ -128,9 +124,20 @@ class CpuAccount:
         ended = before.ran_ns.keys() - self.ran_ns.keys()
         if ended:
             raise BenchError(f"threads of the target ended during the measurement, so it counts too little: {ended}")
-        ran = sum(self.ran_ns.values()) - sum(before.ran_ns.values())
-        waited = sum(self.waited_ns.values()) - sum(before.waited_ns.values())
-        return ran, waited
+        return sum(self.ran_ns.values()) - sum(before.ran_ns.values())
+
+
+def core_busy_s(core: int) -> float:
+    """Return for how many seconds a core was busy since the machine started, stolen time included.
+
+    In steps of a clock tick, so good for a share of some percent and no more.
+    """
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+            return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    raise BenchError(f"/proc/stat knows no core {core}")
 
 
 def process_tree(root_pid: int) -> list[int]:
@@ -316,8 +323,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 class Sample:
     """One measurement of one target.
 
-    `server_busy` and `load_busy` are the shares of the time that each side's core was used by it; `disturbed` is the
-    share for which the target was runnable but something else held its core.
+    `server_busy` and `load_busy` are the shares of the time that each side ran; `others` is the share for which
+    something else ran on the server's core.
     """
 
     cpu_us_per_turn: float
@@ -325,23 +332,22 @@ class Sample:
     turns_per_s: float
     server_busy: float
     load_busy: float
-    disturbed: float
+    others: float
 
 
-def measure(server: Server, load: Load, *, seconds: float, turns: int) -> Sample:
-    """Take one sample; the server is idle before and after."""
-    before = server.cpu()
+def measure(server: Server, load: Load, *, core: int, seconds: float, turns: int) -> Sample:
+    """Take one sample of a server on `core`, which is idle before and after."""
+    busy_s, before, started_s = core_busy_s(core), server.cpu(), time.monotonic()
     report = load.run(seconds, turns)
     time.sleep(SETTLE_S)
-    ran_ns, waited_ns = server.cpu().since(before)
-    wall_s = report["wall_s"]
+    busy_s, ran_ns, elapsed_s = core_busy_s(core) - busy_s, server.cpu().since(before), time.monotonic() - started_s
     return Sample(
         cpu_us_per_turn=ran_ns / 1e3 / report["turns"],
         turns=report["turns"],
-        turns_per_s=report["turns"] / wall_s,
-        server_busy=ran_ns / 1e9 / wall_s,
-        load_busy=report["cpu_s"] / wall_s,
-        disturbed=waited_ns / 1e9 / wall_s,
+        turns_per_s=report["turns"] / report["wall_s"],
+        server_busy=ran_ns / 1e9 / report["wall_s"],
+        load_busy=report["cpu_s"] / report["wall_s"],
+        others=max(0.0, busy_s - ran_ns / 1e9) / elapsed_s,
     )
 
 
