@@ -9,7 +9,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -257,6 +257,19 @@ def test_a_later_head_has_its_time_as_well(run: Run) -> None:
     run(main())
 
 
+def test_so_has_a_head_that_begins_after_a_rest(run: Run) -> None:
+    async def main() -> None:
+        async with opened(limits=Limits(head_timeout_s=0.05)) as served:
+            reader, writer = await served.open_streams()
+            writer.write(HEALTH_CHECK)
+            await reader.readuntil(b"ok\n")
+            writer.write(b"GET /healthz")
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+            await closed((reader, writer))
+
+    run(main())
+
+
 def test_a_refused_peer_that_does_not_leave_is_left(run: Run) -> None:
     async def main() -> None:
         async with opened(limits=Limits(linger_s=0.05)) as served:
@@ -271,7 +284,7 @@ def test_a_refused_peer_that_does_not_leave_is_left(run: Run) -> None:
 
 def test_who_asks_without_reading_is_dropped(run: Run) -> None:
     async def main() -> None:
-        async with opened() as served:
+        async with opened(limits=Limits(max_pipelined=1_000_000)) as served:
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.setblocking(False)
@@ -356,57 +369,93 @@ def test_stopped_door_leaves_connections_in_the_queue(run: Run) -> None:
     run(main())
 
 
+@contextmanager
+def no_descriptors_left() -> Iterator[list[int]]:
+    """Use up all descriptors; yield some whose closing frees them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filled = [os.dup(0)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filled[0] + 32, hard))
+        with suppress(OSError):
+            while True:
+                filled.append(os.dup(0))
+        yield filled
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in filled:
+            os.close(fd)
+
+
+def count_accepts(door: Door) -> list[None]:
+    """Note every wake-up of the acceptor."""
+    accepts: list[None] = []
+    accept = door._acceptor._accept
+
+    def counting(sock: socket.socket) -> None:
+        accepts.append(None)
+        accept(sock)
+
+    door._acceptor.stop()
+    door._acceptor._accept = counting  # type: ignore[method-assign]
+    door._acceptor._start()
+    return accepts
+
+
+async def connect_waiting(served: Served, waiting: list[socket.socket], request: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    for sock in waiting:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (served.host, served.port))
+        await loop.sock_sendall(sock, request)
+
+
 def test_out_of_descriptors_it_refuses_logs_once_and_recovers(
     run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "PAUSES_S", (0.02, 0.04))
 
     async def main() -> None:
+        loop = asyncio.get_running_loop()
         async with opened() as served:
-            accepts = 0
-            accept = served.door._acceptor._accept
-
-            def counting(sock: socket.socket) -> None:
-                nonlocal accepts
-                accepts += 1
-                accept(sock)
-
-            served.door._acceptor._accept = counting  # type: ignore[method-assign]
-            served.door._acceptor.stop()
-            served.door._acceptor._start()
             waiting = [socket.socket() for _ in range(5)]
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            filled: list[int] = []
-            loop = asyncio.get_running_loop()
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (max(sock.fileno() for sock in waiting) + 8, hard))
-                with suppress(OSError):
-                    while True:
-                        filled.append(os.dup(0))
-                for sock in waiting:
-                    sock.setblocking(False)
-                    await loop.sock_connect(sock, (served.host, served.port))
-                    await loop.sock_sendall(sock, UPGRADE)
+            with no_descriptors_left() as filled:
+                await connect_waiting(served, waiting, UPGRADE)
                 for sock in waiting:
                     answer = await loop.sock_recv(sock, 4096)
                     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
                     assert b"Retry-After: " in answer
-                for fd in filled[:4]:
-                    os.close(fd)
-                del filled[:4]
+                    sock.close()
+                for _ in range(4):
+                    os.close(filled.pop())
                 while (answer := await served.ask(b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 503 "):
                     pass
                 assert answer.endswith(b"ok\n")
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-                for fd in filled:
-                    os.close(fd)
-                for sock in waiting:
-                    sock.close()
-            assert accepts < 20  # a spinning accept makes thousands
         lines = [message for message in caplog.messages if message.startswith("cannot accept connections")]
         assert 1 <= len(lines) <= 2
         assert "Too many open files" in lines[0]
+
+    run(main())
+
+
+def test_without_even_a_spare_descriptor_it_waits_without_spinning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "PAUSES_S", (0.02, 0.04))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with opened() as served:
+            accepts = count_accepts(served.door)
+            served.door._acceptor._drop_spare()
+            waiting = [socket.socket() for _ in range(3)]
+            with no_descriptors_left() as filled:
+                await connect_waiting(served, waiting, HEALTH_CHECK)
+                started_s = loop.time()
+                await until(lambda: len(accepts) >= 4)
+                assert loop.time() - started_s > 0.08  # pauses of 0.02, 0.04, 0.04
+                for _ in range(8):
+                    os.close(filled.pop())
+                for sock in waiting:
+                    assert (await loop.sock_recv(sock, 4096)).startswith(b"HTTP/1.1 200 OK\r\n")
+                    sock.close()
 
     run(main())
 
