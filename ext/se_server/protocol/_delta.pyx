@@ -35,7 +35,7 @@ cdef extern from *:
 
 # --- reading one part of an event -----------------------------------------------------------------------------------
 
-# Every name that is ever asked for. The number of one is its bit in Model.on_class.
+# Every name that is ever asked for. The number of one is its bit in _Model.on_class.
 cdef enum:
     CANDIDATES
     CHOICES
@@ -53,7 +53,7 @@ cdef enum:
     MAX_REMEMBERED_TYPES = 256
 
 
-cdef class Model:
+cdef class _Model:
     """How to read the instances of one type whose `__getattr__` is Python."""
 
     cdef object type  # strong: the address is the key, and must not be used again while it stands there
@@ -80,15 +80,15 @@ cdef class Model:
 cdef dict models = {}
 
 
-cdef Model model_of(object event):
+cdef _Model model_of(object event):
     # By address: a metaclass may make its classes unhashable.
     cdef object address = PyLong_FromVoidPtr(<void *>Py_TYPE(event))
     cdef PyObject *known = PyDict_GetItemWithError(models, address)
     if known != NULL:
-        return <Model>known
+        return <_Model>known
     if len(models) >= MAX_REMEMBERED_TYPES:
         models.clear()
-    cdef Model model = Model.__new__(Model, <object>Py_TYPE(event))
+    cdef _Model model = _Model.__new__(_Model, <object>Py_TYPE(event))
     models[address] = model
     return model
 
@@ -178,7 +178,7 @@ cdef str gemini_text(object event, object first):
     return joined
 
 
-cdef class Format:
+cdef class _Format:
     """One provider's events: how they are recognised, and where their text is."""
 
     cdef str name
@@ -187,8 +187,8 @@ cdef class Format:
     cdef Extract extract
 
 
-cdef Format row(str name, str type_is, int list_in, Extract extract):
-    cdef Format format = Format.__new__(Format)
+cdef _Format row(str name, str type_is, int list_in, Extract extract):
+    cdef _Format format = _Format.__new__(_Format)
     format.name, format.type_is, format.list_in, format.extract = name, type_is, list_in, extract
     return format
 
@@ -209,12 +209,12 @@ cpdef str text_of(object event):
         return exact(event)
     if event is None or PyLong_Check(event) or PyFloat_Check(event):
         return None
-    cdef Format format
+    cdef _Format format
     cdef str text
     cdef object event_type = get(event, TYPE)
     cdef object entries
     for entry in FORMATS:
-        format = <Format>entry
+        format = <_Format>entry
         if format.type_is is not None:
             text = format.extract(event, None) if event_type == format.type_is else None
         else:

@@ -1,0 +1,26 @@
+"""The published SDK's extractor and ours find the same text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from tests.property.test_delta import ANYTHING, EVENTS
+from tests.unit.protocol.test_delta import DICTS, Extras, as_objects
+
+from se_server.protocol._delta import text_of
+
+published = pytest.importorskip("elevenlabs.speech_engine.session")
+
+
+@pytest.mark.parametrize(("event", "text"), DICTS)
+def test_documented_events(event: Any, text: str | None) -> None:
+    for form in (event, as_objects(event), Extras(**event)):
+        assert published._extract_text(form) == text_of(form) == text
+
+
+@settings(max_examples=1000, deadline=None)
+@given(EVENTS | ANYTHING)
+def test_invented_events(event: Any) -> None:
+    assert text_of(event) == published._extract_text(event)

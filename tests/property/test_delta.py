@@ -1,0 +1,90 @@
+"""The compiled extractor equals its reference on events nobody has seen: shapes grafted onto one another."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pydantic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.reference import delta as reference
+
+from se_server.protocol._delta import text_of
+
+
+class Model(pydantic.BaseModel, extra="allow"):
+    type: Any = None
+
+
+class Slots:
+    __slots__ = ("candidates", "choices", "content", "delta", "parts", "text", "thought", "type")
+
+
+class Hooked:
+    """Its missing attributes are told by Python code that the extractor does not know."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._parts[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Word(str):
+    def __str__(self) -> str:
+        return "its own idea"
+
+
+def slots(parts: dict[str, Any]) -> Slots:
+    event = Slots()
+    for name, value in parts.items():
+        setattr(event, name, value)
+    return event
+
+
+NAMES = st.sampled_from(Slots.__slots__)
+WRAPPERS = st.sampled_from([dict, lambda p: types.SimpleNamespace(**p), lambda p: Model(**p), slots, Hooked])
+TYPES = st.sampled_from(["response.output_text.delta", "content_block_delta", "text_delta", "text", "thinking_delta"])
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=5)
+LEAVES = st.none() | st.booleans() | st.integers() | TEXTS | TYPES | TEXTS.map(Word) | st.binary(max_size=2)
+
+
+def wrapped(entries: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
+    return st.builds(lambda wrap, parts: wrap(parts), WRAPPERS, entries)
+
+
+def listed(entries: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(entries, max_size=3) | st.lists(entries, max_size=3).map(tuple)
+
+
+ANYTHING = st.recursive(
+    LEAVES, lambda inner: listed(inner) | wrapped(st.dictionaries(NAMES, inner, max_size=4)), max_leaves=12
+)
+
+
+def almost(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """An object with these parts, each of them missing or something else now and then."""
+    return wrapped(st.fixed_dictionaries({}, optional={name: part | part | ANYTHING for name, part in parts.items()}))
+
+
+DELTAS = almost(type=TYPES, text=TEXTS, content=TEXTS)
+PARTS = almost(text=TEXTS | TEXTS.map(Word), thought=st.booleans())
+EVENTS = almost(
+    type=TYPES,
+    delta=TEXTS | DELTAS,
+    choices=listed(almost(delta=DELTAS)),
+    candidates=listed(almost(content=almost(parts=listed(PARTS)))),
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(EVENTS | ANYTHING)
+def test_text_of_equals_the_reference(event: Any) -> None:
+    expected = reference.text_of(event)
+    text = text_of(event)
+    assert text == expected
+    assert text is None or type(text) is str
