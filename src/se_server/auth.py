@@ -2,7 +2,7 @@
 
 PyJWT reads the token and checks its signature; the claims are checked here, because each failure is an outcome of its
 own (`errors.py`) and both the order and the leeway are the protocol's, not PyJWT's. A verified token is remembered by
-its digest: reconnecting callers present the same one, and PyJWT costs some 40 us a token, a remembered one 2 us.
+its digest: reconnecting callers present the same one, and PyJWT costs some 35 us a token, a remembered one 3 us.
 """
 
 from __future__ import annotations

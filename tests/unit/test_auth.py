@@ -131,7 +131,6 @@ def test_claims_that_the_protocol_does_not_know_are_not_judged(verifier: TokenVe
         ("é.b.c", errors.TokenMalformed, "ASCII"),
         ("a.\udc80.c", errors.TokenMalformed, "ASCII"),
         (signed(claims(), key=OTHER_KEY), errors.SignatureMismatch, "signature mismatch"),
-        (signed(claims())[:-1], errors.TokenMalformed, "failed to decode"),
         (signed(claims()) + "A", errors.SignatureMismatch, "signature mismatch"),
         (signed(claims()).rpartition(".")[0] + ".", errors.SignatureMismatch, "signature mismatch"),
         (signed(b"no json"), errors.TokenMalformed, "failed to decode"),
