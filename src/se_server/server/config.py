@@ -1,0 +1,284 @@
+"""The options of `se-server`: one table, four sources, one frozen `Config`.
+
+A value comes from the command line, else from the environment (`SE_SERVER_<NAME>`), else from the file named with
+`--config`, else from the table. The table is the only place that knows an option: the command line's help, the
+environment's names, the file's keys and the checks are all read from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from se_server.conversation.settings import SessionSettings
+from se_server.demo import DEMO_API_KEY
+from se_server.errors import ConfigError
+from se_server.server import parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ENVIRONMENT_PREFIX = "SE_SERVER_"
+KEY_VARIABLE = "ELEVENLABS_API_KEY"
+LOOPBACK = "127.0.0.1"
+MASK = "********"
+
+# Kubernetes gives every pod such variables for each service: one that is called "se-server" would collide with ours.
+_SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
+_SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: its key, also the field of `Config`; names of times and sizes end in their unit.
+        parse: makes the value from what a source gave (text, or a TOML value); raises ValueError saying what it wants.
+        default: the value when no source gives one, or a function that finds it.
+        help: one sentence for `--help`.
+        metavar: what stands for the value in `--help`; empty for a flag.
+        default_text: how the default reads in `--help`; empty to say nothing.
+        secret: whether the value is masked wherever it is shown.
+        repeatable: whether it may be given several times.
+        positional: whether it is the command's argument instead of an option.
+    """
+
+    name: str
+    parse: Callable[[object], Any]
+    default: object
+    help: str
+    metavar: str = ""
+    default_text: str = ""
+    secret: bool = False
+    repeatable: bool = False
+    positional: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return not self.metavar
+
+    @property
+    def flag(self) -> str:
+        """The option as written on the command line."""
+        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The option as an environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+OPTIONS = (
+    Option("app", parse.text, None, "What answers.", "[APP]", positional=True),
+    Option("workers", parse.count, parse.usable_cpus, "Worker processes.", "N", "the CPUs this process may use"),
+    Option("host", parse.host, None, "Address to listen on.", "ADDRESS", "all interfaces"),
+    Option("port", parse.port, 3001, "Port to listen on; 0 takes a free one.", "PORT", "3001"),
+    Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path"),
+    Option(
+        "api_key",
+        parse.keys,
+        (),
+        "The ElevenLabs API key that signs the calls; may be given several times while keys are rotated. "
+        "Other users of this machine can read it in the process list: prefer --api-key-file or the environment.",
+        "KEY",
+        f"${KEY_VARIABLE}",
+        secret=True,
+        repeatable=True,
+    ),
+    Option("api_key_file", parse.text, None, "A file with one API key a line.", "FILE"),
+    Option("disable_auth", parse.flag, False, "Let anyone in who reaches the port. For tests and closed networks."),
+    Option("debug", parse.flag, False, "Print what happens in each conversation."),
+    Option("log_level", parse.log_level, "info", "What to log: debug, info, warning or error.", "LEVEL", "info"),
+    Option("max_message_bytes", parse.size, 1024 * 1024, "The largest message accepted.", "SIZE", "1MiB"),
+    Option("ping_interval_s", parse.interval, 20.0, "Ping a connection that was quiet this long.", "SECONDS", "20"),
+    Option("drain_timeout_s", parse.duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30"),
+)
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options in force; made by `load_config`, never changed.
+
+    Attributes:
+        sources: where each value came from, in words, by option.
+        demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
+
+    The other attributes are the options of the table. `api_key` holds all keys in force, those of the file included.
+    """
+
+    app: str | None
+    workers: int
+    host: str | None
+    port: int
+    path: str | None
+    api_key: tuple[str, ...]
+    api_key_file: str | None
+    disable_auth: bool
+    debug: bool
+    log_level: str
+    max_message_bytes: int
+    ping_interval_s: float
+    drain_timeout_s: float
+    demo_key: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value, _ in self.rows())
+        return f"Config({shown})"
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Give (name, value, source) of every option as text, secrets masked."""
+        rows = []
+        for option in OPTIONS:
+            value = getattr(self, option.name)
+            text = MASK if option.secret and value else repr(value)
+            rows.append((option.name, text, self.sources.get(option.name, "default")))
+        return rows
+
+    def session_settings(self) -> SessionSettings:
+        """Make the values that bound a conversation; sessions never see the Config."""
+        return SessionSettings(
+            debug=self.debug, ping_interval_s=self.ping_interval_s, max_message_bytes=self.max_message_bytes
+        )
+
+
+def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+    """Bring the sources together.
+
+    Args:
+        command_line: option names and what was typed, only for those that were given; `config` names a file.
+        environ: the process's environment.
+
+    Raises:
+        ConfigError: an unknown name or a wrong value, in one sentence that says where it stands and the way out.
+    """
+    file_name = command_line.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    from_file = _read_file(str(file_name)) if file_name else {}
+    from_environment = _read_environment(environ)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    for option in OPTIONS:
+        candidates: tuple[tuple[object, str], ...] = (
+            (command_line.get(option.name), option.flag),
+            (from_environment.get(option.name), option.variable),
+            (from_file.get(option.name), f"{option.name} in {file_name}"),
+        )
+        for rank, (raw, where) in enumerate(candidates):
+            if raw is None or raw == ():
+                continue
+            values[option.name] = _parse(option, raw, where)
+            sources[option.name] = where
+            ranks[option.name] = rank
+            break
+        else:
+            values[option.name] = option.default() if callable(option.default) else option.default
+            sources[option.name] = "default"
+    _find_keys(values, sources, ranks, environ)
+    values["demo_key"] = _fall_back_to_demo_key(values, sources)
+    return Config(sources=sources, **values)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End an error's sentence with the name that was probably meant, or with all there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
+
+
+def _parse(option: Option, raw: object, where: str) -> object:
+    try:
+        return option.parse(raw)
+    except ValueError as wrong:
+        given = "" if option.secret else f" {raw!r}"
+        raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_VARIABLE.search(variable):
+            continue
+        name = variable[len(ENVIRONMENT_PREFIX) :].lower()
+        if name == "config" or (name == "port" and _SERVICE_PORT_VALUE.match(value)):
+            continue
+        if name not in _BY_NAME or variable != variable.upper():
+            raise ConfigError(
+                f"{variable} in the environment is no option{nearest(variable, (o.variable for o in OPTIONS))}"
+            )
+        if value.strip():  # compose files write `NAME=` for "not set"
+            found[name] = value
+    return found
+
+
+def _read_file(name: str) -> dict[str, object]:
+    try:
+        with open(name, "rb") as file:
+            content: dict[str, object] = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
+    for key in content:
+        if key not in _BY_NAME:
+            raise ConfigError(f"{key} in {name} is no option{nearest(key, _BY_NAME)}")
+    return content
+
+
+def _find_keys(
+    values: dict[str, Any], sources: dict[str, str], ranks: Mapping[str, int], environ: Mapping[str, str]
+) -> None:
+    """Settle `api_key`: the source that ranks higher wins, equal ones add up, ELEVENLABS_API_KEY is the last resort."""
+    file_name = values["api_key_file"]
+    key_rank, file_rank = ranks.get("api_key", len(OPTIONS)), ranks.get("api_key_file", len(OPTIONS))
+    if file_name is not None and file_rank <= key_rank:
+        given = values["api_key"] if file_rank == key_rank else ()
+        values["api_key"] = (*given, *_read_keys(file_name, sources["api_key_file"]))
+        sources["api_key"] = f"{sources['api_key_file']} {file_name}"
+    elif not values["api_key"] and environ.get(KEY_VARIABLE, "").strip():
+        values["api_key"] = _parse(_BY_NAME["api_key"], environ[KEY_VARIABLE], KEY_VARIABLE)
+        sources["api_key"] = KEY_VARIABLE
+
+
+def _read_keys(name: str, where: str) -> tuple[str, ...]:
+    try:
+        with open(name, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{where}: {name} is no text file") from None
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise ConfigError(f"{where}: {name} holds no key; expected one a line")
+    return found
+
+
+def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> bool:
+    if values["app"] is not None or values["api_key"] or values["disable_auth"]:
+        return False
+    if values["host"] not in (None, LOOPBACK, "::1", "localhost"):
+        raise ConfigError(
+            f"{sources['host']}: the demo agent without a key listens on loopback only, because everybody knows the"
+            f" demo key; give a key (--api-key-file FILE or {KEY_VARIABLE}) to listen on {values['host']}"
+        )
+    values["api_key"] = (DEMO_API_KEY,)
+    sources["api_key"] = "the public demo key"
+    if values["host"] is None:
+        values["host"] = LOOPBACK
+        sources["host"] = "loopback, because of the demo key"
+    return True
+
+
+if {option.name for option in OPTIONS} | {"demo_key", "sources"} != {item.name for item in fields(Config)}:
+    raise AssertionError("the option table and Config differ")
