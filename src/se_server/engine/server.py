@@ -79,6 +79,17 @@ class SpeechEngineServer:
         """The port: while it serves, the one it is bound to."""
         return self._port
 
+    @property
+    def path(self) -> str | None:
+        """The only path that takes conversations; None for any."""
+        return self._path
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """The keys it was made with, for `se-server` to run it; those of the environment are not among them."""
+        keys = self._api_key or ()
+        return (keys,) if isinstance(keys, str) else tuple(keys)
+
     def handle_connection(self, ws: Any) -> SpeechEngineSession:
         """Wrap an accepted WebSocket of another server in a session with these handlers; await its `run()`.
 

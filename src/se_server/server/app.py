@@ -1,0 +1,287 @@
+"""Finding and loading the user's APP: what to call when something happens in a conversation.
+
+Loaded in each worker, after the fork, so that a new worker runs the code that is on disk then.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from se_server.conversation.handlers import HANDLER_NAMES, Handlers
+from se_server.errors import AppError
+from se_server.types import Handler
+
+DEMO_APP = "se_server.demo"
+LIFECYCLE_NAMES = ("on_startup", "on_shutdown")
+APP_NAMES = (*HANDLER_NAMES, *LIFECYCLE_NAMES)
+
+_PACKAGE_FOLDER = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True)
+class App:
+    """A loaded APP.
+
+    Attributes:
+        handlers: the callbacks of its conversations.
+        on_startup: called once a worker before it takes conversations, plain or coroutine; or None.
+        on_shutdown: called once a worker after its last conversation ended, plain or coroutine; or None.
+        name: the APP as the user wrote it.
+        api_keys: the keys that a `SpeechEngineServer` was made with; else none.
+        path: the path that such a server was made with; None for any.
+    """
+
+    handlers: Handlers
+    on_startup: Handler | None = None
+    on_shutdown: Handler | None = None
+    name: str = "demo"
+    api_keys: tuple[str, ...] = ()
+    path: str | None = None
+
+
+class AppCrashed(AppError):
+    """User code raised while it was loaded or started.
+
+    Attributes:
+        details: the traceback, of the user's frames only.
+    """
+
+    def __init__(self, message: str, details: str) -> None:
+        super().__init__(message)
+        self.details = details
+
+    @classmethod
+    def of(cls, what: str, error: BaseException) -> AppCrashed:
+        """Make it from the exception that `what`, a few words, has raised."""
+        text = str(error).strip().partition("\n")[0]
+        return cls(f"{what} raised {type(error).__name__}{': ' + text if text else ''}", user_traceback(error))
+
+
+def load_app(spec: str | None) -> App:
+    """Load an APP.
+
+    Args:
+        spec: `module`, `module:attr`, `file.py` or `file.py:attr`, looked up from the working directory; None for the
+            demo agent.
+
+    Raises:
+        AppError: there is no such APP, or it is none; one sentence.
+        AppCrashed: the APP's own code raised when it was imported.
+    """
+    if spec is None:
+        return _app_of(importlib.import_module(DEMO_APP), "demo")
+    place, attribute = _split(spec)
+    _put_on_path(os.getcwd())
+    module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
+    return _app_of(_find_attribute(module, attribute, spec) if attribute else module, spec)
+
+
+def user_traceback(error: BaseException) -> str:
+    """Format an exception as its author wants to see it: without our frames and the import system's."""
+    seen: set[int] = set()
+    report = traceback.TracebackException.from_exception(error)
+    waiting: list[traceback.TracebackException | None] = [report]
+    while waiting:
+        part = waiting.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        part.stack[:] = [frame for frame in part.stack if not _is_ours(frame.filename)]
+        waiting += [part.__cause__, part.__context__]
+    return "".join(report.format())
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(("<frozen importlib", _PACKAGE_FOLDER + os.sep))
+
+
+def _split(spec: str) -> tuple[str, str]:
+    if spec.endswith(".py"):
+        return spec, ""
+    if ".py:" in spec:
+        file, _, attribute = spec.rpartition(".py:")
+        return file + ".py", attribute
+    place, colon, attribute = spec.partition(":")
+    if not place or (colon and not attribute):
+        raise AppError(f"APP {spec!r} is not complete: expected module, module:attr, file.py or file.py:attr")
+    return place, attribute
+
+
+def _put_on_path(folder: str) -> None:
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _load_file(file: str, spec: str) -> ModuleType:
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise AppError(f"APP {spec!r}: there is no file {path}{_nearest(path.name, _python_names(path.parent, '.py'))}")
+    _put_on_path(str(path.parent))
+    # Its own name, so that a second file which imports it gets this one; another only if that would hide a module.
+    name = path.stem if path.stem not in sys.modules else f"se_app_{path.stem}"
+    description = importlib.util.spec_from_file_location(name, path)
+    if description is None or description.loader is None:
+        raise AppError(f"APP {spec!r}: {path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(description)
+    sys.modules[name] = module
+    try:
+        description.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise AppCrashed.of(f"APP {spec!r}: importing {file}", error) from error
+    return module
+
+
+def _load_module(name: str, spec: str) -> ModuleType:
+    if "/" in name or not all(part.isidentifier() for part in name.split(".")):
+        hint = f"; did you mean {name}.py?" if Path(name + ".py").is_file() else ""
+        raise AppError(f"APP {spec!r}: {name!r} is neither a module's name nor a file that ends in .py{hint}")
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            hint = _nearest(name, _python_names(Path.cwd(), ""))
+            raise AppError(
+                f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
+            ) from None
+        raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
+    except (Exception, SystemExit) as error:
+        raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
+
+
+def _find_attribute(module: ModuleType, attribute: str, spec: str) -> object:
+    found: object = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            where = module.__file__ or module.__name__
+            names = [name for name in vars(module) if not name.startswith("_")]
+            raise AppError(f"APP {spec!r}: {where} has no {attribute!r}{_nearest(attribute, names)}") from None
+    return found
+
+
+def _app_of(found: object, spec: str) -> App:
+    if isinstance(found, type):
+        raise AppError(f"APP {spec!r} is a class: make an object of it in your module, and name that")
+    handlers = getattr(found, "handlers", None)
+    if isinstance(handlers, Handlers):  # a SpeechEngineServer, which lives in a layer above
+        return _of_server(found, handlers, spec)
+    if isinstance(found, Mapping):
+        named = {str(name): value for name, value in found.items()}
+        unknown = [name for name in named if name not in APP_NAMES]
+        if unknown:
+            raise AppError(f"APP {spec!r} has an unknown handler {unknown[0]!r}{_nearest(unknown[0], APP_NAMES)}")
+    else:
+        named = {name: getattr(found, name) for name in APP_NAMES if getattr(found, name, None) is not None}
+    if not named:
+        if not isinstance(found, ModuleType) and callable(found):
+            return App(_handlers({"on_transcript": found}, spec), name=spec)
+        raise AppError(_nothing_found(found, spec))
+    if not isinstance(found, Mapping) and "on_transcript" not in named:
+        _refuse_misspelt(found, spec)
+    lifecycle = {name: _callable(named.pop(name), name, spec) for name in LIFECYCLE_NAMES if name in named}
+    return App(_handlers(named, spec), lifecycle.get("on_startup"), lifecycle.get("on_shutdown"), spec)
+
+
+def _of_server(server: object, handlers: Handlers, spec: str) -> App:
+    lifecycle = {
+        name: _callable(getattr(server, name), name, spec)
+        for name in LIFECYCLE_NAMES
+        if getattr(server, name, None) is not None
+    }
+    return App(
+        handlers,
+        lifecycle.get("on_startup"),
+        lifecycle.get("on_shutdown"),
+        spec,
+        api_keys=tuple(getattr(server, "api_keys", ())),
+        path=getattr(server, "path", None),
+    )
+
+
+def _handlers(named: dict[str, object], spec: str) -> Handlers:
+    try:
+        handlers = Handlers.of(named)
+    except TypeError as error:
+        raise AppError(f"APP {spec!r}: {error}") from None
+    if handlers.on_transcript is not None:
+        _check_signature(handlers.on_transcript, spec)
+    return handlers
+
+
+def _check_signature(handler: Handler, spec: str) -> None:
+    """Refuse now what would fail at every turn."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return
+    try:
+        signature.bind(object(), object())
+    except TypeError:
+        name = getattr(handler, "__qualname__", type(handler).__qualname__)
+        raise AppError(
+            f"APP {spec!r}: {name}{signature} cannot be called as on_transcript(transcript, session)"
+        ) from None
+
+
+def _callable(value: object, name: str, spec: str) -> Handler:
+    if not callable(value):
+        raise AppError(f"APP {spec!r}: {name} must be a function, not {type(value).__name__}")
+    return value
+
+
+def _refuse_misspelt(found: object, spec: str) -> None:
+    # Without on_transcript nobody is ever answered; a function that nearly has this name is why.
+    for name in dir(found):
+        if difflib.get_close_matches(name, ["on_transcript"], cutoff=0.7) and callable(getattr(found, name)):
+            raise AppError(f"APP {spec!r} has no on_transcript, but {name}; did you mean on_transcript?")
+
+
+def _nothing_found(found: object, spec: str) -> str:
+    what = f"looked for {', '.join(APP_NAMES)}"
+    if not isinstance(found, ModuleType):
+        return f"APP {spec!r} is a {type(found).__name__} with no handler: {what}"
+    own = [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_")
+        and not isinstance(value, type)
+        and (isinstance(getattr(value, "handlers", None), Handlers) or _is_function_of(value, found))
+    ]
+    for name in own:
+        if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
+            return f"APP {spec!r} has no handler: {what}{_nearest(name, APP_NAMES)}"
+    hint = f"; to use one of its own names, write {spec}:{own[0]}" if own else ""
+    return f"APP {spec!r} has no handler: {what}{hint}"
+
+
+def _is_function_of(value: object, module: ModuleType) -> bool:
+    plain = value.func if isinstance(value, functools.partial) else value
+    return inspect.isfunction(plain) and plain.__module__ == module.__name__
+
+
+def _python_names(folder: Path, suffix: str) -> list[str]:
+    """List what could be imported from a folder; with the suffix `.py`, its files only."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return []
+    names = [entry.stem + suffix for entry in entries if entry.suffix == ".py" and entry.stem != "__init__"]
+    return sorted(names if suffix else names + [entry.name for entry in entries if (entry / "__init__.py").is_file()])
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
