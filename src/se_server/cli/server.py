@@ -1,0 +1,182 @@
+"""`se-server`: serve Speech Engine conversations on all cores."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+    from se_server.server.config import Config
+
+EXIT_USAGE = 2
+WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are forked; on Windows, use it inside WSL"
+
+_ABOUT = """Serve ElevenLabs Speech Engine conversations.
+
+APP says what answers: module, module:attr, file.py or file.py:attr, which is a module, an object or a dict with
+on_transcript (and on_init, on_close, on_disconnect, on_error, on_startup, on_shutdown), a SpeechEngineServer, or one
+function, which is on_transcript then. Without APP the built-in demo agent answers.
+
+\b
+  se-server                          the demo agent, for se-chat on this machine
+  se-server agent.py --workers 4     your agent, with the key in ELEVENLABS_API_KEY
+"""
+
+_EPILOG = """Every option is also a variable, SE_SERVER_PORT=3001, and a key of the TOML file, port = 3001. What stands
+on the command line wins over the environment, and that over the file.
+
+Exit codes: 0 stopped, 2 a wrong option, 3 APP cannot be loaded or started."""
+
+NO_AUTH_WARNING = (
+    "WARNING: authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    if sys.platform == "win32":
+        print(f"se-server: {WINDOWS_SENTENCE}", file=sys.stderr)
+        return EXIT_USAGE
+    # Only now: what these import does not exist on Windows.
+    from se_server.errors import ConfigError
+
+    try:
+        given = _read_command_line(list(sys.argv[1:] if arguments is None else arguments))
+        return 0 if given is None else _serve(given, os.environ)
+    except ConfigError as error:
+        print(f"se-server: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def command() -> click.Command:
+    """Make the click command from the option table; its values stay as typed, `load_config` reads them."""
+    import click
+
+    from se_server import __version__
+    from se_server.server.config import OPTIONS
+
+    parameters: list[click.Parameter] = []
+    for option in OPTIONS:
+        if option.positional:
+            parameters.append(click.Argument([option.name], required=False, metavar=option.metavar))
+            continue
+        default = f"  [default: {option.default_text}]" if option.default_text else ""
+        parameters.append(
+            click.Option(
+                [option.flag],
+                help=option.help + default,
+                metavar=option.metavar or None,
+                is_flag=option.is_flag,
+                multiple=option.repeatable,
+                default=None,
+            )
+        )
+    parameters.append(click.Option(["--config"], metavar="FILE", help="Read options from a TOML file.", default=None))
+    return click.version_option(__version__, prog_name="se-server", message="%(prog)s %(version)s")(
+        click.Command(
+            "se-server",
+            params=parameters,
+            callback=lambda **given: given,
+            help=_ABOUT,
+            epilog=_EPILOG,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+    )
+
+
+def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
+    """Return the options that were given; None if the answer was printed already (--help, --version)."""
+    import click
+
+    from se_server.errors import ConfigError
+    from se_server.server.config import OPTIONS, nearest
+
+    try:
+        given = command().main(arguments, prog_name="se-server", standalone_mode=False)
+    except click.NoSuchOption as error:
+        known = [option.flag for option in OPTIONS if not option.positional]
+        raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known)}") from None
+    except click.ClickException as error:
+        raise ConfigError(f"{_one_sentence(error.format_message())}; see se-server --help") from None
+    if not isinstance(given, dict):
+        return None
+    return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+
+
+def _one_sentence(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
+    from se_server.observe.logs import setup_logging
+    from se_server.server.config import load_config
+    from se_server.server.sockets import bind
+    from se_server.server.supervisor import Supervisor
+    from se_server.server.worker import run_worker
+
+    config = load_config(given, environ)
+    faulthandler.enable()
+    setup_logging(config.log_level)
+    sockets = bind(config.host, config.port)
+    if config.disable_auth:
+        print(NO_AUTH_WARNING, file=sys.stderr, flush=True)
+    supervisor = Supervisor(
+        sockets,
+        workers=config.workers,
+        run_worker=lambda listen_sockets, channel: run_worker(config, listen_sockets, channel),
+        announcer=Terminal(config, sockets[0].getsockname()[1]),
+        drain_timeout_s=config.drain_timeout_s,
+    )
+    return supervisor.run()
+
+
+class Terminal:
+    """What people and programs read of the server's start."""
+
+    def __init__(self, config: Config, port: int) -> None:
+        self._config = config
+        host = config.host or "127.0.0.1"
+        host = f"[{host}]" if ":" in host else host
+        self._url = f"ws://{host}:{port}{config.path or '/'}"
+
+    def ready(self, workers: int) -> None:
+        """Print the ready line, and with the demo agent what to do next."""
+        count = f"{workers} worker" if workers == 1 else f"{workers} workers"
+        lines = [f"se-server ready: {self._url} ({count})"]
+        if self._config.app is None:
+            lines += self._welcome()
+        print("\n".join(lines), flush=True)
+
+    def _welcome(self) -> list[str]:
+        if self._config.demo_key:
+            about = "The demo agent answers, with the public demo key and for this machine only."
+            key = ""
+        elif self._config.disable_auth:
+            about, key = "The demo agent answers, anyone.", ""
+        else:
+            about, key = "The demo agent answers, with your API key.", f"   (with the same {self._key_variable()})"
+        return [
+            f"  {about}",
+            f"  Talk to it:      se-chat {self._url}{key}",
+            "  Serve your own:  ELEVENLABS_API_KEY=... se-server agent.py",
+        ]
+
+    @staticmethod
+    def _key_variable() -> str:
+        from se_server.server.config import KEY_VARIABLE
+
+        return KEY_VARIABLE
+
+    def failed(self, reason: str, details: str) -> None:
+        """Print the traceback of user code, if any, and the sentence."""
+        print(f"{details}se-server: {reason}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The control channel: how the supervisor and a worker talk, over a socket pair made before the fork.
+
+One JSON object a line. A worker says `ready`, `failed`, `draining` and `stopped`; the supervisor says `drain`. The end
+of the stream means that the other side is gone. Kinds that this version does not know are passed over, so that an old
+supervisor and a new worker understand each other during an upgrade.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from dataclasses import asdict, dataclass, fields
+
+import orjson
+
+from se_server.errors import SpeechEngineError
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 1024 * 1024
+_READ_BYTES = 64 * 1024
+
+
+class ControlError(SpeechEngineError):
+    """The other side of a control channel wrote something that is no message."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Worker: the app is loaded and the door is open."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Worker: it cannot start.
+
+    Attributes:
+        reason: one sentence.
+        details: the traceback of user code, or nothing.
+    """
+
+    reason: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Draining:
+    """Worker: it takes no new sessions.
+
+    Attributes:
+        sessions: conversations that still run.
+    """
+
+    sessions: int = 0
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Worker: all is done, the process ends now."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Supervisor: take no new sessions, let the running ones end, then stop.
+
+    Attributes:
+        timeout_s: how long they may take.
+    """
+
+    timeout_s: float
+
+
+Message = Ready | Failed | Draining | Stopped | Drain
+
+_KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Stopped, Drain)}
+
+
+class ControlChannel:
+    """One end of a control channel; owns its socket. Belongs to one process and one thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._unread = b""
+        self._ended = False
+
+    @classmethod
+    def pair(cls) -> tuple[ControlChannel, ControlChannel]:
+        """Make both ends; after the fork each side closes the end of the other."""
+        one, other = socket.socketpair()
+        return cls(one), cls(other)
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 once closed; readable when `receive` has something."""
+        return self._socket.fileno()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side is gone: nothing will come any more."""
+        return self._ended
+
+    def send(self, message: Message, *, timeout_s: float = 0.0) -> bool:
+        """Send one message, waiting at most `timeout_s` for the other side to read.
+
+        Returns:
+            False if the other side is gone or does not read; the channel is of no further use then.
+        """
+        body: dict[str, object] = {"kind": type(message).__name__.lower(), **asdict(message)}
+        unsent = memoryview(orjson.dumps(body) + b"\n")
+        deadline = time.monotonic() + timeout_s
+        while unsent:
+            try:
+                unsent = unsent[self._socket.send(unsent) :]
+            except BlockingIOError:
+                if not self._wait_writable(deadline - time.monotonic()):
+                    return False
+            except OSError:  # the other side is gone, or this end is closed
+                return False
+        return True
+
+    def _wait_writable(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        return timeout_s > 0 and bool(poll.poll(timeout_s * 1000))
+
+    def receive(self) -> list[Message]:
+        """Return the messages that have come, without waiting. `ended` tells whether that was all.
+
+        Raises:
+            ControlError: what came is no message; the channel is of no further use.
+        """
+        messages: list[Message] = []
+        while not self._ended:
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:  # reset by the other side's death
+                data = b""
+            if not data:
+                self._ended = True
+                break
+            *lines, self._unread = (self._unread + data).split(b"\n")
+            if len(self._unread) > MAX_LINE_BYTES:
+                raise ControlError("a control message is too long")
+            messages += [message for message in map(_decode, lines) if message is not None]
+        return messages
+
+    def close(self) -> None:
+        """Close this end."""
+        self._ended = True
+        self._socket.close()
+
+
+def _decode(line: bytes) -> Message | None:
+    try:
+        body = orjson.loads(line)
+        kind = body.pop("kind")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ControlError(f"no control message: {line[:80]!r}") from None
+    message = _KINDS.get(kind)
+    if message is None:
+        logger.debug("control message of unknown kind %r", kind)
+        return None
+    try:
+        return message(**{item.name: body[item.name] for item in fields(message) if item.name in body})
+    except TypeError:
+        raise ControlError(f"incomplete control message: {line[:80]!r}") from None

@@ -1,0 +1,170 @@
+"""A worker: one process, one uvloop, the user's APP and a door. Entered by the supervisor's fork, never left."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+
+import uvloop
+
+from se_server.auth import TokenVerifier
+from se_server.errors import AppError, ConfigError
+from se_server.server.app import App, AppCrashed, load_app
+from se_server.server.config import KEY_VARIABLE, Config
+from se_server.server.control import ControlChannel, ControlError, Drain, Draining, Failed, Ready, Stopped
+from se_server.server.door import Door
+from se_server.types import Counters, Handler
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_BOOT = 3
+EXIT_BUG = 70  # sysexits' EX_SOFTWARE
+
+ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
+LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
+TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
+
+
+def run_worker(config: Config, listen_sockets: Sequence[socket.socket], channel: ControlChannel) -> int:
+    """Serve until told to stop; called in the forked child.
+
+    Returns:
+        The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
+    """
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
+        worker = _Worker(config, _load(config), listen_sockets, channel, loop)
+    except (AppError, ConfigError) as error:
+        return _fail(channel, error)
+    asyncio.set_event_loop(loop)  # asyncio.run has left none
+    return loop.run_until_complete(worker.run())
+
+
+def _load(config: Config) -> App:
+    app = load_app(config.app)
+    if not (config.api_key or app.api_keys) and not config.disable_auth:
+        raise AppError(
+            f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
+            " FILE (--disable-auth lets anyone in)"
+        )
+    return app
+
+
+def _fail(channel: ControlChannel, error: Exception) -> int:
+    details = error.details if isinstance(error, AppCrashed) else ""
+    channel.send(Failed(str(error), details), timeout_s=TELL_S)
+    return EXIT_BOOT
+
+
+class _Worker:
+    """What lives on the worker's loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        app: App,
+        listen_sockets: Sequence[socket.socket],
+        channel: ControlChannel,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._app = app
+        self._channel = channel
+        self._drain_timeout_s = config.drain_timeout_s
+        self._stop = asyncio.Event()
+        self._loop = loop
+        self._door = Door(
+            listen_sockets,
+            handlers=app.handlers,
+            verifier=_verifier(config, app),
+            path=config.path or app.path,
+            settings=config.session_settings(),
+            stats=Counters(),
+        )
+
+    async def run(self) -> int:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._loop.add_reader(self._channel.fileno(), self._hear)
+        boot = asyncio.create_task(_call(self._app.on_startup), name="on_startup")
+        stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
+        await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not boot.done():
+            boot.cancel()
+            await self._end_left_overs()
+            return EXIT_OK
+        failure = None if boot.cancelled() else boot.exception()
+        if failure is not None:
+            crash = AppCrashed.of(f"APP {self._app.name!r}: on_startup", failure)
+            await self._end_left_overs()
+            return _fail(self._channel, crash)
+        self._door.open()
+        self._channel.send(Ready(), timeout_s=TELL_S)
+        await stop
+        await self._drain()
+        return EXIT_OK
+
+    def _hear(self) -> None:
+        try:
+            messages = self._channel.receive()
+        except ControlError:
+            logger.exception("the supervisor cannot be understood: stopping")
+            self._loop.remove_reader(self._channel.fileno())
+            self._stop.set()
+            return
+        for message in messages:
+            if isinstance(message, Drain):
+                self._drain_timeout_s = message.timeout_s
+                self._stop.set()
+        if self._channel.ended:
+            self._loop.remove_reader(self._channel.fileno())
+            if not self._stop.is_set():
+                logger.error("the supervisor is gone: draining")
+            self._stop.set()
+
+    async def _drain(self) -> None:
+        self._door.stop_accepting()
+        live = len(self._door.sessions)
+        self._channel.send(Draining(live), timeout_s=TELL_S)
+        await self._door.drain(self._drain_timeout_s)
+        await self._door.close()
+        await self._shut_app_down()
+        await self._end_left_overs()
+        self._channel.send(Stopped(), timeout_s=TELL_S)
+
+    async def _shut_app_down(self) -> None:
+        # Not wait_for: it waits for a task that swallows its cancellation.
+        task = asyncio.create_task(_call(self._app.on_shutdown), name="on_shutdown")
+        done, _ = await asyncio.wait((task,), timeout=ON_SHUTDOWN_S)
+        if not done:
+            logger.error("on_shutdown of %s takes longer than %g s: going on without it", self._app.name, ON_SHUTDOWN_S)
+        elif not task.cancelled() and task.exception() is not None:
+            logger.error("on_shutdown of %s failed", self._app.name, exc_info=task.exception())
+
+    async def _end_left_overs(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        _, deaf = await asyncio.wait(tasks, timeout=LEFT_OVER_S)
+        if deaf:
+            names = ", ".join(sorted(task.get_name() for task in deaf))
+            logger.warning("%d tasks do not heed their cancellation and end with the process: %s", len(deaf), names)
+
+
+def _verifier(config: Config, app: App) -> TokenVerifier | None:
+    return None if config.disable_auth else TokenVerifier(config.api_key or app.api_keys)
+
+
+async def _call(function: Handler | None) -> None:
+    """Call user code, plain or coroutine."""
+    if function is not None:
+        result = function()
+        if inspect.isawaitable(result):
+            await result
