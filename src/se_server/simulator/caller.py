@@ -93,7 +93,7 @@ class Caller:
             conversation_id: the id to announce; a fresh one by default.
             connect_timeout_s: the longest wait for the connection, and again for the upgrade, in seconds.
             reply_timeout_s: the longest silence while an answer is awaited, in seconds.
-            on_event: called on the loop with everything that arrives, and last with how the connection ended.
+            on_event: called in place with everything that arrives, and last with how the connection ended.
 
         Raises:
             CallerError: the connection was refused, by the machine or by the server.
@@ -247,8 +247,12 @@ class Caller:
 
     def _tell(self, event: Event | Ended) -> None:
         if self._on_event is not None:
-            # Not called in place: picows would hang up on what it raises.
-            self._loop.call_soon(self._on_event, event)
+            try:
+                self._on_event(event)
+            except Exception as error:
+                # picows would hang up on it, which would hide whose fault it was.
+                context = {"message": "on_event of a simulated caller raised", "exception": error}
+                self._loop.call_exception_handler(context)
         self._wake()
 
     # --- waiting ----------------------------------------------------------------------------------------------------

@@ -172,9 +172,20 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
         ended = await caller.wait_ended()
         with pytest.raises(CallerError, match=r"over: the server closed the conversation \(4001 enough\)"):
             caller.utter("three")
-    await asyncio.sleep(0)  # lets what is scheduled already be told
     assert [type(event) for event in events] == [Discarded, Violation, Heard, Ended]
     assert events[-1] == ended == Ended(4001, "enough", by_server=True, is_clean=True)
+
+
+async def test_what_an_observer_raises_goes_to_the_loop_and_the_conversation_goes_on() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+
+    def fail(event: Event | Ended) -> None:
+        raise LookupError("mine")
+
+    async with server(parrot) as url, Caller.connect(url, api_key=TEST_API_KEY, on_event=fail) as caller:
+        assert (await caller.say("hello")).text == "hello "
+    assert {str(context["exception"]) for context in told} == {"mine"}
 
 
 async def test_a_lost_connection_ends_the_wait() -> None:

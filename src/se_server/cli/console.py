@@ -1,0 +1,236 @@
+"""The terminal of se-chat: the user types a line while the answer above it still grows."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import re
+import termios
+import unicodedata
+from collections.abc import Callable
+from typing import TextIO
+
+from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, read_some
+
+_TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
+# Escape sequences are swallowed: arrows and function keys have no meaning in a line that is only typed and erased.
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)
+_ESCAPE_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
+
+
+class Console:
+    """A terminal on which the user types below the answer while that still grows.
+
+    The terminal's own line editing would mix the two, so the line being typed is kept here: before anything is
+    written it is erased, and afterwards drawn again below. Use it as a context manager: leaving it gives the terminal
+    its own modes back.
+
+    Args:
+        in_fd: the terminal to read.
+        out: the same terminal, to write.
+        on_line: called with each line the user enters.
+        on_end: called when the user ends the input (Ctrl-D on an empty line), or the terminal is gone.
+    """
+
+    def __init__(self, in_fd: int, out: TextIO, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
+        self._fd = in_fd
+        self._out = out
+        self._on_line = on_line
+        self._on_end = on_end
+        self._paint = Paint(out)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._keys = ""  # what has been read and not been understood yet: an escape sequence cut in half
+        self._line = ""
+        self._is_prompting = False
+        self._in_answer = False
+        self._column = 0  # of the answer's end; the line being typed stands one row below it
+        self._drawn = ""  # the input as it stands on the screen; empty when it does not
+        self._pending: list[str] = []  # output that is written in one go, so that nothing flickers
+
+    def __enter__(self) -> Console:
+        self._saved = termios.tcgetattr(self._fd)
+        self.resume()
+        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        self._erase()
+        self._new_line()
+        self._flush()
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+
+    def resume(self) -> None:
+        """Take the terminal's modes, also again after the shell had them (SIGCONT)."""
+        modes = termios.tcgetattr(self._fd)
+        modes[3] &= ~(termios.ICANON | termios.ECHO)  # ISIG stays: Ctrl-C and Ctrl-Z remain signals
+        modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, modes)
+        self._drawn = ""
+        self._redraw()
+
+    # --- showing ----------------------------------------------------------------------------------------------------
+
+    def heard(self, text: str) -> None:
+        self._erase()
+        if not self._in_answer:
+            self._new_line()
+            self._begin_answer()
+        self._wrap(text)
+        self._redraw()
+
+    def answered(self) -> None:
+        self._erase()
+        if not self._in_answer:
+            self._begin_answer()
+            self._put(self._paint("(no answer)", dim=True))
+        self._end_answer()
+        self._redraw()
+
+    def said(self, text: str, *, interrupts: bool) -> None:
+        self._erase()
+        if interrupts:
+            if not self._in_answer:
+                self._begin_answer()
+            self._put(self._paint(INTERRUPTED, fg="yellow"))
+            self._end_answer()
+        self._put(self._paint.you() + text + "\n")
+        self._is_prompting = False
+        self._redraw()
+
+    def note(self, text: str) -> None:
+        self._erase()
+        self._new_line()
+        self._in_answer = False
+        self._put(self._paint(text, dim=True) + "\n")
+        self._redraw()
+
+    def prompt(self) -> None:
+        self._erase()
+        self._is_prompting = True
+        self._redraw()
+
+    def _begin_answer(self) -> None:
+        self._put(self._paint.agent())
+        self._in_answer, self._column = True, len(AGENT)
+
+    def _end_answer(self) -> None:
+        self._in_answer, self._column = False, 0
+        self._put("\n")
+
+    def _new_line(self) -> None:
+        if self._column:
+            self._put("\n")
+            self._column = 0
+
+    def _wrap(self, text: str) -> None:
+        """Write a piece of the answer, broken between words; a row is never filled, which terminals treat apart."""
+        last = self._columns() - 1
+        for token in _TOKENS.findall(printable(text)):
+            size = width(token)
+            if token == "\n" or (self._column + size > last and self._column > len(AGENT)):
+                self._put("\n" + " " * len(AGENT))
+                self._column = len(AGENT)
+                if token.isspace():
+                    continue
+            for piece in _cut(token, last - self._column, last - len(AGENT)):
+                if self._column + width(piece) > last:
+                    self._put("\n" + " " * len(AGENT))
+                    self._column = len(AGENT)
+                self._put(piece)
+                self._column += width(piece)
+
+    def _erase(self) -> None:
+        """Take the line being typed off the screen, and go back to the end of the answer."""
+        if not self._drawn:
+            return
+        rows = (width(self._drawn) - 1) // self._columns()
+        self._put("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
+        if self._column:
+            self._put(f"\x1b[A\x1b[{self._column}C")
+        self._drawn = ""
+
+    def _redraw(self) -> None:
+        """Draw the line being typed; during an answer only when there is something in it."""
+        if self._line or (self._is_prompting and not self._in_answer):
+            self._put(("\n" if self._column else "") + self._paint.you() + self._line)
+            self._drawn = YOU + self._line
+        self._flush()
+
+    def _columns(self) -> int:
+        try:
+            # Some pseudo-terminals say 0; below the least sensible width nothing could be drawn.
+            return max(os.get_terminal_size(self._out.fileno()).columns or 80, 2 * len(AGENT))
+        except OSError:
+            return 80
+
+    def _put(self, text: str) -> None:
+        self._pending.append(text)
+
+    def _flush(self) -> None:
+        self._out.write("".join(self._pending))
+        self._out.flush()
+        self._pending.clear()
+
+    # --- typing -----------------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        data = read_some(self._fd)
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._on_end()
+            return
+        self._keys = _ESCAPE.sub("", self._keys + self._decoder.decode(data))
+        begun = _ESCAPE_BEGUN.search(self._keys)
+        keys, self._keys = (self._keys, "") if begun is None else (self._keys[: begun.start()], begun[0])
+        for key in keys:
+            self._typed(key)
+        self._erase()
+        self._redraw()
+
+    def _typed(self, key: str) -> None:
+        if key in "\r\n":
+            line, self._line = self._line, ""
+            self._on_line(line)
+        elif key in "\x7f\b":
+            self._line = self._line[:-1]
+        elif key == "\x15":  # Ctrl-U
+            self._line = ""
+        elif key == "\x17":  # Ctrl-W
+            self._line = re.sub(r"\S*\s*\Z", "", self._line)
+        elif key == "\x04":  # Ctrl-D
+            if not self._line:
+                self._on_end()
+        elif key == "\t" or key.isprintable() or unicodedata.category(key) == "Cf":  # Cf: joins emoji
+            self._line += " " if key == "\t" else key
+
+
+def printable(text: str) -> str:
+    """Return the text without what would command the terminal: it comes from somebody else."""
+    text = text.replace("\r\n", "\n").replace("\t", " ")
+    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cs") and char != "\n" else char for char in text)
+
+
+def width(text: str) -> int:
+    """Return how many columns a terminal gives the text: two for wide letters and emoji, none for what combines."""
+    columns = 0
+    for char in text:
+        if unicodedata.category(char) in ("Mn", "Me", "Cf", "Cc"):
+            continue
+        columns += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return columns
+
+
+def _cut(token: str, room: int, row: int) -> list[str]:
+    """Cut a token that is wider than a whole row; every other one is returned as it is."""
+    if width(token) <= max(room, row):
+        return [token]
+    pieces: list[str] = []
+    piece = ""
+    for char in token:
+        if piece and width(piece + char) > (row if pieces else room):
+            pieces.append(piece)
+            piece = ""
+        piece += char
+    return [*pieces, piece]

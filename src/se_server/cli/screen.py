@@ -1,0 +1,147 @@
+"""What se-chat shows a conversation on, and the plain way to: lines for pipes, files and dumb terminals."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+import click
+
+AGENT = "agent> "
+YOU = "you> "
+INTERRUPTED = "—"
+
+
+class Screen(Protocol):
+    """Where a conversation is shown."""
+
+    def heard(self, text: str) -> None:
+        """Show a piece of the agent's answer."""
+
+    def answered(self) -> None:
+        """The answer is complete."""
+
+    def said(self, text: str, *, interrupts: bool) -> None:
+        """Show what the user said, and mark the answer that it cut off."""
+
+    def note(self, text: str) -> None:
+        """Show a line that nobody said."""
+
+    def prompt(self) -> None:
+        """Show that it is the user's turn."""
+
+
+class Paint:
+    """Colours for one output: none when it is no terminal, or when NO_COLOR (no-color.org) says so."""
+
+    def __init__(self, out: TextIO) -> None:
+        dumb = os.environ.get("TERM", "dumb") == "dumb"
+        self.is_on = out.isatty() and not dumb and not os.environ.get("NO_COLOR")
+
+    def __call__(self, text: str, **style: object) -> str:
+        return click.style(text, **style) if self.is_on else text  # type: ignore[arg-type]
+
+    def agent(self) -> str:
+        return self(AGENT.rstrip(), fg="cyan", bold=True) + " "
+
+    def you(self) -> str:
+        return self(YOU.rstrip(), fg="green", bold=True) + " "
+
+
+class Transcript:
+    """Shows a conversation as plain lines, one below the other.
+
+    Args:
+        out: where to.
+        echo: whether to print the user's words; not when the terminal has shown them as they were typed.
+    """
+
+    def __init__(self, out: TextIO, *, echo: bool) -> None:
+        self._out = out
+        self._paint = Paint(out)
+        self._echo = echo
+        self._in_answer = False
+
+    def heard(self, text: str) -> None:
+        self._put(text if self._in_answer else self._paint.agent() + text)
+        self._in_answer = True
+
+    def answered(self) -> None:
+        if not self._in_answer:
+            self._put(self._paint.agent() + self._paint("(no answer)", dim=True))
+        self._put("\n")
+        self._in_answer = False
+
+    def said(self, text: str, *, interrupts: bool) -> None:
+        if interrupts:
+            self._put(("" if self._in_answer else self._paint.agent()) + self._paint(INTERRUPTED, fg="yellow") + "\n")
+        self._in_answer = False
+        if self._echo:
+            self._put(self._paint.you() + text + "\n")
+
+    def note(self, text: str) -> None:
+        self._put(("\n" if self._in_answer else "") + self._paint(text, dim=True) + "\n")
+        self._in_answer = False
+
+    def prompt(self) -> None:
+        if not self._echo:
+            self._put(self._paint.you())
+
+    def _put(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+class LineReader:
+    """Reads lines from a file descriptor without blocking the loop. A context manager, as `Console` is.
+
+    Args:
+        fd: a pipe, a terminal, a file.
+        on_line: called with each line, without its end.
+        on_end: called at the end of the input.
+    """
+
+    def __init__(self, fd: int, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
+        self._fd = fd
+        self._on_line = on_line
+        self._on_end = on_end
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def __enter__(self) -> LineReader:
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_reader(self._fd, self._readable)
+        except PermissionError:
+            # epoll refuses files and /dev/null, which never block.
+            while self._take(read_some(self._fd)):
+                pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        if not self._take(read_some(self._fd)):
+            asyncio.get_running_loop().remove_reader(self._fd)
+
+    def _take(self, data: bytes) -> bool:
+        *lines, self._rest = (self._rest + self._decoder.decode(data, final=not data)).split("\n")
+        if not data and self._rest:
+            lines.append(self._rest)
+        for line in lines:
+            self._on_line(line)
+        if not data:
+            self._on_end()
+        return bool(data)
+
+
+def read_some(fd: int) -> bytes:
+    """Read what is there; nothing at the end, and when the terminal is gone."""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""  # EIO: the other side of a pseudo-terminal was closed
