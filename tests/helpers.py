@@ -86,9 +86,7 @@ class ServerProcess:
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the children of the supervisor."""
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        pairs = (line.split() for line in listing.splitlines())
-        return sorted(int(pid) for pid, parent in pairs if int(parent) == self.pid)
+        return sorted(pid for pid, parent in _processes() if parent == self.pid)
 
     def is_running(self) -> bool:
         """Whether the supervisor has not ended."""
@@ -126,6 +124,25 @@ class ServerProcess:
         if self.is_running():
             self._process.terminate()
         return self.wait(timeout_s)
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """Give (process id, parent's) of every process: from /proc, since small images have no ps, else from ps."""
+    if not Path("/proc/self/stat").exists():
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        for line in listing.splitlines():
+            pid, parent = line.split()
+            yield int(pid), int(parent)
+        return
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended meanwhile
+            state, parent = stat.rpartition(") ")[2].split()[:2]
+            if state != "Z":
+                yield int(entry), int(parent)
 
 
 def _kill(pid: int) -> None:

@@ -12,13 +12,14 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from tests.helpers import TEST_API_KEY
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.frames import Close
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller, Ended, Event
 from se_server.simulator.model import Discarded, Heard, Violation
+from tests.helpers import TEST_API_KEY
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -164,7 +165,9 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
         for raw in [chunk(old, "late"), "nonsense", chunk(new, "yes", True)]:
             await websocket.send(raw)
         await websocket.close(4001, "enough")
+        answers.append(websocket.protocol.close_rcvd)
 
+    answers: list[Close | None] = []
     events: list[Event | Ended] = []
     async with server(messy) as url, Caller.connect(url, api_key=TEST_API_KEY, on_event=events.append) as caller:
         caller.utter("one")
@@ -172,6 +175,7 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
         ended = await caller.wait_ended()
         with pytest.raises(CallerError, match=r"over: the server closed the conversation \(4001 enough\)"):
             caller.utter("three")
+    assert answers == [Close(1000, "")]
     assert [type(event) for event in events] == [Discarded, Violation, Heard, Ended]
     assert events[-1] == ended == Ended(4001, "enough", by_server=True, is_clean=True)
 
