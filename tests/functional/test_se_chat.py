@@ -194,6 +194,12 @@ def test_piped_lines_wait_for_their_answers_and_give_a_plain_transcript(server: 
     assert "with the demo key" in ended.stderr
 
 
+def test_letters_that_the_output_cannot_show_do_not_end_the_chat(server: ServerProcess) -> None:
+    ended = piped(server.url, said="größer 你好\nbye\n", env={"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 0
+    assert "agent> It was a pleasure" in ended.stdout
+
+
 def test_a_file_as_input_and_quit_in_it(server: ServerProcess, tmp_path: os.PathLike[str]) -> None:
     script = os.path.join(tmp_path, "script")
     with open(script, "w", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -130,6 +131,9 @@ async def converse(url: str, key: str, key_source: str, conversation_id: str | N
     Raises:
         CallerError: there is no server at `url`, or it refused.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Half an emoji, or a letter that the locale cannot show, must not end the conversation.
+        sys.stdout.reconfigure(errors="replace")
     in_fd, is_typed, is_shown = sys.stdin.fileno(), sys.stdin.isatty(), sys.stdout.isatty()
     chat = Chat(waits=not is_typed)
     terminal: AbstractContextManager[object]

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import TextIO
 
-from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, read_some
+from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some
 
 _TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
 # Escape sequences are swallowed: arrows and function keys have no meaning in a line that is only typed and erased.
@@ -204,12 +204,6 @@ class Console:
                 self._on_end()
         elif key == "\t" or key.isprintable() or unicodedata.category(key) == "Cf":  # Cf: joins emoji
             self._line += " " if key == "\t" else key
-
-
-def printable(text: str) -> str:
-    """Return the text without what would command the terminal: it comes from somebody else."""
-    text = text.replace("\r\n", "\n").replace("\t", " ")
-    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cs") and char != "\n" else char for char in text)
 
 
 def width(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import unicodedata
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
@@ -66,7 +67,8 @@ class Transcript:
         self._in_answer = False
 
     def heard(self, text: str) -> None:
-        self._put(text if self._in_answer else self._paint.agent() + text)
+        shown = printable(text) if self._out.isatty() else text
+        self._put(shown if self._in_answer else self._paint.agent() + shown)
         self._in_answer = True
 
     def answered(self) -> None:
@@ -145,3 +147,9 @@ def read_some(fd: int) -> bytes:
         return os.read(fd, 65536)
     except OSError:
         return b""  # EIO: the other side of a pseudo-terminal was closed
+
+
+def printable(text: str) -> str:
+    """Return the text without what would command the terminal: it comes from somebody else."""
+    text = text.replace("\r\n", "\n").replace("\t", " ")
+    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cs") and char != "\n" else char for char in text)

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from se_server.cli.console import Console, printable, width
+from se_server.cli.console import Console, width
+from se_server.cli.screen import printable
 
 COLUMNS = 24
 SEQUENCE = re.compile(r"\x1b\[(\d*)([A-Za-z])|(.)", re.DOTALL)
