@@ -174,7 +174,8 @@ cdef class Pump:
     cdef Outbox _outbox
     cdef object _turn
     cdef bytes _event_id_json
-    cdef int _events
+    cdef int _events            # since the loop had a turn
+    cdef Py_ssize_t _chunks     # since the turn was told
 
     def __init__(self, iterator, Outbox outbox not None, turn):
         self._anext = iterator.__anext__
@@ -184,6 +185,7 @@ cdef class Pump:
         self._turn = turn
         self._event_id_json = turn.event_id_json
         self._events = 0
+        self._chunks = 0
 
     def __await__(self):
         return self
@@ -209,16 +211,17 @@ cdef class Pump:
             yielded = throw(error)
         except StopIteration as stop:
             self._awaited = None
-            self._take(stop.value)
+            if self._turn.open:
+                self._take(stop.value)
             return self._run(None)
         except StopAsyncIteration:
             self._awaited = None
             return self._finish()
         except BaseException:
             self._awaited = None
-            self._outbox.flush()
+            self._flush()
             raise
-        self._outbox.flush()
+        self._flush()
         return yielded
 
     def close(self):
@@ -227,38 +230,50 @@ cdef class Pump:
         if close is not None:
             close()
 
+    cdef int _tell_turn(self) except -1:
+        """Note on the turn what was put since the last time."""
+        if self._chunks:
+            if self._turn.first_chunk_at is None:
+                self._turn.first_chunk_at = monotonic()
+            self._turn.chunks += self._chunks
+            self._chunks = 0
+        return 0
+
     cdef object _finish(self):
+        self._tell_turn()
         raise StopIteration
 
+    cdef int _flush(self) except -1:
+        self._tell_turn()
+        return self._outbox.flush()
+
     cdef int _take(self, object event) except -1:
-        """Put the text of one event, unless it came too late."""
+        """Put the text of one event."""
         if self._waits_for_room:
             self._waits_for_room = False
             return 0
         cdef str text = text_of(event)
         if text:
-            turn = self._turn
-            if turn.open:
-                if turn.first_chunk_at is None:
-                    turn.first_chunk_at = monotonic()
-                turn.chunks += 1
-                self._outbox.put(text, self._event_id_json, False)
+            self._outbox.put(text, self._event_id_json, False)
+            self._chunks += 1
         return 0
 
     cdef object _run(self, object value):
         """Advance until the stream suspends; return what it suspends on."""
         cdef PyObject* result = NULL
         cdef Outbox outbox = self._outbox
+        # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
+        cdef bint is_open = self._turn.open
         while True:
             if self._awaited is None:
-                if outbox.closed or not self._turn.open:
+                if outbox.closed or not is_open:
                     return self._finish()
                 if outbox.pending() >= FLUSH_BYTES or self._events >= EVENTS_PER_STEP:
                     self._events = 0
-                    outbox.flush()
+                    self._flush()
                     return None  # as asyncio.sleep(0) does: the loop gets a turn
                 if not outbox.writable:
-                    outbox.flush()
+                    self._flush()
                     self._waits_for_room = True
                     self._awaited = _awaiting(outbox.room())
                 else:
@@ -273,16 +288,18 @@ cdef class Pump:
                 return self._finish()
             except BaseException:
                 self._awaited = None
-                outbox.flush()
+                self._flush()
                 raise
             value = None
             if status == PYGEN_NEXT:
                 self._events = 0
-                outbox.flush()
+                self._flush()
                 return _owned(result)
             self._awaited = None
             self._events += 1
-            self._take(_owned(result))
+            event = _owned(result)
+            if is_open:
+                self._take(event)
 
 
 cdef inline object _awaiting(object awaitable):

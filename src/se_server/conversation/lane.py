@@ -22,7 +22,7 @@ from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name, is_coroutine_function
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import TooManyStrayHandlers
-from se_server.protocol.turns import Turn, TurnState
+from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
 if TYPE_CHECKING:
@@ -54,10 +54,27 @@ class Job:
 class Lane:
     """Runs the handlers of one session, one job after another."""
 
-    __slots__ = ("_ended", "_ending", "_job", "_session", "_strays", "_timer", "_waiting", "is_over")
+    __slots__ = (
+        "_ended",
+        "_ending",
+        "_job",
+        "_loop",
+        "_session",
+        "_settings",
+        "_stats",
+        "_strays",
+        "_timer",
+        "_waiting",
+        "is_over",
+    )
 
-    def __init__(self, session: SpeechEngineSession) -> None:
+    def __init__(
+        self, session: SpeechEngineSession, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
+    ) -> None:
         self._session = session
+        self._loop = loop
+        self._settings = settings
+        self._stats = stats
         self._job: Job | None = None
         self._waiting: deque[Job] | None = None
         self._strays = 0
@@ -65,18 +82,6 @@ class Lane:
         self._ending = False
         self._ended: asyncio.Future[None] | None = None
         self.is_over = False
-
-    @property
-    def _settings(self) -> SessionSettings:
-        return self._session._settings
-
-    @property
-    def _stats(self) -> Stats:
-        return self._session._stats
-
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._session._loop
 
     # --- what is to run ---
 
@@ -116,7 +121,7 @@ class Lane:
         self._wait(last)
         if running.turn is None:
             self._limit(running)
-        elif running.turn.state is TurnState.CLOSED:
+        elif running.turn.state is CLOSED:
             self._cancel(running)
 
     async def wait_ended(self) -> None:
@@ -171,7 +176,7 @@ class Lane:
         failed = False
         try:
             if turn.open:
-                turn.state = TurnState.RUNNING
+                turn.state = RUNNING
                 self._stats.turns_started += 1
                 if self._strays >= self._settings.max_stray_handlers:
                     raise TooManyStrayHandlers(
@@ -179,7 +184,10 @@ class Lane:
                     )
                 for handler, args in session._calls_of(USER_TRANSCRIPT, job.args):
                     job.handler = handler
-                    await call(handler, args)
+                    if is_coroutine_function(handler):
+                        await handler(*args)  # type: ignore[misc]
+                    else:
+                        await call_plain(handler, args)
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
                 failed = True
@@ -207,7 +215,7 @@ class Lane:
             if job is not None:
                 job.handler = handler
             try:
-                await call(handler, args)
+                await call_plain(handler, args)
             except (Exception, SystemExit) as error:
                 if event == ERROR:
                     log.exception("conversation %s: the error handler %s failed", self._name(), handler_name(handler))
@@ -271,11 +279,8 @@ def _name(job: Job) -> str:
     return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
 
 
-async def call(handler: Handler, args: tuple[Any, ...]) -> None:
-    """Call user code, plain or coroutine, and wait for it."""
-    if is_coroutine_function(handler):
-        await handler(*args)  # type: ignore[misc]
-        return
+async def call_plain(handler: Handler, args: tuple[Any, ...]) -> None:
+    """Call user code that may hold the loop, and wait for what it gives if that can be awaited."""
     result = block_watch().call(handler, *args)
     if isawaitable(result):
         await result

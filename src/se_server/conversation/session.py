@@ -11,17 +11,18 @@ import logging
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from se_server.conversation._pump import Outbox, Pump
 from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.lane import Call, Lane, current_turn
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
-from se_server.conversation.streams import close_stream, open_stream
+from se_server.conversation.streams import close_stream, is_exhausted, open_stream
 from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
 from se_server.protocol import _wire as wire
-from se_server.protocol.turns import Turn, TurnLedger, TurnState
+from se_server.protocol.turns import ANSWERED, SUPERSEDED, WAITING, Turn, TurnLedger
+from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Counters, Headers, Request, Stats
 
 log = logging.getLogger("se_server.session")
@@ -110,7 +111,7 @@ class SpeechEngineSession(EventEmitter):
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._ledger = TurnLedger()
-        self._lane = Lane(self)
+        self._lane = Lane(self, self._loop, settings, stats)
         self._on_ended: Callable[[], None] | None = None
         self._closed = False
         self._bad_entry_seen = False
@@ -184,7 +185,8 @@ class SpeechEngineSession(EventEmitter):
             WrongThread: called from a thread other than the session's.
             TypeError: `response` is neither `str` nor async iterable.
         """
-        self._check_thread("send_response")
+        if threading.get_ident() != self._thread_id:
+            self._check_thread("send_response")
         iterator = None if isinstance(response, str) else open_stream(response)
         try:
             turn = self._turn_to_answer()
@@ -192,16 +194,24 @@ class SpeechEngineSession(EventEmitter):
                 return False
             turn.needs_final = True
             outbox = self._transport.outbox
-            if isinstance(response, str):
-                self._send_text(turn, outbox, response, final)
+            if iterator is None:
+                outbox.send(cast(str, response), turn.event_id_json, False, final)
+                turn.note_text(monotonic())
             else:
-                assert iterator is not None
-                await self._send_stream(turn, outbox, iterator, final)
+                try:
+                    await Pump(iterator, outbox, turn)
+                except Exception as error:
+                    await self._report(error)
+            if turn.open and not outbox.closed:
+                if final:
+                    self._send_final(turn, outbox)
+                else:
+                    outbox.flush()
             if not outbox.writable:
                 await outbox.room()
             return turn.open
         finally:
-            if iterator is not None:
+            if iterator is not None and not is_exhausted(response):
                 await close_stream(response, iterator, self._settings.stream_close_s)
 
     def _turn_to_answer(self) -> Turn | None:
@@ -213,8 +223,8 @@ class SpeechEngineSession(EventEmitter):
         if turn is None or turn.owner is not self:
             turn = self._ledger.current
             # The handler has not started: what comes now was meant for the turn before.
-            is_late = turn is not None and turn.state is TurnState.WAITING
-        elif turn.state is TurnState.SUPERSEDED:
+            is_late = turn is not None and turn.state is WAITING
+        elif turn.state is SUPERSEDED:
             is_late = True
         if turn is None or (not turn.open and not is_late):
             log.warning(
@@ -228,28 +238,9 @@ class SpeechEngineSession(EventEmitter):
             return None
         return turn
 
-    def _send_text(self, turn: Turn, outbox: Outbox, text: str, final: bool) -> None:
-        if turn.first_chunk_at is None:
-            turn.first_chunk_at = monotonic()
-        turn.chunks += 1
-        outbox.send(text, turn.event_id_json, False, final)
-        if final:
-            self._send_final(turn, outbox)
-
     def _send_final(self, turn: Turn, outbox: Outbox) -> None:
         turn.needs_final = False
         outbox.send("", turn.event_id_json, True)
-
-    async def _send_stream(self, turn: Turn, outbox: Outbox, iterator: Any, final: bool) -> None:
-        try:
-            await Pump(iterator, outbox, turn)
-        except Exception as error:
-            await self._report(error)
-        if turn.open and not outbox.closed:
-            if final:
-                self._send_final(turn, outbox)
-            else:
-                outbox.flush()
 
     # --- the life of the connection ---
 
@@ -292,7 +283,7 @@ class SpeechEngineSession(EventEmitter):
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
-            self._ledger.end(turn, TurnState.CLOSED)
+            self._ledger.end(turn, CLOSED_TURN)
         self._debug("session ended: %s", event)
         self._lane.end(event)
 
@@ -340,8 +331,10 @@ class SpeechEngineSession(EventEmitter):
         if superseded is not None:
             self._stats.turns_superseded += 1
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, event_id)
-        self._debug("received transcript, event_id=%s, messages=%d", event_id, len(message.transcript or ()))
-        self._lane.start_turn(turn, message.transcript or [], superseded)
+        transcript = message.transcript or []
+        if self._settings.debug:
+            self._debug("received transcript, event_id=%s, messages=%d", event_id, len(transcript))
+        self._lane.start_turn(turn, transcript, superseded)
 
     def receive_error(self, error: MessageError) -> None:
         """Take note of a message that could not be read; the session goes on."""
@@ -371,8 +364,9 @@ class SpeechEngineSession(EventEmitter):
         else:
             self._stats.turns_answered += 1
         self._stats.chunks_sent += turn.chunks
-        self._ledger.end(turn, TurnState.ANSWERED)
-        self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
+        self._ledger.end(turn, ANSWERED)
+        if self._settings.debug:
+            self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
 
     def _ended(self) -> None:
         """The last handler has ended."""

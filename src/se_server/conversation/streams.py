@@ -18,6 +18,8 @@ def open_stream(response: object) -> AsyncIterator[object]:
     Raises:
         TypeError: `response` is neither `str` nor async iterable; the text says what is accepted.
     """
+    if type(response) is AsyncGeneratorType:
+        return response
     if inspect.iscoroutine(response):
         response.close()
         raise TypeError("send_response takes a str or an async iterable, not a coroutine: await the call that makes it")
@@ -30,13 +32,16 @@ def open_stream(response: object) -> AsyncIterator[object]:
     return iterator
 
 
+def is_exhausted(response: object) -> bool:
+    """Whether an answer's stream is an async generator that ran to its end, so that nothing is left to close."""
+    return type(response) is AsyncGeneratorType and response.ag_frame is None
+
+
 async def close_stream(response: object, iterator: object, timeout_s: float) -> None:
     """Close an answer's stream, iterator first, within `timeout_s` together; in this task, as anyio's scopes need.
 
     Whoever owns an HTTP request behind it stops paying for tokens that nobody will hear. What closing raises is logged.
     """
-    if type(iterator) is AsyncGeneratorType and iterator.ag_frame is None and iterator is response:
-        return  # it ran to its end: nothing is left to close
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     for target in (iterator, response) if iterator is not response else (iterator,):

@@ -22,6 +22,10 @@ class TurnState(Enum):
     CLOSED = auto()
 
 
+# By name: looking a member up on its class costs more than the rest of a transition.
+WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED = TurnState
+
+
 class Turn:
     """One transcript and its answer, keyed by `event_id`.
 
@@ -58,12 +62,18 @@ class Turn:
         self.open = True
         self.needs_final = True
         self.chunks = 0
-        self.state = TurnState.WAITING
+        self.state: TurnState = WAITING
 
     @property
     def interrupted(self) -> bool:
         """Whether a newer transcript ended the turn."""
-        return self.state is TurnState.SUPERSEDED
+        return self.state is SUPERSEDED
+
+    def note_text(self, now: float) -> None:
+        """Count a text that was written at `now`."""
+        if self.first_chunk_at is None:
+            self.first_chunk_at = now
+        self.chunks += 1
 
     def end(self, state: TurnState) -> None:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
@@ -92,7 +102,7 @@ class TurnLedger:
         superseded = self.current
         self.current = turn
         if superseded is not None:
-            superseded.end(TurnState.SUPERSEDED)
+            superseded.end(SUPERSEDED)
         return superseded
 
     def end(self, turn: Turn, state: TurnState) -> None:
