@@ -262,13 +262,14 @@ class Lane:
 
     def _report_stray(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
-            stack = [where(frame) for frame in frames_of(job.task.get_coro())]
+            frames = frames_of(job.task.get_coro())
+            stack = [where(frame) for frame in frames if frame.f_code.co_filename != __file__]
             log.warning(
                 "conversation %s: %s still runs %.1f s after it was cancelled; it stands at %s",
                 self._name(),
                 _name(job),
                 self._settings.handover_s + self._settings.stray_report_s,
-                ", called from ".join(reversed(stack[2:])) or "an unknown place",
+                ", called from ".join(reversed(stack)) or "an unknown place",
             )
 
     def _name(self) -> str | None:
