@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from tests import fake_provider
 
 from se_server.protocol._delta import text_of
+from tests import fake_provider
 
 published = pytest.importorskip("elevenlabs.speech_engine.session")
 

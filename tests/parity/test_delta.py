@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from tests.property.test_delta import ANYTHING, EVENTS
-from tests.unit.protocol.test_delta import DICTS, Extras, as_objects
 
 from se_server.protocol._delta import text_of
+from tests.property.test_delta import ANYTHING, EVENTS
+from tests.unit.protocol.test_delta import DICTS, Extras, as_objects
 
 published = pytest.importorskip("elevenlabs.speech_engine.session")
 

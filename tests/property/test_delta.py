@@ -8,9 +8,9 @@ from typing import Any
 import pydantic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reference import delta as reference
 
 from se_server.protocol._delta import text_of
+from tests.reference import delta as reference
 
 
 class Model(pydantic.BaseModel, extra="allow"):

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.reference import wire as reference
 
 from se_server.errors import MessageError
 from se_server.protocol import _wire
+from tests.reference import wire as reference
 
 
 def examples(number: int) -> settings:

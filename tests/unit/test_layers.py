@@ -42,7 +42,7 @@ def imports(source: Path) -> list[str]:
 
 
 def layer(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def test_no_import_points_against_the_layers() -> None:

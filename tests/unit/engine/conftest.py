@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.fake_api import FakeApi, running_api
 
 from se_server.engine.client import AsyncElevenLabs, ElevenLabs
+from tests.fake_api import FakeApi, running_api
 
 
 @pytest.fixture(autouse=True)

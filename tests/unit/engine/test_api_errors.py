@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.fake_api import running_api
-from tests.unit.engine.conftest import Clients
 
 from se_server import errors
+from tests.fake_api import running_api
+from tests.unit.engine.conftest import Clients
 
 NO_RETRIES = {"max_retries": 0}
 AT_ONCE = {"retry-after": "0"}

@@ -9,13 +9,13 @@ import sys
 import httpx
 import pydantic
 import pytest
-from tests.fake_api import FakeApi
-from tests.unit.engine.conftest import Clients
 
 from se_server.engine.client import AsyncElevenLabs
 from se_server.engine.models import OMIT, SpeechEngineConfig
 from se_server.engine.resource import SpeechEngineResource
 from se_server.errors import ApiError, ConfigError, NotFound
+from tests.fake_api import FakeApi
+from tests.unit.engine.conftest import Clients
 
 WS_URL = "wss://agent.example/ws"
 

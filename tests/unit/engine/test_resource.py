@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from se_server.conversation.session import SpeechEngineSession
 from starlette.datastructures import Headers as StarletteHeaders
 from websockets.datastructures import Headers as WebsocketsHeaders
 
 from se_server.auth import AUTHORIZATION_HEADER, sign_token
+from se_server.conversation.session import SpeechEngineSession
 from se_server.engine.client import ElevenLabs
 from se_server.engine.resource import SpeechEngineResource
 from se_server.errors import UnsupportedWebSocket

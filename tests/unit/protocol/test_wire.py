@@ -10,11 +10,11 @@ import time
 from typing import Any
 
 import pytest
-from tests.reference.wire import parse_frames
 
 from se_server.errors import MessageError
 from se_server.protocol import _wire
 from se_server.types import ConversationMessage
+from tests.reference.wire import parse_frames
 
 USER = {"role": "user", "content": "What time is it?"}
 AGENT = {"role": "agent", "content": "Noon."}
