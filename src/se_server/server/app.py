@@ -26,7 +26,11 @@ DEMO_APP = "se_server.demo"
 LIFECYCLE_NAMES = ("on_startup", "on_shutdown")
 APP_NAMES = (*HANDLER_NAMES, *LIFECYCLE_NAMES)
 
-_PACKAGE_FOLDER = str(Path(__file__).resolve().parent.parent)
+_NOT_THE_USERS = (
+    "<frozen importlib",
+    str(Path(importlib.__file__).parent) + os.sep,
+    str(Path(__file__).resolve().parent.parent) + os.sep,
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(("<frozen importlib", _PACKAGE_FOLDER + os.sep))
+    return filename.startswith(_NOT_THE_USERS)
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -158,9 +158,9 @@ def _decode(line: bytes) -> Message | None:
     try:
         body = orjson.loads(line)
         kind = body.pop("kind")
+        message = _KINDS.get(kind)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ControlError(f"no control message: {line[:80]!r}") from None
-    message = _KINDS.get(kind)
     if message is None:
         logger.debug("control message of unknown kind %r", kind)
         return None

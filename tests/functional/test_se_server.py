@@ -1,0 +1,404 @@
+"""`se-server` as a user and an operator see it: real processes, real signals, real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from se_server.demo import DEMO_API_KEY
+from tests.helpers import (
+    START_TIMEOUT_S,
+    ServerProcess,
+    connect,
+    init_message,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+)
+
+ECHO = """
+    async def on_transcript(transcript, session):
+        await session.send_response("you said " + transcript[-1].content)
+"""
+
+
+def write(path: Path, source: str) -> Path:
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+def refusal(*args: str | Path, env: dict[str, str] | None = None, key: str | None = "sk_test") -> tuple[int, str]:
+    """Run a server that cannot start; return its exit code and stderr. Nothing may be on stdout."""
+    clean = {n: v for n, v in os.environ.items() if n != "ELEVENLABS_API_KEY" and not n.startswith("SE_SERVER_")}
+    if key is not None:
+        clean["ELEVENLABS_API_KEY"] = key
+    command = [sys.executable, "-m", "se_server.cli.server", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
+    done = subprocess.run(
+        [*command, *map(str, args)],
+        env=clean | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def sentence(*args: str | Path, code: int, env: dict[str, str] | None = None, key: str | None = "sk_test") -> str:
+    """Run a server that refuses to start with one sentence and no traceback; return the sentence."""
+    got, stderr = refusal(*args, env=env, key=key)
+    assert got == code, stderr
+    assert re.fullmatch(r"se-server: .+\n", stderr), stderr
+    return stderr
+
+
+def health(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for_new_worker(server: ServerProcess, old: list[int]) -> int:
+    """Wait until a worker that is none of `old` is ready; needs --log-level debug."""
+    known = "".join(f"(?!{pid}\\))" for pid in old)
+    return int(server.wait_for_output(rf"\(pid {known}(\d+)\) is ready")[1])
+
+
+# --- the start ------------------------------------------------------------------------------------------------------
+
+
+def test_ready_line_comes_once_and_the_port_answers_health_checks() -> None:
+    with running_server("--path", "/ws") as server:
+        assert len(server.worker_pids()) == 2
+        assert health(server.port) == 200
+        assert server.stop() == 0
+        output = server.output()
+    assert output.count("se-server ready: ") == 1
+    assert f"se-server ready: ws://127.0.0.1:{server.port}/ws (2 workers)\n" in output
+
+
+async def test_demo_agent_talks_with_the_demo_key_and_says_what_to_do_next() -> None:
+    with running_server(api_key=None, workers=1) as server:
+        server.wait_for_output(f"se-chat ws://127.0.0.1:{server.port}/\n")
+        async with connect(server.url, DEMO_API_KEY) as websocket:
+            await websocket.send(init_message())
+            await websocket.send(transcript_message("What do you do?"))
+            answer = await read_answer(websocket)
+    assert "What do you do" in spoken(answer)
+    assert len(answer) > 10
+
+
+async def test_an_app_answers_with_its_file_and_its_start_and_stop(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    app = write(
+        tmp_path / "agent.py",
+        f"""
+        import asyncio, os
+        def note(what):
+            with open({str(log)!r}, "a") as file:
+                file.write(f"{{what}} {{os.getpid()}}\\n")
+        async def on_startup():
+            await asyncio.sleep(0)
+            note("startup")
+        def on_shutdown():
+            note("shutdown")
+        def on_disconnect(session):
+            note("disconnect")
+        {textwrap.indent(textwrap.dedent(ECHO), "        ")}
+        """,
+    )
+    with running_server(app=app) as server:
+        pids = server.worker_pids()
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("hi"))
+            assert spoken(await read_answer(websocket)) == "you said hi"
+            server.send_signal(signal.SIGTERM)
+            server.wait_for_output("SIGTERM: taking no new conversations")
+        assert server.wait() == 0
+    noted = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(int(pid) for what, pid in noted if what == "startup") == pids
+    assert sorted(int(pid) for what, pid in noted if what == "shutdown") == pids
+    talker = next(pid for what, pid in noted if what == "disconnect")
+    assert [what for what, pid in noted if pid == talker] == ["startup", "disconnect", "shutdown"]
+
+
+def test_wrong_app_is_one_sentence_and_exit_code_3(tmp_path: Path) -> None:
+    write(tmp_path / "agent.py", "def on_transcrpt(transcript, session): ...")
+    assert "did you mean agent.py?" in sentence(tmp_path / "agnet.py", code=3)
+    assert "did you mean on_transcript?" in sentence(tmp_path / "agent.py", code=3)
+    assert "no module 'there_is_no_such_module'" in sentence("there_is_no_such_module", code=3)
+
+
+def test_app_without_a_key_refuses_to_start(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", ECHO)
+    assert "has no API key" in sentence(app, code=3, key=None)
+    assert "has no API key" in sentence(app, code=3, key=" ")
+
+
+@pytest.mark.parametrize(
+    ("source", "frame"),
+    [
+        ("raise RuntimeError('it broke')", "in <module>"),
+        (ECHO + "\n    async def on_startup(): raise RuntimeError('it broke')", "in on_startup"),
+    ],
+)
+def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path, source: str, frame: str) -> None:
+    app = write(tmp_path / "agent.py", source)
+    code, stderr = refusal(app)
+    assert code == 3
+    assert stderr.count("Traceback") == 1
+    assert stderr.count("\nRuntimeError: it broke\n") == 1
+    assert frame in stderr
+    assert "se_server/" not in stderr
+    assert re.search(r"\nse-server: APP .* raised RuntimeError: it broke\n\Z", stderr)
+
+
+def test_a_worker_killed_while_it_starts_stops_the_whole(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert "a worker was killed by SIGKILL before it was ready" in sentence(app, code=3)
+
+
+def test_a_stop_during_a_slow_start_is_prompt(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", "import threading; print('importing', flush=True); threading.Event().wait()")
+    environ = os.environ | {"ELEVENLABS_API_KEY": "sk_test"}
+    command = [sys.executable, "-m", "se_server.cli.server", str(app), "--port", "0", "--host", "127.0.0.1"]
+    with subprocess.Popen([*command, "--workers", "1"], env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(START_TIMEOUT_S) == 0
+
+
+def test_wrong_options_are_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    assert "SE_SERVER_DRAIN_TIMEOUT_S: 'soon'" in sentence(code=2, env={"SE_SERVER_DRAIN_TIMEOUT_S": "soon"})
+    assert "did you mean SE_SERVER_PORT?" in sentence(code=2, env={"SE_SERVER_PROT": "1"})
+    assert "there is no option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
+    assert "'--port' requires an argument" in sentence("--port", code=2)
+    assert "cannot read" in sentence("--api-key-file", tmp_path / "none", code=2)
+    assert "loopback only" in sentence("--host", "0.0.0.0", code=2, key=None)
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_code_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert port in sentence("--port", port, code=2)
+
+
+def test_authentication_off_is_said_loudly() -> None:
+    with running_server("--disable-auth", workers=1) as server:
+        assert "WARNING: authentication is disabled" in server.output()
+
+
+def test_help_and_version() -> None:
+    for option, expected in (("--help", "--drain-timeout-s SECONDS"), ("--version", "se-server ")):
+        done = subprocess.run(
+            [sys.executable, "-m", "se_server.cli.server", option], capture_output=True, text=True, check=True
+        )
+        assert expected in done.stdout
+
+
+# --- the life -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_worker_is_replaced_and_its_sister_goes_on(tmp_path: Path) -> None:
+    app = write(
+        tmp_path / "agent.py",
+        """
+        import os
+        async def on_transcript(transcript, session):
+            await session.send_response(str(os.getpid()))
+        """,
+    )
+    with running_server("--log-level", "debug", app=app) as server:
+        before = server.worker_pids()
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("who are you?"))
+            host = int(spoken(await read_answer(websocket)))
+            (other,) = set(before) - {host}
+            os.kill(other, signal.SIGKILL)
+            fresh = wait_for_new_worker(server, before)
+            assert server.worker_pids() == sorted([host, fresh])
+            await websocket.send(transcript_message("who are you?", event_id=2))
+            assert int(spoken(await read_answer(websocket))) == host
+        assert health(server.port) == 200
+        assert f"(pid {other}) was killed by SIGKILL" in server.output()
+        assert server.stop() == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
+def test_replacing_workers_leaks_no_descriptor() -> None:
+    def descriptors(pid: int) -> int:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    with running_server("--log-level", "debug") as server:
+        pids = server.worker_pids()
+        at_start, first = descriptors(server.pid), descriptors(pids[0])
+        seen = list(pids)
+        for _ in range(3):
+            os.kill(server.worker_pids()[0], signal.SIGKILL)
+            seen.append(wait_for_new_worker(server, seen))
+        assert descriptors(server.pid) == at_start
+        assert descriptors(seen[-1]) == first
+
+
+def test_a_replacement_that_cannot_start_is_tried_again(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    app = write(
+        tmp_path / "agent.py",
+        f"""
+        import os
+        {textwrap.indent(textwrap.dedent(ECHO), "        ")}
+        if os.path.exists({str(broken)!r}):
+            os.unlink({str(broken)!r})
+            raise RuntimeError("half a deploy")
+        """,
+    )
+    with running_server("--log-level", "debug", app=app) as server:
+        pids = server.worker_pids()
+        broken.touch()
+        os.kill(pids[0], signal.SIGKILL)
+        server.wait_for_output("cannot start, next try in .*half a deploy")
+        wait_for_new_worker(server, pids)
+        assert pids[1] in server.worker_pids()
+        assert server.stop() == 0
+
+
+async def test_term_to_a_worker_drains_it_alone_and_it_is_replaced_meanwhile(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", ECHO)
+    with running_server("--log-level", "debug", app=app, workers=1) as server:
+        (old,) = server.worker_pids()
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("one"))
+            await read_answer(websocket)
+            os.kill(old, signal.SIGTERM)
+            fresh = wait_for_new_worker(server, [old])
+            async with connect(server.url) as other:
+                await other.send(transcript_message("two"))
+                assert spoken(await read_answer(other)) == "you said two"
+            await websocket.send(transcript_message("three", event_id=2))
+            assert spoken(await read_answer(websocket)) == "you said three"
+        assert exists(fresh)
+        assert server.stop() == 0
+        assert "in time" not in server.output()
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_leaves_nothing_behind(number: signal.Signals) -> None:
+    with running_server() as server:
+        pids = server.worker_pids()
+        for pid in (server.pid, *pids) if number == signal.SIGINT else (server.pid,):
+            os.kill(pid, number)  # Ctrl-C reaches them all
+        assert server.wait() == 0
+        assert not any(map(exists, pids))
+        with pytest.raises(OSError, match="refused"):
+            health(server.port)
+        assert "ERROR" not in server.output()
+
+
+async def test_a_stop_lets_running_conversations_end(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", ECHO)
+    with running_server(app=app) as server:
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("one"))
+            await read_answer(websocket)
+            server.send_signal(signal.SIGTERM)
+            server.wait_for_output("SIGTERM: taking no new conversations")
+            await websocket.send(transcript_message("two", event_id=2))
+            assert spoken(await read_answer(websocket)) == "you said two"
+            assert server.is_running()
+        assert server.wait() == 0
+
+
+async def test_conversations_that_outlast_the_drain_time_are_closed_with_1001() -> None:
+    with running_server("--drain-timeout-s", "0.3") as server:
+        async with connect(server.url) as websocket:
+            await websocket.send(init_message())
+            server.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed) as closed:
+                await websocket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+        assert server.wait() == 0
+
+
+async def test_a_second_stop_ends_at_once() -> None:
+    with running_server() as server:
+        pids = server.worker_pids()
+        async with connect(server.url) as websocket:
+            await websocket.send(init_message())
+            server.send_signal(signal.SIGTERM)
+            server.wait_for_output("SIGTERM: taking no new conversations")
+            while server.is_running() and "stopping at once" not in server.output():
+                # Signals that come together are one wish to stop; the next ones count.
+                server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+        assert not any(map(exists, pids))
+
+
+async def test_user_tasks_that_swallow_cancellation_cannot_hold_a_stop_up(tmp_path: Path) -> None:
+    app = write(
+        tmp_path / "agent.py",
+        """
+        import asyncio, threading
+        async def forever():
+            while True:
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    pass
+        async def on_startup():
+            global task
+            task = asyncio.create_task(forever(), name="the deaf one")
+            threading.Thread(target=threading.Event().wait).start()
+        async def on_transcript(transcript, session): ...
+        """,
+    )
+    with running_server(app=app, workers=1) as server:
+        assert server.stop() == 0
+        assert "do not heed their cancellation and end with the process: the deaf one" in server.output()
+
+
+def test_a_failing_on_shutdown_is_logged_and_the_stop_goes_on(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py", ECHO + "\n    def on_shutdown(): raise RuntimeError('flush failed')")
+    with running_server(app=app, workers=1) as server:
+        assert server.stop() == 0
+        assert "RuntimeError: flush failed" in server.output()
+
+
+def test_workers_end_when_the_supervisor_is_killed() -> None:
+    with running_server() as server:
+        pids = server.worker_pids()
+        server.send_signal(signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL  # it also waits until the workers' output has ended
+        assert "the supervisor is gone: draining" in server.output()
+        for pid in pids:
+            if exists(pid):  # its exit has begun, the output is closed; nobody but init reaps it now
+                command = ["ps", "-o", "stat=", "-p", str(pid)]
+                status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+                assert status[:1] in ("", "Z", "X")
