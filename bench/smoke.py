@@ -57,7 +57,7 @@ class Effort:
 
 
 FULL = Effort(repetitions=5, warm_up_s=0.5, measured_s=2.0)
-QUICK = Effort(repetitions=3, warm_up_s=0.25, measured_s=0.5)
+QUICK = Effort(repetitions=3, warm_up_s=0.2, measured_s=0.4)
 
 
 @dataclass(frozen=True, slots=True)
