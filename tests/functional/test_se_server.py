@@ -163,6 +163,7 @@ def test_app_without_a_key_refuses_to_start(tmp_path: Path) -> None:
     [
         ("raise RuntimeError('it broke')", "in <module>"),
         (ECHO + "\n    async def on_startup(): raise RuntimeError('it broke')", "in on_startup"),
+        (ECHO + "\n    def on_startup(): raise RuntimeError('it broke')", "in on_startup"),
     ],
 )
 def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path, source: str, frame: str) -> None:
@@ -174,6 +175,28 @@ def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path,
     assert frame in stderr
     assert "se_server/" not in stderr
     assert re.search(r"\nse-server: APP .* raised RuntimeError: it broke\n\Z", stderr)
+
+
+@pytest.mark.parametrize("how", ["SystemExit(1)", "asyncio.CancelledError()"])
+def test_a_start_that_exits_or_is_cancelled_is_a_failure(tmp_path: Path, how: str) -> None:
+    app = write(tmp_path / "agent.py", f"import asyncio\nasync def on_startup(): raise {how}\n{textwrap.dedent(ECHO)}")
+    code, stderr = refusal(app)
+    assert code == 3
+    assert stderr.count("on_startup raised ") == 1
+
+
+def test_closed_output_is_no_reason_to_stop() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = os.environ | {"ELEVENLABS_API_KEY": "sk_test"}
+    command = [sys.executable, "-m", "se_server.cli.server", "--port", "0", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--log-level", "debug"]
+    with subprocess.Popen(command, env=environ, stdout=writer, stderr=subprocess.PIPE, text=True) as process:
+        os.close(writer)
+        assert process.stderr is not None
+        assert any("is ready" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(START_TIMEOUT_S) == 0
 
 
 def test_a_worker_killed_while_it_starts_stops_the_whole(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -121,11 +122,12 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.server.worker import run_worker
 
     config = load_config(given, environ)
-    faulthandler.enable()
+    _settle_descriptors()
+    faulthandler.enable(2)
     setup_logging(config.log_level)
     sockets = bind(config.host, config.port)
     if config.disable_auth:
-        print(NO_AUTH_WARNING, file=sys.stderr, flush=True)
+        _show(NO_AUTH_WARNING + "\n", 2)
     supervisor = Supervisor(
         sockets,
         workers=config.workers,
@@ -134,6 +136,24 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         drain_timeout_s=config.drain_timeout_s,
     )
     return supervisor.run()
+
+
+def _settle_descriptors() -> None:
+    """Make the standard descriptors safe to write to, from several processes."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:  # it was closed: a socket would take its place, and be logged into
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    # Whole lines at once: what handlers print must not wait in a buffer that a killed worker takes along.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def _show(text: str, descriptor: int) -> None:
+    try:
+        os.write(descriptor, text.encode())
+    except OSError:  # nobody reads any more, which is no reason to stop serving
+        return
 
 
 class Terminal:
@@ -151,7 +171,7 @@ class Terminal:
         lines = [f"se-server ready: {self._url} ({count})"]
         if self._config.app is None:
             lines += self._welcome()
-        print("\n".join(lines), flush=True)
+        _show("\n".join(lines) + "\n", 1)
 
     def _welcome(self) -> list[str]:
         if self._config.demo_key:
@@ -175,7 +195,7 @@ class Terminal:
 
     def failed(self, reason: str, details: str) -> None:
         """Print the traceback of user code, if any, and the sentence."""
-        print(f"{details}se-server: {reason}", file=sys.stderr, flush=True)
+        _show(f"{details}se-server: {reason}\n", 2)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ def _be_worker(
 def _flush() -> None:
     """Write out what is buffered: a fork would double it and os._exit would lose it."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # the process was started with a closed descriptor
+            continue
         try:
             stream.flush()
         except (OSError, ValueError):  # its reader is gone, or it is closed: nobody is left to tell

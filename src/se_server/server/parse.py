@@ -48,10 +48,10 @@ def port(raw: object) -> int:
 
 
 def host(raw: object) -> str | None:
-    """Read an address or host name; `*` means all interfaces, as None does."""
-    name = text(raw)
-    if name == "*":
+    """Read an address or host name; `*` or nothing means all interfaces, as None does."""
+    if raw in ("", "*"):
         return None
+    name = text(raw)
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if any(character.isspace() or character in "/@" for character in name):

@@ -87,12 +87,12 @@ class Supervisor:
         self._young_deaths = 0  # in a row
 
     def run(self) -> int:
-        """Run until stopped by SIGTERM or SIGINT, or until the workers cannot start.
+        """Run until stopped by SIGTERM or SIGINT, or until the workers cannot start; once, as the process's last deed.
 
         Returns:
             The exit code: 0 after a stop, 3 if the workers could not start.
         """
-        handlers = self._catch_signals()
+        self._catch_signals()
         # What the workers share stays shared: a collection would write to every object's page.
         gc.collect()
         gc.freeze()
@@ -107,7 +107,7 @@ class Supervisor:
                 self._kill_overdue()
                 self._wait()
         finally:
-            self._close(handlers)
+            self._close()
         return self._exit_code
 
     # --- waiting ---
@@ -132,19 +132,21 @@ class Supervisor:
         except BlockingIOError:
             return
 
-    def _catch_signals(self) -> dict[int, object]:
+    def _catch_signals(self) -> None:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        return {number: signal.signal(number, self._queue_signal) for number in WATCHED}
+        for number in WATCHED:
+            signal.signal(number, self._queue_signal)
 
     def _queue_signal(self, number: int, _frame: object) -> None:
         self._signals.append((number, time.monotonic()))
 
-    def _close(self, handlers: dict[int, object]) -> None:
+    def _close(self) -> None:
+        # The process is about to exit: one more wish to stop must not turn its exit code into a death by signal.
+        for number in WATCHED:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
         # After an exception here, this tells workers that are left to drain.
         for record in self._workers.values():
             record.channel.close()

@@ -91,16 +91,14 @@ class _Worker:
     async def run(self) -> int:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         self._loop.add_reader(self._channel.fileno(), self._hear)
-        boot = asyncio.create_task(_call(self._app.on_startup), name="on_startup")
+        boot = asyncio.create_task(self._start_app(), name="on_startup")
         stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
         await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
         if not boot.done():
-            boot.cancel()
-            await self._end_left_overs()
+            await self._end_left_overs()  # on_startup among them
             return EXIT_OK
-        failure = None if boot.cancelled() else boot.exception()
-        if failure is not None:
-            crash = AppCrashed.of(f"APP {self._app.name!r}: on_startup", failure)
+        crash = boot.result()
+        if crash is not None:
             await self._end_left_overs()
             return _fail(self._channel, crash)
         self._door.open()
@@ -108,6 +106,13 @@ class _Worker:
         await stop
         await self._drain()
         return EXIT_OK
+
+    async def _start_app(self) -> AppCrashed | None:
+        try:
+            await _call(self._app.on_startup)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
+        return None
 
     def _hear(self) -> None:
         try:

@@ -73,6 +73,7 @@ def test_every_option_is_on_the_command_line_and_names_its_unit() -> None:
     [
         ("workers", "4", 4),
         ("host", "*", None),
+        ("host", "", None),
         ("host", "[::1]", "::1"),
         ("port", 0, 0),
         ("path", "/ws", "/ws"),
