@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import os
 import re
@@ -13,6 +15,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from se_server.demo import DEMO_API_KEY
@@ -246,16 +249,41 @@ def test_help_and_version() -> None:
 # --- the life -------------------------------------------------------------------------------------------------------
 
 
+WHO = """
+    import os
+    async def on_transcript(transcript, session):
+        await session.send_response(str(os.getpid()))
+"""
+
+
+async def test_fifty_conversations_and_a_worker_is_killed(tmp_path: Path) -> None:
+    async def ask(websocket: ClientConnection, event_id: int) -> int:
+        await websocket.send(transcript_message("who are you?", event_id=event_id))
+        return int(spoken(await read_answer(websocket)))
+
+    with running_server(app=write(tmp_path / "agent.py", WHO)) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = [await stack.enter_async_context(connect(server.url)) for _ in range(50)]
+            hosts = [await ask(websocket, 1) for websocket in sockets]
+            assert len(set(hosts)) == 2, "all conversations are on one worker"
+            victim = hosts[0]
+            os.kill(victim, signal.SIGKILL)
+
+            async def talk_anew() -> int:
+                async with connect(server.url) as websocket:
+                    return await ask(websocket, 1)
+
+            assert await asyncio.wait_for(talk_anew(), 1.0) != victim
+            for websocket, host in zip(sockets, hosts, strict=True):
+                if host == victim:
+                    with pytest.raises(ConnectionClosed):
+                        await ask(websocket, 2)
+                else:
+                    assert await ask(websocket, 2) == host
+
+
 async def test_a_killed_worker_is_replaced_and_its_sister_goes_on(tmp_path: Path) -> None:
-    app = write(
-        tmp_path / "agent.py",
-        """
-        import os
-        async def on_transcript(transcript, session):
-            await session.send_response(str(os.getpid()))
-        """,
-    )
-    with running_server("--log-level", "debug", app=app) as server:
+    with running_server("--log-level", "debug", app=write(tmp_path / "agent.py", WHO)) as server:
         before = server.worker_pids()
         async with connect(server.url) as websocket:
             await websocket.send(transcript_message("who are you?"))
