@@ -6,12 +6,8 @@ import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler
-
-if TYPE_CHECKING:
-    from se_server.conversation.session import SpeechEngineSession
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,6 @@ class Handlers:
         """Return the callback of an event."""
         handler: Handler | None = getattr(self, _CALLBACK[event])
         return handler
-
-    def wire(self, session: SpeechEngineSession) -> SpeechEngineSession:
-        """Make these the callbacks of `session`; they run before what is registered with `session.on`."""
-        session._callbacks = self
-        return session
 
 
 HANDLER_NAMES = tuple(field.name for field in fields(Handlers))

@@ -83,12 +83,21 @@ class SpeechEngineSession(EventEmitter):
     )
 
     def __init__(self, ws: object, *, debug: bool = False) -> None:
+        self._wrap(ws, NO_HANDLERS, SessionSettings(debug=True) if debug else DEFAULT_SETTINGS, Counters())
+
+    @classmethod
+    def _of(cls, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> SpeechEngineSession:
+        """Make the session of another library's WebSocket, for a server."""
+        session = cls.__new__(cls)
+        session._wrap(ws, callbacks, settings, stats)
+        return session
+
+    def _wrap(self, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> None:
         from se_server.conversation.adapters import adapt
 
-        settings = SessionSettings(debug=True) if debug else DEFAULT_SETTINGS
-        transport = adapt(ws, settings)
-        self._set_up(transport, transport.request, NO_HANDLERS, settings, Counters())
-        transport.attach(self)
+        adapter = adapt(ws, settings)
+        self._set_up(adapter, adapter.request, callbacks, settings, stats)
+        adapter.attach(self)
 
     @classmethod
     def _over(

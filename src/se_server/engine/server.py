@@ -96,9 +96,7 @@ class SpeechEngineServer:
         Raises:
             UnsupportedWebSocket: see `SpeechEngineSession`.
         """
-        session = SpeechEngineSession(ws, debug=self._settings.debug)
-        self.handlers.wire(session)
-        return session
+        return SpeechEngineSession._of(ws, self.handlers, self._settings, self.stats)
 
     async def serve(self) -> None:
         """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then running conversations may end.

@@ -97,12 +97,6 @@ async def serving(kind: str, settings: SessionSettings | None = None, **handlers
         yield Stage(f"ws://127.0.0.1:{port}/call?x=1", server)
 
 
-def session_of(server: SpeechEngineServer, ws: Any) -> SpeechEngineSession:
-    session = server.handle_connection(ws)
-    session._settings = session._transport._settings = server._settings  # type: ignore[attr-defined]
-    return session
-
-
 @asynccontextmanager
 async def own(server: SpeechEngineServer) -> AsyncIterator[int]:
     task = asyncio.create_task(quietly(server.serve()))
@@ -129,7 +123,7 @@ async def quietly(serve: Any) -> None:
 @asynccontextmanager
 async def by_websockets(server: SpeechEngineServer) -> AsyncIterator[int]:
     async def handle(ws: Any) -> None:
-        await session_of(server, ws).run()
+        await server.handle_connection(ws).run()
 
     async with websockets.serve(handle, "127.0.0.1", 0) as listening:
         yield next(iter(listening.sockets)).getsockname()[1]
@@ -139,7 +133,7 @@ async def by_websockets(server: SpeechEngineServer) -> AsyncIterator[int]:
 async def by_starlette(server: SpeechEngineServer) -> AsyncIterator[int]:
     async def endpoint(ws: WebSocket) -> None:
         await ws.accept()
-        await session_of(server, ws).run()
+        await server.handle_connection(ws).run()
 
     app = Starlette(routes=[WebSocketRoute("/call", endpoint)])
     config = uvicorn.Config(
@@ -163,7 +157,7 @@ async def by_aiohttp(server: SpeechEngineServer) -> AsyncIterator[int]:
     async def endpoint(request: aiohttp.web.Request) -> aiohttp.web.WebSocketResponse:
         ws = aiohttp.web.WebSocketResponse()
         await ws.prepare(request)
-        await session_of(server, ws).run()
+        await server.handle_connection(ws).run()
         return ws
 
     app = aiohttp.web.Application()
