@@ -217,7 +217,7 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@examples(4000)
+@examples(3500)
 @given(st.sampled_from(REAL), DAMAGES)
 def test_damaged_real_messages_read_as_the_reference_reads_them(data: bytes, damages: Any) -> None:
     check(damaged(data, damages))
@@ -261,7 +261,7 @@ STEPS = st.lists(
 )
 
 
-@examples(2000)
+@examples(1500)
 @given(TRANSCRIPTS, STEPS, st.none() | SEEDS)
 def test_a_history_changes_nothing_but_the_work(transcript: list[Any], steps: list[Any], seed: int | None) -> None:
     history = _wire.History()

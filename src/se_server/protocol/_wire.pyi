@@ -14,6 +14,18 @@ MAX_DEPTH: Final[int]
 
 @final
 class Message:
+    """One message of the API, read. What does not belong to its kind is None.
+
+    Attributes:
+        kind: one of the constants above; UNKNOWN for a type that is unknown, absent or no string.
+        event_id: of a `user_transcript`, if it has one.
+        conversation_id: of an `init`, if it has one.
+        transcript: of a `user_transcript`: a new list each time, empty if the message has none.
+        bad_entry: the first entry, counted from 0, that was left out of `transcript`, and why; on every message that
+            holds one, so that who listens decides what is news.
+        text: of an `error`: its message, empty if it has none; of an UNKNOWN: its type, if that is a string.
+    """
+
     @property
     def kind(self) -> int: ...
     @property
@@ -29,23 +41,34 @@ class Message:
 
 @final
 class History:
-    """What one session keeps of its last transcript, so that an unchanged beginning is not built again."""
+    """What one session keeps of its last transcript, so that an unchanged beginning is not built again.
+
+    What `decode` returns is the same with and without it. It keeps no more than the first MiB of a transcript's
+    entries, as bytes, and the messages made of them.
+    """
+
     @property
-    def size_bytes(self) -> int: ...
+    def size_bytes(self) -> int:
+        """Bytes of memory kept; counted anew at each look."""
 
 def decode(data: bytes | bytearray | memoryview, history: History | None = None) -> Message:
     """Read one message.
 
     Args:
-        data: a whole JSON message, UTF-8.
+        data: a whole JSON message, UTF-8, in contiguous memory; nothing of it is kept.
         history: what the last transcript of the same session left; unchanged messages at the start are reused.
 
     Raises:
-        MessageError: `data` is no valid message; names what is wrong and the byte offset.
+        MessageError: `data` is no valid message; names what is wrong and the byte offset. Text that is not UTF-8 is
+            reported as that whatever else is wrong, then JSON (RFC 8259, at most MAX_DEPTH levels), then the fields.
+        TypeError: `data` is no bytes.
     """
 
 def encode_agent_response(content: str, event_id: int | None, is_final: bool) -> bytes:
-    """Return an `agent_response` as compact JSON in UTF-8; lone surrogates become U+FFFD."""
+    """Return an `agent_response` as compact JSON in UTF-8; lone surrogates become U+FFFD.
+
+    Halves of a character that were cut apart and stand next to each other again are joined.
+    """
 
 def encode_pong() -> bytes:
     """Return a `pong` as compact JSON."""

@@ -178,6 +178,14 @@ def test_what_is_no_message_is_named_with_its_offset(data: bytes, reason: str, o
     assert error_of(data) == (reason, offset)
 
 
+@pytest.mark.parametrize("byte", range(0x20))
+def test_control_characters_in_a_string_must_be_escaped(byte: int) -> None:
+    # Before an "n", which would make a newline of a backslash.
+    for start in (b'{"type":"', b'{"type":"ping","x":"0123456789', b'{"'):
+        reason = f"raw control character in a string, got byte 0x{byte:02X}"
+        assert error_of(start + bytes((byte,)) + b'n":0}') == (reason, len(start))
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"b":['])
 def test_nesting_ends_at_512_levels(opening: bytes) -> None:
     closing = {b"[": b"]", b'{"a":': b"}", b'[{"b":[': b"]}]"}[opening]
@@ -245,7 +253,18 @@ def test_other_types_of_fields_are_errors_at_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "lone", [b"\\ud83d", b"\\uDE00", b"\\ud83d\\ud83d", b"\\ud83dx", b"\\ud83d\\n", b"a\\ud83d\\u0041"]
+    "lone",
+    [
+        rb"\ud83d",
+        rb"\uDE00",
+        rb"\ud83d\ud83d",
+        rb"\ude00\ude00",
+        rb"\ude00\ud83d",
+        rb"\ud83d\ue000",
+        rb"\ud83dx",
+        rb"\ud83d\n",
+        rb"a\ud83d\u0041",
+    ],
 )
 def test_lone_surrogates_are_errors_where_text_is_handed_on(lone: bytes) -> None:
     assert error_of(b'{"type":"init","conversation_id":"' + lone + b'"}') == (
