@@ -168,13 +168,13 @@ def check_grammar_error(data: bytes, got: reference.Read | tuple[str, int]) -> N
         assert outcome(data[:offset]) in (("unexpected end of the message", offset), ("empty message", offset))
 
 
-@examples(1500)
+@examples(1000)
 @given(VALUES, st.none() | SEEDS)
 def test_any_json_value_reads_as_the_reference_reads_it(value: Any, seed: int | None) -> None:
     check(written(value, seed))
 
 
-@examples(3000)
+@examples(2500)
 @given(MESSAGES)
 def test_any_message_reads_as_the_reference_reads_it(data: bytes) -> None:
     check(data)
@@ -217,19 +217,19 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@examples(3500)
+@examples(3000)
 @given(st.sampled_from(REAL), DAMAGES)
 def test_damaged_real_messages_read_as_the_reference_reads_them(data: bytes, damages: Any) -> None:
     check(damaged(data, damages))
 
 
-@examples(1500)
+@examples(1200)
 @given(MESSAGES, DAMAGES)
 def test_damaged_messages_read_as_the_reference_reads_them(data: bytes, damages: Any) -> None:
     check(damaged(data, damages))
 
 
-@examples(1000)
+@examples(800)
 @given(
     st.binary(max_size=40) | st.text('{}[]":,\\utrue0129eE+-. \n', max_size=40).map(lambda text: b"{" + text.encode())
 )
@@ -261,7 +261,7 @@ STEPS = st.lists(
 )
 
 
-@examples(1500)
+@examples(1000)
 @given(TRANSCRIPTS, STEPS, st.none() | SEEDS)
 def test_a_history_changes_nothing_but_the_work(transcript: list[Any], steps: list[Any], seed: int | None) -> None:
     history = _wire.History()
@@ -285,7 +285,7 @@ def test_a_history_changes_nothing_but_the_work(transcript: list[Any], steps: li
         assert history.size_bytes < 1500 + 40 * len(data) * 2
 
 
-@examples(500)
+@examples(300)
 @given(
     st.lists(st.sampled_from(["1", "12", "123", "1.5", "-1", "{}", "[]", '""', "null"]), max_size=5), st.integers(1, 4)
 )
@@ -304,7 +304,7 @@ SPOKEN = st.text(CHARACTERS, max_size=40) | st.text(SURROGATES | CHARACTERS, max
 IDS = st.none() | st.integers(-(2**63), 2**64 - 1)
 
 
-@examples(2000)
+@examples(1500)
 @given(SPOKEN, IDS, st.booleans())
 def test_an_answer_is_written_as_the_reference_writes_it(text: str, event_id: int | None, is_final: bool) -> None:
     data = _wire.encode_agent_response(text, event_id, is_final)
@@ -317,7 +317,7 @@ def test_an_answer_is_written_as_the_reference_writes_it(text: str, event_id: in
     }
 
 
-@examples(500)
+@examples(300)
 @given(st.lists(st.none() | st.tuples(SPOKEN, st.sampled_from([1, 1, 3, 2000]), IDS, st.booleans()), max_size=5))
 def test_frames_carry_the_messages_in_order(answers: list[Any]) -> None:
     buffer = _wire.Buffer()
@@ -346,7 +346,7 @@ BYTES = st.lists(
 )
 
 
-@examples(1500)
+@examples(1000)
 @given(BYTES.map(b"".join), st.lists(st.integers(0, 60), max_size=4))
 def test_utf8_in_pieces_is_judged_as_python_judges_it(data: bytes, cuts: list[int]) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
