@@ -105,6 +105,10 @@ class ConfigError(SpeechEngineError, ValueError):
     """An option that is unknown or whose value is not valid; the text names it and the way out."""
 
 
+class KeyMissing(ConfigError, RuntimeError):
+    """A server is to verify tokens and has no API key; a `RuntimeError`, too, as in the published SDK."""
+
+
 class AppError(SpeechEngineError):
     """The user's application could not be loaded or started; the text says what was looked for."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from se_server.conversation._pump import MessageOutbox, Outbox
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.streams import within
-from se_server.errors import MessageError, UnsupportedWebSocket
+from se_server.errors import MessageError, UnsupportedWebSocket, WrongThread
 from se_server.protocol._wire import History, decode
 from se_server.types import NO_REQUEST, Headers, Request
 
@@ -271,7 +271,15 @@ def adapt(ws: object, settings: SessionSettings) -> Adapter:
 
     Raises:
         UnsupportedWebSocket: it is of no known shape.
+        WrongThread: no event loop runs here.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongThread(
+            "a session belongs to the event loop of its WebSocket, and none runs in this thread: call create_session "
+            "in a coroutine (`async def`), not in a plain function that a framework runs in a thread of its own"
+        ) from None
     if _has(ws, "receive_str", "send_str", "close"):
         return Aiohttp(ws, settings)
     if _has(ws, "receive", "send_text", "close") and hasattr(ws, "scope"):

@@ -60,7 +60,7 @@ class SpeechEngineSession(EventEmitter):
 
     Raises:
         UnsupportedWebSocket: `ws` is none of these.
-        RuntimeError: there is no running event loop.
+        WrongThread: (a `RuntimeError`) no event loop runs here.
     """
 
     __slots__ = (

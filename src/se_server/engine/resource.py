@@ -12,6 +12,7 @@ from se_server.errors import AuthenticationError
 
 if TYPE_CHECKING:
     from se_server.conversation.session import SpeechEngineSession
+    from se_server.engine.server import SpeechEngineServer
 
 _AUTHORIZATION = AUTHORIZATION_HEADER.lower()
 
@@ -33,6 +34,8 @@ class SpeechEngineResource:
     Attributes:
         engine_id: its id.
         config: its settings; None when the resource was made without asking the API.
+        server: the server that `serve` runs, the latest if there are several, for its `port`, `wait_ready()` and
+            `stop()`; None while nothing is served.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class SpeechEngineResource:
     ) -> None:
         self.engine_id = engine_id
         self.config = response
+        self.server: SpeechEngineServer | None = None
         self._client_wrapper = client_wrapper
         self._verifier: tuple[str, TokenVerifier] | None = None
 
@@ -75,6 +79,7 @@ class SpeechEngineResource:
 
         Raises:
             UnsupportedWebSocket: `ws` is none of these.
+            WrongThread: (a `RuntimeError`) called where no event loop runs.
         """
         # Imported here, as in serve: scripts that only manage engines load no WebSocket stack.
         from se_server.conversation.session import SpeechEngineSession
@@ -94,7 +99,7 @@ class SpeechEngineResource:
         """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
 
         Args:
-            port: the port to listen on; 0 takes a free one.
+            port: the port to listen on; 0 takes a free one, see `server.port`.
             path: accept this path only; None accepts all.
             debug: print what happens.
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
@@ -102,12 +107,13 @@ class SpeechEngineResource:
             **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional.
 
         Raises:
-            ConfigError: there is no API key and authentication is on, or the port cannot be had.
-            TypeError: a handler of an unknown name.
+            KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
+            ConfigError: the address cannot be bound, or the path can never match.
+            TypeError: a handler of an unknown name, or one that is no function.
         """
         from se_server.engine.server import SpeechEngineServer
 
-        server = SpeechEngineServer(
+        server = self.server = SpeechEngineServer(
             port=port,
             path=path,
             api_key=self._api_key(),
@@ -116,7 +122,11 @@ class SpeechEngineResource:
             host=host,
             **handlers,
         )
-        await server.serve()
+        try:
+            await server.serve()
+        finally:
+            if self.server is server:
+                self.server = None
 
     def _api_key(self) -> str | None:
         if self._client_wrapper is None:

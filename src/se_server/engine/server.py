@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +13,8 @@ from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
-from se_server.errors import ConfigError
+from se_server.engine.signals import stop_on_signals
+from se_server.errors import KeyMissing
 from se_server.server.door import Door
 from se_server.server.sockets import bind
 from se_server.types import Counters, Handler
@@ -67,9 +66,11 @@ class SpeechEngineServer:
         self._host = host
         self._drain_timeout_s = drain_timeout_s
         self._settings = SessionSettings(debug=debug)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._ready = asyncio.Event()
+        self._drain_asked: asyncio.Event | None = None
+        self._end_asked: asyncio.Event | None = None
+        self._accepting = False
+        # Futures, because an Event belongs to the first loop that waits for it; this object may see several.
+        self._waiting_ready: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
         return f"<SpeechEngineServer port={self._port} path={self._path!r}>"
@@ -99,64 +100,106 @@ class SpeechEngineServer:
         return SpeechEngineSession._of(ws, self.handlers, self._settings, self.stats)
 
     async def serve(self) -> None:
-        """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then running conversations may end.
+        """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then return, ready to serve again.
+
+        After `stop()` or a signal the running conversations may go on for the drain timeout; a second one ends them at
+        once, as cancellation does. A signal that the program handles itself is left to it.
 
         Raises:
-            ConfigError: there is no API key, or the address cannot be bound.
+            KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
+            ConfigError: the address cannot be bound, or the path can never match.
+            RuntimeError: it serves already.
         """
+        if self._drain_asked is not None:
+            raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
         verifier = self._verifier()
         sockets = bind(self._host, self._port)
-        configured, self._port = self._port, sockets[0].getsockname()[1]
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        door = Door(
-            sockets,
-            handlers=self.handlers,
-            verifier=verifier,
-            path=self._path,
-            settings=self._settings,
-            stats=self.stats,
-        )
-        signals = self._catch_signals()
+        configured = self._port
+        self._drain_asked, self._end_asked = asyncio.Event(), asyncio.Event()
+        try:
+            door = Door(
+                sockets,
+                handlers=self.handlers,
+                verifier=verifier,
+                path=self._path,
+                settings=self._settings,
+                stats=self.stats,
+            )
+            self._port = sockets[0].getsockname()[1]
+            with stop_on_signals(self._stop):
+                await self._serve_at(door, self._drain_asked, self._end_asked)
+        finally:
+            for socket in sockets:
+                socket.close()
+            self._drain_asked = self._end_asked = None
+            self._port = configured
+
+    async def _serve_at(self, door: Door, drain_asked: asyncio.Event, end_asked: asyncio.Event) -> None:
+        door.open()
+        self._tell(logging.INFO, "speech engine server listening on port %d", self._port)
+        self._set_ready()
         drain_timeout_s = self._drain_timeout_s
         try:
-            door.open()
-            log.info("serving Speech Engine conversations on port %d", self._port)
-            self._ready.set()
-            await self._stopping.wait()
+            await drain_asked.wait()
         except asyncio.CancelledError:
             drain_timeout_s = 0.0
             raise
         finally:
-            self._stopping.clear()
+            self._accepting = False
+            self._tell_of_stopping(len(door.sessions), drain_timeout_s)
             drain = asyncio.ensure_future(door.drain(drain_timeout_s))
-            hurry = asyncio.ensure_future(self._stopping.wait())
-            await asyncio.wait([drain, hurry], return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            drain.cancel()
-            await door.close()
-            for number in signals:
-                self._loop.remove_signal_handler(number)
-            for socket in sockets:
-                socket.close()
-            self._ready.clear()
-            self._stopping = None
-            self._port = configured
+            hurry = asyncio.ensure_future(end_asked.wait())
+            try:
+                await asyncio.wait([drain, hurry], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hurry.cancel()
+                drain.cancel()
+                await door.close()
 
     async def stop(self) -> None:
         """Take no new conversations and end `serve()` when the running ones have ended, or after the drain timeout.
 
-        A second call ends them at once.
+        A second call ends them at once. Without a running `serve()` nothing happens.
         """
         self._stop()
 
     def _stop(self) -> None:
-        if self._stopping is not None:
-            self._stopping.set()
+        if self._drain_asked is None or self._end_asked is None:
+            return
+        # Two events: two calls in one turn of the loop are two calls.
+        if self._drain_asked.is_set():
+            self._end_asked.set()
+        self._drain_asked.set()
 
     async def wait_ready(self) -> None:
-        """Wait until `serve()` accepts connections."""
-        await self._ready.wait()
+        """Wait until `serve()` accepts connections; `port` is then the one it is bound to."""
+        if self._accepting:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting_ready.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting_ready.discard(waiter)
+
+    def _set_ready(self) -> None:
+        self._accepting = True
+        for waiter in self._waiting_ready:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _tell_of_stopping(self, conversations: int, drain_timeout_s: float) -> None:
+        if conversations and drain_timeout_s:
+            # A warning is seen without any logging set up, by whoever pressed Ctrl-C and waits for the prompt.
+            text = "stopping: %d conversation(s) may go on for %g s; stop() or the signal once more ends them"
+            self._tell(logging.WARNING, text, conversations, drain_timeout_s)
+        else:
+            self._tell(logging.INFO, "stopping: %d conversation(s) are ended", conversations)
+
+    def _tell(self, level: int, text: str, *args: object) -> None:
+        log.log(level, text, *args)
+        if self._settings.debug:
+            print("[SpeechEngine]", text % args, flush=True)  # noqa: T201  the published SDK's debug output
 
     def _verifier(self) -> TokenVerifier | None:
         if self._disable_auth:
@@ -164,19 +207,8 @@ class SpeechEngineServer:
             return None
         key = self._api_key or os.environ.get("ELEVENLABS_API_KEY")
         if not key:
-            raise ConfigError(
+            raise KeyMissing(
                 "SpeechEngineServer needs the API key that its engines were made with: pass api_key=, set "
                 "ELEVENLABS_API_KEY, or pass disable_auth=True if nobody but ElevenLabs can reach the port"
             )
         return TokenVerifier(key)
-
-    def _catch_signals(self) -> list[int]:
-        """SIGINT and SIGTERM stop the server; only the main thread may say so."""
-        if threading.current_thread() is not threading.main_thread():
-            return []
-        assert self._loop is not None
-        caught = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._stop)
-            caught.append(int(number))
-        return caught
