@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from elevenlabs.speech_engine import session as published
 from hypothesis import given, settings
 
 from se_server.protocol._delta import text_of
 from tests.property.test_delta import ANYTHING, EVENTS
 from tests.unit.protocol.test_delta import DICTS, Extras, as_objects
-
-published = pytest.importorskip("elevenlabs.speech_engine.session")
 
 
 @pytest.mark.parametrize(("event", "text"), DICTS)

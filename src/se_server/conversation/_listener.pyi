@@ -2,18 +2,25 @@ from asyncio import AbstractEventLoop, BufferedProtocol, Future, Transport
 from collections.abc import Callable
 from typing import final
 
+from picows import WSFrame, WSListener, WSTransport
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
 from se_server.conversation._pump import Outbox
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 
+@disjoint_base
 class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
+    def __init__(self, transport: Transport) -> None: ...
 
 @final
 class FrameGate(BufferedProtocol):
     """Feeds picows one checked frame at a time."""
+    def __init__(self, protocol: BufferedProtocol, connection: Connection) -> None: ...
 
-class Connection:
+@disjoint_base
+class Connection(WSListener):
     """One WebSocket of our own transport.
 
     Args:
@@ -29,8 +36,14 @@ class Connection:
         settings: SessionSettings,
         on_gone: Callable[[], None],
     ) -> None: ...
+    session: SpeechEngineSession
+    active: bool  # something arrived since the last look
     @property
-    def outbox(self) -> Outbox: ...
+    def outbox(self) -> SocketOutbox: ...
+    @property
+    def deaf(self) -> bool: ...
+    @property
+    def max_message_bytes(self) -> int: ...
     def start(self, session: SpeechEngineSession, websocket_key: bytes, tail: bytes) -> None:
         """Answer the upgrade, take the socket over and read what came behind the head."""
     def close(self, code: int, reason: str) -> None:
@@ -43,3 +56,8 @@ class Connection:
         """Return a future that is done when the socket is gone."""
     def look(self) -> None:
         """One of four looks an interval: ping if nothing went either way for three of them."""
+    def on_ws_connected(self, transport: WSTransport) -> None: ...
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...
+    def on_ws_disconnected(self, transport: WSTransport) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...

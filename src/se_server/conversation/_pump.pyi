@@ -2,8 +2,11 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, final
 
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
 from se_server.protocol.turns import Turn
 
+@disjoint_base
 class Outbox:
     """Where a session writes: messages are put one by one and leave together at the flush."""
     @property
@@ -19,6 +22,7 @@ class Outbox:
     def room(self) -> Future[None]:
         """Return a future that is done when the outbox is writable again, or closed."""
 
+@disjoint_base
 class MessageOutbox(Outbox):
     """For connections of other libraries: messages are `str`, delivered as a list at each flush."""
     def __init__(self, deliver: Callable[[list[str]], None]) -> None: ...
