@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -127,12 +129,13 @@ class ServerProcess:
 
 
 def _processes() -> Iterator[tuple[int, int]]:
-    """Give (process id, parent's) of every process: from /proc, since small images have no ps, else from ps."""
+    """Give (process id, parent's) of all that run: from /proc, since small images have no ps, else from ps."""
     if not Path("/proc/self/stat").exists():
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        for line in listing.splitlines():
-            pid, parent = line.split()
-            yield int(pid), int(parent)
+        command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
+        for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+            pid, parent, state = line.split()
+            if state[0] != "Z":
+                yield int(pid), int(parent)
         return
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -143,6 +146,19 @@ def _processes() -> Iterator[tuple[int, int]]:
             state, parent = stat.rpartition(") ")[2].split()[:2]
             if state != "Z":
                 yield int(entry), int(parent)
+
+
+def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Wait until these processes, children of others, have ended; reaped they need not be."""
+    deadline = time.monotonic() + timeout_s
+    while running := {pid for pid, _ in _processes()}.intersection(pids):
+        assert time.monotonic() < deadline, f"still running after {timeout_s:g} s: {running}"
+
+
+def peak_memory_kib() -> int:
+    """Return the most memory this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak  # bytes there, KiB elsewhere
 
 
 def _kill(pid: int) -> None:

@@ -28,6 +28,7 @@ from tests.helpers import (
     running_server,
     spoken,
     transcript_message,
+    wait_for_end,
 )
 
 ECHO = """
@@ -448,8 +449,4 @@ def test_workers_end_when_the_supervisor_is_killed() -> None:
         server.send_signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL  # it also waits until the workers' output has ended
         assert "the supervisor is gone: draining" in server.output()
-        for pid in pids:
-            if exists(pid):  # its exit has begun, the output is closed; nobody but init reaps it now
-                command = ["ps", "-o", "stat=", "-p", str(pid)]
-                status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-                assert status[:1] in ("", "Z", "X")
+        wait_for_end(pids)  # their output may be closed a moment earlier

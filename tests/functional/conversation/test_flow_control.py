@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from tests.functional.conversation.stage import KINDS, Eventually, serving
 from tests.functional.conversation.test_handler_contract import Transcript
+from tests.helpers import peak_memory_kib
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -44,7 +44,7 @@ async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> N
         serving(kind, SessionSettings(), on_transcript=on_transcript) as stage,
         stage.call(**small_receive_buffer()) as api,
     ):
-        before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before_kib = peak_memory_kib()
         await api.say("hello", event_id=1)
         previous = -1
         while previous != sent or not sent:  # until the stream stands still
@@ -52,7 +52,7 @@ async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> N
             await asyncio.sleep(0.1)
         assert log.items == []
         assert sent < 10_000  # far less than the 200 MB it would say to a peer that reads
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
+        assert peak_memory_kib() - before_kib < 64 * 1024
         stalled_at = sent
         for _ in range(sent):
             await api.receive()
