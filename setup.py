@@ -12,11 +12,20 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 EXT = Path("ext")
+SRC = Path("src")
 JOBS = os.cpu_count() or 1
+
+# Plain Python, compiled because every turn passes through it; a .pxd of the same name in ext/ gives it its fields.
+COMPILED = [
+    SRC / "se_server/conversation/core.py",
+    SRC / "se_server/conversation/lane.py",
+    SRC / "se_server/protocol/turns.py",
+]
 
 
 def extension(source: Path) -> Extension:
-    name = ".".join(source.relative_to(EXT).with_suffix("").parts)
+    base = SRC if source.suffix == ".py" else EXT
+    name = ".".join(source.relative_to(base).with_suffix("").parts)
     return Extension(name, [str(source)], extra_compile_args=["-O3"])  # known to gcc and to clang
 
 
@@ -24,7 +33,7 @@ def extension(source: Path) -> Extension:
 if __name__ == "__main__":
     setup(
         ext_modules=cythonize(
-            [extension(source) for source in sorted(EXT.rglob("*.pyx"))],
+            [extension(source) for source in [*sorted(EXT.rglob("*.pyx")), *COMPILED]],
             include_path=[str(EXT)],
             nthreads=JOBS,
             compiler_directives={
@@ -33,6 +42,7 @@ if __name__ == "__main__":
                 "wraparound": False,
                 "initializedcheck": False,
                 "cdivision": True,
+                "annotation_typing": False,
                 "binding": False,
             },
         ),

@@ -13,6 +13,9 @@ cdef class Outbox:
     cdef int put_pong(self) except -1
     cdef Py_ssize_t pending(self) noexcept
     cpdef int flush(self) except -1
+    cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=*)
+    cpdef send_pong(self)
+    cpdef room(self)
     cdef int set_writable(self, bint writable) except -1
 
 

@@ -9,6 +9,7 @@ from cpython.ref cimport Py_XDECREF
 
 from se_server.protocol._delta cimport text_of
 from se_server.protocol._wire cimport Buffer, agent_response_json
+from se_server.protocol.turns cimport Turn
 
 import asyncio
 from time import monotonic
@@ -71,18 +72,18 @@ cdef class Outbox:
     cpdef int flush(self) except -1:
         return 0
 
-    def send(self, str content not None, bytes event_id_json not None, bint is_final, bint more=False):
+    cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=False):
         """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
         self.put(content, event_id_json, is_final)
         if not more:
             self.flush()
 
-    def send_pong(self):
+    cpdef send_pong(self):
         """Write one `pong`."""
         self.put_pong()
         self.flush()
 
-    def room(self):
+    cpdef room(self):
         """Return a future that is done when the outbox is writable again, or closed."""
         if self._room is None:
             self._room = asyncio.get_running_loop().create_future()
@@ -172,12 +173,12 @@ cdef class Pump:
     cdef object _awaited        # the iterator of what is awaited now, or None
     cdef bint _waits_for_room
     cdef Outbox _outbox
-    cdef object _turn
+    cdef Turn _turn
     cdef bytes _event_id_json
     cdef int _events            # since the loop had a turn
     cdef Py_ssize_t _chunks     # since the turn was told
 
-    def __init__(self, iterator, Outbox outbox not None, turn):
+    def __init__(self, iterator, Outbox outbox not None, Turn turn not None):
         self._anext = iterator.__anext__
         self._awaited = None
         self._waits_for_room = False
@@ -233,9 +234,7 @@ cdef class Pump:
     cdef int _tell_turn(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
-            if self._turn.first_chunk_at is None:
-                self._turn.first_chunk_at = monotonic()
-            self._turn.chunks += self._chunks
+            self._turn.note_texts(self._chunks, monotonic())
             self._chunks = 0
         return 0
 

@@ -83,25 +83,30 @@ class Adapter:
         session = self._session
         assert session is not None
         history = History()
-        while session.is_open:
-            try:
-                raw = await self._receive()
-            except Exception as error:  # each library has exceptions of its own for the one thing: it is over
-                session._debug("WebSocket connection lost: %s", type(error).__name__)
-                break
-            if raw is None:
-                break
-            data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
-            if len(data) > self._settings.max_message_bytes:
-                self.close(1009, "message is too big")
-                break
-            try:
-                message = decode(data, history)
-            except MessageError as error:
-                session.receive_error(error)
-            else:
-                session.receive(message)
-        session.connection_lost()
+        try:
+            while session.is_open:
+                raw = await self._receive_or_none(session)
+                if raw is None:
+                    break
+                data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+                if len(data) > self._settings.max_message_bytes:
+                    self.close(1009, "message is too big")
+                    break
+                try:
+                    message = decode(data, history)
+                except MessageError as error:
+                    session.receive_error(error)
+                else:
+                    session.receive(message)
+        finally:  # whatever happened, nobody waits for a conversation that nothing reads
+            session.connection_lost()
+
+    async def _receive_or_none(self, session: SpeechEngineSession) -> str | bytes | None:
+        try:
+            return await self._receive()
+        except Exception as error:  # each library has exceptions of its own for the one thing: it is over
+            session._debug("WebSocket connection lost: %s", type(error).__name__)
+            return None
 
     # --- writing ---
 

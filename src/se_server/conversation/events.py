@@ -13,17 +13,13 @@ E = TypeVar("E", bound="EventEmitter")
 
 
 class EventEmitter:
-    """Handlers by event: the permanent ones in the order registered, then those that run once."""
+    """Registers handlers by event; a session runs the permanent ones in order, then those that run once."""
 
-    __slots__ = ("_once", "_permanent")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        # Made when first used: behind a server's callbacks few sessions register anything.
-        self._permanent: dict[str, list[Handler]] | None = None
-        self._once: dict[str, list[Handler]] | None = None
-
-    def _check_thread(self, method: str) -> None:
-        """Refuse a call from another thread."""
+    _permanent: dict[str, list[Handler]] | None
+    _once: dict[str, list[Handler]] | None
+    _check_thread: Callable[[str], None]
 
     @overload
     def on(self, event: str) -> Callable[[H], H]: ...
@@ -82,13 +78,6 @@ class EventEmitter:
             return add
         add(handler)
         return self
-
-    def _take(self, event: str) -> list[Handler]:
-        """Return what is to run now, and forget those that run once."""
-        handlers = [] if self._permanent is None else list(self._permanent.get(event, ()))
-        if self._once is not None:
-            handlers += self._once.pop(event, ())
-        return handlers
 
 
 def check_event(event: str) -> None:

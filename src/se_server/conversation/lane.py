@@ -26,9 +26,11 @@ from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
 if TYPE_CHECKING:
-    from se_server.conversation.session import SpeechEngineSession
+    from se_server.conversation.core import SessionCore
 
 log = logging.getLogger("se_server.session")
+
+_HERE = "se_server/conversation/lane.py"
 
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
@@ -38,8 +40,6 @@ Call = tuple[Handler, tuple[Any, ...]]
 
 class Job:
     """The user code of one event, and what is known of it while it runs."""
-
-    __slots__ = ("args", "event", "handler", "is_stray", "started", "task", "turn")
 
     def __init__(self, event: str, args: tuple[Any, ...], turn: Turn | None = None) -> None:
         self.event = event
@@ -54,22 +54,8 @@ class Job:
 class Lane:
     """Runs the handlers of one session, one job after another."""
 
-    __slots__ = (
-        "_ended",
-        "_ending",
-        "_job",
-        "_loop",
-        "_session",
-        "_settings",
-        "_stats",
-        "_strays",
-        "_timer",
-        "_waiting",
-        "is_over",
-    )
-
     def __init__(
-        self, session: SpeechEngineSession, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
+        self, session: SessionCore, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
     ) -> None:
         self._session = session
         self._loop = loop
@@ -112,7 +98,7 @@ class Lane:
         """Let what runs and what waits come to its end, transcripts excepted, then run `event` as the last."""
         self._ending = True
         if self._waiting is not None:
-            self._waiting = deque(job for job in self._waiting if job.turn is None)
+            self._waiting = deque([job for job in self._waiting if job.turn is None])
         last = Job(event, ())
         running = self._job
         if running is None:
@@ -263,7 +249,7 @@ class Lane:
     def _report_stray(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
             frames = frames_of(job.task.get_coro())
-            stack = [where(frame) for frame in frames if frame.f_code.co_filename != __file__]
+            stack = [where(frame) for frame in frames if not frame.f_code.co_filename.endswith(_HERE)]
             log.warning(
                 "conversation %s: %s still runs %.1f s after it was cancelled; it stands at %s",
                 self._name(),

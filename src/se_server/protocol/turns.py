@@ -41,18 +41,6 @@ class Turn:
         state: see `TurnState`.
     """
 
-    __slots__ = (
-        "chunks",
-        "event_id",
-        "event_id_json",
-        "first_chunk_at",
-        "needs_final",
-        "open",
-        "owner",
-        "started_at",
-        "state",
-    )
-
     def __init__(self, event_id: int | None, started_at: float = 0.0, owner: object = None) -> None:
         self.event_id = event_id
         self.event_id_json = b"null" if event_id is None else b"%d" % event_id
@@ -69,11 +57,11 @@ class Turn:
         """Whether a newer transcript ended the turn."""
         return self.state is SUPERSEDED
 
-    def note_text(self, now: float) -> None:
-        """Count a text that was written at `now`."""
+    def note_texts(self, count: int, now: float) -> None:
+        """Count texts that were written at `now`."""
         if self.first_chunk_at is None:
             self.first_chunk_at = now
-        self.chunks += 1
+        self.chunks += count
 
     def end(self, state: TurnState) -> None:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
@@ -87,8 +75,6 @@ class Turn:
 
 class TurnLedger:
     """Knows the turn under way, waiting or running. One per session."""
-
-    __slots__ = ("current",)
 
     def __init__(self) -> None:
         self.current: Turn | None = None

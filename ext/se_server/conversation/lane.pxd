@@ -1,0 +1,31 @@
+"""The fields of the compiled `lane.py`."""
+
+from se_server.protocol.turns cimport Turn
+
+
+cdef class Job:
+    cdef readonly str event
+    cdef readonly tuple args
+    cdef readonly Turn turn
+    cdef public object task
+    cdef public object handler
+    cdef public bint started
+    cdef public bint is_stray
+
+
+cdef class Lane:
+    cdef object _session
+    cdef object _loop
+    cdef object _settings
+    cdef object _stats
+    cdef Job _job
+    cdef object _waiting
+    cdef Py_ssize_t _strays
+    cdef object _timer
+    cdef bint _ending
+    cdef object _ended
+    cdef readonly bint is_over
+    cpdef start_turn(self, Turn turn, list transcript, Turn superseded)
+    cpdef _start(self, Job job)
+    cpdef _next(self)
+    cpdef _done(self, Job job)

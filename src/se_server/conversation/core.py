@@ -1,0 +1,282 @@
+"""One conversation: what arrives becomes events, what handlers send becomes the answer of their turn.
+
+The receiving side is synchronous and never waits for user code: `receive` answers a ping at once and supersedes a turn
+at once. User code runs one handler at a time, in the lane (`conversation/lane.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable
+from time import monotonic
+from typing import Any, Protocol, cast
+
+from se_server.conversation._pump import Outbox, Pump
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.lane import Call, Lane, current_turn
+from se_server.conversation.settings import SessionSettings
+from se_server.conversation.streams import close_stream, is_exhausted, open_stream
+from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
+from se_server.protocol import _wire as wire
+from se_server.protocol.turns import ANSWERED, SUPERSEDED, WAITING, Turn, TurnLedger
+from se_server.protocol.turns import CLOSED as CLOSED_TURN
+from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Handler, Request, Stats
+
+log = logging.getLogger("se_server.session")
+
+MAX_LOGGED_ERRORS = 5
+
+
+class Transport(Protocol):
+    """The connection below a session: our own, or an adapter of another library's."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    def start_reading(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def wait_closed(self) -> Awaitable[None]: ...
+
+
+class SessionCore:
+    """What every message and every answer passes through; compiled, its fields stand in `core.pxd`.
+
+    `SpeechEngineSession` is the public class on top of it.
+    """
+
+    def _set_up(
+        self, transport: Transport, request: Request, callbacks: Handlers, settings: SessionSettings, stats: Stats
+    ) -> None:
+        self._transport = transport
+        self._outbox = transport.outbox
+        self._request = request
+        self._callbacks = callbacks
+        self._settings = settings
+        self._stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._ledger = TurnLedger()
+        self._lane = Lane(self, self._loop, settings, stats)
+        self._on_ended: Callable[[], None] | None = None
+        # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
+        self._permanent: dict[str, list[Handler]] | None = None
+        self._once: dict[str, list[Handler]] | None = None
+        self._closed = False
+        self._bad_entry_seen = False
+        self._logged_errors = 0
+        self.conversation_id: str | None = None
+        stats.sessions_opened += 1
+
+    def _take(self, event: str) -> list[Handler]:
+        """Return what is registered for an event, and forget what runs once."""
+        handlers = [] if self._permanent is None else list(self._permanent.get(event, ()))
+        if self._once is not None:
+            handlers += self._once.pop(event, ())
+        return handlers
+
+    def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
+        """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
+        callback = self._callbacks.for_event(event)
+        calls: list[Call] = [] if callback is None else [(callback, (*args, self))]
+        if self._permanent is not None or self._once is not None:
+            calls += [(handler, args) for handler in self._take(event)]
+        if event == ERROR and not calls:
+            self._log_unhandled(args[0])
+        return calls
+
+    # --- answers ---
+
+    async def send_response(self, response: str | AsyncIterable[Any], *, final: bool = True) -> bool:
+        """Send an answer of the turn, to be spoken.
+
+        Args:
+            response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
+            final: whether the answer is complete; with False the next `send_response` continues it.
+
+        Returns:
+            False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
+            warns, sends nothing and returns False.
+
+        Raises:
+            SessionClosed: the session is closed.
+            WrongThread: called from a thread other than the session's.
+            TypeError: `response` is neither `str` nor async iterable.
+        """
+        if threading.get_ident() != self._thread_id:
+            self._check_thread("send_response")
+        iterator = None if isinstance(response, str) else open_stream(response)
+        try:
+            turn = self._turn_to_answer()
+            if turn is None:
+                return False
+            turn.needs_final = True
+            outbox = self._outbox
+            if iterator is None:
+                outbox.send(cast(str, response), turn.event_id_json, False, final)
+                turn.note_texts(1, monotonic())
+            else:
+                try:
+                    await Pump(iterator, outbox, turn)
+                except Exception as error:
+                    await self._report(error)
+            if turn.open and not outbox.closed:
+                if final:
+                    self._send_final(turn)
+                else:
+                    outbox.flush()
+            if not outbox.writable:
+                await outbox.room()
+            return turn.open
+        finally:
+            if iterator is not None and not is_exhausted(response):
+                await close_stream(response, iterator, self._settings.stream_close_s)
+
+    def _turn_to_answer(self) -> Turn | None:
+        """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
+        if self._closed:
+            raise SessionClosed("Cannot send response: session is closed")
+        turn = current_turn.get()
+        is_late = False
+        if turn is None or turn.owner is not self:
+            turn = self._ledger.current
+            # The handler has not started: what comes now was meant for the turn before.
+            is_late = turn is not None and turn.state is WAITING
+        elif turn.state is SUPERSEDED:
+            is_late = True
+        if turn is None or (not turn.open and not is_late):
+            log.warning(
+                "send_response() was called outside a transcript handler and sent nothing (conversation %s). To have "
+                "the agent speak first, set a first message in the Speech Engine's conversation config.",
+                self.conversation_id,
+            )
+            return None
+        if is_late:
+            self._stats.late_texts += 1
+            return None
+        return turn
+
+    def _send_final(self, turn: Turn) -> None:
+        turn.needs_final = False
+        self._outbox.send("", turn.event_id_json, True)
+
+    # --- the end ---
+
+    def _end(self, event: str) -> None:
+        """End the conversation; `event` is the last one that handlers see."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stats.sessions_closed += 1
+        turn = self._ledger.current
+        if turn is not None:
+            self._ledger.end(turn, CLOSED_TURN)
+        self._debug("session ended: %s", event)
+        self._lane.end(event)
+
+    def _check_thread(self, method: str) -> None:
+        if threading.get_ident() != self._thread_id:
+            raise WrongThread(
+                f"SpeechEngineSession.{method} was called from another thread; everything belongs to the event loop's: "
+                f"use asyncio.run_coroutine_threadsafe(coroutine, loop), or loop.call_soon_threadsafe"
+            )
+
+    # --- what the connection tells ---
+
+    def receive(self, message: wire.Message) -> None:
+        """Take one message of the API. Never waits for user code."""
+        self._stats.messages_received += 1
+        if self._closed:
+            return
+        kind = message.kind
+        if kind == wire.USER_TRANSCRIPT:
+            self._receive_transcript(message)
+        elif kind == wire.PING:
+            self._outbox.send_pong()
+        elif kind == wire.INIT:
+            self.conversation_id = message.conversation_id
+            self._debug("session initialized, conversation_id=%s", self.conversation_id)
+            self._lane.emit(INIT, self.conversation_id)
+        elif kind == wire.CLOSE:
+            self._end(CLOSE)
+            self._transport.close(1000, "")
+        elif kind == wire.ERROR:
+            self._lane.emit(ERROR, PeerError(message.text))
+        else:
+            self._debug("ignored a message of unknown type %s", message.text)
+
+    def _receive_transcript(self, message: wire.Message) -> None:
+        if message.bad_entry is not None and not self._bad_entry_seen:
+            self._bad_entry_seen = True
+            self.receive_error(message.bad_entry)
+        event_id = message.event_id
+        if self._ledger.is_duplicate(event_id):
+            self._debug("skipping duplicate transcript, event_id=%s", event_id)
+            return
+        turn = Turn(event_id, monotonic(), self)
+        superseded = self._ledger.begin(turn)
+        if superseded is not None:
+            self._stats.turns_superseded += 1
+            self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, event_id)
+        transcript = message.transcript or []
+        if self._settings.debug:
+            self._debug("received transcript, event_id=%s, messages=%d", event_id, len(transcript))
+        self._lane.start_turn(turn, transcript, superseded)
+
+    def receive_error(self, error: MessageError) -> None:
+        """Take note of a message that could not be read; the session goes on."""
+        self._stats.message_errors += 1
+        if not self._closed:
+            self._lane.emit(ERROR, error)
+
+    def connection_lost(self) -> None:
+        """Take note that nothing will arrive any more. After the conversation has ended it changes nothing."""
+        self._end(DISCONNECTED)
+
+    def write_timed_out(self) -> None:
+        """Take note that the peer does not read; the connection is dropped."""
+        self._stats.write_timeouts += 1
+        log.warning("conversation %s: the peer does not read, dropped", self.conversation_id)
+        self._end(DISCONNECTED)
+
+    # --- what the lane asks for ---
+
+    def _finish_turn(self, turn: Turn, failed: bool) -> None:
+        """The handler of an open turn has ended: nothing stays unanswered."""
+        if turn.needs_final and not self._outbox.closed:
+            self._send_final(turn)
+        if failed:
+            self._stats.turns_failed += 1
+        else:
+            self._stats.turns_answered += 1
+        self._stats.chunks_sent += turn.chunks
+        self._ledger.end(turn, ANSWERED)
+        if self._settings.debug:
+            self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
+
+    def _ended(self) -> None:
+        """The last handler has ended."""
+        on_ended, self._on_ended = self._on_ended, None
+        if on_ended is not None:
+            on_ended()
+
+    async def _report(self, error: BaseException) -> None:
+        """Give an error of user code to the error handlers, here and now."""
+        self._stats.handler_errors += 1
+        await self._lane.run_calls(ERROR, self._calls_of(ERROR, (error,)))
+
+    def _log_unhandled(self, error: BaseException) -> None:
+        """Log an error that nobody handles; only the first few of a conversation, since a peer can make many."""
+        if self._logged_errors < MAX_LOGGED_ERRORS:
+            self._logged_errors += 1
+            cause = None if isinstance(error, (MessageError, PeerError)) else error
+            log.warning("conversation %s: %s: %s", self.conversation_id, type(error).__name__, error, exc_info=cause)
+
+    def _debug(self, text: str, *args: object) -> None:
+        if self._settings.debug:
+            print("[SpeechEngine]", text % args)  # noqa: T201  the published SDK's debug output
