@@ -29,13 +29,22 @@ def extension(source: Path) -> Extension:
     return Extension(name, [str(source)], extra_compile_args=["-O3"])  # known to gcc and to clang
 
 
+def is_stale(sources: list[Path]) -> bool:
+    """Whether a .pxd changed since the C files were made: Cython does not see those of a compiled .py."""
+    made = [c.stat().st_mtime for source in sources if (c := source.with_suffix(".c")).exists()]
+    return bool(made) and max(pxd.stat().st_mtime for pxd in EXT.rglob("*.pxd")) > min(made)
+
+
+SOURCES = [*sorted(EXT.rglob("*.pyx")), *COMPILED]
+
 # Cython's helper processes import this file again where processes are spawned instead of forked (macOS, Python 3.14).
 if __name__ == "__main__":
     setup(
         ext_modules=cythonize(
-            [extension(source) for source in [*sorted(EXT.rglob("*.pyx")), *COMPILED]],
+            [extension(source) for source in SOURCES],
             include_path=[str(EXT)],
             nthreads=JOBS,
+            force=is_stale(SOURCES),
             compiler_directives={
                 "language_level": 3,
                 "boundscheck": False,

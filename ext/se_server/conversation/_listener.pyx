@@ -64,6 +64,9 @@ cdef dict _VIOLATIONS = {
     BAD_LENGTH: "length is not in its shortest form",
 }
 
+# How long a peer that broke the protocol may still read why; RFC 6455, 7.1.7 would allow to drop it at once.
+cdef double LINGER_S = 1.0
+
 # The head picows gets: the real one was checked by the handshake, so that it only has to take the key from it.
 cdef bytes _HEAD = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -164,7 +167,7 @@ cdef class SocketOutbox(Outbox):
         return 0
 
     cdef int put_pong(self) except -1:
-        if not self.closed:
+        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
             if self._buffer is None:
                 self._buffer = borrow_buffer()
             self._buffer.put_pong_frame()
@@ -244,7 +247,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         self._protocol = self._get_buffer = self._buffer_updated = None
 
     def eof_received(self):
-        return False
+        self._connection.peer_finished()
+        return False  # the transport closes itself, once it has written what it holds
 
     def pause_writing(self):
         self._connection.pause_writing()
@@ -415,7 +419,7 @@ cdef class Connection(WSListener):
                 self.fail(CLOSE_PROTOCOL_ERROR, "a continuation of nothing")
             else:
                 self._add_fragment(frame)
-        elif kind == WSMsgType.PING:
+        elif kind == WSMsgType.PING and self.outbox.writable:
             self._send_control(WSMsgType.PONG, frame.payload_ptr, frame.payload_size)
         elif kind == WSMsgType.CLOSE:
             self._receive_close(frame)
@@ -484,13 +488,14 @@ cdef class Connection(WSListener):
             self._gone = self._loop.create_future()
             if self._on_gone is None:
                 self._gone.set_result(None)
-        return self._gone
+        return asyncio.shield(self._gone)
 
     # --- what is sent besides answers ---
 
     def close(self, int code, str reason not None):
         """Start the close handshake; the socket goes when the peer answers, or after the close timeout."""
         if not self.outbox.closed:
+            self.outbox.flush()  # what was said before the close is still said
             payload = code.to_bytes(2, "big") + reason.encode()[:123]
             self._send_close(payload, len(payload))
 
@@ -498,6 +503,15 @@ cdef class Connection(WSListener):
         """End a connection whose peer broke the protocol (RFC 6455, 7.1.7); nothing it sends is read any more."""
         self.deaf = True
         self.close(code, reason)
+        self._set_timer(LINGER_S, self.abort)
+        self.session.connection_lost()
+        return 0
+
+    cdef int peer_finished(self) except -1:
+        """The peer will send nothing more: whatever it still reads, the conversation is over."""
+        self.deaf = True
+        self._shut()
+        self._set_timer(self._settings.close_timeout_s, self.abort)
         self.session.connection_lost()
         return 0
 
@@ -522,7 +536,7 @@ cdef class Connection(WSListener):
         """The transport holds more than the high-water mark."""
         if not self.outbox.closed:
             self.outbox.set_writable(False)
-            self._timer = self._loop.call_later(self._settings.write_timeout_s, self._write_timed_out)
+            self._set_timer(self._settings.write_timeout_s, self._write_timed_out)
 
     cpdef resume_writing(self):
         """The transport holds less than the low-water mark again."""
@@ -550,9 +564,13 @@ cdef class Connection(WSListener):
             return 0
         self._send_control(WSMsgType.CLOSE, payload, size)
         self._shut()
+        self._set_timer(self._settings.close_timeout_s, self.abort)
+        return 0
+
+    cdef int _set_timer(self, double delay_s, action) except -1:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._settings.close_timeout_s, self.abort)
+        self._timer = self._loop.call_later(delay_s, action)
         return 0
 
     cdef int _shut(self) except -1:

@@ -8,7 +8,7 @@ cdef class Outbox:
 
     cdef readonly bint closed       # nothing may be written any more
     cdef readonly bint writable     # False while the peer reads too slowly
-    cdef object _room               # Future of those who wait until it is writable again
+    cdef list _rooms                # Futures of those who wait until it is writable again; each its own: some are cancelled
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
     cdef int put_pong(self) except -1
     cdef Py_ssize_t pending(self) noexcept

@@ -58,7 +58,7 @@ cdef class Outbox:
     def __cinit__(self):
         self.closed = False
         self.writable = True
-        self._room = None
+        self._rooms = None
 
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
         raise NotImplementedError
@@ -85,20 +85,24 @@ cdef class Outbox:
 
     cpdef room(self):
         """Return a future that is done when the outbox is writable again, or closed."""
-        if self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
-            if self.writable or self.closed:
-                self._room.set_result(None)
-        return self._room
+        room = asyncio.get_running_loop().create_future()
+        if self.writable or self.closed:
+            room.set_result(None)
+        elif self._rooms is None:
+            self._rooms = [room]
+        else:
+            self._rooms.append(room)
+        return room
 
     cdef int set_writable(self, bint writable) except -1:
         """Open or shut the outbox; whoever waits for room goes on when it opens."""
+        cdef list rooms
         self.writable = writable
-        if writable and self._room is not None:
-            room = self._room
-            self._room = None
-            if not room.done():
-                room.set_result(None)
+        if writable and self._rooms is not None:
+            rooms, self._rooms = self._rooms, None
+            for room in rooms:
+                if not room.done():
+                    room.set_result(None)
         return 0
 
 
@@ -127,7 +131,7 @@ cdef class MessageOutbox(Outbox):
         return 0
 
     cdef int put_pong(self) except -1:
-        if not self.closed:
+        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
             self._messages.append(_PONG)
         return 0
 
@@ -258,7 +262,17 @@ cdef class Pump:
         return 0
 
     cdef object _run(self, object value):
-        """Advance until the stream suspends; return what it suspends on."""
+        """Advance until the stream suspends; return what it suspends on. Whatever ends it, what was put is written."""
+        try:
+            return self._advance(value)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._awaited = None
+            self._flush()
+            raise
+
+    cdef object _advance(self, object value):
         cdef PyObject* result = NULL
         cdef Outbox outbox = self._outbox
         # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
@@ -285,10 +299,6 @@ cdef class Pump:
             except StopAsyncIteration:
                 self._awaited = None
                 return self._finish()
-            except BaseException:
-                self._awaited = None
-                self._flush()
-                raise
             value = None
             if status == PYGEN_NEXT:
                 self._events = 0

@@ -9,6 +9,7 @@ cdef class Job:
     cdef readonly Turn turn
     cdef public object task
     cdef public object handler
+    cdef public object awaited
     cdef public bint started
     cdef public bint is_stray
 
@@ -22,6 +23,7 @@ cdef class Lane:
     cdef object _waiting
     cdef Py_ssize_t _strays
     cdef object _timer
+    cdef object _context
     cdef bint _ending
     cdef object _ended
     cdef readonly bint is_over

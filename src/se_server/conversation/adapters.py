@@ -88,6 +88,9 @@ class Adapter:
                 raw = await self._receive_or_none(session)
                 if raw is None:
                     break
+                if not isinstance(raw, (str, bytes, bytearray, memoryview)):
+                    session.receive_error(MessageError(f"received {type(raw).__name__}, neither text nor bytes", 0))
+                    continue
                 data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
                 if len(data) > self._settings.max_message_bytes:
                     self.close(1009, "message is too big")
@@ -101,7 +104,7 @@ class Adapter:
         finally:  # whatever happened, nobody waits for a conversation that nothing reads
             session.connection_lost()
 
-    async def _receive_or_none(self, session: SpeechEngineSession) -> str | bytes | None:
+    async def _receive_or_none(self, session: SpeechEngineSession) -> Any:
         try:
             return await self._receive()
         except Exception as error:  # each library has exceptions of its own for the one thing: it is over
@@ -164,6 +167,7 @@ class Adapter:
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket behind what was sent so far."""
         if not self._outbox.closed:
+            self._outbox.flush()  # what was said before the close is still said
             self._close_with = (code, reason)
             self._shut()
             self._start_writer()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
 
 from se_server.conversation._listener import Connection
 from se_server.conversation.handlers import Handlers
@@ -20,6 +19,7 @@ class KeepAlive:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float) -> None:
         self._loop = loop
+        self._key = loop, interval_s
         self._pause_s = interval_s / LOOKS_PER_INTERVAL
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -35,7 +35,7 @@ class KeepAlive:
         self._connections.discard(connection)
         if not self._connections and self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            del _keep_alives[self._key]
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(self._pause_s, self._look)
@@ -43,7 +43,7 @@ class KeepAlive:
             connection.look()
 
 
-_keep_alives: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, KeepAlive]] = WeakKeyDictionary()
+_keep_alives: dict[tuple[asyncio.AbstractEventLoop, float], KeepAlive] = {}
 
 
 def serve_connection(
@@ -64,9 +64,10 @@ def serve_connection(
         tail: what came behind the request's head.
         on_end: called once, when the last handler has ended and the socket is gone.
     """
-    keep_alive = _keep_alives.setdefault(loop, {}).get(settings.ping_interval_s)
+    key = loop, settings.ping_interval_s
+    keep_alive = _keep_alives.get(key)
     if keep_alive is None:
-        keep_alive = _keep_alives[loop][settings.ping_interval_s] = KeepAlive(loop, settings.ping_interval_s)
+        keep_alive = _keep_alives[key] = KeepAlive(*key)
     parts_left = 2
 
     def part_ended() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -27,6 +28,9 @@ from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Handler, Request, 
 log = logging.getLogger("se_server.session")
 
 MAX_LOGGED_ERRORS = 5
+
+handles_error: ContextVar[bool] = ContextVar("handles_error", default=False)
+"""Whether an error handler runs: a stream that fails in it must not call it again, and again."""
 
 
 class Transport(Protocol):
@@ -115,7 +119,6 @@ class SessionCore:
             turn = self._turn_to_answer()
             if turn is None:
                 return False
-            turn.needs_final = True
             outbox = self._outbox
             if iterator is None:
                 outbox.send(cast(str, response), turn.event_id_json, False, final)
@@ -124,7 +127,10 @@ class SessionCore:
                 try:
                     await Pump(iterator, outbox, turn)
                 except Exception as error:
-                    await self._report(error)
+                    if turn.open:
+                        await self._report(error)
+                    else:
+                        log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
             if turn.open and not outbox.closed:
                 if final:
                     self._send_final(turn)
@@ -266,9 +272,16 @@ class SessionCore:
             on_ended()
 
     async def _report(self, error: BaseException) -> None:
-        """Give an error of user code to the error handlers, here and now."""
+        """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
         self._stats.handler_errors += 1
-        await self._lane.run_calls(ERROR, self._calls_of(ERROR, (error,)))
+        if handles_error.get():
+            log.warning("conversation %s: an error handler failed: %r", self.conversation_id, error)
+            return
+        token = handles_error.set(True)
+        try:
+            await self._lane.run_calls(ERROR, self._calls_of(ERROR, (error,)))
+        finally:
+            handles_error.reset(token)
 
     def _log_unhandled(self, error: BaseException) -> None:
         """Log an error that nobody handles; only the first few of a conversation, since a peer can make many."""

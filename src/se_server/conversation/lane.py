@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from inspect import isawaitable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("se_server.session")
 
-_HERE = "se_server/conversation/lane.py"
-
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
 
@@ -47,6 +45,7 @@ class Job:
         self.turn = turn
         self.task: asyncio.Task[None] | None = None
         self.handler: Handler | None = None
+        self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
         self.started = False
         self.is_stray = False
 
@@ -65,6 +64,7 @@ class Lane:
         self._waiting: deque[Job] | None = None
         self._strays = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._context = copy_context()
         self._ending = False
         self._ended: asyncio.Future[None] | None = None
         self.is_over = False
@@ -78,9 +78,12 @@ class Lane:
         if running is None:
             self._start(job)
             return
+        if superseded is not None:
+            if running.turn is superseded:
+                self._cancel(running)
+            elif self._waiting is not None:  # it never started: at most one transcript waits
+                self._waiting = deque([job for job in self._waiting if job.turn is not superseded])
         self._wait(job)
-        if superseded is not None and running.turn is superseded:
-            self._cancel(running)
 
     def emit(self, event: str, *args: Any) -> None:
         """Run the handlers of an event in its turn; without handlers only the order is kept."""
@@ -132,7 +135,7 @@ class Lane:
         calls = self._session._calls_of(job.event, job.args)
         if calls:
             job.task = self._loop.create_task(self._run_event(job, calls))
-            if self._ending:
+            if self._ending and self._job is job:
                 self._limit(job)
         else:
             self._next()
@@ -146,7 +149,8 @@ class Lane:
         while self._waiting:
             job = self._waiting.popleft()
             if job.turn is None or job.turn.open:
-                self._start(job)
+                # Not in the context of the handler that ended: its variables, the turn among them, are its own.
+                self._context.copy().run(self._start, job)
                 return
         self._waiting = None
         if self._ending and not self.is_over:
@@ -154,9 +158,12 @@ class Lane:
             if self._ended is not None:
                 self._ended.set_result(None)
             self._session._ended()
+            if not self._strays:
+                self._session = None  # type: ignore[assignment]  # spares the garbage collector a cycle a call
 
     async def _run_turn(self, job: Job, turn: Turn) -> None:
         job.started = True
+        job.task = asyncio.current_task()  # a task that starts eagerly runs before its maker knows it
         current_turn.set(turn)
         session = self._session
         failed = False
@@ -169,16 +176,19 @@ class Lane:
                         f"{self._strays} cancelled handlers of this conversation still run; the turn was not started"
                     )
                 for handler, args in session._calls_of(USER_TRANSCRIPT, job.args):
+                    if not turn.open:  # a handler before it swallowed its cancellation
+                        break  # type: ignore[unreachable]  # mypy does not know that others end a turn
                     job.handler = handler
-                    if is_coroutine_function(handler):
-                        await handler(*args)  # type: ignore[misc]
-                    else:
-                        await call_plain(handler, args)
+                    job.awaited = call(handler, args)
+                    if job.awaited is not None:
+                        await job.awaited
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
                 failed = True
                 await self._report(job, error)
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             failed = turn.open
             await self._report(job, error)
         finally:
@@ -188,6 +198,7 @@ class Lane:
 
     async def _run_event(self, job: Job, calls: list[Call]) -> None:
         job.started = True
+        job.task = asyncio.current_task()
         try:
             await self.run_calls(job.event, calls, job)
         except asyncio.CancelledError:
@@ -198,11 +209,15 @@ class Lane:
     async def run_calls(self, event: str, calls: list[Call], job: Job | None = None) -> None:
         """Call an event's handlers in order; an exception becomes an `error` event, one of an error handler a log."""
         for handler, args in calls:
-            if job is not None:
-                job.handler = handler
             try:
-                await call_plain(handler, args)
-            except (Exception, SystemExit) as error:
+                awaited = call(handler, args)
+                if job is not None:
+                    job.handler, job.awaited = handler, awaited
+                if awaited is not None:
+                    await awaited
+            except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
                 if event == ERROR:
                     log.exception("conversation %s: the error handler %s failed", self._name(), handler_name(handler))
                 else:
@@ -248,8 +263,7 @@ class Lane:
 
     def _report_stray(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
-            frames = frames_of(job.task.get_coro())
-            stack = [where(frame) for frame in frames if not frame.f_code.co_filename.endswith(_HERE)]
+            stack = [where(frame) for frame in frames_of(job.awaited)]
             log.warning(
                 "conversation %s: %s still runs %.1f s after it was cancelled; it stands at %s",
                 self._name(),
@@ -266,11 +280,12 @@ def _name(job: Job) -> str:
     return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
 
 
-async def call_plain(handler: Handler, args: tuple[Any, ...]) -> None:
-    """Call user code that may hold the loop, and wait for what it gives if that can be awaited."""
+def call(handler: Handler, args: tuple[Any, ...]) -> Any:
+    """Call user code; return what must be awaited of it, or None. Plain functions may hold the loop: watched."""
+    if is_coroutine_function(handler):
+        return handler(*args)
     result = block_watch().call(handler, *args)
-    if isawaitable(result):
-        await result
+    return result if isawaitable(result) else None
 
 
 def frames_of(coroutine: Any) -> list[FrameType]:

@@ -106,6 +106,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         try:
             await self._lane.wait_ended()
         except asyncio.CancelledError:
+            self._transport.close(1001, "")
             self._end(DISCONNECTED)
             await self._lane.wait_ended()
             raise

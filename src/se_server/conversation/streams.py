@@ -67,6 +67,8 @@ async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
     task = asyncio.current_task()
     assert task is not None
     timed_out = False
+    # Python 3.10 does not count: there a cancellation during the timeout's own is taken for it.
+    cancelled_before = task.cancelling() if hasattr(task, "cancelling") else 0
 
     def give_up() -> None:
         nonlocal timed_out
@@ -77,10 +79,10 @@ async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
     try:
         return await awaitable
     except asyncio.CancelledError:
-        if not timed_out:
+        if not timed_out or (hasattr(task, "cancelling") and task.cancelling() > cancelled_before + 1):
             raise
-        if hasattr(task, "uncancel"):
-            task.uncancel()
         raise TimeoutError from None
     finally:
         handle.cancel()
+        if timed_out and hasattr(task, "uncancel"):
+            task.uncancel()

@@ -58,7 +58,8 @@ class Turn:
         return self.state is SUPERSEDED
 
     def note_texts(self, count: int, now: float) -> None:
-        """Count texts that were written at `now`."""
+        """Count texts that were written at `now`; a final must follow them."""
+        self.needs_final = True
         if self.first_chunk_at is None:
             self.first_chunk_at = now
         self.chunks += count
