@@ -238,6 +238,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         if not self._connection.deaf:
             self._connection.active = True
             self._read(self._new, count)
+        elif <unsigned char>_scratch[0] == 0x80 | WSMsgType.CLOSE:
+            self._connection.hang_up()
 
     def connection_made(self, transport):
         pass  # the transport is handed over when it is connected already
@@ -505,6 +507,11 @@ cdef class Connection(WSListener):
         self.close(code, reason)
         self._set_timer(LINGER_S, self.abort)
         self.session.connection_lost()
+        return 0
+
+    cdef int hang_up(self) except -1:
+        """After a violation the peer's frames are not read; what looks like its CLOSE ends the waiting for it."""
+        self._transport.close()
         return 0
 
     cdef int peer_finished(self) except -1:

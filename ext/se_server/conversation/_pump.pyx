@@ -4,6 +4,7 @@ A burst of chunks costs one write, and a chunk that nothing follows at once wait
 two steps of the event loop no outbox holds anything, so buffers are borrowed from a pool and idle sessions own none.
 """
 
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
@@ -19,12 +20,15 @@ from se_server.protocol._wire import encode_pong
 
 cdef extern from "Python.h":
     int PYGEN_NEXT
-    int PyIter_Send(object iterator, object value, PyObject** result) except -1  # PYGEN_ERROR is -1
+    int PYGEN_ERROR
+    # Errors are looked at by hand: a `try` in the loop would save and restore the exception state for every event.
+    int PyIter_Send(object iterator, object value, PyObject** result)
 
-    ctypedef object (*unaryfunc)(object)
+    ctypedef PyObject* (*unaryfunc)(object)
 
     ctypedef struct PyAsyncMethods:
         unaryfunc am_await
+        unaryfunc am_anext
 
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
@@ -173,7 +177,8 @@ cdef class Pump:
         turn: whose texts they are.
     """
 
-    cdef object _anext
+    cdef object _iterator
+    cdef unaryfunc _anext       # the slot behind the iterator's `__anext__`
     cdef object _awaited        # the iterator of what is awaited now, or None
     cdef bint _waits_for_room
     cdef Outbox _outbox
@@ -183,7 +188,11 @@ cdef class Pump:
     cdef Py_ssize_t _chunks     # since the turn was told
 
     def __init__(self, iterator, Outbox outbox not None, Turn turn not None):
-        self._anext = iterator.__anext__
+        cdef PyAsyncMethods* methods = Py_TYPE(iterator).tp_as_async
+        if methods is NULL or methods.am_anext is NULL:
+            raise TypeError(f"{type(iterator).__name__} is no async iterator")
+        self._iterator = iterator
+        self._anext = methods.am_anext
         self._awaited = None
         self._waits_for_room = False
         self._outbox = outbox
@@ -246,6 +255,13 @@ cdef class Pump:
         self._tell_turn()
         raise StopIteration
 
+    cdef object _stopped(self):
+        """The iterator raised: its end, or an error that passes through."""
+        if PyErr_ExceptionMatches(StopAsyncIteration):
+            PyErr_Clear()
+            return self._finish()
+        reraise()
+
     cdef int _flush(self) except -1:
         self._tell_turn()
         return self._outbox.flush()
@@ -290,32 +306,39 @@ cdef class Pump:
                     self._waits_for_room = True
                     self._awaited = _awaiting(outbox.room())
                 else:
-                    try:
-                        self._awaited = _awaiting(self._anext())
-                    except StopAsyncIteration:
-                        return self._finish()
-            try:
-                status = PyIter_Send(self._awaited, value, &result)
-            except StopAsyncIteration:
-                self._awaited = None
-                return self._finish()
+                    result = self._anext(self._iterator)
+                    if result is NULL:
+                        return self._stopped()
+                    self._awaited = _awaiting(_owned(result))
+            status = PyIter_Send(self._awaited, value, &result)
             value = None
             if status == PYGEN_NEXT:
                 self._events = 0
                 self._flush()
                 return _owned(result)
             self._awaited = None
+            if status == PYGEN_ERROR:
+                return self._stopped()
             self._events += 1
             event = _owned(result)
             if is_open:
                 self._take(event)
 
 
+cdef int reraise() except -1:
+    """Raise the exception that a C function left."""
+    return -1
+
+
 cdef inline object _awaiting(object awaitable):
     """Return the iterator behind an awaitable, as the `await` expression does."""
+    cdef PyObject* iterator
     cdef PyAsyncMethods* methods = Py_TYPE(awaitable).tp_as_async
     if methods is not NULL and methods.am_await is not NULL:
-        return methods.am_await(awaitable)
+        iterator = methods.am_await(awaitable)
+        if iterator is NULL:
+            reraise()
+        return _owned(iterator)
     if isinstance(awaitable, GeneratorType):  # what types.coroutine makes has no __await__
         return awaitable
     raise TypeError(f"the stream's __anext__ gave {type(awaitable).__name__}, which cannot be awaited")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
+from threading import get_ident
 from time import monotonic
+from types import AsyncGeneratorType
 from typing import Any, Protocol, cast
 
 from se_server.conversation._pump import Outbox, Pump
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, current_turn
 from se_server.conversation.settings import SessionSettings
-from se_server.conversation.streams import close_stream, is_exhausted, open_stream
+from se_server.conversation.streams import close_stream, open_stream
 from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
 from se_server.protocol import _wire as wire
 from se_server.protocol.turns import ANSWERED, SUPERSEDED, WAITING, Turn, TurnLedger
@@ -64,7 +65,7 @@ class SessionCore:
         self._settings = settings
         self._stats = stats
         self._loop = asyncio.get_running_loop()
-        self._thread_id = threading.get_ident()
+        self._thread_id = get_ident()
         self._ledger = TurnLedger()
         self._lane = Lane(self, self._loop, settings, stats)
         self._on_ended: Callable[[], None] | None = None
@@ -112,9 +113,10 @@ class SessionCore:
             WrongThread: called from a thread other than the session's.
             TypeError: `response` is neither `str` nor async iterable.
         """
-        if threading.get_ident() != self._thread_id:
+        if get_ident() != self._thread_id:
             self._check_thread("send_response")
-        iterator = None if isinstance(response, str) else open_stream(response)
+        is_generator = type(response) is AsyncGeneratorType
+        iterator: Any = response if is_generator else None if isinstance(response, str) else open_stream(response)
         try:
             turn = self._turn_to_answer()
             if turn is None:
@@ -140,7 +142,8 @@ class SessionCore:
                 await outbox.room()
             return turn.open
         finally:
-            if iterator is not None and not is_exhausted(response):
+            # A generator that ran to its end, the usual case, left nothing to close.
+            if iterator is not None and not (is_generator and iterator.ag_frame is None):
                 await close_stream(response, iterator, self._settings.stream_close_s)
 
     def _turn_to_answer(self) -> Turn | None:
@@ -186,7 +189,7 @@ class SessionCore:
         self._lane.end(event)
 
     def _check_thread(self, method: str) -> None:
-        if threading.get_ident() != self._thread_id:
+        if get_ident() != self._thread_id:
             raise WrongThread(
                 f"SpeechEngineSession.{method} was called from another thread; everything belongs to the event loop's: "
                 f"use asyncio.run_coroutine_threadsafe(coroutine, loop), or loop.call_soon_threadsafe"

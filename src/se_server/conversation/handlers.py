@@ -69,8 +69,6 @@ _CALLBACK = {
 
 NO_HANDLERS = Handlers()
 
-_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; the full inspect.iscoroutinefunction costs a microsecond a call
-
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
     """Say which of `known` was probably meant, or list them all: the end of an error's sentence."""
@@ -85,9 +83,3 @@ def handler_name(handler: object) -> str:
     name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
     module = getattr(handler, "__module__", None)
     return f"{module}.{name}" if module else str(name)
-
-
-def is_coroutine_function(handler: Handler) -> bool:
-    """Whether calling `handler` only makes a coroutine. May say no of one that is wrapped: nothing is lost by that."""
-    code = getattr(handler, "__code__", None)
-    return code is not None and bool(code.co_flags & _CO_COROUTINE)

@@ -14,12 +14,12 @@ import asyncio
 import logging
 from collections import deque
 from contextvars import ContextVar, copy_context
-from inspect import isawaitable
+from inspect import CO_COROUTINE, isawaitable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from se_server.conversation.blocking import block_watch, where
-from se_server.conversation.handlers import handler_name, is_coroutine_function
+from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import TooManyStrayHandlers
 from se_server.protocol.turns import CLOSED, RUNNING, Turn
@@ -282,7 +282,9 @@ def _name(job: Job) -> str:
 
 def call(handler: Handler, args: tuple[Any, ...]) -> Any:
     """Call user code; return what must be awaited of it, or None. Plain functions may hold the loop: watched."""
-    if is_coroutine_function(handler):
+    # Calling a coroutine function only makes a coroutine. One that is wrapped may not show it: nothing is lost by that.
+    code = getattr(handler, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
         return handler(*args)
     result = block_watch().call(handler, *args)
     return result if isawaitable(result) else None

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable
-from types import AsyncGeneratorType
 from typing import Any
 
 log = logging.getLogger("se_server.session")
@@ -18,8 +17,6 @@ def open_stream(response: object) -> AsyncIterator[object]:
     Raises:
         TypeError: `response` is neither `str` nor async iterable; the text says what is accepted.
     """
-    if type(response) is AsyncGeneratorType:
-        return response
     if inspect.iscoroutine(response):
         response.close()
         raise TypeError("send_response takes a str or an async iterable, not a coroutine: await the call that makes it")
@@ -30,11 +27,6 @@ def open_stream(response: object) -> AsyncIterator[object]:
     if not hasattr(type(iterator), "__anext__"):
         raise TypeError(f"{type(response).__name__}.__aiter__ gave {type(iterator).__name__}, no async iterator")
     return iterator
-
-
-def is_exhausted(response: object) -> bool:
-    """Whether an answer's stream is an async generator that ran to its end, so that nothing is left to close."""
-    return type(response) is AsyncGeneratorType and response.ag_frame is None
 
 
 async def close_stream(response: object, iterator: object, timeout_s: float) -> None:
