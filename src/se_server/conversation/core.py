@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from threading import get_ident
 from time import monotonic
 from types import AsyncGeneratorType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from se_server.conversation._pump import Outbox, Pump
 from se_server.conversation.handlers import Handlers
@@ -123,7 +123,7 @@ class SessionCore:
                 return False
             outbox = self._outbox
             if iterator is None:
-                outbox.send(cast(str, response), turn.event_id_json, False, final)
+                outbox.send(str(response), turn.event_id_json, False, final)
                 turn.note_texts(1, monotonic())
             else:
                 try:

@@ -112,9 +112,14 @@ async def test_without_an_event_id_nothing_is_a_duplicate(kind: str) -> None:
     assert log.items == [0, 1]
 
 
-async def test_a_string_answer_is_two_messages(kind: str) -> None:
+class Sentence(str):
+    """What template engines give: a `str`, and not quite."""
+
+
+@pytest.mark.parametrize("make", [str, Sentence])
+async def test_a_string_answer_is_two_messages(kind: str, make: type[str]) -> None:
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
-        await session.send_response("Hello, how can I help?")
+        await session.send_response(make("Hello, how can I help?"))
 
     async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
         await api.say("hello", event_id=3)
