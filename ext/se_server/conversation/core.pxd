@@ -20,7 +20,7 @@ cdef class SessionCore:
     cdef public object _on_ended
     cdef public dict _permanent
     cdef public dict _once
-    cdef readonly bint _closed
+    cdef bint _closed
     cdef bint _bad_entry_seen
     cdef int _logged_errors
     cdef readonly object conversation_id

@@ -6,7 +6,7 @@ from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
 from se_server.conversation._pump import Outbox
-from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import SessionSettings
 
 @disjoint_base
@@ -36,7 +36,7 @@ class Connection(WSListener):
         settings: SessionSettings,
         on_gone: Callable[[], None],
     ) -> None: ...
-    session: SpeechEngineSession
+    session: SessionCore
     active: bool  # something arrived since the last look
     @property
     def outbox(self) -> SocketOutbox: ...
@@ -44,7 +44,7 @@ class Connection(WSListener):
     def deaf(self) -> bool: ...
     @property
     def max_message_bytes(self) -> int: ...
-    def start(self, session: SpeechEngineSession, websocket_key: bytes, tail: bytes) -> None:
+    def start(self, session: SessionCore, websocket_key: bytes, tail: bytes) -> None:
         """Answer the upgrade, take the socket over and read what came behind the head."""
     def close(self, code: int, reason: str) -> None:
         """Start the close handshake; the socket goes when the peer answers, or after the close timeout."""

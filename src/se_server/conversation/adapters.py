@@ -9,17 +9,15 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from se_server.conversation._pump import MessageOutbox, Outbox
+from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.streams import within
 from se_server.errors import MessageError, UnsupportedWebSocket, WrongThread
 from se_server.protocol._wire import History, decode
 from se_server.types import NO_REQUEST, Headers, Request
-
-if TYPE_CHECKING:
-    from se_server.conversation.session import SpeechEngineSession
 
 log = logging.getLogger("se_server.session")
 
@@ -40,7 +38,7 @@ class Adapter:
         self._reader: asyncio.Task[None] | None = None
         self._close_with: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._session: SpeechEngineSession | None = None
+        self._session: SessionCore | None = None
         self._outbox = MessageOutbox(self._deliver)
 
     async def _receive(self) -> str | bytes | None:
@@ -63,7 +61,7 @@ class Adapter:
         """Where the session writes."""
         return self._outbox
 
-    def attach(self, session: SpeechEngineSession) -> None:
+    def attach(self, session: SessionCore) -> None:
         """Tell `session` what arrives."""
         self._session = session
 
@@ -104,7 +102,7 @@ class Adapter:
         finally:  # whatever happened, nobody waits for a conversation that nothing reads
             session.connection_lost()
 
-    async def _receive_or_none(self, session: SpeechEngineSession) -> Any:
+    async def _receive_or_none(self, session: SessionCore) -> Any:
         try:
             return await self._receive()
         except Exception as error:  # each library has exceptions of its own for the one thing: it is over

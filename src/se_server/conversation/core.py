@@ -78,6 +78,11 @@ class SessionCore:
         self.conversation_id: str | None = None
         stats.sessions_opened += 1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the session is still open."""
+        return not self._closed
+
     def _take(self, event: str) -> list[Handler]:
         """Return what is registered for an event, and forget what runs once."""
         handlers = [] if self._permanent is None else list(self._permanent.get(event, ()))

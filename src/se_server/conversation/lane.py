@@ -16,7 +16,7 @@ from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name
@@ -25,15 +25,27 @@ from se_server.errors import TooManyStrayHandlers
 from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
-if TYPE_CHECKING:
-    from se_server.conversation.core import SessionCore
-
 log = logging.getLogger("se_server.session")
 
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
 
 Call = tuple[Handler, tuple[Any, ...]]
+
+
+class Owner(Protocol):
+    """What a lane needs of its session."""
+
+    @property
+    def conversation_id(self) -> str | None: ...
+
+    def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]: ...
+
+    def _finish_turn(self, turn: Turn, failed: bool) -> None: ...
+
+    async def _report(self, error: BaseException) -> None: ...
+
+    def _ended(self) -> None: ...
 
 
 class Job:
@@ -54,7 +66,7 @@ class Lane:
     """Runs the handlers of one session, one job after another."""
 
     def __init__(
-        self, session: SessionCore, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
+        self, session: Owner, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
     ) -> None:
         self._session = session
         self._loop = loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from se_server.conversation.adapters import adapt
 from se_server.conversation.core import SessionCore, Transport
 from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
@@ -42,8 +43,6 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         return session
 
     def _wrap(self, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> None:
-        from se_server.conversation.adapters import adapt
-
         adapter = adapt(ws, settings)
         self._set_up(adapter, adapter.request, callbacks, settings, stats)
         adapter.attach(self)
@@ -58,11 +57,6 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         return session
 
     # --- what it is ---
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the session is still open."""
-        return not self._closed
 
     @property
     def headers(self) -> Headers:
