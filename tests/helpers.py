@@ -26,7 +26,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 10.0
 
-READY_LINE = re.compile(r"se-server ready: (ws://\S+:(\d+)/\S*)")
+READY_LINE = re.compile(r"se-server ready: (wss?://\S+:(\d+)/\S*)")
 
 
 # --- a server process -----------------------------------------------------------------------------------------------

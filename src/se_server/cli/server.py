@@ -119,9 +119,11 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.server.config import load_config
     from se_server.server.sockets import bind
     from se_server.server.supervisor import Supervisor
+    from se_server.server.tls import make_context
     from se_server.server.worker import run_worker
 
     config = load_config(given, environ)
+    tls = make_context(config.certfile, config.keyfile, config.ca_certs)
     _settle_descriptors()
     faulthandler.enable(2)
     setup_logging(config.log_level)
@@ -131,7 +133,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     supervisor = Supervisor(
         sockets,
         workers=config.workers,
-        run_worker=lambda listen_sockets, channel: run_worker(config, listen_sockets, channel),
+        run_worker=lambda listen_sockets, channel: run_worker(config, listen_sockets, channel, tls),
         announcer=Terminal(config, sockets[0].getsockname()[1]),
         drain_timeout_s=config.drain_timeout_s,
     )
@@ -163,7 +165,8 @@ class Terminal:
         self._config = config
         host = config.host or "127.0.0.1"
         host = f"[{host}]" if ":" in host else host
-        self._url = f"ws://{host}:{port}{config.path or '/'}"
+        scheme = "ws" if config.certfile is None else "wss"
+        self._url = f"{scheme}://{host}:{port}{config.path or '/'}"
 
     def ready(self, workers: int) -> None:
         """Print the ready line, and with the demo agent what to do next."""

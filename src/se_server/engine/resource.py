@@ -11,6 +11,8 @@ from se_server.engine.requests import API_KEY_HEADER
 from se_server.errors import AuthenticationError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from se_server.conversation.session import SpeechEngineSession
     from se_server.engine.server import SpeechEngineServer
 
@@ -94,6 +96,7 @@ class SpeechEngineResource:
         debug: bool = False,
         disable_auth: bool = False,
         host: str | None = None,
+        ssl: SSLContext | None = None,
         **handlers: Any,
     ) -> None:
         """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
@@ -104,12 +107,13 @@ class SpeechEngineResource:
             debug: print what happens.
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
             host: the address to listen on; None is all interfaces.
+            ssl: the context of a server that speaks TLS; None speaks none.
             **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional.
 
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
             ConfigError: the address cannot be bound, or the path can never match.
-            TypeError: a handler of an unknown name, or one that is no function.
+            TypeError: a handler of an unknown name, or one that is no function, or `ssl` is no `ssl.SSLContext`.
         """
         from se_server.engine.server import SpeechEngineServer
 
@@ -120,6 +124,7 @@ class SpeechEngineResource:
             debug=debug,
             disable_auth=disable_auth,
             host=host,
+            ssl=ssl,
             **handlers,
         )
         try:

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from ssl import SSLContext
 from typing import Any
 
 from se_server.auth import TokenVerifier
@@ -39,10 +40,11 @@ class SpeechEngineServer:
         disable_auth: accept conversations without a token. Insecure.
         host: the address to listen on; None means all interfaces.
         drain_timeout_s: how long running conversations may go on after `stop()`, SIGINT or SIGTERM.
+        ssl: the context of a server that speaks TLS; None speaks none. Run by `se-server`, use its `--certfile`.
         **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`.
 
     Raises:
-        TypeError: an unknown handler's name, or a handler that is no function.
+        TypeError: an unknown handler's name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
     """
 
     def __init__(
@@ -55,8 +57,11 @@ class SpeechEngineServer:
         disable_auth: bool = False,
         host: str | None = None,
         drain_timeout_s: float = 30.0,
+        ssl: SSLContext | None = None,
         **handlers: Handler | None,
     ) -> None:
+        if ssl is not None and not isinstance(ssl, SSLContext):
+            raise TypeError(f"ssl={type(ssl).__name__} is no ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
         self.handlers = Handlers.of(handlers)
         self.stats = Counters()
         self._port = port
@@ -65,6 +70,7 @@ class SpeechEngineServer:
         self._disable_auth = disable_auth
         self._host = host
         self._drain_timeout_s = drain_timeout_s
+        self._ssl = ssl
         self._settings = SessionSettings(debug=debug)
         self._drain_asked: asyncio.Event | None = None
         self._end_asked: asyncio.Event | None = None
@@ -124,6 +130,7 @@ class SpeechEngineServer:
                 path=self._path,
                 settings=self._settings,
                 stats=self.stats,
+                ssl=self._ssl,
             )
             self._port = sockets[0].getsockname()[1]
             with stop_on_signals(self._stop):

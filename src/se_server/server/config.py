@@ -82,6 +82,9 @@ OPTIONS = (
     Option("host", parse.host, None, "Address to listen on.", "ADDRESS", "all interfaces"),
     Option("port", parse.port, 3001, "Port to listen on; 0 takes a free one.", "PORT", "3001"),
     Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path"),
+    Option("certfile", parse.text, None, "Speak TLS, with this certificate and its chain.", "FILE"),
+    Option("keyfile", parse.text, None, "The certificate's key, if it is not in the same file.", "FILE"),
+    Option("ca_certs", parse.text, None, "Let in only clients with a certificate that these authorities sign.", "FILE"),
     Option(
         "api_key",
         parse.keys,
@@ -121,6 +124,9 @@ class Config:
     host: str | None
     port: int
     path: str | None
+    certfile: str | None
+    keyfile: str | None
+    ca_certs: str | None
     api_key: tuple[str, ...]
     api_key_file: str | None
     disable_auth: bool

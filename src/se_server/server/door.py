@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Sequence
+from ssl import SSLContext, SSLError
 from typing import Any
 
 from se_server.auth import TokenVerifier
@@ -46,6 +48,7 @@ class Door:
         settings: limits and times of the sessions.
         stats: where the sessions count.
         limits: what a peer may ask before it has a session.
+        ssl: with it, TLS is spoken.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -64,6 +67,7 @@ class Door:
         settings: SessionSettings,
         stats: Stats,
         limits: Limits | None = None,
+        ssl: SSLContext | None = None,
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
@@ -77,6 +81,9 @@ class Door:
         self.path = path
         self._settings = settings
         self._stats = stats
+        self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
+        if ssl and sys.version_info >= (3, 11):
+            self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
         self._adopting: set[asyncio.Task[None]] = set()
         self._connections: set[HttpConnection] = set()
         self._draining = False
@@ -123,9 +130,12 @@ class Door:
 
     async def _adopt(self, accepted: socket.socket, remote: str) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted)
-        except OSError:
-            accepted.close()  # The peer was gone before we looked.
+            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted, **self._tls)
+        except OSError as error:
+            accepted.close()
+            if self._tls:  # Without, the peer was gone before we looked.
+                why = error.reason if isinstance(error, SSLError) else str(error)
+                self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
 
     def _adopted(self, task: asyncio.Task[None]) -> None:
         self._adopting.discard(task)
@@ -188,6 +198,8 @@ class Door:
             self._acceptor.close()
             for sock in self._listen_sockets:
                 sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
+            for task in self._adopting if self._tls else ():
+                task.cancel()  # It may wait for the peer's part of the TLS handshake.
             for connection in tuple(self._connections):
                 connection.abort()
             self._note_quiet()
@@ -309,13 +321,13 @@ class HttpConnection(asyncio.Protocol):
             return
         transport.write(answer.data)
         if not transport.can_write_eof():
-            transport.close()
-            return
-        try:
-            transport.write_eof()
-        except OSError:  # The peer has reset the connection.
-            transport.abort()
-            return
+            transport.close()  # TLS: waits for the peer to say goodbye, too.
+        else:
+            try:
+                transport.write_eof()
+            except OSError:  # The peer has reset the connection.
+                transport.abort()
+                return
         self._timer = self._door.loop.call_later(self._door.limits.linger_s, transport.abort)
 
 

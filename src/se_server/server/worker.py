@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
+from ssl import SSLContext
 
 import uvloop
 
@@ -30,8 +31,13 @@ LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
 TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
 
 
-def run_worker(config: Config, listen_sockets: Sequence[socket.socket], channel: ControlChannel) -> int:
+def run_worker(
+    config: Config, listen_sockets: Sequence[socket.socket], channel: ControlChannel, tls: SSLContext | None = None
+) -> int:
     """Serve until told to stop; called in the forked child.
+
+    Args:
+        tls: with it, TLS is spoken. Made before the fork, so that any worker resumes the TLS sessions of the others.
 
     Returns:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
@@ -40,7 +46,7 @@ def run_worker(config: Config, listen_sockets: Sequence[socket.socket], channel:
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
-        worker = _Worker(config, _load(config), listen_sockets, channel, loop)
+        worker = _Worker(config, _load(config), listen_sockets, channel, loop, tls)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run has left none
@@ -73,6 +79,7 @@ class _Worker:
         listen_sockets: Sequence[socket.socket],
         channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
+        tls: SSLContext | None,
     ) -> None:
         self._app = app
         self._channel = channel
@@ -86,6 +93,7 @@ class _Worker:
             path=config.path or app.path,
             settings=config.session_settings(),
             stats=Counters(),
+            ssl=tls,
         )
 
     async def run(self) -> int:
