@@ -242,6 +242,23 @@ def test_no_server_is_one_sentence() -> None:
     assert "start se-server" in sentence
 
 
+def test_of_several_keys_in_the_environment_the_first_signs() -> None:
+    with running_server(workers=1, api_key="sk_one") as server:
+        ended = piped(server.url, said="bye\n", env={"ELEVENLABS_API_KEY": " sk_one,sk_two"})
+    assert "agent> It was a pleasure" in ended.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_good_as_an_empty_one(server: ServerProcess, closed: str) -> None:
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "se_server.cli.chat", server.url],
+        input="bye\n", env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+    assert ("agent> It was a pleasure" in ended.stdout) == (closed == "2>&-")
+
+
 def test_a_header_without_a_colon_is_refused() -> None:
     ended = piped("-H", "nonsense")
     assert ended.returncode == 2

@@ -189,6 +189,15 @@ def test_a_start_that_exits_or_is_cancelled_is_a_failure(tmp_path: Path, how: st
     assert stderr.count("on_startup raised ") == 1
 
 
+@pytest.mark.parametrize("message", ["no file \\udcff", "x" * 3_000_000])
+def test_an_error_that_is_long_or_no_valid_text_is_shown_all_the_same(tmp_path: Path, message: str) -> None:
+    app = write(tmp_path / "agent.py", f"raise RuntimeError('{message}')")
+    code, stderr = refusal(app)
+    assert code == 3
+    assert "in <module>" in stderr
+    assert re.search(rf"\nse-server: APP .* raised RuntimeError: {re.escape(message[:1000])}.*\n\Z", stderr)
+
+
 def test_closed_output_is_no_reason_to_stop() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -385,6 +394,20 @@ async def test_a_stop_lets_running_conversations_end(tmp_path: Path) -> None:
             assert spoken(await read_answer(websocket)) == "you said two"
             assert server.is_running()
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("drain_timeout_s", ["3e6", "1e300"])
+async def test_a_drain_time_of_months_lets_conversations_end(drain_timeout_s: str) -> None:
+    with running_server("--drain-timeout-s", drain_timeout_s, workers=1) as server:
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("one"))
+            await read_answer(websocket)
+            server.send_signal(signal.SIGTERM)
+            server.wait_for_output("SIGTERM: taking no new conversations")
+            await websocket.send(transcript_message("bye", event_id=2))
+            assert "pleasure" in spoken(await read_answer(websocket))
+        assert server.wait() == 0
+        assert "Traceback" not in server.output()
 
 
 async def test_conversations_that_outlast_the_drain_time_are_closed_with_1001() -> None:

@@ -169,6 +169,16 @@ def greet(caller: Caller, url: str, key_source: str, is_typed: bool) -> None:
         click.echo(dim(hint, dim=True), err=True)
 
 
+def _open_closed_streams() -> None:
+    """Open streams that were closed (`<&-`) to nothing: Python has None for them, and a socket would take the place.
+
+    In this order each gets its own descriptor, the lowest that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for the process's life
+
+
 def _headers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     headers = {}
     for header in given:
@@ -191,9 +201,12 @@ def main(url: str, api_key: str | None, conversation_id: str | None, headers: di
     URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. What you type is what the user says; a line typed
     during an answer interrupts it. With input from a pipe every line waits for the answer before it.
     """
+    _open_closed_streams()
     key, source = api_key, "the key of --api-key"
     if not key:
-        key, source = os.environ.get("ELEVENLABS_API_KEY"), "the key of ELEVENLABS_API_KEY"
+        # se-server takes several keys there, while one replaces another.
+        keys = os.environ.get("ELEVENLABS_API_KEY", "").split(",")
+        key, source = next((name.strip() for name in keys if name.strip()), None), "the key of ELEVENLABS_API_KEY"
     if not key:
         key, source = DEMO_API_KEY, "the demo key"
     try:

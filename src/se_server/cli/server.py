@@ -153,7 +153,7 @@ def _settle_descriptors() -> None:
 
 def _show(text: str, descriptor: int) -> None:
     try:
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode("utf-8", "backslashreplace"))
     except OSError:  # nobody reads any more, which is no reason to stop serving
         return
 
@@ -181,7 +181,7 @@ class Terminal:
             about = "The demo agent answers, with the public demo key and for this machine only."
             key = ""
         elif self._config.disable_auth:
-            about, key = "The demo agent answers, anyone.", ""
+            about, key = "The demo agent answers whoever reaches the port.", ""
         else:
             about, key = "The demo agent answers, with your API key.", f"   (with the same {self._key_variable()})"
         return [

@@ -233,7 +233,7 @@ def _read_file(name: str) -> dict[str, object]:
             content: dict[str, object] = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, but also of what it cannot hold
         raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
     for key in content:
         if key not in _BY_NAME:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from urllib.parse import quote
 
 from se_server.server.handshake import HEALTH_PATH
 
@@ -31,10 +32,13 @@ def _integer(raw: object, low: int, high: int, expected: str) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int | str):
         raise ValueError(expected)
     digits = str(raw).strip()
-    # isdecimal alone lets digits of other scripts pass; int() would take "1_000".
-    if not (digits.isascii() and digits.isdecimal()) or not low <= int(digits[:12]) <= high:
+    # isdecimal alone lets digits of other scripts pass; int() would take "1_000", and refuses very many.
+    if not (digits.isascii() and digits.isdecimal()):
         raise ValueError(expected)
-    return int(digits)
+    value = int(digits.lstrip("0")[:12] or "0")
+    if not low <= value <= high:
+        raise ValueError(expected)
+    return value
 
 
 def count(raw: object) -> int:
@@ -62,6 +66,9 @@ def host(raw: object) -> str | None:
 def path(raw: object) -> str:
     """Read the path of a URL."""
     expected = "a path that starts with a slash, such as /ws, without a query"
+    if isinstance(raw, str) and not raw.isascii():
+        # Requests come so, and are compared as they come.
+        raise ValueError(f"other letters than ASCII percent-encoded, as in {quote(raw, safe='/%', errors='replace')}")
     if not isinstance(raw, str) or not raw.startswith("/"):
         raise ValueError(expected)
     if raw == HEALTH_PATH:
@@ -111,8 +118,10 @@ def size(raw: object) -> int:
         raise ValueError(expected)
     value = float(match.group(1)) * unit
     # picows counts payloads in a signed 32-bit number.
-    if value != int(value) or not MIN_MESSAGE_BYTES <= value < 2**31:
-        raise ValueError(expected + ", below 2GiB" if value >= 2**31 else expected)
+    if value >= 2**31:
+        raise ValueError(expected + ", below 2GiB")
+    if value != int(value) or value < MIN_MESSAGE_BYTES:
+        raise ValueError(expected)
     return int(value)
 
 

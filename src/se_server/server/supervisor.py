@@ -34,6 +34,7 @@ STEADY_S = 5.0  # a worker that lived this long did not die of how it started
 MAX_BOOT_FAILURES = 5
 MAX_PAUSE_S = 30.0
 FORK_RETRY_S = 1.0
+MAX_WAIT_S = 3600.0  # poll takes no more than a C int of milliseconds, and a drain may last longer
 # timeout(1), service managers and terminals signal the process and its group: one wish to stop, come twice.
 SAME_STOP_S = 0.1
 
@@ -120,7 +121,7 @@ class Supervisor:
         due += self._vacant.values()
         timeout_ms = None
         if due:
-            timeout_ms = max(0.0, (min(due) - time.monotonic()) * 1000 + 1)
+            timeout_ms = max(0.0, min(min(due) - time.monotonic(), MAX_WAIT_S) * 1000 + 1)
         poll = select.poll()
         poll.register(self._wake_in, select.POLLIN)
         for record in self._workers.values():

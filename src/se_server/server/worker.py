@@ -28,6 +28,7 @@ EXIT_BUG = 70  # sysexits' EX_SOFTWARE
 
 ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
 LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
+MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
 TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
 
 
@@ -65,8 +66,15 @@ def _load(config: Config) -> App:
 
 def _fail(channel: ControlChannel, error: Exception) -> int:
     details = error.details if isinstance(error, AppCrashed) else ""
-    channel.send(Failed(str(error), details), timeout_s=TELL_S)
+    if len(details) > MAX_DETAILS:
+        details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
+    channel.send(Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details)), timeout_s=TELL_S)
     return EXIT_BOOT
+
+
+def _sendable(text: str) -> str:
+    """Escape lone surrogates, which file names and user code's messages may hold, and which no JSON can."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _Worker:

@@ -105,14 +105,17 @@ def test_reads_a_value(name: str, raw: object, value: object) -> None:
         ("port", "65536"),
         ("port", "-1"),
         ("port", "1" * 5000),
+        ("port", "0" * 12 + "99999999"),
         ("path", "ws"),
         ("path", "/ws?x=1"),
         ("path", "/healthz"),
+        ("path", "/größe"),
         ("debug", "maybe"),
         ("log_level", "loud"),
         ("max_message_bytes", "10"),
         ("max_message_bytes", "1 apple"),
         ("max_message_bytes", "4GiB"),
+        ("max_message_bytes", "9" * 400),
         ("ping_interval_s", "0"),
         ("ping_interval_s", "nan"),
         ("ping_interval_s", "inf"),
@@ -147,8 +150,9 @@ def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
     assert "No such file" in sentence(config=str(file))
     file.write_text("port = = 3\n")
     assert "no valid TOML" in sentence(config=str(file))
-    file.write_bytes(b"\xff\xfe")
-    assert "no valid TOML" in sentence(config=str(file))
+    for content in (b"\xff\xfe", b"port = " + b"9" * 5000, b"port = " + b"[" * 5000):
+        file.write_bytes(content)
+        assert "no valid TOML" in sentence(config=str(file))
 
 
 def test_a_blank_variable_is_as_good_as_none() -> None:
