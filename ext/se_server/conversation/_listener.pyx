@@ -13,8 +13,8 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.string cimport memcpy
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
-from se_server.conversation._pump cimport Outbox, borrow_buffer, return_buffer
-from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, History, Message, decode_message, utf8_check
+from se_server.conversation._pump cimport borrow_buffer, return_buffer
+from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
 import logging
@@ -53,6 +53,9 @@ cdef enum:
     BAD_LENGTH = -5
     TOO_BIG = -6
 
+    # No state of utf8_check(): the payload is no text.
+    TEXT_UNCHECKED = 255
+
     # The keep-alive looks at a connection four times an interval; three looks without traffic are at most the interval.
     QUIET_LOOKS = 3
 
@@ -64,8 +67,9 @@ cdef dict _VIOLATIONS = {
     BAD_LENGTH: "length is not in its shortest form",
 }
 
-# How long a peer that broke the protocol may still read why; RFC 6455, 7.1.7 would allow to drop it at once.
-cdef double LINGER_S = 1.0
+# How long a peer that broke the protocol may still read why; RFC 6455, 7.1.7 would allow to drop it at once. Shorter than
+# the second or more that clients wait for a server to drop the socket first, as 7.1.1 wants it.
+cdef double LINGER_S = 0.5
 
 # The head picows gets: the real one was checked by the handshake, so that it only has to take the key from it.
 cdef bytes _HEAD = (
@@ -140,15 +144,6 @@ cdef Py_ssize_t frame_bytes(const unsigned char* head, Py_ssize_t have, Py_ssize
 cdef class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
 
-    cdef object _transport
-    cdef object _write
-    cdef object _is_closing
-    cdef object _held_bytes
-    cdef int _fd
-    cdef bint _plain            # no TLS: send(2) may be called on the descriptor
-    cdef bint _active           # something was written since the keep-alive looked
-    cdef Buffer _buffer
-
     def __init__(self, transport):
         self._transport = transport
         self._write = transport.write
@@ -218,6 +213,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef Connection _connection
     cdef char* _new             # where the bytes of the next read go, in picows' buffer
     cdef Py_ssize_t _fed        # bytes of an unfinished frame that picows has already
+    cdef unsigned int _utf8     # the state after the payload of an unfinished text frame
 
     def __init__(self, protocol, Connection connection not None):
         self._protocol = protocol
@@ -266,6 +262,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         if size < 0:
             return 0
         if size == HEAD_INCOMPLETE or size > have:
+            self._check_part(<unsigned char*>new - self._fed, self._fed, have)
             self._fed = have
             self._buffer_updated(count)
             return 0
@@ -286,6 +283,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             if size < 0:
                 return 0
             if size == HEAD_INCOMPLETE or size > count:
+                self._check_part(<const unsigned char*>data, 0, count)
                 self._fed = count
                 return self._copy(data, count)
             self._copy(data, size)
@@ -314,9 +312,44 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
                 self._connection.fail(CLOSE_TOO_BIG, "message is too big")
             else:
                 self._connection.fail(CLOSE_PROTOCOL_ERROR, _VIOLATIONS[size])
+                if head[0] & 0x0F == WSMsgType.CLOSE:
+                    self._connection.hang_up()
         elif 0 < size <= have and head[0] & 0x0F == WSMsgType.CLOSE:
             size = self._check_close(head, size)
         return size
+
+    cdef int _check_part(self, const unsigned char* frame, Py_ssize_t seen, Py_ssize_t have) except -1:
+        """Check the text of a frame whose end has not arrived, from byte `seen` on, so that bad text fails at once.
+
+        What completes a frame is not looked at here: then the whole message or fragment is checked, as any other is.
+        """
+        cdef unsigned char opcode = frame[0] & 0x0F
+        cdef unsigned char mask[4]
+        cdef unsigned char text[4096]
+        cdef Py_ssize_t header, start, size, i
+        if have < 6 or opcode > WSMsgType.TEXT:
+            return 0
+        header = 14 if frame[1] == 0xFF else 8 if frame[1] == 0xFE else 6
+        if have <= header:
+            return 0
+        start = max(seen - header, 0)
+        if start == 0:
+            self._utf8 = self._connection.utf8_state_before(opcode)
+        if self._utf8 == TEXT_UNCHECKED:
+            return 0
+        frame += header
+        have -= header
+        while start < have:
+            size = min(<Py_ssize_t>sizeof(text), have - start)
+            for i in range(4):
+                mask[i] = (frame - 4)[(start + i) & 3]
+            for i in range(size):
+                text[i] = frame[start + i] ^ mask[i & 3]
+            self._utf8 = utf8_check(self._utf8, text, size)
+            if self._utf8 == UTF8_REJECT:
+                return self._connection.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
+            start += size
+        return 0
 
     cdef Py_ssize_t _check_close(self, const unsigned char* frame, Py_ssize_t size) except -100:
         """Check a CLOSE frame's payload (RFC 6455, 7.4), which picows does in part only."""
@@ -330,12 +363,15 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             payload[i] = frame[6 + i] ^ frame[2 + (i & 3)]
         code = (payload[0] << 8) | payload[1] if length > 1 else 0
         if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-            self._connection.fail(CLOSE_PROTOCOL_ERROR, "invalid close code")
-            return BAD_CONTROL
+            return self._refuse_close(CLOSE_PROTOCOL_ERROR, "invalid close code")
         if utf8_check(UTF8_ACCEPT, payload + 2, length - 2) != UTF8_ACCEPT:
-            self._connection.fail(CLOSE_INVALID_TEXT, "close reason is not UTF-8")
-            return BAD_CONTROL
+            return self._refuse_close(CLOSE_INVALID_TEXT, "close reason is not UTF-8")
         return size
+
+    cdef Py_ssize_t _refuse_close(self, int code, str reason) except -100:
+        self._connection.fail(code, reason)
+        self._connection.hang_up()
+        return BAD_CONTROL
 
 
 cdef class Connection(WSListener):
@@ -347,25 +383,6 @@ cdef class Connection(WSListener):
         settings: a `SessionSettings`.
         on_gone: called once, when the socket is gone.
     """
-
-    cdef readonly SocketOutbox outbox
-    cdef object _gone                   # Future of those who wait for the end of the socket
-    cdef public object session          # told what arrives: receive, receive_error, connection_lost
-    cdef readonly bint deaf             # nothing that arrives matters any more
-    cdef public bint active             # something arrived since the keep-alive looked
-    cdef readonly Py_ssize_t max_message_bytes
-    cdef object _loop
-    cdef object _transport
-    cdef object _settings
-    cdef object _on_gone
-    cdef object _timer                  # the write timeout, later the close timeout
-    cdef FrameGate _gate
-    cdef History _history
-    cdef bytearray _fragments
-    cdef int _fragment_count
-    cdef bint _fragments_are_text
-    cdef unsigned int _utf8
-    cdef int _quiet_looks
 
     def __init__(self, loop, transport, settings, on_gone):
         self._loop = loop
@@ -384,13 +401,14 @@ cdef class Connection(WSListener):
             WSAutoPingStrategy.PING_WHEN_IDLE, False, self.max_message_bytes, None, 2048,
         )
         protocol.connection_made(self._transport)
-        self._gate = FrameGate(protocol, self)
+        cdef FrameGate gate = FrameGate(protocol, self)
         cdef bytes head = _HEAD % websocket_key
-        self._gate._copy(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        self._gate = gate
+        gate._copy(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         self._transport.set_write_buffer_limits(high=self._settings.write_high_water_bytes)
-        self._transport.set_protocol(self._gate)
+        self._transport.set_protocol(gate)
         if tail:
-            self._gate.feed(PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
+            gate.feed(PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
 
     def _give_listener(self, _request):
         return self
@@ -425,6 +443,12 @@ cdef class Connection(WSListener):
             self._send_control(WSMsgType.PONG, frame.payload_ptr, frame.payload_size)
         elif kind == WSMsgType.CLOSE:
             self._receive_close(frame)
+
+    cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept:
+        """The UTF-8 state that a TEXT or CONTINUATION frame starts from; TEXT_UNCHECKED if it is no text."""
+        if opcode == WSMsgType.TEXT:
+            return UTF8_ACCEPT
+        return self._utf8 if self._fragments is not None and self._fragments_are_text else TEXT_UNCHECKED
 
     cdef int _add_fragment(self, WSFrame frame) except -1:
         cdef bytearray message = self._fragments
@@ -510,7 +534,10 @@ cdef class Connection(WSListener):
         return 0
 
     cdef int hang_up(self) except -1:
-        """After a violation the peer's frames are not read; what looks like its CLOSE ends the waiting for it."""
+        """Both sides have said CLOSE: the server drops the socket first (RFC 6455, 7.1.1).
+
+        After a violation the peer's frames are not read: what looks like its CLOSE ends the waiting for it.
+        """
         self._transport.close()
         return 0
 
