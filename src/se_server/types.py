@@ -75,7 +75,7 @@ class Request:
         path: the path without its query, as sent.
         query: what follows the `?`, as sent; empty when there is none.
         headers: the request's headers.
-        remote: the peer's address, `host:port`; empty when unknown.
+        remote: the client's address, `host:port`, without a port if a proxy named it without; empty when unknown.
     """
 
     __slots__ = ("headers", "path", "query", "remote")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from se_server.demo import DEMO_API_KEY
 from tests.helpers import (
@@ -245,7 +245,35 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_2() -> None:
 
 def test_authentication_off_is_said_loudly() -> None:
     with running_server("--disable-auth", workers=1) as server:
-        assert "WARNING: authentication is disabled" in server.output()
+        assert re.search("WARNING: authentication is disabled: .*--require-header.*--allow-ips", server.output())
+
+
+async def test_a_secret_header_and_addresses_stand_in_for_tokens(tmp_path: Path) -> None:
+    app = write(
+        tmp_path / "agent.py", "async def on_transcript(t, session): await session.send_response(session.remote)"
+    )
+    secret = {"SE_SERVER_REQUIRE_HEADER": "X-Secret=opensesame"}
+    args = ("--disable-auth", "--allow-ips", "198.51.100.0/24", "--trusted-proxies", "127.0.0.1")
+    client, key = {"X-Forwarded-For": "192.0.2.1, 198.51.100.7"}, {"X-Secret": "opensesame"}
+    with running_server(*args, app=app, env=secret, workers=1) as server:
+        for headers, status in ((client, 401), (client | {"X-Secret": "opensesam"}, 401), (key, 403)):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.url, None, headers=headers).__aenter__()
+            assert refused.value.response.status_code == status
+        async with connect(server.url, None, headers=client | key) as caller:
+            await caller.send(transcript_message("where am I?"))
+            assert spoken(await read_answer(caller)) == "198.51.100.7"
+        assert health(server.port) == 200
+        assert "WARNING: authentication" not in server.output()
+        server.wait_for_output("required header missing or wrong: 198.51.100.7 was answered 401")
+        server.wait_for_output("address not allowed: 127.0.0.1:.* was answered 403")
+        assert "opensesam" not in server.output()
+
+
+def test_a_wrong_secret_header_is_not_shown() -> None:
+    text = sentence("--require-header", "opensesame", code=2)
+    assert "NAME=VALUE" in text
+    assert "opensesame" not in text
 
 
 def test_help_and_version() -> None:

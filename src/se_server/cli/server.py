@@ -34,7 +34,10 @@ on the command line wins over the environment, and that over the file.
 Exit codes: 0 stopped, 2 a wrong option, 3 APP cannot be loaded or started."""
 
 NO_AUTH_WARNING = (
-    "WARNING: authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense"
+    "WARNING: authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense, as"
+    " many as the machine carries, with words, history and headers of their invention, and read all that your agent"
+    " answers. Let in only requests with a secret header (--require-header NAME=VALUE, and the same among the engine's"
+    " request headers), or from known addresses (--allow-ips CIDR,...)"
 )
 
 
@@ -128,7 +131,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     faulthandler.enable(2)
     setup_logging(config.log_level)
     sockets = bind(config.host, config.port)
-    if config.disable_auth:
+    if config.disable_auth and not (config.allow_ips or config.require_header):
         _show(NO_AUTH_WARNING + "\n", 2)
     supervisor = Supervisor(
         sockets,

@@ -18,6 +18,7 @@ from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.server import parse
+from se_server.server.access import Access, Networks, RequiredHeader
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,6 +99,32 @@ OPTIONS = (
     ),
     Option("api_key_file", parse.text, None, "A file with one API key a line.", "FILE"),
     Option("disable_auth", parse.flag, False, "Let anyone in who reaches the port. For tests and closed networks."),
+    Option(
+        "allow_ips",
+        parse.networks,
+        Networks(),
+        "Let in only conversations from these addresses. Health checks are answered everywhere.",
+        "CIDR,...",
+        "all",
+        repeatable=True,
+    ),
+    Option(
+        "require_header",
+        parse.required_header,
+        None,
+        "Let in only conversations whose request carries this header. Prefer the environment or a file for it.",
+        "NAME=VALUE",
+        secret=True,
+    ),
+    Option(
+        "trusted_proxies",
+        parse.proxies,
+        Networks(),
+        "Believe what these proxies say about their clients' addresses (Forwarded, X-Forwarded-For).",
+        "CIDR,...",
+        "none",
+        repeatable=True,
+    ),
     Option("debug", parse.flag, False, "Print what happens in each conversation."),
     Option("log_level", parse.log_level, "info", "What to log: debug, info, warning or error.", "LEVEL", "info"),
     Option("max_message_bytes", parse.size, 1024 * 1024, "The largest message accepted.", "SIZE", "1MiB"),
@@ -130,6 +157,9 @@ class Config:
     api_key: tuple[str, ...]
     api_key_file: str | None
     disable_auth: bool
+    allow_ips: Networks
+    require_header: RequiredHeader | None
+    trusted_proxies: Networks
     debug: bool
     log_level: str
     max_message_bytes: int
@@ -156,6 +186,10 @@ class Config:
         return SessionSettings(
             debug=self.debug, ping_interval_s=self.ping_interval_s, max_message_bytes=self.max_message_bytes
         )
+
+    def access(self) -> Access:
+        """Make what the door asks of an upgrade besides its token."""
+        return Access(self.allow_ips, self.require_header, self.trusted_proxies)
 
 
 def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:

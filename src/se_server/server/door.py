@@ -20,6 +20,7 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AuthenticationError, ConfigError
 from se_server.server.acceptor import Acceptor
+from se_server.server.access import Access
 from se_server.server.handshake import (
     HEAD_LATE,
     HEALTH_PATH,
@@ -49,6 +50,7 @@ class Door:
         stats: where the sessions count.
         limits: what a peer may ask before it has a session.
         ssl: with it, TLS is spoken.
+        access: what is asked of an upgrade besides its token.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -68,6 +70,7 @@ class Door:
         stats: Stats,
         limits: Limits | None = None,
         ssl: SSLContext | None = None,
+        access: Access | None = None,
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
@@ -75,6 +78,7 @@ class Door:
             raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
         self.sessions: set[SpeechEngineSession] = set()
         self.limits = limits or Limits()
+        self.access = access or Access()
         self._listen_sockets = list(listen_sockets)
         self._handlers = handlers
         self._verifier = verifier
@@ -143,14 +147,15 @@ class Door:
 
     # --- admission and hand-over ---
 
-    def admit(self, upgrade: Upgrade) -> tuple[Answer, str] | None:
-        """Say no to an upgrade by returning an answer, and the reason for the log; None admits it."""
-        if self._verifier is not None:
+    def admit(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
+        """Return the upgrade with its client's address, and if it is refused the answer and the reason for the log."""
+        upgrade, refusal = self.access.check(upgrade)
+        if refusal is None and self._verifier is not None:
             try:
                 self._verifier.verify(upgrade.authorization)
             except AuthenticationError as error:
-                return TOKEN_REFUSED, f"{type(error).__name__}: {error}"
-        return None
+                refusal = TOKEN_REFUSED, f"{type(error).__name__}: {error}"
+        return upgrade, refusal
 
     def hand_over(self, transport: asyncio.Transport, upgrade: Upgrade) -> None:
         """Make an admitted connection a session, which takes the transport over."""
@@ -273,7 +278,8 @@ class HttpConnection(asyncio.Protocol):
                 self._upgrade(outcome)
                 return
             if outcome.reason:
-                self._door.log_refusal(self._remote, outcome, f"path {handshake.path[:MAX_LOGGED_PATH]!r}")
+                client = self._door.access.client_of(self._remote, handshake.headers)
+                self._door.log_refusal(client.text, outcome, f"path {handshake.path[:MAX_LOGGED_PATH]!r}")
             if not outcome.keep_alive:
                 self._finish(outcome)
                 return
@@ -285,10 +291,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         door = self._door
-        refusal = door.admit(upgrade)
+        upgrade, refusal = door.admit(upgrade)
         if refusal is not None:
             answer, detail = refusal
-            door.log_refusal(self._remote, answer, detail)
+            door.log_refusal(upgrade.request.remote, answer, detail)
             self._finish(answer)
             return
         self._timer.cancel()

@@ -121,6 +121,9 @@ HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
 FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
 KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
 TOKEN_REFUSED = _refusal(b"401 Unauthorized", "token refused", b"WWW-Authenticate: Bearer\r\n")
+# The same bytes: which of the two secrets was wrong is not for strangers.
+HEADER_REFUSED = TOKEN_REFUSED._replace(reason="required header missing or wrong")
+ADDRESS_REFUSED = _refusal(b"403 Forbidden", "address not allowed")
 PATH_UNKNOWN = _refusal(b"404 Not Found", "upgrade on an unknown path")
 METHOD_REFUSED = _refusal(b"405 Method Not Allowed", "method not allowed", _METHODS_ALLOWED)
 HEAD_LATE = _refusal(b"408 Request Timeout", "no whole request head in time")
@@ -183,6 +186,11 @@ class Handshake:
         self._pairs: list[tuple[bytes, bytes]] = []
 
     @property
+    def headers(self) -> Headers:
+        """The headers of the last request read; none if its head never was whole."""
+        return Headers.of(self._pairs)
+
+    @property
     def idle(self) -> bool:
         """Whether no part of a request is waiting for its rest."""
         return not self._buffer
@@ -193,6 +201,7 @@ class Handshake:
         After an answer that keeps the connection, feed `b""` for a request pipelined behind; after an upgrade or any
         other answer, nothing.
         """
+        self._pairs = []
         if self._buffer:
             data = self._buffer + data
         # RFC 9112 2.2: empty lines before a request are ignored.
@@ -237,8 +246,7 @@ class Handshake:
         if line is None:
             return MALFORMED
         method, target, minor = line.groups()
-        pairs: list[tuple[bytes, bytes]] = []
-        self._pairs = pairs
+        pairs = self._pairs
         try:
             httptools.HttpRequestParser(self).feed_data(head)
         except httptools.HttpParserUpgrade:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from ipaddress import ip_network
 from urllib.parse import quote
 
+from se_server.server.access import UNIX, Networks, RequiredHeader
 from se_server.server.handshake import HEALTH_PATH
 
 _UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
@@ -17,6 +19,7 @@ _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _LEVELS = ("debug", "info", "warning", "error")
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 MAX_WORKERS = 1024
 MIN_MESSAGE_BYTES = 1024
 
@@ -87,6 +90,44 @@ def keys(raw: object) -> tuple[str, ...]:
     if not found or any(not key.isprintable() or " " in key for key in found):
         raise ValueError("a key without blanks, or several with commas between them")
     return tuple(dict.fromkeys(found))
+
+
+def networks(raw: object) -> Networks:
+    """Read addresses and blocks of addresses: one text with commas between them, or several texts."""
+    expected = "addresses or blocks of them with commas between them, such as 10.0.0.0/8,2001:db8::1"
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
+        raise ValueError(expected)
+    words = [word.strip() for item in texts for word in item.split(",") if word.strip()]
+    if not words or UNIX in words:
+        raise ValueError(expected)
+    try:
+        return Networks(tuple(ip_network(word) for word in words))
+    except ValueError as error:
+        wrong = str(error)
+        raise ValueError(f"{expected} ({wrong})") from None
+
+
+def proxies(raw: object) -> Networks:
+    """Read as `networks` does; the word `unix` stands for whoever connects by the Unix socket."""
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
+        return networks(raw)
+    words = [word.strip() for item in texts for word in item.split(",")]
+    others = [word for word in words if word.lower() != UNIX]
+    if len(others) == len(words):
+        return networks(raw)
+    return Networks(networks(others).blocks if any(others) else (), unix=True)
+
+
+def required_header(raw: object) -> RequiredHeader:
+    """Read NAME=VALUE."""
+    name, _, value = raw.partition("=") if isinstance(raw, str) else ("", "", "")
+    name, value = name.strip(), value.strip()
+    printable = value.isprintable() and value.isascii()
+    if not _HEADER_NAME.fullmatch(name) or not value or not printable:
+        raise ValueError("NAME=VALUE, the name of a header and its value in printable ASCII")
+    return RequiredHeader(name, value.encode())
 
 
 def flag(raw: object) -> bool:

@@ -102,6 +102,7 @@ class _Worker:
             settings=config.session_settings(),
             stats=Counters(),
             ssl=tls,
+            access=config.access(),
         )
 
     async def run(self) -> int:
