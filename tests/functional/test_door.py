@@ -461,7 +461,12 @@ def test_without_even_a_spare_descriptor_it_waits_without_spinning(run: Run, mon
 
 
 def test_a_path_that_can_never_match_is_a_sentence() -> None:
-    for path, sentence in (("ws", "begin it with a slash, as in '/ws'"), ("/healthz", "belongs to health checks")):
+    for path, sentence in (
+        ("ws", "begin it with a slash, as in '/ws'"),
+        ("/healthz", "belongs to health checks"),
+        ("/ws?x=1", "leave the query out"),
+        ("/größe", "percent-encode"),
+    ):
         with pytest.raises(ConfigError, match=sentence):
             Door([], handlers=Handlers(), verifier=None, path=path, settings=SessionSettings(), stats=Counters())
 

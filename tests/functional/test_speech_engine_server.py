@@ -428,6 +428,17 @@ def test_the_key_may_come_from_the_environment(run: Run, monkeypatch: pytest.Mon
     run(scenario())
 
 
+def test_the_environment_may_hold_several_keys(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        server = make_server(api_key=None)
+        async with serving(server):
+            await assert_answers(server, "sk_new")
+            await assert_answers(server, "sk_old")
+
+    monkeypatch.setenv("ELEVENLABS_API_KEY", "sk_new, sk_old")
+    run(scenario())
+
+
 @pytest.mark.parametrize("api_key", [None, "", []])
 def test_no_key_anywhere_is_one_clear_error(run: Run, api_key: Any) -> None:
     async def scenario() -> None:

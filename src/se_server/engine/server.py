@@ -212,7 +212,9 @@ class SpeechEngineServer:
         if self._disable_auth:
             warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
             return None
-        key = self._api_key or os.environ.get("ELEVENLABS_API_KEY")
+        # As for se-server: several there, with commas between them, while one replaces another.
+        from_environment = os.environ.get("ELEVENLABS_API_KEY", "").split(",")
+        key = self._api_key or [item for item in from_environment if item.strip()]
         if not key:
             raise KeyMissing(
                 "SpeechEngineServer needs the API key that its engines were made with: pass api_key=, set "

@@ -264,6 +264,8 @@ def _nothing_found(found: object, spec: str) -> str:
         and not isinstance(value, type)
         and (isinstance(getattr(value, "handlers", None), Handlers) or _is_function_of(value, found))
     ]
+    # A server first: the functions are its handlers then.
+    own.sort(key=lambda name: not isinstance(getattr(getattr(found, name), "handlers", None), Handlers))
     for name in own:
         if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
             return f"APP {spec!r} has no handler: {what}{_nearest(name, APP_NAMES)}"

@@ -301,6 +301,8 @@ def _read_keys(name: str, where: str) -> tuple[str, ...]:
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
         raise ConfigError(f"{where}: {name} holds no key; expected one a line")
+    if any(not key.isprintable() or " " in key for key in found):  # a byte order mark, two keys in a line, a sentence
+        raise ConfigError(f"{where}: {name} holds a line that is no key; expected one a line, without blanks")
     return found
 
 

@@ -74,6 +74,10 @@ class Door:
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
+        if path is not None and (not path.isascii() or not path.isprintable() or set(path) & set(" ?#")):
+            raise ConfigError(
+                f"path {path!r} can never match a request: leave the query out, and percent-encode what is no ASCII"
+            )
         if path == HEALTH_PATH:
             raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
         self.sessions: set[SpeechEngineSession] = set()

@@ -144,6 +144,11 @@ def test_an_incomplete_spec_says_the_forms() -> None:
         ("async def on_transcrpt(t, s): ...", "", "did you mean on_transcript?"),
         ("def on_init(i, s): ...\nasync def on_transcripts(t, s): ...", "", "did you mean on_transcript?"),
         ("async def answer(t, s): ...", "", "write bad_module:answer"),
+        (
+            "import se_server\ndef answer(t, s): ...\nserver = se_server.SpeechEngineServer(on_transcript=answer)",
+            "",
+            "write bad_module:server",
+        ),
         ("x = 1", "", "looked for on_init, on_transcript"),
         ("x = 1", "x", "is a int with no handler"),
         ("table = {'on_transcrip': print}", "table", "unknown handler 'on_transcrip'; did you mean on_transcript?"),

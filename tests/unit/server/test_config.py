@@ -194,6 +194,11 @@ def test_a_key_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     assert f"cannot read {file}" in sentence(api_key_file=str(file))
     file.write_text("# nothing\n")
     assert "holds no key" in sentence(api_key_file=str(file))
+    for content in ("my key: sk_secret\n", "sk_good\nsk_secret sk_other\n", "\ufeffsk_secret\n"):
+        file.write_text(content, encoding="utf-8")
+        text = sentence(api_key_file=str(file))
+        assert "a line that is no key" in text
+        assert "sk_" not in text
 
 
 def test_elevenlabs_variable_is_the_last_resort() -> None:
