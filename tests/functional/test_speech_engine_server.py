@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -162,6 +164,20 @@ def test_wait_ready_may_be_given_up_on_one_loop_and_asked_for_on_another(run: Ru
     run(in_vain())
     server._path = "/ws"
     run(scenario())
+
+
+def test_a_loop_that_served_is_not_kept(run: Run) -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def scenario() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        server = make_server()
+        async with serving(server):
+            await assert_answers(server)
+
+    run(scenario())
+    gc.collect()
+    assert loops[0]() is None
 
 
 def test_stop_without_serve_does_nothing(run: Run) -> None:

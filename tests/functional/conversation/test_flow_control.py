@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,18 +11,26 @@ import pytest
 
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
-from tests.functional.conversation.stage import KINDS, Eventually, serving
+from tests.functional.conversation.stage import KINDS, Api, Eventually, serving
 from tests.functional.conversation.test_handler_contract import Transcript
 from tests.helpers import peak_memory_kib
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 CHUNK = "x" * 4096
+# More than the kernel holds for a peer that does not read and whose receive buffer is fixed.
+LONG_TEXT = "x" * (16 * 1024 * 1024)
 
 
 def small_receive_buffer() -> dict[str, Any]:
     """Options of a client whose kernel takes little, so that a peer that does not read is noticed soon."""
     return {"max_queue": 1, "max_size": None, "compression": None}
+
+
+def stop_reading(api: Api) -> None:
+    """Let what the server writes fill its own buffers, after little in the kernel's."""
+    api.ws.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    api.ws.transport.pause_reading()
 
 
 async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> None:
@@ -84,6 +93,57 @@ async def test_a_peer_that_never_reads_is_disconnected(kind: str, caplog: pytest
         await log.until("disconnected")
         assert stage.server.stats.write_timeouts == 1 or kind != "own"
     assert "does not read" in caplog.text
+
+
+async def test_a_turn_interrupted_while_it_waits_for_room_leaves_the_next_its_own_wait(kind: str) -> None:
+    log = Eventually()
+
+    async def long_answer() -> AsyncIterator[str]:
+        log.add("speaks")
+        yield LONG_TEXT
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        if transcript[-1].content == "one":
+            await session.send_response(long_answer())
+            return
+        log.add("interrupted")
+        log.add("sent", await session.send_response("second answer"))
+
+    def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        log.add(repr(error))
+
+    async with (
+        serving(kind, on_transcript=on_transcript, on_error=on_error) as stage,
+        stage.call(**small_receive_buffer()) as api,
+    ):
+        stop_reading(api)
+        await api.say("one", event_id=1)
+        await log.until("speaks")
+        await api.say("two", event_id=2)
+        await log.until("interrupted")
+        # The second answer waits for room too; uvicorn takes one message more.
+        assert log.items == ["speaks", "interrupted"] or kind == "starlette"
+        api.ws.transport.resume_reading()
+        chunks = []
+        while (2, "second answer") not in chunks:
+            chunks += await api.answer()
+        assert [event_id for event_id, _ in chunks] == [1, 2]
+        await log.until(("sent", True))
+    assert log.items == ["speaks", "interrupted", ("sent", True)]
+
+
+async def test_what_a_stream_yielded_before_it_closes_the_session_is_sent(kind: str) -> None:
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        async def words() -> AsyncIterator[str]:
+            yield "Goodbye!"
+            session.close()
+
+        await session.send_response(words())
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("bye", event_id=1)
+        assert (await api.receive())["content"] == "Goodbye!"
+        assert await api.closed() == 1000
 
 
 async def test_nothing_follows_a_close(kind: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,6 +49,14 @@ class Raw:
                 return None
             self.frames, self.rest = split_frames(self.rest + data)
         return self.frames.pop(0)
+
+    async def receive_all(self) -> bytes:
+        """Return all bytes up to the end of the stream."""
+        return await asyncio.wait_for(self.reader.read(), 10)
+
+    def fix_receive_buffer(self) -> None:
+        """Let the kernel hold little for a peer that does not read; the reader takes 128 KiB and waits for a read."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
     async def is_alive(self) -> bool:
         """Whether the connection still answers, and sent nothing before."""
@@ -223,6 +232,67 @@ async def test_a_peer_that_never_answers_our_close_is_dropped() -> None:
         assert await raw.receive() == Frame(CLOSE, (1000).to_bytes(2, "big"))
         raw.send(frame(TEXT, PROTOCOL_PING))  # read, and not answered any more
         assert await raw.receive() is None
+
+
+@pytest.mark.parametrize(
+    ("ping", "pong"),
+    [
+        (frame(PING, b"p" * 125), b"\x8a\x7d" + b"p" * 125),
+        (frame(TEXT, PROTOCOL_PING), b"\x81\x0f" + PROTOCOL_PONG.payload),
+    ],
+    ids=["frame", "message"],
+)
+async def test_a_peer_that_pings_and_does_not_read_gets_pongs_up_to_a_bound(ping: bytes, pong: bytes) -> None:
+    asked_bytes = 16 * 1024 * 1024  # of pongs: more than the kernel and the high-water mark let through
+    burst = ping * 1024
+    log = Eventually()
+    async with upgraded(on_error=lambda error, session: log.add(str(error))) as raw:
+        for _ in range(asked_bytes // len(pong) // 1024):
+            raw.send(burst)
+            await asyncio.wait_for(raw.writer.drain(), 10)
+        raw.send(frame(TEXT, b'{"type": "error", "message": "the last"}'))
+        await log.until("the last")
+        raw.send(frame(CLOSE))
+        received = await raw.receive_all()
+    assert received.startswith(pong)
+    assert len(received) < asked_bytes / 2
+
+
+async def test_a_peer_that_finishes_and_does_not_read_is_dropped_after_the_close_timeout() -> None:
+    log = Eventually()
+    answer_bytes = 16 * 1024 * 1024
+
+    async def on_transcript(transcript: Any, session: SpeechEngineSession) -> None:
+        await session.send_response("x" * answer_bytes)
+        log.add(session)
+
+    # Below the high-water mark no write timeout runs.
+    settings = SessionSettings(write_high_water_bytes=2 * answer_bytes, close_timeout_s=0.05)
+    async with upgraded(
+        settings, on_transcript=on_transcript, on_disconnect=lambda session: log.add("disconnected")
+    ) as raw:
+        raw.fix_receive_buffer()
+        transcript = [{"role": "user", "content": "hello"}]
+        raw.send(frame(TEXT, json.dumps({"type": "user_transcript", "user_transcript": transcript}).encode()))
+        await log.until(bool)
+        raw.writer.write_eof()
+        await log.until("disconnected")
+        session: SpeechEngineSession = log.items[0]
+        await asyncio.wait_for(session.run(), 10)  # until the socket is gone
+        assert len(await raw.receive_all()) < answer_bytes
+
+
+async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_waiting() -> None:
+    loop = asyncio.get_running_loop()
+    async with upgraded() as raw:
+        raw.send(b"\x81\xff" + (1024 * 1024 + 1).to_bytes(8, "big"))
+        answer = await raw.receive()
+        assert answer is not None
+        assert answer.close_code == 1009
+        answered_at = loop.time()
+        raw.send(frame(CLOSE, answer.payload[:2]))
+        assert await raw.receive() is None
+        assert loop.time() - answered_at < 0.5  # half of what a peer gets that does not answer
 
 
 async def test_a_quiet_connection_gets_a_ping_and_a_busy_one_none() -> None:

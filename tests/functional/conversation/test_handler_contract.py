@@ -576,7 +576,11 @@ async def test_a_plain_function_that_blocks_the_loop_is_reported_once_with_where
 # --- 12. Exceptions ---
 
 
-@pytest.mark.parametrize("raised", [ValueError("my bug"), SystemExit(3)])
+class Abort(BaseException):
+    """What some libraries raise past every `except Exception`."""
+
+
+@pytest.mark.parametrize("raised", [ValueError("my bug"), SystemExit(3), Abort()])
 async def test_an_exception_in_a_handler_becomes_an_error_event_and_the_turn_is_finalised(
     kind: str, raised: BaseException
 ) -> None:
