@@ -123,6 +123,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.server.sockets import bind
     from se_server.server.supervisor import Supervisor
     from se_server.server.tls import make_context
+    from se_server.server.uds import UnixListenSocket
     from se_server.server.worker import run_worker
 
     config = load_config(given, environ)
@@ -130,17 +131,25 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     _settle_descriptors()
     faulthandler.enable(2)
     setup_logging(config.log_level)
-    sockets = bind(config.host, config.port)
+    sockets = bind(config.host, config.port) if config.wants_port() else []
+    port = sockets[0].getsockname()[1] if sockets else None
+    unix = UnixListenSocket(config.uds) if config.uds is not None else None
+    if unix is not None:
+        sockets.append(unix.socket)
     if config.disable_auth and not (config.allow_ips or config.require_header):
         _show(NO_AUTH_WARNING + "\n", 2)
     supervisor = Supervisor(
         sockets,
         workers=config.workers,
         run_worker=lambda listen_sockets, channel: run_worker(config, listen_sockets, channel, tls),
-        announcer=Terminal(config, sockets[0].getsockname()[1]),
+        announcer=Terminal(config, port),
         drain_timeout_s=config.drain_timeout_s,
     )
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    finally:
+        if unix is not None:
+            unix.remove()
 
 
 def _settle_descriptors() -> None:
@@ -164,17 +173,22 @@ def _show(text: str, descriptor: int) -> None:
 class Terminal:
     """What people and programs read of the server's start."""
 
-    def __init__(self, config: Config, port: int) -> None:
+    def __init__(self, config: Config, port: int | None) -> None:
         self._config = config
+        self._url = ""
+        self._places = [] if config.uds is None else [f"unix:{config.uds}"]
+        if port is None:
+            return
         host = config.host or "127.0.0.1"
         host = f"[{host}]" if ":" in host else host
         scheme = "ws" if config.certfile is None else "wss"
         self._url = f"{scheme}://{host}:{port}{config.path or '/'}"
+        self._places.insert(0, self._url)
 
     def ready(self, workers: int) -> None:
         """Print the ready line, and with the demo agent what to do next."""
         count = f"{workers} worker" if workers == 1 else f"{workers} workers"
-        lines = [f"se-server ready: {self._url} ({count})"]
+        lines = [f"se-server ready: {' and '.join(self._places)} ({count})"]
         if self._config.app is None:
             lines += self._welcome()
         _show("\n".join(lines) + "\n", 1)
@@ -189,7 +203,7 @@ class Terminal:
             about, key = "The demo agent answers, with your API key.", f"   (with the same {self._key_variable()})"
         return [
             f"  {about}",
-            f"  Talk to it:      se-chat {self._url}{key}",
+            *([f"  Talk to it:      se-chat {self._url}{key}"] if self._url else []),
             "  Serve your own:  ELEVENLABS_API_KEY=... se-server agent.py",
         ]
 

@@ -28,6 +28,7 @@ else:
 ENVIRONMENT_PREFIX = "SE_SERVER_"
 KEY_VARIABLE = "ELEVENLABS_API_KEY"
 LOOPBACK = "127.0.0.1"
+DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
 
 # Kubernetes gives every pod such variables for each service: one that is called "se-server" would collide with ours.
@@ -82,6 +83,13 @@ OPTIONS = (
     Option("workers", parse.count, parse.usable_cpus, "Worker processes.", "N", "the CPUs this process may use"),
     Option("host", parse.host, None, "Address to listen on.", "ADDRESS", "all interfaces"),
     Option("port", parse.port, 3001, "Port to listen on; 0 takes a free one.", "PORT", "3001"),
+    Option(
+        "uds",
+        parse.text,
+        None,
+        "Listen on this Unix socket, which only this user can connect to; and on a port if --host or --port is given.",
+        "PATH",
+    ),
     Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path"),
     Option("certfile", parse.text, None, "Speak TLS, with this certificate and its chain.", "FILE"),
     Option("keyfile", parse.text, None, "The certificate's key, if it is not in the same file.", "FILE"),
@@ -150,6 +158,7 @@ class Config:
     workers: int
     host: str | None
     port: int
+    uds: str | None
     path: str | None
     certfile: str | None
     keyfile: str | None
@@ -186,6 +195,11 @@ class Config:
         return SessionSettings(
             debug=self.debug, ping_interval_s=self.ping_interval_s, max_message_bytes=self.max_message_bytes
         )
+
+    def wants_port(self) -> bool:
+        """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
+        unasked = ("default", DEMO_HOST_SOURCE)
+        return self.uds is None or any(self.sources.get(name, "default") not in unasked for name in ("host", "port"))
 
     def access(self) -> Access:
         """Make what the door asks of an upgrade besides its token."""
@@ -318,7 +332,7 @@ def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> b
     sources["api_key"] = "the public demo key"
     if values["host"] is None:
         values["host"] = LOOPBACK
-        sources["host"] = "loopback, because of the demo key"
+        sources["host"] = DEMO_HOST_SOURCE
     return True
 
 

@@ -31,6 +31,7 @@ from se_server.server.handshake import (
     Upgrade,
 )
 from se_server.server.refusals import RefusalLog
+from se_server.server.uds import UnixTransport
 from se_server.types import Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
@@ -49,7 +50,7 @@ class Door:
         settings: limits and times of the sessions.
         stats: where the sessions count.
         limits: what a peer may ask before it has a session.
-        ssl: with it, TLS is spoken.
+        ssl: with it, TLS is spoken, except on Unix sockets.
         access: what is asked of an upgrade besides its token.
 
     Attributes:
@@ -137,11 +138,12 @@ class Door:
         task.add_done_callback(self._adopted)
 
     async def _adopt(self, accepted: socket.socket, remote: str) -> None:
+        tls = {} if accepted.family == socket.AF_UNIX else self._tls
         try:
-            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted, **self._tls)
+            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted, **tls)
         except OSError as error:
             accepted.close()
-            if self._tls:  # Without, the peer was gone before we looked.
+            if tls:  # Without, the peer was gone before we looked.
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
 
@@ -165,7 +167,7 @@ class Door:
         """Make an admitted connection a session, which takes the transport over."""
         session = serve_connection(
             self.loop,
-            transport,
+            UnixTransport.over(transport),
             upgrade.websocket_key,
             upgrade.tail,
             upgrade.request,

@@ -1,0 +1,121 @@
+"""A Unix socket to listen on, and what makes its transports fit for picows."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import Any
+
+from se_server.errors import ConfigError
+from se_server.server.sockets import BACKLOG
+
+MODE = 0o600
+_PROBE_S = 1.0
+
+
+class UnixListenSocket:
+    """A listen socket and its file.
+
+    Args:
+        path: where. A file left there by a process that is gone is replaced.
+        mode: the file's; who may write to it may connect.
+        backlog: connections that the kernel holds until they are accepted.
+
+    Attributes:
+        socket: bound, listening and non-blocking; owned by the caller.
+
+    Raises:
+        ConfigError: the path cannot be used; the text says why.
+    """
+
+    def __init__(self, path: str, *, mode: int = MODE, backlog: int = BACKLOG) -> None:
+        self._path = os.path.abspath(path)  # user code may change the directory
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.setblocking(False)
+            _remove_stale(self._path)
+            self.socket.bind(self._path)
+            self._file = _identity(self._path)
+            os.chmod(self._path, mode)  # nobody can connect before the next line
+            self.socket.listen(backlog)
+        except OSError as error:  # Python itself says that a path is too long, without a number
+            self.socket.close()
+            raise ConfigError(f"--uds: cannot listen on {path}: {error.strerror or error}") from None
+        except ConfigError:
+            self.socket.close()
+            raise
+
+    def remove(self) -> None:
+        """Remove the file, unless another server has put its own there."""
+        with suppress(OSError):
+            if _identity(self._path) == self._file:
+                os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # numbers of files are given out again
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"--uds: {path} exists and is no socket: remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except (TimeoutError, BlockingIOError):
+            pass  # somebody listens, and has much to do
+    raise ConfigError(f"--uds: {path} is already in use: stop the other program, or choose another path")
+
+
+class UnixTransport:
+    """A transport over a Unix socket, for protocols that take it for TCP: options of TCP are set to no effect."""
+
+    __slots__ = ("_socket", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._socket = _Socket(transport.get_extra_info("socket"))
+
+    @classmethod
+    def over(cls, transport: Any) -> Any:
+        """Return the transport, as one of these if it goes over a Unix socket."""
+        sock = transport.get_extra_info("socket")
+        return cls(transport) if sock is not None and sock.family == socket.AF_UNIX else transport
+
+    def __getattr__(self, name: str) -> Any:
+        # Methods of the transport itself: whoever keeps one calls it without a detour.
+        return getattr(self._transport, name)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return as the transport does, except for the socket."""
+        return self._socket if name == "socket" else self._transport.get_extra_info(name, default)
+
+
+class _Socket:
+    """A Unix socket that knows options of TCP."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def setsockopt(self, level: int, *option: Any) -> None:
+        if level != socket.IPPROTO_TCP:
+            self._socket.setsockopt(level, *option)
+
+    def getsockopt(self, level: int, *option: Any) -> Any:
+        return 0 if level == socket.IPPROTO_TCP else self._socket.getsockopt(level, *option)

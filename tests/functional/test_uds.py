@@ -1,0 +1,163 @@
+"""Listening on a Unix socket: conversations on both event loops, its file, and `se-server --uds`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import unix_connect
+
+from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import ConfigError
+from se_server.server.access import Access
+from se_server.server.door import Door
+from se_server.server.parse import proxies
+from se_server.server.uds import UnixListenSocket
+from se_server.types import Counters
+from tests.functional.test_se_server import health, sentence
+from tests.functional.test_speech_engine_server import Run, close_code, run  # noqa: F401
+from tests.helpers import (
+    TEST_API_KEY,
+    ServerProcess,
+    close_message,
+    connect,
+    init_message,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A short one: a socket's path has 107 bytes at most, and 103 on macOS."""
+    with TemporaryDirectory(prefix="se-") as folder:
+        yield Path(folder, "s")
+
+
+def call(path: Path, **headers: str) -> unix_connect:
+    token = {AUTHORIZATION_HEADER: sign_token(TEST_API_KEY)}
+    uri = "ws://agent.example/ws"
+    return unix_connect(str(path), uri, additional_headers={**token, **headers}, compression=None)
+
+
+async def converse(path: Path, *texts: str, **headers: str) -> list[str]:
+    answers = []
+    async with call(path, **headers) as caller:
+        await caller.send(init_message())
+        for event_id, text in enumerate(texts, 1):
+            await caller.send(transcript_message(text, event_id=event_id))
+            answers.append(spoken(await read_answer(caller)))
+        await caller.send(close_message())
+    return answers
+
+
+def test_a_conversation_over_a_unix_socket(run: Run, path: Path) -> None:  # noqa: F811
+    remotes: list[str] = []
+
+    async def echo(transcript: list[Any], session: Any) -> None:
+        remotes.append(session.remote)
+        await session.send_response(transcript[-1].content)
+
+    async def scenario() -> None:
+        listening = UnixListenSocket(str(path))
+        door = Door(
+            [listening.socket],
+            handlers=Handlers.of({"on_transcript": echo}),
+            verifier=TokenVerifier(TEST_API_KEY),
+            path="/ws",
+            settings=SessionSettings(),
+            stats=Counters(),
+            access=Access(trusted=proxies("unix")),
+        )
+        door.open()
+        texts = ["hello", "x" * 500_000, "goodbye"]
+        assert await converse(path, *texts) == texts
+        assert await converse(path, "hello", **{"X-Forwarded-For": "198.51.100.7"}) == ["hello"]
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+        await writer.wait_closed()
+        async with call(path) as caller:
+            await caller.send(init_message())
+            await caller.send(transcript_message("hello"))
+            await read_answer(caller)
+            drain = asyncio.create_task(door.drain(0))
+            assert await close_code(caller) == 1001
+            await drain
+        await door.close()
+        listening.remove()
+
+    run(scenario())
+    assert remotes == ["", "", "", "198.51.100.7", ""]
+    assert not os.path.lexists(path)
+
+
+def test_only_the_user_may_connect(path: Path) -> None:
+    listening = UnixListenSocket(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    listening.socket.close()
+
+
+def test_a_file_that_nobody_listens_on_is_replaced(path: Path) -> None:
+    first = UnixListenSocket(str(path))
+    with pytest.raises(ConfigError, match=r"--uds: .* is already in use"):
+        UnixListenSocket(str(path))
+    first.socket.close()  # as if it had been killed
+    second = UnixListenSocket(str(path))
+    first.remove()  # it is late, and the file is no longer its own
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    second.socket.close()
+    second.remove()
+    second.remove()
+    assert not os.path.lexists(path)
+
+
+def test_paths_that_cannot_be_had(path: Path) -> None:
+    path.write_text("precious")
+    for wrong, expected in (
+        (str(path), "exists and is no socket"),
+        (str(path.parent / "none" / "s"), "No such file or directory"),
+        (str(path.parent / ("x" * 200)), "too long"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            UnixListenSocket(wrong)
+    assert path.read_text() == "precious"
+    assert "is no socket" in sentence("--uds", path, code=2)
+
+
+async def test_se_server_listens_on_both(path: Path) -> None:
+    with running_server("--uds", str(path)) as server:
+        server.wait_for_output(rf"ready: ws://127.0.0.1:{server.port}/ and unix:{path} \(2 workers\)")
+        assert all(await converse(path, "hello"))
+        async with connect(server.url) as caller:
+            await caller.send(transcript_message("hello"))
+            assert spoken(await read_answer(caller))
+        assert health(server.port) == 200
+    assert not os.path.lexists(path)  # noqa: ASYNC240
+
+
+async def test_se_server_listens_on_the_unix_socket_alone(path: Path) -> None:
+    command = [sys.executable, "-m", "se_server.cli.server", "--uds", str(path), "--workers", "1"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
+    server = ServerProcess(command, {**env, "ELEVENLABS_API_KEY": TEST_API_KEY}, TEST_API_KEY)
+    try:
+        server.wait_for_output(rf"ready: unix:{path} \(1 worker\)\n")
+        assert all(await converse(path, "hello"))
+        assert "ws://" not in server.output()
+    finally:
+        assert server.stop() == 0
+    assert not os.path.lexists(path)  # noqa: ASYNC240
