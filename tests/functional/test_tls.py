@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,46 @@ def test_a_stop_does_not_wait_for_handshakes(run: Run, files: Files) -> None:  #
             assert await reader.read() == b""
             writer.close()
             await asyncio.wait([asyncio.create_task(writer.wait_closed())])
+
+    run(scenario())
+
+
+def test_a_peer_that_connects_and_goes_is_not_logged(
+    run: Run,  # noqa: F811
+    files: Files,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        server = make_server(ssl=files.server_context())
+        async with serving(server):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.close()
+            await writer.wait_closed()
+            await converse(url_of(server), files.client_context())
+
+    run(scenario())
+    assert "no TLS handshake" not in caplog.text
+
+
+def test_a_connection_accepted_in_the_moment_of_the_end_is_closed(run: Run, files: Files) -> None:  # noqa: F811
+    async def scenario() -> None:
+        sockets = bind("127.0.0.1", 0)
+        door = Door(
+            sockets,
+            handlers=Handlers.of({"on_transcript": echo}),
+            verifier=None,
+            path=None,
+            settings=SessionSettings(),
+            stats=Counters(),
+            ssl=files.server_context(),
+        )
+        door.open()
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        ours.setblocking(False)
+        door._accepted(ours, ("192.0.2.1", 5))
+        await door.close()
+        assert ours.fileno() == -1
+        theirs.close()
 
     run(scenario())
 

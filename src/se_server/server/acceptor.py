@@ -143,3 +143,11 @@ def _answer(accepted: socket.socket) -> None:
         accepted.recv(65536)  # Unread, it would turn the close into a reset that overtakes the answer.
     with suppress(OSError):  # Gone already.
         accepted.send(UNAVAILABLE.data)
+
+
+def address_text(address: Any) -> str:
+    """Write the address of a socket as `host:port`; empty for a Unix socket's."""
+    if not isinstance(address, tuple):
+        return ""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

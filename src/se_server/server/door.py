@@ -19,7 +19,7 @@ from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AuthenticationError, ConfigError
-from se_server.server.acceptor import Acceptor
+from se_server.server.acceptor import Acceptor, address_text
 from se_server.server.access import Access
 from se_server.server.handshake import (
     HEAD_LATE,
@@ -93,7 +93,7 @@ class Door:
         self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adopting: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: set[HttpConnection] = set()
         self._draining = False
         self._quiet = asyncio.Event()  # set during a drain, when nothing is left
@@ -133,8 +133,8 @@ class Door:
 
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
         # The loop holds tasks weakly.
-        task = self.loop.create_task(self._adopt(accepted, _address_text(address)))
-        self._adopting.add(task)
+        task = self.loop.create_task(self._adopt(accepted, address_text(address)))
+        self._adopting[task] = accepted
         task.add_done_callback(self._adopted)
 
     async def _adopt(self, accepted: socket.socket, remote: str) -> None:
@@ -143,12 +143,16 @@ class Door:
             await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted, **tls)
         except OSError as error:
             accepted.close()
-            if tls:  # Without, the peer was gone before we looked.
+            if (
+                not isinstance(error, ConnectionResetError) and tls
+            ):  # Else the peer was gone: a balancer's check, maybe.
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
 
     def _adopted(self, task: asyncio.Task[None]) -> None:
-        self._adopting.discard(task)
+        accepted = self._adopting.pop(task)
+        if task.cancelled():
+            accepted.close()
         self._note_quiet()
 
     # --- admission and hand-over ---
@@ -209,7 +213,7 @@ class Door:
             self._acceptor.close()
             for sock in self._listen_sockets:
                 sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
-            for task in self._adopting if self._tls else ():
+            for task in tuple(self._adopting) if self._tls else ():
                 task.cancel()  # It may wait for the peer's part of the TLS handshake.
             for connection in tuple(self._connections):
                 connection.abort()
@@ -341,10 +345,3 @@ class HttpConnection(asyncio.Protocol):
                 transport.abort()
                 return
         self._timer = self._door.loop.call_later(self._door.limits.linger_s, transport.abort)
-
-
-def _address_text(address: Any) -> str:
-    if not isinstance(address, tuple):
-        return ""  # a Unix socket's
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
