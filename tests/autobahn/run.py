@@ -33,10 +33,18 @@ SETTINGS = SessionSettings(max_message_bytes=16 * 1024 * 1024, max_fragments=2 *
 
 
 def find_python27() -> str | None:
-    """Return an interpreter: named by PYTHON27, on the path, or one of pyenv's."""
-    named = os.environ.get("PYTHON27") or shutil.which("python2.7")
+    """Return an interpreter that runs: named by PYTHON27, on the path, or one of pyenv's."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    return named or next((str(python) for python in versions.glob("2.7*/bin/python2.7")), None)
+    found = [os.environ.get("PYTHON27"), shutil.which("python2.7"), *map(str, versions.glob("2.7*/bin/python2.7"))]
+    return next((python for python in found if python and runs(python)), None)
+
+
+def runs(python: str) -> bool:
+    """Whether it is there and starts; pyenv puts a program on the path that only says what is not active."""
+    try:
+        return subprocess.run([python, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def install_suite(python27: str) -> Path:

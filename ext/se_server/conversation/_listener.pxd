@@ -37,11 +37,22 @@ cdef class Connection(WSListener):
     cdef bint _fragments_are_text
     cdef unsigned int _utf8             # the state after the fragments
     cdef int _quiet_looks
+    cdef double _message_rate           # a second
+    cdef double _messages_left          # of the burst, at `_counted_at`
+    cdef double _counted_at             # time of the loop
+    cdef int _uncounted                 # messages since then
+    cdef double _control_left           # control frames, likewise
+    cdef double _control_at
+    cdef object _silence                # the timer of the first message
+    cdef object _pong_due               # the timer of a ping that is unanswered
 
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept
     cdef int _add_fragment(self, WSFrame frame) except -1
     # A whole message; `data` is valid until it returns.
     cdef int _deliver(self, const char* data, Py_ssize_t size, bint is_text) except -1
+    cdef bint _count_message(self) except -1
+    cdef bint _may_control(self) except -1
+    cdef int _stop_waiting_for_pong(self) except -1
     cdef int _receive_close(self, WSFrame frame) except -1
     cdef int fail(self, int code, str reason) except -1
     cdef int hang_up(self) except -1

@@ -42,6 +42,7 @@ cdef enum:
     CLOSE_NO_CODE = 0            # an empty CLOSE; never on the wire as a number
     CLOSE_PROTOCOL_ERROR = 1002
     CLOSE_INVALID_TEXT = 1007
+    CLOSE_POLICY = 1008
     CLOSE_TOO_BIG = 1009
 
     # Results of frame_bytes() that are no size.
@@ -55,6 +56,9 @@ cdef enum:
 
     # No state of utf8_check(): the payload is no text.
     TEXT_UNCHECKED = 255
+
+    # Messages for which the clock is read once.
+    MESSAGES_PER_LOOK = 64
 
     # The keep-alive looks at a connection four times an interval; three looks without traffic are at most the interval.
     QUIET_LOOKS = 3
@@ -392,6 +396,11 @@ cdef class Connection(WSListener):
         self.max_message_bytes = settings.max_message_bytes
         self.outbox = SocketOutbox(transport)
         self._history = History()
+        self._message_rate = settings.max_messages_per_s
+        self._messages_left = settings.max_messages_burst
+        self._counted_at = loop.time()
+        self._control_left = settings.max_control_frames_per_s
+        self._control_at = self._counted_at
 
     def start(self, session, bytes websocket_key not None, bytes tail not None):
         """Answer the upgrade, take the socket over and read what came behind the head."""
@@ -407,6 +416,7 @@ cdef class Connection(WSListener):
         gate._copy(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         self._transport.set_write_buffer_limits(high=self._settings.write_high_water_bytes)
         self._transport.set_protocol(gate)
+        self._silence = self._loop.call_later(self._settings.first_message_timeout_s, self._say_too_silent)
         if tail:
             gate.feed(PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
 
@@ -423,11 +433,14 @@ cdef class Connection(WSListener):
         cdef WSMsgType kind = frame.msg_type
         if self.deaf:
             return
-        if kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
+        if kind > WSMsgType.CLOSE and not self._may_control():
+            self.fail(CLOSE_POLICY, "too many control frames")
+        elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
             if self._fragments is not None:
                 self.fail(CLOSE_PROTOCOL_ERROR, "a new message inside a fragmented one")
             elif frame.fin:
-                self._deliver(frame.payload_ptr, frame.payload_size, kind == WSMsgType.TEXT)
+                if self._count_message():
+                    self._deliver(frame.payload_ptr, frame.payload_size, kind == WSMsgType.TEXT)
             else:
                 self._fragments = bytearray()
                 self._fragment_count = 0
@@ -441,8 +454,55 @@ cdef class Connection(WSListener):
                 self._add_fragment(frame)
         elif kind == WSMsgType.PING and self.outbox.writable:
             self._send_control(WSMsgType.PONG, frame.payload_ptr, frame.payload_size)
+        elif kind == WSMsgType.PONG:
+            self._stop_waiting_for_pong()
         elif kind == WSMsgType.CLOSE:
             self._receive_close(frame)
+
+    cdef bint _count_message(self) except -1:
+        """Whether one more message is within the rate; else the connection was failed."""
+        cdef double now
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        self._uncounted += 1
+        if self._uncounted == MESSAGES_PER_LOOK:
+            now = self._loop.time()
+            self._messages_left = min(
+                self._messages_left + (now - self._counted_at) * self._message_rate,
+                <double>self._settings.max_messages_burst,
+            ) - self._uncounted
+            self._counted_at = now
+            self._uncounted = 0
+            if self._messages_left < 0:
+                self.fail(CLOSE_POLICY, "too many messages")
+                return False
+        return True
+
+    cdef bint _may_control(self) except -1:
+        """Whether one more PING or PONG is within the rate; a second's worth may come at once."""
+        cdef double rate = self._settings.max_control_frames_per_s
+        cdef double now = self._loop.time()
+        self._control_left = min(self._control_left + (now - self._control_at) * rate, rate) - 1
+        self._control_at = now
+        return self._control_left >= 0
+
+    cdef int _stop_waiting_for_pong(self) except -1:
+        if self._pong_due is not None:
+            self._pong_due.cancel()
+            self._pong_due = None
+        return 0
+
+    def _say_too_silent(self):
+        self._silence = None
+        if not self.deaf:
+            self.fail(CLOSE_POLICY, "no message came")
+
+    def _miss_pong(self):
+        self._pong_due = None
+        session = self.session
+        self.abort()
+        session.connection_lost()
 
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept:
         """The UTF-8 state that a TEXT or CONTINUATION frame starts from; TEXT_UNCHECKED if it is no text."""
@@ -463,7 +523,8 @@ cdef class Connection(WSListener):
         message += frame.payload_ptr[:frame.payload_size]
         if frame.fin:
             self._fragments = None
-            self._deliver(message, len(message), self._fragments_are_text)
+            if self._count_message():
+                self._deliver(message, len(message), self._fragments_are_text)
         return 0
 
     cdef int _deliver(self, const char* data, Py_ssize_t size, bint is_text) except -1:
@@ -496,6 +557,10 @@ cdef class Connection(WSListener):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        self._stop_waiting_for_pong()
         self._gate = None
         session, self.session = self.session, None
         session.connection_lost()
@@ -565,6 +630,8 @@ cdef class Connection(WSListener):
             if self._quiet_looks == QUIET_LOOKS:
                 self._quiet_looks = 0
                 self._send_control(WSMsgType.PING, b"", 0)
+                if self._pong_due is None and not self.outbox.closed:
+                    self._pong_due = self._loop.call_later(self._settings.ping_timeout_s, self._miss_pong)
 
     cpdef pause_writing(self):
         """The transport holds more than the high-water mark."""

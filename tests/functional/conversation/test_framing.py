@@ -98,8 +98,10 @@ async def test_a_message_split_at_every_byte_is_read() -> None:
 
 async def test_many_frames_in_one_read_are_read_in_order() -> None:
     async with upgraded() as raw:
-        raw.send(b"".join(frame(PING, b"%d" % i) for i in range(500)))
-        assert [(await raw.receive()) for _ in range(500)] == [Frame(PONG, b"%d" % i) for i in range(500)]
+        raw.send(b"".join(frame(PING, b"%d" % i) + frame(TEXT, PROTOCOL_PING) * 9 for i in range(90)))
+        for i in range(90):
+            assert await raw.receive() == Frame(PONG, b"%d" % i)
+            assert [await raw.receive() for _ in range(9)] == [PROTOCOL_PONG] * 9
         assert await raw.is_alive()
 
 
@@ -246,7 +248,9 @@ async def test_a_peer_that_pings_and_does_not_read_gets_pongs_up_to_a_bound(ping
     asked_bytes = 16 * 1024 * 1024  # of pongs: more than the kernel and the high-water mark let through
     burst = ping * 1024
     log = Eventually()
-    async with upgraded(on_error=lambda error, session: log.add(str(error))) as raw:
+    # The rates would end the flood first.
+    settings = SessionSettings(max_control_frames_per_s=10**9, max_messages_per_s=10**9, max_messages_burst=10**9)
+    async with upgraded(settings, on_error=lambda error, session: log.add(str(error))) as raw:
         for _ in range(asked_bytes // len(pong) // 1024):
             raw.send(burst)
             await asyncio.wait_for(raw.writer.drain(), 10)
@@ -309,3 +313,69 @@ async def test_binary_messages_are_json_too() -> None:
     async with upgraded() as raw:
         raw.send(frame(BINARY, PROTOCOL_PING))
         assert await raw.receive() == PROTOCOL_PONG
+
+
+async def closing_code(raw: Raw, skipped: Frame) -> int:
+    """Return the code of the CLOSE that follows any number of `skipped`."""
+    while (answer := await raw.receive()) == skipped:
+        pass
+    assert answer is not None
+    assert answer.opcode == CLOSE
+    return answer.close_code
+
+
+@pytest.mark.parametrize(("opcode", "count", "answer"), [(PING, 200, Frame(PONG, b"")), (PONG, 200, None)])
+async def test_a_flood_of_control_frames_is_closed_with_1008(opcode: int, count: int, answer: Frame | None) -> None:
+    async with upgraded() as raw:
+        raw.send(frame(opcode) * count)
+        assert await closing_code(raw, answer or Frame(PONG, b"")) == 1008
+
+
+async def test_as_many_control_frames_as_are_allowed_pass() -> None:
+    async with upgraded() as raw:
+        raw.send(frame(PONG) * 100)
+        assert await raw.is_alive()
+
+
+async def test_a_flood_of_messages_is_closed_with_1008_and_a_burst_passes() -> None:
+    settings = SessionSettings(max_messages_per_s=1, max_messages_burst=200)
+    async with upgraded(settings) as raw:
+        raw.send(frame(TEXT, PROTOCOL_PING) * 190)
+        assert [await raw.receive() for _ in range(190)] == [PROTOCOL_PONG] * 190
+        raw.send(frame(TEXT, PROTOCOL_PING) * 200)
+        assert await closing_code(raw, PROTOCOL_PONG) == 1008
+
+
+async def test_the_clock_gives_messages_back() -> None:
+    async with upgraded(SessionSettings(max_messages_per_s=100_000, max_messages_burst=128)) as raw:
+        for _ in range(1000):
+            assert await raw.is_alive()
+
+
+async def test_a_connection_without_any_message_is_closed_with_1008() -> None:
+    async with upgraded(SessionSettings(first_message_timeout_s=0.05)) as raw:
+        raw.send(frame(PING))  # no message
+        assert await closing_code(raw, Frame(PONG, b"")) == 1008
+
+
+async def test_a_connection_that_sent_a_message_may_be_silent() -> None:
+    async with upgraded(SessionSettings(first_message_timeout_s=0.1, ping_interval_s=0.3)) as raw:
+        assert await raw.is_alive()
+        assert await raw.receive() == Frame(PING, b"")  # long after
+        assert await raw.is_alive()
+
+
+async def test_an_unanswered_ping_ends_the_session_as_disconnected() -> None:
+    log = Eventually()
+    settings = SessionSettings(ping_interval_s=0.05, ping_timeout_s=0.1)
+    async with upgraded(settings, on_disconnect=lambda session: log.add("disconnected")) as raw:
+        assert await raw.receive() == Frame(PING, b"")
+        await log.until("disconnected")
+
+
+async def test_an_answered_ping_keeps_the_session() -> None:
+    settings = SessionSettings(ping_interval_s=0.05, ping_timeout_s=0.3)
+    async with upgraded(settings) as raw:
+        for _ in range(12):  # longer than the timeout
+            assert await raw.receive() == Frame(PING, b"")
+            raw.send(frame(PONG))
