@@ -462,6 +462,8 @@ cdef class Connection(WSListener):
     cdef bint _count_message(self) except -1:
         """Whether one more message is within the rate; else the connection was failed."""
         cdef double now
+        if self._pong_due is not None:
+            self._stop_waiting_for_pong()  # whoever sends messages is alive, whatever it makes of pings
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
