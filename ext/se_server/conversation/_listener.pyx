@@ -39,7 +39,6 @@ cdef extern from *:
 
 cdef enum:
     # RFC 6455, 7.4.1
-    CLOSE_NO_CODE = 0            # an empty CLOSE; never on the wire as a number
     CLOSE_PROTOCOL_ERROR = 1002
     CLOSE_INVALID_TEXT = 1007
     CLOSE_POLICY = 1008
