@@ -22,8 +22,8 @@ LAYERS = [
     {"", "speech_engine"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"auth": {"errors"}, "demo": {"types", "conversation"}}
-RANK |= {"auth": 0, "demo": 0}
+ONLY = {"auth": {"errors"}, "options": {"errors"}, "demo": {"types", "conversation"}}
+RANK |= {"auth": 0, "options": 0, "demo": 0}
 
 CIMPORT = re.compile(r"^\s*(?:from\s+(se_server[\w.]*)\s+c?import|c?import\s+(se_server[\w.]*))", re.MULTILINE)
 

@@ -62,9 +62,12 @@ def command() -> click.Command:
     import click
 
     from se_server import __version__
-    from se_server.server.config import OPTIONS
+    from se_server.cli.grouped_help import GroupedCommand
+    from se_server.server.options import GROUPS, OPTIONS
 
     parameters: list[click.Parameter] = []
+    # In the order of the headings, whatever that of the table.
+    groups = {option.name: option.group for option in sorted(OPTIONS, key=lambda row: GROUPS.index(row.group))}
     for option in OPTIONS:
         if option.positional:
             parameters.append(click.Argument([option.name], required=False, metavar=option.metavar))
@@ -82,13 +85,14 @@ def command() -> click.Command:
         )
     parameters.append(click.Option(["--config"], metavar="FILE", help="Read options from a TOML file.", default=None))
     return click.version_option(__version__, prog_name="se-server", message="%(prog)s %(version)s")(
-        click.Command(
+        GroupedCommand(
             "se-server",
+            groups=groups,
             params=parameters,
             callback=lambda **given: given,
             help=_ABOUT,
             epilog=_EPILOG,
-            context_settings={"help_option_names": ["-h", "--help"]},
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         )
     )
 
@@ -98,7 +102,8 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     import click
 
     from se_server.errors import ConfigError
-    from se_server.server.config import OPTIONS, nearest
+    from se_server.options import nearest
+    from se_server.server.options import OPTIONS
 
     try:
         given = command().main(arguments, prog_name="se-server", standalone_mode=False)
@@ -209,7 +214,7 @@ class Terminal:
 
     @staticmethod
     def _key_variable() -> str:
-        from se_server.server.config import KEY_VARIABLE
+        from se_server.server.options import KEY_VARIABLE
 
         return KEY_VARIABLE
 

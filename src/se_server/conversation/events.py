@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, overload
 
-from se_server.conversation.handlers import nearest
+from se_server.options import nearest
 from se_server.types import EVENTS, Handler
 
 H = TypeVar("H", bound=Handler)

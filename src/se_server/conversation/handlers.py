@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from se_server.options import nearest
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler
 
 
@@ -68,12 +68,6 @@ _CALLBACK = {
 }
 
 NO_HANDLERS = Handlers()
-
-
-def nearest(name: str, known: tuple[str, ...]) -> str:
-    """Say which of `known` was probably meant, or list them all: the end of an error's sentence."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def handler_name(handler: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from se_server.conversation.adapters import adapt
 from se_server.conversation.core import SessionCore, Transport
@@ -23,6 +24,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         ws: an accepted WebSocket: of `websockets`, Starlette or FastAPI, aiohttp, or any object with the coroutines
             `recv`, `send` and `close`.
         debug: print what happens, in lines that start with `[SpeechEngine]`.
+        **options: times and limits of the conversation, as `se-server` knows them: `ping_timeout_s=10`.
 
     Attributes:
         conversation_id: the id the API gave; None before `init`.
@@ -30,10 +32,13 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     Raises:
         UnsupportedWebSocket: `ws` is none of these.
         WrongThread: (a `RuntimeError`) no event loop runs here.
+        TypeError: there is no such option.
+        ConfigError: (a `ValueError`) an option's value is not valid.
     """
 
-    def __init__(self, ws: object, *, debug: bool = False) -> None:
-        self._wrap(ws, NO_HANDLERS, SessionSettings(debug=True) if debug else DEFAULT_SETTINGS, Counters())
+    def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:
+        settings = SessionSettings.of({"debug": debug, **options}) if debug or options else DEFAULT_SETTINGS
+        self._wrap(ws, NO_HANDLERS, settings, Counters())
 
     @classmethod
     def _of(cls, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> SpeechEngineSession:

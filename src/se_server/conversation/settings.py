@@ -1,8 +1,44 @@
-"""The values that bound one conversation, in one place."""
+"""The values that bound one conversation, in one place, and which of them are options for users.
+
+A field made with `option` is all that an option needs: `se-server` has it on its command line, in the environment and
+in its file, and the servers and sessions of the library take it as a keyword.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from se_server.options import Option, duration, flag, interval, nearest, number, size
+
+_OPTION = "option"
+_Value = TypeVar("_Value")
+
+CONVERSATIONS = "Conversations"
+LIMITS = "Limits of a connection"
+
+
+def option(
+    default: _Value,
+    read: Callable[[object], Any],
+    help: str,
+    metavar: str = "",
+    *,
+    group: str = LIMITS,
+    default_text: str | None = None,
+    repeatable: bool = False,
+) -> _Value:
+    """Declare a field of `SessionSettings` that users may set; for the arguments see `Option`.
+
+    Args:
+        default_text: None to show the default itself, if it is a number.
+    """
+    if default_text is None:
+        default_text = f"{default:g}" if isinstance(default, int | float) and metavar else ""
+    row = Option("", read, default, help, metavar, default_text, group, repeatable=repeatable)
+    declared: _Value = field(default=default, metadata={_OPTION: row})
+    return declared
 
 
 @dataclass(frozen=True)
@@ -30,24 +66,61 @@ class SessionSettings:
         close_timeout_s: how long the close handshake is waited for.
     """
 
-    debug: bool = False
-    handover_s: float = 0.05
+    debug: bool = option(False, flag, "Print what happens in each conversation.", group=CONVERSATIONS)
+    handover_s: float = option(
+        0.05,
+        duration,
+        "How long an interrupted handler may clean up before the next turn starts without it.",
+        "SECONDS",
+        group=CONVERSATIONS,
+    )
     stray_report_s: float = 1.0
     max_stray_handlers: int = 32
     max_pending_events: int = 64
-    end_timeout_s: float = 30.0
+    end_timeout_s: float = option(
+        30.0, duration, "How long handlers may go on after their conversation ended.", "SECONDS", group=CONVERSATIONS
+    )
     stream_close_s: float = 0.5
     write_high_water_bytes: int = 64 * 1024
-    write_timeout_s: float = 30.0
-    ping_interval_s: float = 20.0
-    ping_timeout_s: float = 20.0
-    first_message_timeout_s: float = 30.0
-    max_messages_per_s: int = 1000
-    max_messages_burst: int = 2000
-    max_control_frames_per_s: int = 100
-    max_message_bytes: int = 1024 * 1024
-    max_fragments: int = 1024
-    close_timeout_s: float = 5.0
+    write_timeout_s: float = option(
+        30.0, interval, "Drop a peer that has not read what was sent for this long.", "SECONDS"
+    )
+    ping_interval_s: float = option(20.0, interval, "Ping a connection that was quiet this long.", "SECONDS")
+    ping_timeout_s: float = option(20.0, interval, "Drop a peer that has not answered a ping this long.", "SECONDS")
+    first_message_timeout_s: float = option(
+        30.0, interval, "Close a connection that sent no message this long after its upgrade.", "SECONDS"
+    )
+    max_messages_per_s: int = option(1000, number, "Messages a second that a connection may send for long.", "N")
+    max_messages_burst: int = option(2000, number, "How many of them may come at once, to within 64.", "N")
+    max_control_frames_per_s: int = option(100, number, "Pings and pongs a second that a connection may send.", "N")
+    max_message_bytes: int = option(1024 * 1024, size, "The largest message accepted.", "SIZE", default_text="1MiB")
+    max_fragments: int = option(1024, number, "The most fragments of one message accepted.", "N")
+    close_timeout_s: float = option(5.0, interval, "How long the close handshake is waited for.", "SECONDS")
 
+    @classmethod
+    def of(cls, keywords: Mapping[str, object]) -> SessionSettings:
+        """Read settings that were given as keywords; None stands for the default.
+
+        Raises:
+            TypeError: a name that is no option.
+            ConfigError: a value that is not valid.
+        """
+        values = {}
+        for name, raw in keywords.items():
+            row = SESSION_OPTIONS.get(name)
+            if row is None:
+                raise TypeError(f"there is no option {name!r}{nearest(name, SESSION_OPTIONS)}")
+            if raw is not None:
+                values[name] = row.read(raw, name)
+        return cls(**values) if values else DEFAULT_SETTINGS
+
+
+def _rows() -> dict[str, Option]:
+    rows = {item.name: item.metadata[_OPTION] for item in fields(SessionSettings) if _OPTION in item.metadata}
+    return {name: Option(**{**vars(row), "name": name}) for name, row in rows.items()}
+
+
+SESSION_OPTIONS = _rows()
+"""What users may set, by name, in the order of the fields."""
 
 DEFAULT_SETTINGS = SessionSettings()

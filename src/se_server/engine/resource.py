@@ -72,21 +72,24 @@ class SpeechEngineResource:
             return False
         return True
 
-    def create_session(self, ws: Any, *, debug: bool = False) -> SpeechEngineSession:
+    def create_session(self, ws: Any, *, debug: bool = False, **options: Any) -> SpeechEngineSession:
         """Wrap an accepted WebSocket of your own server; `await session.run()` then holds the conversation.
 
         Args:
             ws: a connection of `websockets`, Starlette, FastAPI or aiohttp, or any `WebSocketLike`.
             debug: print what happens.
+            **options: times and limits of the conversation, as `se-server` knows them: `ping_timeout_s=10`.
 
         Raises:
             UnsupportedWebSocket: `ws` is none of these.
             WrongThread: (a `RuntimeError`) called where no event loop runs.
+            TypeError: there is no such option.
+            ConfigError: (a `ValueError`) an option's value is not valid.
         """
         # Imported here, as in serve: scripts that only manage engines load no WebSocket stack.
         from se_server.conversation.session import SpeechEngineSession
 
-        return SpeechEngineSession(ws, debug=debug)
+        return SpeechEngineSession(ws, debug=debug, **options)
 
     async def serve(
         self,
@@ -97,7 +100,7 @@ class SpeechEngineResource:
         disable_auth: bool = False,
         host: str | None = None,
         ssl: SSLContext | None = None,
-        **handlers: Any,
+        **handlers_and_options: Any,
     ) -> None:
         """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
 
@@ -108,12 +111,14 @@ class SpeechEngineResource:
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
             host: the address to listen on; None is all interfaces.
             ssl: the context of a server that speaks TLS; None speaks none.
-            **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional.
+            **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional;
+                and times and limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`.
 
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
-            ConfigError: the address cannot be bound, or the path can never match.
-            TypeError: a handler of an unknown name, or one that is no function, or `ssl` is no `ssl.SSLContext`.
+            ConfigError: the address cannot be bound, the path can never match, or an option's value is not valid.
+            TypeError: a handler or option of an unknown name, a handler that is no function, or `ssl` is no
+                `ssl.SSLContext`.
         """
         from se_server.engine.server import SpeechEngineServer
 
@@ -125,7 +130,7 @@ class SpeechEngineResource:
             disable_auth=disable_auth,
             host=host,
             ssl=ssl,
-            **handlers,
+            **handlers_and_options,
         )
         try:
             await server.serve()

@@ -11,16 +11,19 @@ from ssl import SSLContext
 from typing import Any
 
 from se_server.auth import TokenVerifier
-from se_server.conversation.handlers import Handlers
+from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.session import SpeechEngineSession
-from se_server.conversation.settings import SessionSettings
+from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.engine.signals import stop_on_signals
 from se_server.errors import KeyMissing
+from se_server.options import nearest
 from se_server.server.door import Door
 from se_server.server.sockets import bind
-from se_server.types import Counters, Handler
+from se_server.types import Counters
 
 log = logging.getLogger("se_server.server")
+
+KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl")
 
 NO_AUTH_WARNING = (
     "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
@@ -41,10 +44,12 @@ class SpeechEngineServer:
         host: the address to listen on; None means all interfaces.
         drain_timeout_s: how long running conversations may go on after `stop()`, SIGINT or SIGTERM.
         ssl: the context of a server that speaks TLS; None speaks none. Run by `se-server`, use its `--certfile`.
-        **handlers: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`.
+        **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`; and times and
+            limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`, `ping_timeout_s=10`.
 
     Raises:
-        TypeError: an unknown handler's name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
+        TypeError: an unknown name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
+        ConfigError: (a `ValueError`) an option's value is not valid.
     """
 
     def __init__(
@@ -58,11 +63,16 @@ class SpeechEngineServer:
         host: str | None = None,
         drain_timeout_s: float = 30.0,
         ssl: SSLContext | None = None,
-        **handlers: Handler | None,
+        **handlers_and_options: Any,
     ) -> None:
         if ssl is not None and not isinstance(ssl, SSLContext):
             raise TypeError(f"ssl={type(ssl).__name__} is no ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
-        self.handlers = Handlers.of(handlers)
+        for name in handlers_and_options:
+            if name not in HANDLER_NAMES and name not in SESSION_OPTIONS:
+                known = (*HANDLER_NAMES, *KEYWORDS, *SESSION_OPTIONS)
+                raise TypeError(f"SpeechEngineServer has neither handler nor option {name!r}{nearest(name, known)}")
+        options = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
+        self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         self._port = port
         self._path = path
@@ -71,7 +81,7 @@ class SpeechEngineServer:
         self._host = host
         self._drain_timeout_s = drain_timeout_s
         self._ssl = ssl
-        self._settings = SessionSettings(debug=debug)
+        self._settings = SessionSettings.of({"debug": debug, **options})
         self._drain_asked: asyncio.Event | None = None
         self._end_asked: asyncio.Event | None = None
         self._accepting = False

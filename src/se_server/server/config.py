@@ -1,32 +1,29 @@
-"""The options of `se-server`: one table, four sources, one frozen `Config`.
+"""The options of `se-server`: one table (`options.py`), four sources, one frozen `Config`.
 
 A value comes from the command line, else from the environment (`SE_SERVER_<NAME>`), else from the file named with
-`--config`, else from the table. The table is the only place that knows an option: the command line's help, the
-environment's names, the file's keys and the checks are all read from it.
+`--config`, else from the table.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from se_server.conversation.settings import SessionSettings
+from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.server import parse
+from se_server.options import ENVIRONMENT_PREFIX, nearest
 from se_server.server.access import Access, Networks, RequiredHeader
+from se_server.server.options import KEY_VARIABLE, OPTIONS, SERVER_OPTIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ENVIRONMENT_PREFIX = "SE_SERVER_"
-KEY_VARIABLE = "ELEVENLABS_API_KEY"
 LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
@@ -36,110 +33,6 @@ _SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP
 _SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option.
-
-    Attributes:
-        name: its key, also the field of `Config`; names of times and sizes end in their unit.
-        parse: makes the value from what a source gave (text, or a TOML value); raises ValueError saying what it wants.
-        default: the value when no source gives one, or a function that finds it.
-        help: one sentence for `--help`.
-        metavar: what stands for the value in `--help`; empty for a flag.
-        default_text: how the default reads in `--help`; empty to say nothing.
-        secret: whether the value is masked wherever it is shown.
-        repeatable: whether it may be given several times.
-        positional: whether it is the command's argument instead of an option.
-    """
-
-    name: str
-    parse: Callable[[object], Any]
-    default: object
-    help: str
-    metavar: str = ""
-    default_text: str = ""
-    secret: bool = False
-    repeatable: bool = False
-    positional: bool = False
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether it takes no value on the command line."""
-        return not self.metavar
-
-    @property
-    def flag(self) -> str:
-        """The option as written on the command line."""
-        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The option as an environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-
-OPTIONS = (
-    Option("app", parse.text, None, "What answers.", "[APP]", positional=True),
-    Option("workers", parse.count, parse.usable_cpus, "Worker processes.", "N", "the CPUs this process may use"),
-    Option("host", parse.host, None, "Address to listen on.", "ADDRESS", "all interfaces"),
-    Option("port", parse.port, 3001, "Port to listen on; 0 takes a free one.", "PORT", "3001"),
-    Option(
-        "uds",
-        parse.text,
-        None,
-        "Listen on this Unix socket, which only this user can connect to; and on a port if --host or --port is given.",
-        "PATH",
-    ),
-    Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path"),
-    Option("certfile", parse.text, None, "Speak TLS, with this certificate and its chain.", "FILE"),
-    Option("keyfile", parse.text, None, "The certificate's key, if it is not in the same file.", "FILE"),
-    Option("ca_certs", parse.text, None, "Let in only clients with a certificate that these authorities sign.", "FILE"),
-    Option(
-        "api_key",
-        parse.keys,
-        (),
-        "The ElevenLabs API key that signs the calls; may be given several times while keys are rotated. "
-        "Other users of this machine can read it in the process list: prefer --api-key-file or the environment.",
-        "KEY",
-        f"${KEY_VARIABLE}",
-        secret=True,
-        repeatable=True,
-    ),
-    Option("api_key_file", parse.text, None, "A file with one API key a line.", "FILE"),
-    Option("disable_auth", parse.flag, False, "Let anyone in who reaches the port. For tests and closed networks."),
-    Option(
-        "allow_ips",
-        parse.networks,
-        Networks(),
-        "Let in only conversations from these addresses. Health checks are answered everywhere.",
-        "CIDR,...",
-        "all",
-        repeatable=True,
-    ),
-    Option(
-        "require_header",
-        parse.required_header,
-        None,
-        "Let in only conversations whose request carries this header. Prefer the environment or a file for it.",
-        "NAME=VALUE",
-        secret=True,
-    ),
-    Option(
-        "trusted_proxies",
-        parse.proxies,
-        Networks(),
-        "Believe what these proxies say about their clients' addresses (Forwarded, X-Forwarded-For).",
-        "CIDR,...",
-        "none",
-        repeatable=True,
-    ),
-    Option("debug", parse.flag, False, "Print what happens in each conversation."),
-    Option("log_level", parse.log_level, "info", "What to log: debug, info, warning or error.", "LEVEL", "info"),
-    Option("max_message_bytes", parse.size, 1024 * 1024, "The largest message accepted.", "SIZE", "1MiB"),
-    Option("ping_interval_s", parse.interval, 20.0, "Ping a connection that was quiet this long.", "SECONDS", "20"),
-    Option("drain_timeout_s", parse.duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30"),
-)
-
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -148,6 +41,7 @@ class Config:
     """The options in force; made by `load_config`, never changed.
 
     Attributes:
+        session: the options of conversations.
         sources: where each value came from, in words, by option.
         demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
 
@@ -169,11 +63,9 @@ class Config:
     allow_ips: Networks
     require_header: RequiredHeader | None
     trusted_proxies: Networks
-    debug: bool
     log_level: str
-    max_message_bytes: int
-    ping_interval_s: float
     drain_timeout_s: float
+    session: SessionSettings
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -181,20 +73,18 @@ class Config:
         shown = ", ".join(f"{name}={value}" for name, value, _ in self.rows())
         return f"Config({shown})"
 
+    def value(self, name: str) -> Any:
+        """Return the value of any option."""
+        return getattr(self.session if name in SESSION_OPTIONS else self, name)
+
     def rows(self) -> list[tuple[str, str, str]]:
         """Give (name, value, source) of every option as text, secrets masked."""
         rows = []
         for option in OPTIONS:
-            value = getattr(self, option.name)
+            value = self.value(option.name)
             text = MASK if option.secret and value else repr(value)
             rows.append((option.name, text, self.sources.get(option.name, "default")))
         return rows
-
-    def session_settings(self) -> SessionSettings:
-        """Make the values that bound a conversation; sessions never see the Config."""
-        return SessionSettings(
-            debug=self.debug, ping_interval_s=self.ping_interval_s, max_message_bytes=self.max_message_bytes
-        )
 
     def wants_port(self) -> bool:
         """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
@@ -231,7 +121,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
         for rank, (raw, where) in enumerate(candidates):
             if raw is None or raw == ():
                 continue
-            values[option.name] = _parse(option, raw, where)
+            values[option.name] = option.read(raw, where)
             sources[option.name] = where
             ranks[option.name] = rank
             break
@@ -240,22 +130,8 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
             sources[option.name] = "default"
     _find_keys(values, sources, ranks, environ)
     values["demo_key"] = _fall_back_to_demo_key(values, sources)
-    return Config(sources=sources, **values)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """End an error's sentence with the name that was probably meant, or with all there are."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
-
-
-def _parse(option: Option, raw: object, where: str) -> object:
-    try:
-        return option.parse(raw)
-    except ValueError as wrong:
-        given = "" if option.secret else f" {raw!r}"
-        raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
+    session = SessionSettings(**{name: values.pop(name) for name in SESSION_OPTIONS})
+    return Config(sources=sources, session=session, **values)
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -300,7 +176,7 @@ def _find_keys(
         values["api_key"] = (*given, *_read_keys(file_name, sources["api_key_file"]))
         sources["api_key"] = f"{sources['api_key_file']} {file_name}"
     elif not values["api_key"] and environ.get(KEY_VARIABLE, "").strip():
-        values["api_key"] = _parse(_BY_NAME["api_key"], environ[KEY_VARIABLE], KEY_VARIABLE)
+        values["api_key"] = _BY_NAME["api_key"].read(environ[KEY_VARIABLE], KEY_VARIABLE)
         sources["api_key"] = KEY_VARIABLE
 
 
@@ -336,5 +212,7 @@ def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> b
     return True
 
 
-if {option.name for option in OPTIONS} | {"demo_key", "sources"} != {item.name for item in fields(Config)}:
+if {option.name for option in SERVER_OPTIONS} | {"session", "demo_key", "sources"} != {
+    item.name for item in fields(Config)
+}:
     raise AssertionError("the option table and Config differ")

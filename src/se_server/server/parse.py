@@ -1,7 +1,4 @@
-"""Readers of option values: from text, or a TOML value, to a checked value.
-
-Each raises ValueError with what it wants, worded to follow "expected".
-"""
+"""Readers of the values that only the server's options have; `se_server.options` says what a reader is."""
 
 from __future__ import annotations
 
@@ -11,47 +8,24 @@ import re
 from ipaddress import ip_network
 from urllib.parse import quote
 
+from se_server.options import integer, one_of, text
 from se_server.server.access import UNIX, Networks, RequiredHeader
 from se_server.server.handshake import HEALTH_PATH
 
-_UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
-_UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-_LEVELS = ("debug", "info", "warning", "error")
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 MAX_WORKERS = 1024
-MIN_MESSAGE_BYTES = 1024
 
-
-def text(raw: object) -> str:
-    """Read a text that is not empty."""
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError("a text")
-    return raw.strip()
-
-
-def _integer(raw: object, low: int, high: int, expected: str) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int | str):
-        raise ValueError(expected)
-    digits = str(raw).strip()
-    # isdecimal alone lets digits of other scripts pass; int() would take "1_000", and refuses very many.
-    if not (digits.isascii() and digits.isdecimal()):
-        raise ValueError(expected)
-    value = int(digits.lstrip("0")[:12] or "0")
-    if not low <= value <= high:
-        raise ValueError(expected)
-    return value
+log_level = one_of("debug", "info", "warning", "error")
 
 
 def count(raw: object) -> int:
     """Read a number of workers."""
-    return _integer(raw, 1, MAX_WORKERS, f"a whole number from 1 to {MAX_WORKERS}")
+    return integer(raw, 1, MAX_WORKERS, f"a whole number from 1 to {MAX_WORKERS}")
 
 
 def port(raw: object) -> int:
     """Read a TCP port; 0 asks for a free one."""
-    return _integer(raw, 0, 65535, "a port from 0 to 65535")
+    return integer(raw, 0, 65535, "a port from 0 to 65535")
 
 
 def host(raw: object) -> str | None:
@@ -128,68 +102,6 @@ def required_header(raw: object) -> RequiredHeader:
     if not _HEADER_NAME.fullmatch(name) or not value or not printable:
         raise ValueError("NAME=VALUE, the name of a header and its value in printable ASCII")
     return RequiredHeader(name, value.encode())
-
-
-def flag(raw: object) -> bool:
-    """Read a yes or no."""
-    if isinstance(raw, bool):
-        return raw
-    value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else None
-    if value is None:
-        raise ValueError("true or false")
-    return value
-
-
-def log_level(raw: object) -> str:
-    """Read a log level, in any case."""
-    level = raw.strip().lower() if isinstance(raw, str) else ""
-    if level not in _LEVELS:
-        raise ValueError(f"one of {', '.join(_LEVELS)}")
-    return level
-
-
-def size(raw: object) -> int:
-    """Read the size of a message in bytes: a whole number, or one with a unit."""
-    expected = f"a size of at least {MIN_MESSAGE_BYTES}, such as 65536, 64KiB or 1MiB"
-    if isinstance(raw, bool) or not isinstance(raw, int | str):
-        raise ValueError(expected)
-    match = _SIZE.fullmatch(str(raw).strip())
-    unit = _UNITS.get(match.group(2).lower()) if match else None
-    if match is None or unit is None:
-        raise ValueError(expected)
-    value = float(match.group(1)) * unit
-    # picows counts payloads in a signed 32-bit number.
-    if value >= 2**31:
-        raise ValueError(expected + ", below 2GiB")
-    if value != int(value) or value < MIN_MESSAGE_BYTES:
-        raise ValueError(expected)
-    return int(value)
-
-
-def _seconds(raw: object, expected: str) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
-        raise ValueError(expected)
-    try:
-        value = float(raw)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(expected)
-    return value
-
-
-def duration(raw: object) -> float:
-    """Read a time in seconds, 0 included."""
-    return _seconds(raw, "a number of seconds, such as 30 or 0.5")
-
-
-def interval(raw: object) -> float:
-    """Read a time in seconds above 0."""
-    expected = "a number of seconds above 0, such as 20 or 0.5"
-    value = _seconds(raw, expected)
-    if value == 0:
-        raise ValueError(expected)
-    return value
 
 
 def usable_cpus() -> int:

@@ -15,9 +15,10 @@ import uvloop
 from se_server.auth import TokenVerifier
 from se_server.errors import AppError, ConfigError
 from se_server.server.app import App, AppCrashed, load_app
-from se_server.server.config import KEY_VARIABLE, Config
+from se_server.server.config import Config
 from se_server.server.control import ControlChannel, ControlError, Drain, Draining, Failed, Ready, Stopped
 from se_server.server.door import Door
+from se_server.server.options import KEY_VARIABLE
 from se_server.types import Counters, Handler
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class _Worker:
             handlers=app.handlers,
             verifier=_verifier(config, app),
             path=config.path or app.path,
-            settings=config.session_settings(),
+            settings=config.session,
             stats=Counters(),
             ssl=tls,
             access=config.access(),

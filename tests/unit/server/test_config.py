@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from se_server.cli.server import command
+from se_server.conversation.settings import DEFAULT_SETTINGS
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.server import parse
-from se_server.server.config import KEY_VARIABLE, OPTIONS, Config, load_config
+from se_server.server.config import Config, load_config
+from se_server.server.options import KEY_VARIABLE, OPTIONS
 
 KEY = "sk_secret_of_the_test"
 
@@ -32,8 +34,9 @@ def test_defaults_are_those_of_the_contract() -> None:
     config = load(app="agent")
     assert config.host is None
     assert (config.port, config.path, config.api_key) == (3001, None, (KEY,))
-    assert (config.disable_auth, config.debug, config.log_level) == (False, False, "info")
-    assert (config.max_message_bytes, config.ping_interval_s, config.drain_timeout_s) == (1 << 20, 20.0, 30.0)
+    assert (config.disable_auth, config.session.debug, config.log_level) == (False, False, "info")
+    assert config.drain_timeout_s == 30.0
+    assert config.session == DEFAULT_SETTINGS
     assert config.workers == parse.usable_cpus() >= 1
 
 
@@ -42,8 +45,13 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
     file.write_text('port = 1\npath = "/file"\ndrain_timeout_s = 3\nmax_message_bytes = "64KiB"\n')
     env = {KEY_VARIABLE: KEY, "SE_SERVER_PORT": "2", "SE_SERVER_PATH": "/env", "SE_SERVER_CONFIG": str(file)}
     config = load(env=env, port="3")
-    assert (config.port, config.path, config.drain_timeout_s, config.max_message_bytes) == (3, "/env", 3.0, 65536)
-    assert config.ping_interval_s == 20.0
+    assert (config.port, config.path, config.drain_timeout_s, config.session.max_message_bytes) == (
+        3,
+        "/env",
+        3.0,
+        65536,
+    )
+    assert config.session.ping_interval_s == 20.0
     sources = {name: config.sources[name] for name in ("port", "path", "drain_timeout_s", "ping_interval_s")}
     assert sources == {
         "port": "--port",
@@ -91,7 +99,7 @@ def test_every_option_is_on_the_command_line_and_names_its_unit() -> None:
     ],
 )
 def test_reads_a_value(name: str, raw: object, value: object) -> None:
-    assert getattr(load(app="agent", **{name: raw}), name) == value
+    assert load(app="agent", **{name: raw}).value(name) == value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""What an option is, and readers of the values that options share.
+
+A reader makes a checked value from what a source gave: text of a command line or variable, a TOML value, or a keyword's
+Python value. It raises ValueError with what it wants, worded to follow "expected".
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from se_server.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "SE_SERVER_"
+MIN_MESSAGE_BYTES = 1024
+
+_UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
+_UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_LONG_S = 1e8  # three years stand for longer: event loops cannot wait for any number of seconds
+_MAX_NUMBER = 10**9
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: its key, also the keyword of functions; names of times and sizes end in their unit.
+        parse: its reader.
+        default: the value when no source gives one, or a function that finds it.
+        help: one sentence for `--help`.
+        metavar: what stands for the value in `--help`; empty for a flag.
+        default_text: how the default reads in `--help`; empty to say nothing.
+        group: the heading it stands under in `--help`.
+        secret: whether the value is masked wherever it is shown.
+        repeatable: whether it may be given several times.
+        positional: whether it is the command's argument instead of an option.
+    """
+
+    name: str
+    parse: Callable[[object], Any]
+    default: object
+    help: str
+    metavar: str = ""
+    default_text: str = ""
+    group: str = ""
+    secret: bool = False
+    repeatable: bool = False
+    positional: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return not self.metavar
+
+    @property
+    def flag(self) -> str:
+        """The option as written on the command line."""
+        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The option as an environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    def read(self, raw: object, where: str) -> Any:
+        """Read a value.
+
+        Args:
+            raw: what the source gave.
+            where: the source, as the error's sentence begins.
+
+        Raises:
+            ConfigError: the value is not valid; one sentence, without the value if it is a secret.
+        """
+        try:
+            return self.parse(raw)
+        except ValueError as wrong:
+            given = "" if self.secret else f" {raw!r}"
+            raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End an error's sentence with the name that was probably meant, or with all there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
+
+
+def text(raw: object) -> str:
+    """Read a text that is not empty."""
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("a text")
+    return raw.strip()
+
+
+def texts(raw: object) -> tuple[str, ...]:
+    """Read one text or several, none of them empty; a comma is part of a text."""
+    found = (raw,) if isinstance(raw, str) else raw
+    if not isinstance(found, list | tuple) or not found or not all(isinstance(item, str) and item for item in found):
+        raise ValueError("a text, or several")
+    return tuple(found)
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    """Make the reader of one of some words, in any case."""
+
+    def read(raw: object) -> str:
+        word = raw.strip().lower() if isinstance(raw, str) else ""
+        if word not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return word
+
+    return read
+
+
+def flag(raw: object) -> bool:
+    """Read a yes or no."""
+    if isinstance(raw, bool):
+        return raw
+    value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else None
+    if value is None:
+        raise ValueError("true or false")
+    return value
+
+
+def integer(raw: object, low: int, high: int, expected: str) -> int:
+    """Read a whole number within bounds; for readers, with what they want."""
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise ValueError(expected)
+    digits = str(raw).strip()
+    # isdecimal alone lets digits of other scripts pass; int() would take "1_000", and refuses very many.
+    if not (digits.isascii() and digits.isdecimal()):
+        raise ValueError(expected)
+    value = int(digits.lstrip("0")[:12] or "0")
+    if not low <= value <= high:
+        raise ValueError(expected)
+    return value
+
+
+def number(raw: object) -> int:
+    """Read how many of something may be there: at least 1."""
+    return integer(raw, 1, _MAX_NUMBER, "a whole number from 1 to a billion")
+
+
+def size(raw: object) -> int:
+    """Read the size of a message in bytes: a whole number, or one with a unit."""
+    expected = f"a size of at least {MIN_MESSAGE_BYTES}, such as 65536, 64KiB or 1MiB"
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise ValueError(expected)
+    match = _SIZE.fullmatch(raw.strip() if isinstance(raw, str) else format(raw, "d")[:20])
+    unit = _UNITS.get(match.group(2).lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(expected)
+    value = float(match.group(1)) * unit
+    # picows counts payloads in a signed 32-bit number.
+    if value >= 2**31:
+        raise ValueError(expected + ", below 2GiB")
+    if value != int(value) or value < MIN_MESSAGE_BYTES:
+        raise ValueError(expected)
+    return int(value)
+
+
+def duration(raw: object) -> float:
+    """Read a time in seconds, 0 included."""
+    return _seconds(raw, "a number of seconds, such as 30 or 0.5")
+
+
+def interval(raw: object) -> float:
+    """Read a time in seconds above 0."""
+    expected = "a number of seconds above 0, such as 20 or 0.5"
+    value = _seconds(raw, expected)
+    if value == 0:
+        raise ValueError(expected)
+    return value
+
+
+def _seconds(raw: object, expected: str) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        raise ValueError(expected)
+    try:
+        value = float(raw)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(expected)
+    return min(value, _LONG_S)

@@ -1,0 +1,108 @@
+"""The table of `se-server`'s options: what it is told about listening and access, and those of its conversations.
+
+The table is the only place that knows an option: the command line's help, the environment's names, the file's keys and
+the checks are all read from it.
+"""
+
+from __future__ import annotations
+
+from se_server.conversation.settings import CONVERSATIONS, LIMITS, SESSION_OPTIONS
+from se_server.options import Option, duration, flag, text
+from se_server.server import parse
+from se_server.server.access import Networks
+
+KEY_VARIABLE = "ELEVENLABS_API_KEY"
+
+LISTENING = "Listening"
+ACCESS = "Who may come in"
+RUNNING = "Running"
+GROUPS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, RUNNING)
+
+SERVER_OPTIONS = (
+    Option("app", text, None, "What answers.", "[APP]", group=RUNNING, positional=True),
+    Option(
+        "workers", parse.count, parse.usable_cpus, "Worker processes.", "N", "the CPUs this process may use", RUNNING
+    ),
+    Option("host", parse.host, None, "Address to listen on.", "ADDRESS", "all interfaces", LISTENING),
+    Option("port", parse.port, 3001, "Port to listen on; 0 takes a free one.", "PORT", "3001", LISTENING),
+    Option(
+        "uds",
+        text,
+        None,
+        "Listen on this Unix socket, which only this user can connect to; and on a port if --host or --port is given.",
+        "PATH",
+        group=LISTENING,
+    ),
+    Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path", LISTENING),
+    Option("certfile", text, None, "Speak TLS, with this certificate and its chain.", "FILE", group=LISTENING),
+    Option("keyfile", text, None, "The certificate's key, if it is not in the same file.", "FILE", group=LISTENING),
+    Option(
+        "ca_certs",
+        text,
+        None,
+        "Let in only clients with a certificate that these authorities sign.",
+        "FILE",
+        group=LISTENING,
+    ),
+    Option(
+        "api_key",
+        parse.keys,
+        (),
+        "The ElevenLabs API key that signs the calls; may be given several times while keys are rotated. "
+        "Other users of this machine can read it in the process list: prefer --api-key-file or the environment.",
+        "KEY",
+        f"${KEY_VARIABLE}",
+        ACCESS,
+        secret=True,
+        repeatable=True,
+    ),
+    Option("api_key_file", text, None, "A file with one API key a line.", "FILE", group=ACCESS),
+    Option(
+        "disable_auth",
+        flag,
+        False,
+        "Let anyone in who reaches the port. For tests and closed networks.",
+        group=ACCESS,
+    ),
+    Option(
+        "allow_ips",
+        parse.networks,
+        Networks(),
+        "Let in only conversations from these addresses. Health checks are answered everywhere.",
+        "CIDR,...",
+        "all",
+        ACCESS,
+        repeatable=True,
+    ),
+    Option(
+        "require_header",
+        parse.required_header,
+        None,
+        "Let in only conversations whose request carries this header. Prefer the environment or a file for it.",
+        "NAME=VALUE",
+        group=ACCESS,
+        secret=True,
+    ),
+    Option(
+        "trusted_proxies",
+        parse.proxies,
+        Networks(),
+        "Believe what these proxies say about their clients' addresses (Forwarded, X-Forwarded-For).",
+        "CIDR,...",
+        "none",
+        ACCESS,
+        repeatable=True,
+    ),
+    Option(
+        "log_level",
+        parse.log_level,
+        "info",
+        "What to log: debug, info, warning or error.",
+        "LEVEL",
+        "info",
+        RUNNING,
+    ),
+    Option("drain_timeout_s", duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30", RUNNING),
+)
+
+OPTIONS = (*SERVER_OPTIONS, *SESSION_OPTIONS.values())

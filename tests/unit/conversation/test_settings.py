@@ -1,0 +1,104 @@
+"""The options of a conversation: as keywords of the library, and as options of the command."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import DEFAULT_SETTINGS, SESSION_OPTIONS, SessionSettings
+from se_server.engine.resource import SpeechEngineResource
+from se_server.engine.server import SpeechEngineServer
+from se_server.errors import ConfigError
+from se_server.server.config import load_config
+
+
+class Socket:
+    """A WebSocket to wrap; nothing is sent over it."""
+
+    async def recv(self) -> str:
+        raise NotImplementedError
+
+    async def send(self, message: str) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+async def of_server(**options: Any) -> SessionSettings:
+    return SpeechEngineServer(**options)._settings
+
+
+async def of_session(**options: Any) -> SessionSettings:
+    return SpeechEngineSession(Socket(), **options)._settings
+
+
+async def of_resource(**options: Any) -> SessionSettings:
+    return SpeechEngineResource("seng_1").create_session(Socket(), **options)._settings
+
+
+async def of_served_resource(**options: Any) -> SessionSettings:
+    await SpeechEngineResource("seng_1").serve(**options)
+    raise AssertionError("unreachable: without a key nothing is served")
+
+
+TAKERS = [of_server, of_session, of_resource]
+
+
+@pytest.mark.parametrize("take", TAKERS)
+async def test_a_keyword_reads_as_the_option_does(take: Any) -> None:
+    settings = await take(max_message_bytes="64KiB", max_fragments=7, ping_timeout_s=3, debug=False)
+    assert settings == SessionSettings(max_message_bytes=65536, max_fragments=7, ping_timeout_s=3.0)
+
+
+@pytest.mark.parametrize("take", TAKERS)
+async def test_none_is_the_default(take: Any) -> None:
+    assert await take(max_fragments=None) == DEFAULT_SETTINGS
+
+
+@pytest.mark.parametrize("take", [*TAKERS, of_served_resource])
+async def test_a_wrong_value_is_one_sentence_that_names_the_keyword(take: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await take(max_fragments=0)
+    assert str(caught.value) == "max_fragments: 0 is not valid: expected a whole number from 1 to a billion"
+
+
+@pytest.mark.parametrize("take", [*TAKERS, of_served_resource])
+async def test_an_unknown_keyword_names_the_nearest(take: Any) -> None:
+    with pytest.raises(TypeError, match=r"option 'max_fragmnts'; did you mean max_fragments\?"):
+        await take(max_fragmnts=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("on_transcrpt", "on_transcript"), ("prot", "port"), ("disable_aut", "disable_auth")]
+)
+def test_a_server_knows_its_other_keywords_too(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=rf"'{wrong}'; did you mean {right}\?"):
+        SpeechEngineServer(**{wrong: None})
+
+
+@pytest.mark.parametrize("name", SESSION_OPTIONS)
+def test_the_command_takes_the_default_and_gives_it_to_sessions(name: str) -> None:
+    option = SESSION_OPTIONS[name]
+    default = getattr(DEFAULT_SETTINGS, name)
+    assert option.default == default
+    if default not in (None, ()):
+        assert option.parse(default) == default
+    if option.metavar and option.default_text:
+        assert option.parse(option.default_text) == default
+    assert load_config({}, {}).value(name) == default
+
+
+def test_every_source_of_the_command_reaches_the_session() -> None:
+    config = load_config({"max_fragments": "5"}, {"SE_SERVER_PING_TIMEOUT_S": "1.5"})
+    assert (config.session.max_fragments, config.session.ping_timeout_s) == (5, 1.5)
+    assert config.sources["ping_timeout_s"] == "SE_SERVER_PING_TIMEOUT_S"
+
+
+def test_every_field_is_documented() -> None:
+    documented = SessionSettings.__doc__ or ""
+    for item in fields(SessionSettings):
+        assert f"        {item.name}: " in documented
