@@ -8,6 +8,7 @@ protocol object (its class is in no .pxd, so it cannot be subclassed), checks ea
 a time. Reads go straight into picows' buffer, where the payload is unmasked and the message is read in place.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.string cimport memcpy
@@ -19,23 +20,12 @@ from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message,
 import asyncio
 import logging
 
-import picows
 from picows.picows import WSAutoPingStrategy, WSProtocol
 
 from se_server.errors import InvalidUtf8, MessageError
 
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t c_send "send"(int fd, const void* data, size_t size, int flags)
-    enum: MSG_DONTWAIT
-
-cdef extern from *:
-    """
-    #include <sys/socket.h>
-    #ifndef MSG_NOSIGNAL
-    #define MSG_NOSIGNAL 0
-    #endif
-    """
-    enum: MSG_NOSIGNAL
+include "_listener_gate.pxi"
+include "_listener_outbox.pxi"
 
 cdef enum:
     # RFC 6455, 7.4.1
@@ -44,31 +34,11 @@ cdef enum:
     CLOSE_POLICY = 1008
     CLOSE_TOO_BIG = 1009
 
-    # Results of frame_bytes() that are no size.
-    HEAD_INCOMPLETE = 0
-    BAD_RSV = -1
-    BAD_OPCODE = -2
-    BAD_MASK = -3
-    BAD_CONTROL = -4
-    BAD_LENGTH = -5
-    TOO_BIG = -6
-
-    # No state of utf8_check(): the payload is no text.
-    TEXT_UNCHECKED = 255
-
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
 
     # The keep-alive looks at a connection four times an interval; three looks without traffic are at most the interval.
     QUIET_LOOKS = 3
-
-cdef dict _VIOLATIONS = {
-    BAD_RSV: "reserved bits are set",
-    BAD_OPCODE: "unknown opcode",
-    BAD_MASK: "frame is not masked",
-    BAD_CONTROL: "control frame is fragmented or longer than 125 bytes",
-    BAD_LENGTH: "length is not in its shortest form",
-}
 
 # How long a peer that broke the protocol may still read why; RFC 6455, 7.1.7 would allow to drop it at once. Shorter than
 # the second or more that clients wait for a server to drop the socket first, as 7.1.1 wants it.
@@ -81,7 +51,6 @@ cdef bytes _HEAD = (
 )
 
 cdef object _log = logging.getLogger("se_server.connection")
-cdef bytearray _scratch = bytearray(4096)
 
 
 class _PicowsLog:
@@ -100,281 +69,6 @@ class _PicowsLog:
 
 
 cdef object _picows_log = _PicowsLog()
-
-
-cdef Py_ssize_t frame_bytes(const unsigned char* head, Py_ssize_t have, Py_ssize_t max_payload_bytes) noexcept:
-    """Return the size of the client frame that starts at `head`, HEAD_INCOMPLETE, or what is wrong (RFC 6455, 5.2)."""
-    if have < 2:
-        return HEAD_INCOMPLETE
-    cdef unsigned char opcode = head[0] & 0x0F
-    cdef Py_ssize_t length = head[1] & 0x7F
-    cdef Py_ssize_t header = 6
-    cdef int i
-    if head[0] & 0x70:
-        return BAD_RSV
-    if not head[1] & 0x80:
-        return BAD_MASK
-    if opcode >= 8:
-        if opcode > 10:
-            return BAD_OPCODE
-        if length > 125 or not head[0] & 0x80:
-            return BAD_CONTROL
-    elif opcode > 2:
-        return BAD_OPCODE
-    if length == 126:
-        if have < 4:
-            return HEAD_INCOMPLETE
-        length = (<Py_ssize_t>head[2] << 8) | head[3]
-        header = 8
-        if length < 126:
-            return BAD_LENGTH
-    elif length == 127:
-        if have < 10:
-            return HEAD_INCOMPLETE
-        if head[2] & 0x80:
-            return BAD_LENGTH
-        length = 0
-        for i in range(2, 10):
-            length = (length << 8) | head[i]
-        header = 14
-        if length < 65536:
-            return BAD_LENGTH
-    if length > max_payload_bytes:
-        return TOO_BIG
-    return header + length
-
-
-cdef class SocketOutbox(Outbox):
-    """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
-
-    def __init__(self, transport):
-        self._transport = transport
-        self._write = transport.write
-        self._is_closing = transport.is_closing
-        self._held_bytes = transport.get_write_buffer_size
-        self._fd = transport.get_extra_info("socket").fileno()
-        self._plain = transport.get_extra_info("ssl_object") is None
-        self._active = False
-        self._buffer = None
-
-    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
-        if not self.closed:
-            if self._buffer is None:
-                self._buffer = borrow_buffer()
-            self._buffer.put_agent_response_frame(content, event_id_json, is_final)
-        return 0
-
-    cdef int put_pong(self) except -1:
-        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
-            if self._buffer is None:
-                self._buffer = borrow_buffer()
-            self._buffer.put_pong_frame()
-        return 0
-
-    cdef Py_ssize_t pending(self) noexcept:
-        return self._buffer.size if self._buffer is not None else 0
-
-    cpdef int flush(self) except -1:
-        cdef Buffer buffer = self._buffer
-        if buffer is None:
-            return 0
-        self._buffer = None
-        try:
-            self.write(buffer.data, buffer.size)
-        finally:
-            return_buffer(buffer)
-        return 0
-
-    cdef int write(self, const char* data, Py_ssize_t size) except -1:
-        """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
-        # A transport that is closing may have given its descriptor back to the system already.
-        if self.closed or self._is_closing():
-            return 0
-        self._active = True
-        cdef Py_ssize_t sent = 0
-        if self._plain and not self._held_bytes():
-            sent = c_send(self._fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-            if sent == size:
-                return 0
-            if sent < 0:
-                sent = 0  # a full socket, or an error that the transport will meet and report itself
-        self._write(PyBytes_FromStringAndSize(data + sent, size - sent))
-        return 0
-
-
-cdef class _ProtocolBase:
-    # asyncio wants a subclass of its BufferedProtocol, and Cython a compiled first base.
-    pass
-
-
-cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
-    """Feeds picows one checked frame at a time."""
-
-    cdef object _protocol
-    cdef object _get_buffer
-    cdef object _buffer_updated
-    cdef Connection _connection
-    cdef char* _new             # where the bytes of the next read go, in picows' buffer
-    cdef Py_ssize_t _fed        # bytes of an unfinished frame that picows has already
-    cdef unsigned int _utf8     # the state after the payload of an unfinished text frame
-
-    def __init__(self, protocol, Connection connection not None):
-        self._protocol = protocol
-        self._get_buffer = protocol.get_buffer
-        self._buffer_updated = protocol.buffer_updated
-        self._connection = connection
-        self._new = NULL
-        self._fed = 0
-
-    def get_buffer(self, size_hint):
-        if self._connection.deaf:
-            return _scratch
-        view = self._get_buffer(size_hint)
-        self._new = <char*>PyMemoryView_GET_BUFFER(view).buf
-        return view
-
-    def buffer_updated(self, Py_ssize_t count):
-        if not self._connection.deaf:
-            self._connection.active = True
-            self._read(self._new, count)
-        elif <unsigned char>_scratch[0] == 0x80 | WSMsgType.CLOSE:
-            self._connection.hang_up()
-
-    def connection_made(self, transport):
-        pass  # the transport is handed over when it is connected already
-
-    def connection_lost(self, exc):
-        self._protocol.connection_lost(exc)
-        self._protocol = self._get_buffer = self._buffer_updated = None
-
-    def eof_received(self):
-        self._connection.peer_finished()
-        return False  # the transport closes itself, once it has written what it holds
-
-    def pause_writing(self):
-        self._connection.pause_writing()
-
-    def resume_writing(self):
-        self._connection.resume_writing()
-
-    cdef int _read(self, char* new, Py_ssize_t count) except -1:
-        """Take `count` bytes that were read to `new`."""
-        cdef Py_ssize_t have = self._fed + count
-        cdef Py_ssize_t size = self._check(new - self._fed, have)
-        cdef bytes rest
-        if size < 0:
-            return 0
-        if size == HEAD_INCOMPLETE or size > have:
-            self._check_part(<unsigned char*>new - self._fed, self._fed, have)
-            self._fed = have
-            self._buffer_updated(count)
-            return 0
-        self._fed = 0
-        if size == have:
-            self._buffer_updated(count)
-            return 0
-        # Several frames in one read. picows moves its bytes while it works: what follows the first waits elsewhere.
-        rest = PyBytes_FromStringAndSize(new + count - (have - size), have - size)
-        self._buffer_updated(count - (have - size))
-        return self.feed(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
-
-    cdef int feed(self, const char* data, Py_ssize_t count) except -1:
-        """Take bytes that stand elsewhere, a frame's start first."""
-        cdef Py_ssize_t size
-        while count and not self._connection.deaf:
-            size = self._check(data, count)
-            if size < 0:
-                return 0
-            if size == HEAD_INCOMPLETE or size > count:
-                self._check_part(<const unsigned char*>data, 0, count)
-                self._fed = count
-                return self._copy(data, count)
-            self._copy(data, size)
-            data += size
-            count -= size
-        return 0
-
-    cdef int _copy(self, const char* data, Py_ssize_t count) except -1:
-        cdef Py_ssize_t room
-        while count and not self._connection.deaf:
-            view = self._get_buffer(count)
-            room = min(PyMemoryView_GET_BUFFER(view).len, count)
-            memcpy(PyMemoryView_GET_BUFFER(view).buf, data, room)
-            del view
-            self._buffer_updated(room)
-            data += room
-            count -= room
-        return 0
-
-    cdef Py_ssize_t _check(self, const char* data, Py_ssize_t have) except -100:
-        """Return the frame's size, HEAD_INCOMPLETE, or a negative number after the connection was failed."""
-        cdef const unsigned char* head = <const unsigned char*>data
-        cdef Py_ssize_t size = frame_bytes(head, have, self._connection.max_message_bytes)
-        if size < 0:
-            if size == TOO_BIG:
-                self._connection.fail(CLOSE_TOO_BIG, "message is too big")
-            else:
-                self._connection.fail(CLOSE_PROTOCOL_ERROR, _VIOLATIONS[size])
-                if head[0] & 0x0F == WSMsgType.CLOSE:
-                    self._connection.hang_up()
-        elif 0 < size <= have and head[0] & 0x0F == WSMsgType.CLOSE:
-            size = self._check_close(head, size)
-        return size
-
-    cdef int _check_part(self, const unsigned char* frame, Py_ssize_t seen, Py_ssize_t have) except -1:
-        """Check the text of a frame whose end has not arrived, from byte `seen` on, so that bad text fails at once.
-
-        What completes a frame is not looked at here: then the whole message or fragment is checked, as any other is.
-        """
-        cdef unsigned char opcode = frame[0] & 0x0F
-        cdef unsigned char mask[4]
-        cdef unsigned char text[4096]
-        cdef Py_ssize_t header, start, size, i
-        if have < 6 or opcode > WSMsgType.TEXT:
-            return 0
-        header = 14 if frame[1] == 0xFF else 8 if frame[1] == 0xFE else 6
-        if have <= header:
-            return 0
-        start = max(seen - header, 0)
-        if start == 0:
-            self._utf8 = self._connection.utf8_state_before(opcode)
-        if self._utf8 == TEXT_UNCHECKED:
-            return 0
-        frame += header
-        have -= header
-        while start < have:
-            size = min(<Py_ssize_t>sizeof(text), have - start)
-            for i in range(4):
-                mask[i] = (frame - 4)[(start + i) & 3]
-            for i in range(size):
-                text[i] = frame[start + i] ^ mask[i & 3]
-            self._utf8 = utf8_check(self._utf8, text, size)
-            if self._utf8 == UTF8_REJECT:
-                return self._connection.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
-            start += size
-        return 0
-
-    cdef Py_ssize_t _check_close(self, const unsigned char* frame, Py_ssize_t size) except -100:
-        """Check a CLOSE frame's payload (RFC 6455, 7.4), which picows does in part only."""
-        cdef unsigned char payload[125]
-        cdef Py_ssize_t length = size - 6
-        cdef Py_ssize_t i
-        cdef int code
-        if not length:
-            return size
-        for i in range(length):
-            payload[i] = frame[6 + i] ^ frame[2 + (i & 3)]
-        code = (payload[0] << 8) | payload[1] if length > 1 else 0
-        if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-            return self._refuse_close(CLOSE_PROTOCOL_ERROR, "invalid close code")
-        if utf8_check(UTF8_ACCEPT, payload + 2, length - 2) != UTF8_ACCEPT:
-            return self._refuse_close(CLOSE_INVALID_TEXT, "close reason is not UTF-8")
-        return size
-
-    cdef Py_ssize_t _refuse_close(self, int code, str reason) except -100:
-        self._connection.fail(code, reason)
-        self._connection.hang_up()
-        return BAD_CONTROL
 
 
 cdef class Connection(WSListener):
@@ -600,10 +294,7 @@ cdef class Connection(WSListener):
         return 0
 
     cdef int hang_up(self) except -1:
-        """Both sides have said CLOSE: the server drops the socket first (RFC 6455, 7.1.1).
-
-        After a violation the peer's frames are not read: what looks like its CLOSE ends the waiting for it.
-        """
+        """Both sides have said CLOSE: the server drops the socket first (RFC 6455, 7.1.1)."""
         self._transport.close()
         return 0
 

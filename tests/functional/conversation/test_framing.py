@@ -286,7 +286,10 @@ async def test_a_peer_that_finishes_and_does_not_read_is_dropped_after_the_close
         assert len(await raw.receive_all()) < answer_bytes
 
 
-async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_waiting() -> None:
+@pytest.mark.parametrize(
+    "still_to_come", [b"", frame(TEXT, PROTOCOL_PING) + frame(PONG)], ids=["alone", "behind other frames"]
+)
+async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_waiting(still_to_come: bytes) -> None:
     loop = asyncio.get_running_loop()
     async with upgraded() as raw:
         raw.send(b"\x81\xff" + (1024 * 1024 + 1).to_bytes(8, "big"))
@@ -294,9 +297,25 @@ async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_wai
         assert answer is not None
         assert answer.close_code == 1009
         answered_at = loop.time()
-        raw.send(frame(CLOSE, answer.payload[:2]))
+        raw.send(still_to_come + frame(CLOSE, answer.payload[:2]))
         assert await raw.receive() is None
-        assert loop.time() - answered_at < 0.5  # half of what a peer gets that does not answer
+        assert loop.time() - answered_at < 0.4  # a peer that does not answer gets 0.5 s
+
+
+async def test_a_peer_that_reads_after_it_has_sent_too_much_still_learns_why() -> None:
+    size_bytes = 4 * 1024 * 1024
+    async with upgraded() as raw:
+        transport = raw.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        # The server has to read what the kernel does not hold.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        raw.send(b"\x81\xff" + size_bytes.to_bytes(8, "big") + frame(CLOSE)[:2] * (size_bytes // 2))
+        await raw.writer.drain()
+        transport.resume_reading()
+        answer = await raw.receive()
+        assert answer is not None
+        assert answer.close_code == 1009
 
 
 async def test_a_quiet_connection_gets_a_ping_and_a_busy_one_none() -> None:

@@ -1,0 +1,72 @@
+# What is sent: whole frames, straight to the socket.
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t c_send "send"(int fd, const void* data, size_t size, int flags)
+    enum: MSG_DONTWAIT
+
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    """
+    enum: MSG_NOSIGNAL
+
+
+cdef class SocketOutbox(Outbox):
+    """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
+
+    def __init__(self, transport):
+        self._transport = transport
+        self._write = transport.write
+        self._is_closing = transport.is_closing
+        self._held_bytes = transport.get_write_buffer_size
+        self._fd = transport.get_extra_info("socket").fileno()
+        self._plain = transport.get_extra_info("ssl_object") is None
+        self._active = False
+        self._buffer = None
+
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
+        if not self.closed:
+            if self._buffer is None:
+                self._buffer = borrow_buffer()
+            self._buffer.put_agent_response_frame(content, event_id_json, is_final)
+        return 0
+
+    cdef int put_pong(self) except -1:
+        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
+            if self._buffer is None:
+                self._buffer = borrow_buffer()
+            self._buffer.put_pong_frame()
+        return 0
+
+    cdef Py_ssize_t pending(self) noexcept:
+        return self._buffer.size if self._buffer is not None else 0
+
+    cpdef int flush(self) except -1:
+        cdef Buffer buffer = self._buffer
+        if buffer is None:
+            return 0
+        self._buffer = None
+        try:
+            self.write(buffer.data, buffer.size)
+        finally:
+            return_buffer(buffer)
+        return 0
+
+    cdef int write(self, const char* data, Py_ssize_t size) except -1:
+        """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
+        # A transport that is closing may have given its descriptor back to the system already.
+        if self.closed or self._is_closing():
+            return 0
+        self._active = True
+        cdef Py_ssize_t sent = 0
+        if self._plain and not self._held_bytes():
+            sent = c_send(self._fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent == size:
+                return 0
+            if sent < 0:
+                sent = 0  # a full socket, or an error that the transport will meet and report itself
+        self._write(PyBytes_FromStringAndSize(data + sent, size - sent))
+        return 0
