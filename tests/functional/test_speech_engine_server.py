@@ -602,3 +602,44 @@ def test_a_session_is_made_on_the_loop_of_its_websocket() -> None:
         assert engine.create_session(Lookalike()).is_open
 
     asyncio.run(scenario())
+
+
+# --- who may come in ------------------------------------------------------------------------------------------------
+
+
+async def test_addresses_and_headers_are_keywords() -> None:
+    server = make_server(allow_ips=["198.51.100.0/24"], require_header="X-Secret=open", trusted_proxies="127.0.0.1")
+    async with serving(server):
+        for headers, status in (({"X-Secret": "open"}, "403"), ({"X-Forwarded-For": "198.51.100.7"}, "401")):
+            with pytest.raises(InvalidStatus, match=status):
+                async with connect(url_of(server), headers=headers):
+                    raise AssertionError("unreachable: it was let in")
+        async with connect(url_of(server), headers={"X-Secret": "open", "X-Forwarded-For": "198.51.100.7"}) as caller:
+            await caller.send(transcript_message("hello"))
+            assert spoken(await read_answer(caller)) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "wrong", "expected"),
+    [
+        ("port", "abc", "a port from 0 to 65535"),
+        ("port", -1, "a port from 0 to 65535"),
+        ("port", 65536, "a port from 0 to 65535"),
+        ("drain_timeout_s", "soon", "a number of seconds"),
+        ("drain_timeout_s", -1, "a number of seconds"),
+        ("host", "http://a/", "an address or a host name"),
+        ("disable_auth", "perhaps", "true or false"),
+        ("allow_ips", "10.0.0.0/33", "addresses or blocks of them"),
+        ("trusted_proxies", 7, "addresses or blocks of them"),
+    ],
+)
+def test_a_wrong_keyword_is_a_sentence_that_names_it(keyword: str, wrong: Any, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_server(**{keyword: wrong})
+    assert str(caught.value).startswith(f"{keyword}: {wrong!r} is not valid: expected {expected}")
+
+
+def test_a_wrong_secret_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_server(require_header="hunter2")
+    assert "hunter2" not in str(caught.value)

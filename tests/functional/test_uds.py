@@ -18,6 +18,7 @@ from websockets.asyncio.client import unix_connect
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.settings import SessionSettings
+from se_server.engine.server import SpeechEngineServer
 from se_server.errors import ConfigError
 from se_server.server.access import Access
 from se_server.server.door import Door
@@ -25,7 +26,7 @@ from se_server.server.parse import proxies
 from se_server.server.uds import UnixListenSocket
 from se_server.types import Counters
 from tests.functional.test_se_server import health, sentence
-from tests.functional.test_speech_engine_server import Run, close_code, run  # noqa: F401
+from tests.functional.test_speech_engine_server import Run, close_code, echo, make_server, run, serving  # noqa: F401
 from tests.helpers import (
     TEST_API_KEY,
     ServerProcess,
@@ -113,7 +114,7 @@ def test_only_the_user_may_connect(path: Path) -> None:
 
 def test_a_file_that_nobody_listens_on_is_replaced(path: Path) -> None:
     first = UnixListenSocket(str(path))
-    with pytest.raises(ConfigError, match=r"--uds: .* is already in use"):
+    with pytest.raises(ConfigError, match=r"uds: .* is already in use"):
         UnixListenSocket(str(path))
     first.socket.close()  # as if it had been killed
     second = UnixListenSocket(str(path))
@@ -161,3 +162,28 @@ async def test_se_server_listens_on_the_unix_socket_alone(path: Path) -> None:
     finally:
         assert server.stop() == 0
     assert not os.path.lexists(path)  # noqa: ASYNC240
+
+
+async def test_a_server_of_one_process_listens_on_the_unix_socket_alone(path: Path) -> None:
+    server = SpeechEngineServer(uds=str(path), api_key=TEST_API_KEY, on_transcript=echo)
+    async with serving(server):
+        assert server.port == 0
+        assert await converse(path, "hello") == ["hello"]
+    assert not os.path.lexists(path)  # noqa: ASYNC240
+
+
+async def test_a_server_of_one_process_listens_on_both(path: Path) -> None:
+    server = make_server(uds=str(path))
+    async with serving(server):
+        assert await converse(path, "hello") == ["hello"]
+        async with connect(f"ws://127.0.0.1:{server.port}/") as caller:
+            await caller.send(transcript_message("hello"))
+            assert spoken(await read_answer(caller)) == "hello"
+
+
+def test_a_file_in_the_way_frees_the_port_again(run: Run, path: Path) -> None:  # noqa: F811
+    path.write_text("precious")
+    server = make_server(uds=str(path))
+    with pytest.raises(ConfigError, match=r"^uds: .* is no socket"):
+        run(server.serve())
+    assert path.read_text() == "precious"

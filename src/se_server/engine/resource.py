@@ -94,7 +94,7 @@ class SpeechEngineResource:
     async def serve(
         self,
         *,
-        port: int = 3001,
+        port: int | None = None,
         path: str | None = None,
         debug: bool = False,
         disable_auth: bool = False,
@@ -105,14 +105,14 @@ class SpeechEngineResource:
         """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
 
         Args:
-            port: the port to listen on; 0 takes a free one, see `server.port`.
+            port: the port to listen on; 0 takes a free one, see `server.port`. None is 3001, or with `uds=` no port.
             path: accept this path only; None accepts all.
             debug: print what happens.
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
             host: the address to listen on; None is all interfaces.
             ssl: the context of a server that speaks TLS; None speaks none.
             **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional;
-                and times and limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`.
+                and what else `SpeechEngineServer` takes, such as `uds="/run/agent.sock"`, `max_message_bytes="64KiB"`.
 
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.

@@ -17,13 +17,17 @@ from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.engine.signals import stop_on_signals
 from se_server.errors import KeyMissing
 from se_server.options import nearest
+from se_server.server.access import Access
 from se_server.server.door import Door
+from se_server.server.options import read_keywords
 from se_server.server.sockets import bind
+from se_server.server.uds import UnixListenSocket
 from se_server.types import Counters
 
 log = logging.getLogger("se_server.server")
 
-KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl")
+ACCESS_KEYWORDS = ("allow_ips", "require_header", "trusted_proxies", "proxy_protocol")
+KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl", "uds", *ACCESS_KEYWORDS)
 
 NO_AUTH_WARNING = (
     "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
@@ -35,13 +39,19 @@ class SpeechEngineServer:
     """A WebSocket server for Speech Engine conversations, in this process.
 
     Args:
-        port: the port to listen on; 0 takes a free one, see `port`.
+        port: the port to listen on; 0 takes a free one, see `port`. None is 3001, or with `uds` alone no port.
         path: accept conversations on this path only; None accepts all.
         api_key: the key whose tokens are accepted, or several while one replaces another; else the environment
             variable ELEVENLABS_API_KEY.
         debug: print what happens, in lines that start with `[SpeechEngine]`.
         disable_auth: accept conversations without a token. Insecure.
         host: the address to listen on; None means all interfaces.
+        uds: a Unix socket to listen on, mode 0600; and on a port only if `host` or `port` is given.
+        allow_ips: addresses and blocks from which conversations are accepted; None accepts all.
+        require_header: `NAME=VALUE`, a header that the requests of conversations must carry.
+        trusted_proxies: addresses and blocks of the proxies whose word about their clients' addresses counts; `unix`
+            for those on the Unix socket.
+        proxy_protocol: expect the PROXY protocol, from the trusted proxies and nobody else.
         drain_timeout_s: how long running conversations may go on after `stop()`, SIGINT or SIGTERM.
         ssl: the context of a server that speaks TLS; None speaks none. Run by `se-server`, use its `--certfile`.
         **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`; and times and
@@ -55,7 +65,7 @@ class SpeechEngineServer:
     def __init__(
         self,
         *,
-        port: int = 3001,
+        port: int | None = None,
         path: str | None = None,
         api_key: str | Sequence[str] | None = None,
         debug: bool = False,
@@ -63,6 +73,11 @@ class SpeechEngineServer:
         host: str | None = None,
         drain_timeout_s: float = 30.0,
         ssl: SSLContext | None = None,
+        uds: str | None = None,
+        allow_ips: str | Sequence[str] | None = None,
+        require_header: str | None = None,
+        trusted_proxies: str | Sequence[str] | None = None,
+        proxy_protocol: bool = False,
         **handlers_and_options: Any,
     ) -> None:
         if ssl is not None and not isinstance(ssl, SSLContext):
@@ -74,12 +89,28 @@ class SpeechEngineServer:
         options = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
         self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
-        self._port = port
+        values = read_keywords(
+            {
+                "port": port,
+                "disable_auth": disable_auth,
+                "host": host,
+                "drain_timeout_s": drain_timeout_s,
+                "uds": uds,
+                "allow_ips": allow_ips,
+                "require_header": require_header,
+                "trusted_proxies": trusted_proxies,
+                "proxy_protocol": proxy_protocol,
+            }
+        )
+        self._access = Access(*(values[name] for name in ACCESS_KEYWORDS))
+        self._wants_port = uds is None or host is not None or port is not None
+        self._port: int = values["port"] if self._wants_port else 0
+        self._uds: str | None = values["uds"]
         self._path = path
         self._api_key = api_key
-        self._disable_auth = disable_auth
-        self._host = host
-        self._drain_timeout_s = drain_timeout_s
+        self._disable_auth: bool = values["disable_auth"]
+        self._host: str | None = values["host"]
+        self._drain_timeout_s: float = values["drain_timeout_s"]
         self._ssl = ssl
         self._settings = SessionSettings.of({"debug": debug, **options})
         self._drain_asked: asyncio.Event | None = None
@@ -93,7 +124,7 @@ class SpeechEngineServer:
 
     @property
     def port(self) -> int:
-        """The port: while it serves, the one it is bound to."""
+        """The port: while it serves, the one it is bound to; 0 if it listens on a Unix socket alone."""
         return self._port
 
     @property
@@ -129,31 +160,41 @@ class SpeechEngineServer:
         if self._drain_asked is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
         verifier = self._verifier()
-        sockets = bind(self._host, self._port)
         configured = self._port
+        sockets = bind(self._host, self._port) if self._wants_port else []
+        unix = None
         self._drain_asked, self._end_asked = asyncio.Event(), asyncio.Event()
         try:
+            if self._uds is not None:
+                unix = UnixListenSocket(self._uds)
             door = Door(
-                sockets,
+                [*sockets, *([unix.socket] if unix else [])],
                 handlers=self.handlers,
                 verifier=verifier,
                 path=self._path,
                 settings=self._settings,
                 stats=self.stats,
                 ssl=self._ssl,
+                access=self._access,
             )
-            self._port = sockets[0].getsockname()[1]
+            if sockets:
+                self._port = sockets[0].getsockname()[1]
             with stop_on_signals(self._stop):
                 await self._serve_at(door, self._drain_asked, self._end_asked)
         finally:
             for socket in sockets:
                 socket.close()
+            if unix is not None:
+                unix.socket.close()
+                unix.remove()
             self._drain_asked = self._end_asked = None
             self._port = configured
 
     async def _serve_at(self, door: Door, drain_asked: asyncio.Event, end_asked: asyncio.Event) -> None:
         door.open()
-        self._tell(logging.INFO, "speech engine server listening on port %d", self._port)
+        places = [f"port {self._port}"] if self._wants_port else []
+        places += [] if self._uds is None else [f"unix:{self._uds}"]
+        self._tell(logging.INFO, "speech engine server listening on %s", " and ".join(places))
         self._set_ready()
         drain_timeout_s = self._drain_timeout_s
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from se_server.errors import ConfigError
 from se_server.server.handshake import ADDRESS_REFUSED, HEADER_REFUSED, Answer, Upgrade
 from se_server.types import Headers
 
@@ -86,11 +87,27 @@ class Access:
         allow: the clients that may come in; empty for all.
         header: what they have to bring; None for nothing.
         trusted: the proxies whose word about their clients' addresses counts.
+        proxy_protocol: whether every connection comes from one of them and begins with a PROXY header.
+
+    Raises:
+        ConfigError: the PROXY protocol without proxies to trust.
     """
 
     allow: Networks = Networks()
     header: RequiredHeader | None = None
     trusted: Networks = Networks()
+    proxy_protocol: bool = False
+
+    def __post_init__(self) -> None:
+        if self.proxy_protocol and not self.trusted:
+            raise ConfigError(
+                "the PROXY protocol is believed from trusted proxies only: name them, too (trusted_proxies, such as"
+                " 10.0.0.0/8)"
+            )
+
+    def trusts(self, peer: str) -> bool:
+        """Whether a peer, as `host:port` or empty for a Unix socket's, is a trusted proxy."""
+        return self.trusted.unix if not peer else _client(peer).address in self.trusted
 
     def check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
         """Return the upgrade with its client's address, and the answer and the log's reason if it is refused."""
@@ -114,7 +131,7 @@ class Access:
         the other one: when the two disagree, or a name is no address, the client's address is unknown.
         """
         near = _client(peer)
-        if not self.trusted or not (near.address in self.trusted or (self.trusted.unix and not peer)):
+        if not self.trusted or not self.trusts(peer):
             return near
         found = {}
         for name, read in (("Forwarded", _read_forwarded), ("X-Forwarded-For", _read_x_forwarded_for)):

@@ -17,7 +17,7 @@ from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest
 from se_server.server.access import Access, Networks, RequiredHeader
-from se_server.server.options import KEY_VARIABLE, OPTIONS, SERVER_OPTIONS
+from se_server.server.options import BY_NAME, KEY_VARIABLE, OPTIONS, SERVER_OPTIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,9 +31,6 @@ MASK = "********"
 # Kubernetes gives every pod such variables for each service: one that is called "se-server" would collide with ours.
 _SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 _SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
-
-
-_BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ class Config:
     allow_ips: Networks
     require_header: RequiredHeader | None
     trusted_proxies: Networks
+    proxy_protocol: bool
     log_level: str
     drain_timeout_s: float
     session: SessionSettings
@@ -92,8 +90,12 @@ class Config:
         return self.uds is None or any(self.sources.get(name, "default") not in unasked for name in ("host", "port"))
 
     def access(self) -> Access:
-        """Make what the door asks of an upgrade besides its token."""
-        return Access(self.allow_ips, self.require_header, self.trusted_proxies)
+        """Make what the door asks of a connection besides its token.
+
+        Raises:
+            ConfigError: the PROXY protocol without trusted proxies.
+        """
+        return Access(self.allow_ips, self.require_header, self.trusted_proxies, self.proxy_protocol)
 
 
 def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:
@@ -131,7 +133,9 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     _find_keys(values, sources, ranks, environ)
     values["demo_key"] = _fall_back_to_demo_key(values, sources)
     session = SessionSettings(**{name: values.pop(name) for name in SESSION_OPTIONS})
-    return Config(sources=sources, session=session, **values)
+    config = Config(sources=sources, session=session, **values)
+    config.access()  # refuses what does not go together
+    return config
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -142,7 +146,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
         name = variable[len(ENVIRONMENT_PREFIX) :].lower()
         if name == "config" or (name == "port" and _SERVICE_PORT_VALUE.match(value)):
             continue
-        if name not in _BY_NAME or variable != variable.upper():
+        if name not in BY_NAME or variable != variable.upper():
             raise ConfigError(
                 f"{variable} in the environment is no option{nearest(variable, (o.variable for o in OPTIONS))}"
             )
@@ -160,8 +164,8 @@ def _read_file(name: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, but also of what it cannot hold
         raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
     for key in content:
-        if key not in _BY_NAME:
-            raise ConfigError(f"{key} in {name} is no option{nearest(key, _BY_NAME)}")
+        if key not in BY_NAME:
+            raise ConfigError(f"{key} in {name} is no option{nearest(key, BY_NAME)}")
     return content
 
 
@@ -176,7 +180,7 @@ def _find_keys(
         values["api_key"] = (*given, *_read_keys(file_name, sources["api_key_file"]))
         sources["api_key"] = f"{sources['api_key_file']} {file_name}"
     elif not values["api_key"] and environ.get(KEY_VARIABLE, "").strip():
-        values["api_key"] = _BY_NAME["api_key"].read(environ[KEY_VARIABLE], KEY_VARIABLE)
+        values["api_key"] = BY_NAME["api_key"].read(environ[KEY_VARIABLE], KEY_VARIABLE)
         sources["api_key"] = KEY_VARIABLE
 
 

@@ -21,22 +21,15 @@ from se_server.conversation.settings import SessionSettings
 from se_server.errors import AuthenticationError, ConfigError
 from se_server.server.acceptor import Acceptor, address_text
 from se_server.server.access import Access
-from se_server.server.handshake import (
-    HEAD_LATE,
-    HEALTH_PATH,
-    TOKEN_REFUSED,
-    Answer,
-    Handshake,
-    Limits,
-    Upgrade,
-)
+from se_server.server.adopt import ProxyRefused, read_proxy_header
+from se_server.server.handshake import HEALTH_PATH, TOKEN_REFUSED, Answer, Limits, Upgrade
+from se_server.server.http_connection import HttpConnection
 from se_server.server.refusals import RefusalLog
 from se_server.server.uds import UnixTransport
 from se_server.types import Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
 ABORT_GRACE_S = 1.0  # for user code that goes on after its connection was dropped
-MAX_LOGGED_PATH = 100
 
 
 class Door:
@@ -51,7 +44,7 @@ class Door:
         stats: where the sessions count.
         limits: what a peer may ask before it has a session.
         ssl: with it, TLS is spoken, except on Unix sockets.
-        access: what is asked of an upgrade besides its token.
+        access: what is asked of a connection and of an upgrade besides its token.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -139,13 +132,24 @@ class Door:
 
     async def _adopt(self, accepted: socket.socket, remote: str) -> None:
         tls = {} if accepted.family == socket.AF_UNIX else self._tls
+        left_s = self.limits.head_timeout_s
         try:
-            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote), accepted, **tls)
+            if self.access.proxy_protocol:
+                # Its time is part of what comes next: the head's, or the TLS handshake's.
+                due = self.loop.time() + left_s
+                remote = await read_proxy_header(self.loop, accepted, remote, self.access, left_s)
+                left_s = max(0.001, due - self.loop.time())
+                if tls:
+                    tls = {**tls, "ssl_handshake_timeout": left_s}
+                    left_s = self.limits.head_timeout_s
+            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote, left_s), accepted, **tls)
+        except ProxyRefused as refused:
+            accepted.close()
+            self._refusals.add("no PROXY header", f"{remote or 'a peer'} ({refused})")
         except OSError as error:
             accepted.close()
-            if (
-                not isinstance(error, ConnectionResetError) and tls
-            ):  # Else the peer was gone: a balancer's check, maybe.
+            # Else the peer was gone: a balancer's check, maybe.
+            if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
 
@@ -213,8 +217,8 @@ class Door:
             self._acceptor.close()
             for sock in self._listen_sockets:
                 sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
-            for task in tuple(self._adopting) if self._tls else ():
-                task.cancel()  # It may wait for the peer's part of the TLS handshake.
+            for task in tuple(self._adopting) if self._tls or self.access.proxy_protocol else ():
+                task.cancel()  # It may wait for the peer's part of the TLS handshake, or for its PROXY header.
             for connection in tuple(self._connections):
                 connection.abort()
             self._note_quiet()
@@ -236,112 +240,3 @@ class Door:
         for session in tuple(self.sessions):
             session._transport.abort()
         self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
-
-
-class HttpConnection(asyncio.Protocol):
-    """A connection that is no session yet."""
-
-    __slots__ = ("_door", "_handshake", "_lingered", "_remote", "_resting", "_timer", "_transport")
-
-    def __init__(self, door: Door, remote: str) -> None:
-        self._door = door
-        self._remote = remote
-        self._handshake: Handshake | None = None  # None as well once the last answer went out
-        self._resting = False  # between two requests
-        self._lingered = 0
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport: asyncio.Transport = transport
-        door = self._door
-        self._handshake = Handshake(door.path, door.limits, self._remote)
-        self._timer = door.loop.call_later(door.limits.head_timeout_s, self._timed_out)
-        if not door.connected(self):
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        self._handshake = None
-        self._door.disconnected(self)
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def pause_writing(self) -> None:
-        # Who asks and asks without reading the answers is no health check.
-        self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        handshake = self._handshake
-        if handshake is None:
-            self._lingered += len(data)
-            if self._lingered > self._door.limits.max_linger_bytes:
-                self._transport.abort()
-            return
-        outcome = handshake.feed(data)
-        if outcome is None:
-            if self._resting and not handshake.idle:
-                self._rest(resting=False)
-            return
-        while outcome is not None:
-            if isinstance(outcome, Upgrade):
-                self._upgrade(outcome)
-                return
-            if outcome.reason:
-                client = self._door.access.client_of(self._remote, handshake.headers)
-                self._door.log_refusal(client.text, outcome, f"path {handshake.path[:MAX_LOGGED_PATH]!r}")
-            if not outcome.keep_alive:
-                self._finish(outcome)
-                return
-            self._transport.write(outcome.data)
-            if self._transport.is_closing():
-                return
-            outcome = handshake.feed(b"")
-        self._rest(resting=handshake.idle)
-
-    def _upgrade(self, upgrade: Upgrade) -> None:
-        door = self._door
-        upgrade, refusal = door.admit(upgrade)
-        if refusal is not None:
-            answer, detail = refusal
-            door.log_refusal(upgrade.request.remote, answer, detail)
-            self._finish(answer)
-            return
-        self._timer.cancel()
-        self._handshake = None
-        door.hand_over(self._transport, upgrade)
-        door.disconnected(self)
-
-    def _rest(self, *, resting: bool) -> None:
-        """Start the time for the next request, or for the rest of its head."""
-        self._resting = resting
-        self._timer.cancel()
-        limits = self._door.limits
-        self._timer = self._door.loop.call_later(
-            limits.keep_alive_s if resting else limits.head_timeout_s, self._timed_out
-        )
-
-    def _timed_out(self) -> None:
-        if self._resting:
-            self._transport.close()
-        else:
-            self._door.log_refusal(self._remote, HEAD_LATE, "its time is up")
-            self._finish(HEAD_LATE)
-
-    def _finish(self, answer: Answer) -> None:
-        """Send the last answer, and let the peer read it: a close with unread bytes resets the connection instead."""
-        self._handshake = None
-        self._timer.cancel()
-        transport = self._transport
-        if transport.is_closing():
-            return
-        transport.write(answer.data)
-        if not transport.can_write_eof():
-            transport.close()  # TLS: waits for the peer to say goodbye, too.
-        else:
-            try:
-                transport.write_eof()
-            except OSError:  # The peer has reset the connection.
-                transport.abort()
-                return
-        self._timer = self._door.loop.call_later(self._door.limits.linger_s, transport.abort)

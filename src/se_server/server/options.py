@@ -6,6 +6,9 @@ the checks are all read from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from se_server.conversation.settings import CONVERSATIONS, LIMITS, SESSION_OPTIONS
 from se_server.options import Option, duration, flag, text
 from se_server.server import parse
@@ -94,6 +97,13 @@ SERVER_OPTIONS = (
         repeatable=True,
     ),
     Option(
+        "proxy_protocol",
+        flag,
+        False,
+        "Expect the PROXY protocol, version 1 or 2, from the trusted proxies, and nobody else.",
+        group=ACCESS,
+    ),
+    Option(
         "log_level",
         parse.log_level,
         "info",
@@ -106,3 +116,16 @@ SERVER_OPTIONS = (
 )
 
 OPTIONS = (*SERVER_OPTIONS, *SESSION_OPTIONS.values())
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def read_keywords(keywords: Mapping[str, object]) -> dict[str, Any]:
+    """Read values of options that were given as keywords; None stands for the default.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
+    return {
+        name: BY_NAME[name].default if raw is None else BY_NAME[name].read(raw, name) for name, raw in keywords.items()
+    }

@@ -31,7 +31,7 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
         ConfigError: the address cannot be used; the text says why and what to change.
     """
     if not 0 <= port <= 65535:
-        raise ConfigError(f"port {port} does not exist: choose 0 to 65535 with --port")
+        raise ConfigError(f"port {port} does not exist: choose 0 to 65535")
     addresses = _resolve(host, port)
     tries_left = _PORT_0_TRIES if port == 0 else 1
     while True:
@@ -48,7 +48,7 @@ def _resolve(host: str | None, port: int) -> list[_Address]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise ConfigError(f"host {host!r} is unknown: name an address of this machine with --host") from error
+        raise ConfigError(f"host {host!r} is unknown: name an address of this machine") from error
     wanted: dict[_Address, None] = {}
     for family, _, _, _, address in found:
         if family in (socket.AF_INET, socket.AF_INET6):
@@ -96,9 +96,9 @@ def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
 def _sentence(host: str | None, port: int, error: OSError) -> str:
     where = f"{host or 'all interfaces'}, port {port}"
     if error.errno == errno.EADDRINUSE:
-        return f"{where} is already in use: stop the other program, or choose another port with --port"
+        return f"{where} is already in use: stop the other program, or choose another port"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{where} needs privileges that this process does not have: choose a port above 1023 with --port"
+        return f"{where} needs privileges that this process does not have: choose a port above 1023"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where} cannot be bound, since this machine has no such address: choose another one with --host"
-    return f"{where} cannot be bound ({error.strerror}): choose another address with --host or --port"
+        return f"{where} cannot be bound, since this machine has no such address: choose another host"
+    return f"{where} cannot be bound ({error.strerror}): choose another host or port"

@@ -42,7 +42,7 @@ class UnixListenSocket:
             self.socket.listen(backlog)
         except OSError as error:  # Python itself says that a path is too long, without a number
             self.socket.close()
-            raise ConfigError(f"--uds: cannot listen on {path}: {error.strerror or error}") from None
+            raise ConfigError(f"uds: cannot listen on {path}: {error.strerror or error}") from None
         except ConfigError:
             self.socket.close()
             raise
@@ -65,7 +65,7 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"--uds: {path} exists and is no socket: remove it, or choose another path")
+        raise ConfigError(f"uds: {path} exists and is no socket: remove it, or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_S)
         try:
@@ -75,7 +75,7 @@ def _remove_stale(path: str) -> None:
             return
         except (TimeoutError, BlockingIOError):
             pass  # somebody listens, and has much to do
-    raise ConfigError(f"--uds: {path} is already in use: stop the other program, or choose another path")
+    raise ConfigError(f"uds: {path} is already in use: stop the other program, or choose another path")
 
 
 class UnixTransport:
