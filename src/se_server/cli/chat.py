@@ -18,8 +18,8 @@ from se_server.cli.screen import LineReader, Paint, Screen, Transcript
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
-from se_server.simulator.link import Ended
-from se_server.simulator.model import Event, Heard, Violation
+from se_server.simulator.calls import Heard, Violation
+from se_server.simulator.conversation import Ended, Happening
 
 DEFAULT_URL = "ws://127.0.0.1:3001/ws"
 SILENCE_TIMEOUT_S = 60.0
@@ -61,7 +61,7 @@ class Chat:
         self._is_input_over = True
         self._safely(self._advance)
 
-    def happened(self, event: Event | Ended) -> None:
+    def happened(self, event: Happening) -> None:
         """Something came from the server."""
         self._safely(lambda: self._show(event))
 
@@ -86,7 +86,7 @@ class Chat:
         if self._is_input_over and not self._lines and not (self._waits and self._is_answering):
             self.finish(0)
 
-    def _show(self, event: Event | Ended) -> None:
+    def _show(self, event: Happening) -> None:
         if self.done.done():
             return
         if isinstance(event, Heard):

@@ -1,114 +1,47 @@
-"""One conversation from the API's side: what it sends, and what it makes of what comes back. No sockets, no clock.
+"""One conversation from the API's side: what it sends when, and what it makes of what comes back. Sans-IO, no clock.
 
-The model decides, a driver carries: `start`, `say`, `ping` and `close` return the message to send, `receive` takes
-one that arrived and says what it meant. Every method that needs the time is given it as `now`, in seconds of any
+The model decides, a driver carries. `connected`, `say`, `ping`, `close`, `replay` and `tick` return the actions to
+carry out, in their order; `receive` takes a message that arrived and says what it meant. After each of these calls the
+driver asks `next_due` and calls `tick` at that time. Every method is given the time as `now`, in seconds of any
 monotonic clock, so that a virtual clock drives the model as well as a real one.
 """
 
 from __future__ import annotations
 
-import json
+import heapq
+import itertools
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+
+from se_server.simulator import messages
+from se_server.simulator.calls import (
+    Action,
+    Ask,
+    CallTurn,
+    Close,
+    Discarded,
+    Drop,
+    Event,
+    Heard,
+    Pong,
+    Reconnect,
+    Reset,
+    Send,
+    Unheard,
+    Violation,
+)
+from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
 
 MAX_ID_GAP = 20  # field reports show ids such as 26, 43 and 45 for neighbouring turns
+GENERATION_FAILED = "Speech Engine generation failed"
 
-
-@dataclass
-class CallTurn:
-    """One thing the user said, and what the caller would have heard in answer.
-
-    Attributes:
-        event_id: the id of the transcript; answers carry it.
-        said: the user's words.
-        said_at: when the transcript went out, in seconds.
-        chunks: the texts heard, in the order they came.
-        first_chunk_at: when the first text came; None as long as there was only silence.
-        final_at: when the answer was first marked complete; None before.
-        interrupted_at: when the user spoke into an answer that was not complete; None otherwise.
-    """
-
-    event_id: int
-    said: str
-    said_at: float
-    chunks: list[str] = field(default_factory=list)
-    first_chunk_at: float | None = None
-    final_at: float | None = None
-    interrupted_at: float | None = None
-
-    @property
-    def heard(self) -> str:
-        """What the caller heard of the answer."""
-        return "".join(self.chunks)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the answer was marked complete."""
-        return self.final_at is not None
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether the user spoke before the answer was complete."""
-        return self.interrupted_at is not None
-
-    @property
-    def is_answering(self) -> bool:
-        """Whether more of the answer is to come."""
-        return self.final_at is None and self.interrupted_at is None
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A chunk of the running turn's answer was accepted: the caller hears it.
-
-    Attributes:
-        turn: the turn it answers.
-        text: the chunk; may be empty when `is_final`.
-        is_final: whether it completes the answer.
-    """
-
-    turn: CallTurn
-    text: str
-    is_final: bool
-
-
-@dataclass(frozen=True)
-class Discarded:
-    """A chunk that the caller never hears: its turn is over.
-
-    Attributes:
-        event_id: the id it came under.
-        text: what it said.
-        reason: why nobody hears it.
-    """
-
-    event_id: int
-    text: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Pong:
-    """A ping was answered."""
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A message that the protocol does not allow.
-
-    Attributes:
-        reason: what is wrong with it.
-        raw: the message, as it came.
-    """
-
-    reason: str
-    raw: str | bytes
-
-
-Event = Heard | Discarded | Pong | Violation
-"""What a received message meant."""
+_BAD_ENTRY = {"role": "user", "content": None}
+_MALFORMED: dict[Malformed, str | bytes] = {
+    Malformed.NO_JSON: '{"type": "user_transcript", "user_transcript": [',
+    Malformed.NOT_UTF8: b'{"type": "user_transcript", "user_transcript": "\xff\xfe"}',
+    Malformed.UNKNOWN_TYPE: '{"type": "vad_score", "vad_score": 0.98}',
+}
 
 
 def growing_ids(seed: str) -> Iterator[int]:
@@ -125,6 +58,7 @@ class ApiModel:
 
     Args:
         conversation_id: the id that `init` announces.
+        habits: what the API does by itself.
         ids: where event ids come from, growing; by default `growing_ids` of the conversation id.
 
     Attributes:
@@ -132,18 +66,31 @@ class ApiModel:
         discarded: how many chunks came too late to be heard.
         violations: how many messages broke the protocol.
         pings_unanswered: pings that no pong has answered yet.
-        is_closed: whether `close` was called.
+        is_connected: whether there is a connection now.
+        is_closed: whether the conversation is over, by the API's doing or by the server's.
+        end_reason: why the API ended it without being told to; empty otherwise.
     """
 
-    def __init__(self, conversation_id: str, *, ids: Iterator[int] | None = None) -> None:
+    def __init__(self, conversation_id: str, *, habits: Habits | None = None, ids: Iterator[int] | None = None) -> None:
         self.conversation_id = conversation_id
+        self.habits = habits or Habits()
         self.turns: list[CallTurn] = []
         self.discarded = 0
         self.violations = 0
         self.pings_unanswered = 0
+        self.is_connected = False
         self.is_closed = False
+        self.end_reason = ""
         self._ids = growing_ids(conversation_id) if ids is None else ids
-        self._issued: set[int] = set()
+        self._dice = random.Random(f"{self.habits.seed}/{conversation_id}")
+        self._plan = Plan()
+        self._asks: dict[int, tuple[CallTurn, Ask]] = {}
+        self._bad_entries: set[int] = set()  # indices of the turns before whose words one stands
+        self._wordings: list[str] = []  # what the pause under way will still be transcribed to
+        self._due: list[tuple[float, int, Callable[[float], list[Action]]]] = []
+        self._order = itertools.count()  # equal times keep their order
+        self._last_traffic = 0.0
+        self._is_watching_idle = False
 
     @property
     def turn(self) -> CallTurn | None:
@@ -151,53 +98,101 @@ class ApiModel:
         return self.turns[-1] if self.turns else None
 
     @property
+    def is_answering(self) -> bool:
+        """Whether more of the newest turn's answer is to come, or its last event id."""
+        turn = self.turn
+        return turn is not None and (turn.is_answering or (bool(self._wordings) and not turn.is_interrupted))
+
+    @property
     def history(self) -> list[dict[str, str]]:
         """The conversation as the API knows it: of each answer what was heard, and no entry where that is nothing."""
-        entries = []
-        for turn in self.turns:
-            entries.append({"role": "user", "content": turn.said})
-            if turn.chunks:
-                entries.append({"role": "agent", "content": turn.heard})
-        return entries
+        return [entry for entry in self._entries() if entry is not _BAD_ENTRY]  # type: ignore[misc]
 
     # --- what the API sends -----------------------------------------------------------------------------------------
 
-    def start(self) -> str:
-        """Return the first message of the conversation."""
-        return _encode({"type": "init", "conversation_id": self.conversation_id})
+    def connected(self, *, now: float) -> list[Action]:
+        """Take a connection that was made, the first one or a further one, and begin the conversation on it."""
+        self.is_connected = True
+        self._last_traffic = now
+        self.pings_unanswered = 0
+        actions: list[Action] = [Send(messages.encode("init", conversation_id=self.conversation_id))]
+        self._watch_idle(now)
+        turn = self.turn
+        if turn is not None and turn.is_answering:
+            why = "the question again, over the new connection"
+            is_whole = turn.asks[-1].wording == turn.said
+            actions += self._send_again(turn.asks[-1], now, why) if is_whole else self._ask(turn, turn.said, now, why)
+        return actions
 
-    def say(self, text: str, *, now: float) -> str:
+    def say(self, text: str, *, now: float, is_habit: bool = False) -> list[Action]:
         """Let the user speak; an answer that is not complete is interrupted by it.
 
         Args:
             text: the user's words.
             now: the time, in seconds.
-
-        Returns:
-            the transcript: the whole history, under a new event id.
+            is_habit: whether a habit made the user speak.
         """
-        if self.turn is not None and self.turn.is_answering:
-            self.turn.interrupted_at = now
-        turn = CallTurn(next(self._ids), text, now)
-        self._issued.add(turn.event_id)
+        self._cut_off(now, "user")
+        plan = Plan() if is_habit else self.habits.plan(self._dice)
+        self._plan = plan
+        turn = CallTurn(text, now, is_habit=is_habit)
+        actions: list[Action] = []
+        for kind in plan.malformed:
+            if kind is Malformed.BAD_ENTRY:
+                self._bad_entries.add(len(self.turns))
+            elif self.is_connected:
+                actions.append(Send(_MALFORMED[kind], f"malformed: {kind.value}"))
         self.turns.append(turn)
-        return _encode({"type": "user_transcript", "user_transcript": self.history, "event_id": turn.event_id})
+        if len(self.turns) > 3:
+            for old in self.turns[-4].asks:
+                old.message = ""  # each holds the whole history, and will not be sent again
+        first, *self._wordings = _wordings(text, len(plan.extra_id_gaps_s), plan.wording)
+        actions += self._ask(turn, first, now, "")
+        when = now
+        for gap_s in plan.extra_id_gaps_s:
+            when += gap_s
+            self._at(when, lambda now: self._transcribe_again(turn, now))
+        if plan.interrupt_after_s is not None:
+            self._at(now + plan.interrupt_after_s, lambda now: self._interrupt(turn, now))
+        self._reached(Moment.BEFORE_ANSWER, turn, now)
+        return actions
 
-    def ping(self) -> str:
-        """Return a keep-alive, which the server owes a pong."""
+    def ping(self, *, now: float) -> list[Action]:
+        """Send a keep-alive, which the server owes a pong."""
         self.pings_unanswered += 1
-        return _encode({"type": "ping"})
+        self._last_traffic = now
+        return [Send(messages.encode("ping"))]
 
-    def close(self, *, now: float) -> str:
-        """Return the last message; whatever arrives afterwards is heard by nobody.
+    def close(self, *, now: float) -> list[Action]:
+        """End the conversation; whatever arrives afterwards is heard by nobody."""
+        self._cut_off(now, "api")
+        self._over("")
+        return [Send(messages.encode("close")), Close()]
 
-        Args:
-            now: the time, in seconds; a running answer is interrupted at it.
-        """
-        if self.turn is not None and self.turn.is_answering:
-            self.turn.interrupted_at = now
-        self.is_closed = True
-        return _encode({"type": "close"})
+    def lost(self, *, now: float) -> None:
+        """Take it that the connection is gone, and that not this side ended it."""
+        self._cut_off(now, "server")
+        self._over("")
+        self.is_connected = False
+
+    def traffic(self, *, now: float) -> None:
+        """Take it that something that is no message went over the connection, such as a WebSocket ping."""
+        self._last_traffic = now
+
+    def replay(self, raw: str | bytes, *, now: float) -> list[Action]:
+        """Send a message of the API as it was recorded, and take it for what it says."""
+        message = messages.load(raw) if isinstance(raw, str) else ""
+        self._last_traffic = now
+        if isinstance(message, dict):
+            kind, event_id = message.get("type"), message.get("event_id")
+            if kind == "ping":
+                self.pings_unanswered += 1
+            elif kind == "close":
+                self._cut_off(now, "api")
+                self._over("")
+            elif kind == "user_transcript" and isinstance(event_id, int):
+                self._replay_transcript(raw, event_id, message.get("user_transcript"), now)
+        return [Send(raw)]
 
     # --- what the API receives --------------------------------------------------------------------------------------
 
@@ -211,66 +206,259 @@ class ApiModel:
         Returns:
             what it meant: a message that breaks the protocol is a `Violation`, never an exception.
         """
-        message = _decode(raw)
+        self._last_traffic = now
+        message = messages.decode(raw)
         if isinstance(message, str):
             return self._violation(message, raw)
-        kind = message.get("type")
-        if kind == "agent_response":
-            return self._agent_response(message, raw, now)
-        if kind == "pong":
+        if isinstance(message, messages.PongMessage):
             if not self.pings_unanswered:
                 return self._violation("a pong that answers no ping", raw)
             self.pings_unanswered -= 1
             return Pong()
-        return self._violation(f"unknown message type {kind!r}", raw)
+        if message.event_id not in self._asks:
+            return self._violation(f"agent_response with event_id {message.event_id}, which no transcript had", raw)
+        return self._agent_response(message, now)
 
-    def _agent_response(self, message: dict[str, Any], raw: str | bytes, now: float) -> Event:
-        content, event_id, is_final = message.get("content"), message.get("event_id"), message.get("is_final")
-        if not isinstance(content, str):
-            return self._violation("agent_response without a string as content", raw)
-        # bool is an int to isinstance, and `true` is no event id.
-        if not isinstance(event_id, int) or isinstance(event_id, bool):
-            return self._violation("agent_response without a number as event_id", raw)
-        if not isinstance(is_final, bool):
-            return self._violation("agent_response without true or false as is_final", raw)
-        if event_id not in self._issued:
-            return self._violation(f"agent_response with event_id {event_id}, which no transcript had", raw)
-        turn = self.turns[-1]
-        if self.is_closed or event_id != turn.event_id:
+    def _agent_response(self, message: messages.AgentResponse, now: float) -> Event:
+        _, ask = self._asks[message.event_id]
+        current = self.turns[-1]
+        if ask.responded_at is None:
+            ask.responded_at = now
+        ask.answers[-1] += message.content
+        reason = ""
+        if self.is_closed:
+            reason = "the conversation was closed"
+        elif ask is not current.asks[-1]:
+            reason = "outdated event_id"
+        elif current.is_interrupted:
+            reason = "the answer was cut off with its connection"
+        if reason:
             self.discarded += 1
-            return Discarded(
-                event_id, content, "the conversation was closed" if self.is_closed else "outdated event_id"
-            )
-        if content:
-            turn.chunks.append(content)
-            if turn.first_chunk_at is None:
-                turn.first_chunk_at = now
+            if message.content:
+                current.unheard.append(Unheard(ask.event_id, message.content, self._knew_better(ask)))
+        elif message.content:
+            self._hear(current, message.content, now)
+        if message.is_final:
+            ask.final_at = now if ask.final_at is None else ask.final_at
+            if ask.answers[-1]:
+                ask.answers.append("")
+        if reason:
+            return Discarded(message.event_id, message.content, reason)
+        current.is_heard_twice = current.is_heard_twice or ask.is_repeated
         # A handler may answer twice in one turn, each answer with its final: the first one completes the turn,
         # what follows it is heard nevertheless.
-        if is_final and turn.final_at is None:
-            turn.final_at = now
-        return Heard(turn, content, is_final)
+        if message.is_final and current.final_at is None:
+            current.final_at = now
+            if not self._wordings:
+                self._reached(Moment.AFTER_ANSWER, current, now)
+        elif current.is_answering and len(current.heard) >= (self._plan.interrupt_after_chars or float("inf")):
+            self._at(now, lambda now: self._interrupt(current, now))
+        return Heard(current, message.content, message.is_final)
+
+    def _hear(self, turn: CallTurn, text: str, now: float) -> None:
+        turn.chunks.append(text)
+        if turn.first_chunk_at is None:
+            turn.first_chunk_at = now
+            self._reached(Moment.MID_ANSWER, turn, now)
+
+    def _knew_better(self, ask: Ask) -> bool:
+        """Whether the server, when it sent a text under this id, cannot have missed that it would not be heard."""
+        newest = self.turns[-1].asks[-1]
+        if newest is not ask and newest.responded_at is not None:
+            return True
+        return ask.final_at is not None and len(ask.sent_at) > 1 and ask.sent_at[-1] >= ask.final_at
 
     def _violation(self, reason: str, raw: str | bytes) -> Violation:
         self.violations += 1
         return Violation(reason, raw)
 
+    # --- what time brings -------------------------------------------------------------------------------------------
 
-def _encode(message: dict[str, Any]) -> str:
-    # The default separators, blanks included, as the live API sends them.
-    return json.dumps(message)
+    def next_due(self) -> float | None:
+        """Return when `tick` has something to do; None when only a message or the user can change anything."""
+        return self._due[0][0] if self._due else None
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what is due by `now`, in seconds."""
+        actions: list[Action] = []
+        while self._due and self._due[0][0] <= now:
+            actions += heapq.heappop(self._due)[2](now)
+        return actions
+
+    def _at(self, when: float, step: Callable[[float], list[Action]]) -> None:
+        heapq.heappush(self._due, (when, next(self._order), step))
+
+    def _is_asking(self, turn: CallTurn) -> bool:
+        return self.is_connected and turn is self.turns[-1] and not turn.is_interrupted
+
+    def _resend(self, turn: CallTurn, ask: Ask, now: float) -> list[Action]:
+        if not self._is_asking(turn) or ask is not turn.asks[-1] or ask.responded_at is not None:
+            return []
+        if len(ask.sent_at) < self.habits.max_tries:
+            return self._send_again(ask, now, f"unanswered, try {len(ask.sent_at) + 1} of {self.habits.max_tries}")
+        self._cut_off(now, "api")
+        self._over(GENERATION_FAILED)
+        error = messages.encode("error", message=GENERATION_FAILED)
+        return [Send(error, "gave up"), Send(messages.encode("close"), "gave up"), Close(1000, GENERATION_FAILED)]
+
+    def _transcribe_again(self, turn: CallTurn, now: float) -> list[Action]:
+        if not self._is_asking(turn) or not self._wordings:
+            if turn is self.turns[-1]:
+                self._wordings.clear()
+            return []
+        # What came for the older id is thrown away: the caller hears the answer under the newest one.
+        older = turn.asks[-1]
+        if turn.chunks:
+            turn.unheard.append(Unheard(older.event_id, turn.heard, is_outdated=False))
+        turn.chunks.clear()
+        turn.first_chunk_at = turn.final_at = None
+        return self._ask(turn, self._wordings.pop(0), now, "a further id for the same pause")
+
+    def _interrupt(self, turn: CallTurn, now: float) -> list[Action]:
+        if not self._is_asking(turn) or not turn.is_answering:
+            return []
+        return self.say(self.habits.interruption, now=now, is_habit=True)
+
+    def _resend_older(self, turn: CallTurn, now: float) -> list[Action]:
+        if not self._is_asking(turn):
+            return []
+        older = turn.asks[0] if len(turn.asks) > 1 else self.turns[-2].asks[-1] if len(self.turns) > 1 else None
+        if older is None or not older.message or not older.sent_at:
+            return []
+        return self._send_again(older, now, f"the older id {older.event_id} again")
+
+    def _break(self, turn: CallTurn, now: float) -> list[Action]:
+        if not self.is_connected or turn is not self.turns[-1]:
+            return []
+        if turn.chunks and turn.is_answering:
+            turn.interrupted_at, turn.interrupted_by = now, "api"
+        self._wordings.clear()
+        self.is_connected = False
+        actions: list[Action] = [Reset("a TCP reset") if self.habits.reset else Drop("a lost connection")]
+        if self._plan.reconnect:
+            return [*actions, Reconnect(self.habits.reconnect_after_s, "the same conversation again")]
+        self._cut_off(now, "api")
+        self._over("the API's side reset the connection")
+        return actions
+
+    def _idle(self, now: float) -> list[Action]:
+        self._is_watching_idle = False
+        if not self.is_connected or self.habits.idle_drop_s is None:
+            return []
+        if now < self._last_traffic + self.habits.idle_drop_s:
+            self._watch_idle(now)
+            return []
+        self._cut_off(now, "api")
+        self.is_connected = False
+        reason = f"nothing went over the connection for {self.habits.idle_drop_s:g} s, so it was dropped"
+        self._over(reason)
+        return [Drop(reason)]
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, turn: CallTurn, wording: str, now: float, why: str) -> list[Action]:
+        """Send the transcript with the turn's words under a new id."""
+        ask = Ask(next(self._ids), wording, "", [])
+        turn.asks.append(ask)
+        self._asks[ask.event_id] = (turn, ask)
+        ask.message = messages.transcript(self._entries(), ask.event_id)
+        return self._send_again(ask, now, why)
+
+    def _send_again(self, ask: Ask, now: float, why: str) -> list[Action]:
+        if not self.is_connected:
+            return []  # `connected` sends it
+        ask.sent_at.append(now)
+        self._last_traffic = now
+        turn = self._asks[ask.event_id][0]
+        if self.habits.resend_after_s is not None and ask is turn.asks[-1]:
+            self._at(now + self.habits.resend_after_s, lambda now: self._resend(turn, ask, now))
+        return [Send(ask.message, why)]
+
+    def _replay_transcript(self, raw: str | bytes, event_id: int, entries: object, now: float) -> None:
+        known = self._asks.get(event_id)
+        if known is not None:
+            known[1].sent_at.append(now)
+            return
+        words = [
+            entry["content"]
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, dict) and entry.get("role") == "user" and isinstance(entry.get("content"), str)
+        ]
+        text = words[-1] if words else ""
+        turn = self.turn
+        if turn is None or len(words) != len(self.turns):
+            self._cut_off(now, "user")
+            turn = CallTurn(text, now)
+            self.turns.append(turn)
+        else:  # one more id for the same pause
+            if turn.chunks:
+                turn.unheard.append(Unheard(turn.event_id, turn.heard, is_outdated=False))
+            turn.said = text
+            turn.chunks.clear()
+            turn.first_chunk_at = turn.final_at = None
+        ask = Ask(event_id, text, raw if isinstance(raw, str) else "", [now])
+        turn.asks.append(ask)
+        self._asks[event_id] = (turn, ask)
+
+    def _reached(self, moment: Moment, turn: CallTurn, now: float) -> None:
+        """Let what the plan has for a moment of the turn happen next."""
+        if turn.is_habit:
+            return
+        if self._plan.resend_older is moment:
+            self._at(now, lambda now: self._resend_older(turn, now))
+        if self._plan.reset is moment:
+            self._at(now, lambda now: self._break(turn, now))
+
+    def _entries(self) -> list[object]:
+        entries: list[object] = []
+        for index, turn in enumerate(self.turns):
+            if index in self._bad_entries:
+                entries.append(_BAD_ENTRY)
+            entries.append({"role": "user", "content": turn.asks[-1].wording if turn.asks else turn.said})
+            if turn.chunks:
+                entries.append({"role": "agent", "content": turn.heard})
+        return entries
+
+    def _cut_off(self, now: float, by: str) -> None:
+        if self.turn is not None and self.turn.is_answering:
+            self.turn.interrupted_at, self.turn.interrupted_by = now, by
+        self._wordings.clear()
+
+    def _over(self, reason: str) -> None:
+        self.is_closed = True
+        self.end_reason = self.end_reason or reason
+        self._due.clear()
+
+    def _watch_idle(self, now: float) -> None:
+        if self.habits.idle_drop_s is not None and not self._is_watching_idle:
+            self._is_watching_idle = True
+            self._at(max(now, self._last_traffic + self.habits.idle_drop_s), self._idle)
 
 
-def _decode(raw: str | bytes) -> dict[str, Any] | str:
-    """Return the message, or the sentence that says why it is none."""
-    try:
-        text = raw.decode() if isinstance(raw, bytes) else raw
-    except UnicodeDecodeError as error:
-        return f"no UTF-8: {error.reason} at byte {error.start}"
-    try:
-        message = json.loads(text)
-    except RecursionError:
-        return "no JSON: nested too deeply"
-    except ValueError as error:
-        return f"no JSON: {error}"
-    return message if isinstance(message, dict) else "no JSON object"
+def _wordings(text: str, extra: int, wording: Wording) -> list[str]:
+    """Return what one pause is transcribed to, in turn; the last one is the text itself."""
+    words = text.split()
+    if wording is Wording.GROWING:
+        parts = [" ".join(words[: max(1, len(words) * n // (extra + 1))]) for n in range(1, extra + 1)]
+        return [*parts, text]
+    plain = re.sub(r"[^\w\s']", "", text).strip() or text
+    return [*[plain.lower(), plain][:extra], text]
+
+
+__all__ = [
+    "GENERATION_FAILED",
+    "Action",
+    "ApiModel",
+    "CallTurn",
+    "Close",
+    "Discarded",
+    "Drop",
+    "Event",
+    "Heard",
+    "Pong",
+    "Reconnect",
+    "Reset",
+    "Send",
+    "Violation",
+    "growing_ids",
+]

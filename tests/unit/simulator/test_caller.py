@@ -17,8 +17,9 @@ from websockets.frames import Close
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import CallerError
-from se_server.simulator.caller import Caller, Ended, Event
-from se_server.simulator.model import Discarded, Heard, Violation
+from se_server.simulator.caller import Caller
+from se_server.simulator.calls import Discarded, Heard, Violation
+from se_server.simulator.conversation import Ended, Happening
 from tests.helpers import TEST_API_KEY
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -168,7 +169,7 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
         answers.append(websocket.protocol.close_rcvd)
 
     answers: list[Close | None] = []
-    events: list[Event | Ended] = []
+    events: list[Happening] = []
     async with server(messy) as url, Caller.connect(url, api_key=TEST_API_KEY, on_event=events.append) as caller:
         caller.utter("one")
         caller.utter("two")
@@ -184,7 +185,7 @@ async def test_what_an_observer_raises_goes_to_the_loop_and_the_conversation_goe
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
 
-    def fail(event: Event | Ended) -> None:
+    def fail(event: Happening) -> None:
         raise LookupError("mine")
 
     async with server(parrot) as url, Caller.connect(url, api_key=TEST_API_KEY, on_event=fail) as caller:

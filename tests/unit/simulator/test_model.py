@@ -8,29 +8,39 @@ from typing import Any
 
 import pytest
 
-from se_server.simulator.model import ApiModel, Discarded, Heard, Pong, Violation, growing_ids
+from se_server.simulator.calls import Action, Close, Discarded, Heard, Pong, Send, Violation
+from se_server.simulator.model import ApiModel, growing_ids
 
 
 @pytest.fixture
 def model() -> ApiModel:
-    return ApiModel("conv_1", ids=iter([3, 26, 45]))
+    model = ApiModel("conv_1", ids=iter([3, 26, 45]))
+    model.connected(now=0.0)
+    return model
+
+
+def sent(actions: list[Action]) -> str:
+    """The one message among the actions."""
+    (message,) = [action.message for action in actions if isinstance(action, Send)]
+    assert isinstance(message, str)
+    return message
 
 
 def answer(event_id: object, content: object, is_final: object = False) -> str:
     return json.dumps({"type": "agent_response", "content": content, "event_id": event_id, "is_final": is_final})
 
 
-def history_of(message: str) -> list[tuple[str, str]]:
-    return [(entry["role"], entry["content"]) for entry in json.loads(message)["user_transcript"]]
+def history_of(actions: list[Action]) -> list[tuple[str, str]]:
+    return [(entry["role"], entry["content"]) for entry in json.loads(sent(actions))["user_transcript"]]
 
 
 def test_messages_are_spaced_as_the_live_api_sends_them(model: ApiModel) -> None:
-    assert model.start() == '{"type": "init", "conversation_id": "conv_1"}'
-    assert model.say("hé", now=0.0) == (
+    assert model.connected(now=0.0) == [Send('{"type": "init", "conversation_id": "conv_1"}')]
+    assert sent(model.say("hé", now=0.0)) == (
         '{"type": "user_transcript", "user_transcript": [{"role": "user", "content": "h\\u00e9"}], "event_id": 3}'
     )
-    assert model.ping() == '{"type": "ping"}'
-    assert model.close(now=1.0) == '{"type": "close"}'
+    assert model.ping(now=0.5) == [Send('{"type": "ping"}')]
+    assert model.close(now=1.0) == [Send('{"type": "close"}'), Close(1000)]
 
 
 def test_history_grows_by_what_was_heard(model: ApiModel) -> None:
@@ -117,7 +127,7 @@ def test_nothing_is_heard_after_close(model: ApiModel) -> None:
 
 
 def test_a_pong_answers_a_ping(model: ApiModel) -> None:
-    model.ping()
+    model.ping(now=0.0)
     assert model.receive(b'{"type":"pong"}', now=0.0) == Pong()
     assert isinstance(model.receive(b'{"type":"pong"}', now=0.0), Violation)
 
@@ -160,5 +170,6 @@ def test_ids_grow_with_gaps_and_repeat_for_the_same_conversation() -> None:
 
 def test_default_ids_are_the_models_own() -> None:
     model = ApiModel("conv_1")
-    messages: list[dict[str, Any]] = [json.loads(model.say("x", now=0.0)) for _ in range(3)]
+    model.connected(now=0.0)
+    messages: list[dict[str, Any]] = [json.loads(sent(model.say("x", now=0.0))) for _ in range(3)]
     assert [message["event_id"] for message in messages] == [turn.event_id for turn in model.turns]

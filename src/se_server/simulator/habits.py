@@ -1,0 +1,225 @@
+"""What the live API does to a server besides asking once and listening: each habit a switch.
+
+The values come from field reports. `Habits()` is a polite API that does none of it, `Habits.live()` does what the live
+API does by itself, `Habits.hostile(seed)` does everything at random, the same for the same seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+CASCADE_TIMEOUT_S = 4.0  # the engine setting's default
+MAX_TRIES = 3
+IDLE_DROP_S = 60.0
+ONE_PAUSE_S = 3.0  # ids 26, 43 and 45 for one pause came within this time
+
+
+class Moment(str, Enum):
+    """When in a turn something happens."""
+
+    BEFORE_ANSWER = "before_answer"
+    MID_ANSWER = "mid_answer"
+    AFTER_ANSWER = "after_answer"
+    ANY = "any"
+
+
+class Wording(str, Enum):
+    """How the transcripts of one pause differ."""
+
+    PUNCTUATION = "punctuation"
+    GROWING = "growing"
+    ANY = "any"
+
+
+class Malformed(str, Enum):
+    """A message that no server should stumble over. The conversation goes on after each."""
+
+    NO_JSON = "no_json"
+    NOT_UTF8 = "not_utf8"  # in a binary message: in a TEXT frame it would have to end the connection (RFC 6455, 8.1)
+    BAD_ENTRY = "bad_entry"  # in the history, from that turn on
+    UNKNOWN_TYPE = "unknown_type"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habits:
+    """The habits of a simulated API; the defaults are those of a polite one.
+
+    Attributes:
+        resend_after_s: an unanswered transcript is sent again every so many seconds; None: never.
+        max_tries: after so many unanswered tries the API ends the call; counts with `resend_after_s` only.
+        extra_ids: how many further event ids one pause of the user gets: 0, 1 or 2.
+        extra_id_after_s: how long after the one before a further id comes, in seconds.
+        wording: how the transcripts of one pause differ.
+        resend_older: when in a turn the transcript of the turn before is sent again, under its own, older id.
+        interrupt_after_s: the user speaks into an answer so many seconds after the question.
+        interrupt_after_chars: the user speaks into an answer after so many characters of it.
+        interruption: what the user says then.
+        idle_drop_s: a connection that carried nothing in either direction for so many seconds is dropped.
+        reset: when in a turn the TCP connection is reset.
+        reconnect: whether the conversation goes on over a new connection after `reset`; without `reset` the
+            connection is dropped after an answer.
+        reconnect_after_s: how long that takes, in seconds.
+        malformed: the messages sent between the others, before a transcript.
+        fragment_bytes: messages leave in WebSocket fragments of at most so many bytes (real sockets only).
+        segment_bytes: frames leave in TCP segments of at most so many bytes (real sockets only).
+        slow_read_bytes_s: the API reads no more than so many bytes a second (real sockets only).
+        chance: how probable it is that a habit of single turns shows in a turn: 1 is in every one. Below 1 the
+            seconds and counts above are upper bounds, and what they are in a turn is random, too.
+        seed: what the chances hang on, together with the conversation id.
+
+    Raises:
+        ValueError: a value is out of its range; the sentence names it.
+    """
+
+    resend_after_s: float | None = None
+    max_tries: int = MAX_TRIES
+    extra_ids: int = 0
+    extra_id_after_s: float = 0.5
+    wording: Wording = Wording.PUNCTUATION
+    resend_older: Moment | None = None
+    interrupt_after_s: float | None = None
+    interrupt_after_chars: int | None = None
+    interruption: str = "Wait a moment."
+    idle_drop_s: float | None = None
+    reset: Moment | None = None
+    reconnect: bool = False
+    reconnect_after_s: float = 0.1
+    malformed: tuple[Malformed, ...] = ()
+    fragment_bytes: int | None = None
+    segment_bytes: int | None = None
+    slow_read_bytes_s: int | None = None
+    chance: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resend_after_s", "interrupt_after_s", "interrupt_after_chars", "idle_drop_s"):
+            self._check(name, lambda value: value is None or value > 0, "a number above 0")
+        for name in ("fragment_bytes", "segment_bytes", "slow_read_bytes_s"):
+            self._check(name, lambda value: value is None or (value == int(value) and value > 0), "a whole number")
+        self._check("max_tries", lambda value: value == int(value) and value > 0, "a whole number above 0")
+        self._check("extra_ids", lambda value: value in (0, 1, 2), "0, 1 or 2")
+        self._check("extra_id_after_s", lambda value: 0 < value <= ONE_PAUSE_S / 2, f"at most {ONE_PAUSE_S / 2:g}")
+        self._check("reconnect_after_s", lambda value: value >= 0, "a number from 0 on")
+        self._check("chance", lambda value: 0 <= value <= 1, "a number from 0 to 1")
+        self._check("seed", lambda value: value == int(value), "a whole number")
+        self._check("interruption", lambda value: bool(value.strip()), "a text that is not blank")
+        self._check("reconnect", lambda value: isinstance(value, bool), "true or false")
+        for name, kind in (("wording", Wording), ("resend_older", Moment), ("reset", Moment)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _member(name, getattr(self, name), kind))
+        kinds = tuple(_member("malformed", kind, Malformed) for kind in self.malformed)
+        object.__setattr__(self, "malformed", kinds)
+
+    @classmethod
+    def live(cls) -> Habits:
+        """Return what the live API does by itself: it asks again, gives up after three tries, and drops idle calls."""
+        return cls(resend_after_s=CASCADE_TIMEOUT_S, idle_drop_s=IDLE_DROP_S)
+
+    @classmethod
+    def hostile(cls, seed: int = 0) -> Habits:
+        """Return all habits at random, each in about a third of the turns; the same for the same seed."""
+        return cls(
+            resend_after_s=CASCADE_TIMEOUT_S,
+            extra_ids=2,
+            extra_id_after_s=1.0,
+            wording=Wording.ANY,
+            resend_older=Moment.ANY,
+            interrupt_after_s=1.5,
+            interrupt_after_chars=60,
+            idle_drop_s=IDLE_DROP_S,
+            reset=Moment.ANY,
+            reconnect=True,
+            malformed=tuple(Malformed),
+            fragment_bytes=40,
+            segment_bytes=64,
+            slow_read_bytes_s=65536,
+            chance=0.3,
+            seed=seed,
+        )
+
+    def scaled(self, factor: float) -> Habits:
+        """Return the same habits with every time multiplied, for a server that is to be tested in less time."""
+        times = {
+            field.name: value * factor
+            for field in dataclasses.fields(self)
+            if field.name.endswith("_s") and field.name != "slow_read_bytes_s"
+            if (value := getattr(self, field.name)) is not None
+        }
+        return dataclasses.replace(self, **times)
+
+    def plan(self, dice: random.Random) -> Plan:
+        """Decide which of the habits of single turns show in the next turn, and with which values."""
+        return _draw(self, dice)
+
+    def _check(self, name: str, is_fine: object, wanted: str) -> None:
+        value = getattr(self, name)
+        try:
+            fine = is_fine(value)  # type: ignore[operator]
+        except (TypeError, ValueError, AttributeError):
+            fine = False
+        if not fine or (isinstance(value, bool) and wanted != "true or false"):
+            raise ValueError(f"{name} is {value!r}: it has to be {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the API will do in one turn; the fields are those of `Habits`, with everything random decided."""
+
+    extra_id_gaps_s: tuple[float, ...] = ()
+    wording: Wording = Wording.PUNCTUATION
+    resend_older: Moment | None = None
+    interrupt_after_s: float | None = None
+    interrupt_after_chars: int | None = None
+    reset: Moment | None = None
+    reconnect: bool = False
+    malformed: tuple[Malformed, ...] = ()
+
+
+_MOMENTS = (Moment.BEFORE_ANSWER, Moment.MID_ANSWER, Moment.AFTER_ANSWER)
+
+
+def _draw(habits: Habits, dice: random.Random) -> Plan:
+    is_random = habits.chance < 1
+
+    def shows() -> bool:
+        return dice.random() < habits.chance
+
+    def moment(wanted: Moment | None) -> Moment | None:
+        chosen = dice.choice(_MOMENTS) if wanted is Moment.ANY else wanted
+        return chosen if shows() else None
+
+    # Everything is drawn in every turn, whether it shows or not: one habit switched off leaves the others as they were.
+    ids = habits.extra_ids and (dice.randint(1, habits.extra_ids) if is_random else habits.extra_ids)
+    gaps = tuple(habits.extra_id_after_s * (dice.uniform(0.05, 1) if is_random else 1) for _ in range(ids))
+    wording = dice.choice((Wording.PUNCTUATION, Wording.GROWING)) if habits.wording is Wording.ANY else habits.wording
+    after_s, after_chars = habits.interrupt_after_s, habits.interrupt_after_chars
+    if is_random:
+        after_s = after_s and after_s * dice.uniform(0.01, 1)
+        after_chars = after_chars and dice.randint(1, after_chars)
+    reset = moment(habits.reset)
+    if habits.reconnect and habits.reset is None and shows():
+        reset = Moment.AFTER_ANSWER
+    kinds = habits.malformed
+    if is_random and kinds:
+        kinds = (dice.choice(kinds),)
+    return Plan(
+        extra_id_gaps_s=gaps if shows() else (),
+        wording=wording,
+        resend_older=moment(habits.resend_older),
+        interrupt_after_s=after_s if shows() else None,
+        interrupt_after_chars=after_chars if shows() else None,
+        reset=reset,
+        reconnect=habits.reconnect,
+        malformed=kinds if shows() else (),
+    )
+
+
+def _member(name: str, value: object, kind: type[Enum]) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(f"{name} is {value!r}: it has to be one of {names}") from None

@@ -1,0 +1,177 @@
+"""What a caller would say of a call: of each turn what was heard, or why there was silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from se_server.simulator.calls import CallTurn
+from se_server.simulator.model import GENERATION_FAILED, ApiModel
+
+
+class Outcome(str, Enum):
+    """How a turn came out, for the one who called."""
+
+    HEARD = "heard"  # the whole answer
+    INTERRUPTED = "interrupted"  # a part of it, then the user spoke
+    SUPERSEDED = "superseded"  # nothing, since the user spoke again before the first word
+    HUNG_UP = "hung up"  # the caller's side ended the call, or broke the connection, before the answer was complete
+    CUT_OFF = "cut off"  # the server's side did
+    SILENT = "silent"
+    WAITING = "waiting"  # the answer is not complete, and may still be
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the caller would have heard of one turn.
+
+    Attributes:
+        said: the user's words.
+        event_ids: the ids under which they went out.
+        outcome: how it came out.
+        reason: one sentence that says so, for people.
+        heard: the words heard.
+        event_id: the id under which they came; None when there were none.
+        first_word_s: from the user's words to the first of the answer, in seconds; None when there was none.
+        complete_s: the same to the end of the answer; None when it was not complete.
+        tries: how often the words went out, under all ids.
+        is_heard_twice: whether the caller heard an answer again, because the API had asked again.
+        wrong_ids: id and text of what the server sent under an id that it had to know was outdated.
+        late_chars: how many characters crossed the newer transcript on their way; nobody is to blame for them.
+        is_billed_twice: whether the words were answered more than once, under several ids or because they came again.
+    """
+
+    said: str
+    event_ids: tuple[int, ...]
+    outcome: Outcome
+    reason: str
+    heard: str
+    event_id: int | None
+    first_word_s: float | None
+    complete_s: float | None
+    tries: int
+    is_heard_twice: bool
+    wrong_ids: tuple[tuple[int, str], ...]
+    late_chars: int
+    is_billed_twice: bool
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the server did all it could: the answer was heard once, or not wanted, and nothing was wrong."""
+        failed = self.outcome in (Outcome.SILENT, Outcome.CUT_OFF, Outcome.WAITING)
+        return not (failed or self.is_heard_twice or self.wrong_ids)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the caller would say of the whole conversation.
+
+    Attributes:
+        turns: a verdict for each.
+        discarded: how many chunks nobody heard.
+        violations: how many messages broke the protocol.
+        end_reason: why the API ended the conversation by itself; empty when it did not.
+    """
+
+    turns: tuple[Verdict, ...]
+    discarded: int
+    violations: int
+    end_reason: str
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether every turn is fine, and every message was one of the protocol."""
+        return not self.violations and all(turn.is_ok for turn in self.turns)
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each turn that is not fine."""
+        found = [f"{turn.said!r}: {turn.reason}" for turn in self.turns if not turn.is_ok]
+        return [*found, f"{self.violations} messages broke the protocol"] if self.violations else found
+
+    def __str__(self) -> str:
+        counts = {outcome: sum(turn.outcome is outcome for turn in self.turns) for outcome in Outcome}
+        parts = [f"{count} {outcome.value}" for outcome, count in counts.items() if count]
+        noun = "turn" if len(self.turns) == 1 else "turns"
+        text = f"{len(self.turns)} {noun}" + (f": {', '.join(parts)}" if parts else "")
+        for count, what in (
+            (sum(turn.is_billed_twice for turn in self.turns), "answered more than once"),
+            (self.discarded, "chunks discarded"),
+            (self.violations, "messages against the protocol"),
+        ):
+            text += f", {count} {what}" if count else ""
+        return text
+
+
+def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = None) -> Verdict:
+    """Judge one turn.
+
+    Args:
+        turn: one of the model's.
+        model: the conversation.
+        now: the time, in seconds.
+        ended: how the connection ended; None while it stands.
+    """
+    wrong: dict[int, str] = {}
+    for text in turn.unheard:
+        if text.is_outdated:
+            wrong[text.event_id] = wrong.get(text.event_id, "") + text.text
+    repeated = any(ask.is_repeated for ask in turn.asks)
+    is_billed_twice = repeated or sum(bool(ask.text) for ask in turn.asks) > 1
+    outcome, reason = _outcome(turn, model, now, ended)
+    if turn.is_heard_twice:
+        reason += "; it was heard twice, since the question had come again"
+    elif is_billed_twice:
+        reason += "; the same words were answered more than once"
+    if wrong and outcome is not Outcome.SILENT:
+        reason += f"; text came under id {', '.join(map(str, wrong))}, which was outdated"
+    return Verdict(
+        said=turn.said,
+        event_ids=tuple(ask.event_id for ask in turn.asks),
+        outcome=outcome,
+        reason=reason,
+        heard=turn.heard,
+        event_id=turn.event_id if turn.chunks else None,
+        first_word_s=None if turn.first_chunk_at is None else turn.first_chunk_at - turn.said_at,
+        complete_s=None if turn.final_at is None else turn.final_at - turn.said_at,
+        tries=sum(len(ask.sent_at) for ask in turn.asks),
+        is_heard_twice=turn.is_heard_twice,
+        wrong_ids=tuple(wrong.items()),
+        late_chars=sum(len(text.text) for text in turn.unheard if not text.is_outdated),
+        is_billed_twice=is_billed_twice,
+    )
+
+
+def sum_up(verdicts: Sequence[Verdict], model: ApiModel) -> Summary:
+    """Judge a conversation by its turns."""
+    return Summary(tuple(verdicts), model.discarded, model.violations, model.end_reason)
+
+
+def _outcome(turn: CallTurn, model: ApiModel, now: float, ended: str | None) -> tuple[Outcome, str]:
+    until = turn.interrupted_at or turn.final_at or now
+    waited = f"{until - turn.said_at:.3g} s"
+    tries = len(turn.asks[-1].sent_at)
+    asked = f", asked {tries} times" if tries > 1 else ""
+    under = sorted({text.event_id for text in turn.unheard if text.event_id != turn.event_id and text.is_outdated})
+    if turn.chunks and turn.is_final:
+        assert turn.first_chunk_at is not None
+        return Outcome.HEARD, f"heard after {turn.first_chunk_at - turn.said_at:.3g} s, under id {turn.event_id}{asked}"
+    if turn.is_final:
+        return Outcome.SILENT, f"the answer was empty, after {waited}{asked}"
+    if turn.interrupted_by == "user":
+        if turn.chunks:
+            return Outcome.INTERRUPTED, f"the user spoke into the answer, after {len(turn.heard)} characters"
+        return Outcome.SUPERSEDED, f"the user spoke again before the first word, after {waited}"
+    if turn.interrupted_by == "api" and model.end_reason != GENERATION_FAILED:
+        return Outcome.HUNG_UP, f"the API's side ended the call or the connection, after {waited}"
+    if turn.chunks and turn.interrupted_by:
+        return Outcome.CUT_OFF, f"the answer broke off: {ended or 'the connection was lost'}"
+    if under:
+        return Outcome.SILENT, f"the answer came under id {', '.join(map(str, under))}, which was outdated"
+    if turn.interrupted_by == "server":
+        return Outcome.SILENT, f"no answer came, since after {waited} {ended or 'the connection was lost'}"
+    if turn.interrupted_by:
+        return Outcome.SILENT, f"no answer came within {waited}{asked}: the API ended the call"
+    what = "the answer is not complete" if turn.chunks else "no answer came"
+    return Outcome.WAITING, f"{what} within {waited}{asked}"
