@@ -152,6 +152,25 @@ def number(raw: object) -> int:
 def size(raw: object) -> int:
     """Read the size of a message in bytes: a whole number, or one with a unit."""
     expected = f"a size of at least {MIN_MESSAGE_BYTES}, such as 65536, 64KiB or 1MiB"
+    value = _bytes(raw, expected)
+    # picows counts payloads in a signed 32-bit number.
+    if value >= 2**31:
+        raise ValueError(expected + ", below 2GiB")
+    if value < MIN_MESSAGE_BYTES:
+        raise ValueError(expected)
+    return value
+
+
+def memory(raw: object) -> int:
+    """Read an amount of a process's memory in bytes: a whole number, or one with a unit."""
+    expected = "an amount of memory of at least 1MiB, such as 512MiB or 2GiB"
+    value = _bytes(raw, expected)
+    if not 1 << 20 <= value < 1 << 60:
+        raise ValueError(expected)
+    return value
+
+
+def _bytes(raw: object, expected: str) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int | str):
         raise ValueError(expected)
     match = _SIZE.fullmatch(raw.strip() if isinstance(raw, str) else format(raw, "d")[:20])
@@ -159,10 +178,9 @@ def size(raw: object) -> int:
     if match is None or unit is None:
         raise ValueError(expected)
     value = float(match.group(1)) * unit
-    # picows counts payloads in a signed 32-bit number.
-    if value >= 2**31:
-        raise ValueError(expected + ", below 2GiB")
-    if value != int(value) or value < MIN_MESSAGE_BYTES:
+    if value >= 2**63:
+        return 1 << 63
+    if value != int(value):
         raise ValueError(expected)
     return int(value)
 

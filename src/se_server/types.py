@@ -105,6 +105,7 @@ class Stats(Protocol):
     Attributes:
         sessions_opened, sessions_closed: conversations; their difference is live now.
         turns_started, turns_answered, turns_superseded, turns_failed: what became of transcripts.
+        turns_ended: started turns whose handlers have ended, strays included; the rest of the started ones runs now.
         chunks_sent: `agent_response` messages that carried text.
         messages_received: whole messages of any kind.
         message_errors: messages, or transcript entries, that could not be read.
@@ -120,6 +121,7 @@ class Stats(Protocol):
     turns_answered: int
     turns_superseded: int
     turns_failed: int
+    turns_ended: int
     chunks_sent: int
     messages_received: int
     message_errors: int
@@ -138,6 +140,7 @@ class Counters:
     turns_answered: int
     turns_superseded: int
     turns_failed: int
+    turns_ended: int
     chunks_sent: int
     messages_received: int
     message_errors: int

@@ -125,36 +125,21 @@ def _one_sentence(text: str) -> str:
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.observe.logs import setup_logging
     from se_server.server.config import load_config
-    from se_server.server.sockets import bind
-    from se_server.server.supervisor import Supervisor
-    from se_server.server.tls import make_context
-    from se_server.server.uds import UnixListenSocket
-    from se_server.server.worker import run_worker
+    from se_server.server.launch import serve
 
-    config = load_config(given, environ)
-    tls = make_context(config.certfile, config.keyfile, config.ca_certs)
+    def load() -> Config:
+        config = load_config(given, environ)
+        setup_logging(config.log_level)
+        return config
+
+    def terminal_of(config: Config, port: int | None) -> Terminal:
+        if config.disable_auth and not (config.allow_ips or config.require_header):
+            _show(NO_AUTH_WARNING + "\n", 2)
+        return Terminal(config, port)
+
     _settle_descriptors()
     faulthandler.enable(2)
-    setup_logging(config.log_level)
-    sockets = bind(config.host, config.port) if config.wants_port() else []
-    port = sockets[0].getsockname()[1] if sockets else None
-    unix = UnixListenSocket(config.uds) if config.uds is not None else None
-    if unix is not None:
-        sockets.append(unix.socket)
-    if config.disable_auth and not (config.allow_ips or config.require_header):
-        _show(NO_AUTH_WARNING + "\n", 2)
-    supervisor = Supervisor(
-        sockets,
-        workers=config.workers,
-        run_worker=lambda listen_sockets, channel: run_worker(config, listen_sockets, channel, tls),
-        announcer=Terminal(config, port),
-        drain_timeout_s=config.drain_timeout_s,
-    )
-    try:
-        return supervisor.run()
-    finally:
-        if unix is not None:
-            unix.remove()
+    return serve(load, terminal_of)
 
 
 def _settle_descriptors() -> None:

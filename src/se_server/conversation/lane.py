@@ -178,11 +178,12 @@ class Lane:
         job.task = asyncio.current_task()  # a task that starts eagerly runs before its maker knows it
         current_turn.set(turn)
         session = self._session
-        failed = False
+        failed = counted = False
         try:
             if turn.open:
                 turn.state = RUNNING
                 self._stats.turns_started += 1
+                counted = True
                 if self._strays >= self._settings.max_stray_handlers:
                     raise TooManyStrayHandlers(
                         f"{self._strays} cancelled handlers of this conversation still run; the turn was not started"
@@ -206,6 +207,8 @@ class Lane:
         finally:
             if turn.open:
                 session._finish_turn(turn, failed)
+            if counted:
+                self._stats.turns_ended += 1
             self._done(job)
 
     async def _run_event(self, job: Job, calls: list[Call]) -> None:

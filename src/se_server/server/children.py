@@ -1,23 +1,28 @@
-"""Worker processes as the supervisor sees them: making one, and what it knows of each."""
+"""Worker processes: making one, and what the supervisor knows of each."""
 
 from __future__ import annotations
 
-import enum
+import faulthandler
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from se_server.server.control import ControlChannel, Failed
+from se_server.server.generation import Generation
+from se_server.server.liveness import Silence
+from se_server.server.recycle import Wear
+from se_server.server.scoreboard import Slot, State
+from se_server.server.signals import WATCHED, settle_worker_signals
 from se_server.server.worker import EXIT_BUG
 
 logger = logging.getLogger(__name__)
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-"""The signals that the supervisor handles."""
+STACKS_SIGNAL = signal.SIGQUIT
+"""Makes a worker write its threads' stacks to stderr, by C code that needs no GIL."""
 
 
 class Closable(Protocol):
@@ -26,29 +31,47 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-class State(enum.Enum):
-    """Where a worker is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-
-
-@dataclass
+@dataclass(eq=False)
 class WorkerRecord:
     """What the supervisor knows of a worker process.
 
     Attributes:
+        place: which of its generation's workers it is.
+        reaped: whether its end was collected.
+        told: whether the supervisor has told it to end: nobody takes its place.
         kill_at: when it is killed if it has not ended; None as long as it may live.
+        killed_for: why it was killed by us; empty if it was not.
+        stacks_by: when it is asked for its stacks by signal, since the guard has not answered.
+        report_at: when it is reported that it still has not started.
     """
 
-    slot: int
+    place: int
     pid: int
     channel: ControlChannel
+    slot: Slot
+    generation: Generation
     started_at: float
+    silence: Silence
+    report_at: float
     state: State = State.STARTING
     failure: Failed | None = None
+    reaped: bool = False
+    told: bool = False
     kill_at: float | None = None
+    killed_for: str = ""
+    stacks_by: float | None = None
+    wear: Wear = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wear = Wear(self.slot, self.started_at)
+
+    def __str__(self) -> str:
+        return f"worker {self.place} (pid {self.pid})"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it takes new conversations, or soon will."""
+        return not self.told and self.state in (State.STARTING, State.READY)
 
 
 def fork_worker(run: Callable[[ControlChannel], int], inherited: Sequence[Closable]) -> tuple[int, ControlChannel]:
@@ -65,7 +88,7 @@ def fork_worker(run: Callable[[ControlChannel], int], inherited: Sequence[Closab
         OSError: there are too many processes or descriptors, or too little memory.
     """
     ours, theirs = ControlChannel.pair()
-    _flush()
+    flush_streams()
     # A signal that comes between the fork and the child's own handlers must act on the child as a child.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
@@ -87,12 +110,8 @@ def _be_worker(
     """Be the child: never return into the supervisor's frames."""
     code = EXIT_BUG
     try:
-        signal.set_wakeup_fd(-1)
-        # Ctrl-C reaches the whole process group, but stopping is the supervisor's order. Not SIG_IGN: programs that
-        # user code starts would inherit it.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        settle_worker_signals()
+        faulthandler.register(STACKS_SIGNAL, 2, all_threads=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         for item in inherited:
             item.close()
@@ -100,11 +119,11 @@ def _be_worker(
     except BaseException:
         logger.critical("the worker fails, and this is a bug of se-server", exc_info=True)
     finally:
-        _flush()
+        flush_streams()
         os._exit(code)
 
 
-def _flush() -> None:
+def flush_streams() -> None:
     """Write out what is buffered: a fork would double it and os._exit would lose it."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:  # the process was started with a closed descriptor

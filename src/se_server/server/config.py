@@ -63,6 +63,13 @@ class Config:
     proxy_protocol: bool
     log_level: str
     drain_timeout_s: float
+    reload_drain_timeout_s: float
+    hang_timeout_s: float
+    max_worker_age_s: float | None
+    max_worker_rss: int | None
+    max_worker_sessions: int | None
+    fd: tuple[int, ...]
+    pidfile: str | None
     session: SessionSettings
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -86,8 +93,11 @@ class Config:
 
     def wants_port(self) -> bool:
         """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
-        unasked = ("default", DEMO_HOST_SOURCE)
-        return self.uds is None or any(self.sources.get(name, "default") not in unasked for name in ("host", "port"))
+        return self.uds is None or self.was_given("host") or self.was_given("port")
+
+    def was_given(self, name: str) -> bool:
+        """Whether an option was given by one of the sources."""
+        return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
 
     def access(self) -> Access:
         """Make what the door asks of a connection besides its token.

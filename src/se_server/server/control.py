@@ -1,8 +1,8 @@
 """The control channel: how the supervisor and a worker talk, over a socket pair made before the fork.
 
-One JSON object a line. A worker says `ready`, `failed`, `draining` and `stopped`; the supervisor says `drain`. The end
-of the stream means that the other side is gone. Kinds that this version does not know are passed over, so that an old
-supervisor and a new worker understand each other during an upgrade.
+One JSON object a line. A worker says `ready`, `failed`, `draining`, `dumped` and `stopped`; the supervisor says `drain`
+and `stacks`. The end of the stream means that the other side is gone. Kinds that this version does not know are passed
+over, so that an old supervisor and a new worker understand each other during an upgrade.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass, fields
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
+_READS = 2 * MAX_LINE_BYTES // _READ_BYTES
 
 
 class ControlError(SpeechEngineError):
@@ -57,13 +59,18 @@ class Draining:
 
 
 @dataclass(frozen=True)
+class Dumped:
+    """Worker: the stacks that were asked for are in the log."""
+
+
+@dataclass(frozen=True)
 class Stopped:
     """Worker: all is done, the process ends now."""
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Supervisor: take no new sessions, let the running ones end, then stop.
+    """Supervisor: take no new sessions, let the running ones end, then stop. Said again, the new time counts.
 
     Attributes:
         timeout_s: how long they may take.
@@ -72,17 +79,26 @@ class Drain:
     timeout_s: float
 
 
-Message = Ready | Failed | Draining | Stopped | Drain
+@dataclass(frozen=True)
+class Stacks:
+    """Supervisor: write the stacks of all threads and tasks to the log."""
 
-_KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Stopped, Drain)}
+
+Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks)
+}
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
 class ControlChannel:
-    """One end of a control channel; owns its socket. Belongs to one process and one thread."""
+    """One end of a control channel; owns its socket. Belongs to one process; one thread reads, any may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._socket = connection
+        self._sending = threading.Lock()
         self._unread = b""
         self._ended = False
 
@@ -110,14 +126,15 @@ class ControlChannel:
         body: dict[str, object] = {"kind": type(message).__name__.lower(), **asdict(message)}
         unsent = memoryview(orjson.dumps(body) + b"\n")
         deadline = time.monotonic() + timeout_s
-        while unsent:
-            try:
-                unsent = unsent[self._socket.send(unsent) :]
-            except BlockingIOError:
-                if not self._wait_writable(deadline - time.monotonic()):
+        with self._sending:
+            while unsent:
+                try:
+                    unsent = unsent[self._socket.send(unsent) :]
+                except BlockingIOError:
+                    if not self._wait_writable(deadline - time.monotonic()):
+                        return False
+                except OSError:  # the other side is gone, or this end is closed
                     return False
-            except OSError:  # the other side is gone, or this end is closed
-                return False
         return True
 
     def _wait_writable(self, timeout_s: float) -> bool:
@@ -126,13 +143,17 @@ class ControlChannel:
         return timeout_s > 0 and bool(poll.poll(timeout_s * 1000))
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come, without waiting. `ended` tells whether that was all.
+        """Return messages that have come, without waiting. `ended` tells whether that was all.
+
+        One call reads a bounded amount: a side that never stops writing cannot hold the other up.
 
         Raises:
             ControlError: what came is no message; the channel is of no further use.
         """
         messages: list[Message] = []
-        while not self._ended:
+        for _ in range(_READS):
+            if self._ended:
+                break
             try:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -164,7 +185,11 @@ def _decode(line: bytes) -> Message | None:
     if message is None:
         logger.debug("control message of unknown kind %r", kind)
         return None
+    given = {item.name: body[item.name] for item in fields(message) if item.name in body}
+    for item in fields(message):
+        if item.name in given and not isinstance(given[item.name], _TYPES[str(item.type)]):
+            raise ControlError(f"a control message with a wrong {item.name}: {line[:80]!r}")
     try:
-        return message(**{item.name: body[item.name] for item in fields(message) if item.name in body})
+        return message(**given)
     except TypeError:
         raise ControlError(f"incomplete control message: {line[:80]!r}") from None

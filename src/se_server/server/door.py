@@ -25,6 +25,7 @@ from se_server.server.adopt import ProxyRefused, read_proxy_header
 from se_server.server.handshake import HEALTH_PATH, TOKEN_REFUSED, Answer, Limits, Upgrade
 from se_server.server.http_connection import HttpConnection
 from se_server.server.refusals import RefusalLog
+from se_server.server.scoreboard import Slot
 from se_server.server.uds import UnixTransport
 from se_server.types import Stats
 
@@ -45,6 +46,7 @@ class Door:
         limits: what a peer may ask before it has a session.
         ssl: with it, TLS is spoken, except on Unix sockets.
         access: what is asked of a connection and of an upgrade besides its token.
+        slot: the worker's place on the scoreboard, which tells how many sessions are live.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -65,6 +67,7 @@ class Door:
         limits: Limits | None = None,
         ssl: SSLContext | None = None,
         access: Access | None = None,
+        slot: Slot | None = None,
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
@@ -83,6 +86,7 @@ class Door:
         self.path = path
         self._settings = settings
         self._stats = stats
+        self._slot = slot
         self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
@@ -186,6 +190,7 @@ class Door:
         )
         # A session never ends before serve_connection has returned: its end comes from callbacks of the loop.
         self.sessions.add(session)
+        self._show_sessions()
 
     def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
         """Log why a peer was refused, at most once a second for each reason."""
@@ -205,7 +210,12 @@ class Door:
 
     def _session_ended(self, session: SpeechEngineSession) -> None:
         self.sessions.discard(session)
+        self._show_sessions()
         self._note_quiet()
+
+    def _show_sessions(self) -> None:
+        if self._slot is not None:
+            self._slot.sessions = len(self.sessions)
 
     def _note_quiet(self) -> None:
         if self._draining and not (self.sessions or self._connections or self._adopting):

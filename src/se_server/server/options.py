@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from se_server.conversation.settings import CONVERSATIONS, LIMITS, SESSION_OPTIONS
-from se_server.options import Option, duration, flag, text
+from se_server.options import Option, duration, flag, interval, memory, number, text
 from se_server.server import parse
 from se_server.server.access import Networks
 
@@ -35,6 +35,15 @@ SERVER_OPTIONS = (
         "Listen on this Unix socket, which only this user can connect to; and on a port if --host or --port is given.",
         "PATH",
         group=LISTENING,
+    ),
+    Option(
+        "fd",
+        parse.descriptors,
+        (),
+        "Listen on this open socket instead of opening one; may be given several times.",
+        "N",
+        group=LISTENING,
+        repeatable=True,
     ),
     Option("path", parse.path, None, "The only path that conversations may use.", "PATH", "any path", LISTENING),
     Option("certfile", text, None, "Speak TLS, with this certificate and its chain.", "FILE", group=LISTENING),
@@ -113,6 +122,54 @@ SERVER_OPTIONS = (
         RUNNING,
     ),
     Option("drain_timeout_s", duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30", RUNNING),
+    Option(
+        "reload_drain_timeout_s",
+        duration,
+        3600.0,
+        "How long a reload leaves conversations to the old workers, which go on in the background.",
+        "SECONDS",
+        "3600",
+        RUNNING,
+    ),
+    Option(
+        "hang_timeout_s",
+        interval,
+        30.0,
+        "Kill a worker whose event loop stood still this long, after logging where it stands.",
+        "SECONDS",
+        "30",
+        RUNNING,
+    ),
+    Option(
+        "max_worker_age_s",
+        interval,
+        None,
+        "Replace a worker at this age. This and the next two cut no conversation, and come up to a tenth early.",
+        "SECONDS",
+        "never",
+        RUNNING,
+    ),
+    Option(
+        "max_worker_rss",
+        memory,
+        None,
+        "Replace a worker that uses this much memory (Linux).",
+        "MEMORY",
+        "never",
+        RUNNING,
+    ),
+    Option(
+        "max_worker_sessions",
+        number,
+        None,
+        "Replace a worker that has had this many conversations.",
+        "N",
+        "never",
+        RUNNING,
+    ),
+    Option(
+        "pidfile", text, None, "Hold this file, with the supervisor's process id, while it runs.", "FILE", group=RUNNING
+    ),
 )
 
 OPTIONS = (*SERVER_OPTIONS, *SESSION_OPTIONS.values())

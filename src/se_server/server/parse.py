@@ -28,6 +28,13 @@ def port(raw: object) -> int:
     return integer(raw, 0, 65535, "a port from 0 to 65535")
 
 
+def descriptors(raw: object) -> tuple[int, ...]:
+    """Read descriptors of open sockets: one number or several."""
+    expected = "the number of an open descriptor, such as 3, or several"
+    found = raw if isinstance(raw, list | tuple) else [raw]
+    return tuple(integer(item, 3, 2**20, expected) for item in found)
+
+
 def host(raw: object) -> str | None:
     """Read an address or host name; `*` or nothing means all interfaces, as None does."""
     if raw in ("", "*"):

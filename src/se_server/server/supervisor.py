@@ -1,91 +1,80 @@
 """The supervisor: forks, waits, reaps. It has no event loop and runs no user code, so nothing of these can hang it.
 
-A signal handler only queues its number and wakes the loop below up, by the wake-up descriptor. The loop waits for
-that and for the control channels of the workers with `poll`, and for the next thing that is due; it never looks busily.
-
-A slot is a place for one worker. The first worker of a slot that cannot start ends the whole, with its error shown
-once. After that, a slot whose worker ended gets another one: at once, or after a growing pause if workers keep dying
-young. Five that cannot start, in a row, end the whole too: no crash loop burns the machine.
+A signal handler only queues its number and wakes the loop below up. The loop waits for that and for the control
+channels of the workers with `poll`, and for the next thing that is due; it never looks busily. `rollout` says which
+workers there shall be, `crew` brings them to life and to their end, and this module gives the orders.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 import select
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from se_server.server.children import WATCHED, Closable, State, WorkerRecord, fork_worker
-from se_server.server.control import ControlChannel, ControlError, Drain, Draining, Failed, Message, Ready
+from se_server.errors import ConfigError
+from se_server.server.children import Closable, WorkerRecord
+from se_server.server.control import Draining, Dumped, Failed, Message, Ready
+from se_server.server.crew import AT_ONCE, Crew
+from se_server.server.liveness import MAX_LOOK_S
+from se_server.server.plan import Announcer, Plan
+from se_server.server.rollout import Rollout
+from se_server.server.scoreboard import State
+from se_server.server.signals import STOP, SignalQueue, has_terminal
+from se_server.server.upgrade import Upgrade
 from se_server.server.worker import EXIT_BOOT, EXIT_OK
 
 logger = logging.getLogger(__name__)
 
-# What a worker may need after its drain time: closing the sessions, on_shutdown and left-over tasks, each bounded.
-EXIT_MARGIN_S = 20.0
-BOOT_STOP_S = 2.0  # a worker that has not started yet has nothing to finish
-STEADY_S = 5.0  # a worker that lived this long did not die of how it started
-MAX_BOOT_FAILURES = 5
-MAX_PAUSE_S = 30.0
-FORK_RETRY_S = 1.0
 MAX_WAIT_S = 3600.0  # poll takes no more than a C int of milliseconds, and a drain may last longer
 # timeout(1), service managers and terminals signal the process and its group: one wish to stop, come twice.
 SAME_STOP_S = 0.1
 
-RunWorker = Callable[[Sequence[socket.socket], ControlChannel], int]
-
-
-class Announcer(Protocol):
-    """What the command line shows of the supervisor's life."""
-
-    def ready(self, workers: int) -> None:
-        """All workers are ready, for the first time."""
-
-    def failed(self, reason: str, details: str) -> None:
-        """The server cannot start: one sentence, and the traceback of user code or nothing."""
+Replan = Callable[[], Plan]
+BeginUpgrade = Callable[[], Upgrade]
 
 
 class Supervisor:
-    """Keeps a number of workers running on shared listen sockets.
+    """Keeps workers running on shared listen sockets.
 
     Args:
         listen_sockets: bound and listening; owned from now on.
-        workers: how many.
-        run_worker: what a worker does after the fork; returns its exit code.
-        announcer: told once when all are ready, and once when the server cannot start.
-        drain_timeout_s: how long conversations may go on after a stop.
+        plan: what the first workers are made from.
+        announcer: told what happens to the whole.
+        replan: makes the plan of a reload; raises ConfigError to refuse it. None reloads the APP by the same plan.
+        begin_upgrade: starts another supervisor on the same sockets; raises OSError or ConfigError if it cannot.
+        private: what workers must not keep open.
+
+    Attributes:
+        handed_over: whether another supervisor has taken the listen sockets over.
     """
 
     def __init__(
         self,
         listen_sockets: Sequence[socket.socket],
         *,
-        workers: int,
-        run_worker: RunWorker,
+        plan: Plan,
         announcer: Announcer,
-        drain_timeout_s: float,
+        replan: Replan | None = None,
+        begin_upgrade: BeginUpgrade | None = None,
+        private: Sequence[Closable] = (),
     ) -> None:
         self._listen_sockets = list(listen_sockets)
-        self._count = workers
-        self._run_worker = run_worker
         self._announcer = announcer
-        self._drain_timeout_s = drain_timeout_s
-        self._workers: dict[int, WorkerRecord] = {}  # by pid
-        self._vacant: dict[int, float] = {}  # slot -> when its next worker is due
-        self._signals: deque[tuple[int, float]] = deque()  # and when it came
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._exit_code = EXIT_OK
-        self._announced = False
-        self._stopping = False
-        self._stop_signal_at = 0.0
-        self._boot_failures = 0  # in a row
-        self._young_deaths = 0  # in a row
+        self._replan = replan or (lambda: plan)
+        self._begin_upgrade = begin_upgrade
+        self._signals = SignalQueue()
+        self._had_terminal = has_terminal()
+        self._crew = Crew(self._listen_sockets, [self._signals, *private])
+        self._rollout = Rollout(self._crew, announcer, plan)
+        self._upgrade: Upgrade | None = None
+        self._ending = False
+        self._stop_signal_at: float | None = None
+        self._look_at = self._alive_at = 0.0
+        self.handed_over = False
 
     def run(self) -> int:
         """Run until stopped by SIGTERM or SIGINT, or until the workers cannot start; once, as the process's last deed.
@@ -93,255 +82,201 @@ class Supervisor:
         Returns:
             The exit code: 0 after a stop, 3 if the workers could not start.
         """
-        self._catch_signals()
+        self._signals.catch()
         # What the workers share stays shared: a collection would write to every object's page.
         gc.collect()
         gc.freeze()
-        now = time.monotonic()
-        self._vacant = dict.fromkeys(range(self._count), now)
+        self._rollout.begin(self._rollout.plan)
         try:
-            while self._workers or self._vacant:
-                self._take_signals()
-                self._hear_workers()
-                self._reap()
-                self._fill_slots()
-                self._kill_overdue()
+            while self._is_needed():
+                for number, came_at in self._signals.take():
+                    self._act(number, came_at)
+                for record in self._crew:
+                    self._hear(record)
+                for pid, ended, code in self._crew.reap():
+                    self._reaped(pid, ended, code)
+                if self._rollout.failed and not self._ending:
+                    self._end(self._rollout.plan.drain_timeout_s)
+                self._watch_upgrade()
+                self._rollout.fill_places()
+                self._look()
                 self._wait()
         finally:
-            self._close()
-        return self._exit_code
+            self._signals.release()
+            self._crew.leave()
+            self._close_listen_sockets()
+        return EXIT_BOOT if self._rollout.failed else EXIT_OK
 
     # --- waiting ---
 
+    def _is_needed(self) -> bool:
+        return len(self._crew) > 0 or self._rollout.has_vacancies or self._upgrade is not None
+
     def _wait(self) -> None:
         """Sleep until a signal, a message of a worker, or the next thing that is due."""
-        if not self._workers and not self._vacant:
+        if not self._is_needed():
             return
-        due = [record.kill_at for record in self._workers.values() if record.kill_at is not None]
-        due += self._vacant.values()
+        due = self._crew.next_due() + self._rollout.next_due()
+        if any(record.state is not State.STARTING for record in self._crew):
+            due.append(self._look_at)
+        if self._announcer.alive_s is not None:
+            due.append(self._alive_at)
         timeout_ms = None
         if due:
             timeout_ms = max(0.0, min(min(due) - time.monotonic(), MAX_WAIT_S) * 1000 + 1)
         poll = select.poll()
-        poll.register(self._wake_in, select.POLLIN)
-        for record in self._workers.values():
+        poll.register(self._signals, select.POLLIN)
+        if self._upgrade is not None:
+            poll.register(self._upgrade, select.POLLIN)
+        for record in self._crew:
             if not record.channel.ended:
-                poll.register(record.channel.fileno(), select.POLLIN)
+                poll.register(record.channel, select.POLLIN)
         poll.poll(timeout_ms)
-        try:
-            self._wake_in.recv(4096)
-        except BlockingIOError:
-            return
 
-    def _catch_signals(self) -> None:
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for number in WATCHED:
-            signal.signal(number, self._queue_signal)
+    def _look(self) -> None:
+        """Do what is due by the clock."""
+        now = time.monotonic()
+        self._crew.kill_overdue(now)
+        self._crew.report_slow_starts(now)
+        if self._announcer.alive_s is not None and self._alive_at <= now:
+            self._alive_at = now + self._announcer.alive_s
+            self._announcer.alive()
+        if self._look_at <= now:
+            self._look_at = now + min([MAX_LOOK_S, *(record.silence.look_s for record in self._crew)])
+            self._crew.find_hung(now)
+            self._rollout.recycle(now)
 
-    def _queue_signal(self, number: int, _frame: object) -> None:
-        self._signals.append((number, time.monotonic()))
+    # --- orders ---
 
-    def _close(self) -> None:
-        # The process is about to exit: one more wish to stop must not turn its exit code into a death by signal.
-        for number in WATCHED:
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
-        # After an exception here, this tells workers that are left to drain.
-        for record in self._workers.values():
-            record.channel.close()
-        self._wake_in.close()
-        self._wake_out.close()
+    def _act(self, number: signal.Signals, came_at: float) -> None:
+        if number in STOP:
+            self._take_stop(number.name, came_at)
+        elif number == signal.SIGHUP:
+            # A terminal that was closed sends it, too, and the session that could start us anew is gone with it.
+            if not self._had_terminal or has_terminal():
+                self._reload()
+            elif not self._signals.hangup_ignored:
+                self._take_stop("SIGHUP of a closed terminal", came_at)
+        elif number == signal.SIGUSR1:
+            logger.info("SIGUSR1: the log goes to stderr, there is no file to open anew")
+        elif number == signal.SIGUSR2:
+            self._start_upgrade()
+        else:
+            self._rollout.scale(1 if number == signal.SIGTTIN else -1)
+
+    def _take_stop(self, name: str, came_at: float) -> None:
+        if self._stop_signal_at is None:
+            logger.info(
+                "%s: taking no new conversations, waiting up to %g s for running ones; once more stops at once",
+                name,
+                self._rollout.plan.drain_timeout_s,
+            )
+            self._stop_signal_at = came_at
+            if self._upgrade is not None:
+                self._upgrade.abandon()
+            self._end(self._rollout.plan.drain_timeout_s)
+        elif came_at - self._stop_signal_at > SAME_STOP_S:
+            logger.warning("%s again: stopping at once", name)
+            for record in self._crew:
+                self._crew.kill(record, AT_ONCE)
+
+    def _end(self, drain_timeout_s: float) -> None:
+        """Let every worker drain and end; start no more."""
+        if not self._ending:
+            self._announcer.stopping()
+        self._ending = True
+        self._rollout.end()
+        self._close_listen_sockets()  # or the kernel would go on queueing connections that nobody takes
+        for record in self._crew:
+            self._crew.drain(record, drain_timeout_s)
+
+    def _close_listen_sockets(self) -> None:
         for sock in self._listen_sockets:
             sock.close()
 
-    # --- stopping ---
+    def _reload(self) -> None:
+        if self._ending or self._upgrade is not None:
+            logger.info("SIGHUP: no reload, the server is about to end or to be upgraded")
+            return
+        try:
+            plan = self._replan()
+        except ConfigError as error:
+            logger.error("no reload, everything goes on as before: %s", error)
+            return
+        self._rollout.begin(plan)
 
-    def _take_signals(self) -> None:
-        while self._signals:
-            number, came_at = self._signals.popleft()
-            if number == signal.SIGCHLD:
-                continue  # it only wakes us up: several deaths may come as one
-            name = signal.Signals(number).name
-            if not self._stopping:
-                logger.info(
-                    "%s: taking no new conversations, waiting up to %g s for running ones; once more stops at once",
-                    name,
-                    self._drain_timeout_s,
-                )
-                self._stop_signal_at = came_at
-                self._stop()
-            elif came_at - self._stop_signal_at > SAME_STOP_S:
-                logger.warning("%s again: stopping at once", name)
-                for record in self._workers.values():
-                    self._kill(record)
+    # --- another supervisor ---
 
-    def _stop(self) -> None:
-        """Let every worker drain and end; start no more."""
-        self._stopping = True
-        self._vacant.clear()
-        for sock in self._listen_sockets:
-            sock.close()  # or the kernel would go on queueing connections that nobody takes
-        for record in self._workers.values():
-            self._drain(record)
+    def _start_upgrade(self) -> None:
+        if self._begin_upgrade is None or self._ending or self._upgrade is not None or self._rollout.serving is None:
+            logger.warning("SIGUSR2: no upgrade, the server is not ready for one, or one is under way")
+            return
+        try:
+            self._upgrade = self._begin_upgrade()
+        except (OSError, ConfigError) as error:
+            logger.error("no upgrade, everything goes on as before: %s", error)
+            return
+        logger.info("upgrade: supervisor %d starts on the same sockets; this one serves until then", self._upgrade.pid)
 
-    def _drain(self, record: WorkerRecord) -> None:
-        if record.state is State.STARTING:
-            self._signal(record, signal.SIGTERM)  # it may be importing, and hear nothing
-            self._end_by(record, BOOT_STOP_S)
-        else:
-            record.channel.send(Drain(self._drain_timeout_s))
-            self._end_by(record, self._drain_timeout_s + EXIT_MARGIN_S)
+    def _watch_upgrade(self) -> None:
+        upgrade = self._upgrade
+        if upgrade is None or not upgrade.is_settled():
+            return
+        self._upgrade = None
+        upgrade.close()
+        if not upgrade.is_ready:
+            logger.error("the upgrade has failed, everything goes on as before")
+        elif not self._ending:
+            logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
+            self.handed_over = True
+            self._announcer.handed_over(upgrade.pid)
+            self._end(self._rollout.plan.reload_drain_timeout_s)
 
-    @staticmethod
-    def _end_by(record: WorkerRecord, time_s: float) -> None:
-        kill_at = time.monotonic() + time_s
-        record.kill_at = kill_at if record.kill_at is None else min(record.kill_at, kill_at)
-
-    def _kill_overdue(self) -> None:
-        now = time.monotonic()
-        for record in self._workers.values():
-            if record.kill_at is not None and record.kill_at <= now:
-                logger.error("worker %d (pid %d) did not end in time: killed", record.slot, record.pid)
-                self._kill(record)
-
-    def _kill(self, record: WorkerRecord) -> None:
-        record.kill_at = None
-        self._signal(record, signal.SIGKILL)
-
-    @staticmethod
-    def _signal(record: WorkerRecord, number: signal.Signals) -> None:
-        # Only of processes that were not reaped yet: the pid cannot be anybody else's.
-        os.kill(record.pid, number)
-
-    # --- what workers say ---
-
-    def _hear_workers(self) -> None:
-        for record in list(self._workers.values()):
-            self._hear(record)
+    # --- workers ---
 
     def _hear(self, record: WorkerRecord) -> None:
-        try:
-            messages = record.channel.receive()
-        except ControlError as error:
-            logger.error("worker %d (pid %d) cannot be understood, killed: %s", record.slot, record.pid, error)
-            record.channel.close()
-            self._kill(record)
-            return
-        for message in messages:
+        for message in self._crew.hear(record):
             self._take_message(record, message)
-        if record.channel.ended:
-            # It exits now, or user code has closed the channel, and then it can no longer be told anything.
-            self._end_by(record, EXIT_MARGIN_S)
 
     def _take_message(self, record: WorkerRecord, message: Message) -> None:
-        if isinstance(message, Ready):
-            if record.state is not State.STARTING:
-                return
+        if isinstance(message, Ready) and record.state is State.STARTING:
             record.state = State.READY
-            self._boot_failures = 0
-            logger.debug("worker %d (pid %d) is ready", record.slot, record.pid)
-            if self._stopping:
-                self._drain(record)
-            self._announce()
-        elif isinstance(message, Draining):
+            logger.debug("%s is ready", record)
+            if record.told:
+                self._crew.drain(record, self._rollout.plan.drain_timeout_s)
+            else:
+                self._rollout.became_ready(record)
+        elif isinstance(message, Draining) and record.state in (State.STARTING, State.READY):
             record.state = State.DRAINING
-            if not self._stopping:
+            if not record.told:
                 # It was told so from outside. Its conversations may last: the next worker need not wait for them.
-                logger.info(
-                    "worker %d (pid %d) drains, %d conversations to end", record.slot, record.pid, message.sessions
-                )
-                self._end_by(record, self._drain_timeout_s + EXIT_MARGIN_S)
-                self._vacant[record.slot] = time.monotonic()
+                logger.info("%s drains, %d conversations to end", record, message.sessions)
+                self._crew.expect_end(record, record.generation.plan.drain_timeout_s)
+                self._rollout.refill(record)
         elif isinstance(message, Failed):
             record.failure = message
+        elif isinstance(message, Dumped) and record.stacks_by is not None:
+            self._crew.kill(record, record.killed_for)
 
-    def _announce(self) -> None:
-        ready = sum(record.state is State.READY for record in self._workers.values())
-        if not self._announced and not self._stopping and ready == self._count:
-            self._announced = True
-            self._announcer.ready(ready)
-
-    # --- ends of workers ---
-
-    def _reap(self) -> None:
-        """Collect every child that has ended; as a container's first process we inherit those of others, too."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            record = self._workers.get(pid)
-            if record is not None:
-                self._hear(record)  # its last words
-                del self._workers[pid]
-                record.channel.close()
-                self._ended(record, os.waitstatus_to_exitcode(status))
-
-    def _ended(self, record: WorkerRecord, code: int) -> None:
+    def _reaped(self, pid: int, record: WorkerRecord | None, code: int) -> None:
+        if record is None:
+            if self._upgrade is not None and pid == self._upgrade.pid:
+                self._upgrade.has_ended = True
+            return
+        self._hear(record)  # its last words
+        self._crew.bury(record)
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if record.state is State.STARTING:
-            if not self._stopping:
-                self._boot_failed(record, how)
-        elif record.state is State.READY:
-            if not self._stopping:
-                logger.error("worker %d (pid %d) %s; another one takes its place", record.slot, record.pid, how)
-                self._vacant[record.slot] = time.monotonic() + self._pause(record)
+            if not record.told:
+                self._rollout.could_not_start(record, how)
+        elif record.told or record.state is State.DRAINING:
+            if code != EXIT_OK and not record.killed_for:
+                logger.error("%s %s while it drained", record, how)
             elif code != EXIT_OK:
-                logger.error("worker %d (pid %d) %s instead of draining", record.slot, record.pid, how)
-        elif code != EXIT_OK:
-            logger.error("worker %d (pid %d) %s while it drained", record.slot, record.pid, how)
-
-    def _pause(self, record: WorkerRecord) -> float:
-        """Return how long to wait before the next worker: 0 unless they die young, one after another."""
-        young = time.monotonic() - record.started_at < STEADY_S
-        self._young_deaths = self._young_deaths + 1 if young else 0
-        return 0.0 if self._young_deaths <= self._count else self._backoff(self._young_deaths - self._count)
-
-    @staticmethod
-    def _backoff(failures: int) -> float:
-        return float(min(MAX_PAUSE_S, 0.25 * 2 ** min(failures, 10)))
-
-    def _boot_failed(self, record: WorkerRecord, how: str) -> None:
-        failure = record.failure or Failed(f"a worker {how} before it was ready")
-        self._boot_failures += 1
-        if self._announced and self._boot_failures < MAX_BOOT_FAILURES:
-            pause_s = self._backoff(self._boot_failures)
-            logger.error("worker %d cannot start, next try in %g s: %s", record.slot, pause_s, failure.reason)
-            if failure.details:
-                logger.error("%s", failure.details)
-            self._vacant[record.slot] = time.monotonic() + pause_s
-            return
-        self._announcer.failed(failure.reason, failure.details)
-        self._exit_code = EXIT_BOOT
-        self._stop()
-
-    # --- starting workers ---
-
-    def _fill_slots(self) -> None:
-        now = time.monotonic()
-        for slot, due in list(self._vacant.items()):
-            if due <= now:
-                del self._vacant[slot]
-                self._fork(slot)
-
-    def _fork(self, slot: int) -> None:
-        # An end kept open in a child would hide the supervisor's death from a sister, or hers from the supervisor.
-        inherited: list[Closable] = [
-            self._wake_in,
-            self._wake_out,
-            *(record.channel for record in self._workers.values()),
-        ]
-        try:
-            pid, channel = fork_worker(lambda end: self._run_worker(self._listen_sockets, end), inherited)
-        except OSError as error:  # out of processes, memory or descriptors: the other workers can do without
-            logger.error("cannot fork a worker, next try in %g s: %s", FORK_RETRY_S, error)
-            self._vacant[slot] = time.monotonic() + FORK_RETRY_S
-            return
-        self._workers[pid] = WorkerRecord(slot, pid, channel, time.monotonic())
+                logger.info("%s %s, for %s", record, how, record.killed_for)
+        else:
+            logger.error("%s %s; another one takes its place", record, how)
+            self._rollout.died(record)
 
 
 def _signal_name(number: int) -> str:

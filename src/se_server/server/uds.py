@@ -47,6 +47,18 @@ class UnixListenSocket:
             self.socket.close()
             raise
 
+    @classmethod
+    def adopt(cls, path: str, sock: socket.socket) -> UnixListenSocket:
+        """Take over a listen socket, and its file, from the server before this one."""
+        adopted = cls.__new__(cls)
+        adopted._path = os.path.abspath(path)
+        adopted.socket = sock
+        try:
+            adopted._file = _identity(adopted._path)
+        except OSError:
+            adopted._file = (0, 0, 0)  # somebody has removed it
+        return adopted
+
     def remove(self) -> None:
         """Remove the file, unless another server has put its own there."""
         with suppress(OSError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from ssl import SSLContext
 
 import uvloop
@@ -16,9 +17,12 @@ from se_server.auth import TokenVerifier
 from se_server.errors import AppError, ConfigError
 from se_server.server.app import App, AppCrashed, load_app
 from se_server.server.config import Config
-from se_server.server.control import ControlChannel, ControlError, Drain, Draining, Failed, Ready, Stopped
+from se_server.server.control import ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
 from se_server.server.door import Door
+from se_server.server.guard import TELL_S, Guard
+from se_server.server.heartbeat import Heartbeat
 from se_server.server.options import KEY_VARIABLE
+from se_server.server.scoreboard import Slot, State
 from se_server.types import Counters, Handler
 
 logger = logging.getLogger(__name__)
@@ -30,29 +34,36 @@ EXIT_BUG = 70  # sysexits' EX_SOFTWARE
 ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
 LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
-TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
+ORPHAN_MARGIN_S = 20.0  # as the supervisor grants: for closing the sessions, on_shutdown and left-over tasks
 
 
 def run_worker(
-    config: Config, listen_sockets: Sequence[socket.socket], channel: ControlChannel, tls: SSLContext | None = None
+    config: Config,
+    listen_sockets: Sequence[socket.socket],
+    channel: ControlChannel,
+    slot: Slot,
+    tls: SSLContext | None = None,
 ) -> int:
     """Serve until told to stop; called in the forked child.
 
     Args:
+        slot: this worker's place on the scoreboard.
         tls: with it, TLS is spoken. Made before the fork, so that any worker resumes the TLS sessions of the others.
 
     Returns:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
     """
+    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=config.drain_timeout_s + ORPHAN_MARGIN_S)
+    guard.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
-        worker = _Worker(config, _load(config), listen_sockets, channel, loop, tls)
+        worker = _Worker(config, _load(config), listen_sockets, channel, slot, loop, tls)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run has left none
-    return loop.run_until_complete(worker.run())
+    return loop.run_until_complete(worker.run(guard))
 
 
 def _load(config: Config) -> App:
@@ -87,28 +98,42 @@ class _Worker:
         app: App,
         listen_sockets: Sequence[socket.socket],
         channel: ControlChannel,
+        slot: Slot,
         loop: asyncio.AbstractEventLoop,
         tls: SSLContext | None,
     ) -> None:
         self._app = app
         self._channel = channel
+        self._slot = slot
         self._drain_timeout_s = config.drain_timeout_s
+        self._drain_by = math.inf  # on the loop's clock
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
+        stats = Counters()
+        self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
             listen_sockets,
             handlers=app.handlers,
             verifier=_verifier(config, app),
             path=config.path or app.path,
             settings=config.session,
-            stats=Counters(),
+            stats=stats,
+            slot=slot,
             ssl=tls,
             access=config.access(),
         )
 
-    async def run(self) -> int:
+    async def run(self, guard: Guard) -> int:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        self._loop.add_reader(self._channel.fileno(), self._hear)
+        self._heartbeat.start()
+        guard.attach(self._loop, self._take)
+        try:
+            return await self._live()
+        finally:
+            self._heartbeat.stop()
+
+    async def _live(self) -> int:
         boot = asyncio.create_task(self._start_app(), name="on_startup")
         stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
         await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +145,7 @@ class _Worker:
             await self._end_left_overs()
             return _fail(self._channel, crash)
         self._door.open()
+        self._slot.state = State.READY
         self._channel.send(Ready(), timeout_s=TELL_S)
         await stop
         await self._drain()
@@ -132,33 +158,51 @@ class _Worker:
             return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
         return None
 
-    def _hear(self) -> None:
-        try:
-            messages = self._channel.receive()
-        except ControlError:
-            logger.exception("the supervisor cannot be understood: stopping")
-            self._loop.remove_reader(self._channel.fileno())
-            self._stop.set()
-            return
-        for message in messages:
-            if isinstance(message, Drain):
-                self._drain_timeout_s = message.timeout_s
-                self._stop.set()
-        if self._channel.ended:
-            self._loop.remove_reader(self._channel.fileno())
+    def _take(self, message: Message | None) -> None:
+        """Take what the guard has heard of the supervisor."""
+        if isinstance(message, Drain):
+            self._drain_within(message.timeout_s)
+        elif message is None:
             if not self._stop.is_set():
                 logger.error("the supervisor is gone: draining")
-            self._stop.set()
+            self._drain_within(self._drain_timeout_s)
+
+    def _drain_within(self, timeout_s: float) -> None:
+        """Order a drain; of several orders the one that ends first counts."""
+        self._drain_by = min(self._drain_by, self._loop.time() + timeout_s)
+        self._hurry.set()
+        self._stop.set()
 
     async def _drain(self) -> None:
+        self._slot.state = State.DRAINING
         self._door.stop_accepting()
         live = len(self._door.sessions)
         self._channel.send(Draining(live), timeout_s=TELL_S)
-        await self._door.drain(self._drain_timeout_s)
+        if self._drain_by == math.inf:  # by SIGTERM, from outside
+            self._drain_within(self._drain_timeout_s)
+        drained = False
+        while not drained:
+            self._hurry.clear()
+            left_s = max(0.0, self._drain_by - self._loop.time())
+            drained = await self._unless_hurried(self._door.drain(left_s))
         await self._door.close()
         await self._shut_app_down()
         await self._end_left_overs()
+        self._slot.state = State.STOPPED
         self._channel.send(Stopped(), timeout_s=TELL_S)
+
+    async def _unless_hurried(self, draining: Coroutine[object, object, None]) -> bool:
+        """Await a drain; give it up and return False when its time has changed meanwhile."""
+        drain = asyncio.create_task(draining, name="drain")
+        hurry = asyncio.create_task(self._hurry.wait(), name="wait for another drain time")
+        await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if drain.done():
+            drain.result()
+            return True
+        drain.cancel()
+        await asyncio.wait((drain,))
+        return False
 
     async def _shut_app_down(self) -> None:
         # Not wait_for: it waits for a task that swallows its cancellation.

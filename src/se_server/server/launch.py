@@ -1,0 +1,183 @@
+"""From options to a running server: sockets, pidfile, service manager, and what a reload and an upgrade do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from se_server.errors import ConfigError
+from se_server.server.children import Closable
+from se_server.server.config import Config
+from se_server.server.control import ControlChannel
+from se_server.server.pidfile import PidFile
+from se_server.server.plan import Plan
+from se_server.server.recycle import RecycleLimits
+from se_server.server.scoreboard import Slot
+from se_server.server.sockets import bind
+from se_server.server.supervisor import Supervisor
+from se_server.server.systemd import Notifier, adopt, take_activated
+from se_server.server.tls import make_context
+from se_server.server.uds import UnixListenSocket
+from se_server.server.upgrade import Handover, Upgrade, begin_upgrade, start_directory
+from se_server.server.worker import run_worker
+
+logger = logging.getLogger(__name__)
+
+# A reload keeps the sockets and the pidfile that are there.
+_FIXED = ("host", "port", "uds", "fd", "pidfile")
+
+
+class Terminal(Protocol):
+    """What people and programs read of the server's start."""
+
+    def ready(self, workers: int) -> None: ...
+
+    def failed(self, reason: str, details: str) -> None: ...
+
+
+def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None], Terminal]) -> int:
+    """Serve until stopped.
+
+    Args:
+        load: reads the options, now and at each reload; raises ConfigError.
+        terminal_of: makes what shows the start from the options and the port, None if there is no port.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: an option cannot be; one sentence.
+    """
+    handover = Handover.take(os.environ)
+    notifier = Notifier(os.environ)
+    config = load()
+    directory = start_directory()
+    plan = _plan(config, directory)
+    pidfile = None
+    if config.pidfile is not None:
+        pidfile = PidFile(config.pidfile, handover.pidfile if handover is not None else None)
+    sockets, unix = _open_sockets(config, handover)
+    if pidfile is not None and handover is None:
+        pidfile.write()
+    port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
+
+    def replan() -> Plan:
+        fresh = load()
+        for name in _FIXED:
+            if fresh.value(name) != config.value(name):
+                logger.warning("%s has changed: that needs a new start, a reload keeps what is there", name)
+        return _plan(fresh, directory)
+
+    def upgrade() -> Upgrade:
+        descriptor = None if pidfile is None else pidfile.fileno()
+        return begin_upgrade(sockets, descriptor, directory, {**os.environ, **notifier.variables})
+
+    private: list[Closable] = [item for item in (pidfile, handover) if item is not None]
+    supervisor = Supervisor(
+        sockets,
+        plan=plan,
+        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover),
+        replan=replan,
+        begin_upgrade=upgrade,
+        private=private,
+    )
+    try:
+        return supervisor.run()
+    finally:
+        if unix is not None and not supervisor.handed_over:
+            unix.remove()
+        if pidfile is not None:
+            pidfile.remove()
+
+
+def _plan(config: Config, directory: str) -> Plan:
+    # Before the fork, so that any worker resumes the TLS sessions of the others.
+    tls = make_context(config.certfile, config.keyfile, config.ca_certs)
+
+    def run(listen_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
+        with suppress(OSError):  # a deploy may have turned it elsewhere, or removed it
+            os.chdir(directory)
+        return run_worker(config, listen_sockets, channel, slot, tls)
+
+    return Plan(
+        workers=config.workers,
+        run_worker=run,
+        drain_timeout_s=config.drain_timeout_s,
+        reload_drain_timeout_s=config.reload_drain_timeout_s,
+        hang_timeout_s=config.hang_timeout_s,
+        recycling=RecycleLimits(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions),
+    )
+
+
+def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socket.socket], UnixListenSocket | None]:
+    """Take the sockets that are open already, else open them."""
+    if handover is not None:
+        unix = next((sock for sock in handover.sockets if sock.family == socket.AF_UNIX), None)
+        has_path = config.uds is not None and unix is not None
+        return handover.sockets, UnixListenSocket.adopt(config.uds, unix) if has_path else None  # type: ignore[arg-type]
+    activated = take_activated(os.environ)
+    if activated or config.fd:
+        given = [name for name in ("host", "port", "uds") if config.was_given(name)]
+        if config.fd and given:
+            raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
+        where = "--fd" if config.fd else "LISTEN_FDS"
+        return adopt(config.fd or activated, where), None
+    sockets = bind(config.host, config.port) if config.wants_port() else []
+    if config.uds is None:
+        return sockets, None
+    try:
+        unix_socket = UnixListenSocket(config.uds)
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return [*sockets, unix_socket.socket], unix_socket
+
+
+class _Announcer:
+    """Tells the terminal, the service manager, and the supervisor before this one."""
+
+    def __init__(
+        self, terminal: Terminal, notifier: Notifier, pidfile: PidFile | None, handover: Handover | None
+    ) -> None:
+        self._terminal = terminal
+        self._notifier = notifier
+        self._pidfile = pidfile
+        self._handover = handover
+        self._status = ""
+
+    def ready(self, workers: int) -> None:
+        self._status = f"serving with {workers} workers"
+        if self._pidfile is not None:
+            self._pidfile.write()
+        if self._handover is not None:
+            self._handover.tell_ready()
+            self._handover.close()
+        self._notifier.ready(self._status)
+        self._terminal.ready(workers)
+
+    def failed(self, reason: str, details: str) -> None:
+        self._terminal.failed(reason, details)
+
+    def reloading(self) -> None:
+        self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        self._notifier.ready(self._status)
+
+    def handed_over(self, pid: int) -> None:
+        self._notifier.handed_over(pid)
+
+    def stopping(self) -> None:
+        self._notifier.stopping()
+
+    def alive(self) -> None:
+        self._notifier.alive()
+
+    @property
+    def alive_s(self) -> float | None:
+        return self._notifier.alive_s

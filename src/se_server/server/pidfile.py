@@ -1,0 +1,72 @@
+"""A pidfile that cannot lie: it is locked as long as the supervisor lives that it names, and by no one else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+
+from se_server.errors import ConfigError
+
+
+class PidFile:
+    """Writes this process's id to a file and holds it.
+
+    The lock goes away with the process, however that ends: a file that is not locked is stale, and is overwritten.
+
+    Args:
+        path: where.
+        inherited: the descriptor of the locked file, from the supervisor before this one. The file names that one until
+            `write` is called.
+
+    Raises:
+        ConfigError: another server holds it, or it cannot be written.
+    """
+
+    def __init__(self, path: str, inherited: int | None = None) -> None:
+        self._path = os.path.abspath(path)  # user code may change the directory
+        self._descriptor = self._lock() if inherited is None or not self._is_at_path(inherited) else inherited
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a supervisor that follows."""
+        return self._descriptor
+
+    def _lock(self) -> int:
+        while True:
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            except OSError as error:
+                raise ConfigError(f"--pidfile: cannot write {self._path}: {error.strerror}") from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+                os.close(descriptor)
+                raise ConfigError(
+                    f"--pidfile: {self._path} is held by the running process {holder}: stop it, or choose another file"
+                ) from None
+            if self._is_at_path(descriptor):
+                return descriptor
+            os.close(descriptor)  # its owner has removed it meanwhile
+
+    def write(self) -> None:
+        """Write this process's id."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path, follow_symlinks=False))
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Let go of the file, and remove it if it still names this process: a supervisor that follows may have it."""
+        with suppress(OSError):
+            if self._is_at_path(self._descriptor) and os.pread(self._descriptor, 20, 0) == b"%d\n" % os.getpid():
+                os.unlink(self._path)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; in a worker, of the worker's copy of the lock."""
+        os.close(self._descriptor)
