@@ -401,7 +401,7 @@ async def test_term_to_a_worker_drains_it_alone_and_it_is_replaced_meanwhile(tmp
 def test_a_stop_leaves_nothing_behind(number: signal.Signals) -> None:
     with running_server() as server:
         pids = server.worker_pids()
-        for pid in (server.pid, *pids) if number == signal.SIGINT else (server.pid,):
+        for pid in (*pids, server.pid) if number == signal.SIGINT else (server.pid,):
             os.kill(pid, number)  # Ctrl-C reaches them all
         assert server.wait() == 0
         assert not any(map(exists, pids))

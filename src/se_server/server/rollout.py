@@ -145,6 +145,7 @@ class Rollout:
             self.refill(record, pause_s)
             return
         self.failed = True
+        self.end()  # a sister may have failed at the same moment, and once is enough
         self._announcer.failed(failure.reason, failure.details)
 
     def refill(self, record: WorkerRecord, pause_s: float = 0.0) -> None:
