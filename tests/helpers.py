@@ -247,6 +247,14 @@ def close_message() -> str:
 # --- a plain WebSocket client ---------------------------------------------------------------------------------------
 
 
+class _Client(ClientConnection):
+    """A connection that closes its transport when its peer does; of TLS transports asyncio warns otherwise on 3.10."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.transport.close()
+
+
 @asynccontextmanager
 async def connect(
     url: str, api_key: str | None = TEST_API_KEY, *, headers: Mapping[str, str] | None = None, **options: Any
@@ -260,7 +268,7 @@ async def connect(
         options: for `websockets.connect`.
     """
     token = {} if api_key is None else {AUTHORIZATION_HEADER: sign_token(api_key)}
-    options = {"compression": None, "proxy": None, **options}
+    options = {"compression": None, "proxy": None, "create_connection": _Client, **options}
     async with websockets_connect(url, additional_headers={**token, **(headers or {})}, **options) as websocket:
         yield websocket
 

@@ -1,0 +1,219 @@
+"""A session's connection over the WebSocket of another library, whichever it is; `adapters.py` knows each.
+
+Sessions write synchronously, these libraries by coroutines: a writer task delivers in order and counts what is unsent.
+Fragments, pings and pongs are the library's own affair, and so are its limits on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from se_server.conversation._pump import MessageOutbox, Outbox
+from se_server.conversation.core import SessionCore
+from se_server.conversation.settings import SessionSettings
+from se_server.conversation.streams import within
+from se_server.errors import MessageError
+from se_server.protocol._wire import History, decode
+from se_server.types import NO_REQUEST, Request
+
+CLOSE_POLICY = 1008
+CLOSE_TOO_BIG = 1009
+
+
+class Adapter:
+    """A session's connection over somebody else's WebSocket.
+
+    Subclasses say how to receive, send and close, and where the upgrade request is.
+    """
+
+    def __init__(self, ws: Any, settings: SessionSettings) -> None:
+        self._ws = ws
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._messages: deque[str] = deque()
+        self._unsent_bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._close_with: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._session: SessionCore | None = None
+        self._outbox = MessageOutbox(self._deliver)
+        self._silence: asyncio.TimerHandle | None = None  # until the first message
+        self._messages_left = float(settings.max_messages_burst)
+        self._counted_at = self._loop.time()
+
+    async def _receive(self) -> str | bytes | None:
+        """Return the next message, or None when there will be none."""
+        raise NotImplementedError
+
+    async def _send(self, message: str) -> None:
+        raise NotImplementedError
+
+    async def _close(self, code: int, reason: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def request(self) -> Request:
+        """The upgrade request, as far as the library shows it."""
+        return NO_REQUEST
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where the session writes."""
+        return self._outbox
+
+    def attach(self, session: SessionCore) -> None:
+        """Tell `session` what arrives."""
+        self._session = session
+
+    # --- reading ---
+
+    def start_reading(self) -> None:
+        """Read until the connection ends.
+
+        Raises:
+            RuntimeError: it reads already.
+        """
+        if self._reader is not None:
+            raise RuntimeError("the session runs already: await session.run() once")
+        self._reader = self._loop.create_task(self._read())
+        self._silence = self._loop.call_later(self._settings.first_message_timeout_s, self._say_too_silent)
+
+    async def _read(self) -> None:
+        session = self._session
+        assert session is not None
+        history = History()
+        try:
+            while session.is_open:
+                raw = await self._receive_or_none(session)
+                if raw is None:
+                    break
+                self._stop_waiting_for_a_message()
+                if not self._may_receive():
+                    self.close(CLOSE_POLICY, "too many messages")
+                    break
+                if not isinstance(raw, (str, bytes, bytearray, memoryview)):
+                    session.receive_error(MessageError(f"received {type(raw).__name__}, neither text nor bytes", 0))
+                    continue
+                data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+                if len(data) > self._settings.max_message_bytes:
+                    self.close(CLOSE_TOO_BIG, "message is too big")
+                    break
+                try:
+                    message = decode(data, history)
+                except MessageError as error:
+                    session.receive_error(error)
+                else:
+                    session.receive(message)
+        finally:  # whatever happened, nobody waits for a conversation that nothing reads
+            self._stop_waiting_for_a_message()
+            session.connection_lost()
+
+    async def _receive_or_none(self, session: SessionCore) -> Any:
+        try:
+            return await self._receive()
+        except Exception as error:  # each library has exceptions of its own for the one thing: it is over
+            session._debug("WebSocket connection lost: %s", type(error).__name__)
+            return None
+
+    def _may_receive(self) -> bool:
+        """Whether one more message is within the rate."""
+        settings, now = self._settings, self._loop.time()
+        earned = (now - self._counted_at) * settings.max_messages_per_s
+        self._messages_left = min(self._messages_left + earned, settings.max_messages_burst) - 1
+        self._counted_at = now
+        return self._messages_left >= 0
+
+    def _stop_waiting_for_a_message(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _say_too_silent(self) -> None:
+        self._silence = None
+        self.close(CLOSE_POLICY, "no message came")
+        if self._session is not None:
+            self._session.connection_lost()
+
+    # --- writing ---
+
+    def _deliver(self, messages: list[str]) -> None:
+        self._messages.extend(messages)
+        self._unsent_bytes += sum(map(len, messages))
+        if self._unsent_bytes > self._settings.write_high_water_bytes and self._outbox.writable:
+            self._outbox.pause()
+            self._timer = self._loop.call_later(self._settings.write_timeout_s, self._write_timed_out)
+        self._start_writer()
+
+    def _start_writer(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._messages:
+                message = self._messages.popleft()
+                await self._send(message)
+                self._unsent_bytes -= len(message)
+                if not self._outbox.writable and self._unsent_bytes <= self._settings.write_high_water_bytes // 4:
+                    self._stop_timer()
+                    self._outbox.resume()
+            if self._close_with is not None:
+                await within(self._close(*self._close_with), self._settings.close_timeout_s)
+        except Exception as error:
+            if not isinstance(error, TimeoutError) and self._session is not None:
+                self._session._debug("sending failed: %s", type(error).__name__)
+            self._lose()
+
+    def _lose(self) -> None:
+        self._messages.clear()
+        self._shut()
+        if self._session is not None:
+            self._session.connection_lost()
+
+    def _shut(self) -> None:
+        self._stop_timer()
+        self._outbox.shut()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _write_timed_out(self) -> None:
+        self._timer = None
+        if self._session is not None:
+            self._session.write_timed_out()
+        self.abort()
+
+    # --- ending ---
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the WebSocket behind what was sent so far."""
+        if not self._outbox.closed:
+            self._outbox.flush()  # what was said before the close is still said
+            self._close_with = (code, reason)
+            self._shut()
+            self._start_writer()
+
+    def abort(self) -> None:
+        """Give up what is unsent and close."""
+        self._messages.clear()
+        if self._writer is not None:
+            self._writer.cancel()
+            self._writer = None
+        self._close_with = (1011, "")
+        self._shut()
+        self._start_writer()
+
+    async def wait_closed(self) -> None:
+        """Stop reading, and wait until what was to be sent is sent and the WebSocket is closed, within bounds."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader], timeout=self._settings.close_timeout_s)
+        if self._writer is not None and not self._writer.done():
+            _, late = await asyncio.wait([self._writer], timeout=2 * self._settings.close_timeout_s)
+            for task in late:
+                task.cancel()
