@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from se_server.server.config import OPTIONS
+from se_server.server.options import OPTIONS
 from se_server.server.supervisor import EXIT_MARGIN_S
 
 DEPLOYING = (Path(__file__).resolve().parents[2] / "docs" / "deploying.md").read_text()
