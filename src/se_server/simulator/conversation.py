@@ -329,15 +329,14 @@ class Conversation:
         self._carry(self.model.replay(message, now=self._clock()))
         self._wake()
 
-    async def changed(self) -> None:
-        """Wait until something was said or arrived, or the connection ended."""
+    def changed(self) -> asyncio.Future[None]:
+        """Give what is done as soon as something was said or arrived from now on, or the connection ended.
+
+        No coroutine: `wait_for` lets one begin late (before Python 3.12), and what came meanwhile would go unnoticed.
+        """
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        return waiter
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import Discarded, Heard, Violation
-from se_server.simulator.conversation import Ended, Happening
+from se_server.simulator.conversation import Conversation, Ended, Happening, Line, Link
+from se_server.simulator.model import ApiModel
 from tests.helpers import TEST_API_KEY
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -133,6 +134,37 @@ async def test_a_waiting_say_returns_when_another_interrupts_it() -> None:
         reply = await waiting
         assert reply.is_interrupted
         assert reply.text == "wait "
+
+
+async def test_an_answer_that_comes_while_the_wait_for_it_begins_is_noticed() -> None:
+    loop = asyncio.get_running_loop()
+
+    class Prompt:
+        """A link whose server answers in the very next step of the loop."""
+
+        def __init__(self, line: Line) -> None:
+            self._line = line
+
+        def send(self, message: str | bytes) -> None:
+            said = json.loads(message)
+            if said["type"] == "user_transcript":
+                loop.call_soon(self._line.received, chunk(said["event_id"], "prompt", True))
+
+        def close(self, code: int) -> None:
+            loop.call_soon(self._line.gone, code)
+
+        def drop(self) -> None:
+            loop.call_soon(self._line.gone)
+
+        reset = drop
+
+    async def connect(line: Line) -> Link:
+        return Prompt(line)
+
+    conversation = Conversation(connect, ApiModel("conv_test"), reply_timeout_s=2.0)
+    await conversation.open()
+    assert (await conversation.say("hi")).text == "prompt"
+    await conversation.close()
 
 
 async def test_fragments_are_put_together_and_pings_answered() -> None:
