@@ -99,13 +99,19 @@ class WebSocketLike(Protocol):
     async def close(self) -> Any: ...
 
 
-class Stats(Protocol):
+@dataclass(slots=True)
+class Counters:
     """Where conversations count what they do. Plain integers, written by one thread.
 
     Attributes:
         sessions_opened, sessions_closed: conversations; their difference is live now.
-        turns_started, turns_answered, turns_superseded, turns_failed: what became of transcripts.
+        turns_started, turns_answered, turns_superseded, turns_failed: what became of turns.
         turns_ended: started turns whose handlers have ended, strays included; the rest of the started ones runs now.
+        transcripts_repeated: transcripts sent again while their turn was under way; skipped.
+        transcripts_answered: transcripts sent again after their turn was answered; skipped.
+        transcripts_superseded: transcripts sent again after their turn was superseded; answered with an empty final,
+            or ignored.
+        transcripts_adopted: transcripts of the same words, whose turn went on instead of starting anew.
         chunks_sent: `agent_response` messages that carried text.
         messages_received: whole messages of any kind.
         message_errors: messages, or transcript entries, that could not be read.
@@ -115,42 +121,25 @@ class Stats(Protocol):
         write_timeouts: peers dropped because they did not read.
     """
 
-    sessions_opened: int
-    sessions_closed: int
-    turns_started: int
-    turns_answered: int
-    turns_superseded: int
-    turns_failed: int
-    turns_ended: int
-    chunks_sent: int
-    messages_received: int
-    message_errors: int
-    handler_errors: int
-    stray_handlers: int
-    late_texts: int
-    write_timeouts: int
+    sessions_opened: int = 0
+    sessions_closed: int = 0
+    turns_started: int = 0
+    turns_answered: int = 0
+    turns_superseded: int = 0
+    turns_failed: int = 0
+    turns_ended: int = 0
+    transcripts_repeated: int = 0
+    transcripts_answered: int = 0
+    transcripts_superseded: int = 0
+    transcripts_adopted: int = 0
+    chunks_sent: int = 0
+    messages_received: int = 0
+    message_errors: int = 0
+    handler_errors: int = 0
+    stray_handlers: int = 0
+    late_texts: int = 0
+    write_timeouts: int = 0
 
 
-class Counters:
-    """The plain `Stats`: counts and nothing else."""
-
-    sessions_opened: int
-    sessions_closed: int
-    turns_started: int
-    turns_answered: int
-    turns_superseded: int
-    turns_failed: int
-    turns_ended: int
-    chunks_sent: int
-    messages_received: int
-    message_errors: int
-    handler_errors: int
-    stray_handlers: int
-    late_texts: int
-    write_timeouts: int
-
-    __slots__ = tuple(Stats.__annotations__)
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+Stats = Counters
+"""What a conversation is given to count in: whoever publishes the counts may subclass it."""

@@ -13,7 +13,6 @@ from se_server.protocol._wire cimport Buffer, agent_response_json
 from se_server.protocol.turns cimport Turn
 
 import asyncio
-from time import monotonic
 from types import GeneratorType
 
 from se_server.protocol._wire import encode_pong
@@ -174,7 +173,8 @@ cdef class Pump:
     Args:
         iterator: an async iterator of `str` or LLM events. It is not closed here.
         outbox: where the texts go.
-        turn: whose texts they are.
+        turn: whose texts they are; its id is read at each write, since a turn may be adopted.
+        clock: gives the time for the turn, in monotonic seconds.
     """
 
     cdef object _iterator
@@ -183,11 +183,11 @@ cdef class Pump:
     cdef bint _waits_for_room
     cdef Outbox _outbox
     cdef Turn _turn
-    cdef bytes _event_id_json
+    cdef object _clock
     cdef int _events            # since the loop had a turn
     cdef Py_ssize_t _chunks     # since the turn was told
 
-    def __init__(self, iterator, Outbox outbox not None, Turn turn not None):
+    def __init__(self, iterator, Outbox outbox not None, Turn turn not None, clock):
         cdef PyAsyncMethods* methods = Py_TYPE(iterator).tp_as_async
         if methods is NULL or methods.am_anext is NULL:
             raise TypeError(f"{type(iterator).__name__} is no async iterator")
@@ -197,7 +197,7 @@ cdef class Pump:
         self._waits_for_room = False
         self._outbox = outbox
         self._turn = turn
-        self._event_id_json = turn.event_id_json
+        self._clock = clock
         self._events = 0
         self._chunks = 0
 
@@ -247,7 +247,7 @@ cdef class Pump:
     cdef int _tell_turn(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
-            self._turn.note_texts(self._chunks, monotonic())
+            self._turn.note_texts(self._chunks, self._clock())
             self._chunks = 0
         return 0
 
@@ -273,7 +273,7 @@ cdef class Pump:
             return 0
         cdef str text = text_of(event)
         if text:
-            self._outbox.put(text, self._event_id_json, False)
+            self._outbox.put(text, self._turn.event_id_json, False)
             self._chunks += 1
         return 0
 

@@ -15,6 +15,7 @@ cdef class SessionCore:
     cdef readonly object _stats
     cdef readonly object _loop
     cdef readonly unsigned long _thread_id
+    cdef readonly object _clock
     cdef readonly Lane _lane
     cdef readonly TurnLedger _ledger
     cdef public object _on_ended
@@ -26,6 +27,7 @@ cdef class SessionCore:
     cdef readonly object conversation_id
     cpdef receive(self, Message message)
     cdef _receive_transcript(self, Message message)
+    cdef _receive_again(self, Turn turn, verdict)
     cdef Turn _turn_to_answer(self)
     cdef _send_final(self, Turn turn)
     cpdef _finish_turn(self, Turn turn, bint failed)

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
 from threading import get_ident
-from time import monotonic
 from types import AsyncGeneratorType
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from se_server.conversation.settings import SessionSettings
 from se_server.conversation.streams import close_stream, open_stream
 from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
 from se_server.protocol import _wire as wire
-from se_server.protocol.turns import ANSWERED, SUPERSEDED, WAITING, Turn, TurnLedger
+from se_server.protocol.turns import ANSWERED, NEW, SUPERSEDED, WAITING, Turn, TurnLedger, Verdict, last_said
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Handler, Request, Stats
 
@@ -66,7 +65,8 @@ class SessionCore:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._thread_id = get_ident()
-        self._ledger = TurnLedger()
+        self._clock = settings.clock
+        self._ledger = TurnLedger(settings.retranscription == "adopt")
         self._lane = Lane(self, self._loop, settings, stats)
         self._on_ended: Callable[[], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
@@ -129,12 +129,13 @@ class SessionCore:
             outbox = self._outbox
             if iterator is None:
                 outbox.send(str(response), turn.event_id_json, False, final)
-                turn.note_texts(1, monotonic())
+                turn.note_texts(1, self._clock())
             else:
                 try:
-                    await Pump(iterator, outbox, turn)
+                    await Pump(iterator, outbox, turn, self._clock)
                 except Exception as error:
                     if turn.open:
+                        turn.failed = True
                         await self._report(error)
                     else:
                         log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
@@ -228,19 +229,47 @@ class SessionCore:
         if message.bad_entry is not None and not self._bad_entry_seen:
             self._bad_entry_seen = True
             self.receive_error(message.bad_entry)
-        event_id = message.event_id
-        if self._ledger.is_duplicate(event_id):
-            self._debug("skipping duplicate transcript, event_id=%s", event_id)
+        transcript = message.transcript or []
+        ledger = self._ledger
+        turn = Turn(message.event_id, self._clock(), self, last_said(transcript))
+        verdict = ledger.judge(turn)
+        if verdict is not NEW:
+            self._receive_again(turn, verdict)
             return
-        turn = Turn(event_id, monotonic(), self)
-        superseded = self._ledger.begin(turn)
+        superseded = ledger.begin(turn)
         if superseded is not None:
             self._stats.turns_superseded += 1
-            self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, event_id)
-        transcript = message.transcript or []
+            self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
         if self._settings.debug:
-            self._debug("received transcript, event_id=%s, messages=%d", event_id, len(transcript))
+            self._debug("received transcript, event_id=%s, messages=%d", turn.event_id, len(transcript))
         self._lane.start_turn(turn, transcript, superseded)
+
+    def _receive_again(self, turn: Turn, verdict: Verdict) -> None:
+        """Take a transcript that starts no turn; see the table in `protocol/turns.py`."""
+        event_id, current = turn.event_id, self._ledger.current
+        if verdict is Verdict.REPEATED:
+            self._stats.transcripts_repeated += 1
+            self._debug("skipped a transcript sent again: its answer is under way, event_id=%s", event_id)
+        elif verdict is Verdict.ANSWERED:
+            self._stats.transcripts_answered += 1
+            self._debug("skipped a transcript sent again: it was answered, event_id=%s", event_id)
+        elif verdict is Verdict.ADOPTED and current is not None:
+            self._stats.transcripts_adopted += 1
+            self._debug(
+                "the same words again: the answer to event_id=%s goes on as event_id=%s", current.event_id, event_id
+            )
+            self._ledger.adopt(turn)
+        else:
+            self._stats.transcripts_superseded += 1
+            self._debug("skipped a transcript sent again: it was superseded, event_id=%s", event_id)
+            outbox = self._outbox
+            # A peer that asks and never reads gets no more to hold.
+            if (
+                self._settings.superseded_transcripts == "ack"
+                and outbox.writable
+                and not (current is not None and current.event_id == event_id)
+            ):
+                outbox.send("", turn.event_id_json, True)
 
     def receive_error(self, error: MessageError) -> None:
         """Take note of a message that could not be read; the session goes on."""

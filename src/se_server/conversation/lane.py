@@ -197,12 +197,12 @@ class Lane:
                         await job.awaited
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
-                failed = True
+                failed = turn.failed = True
                 await self._report(job, error)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
-            failed = turn.open
+            failed = turn.failed = turn.open
             await self._report(job, error)
         finally:
             if turn.open:

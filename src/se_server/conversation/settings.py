@@ -6,11 +6,12 @@ in its file, and the servers and sessions of the library take it as a keyword.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from se_server.options import Option, duration, flag, interval, nearest, number, size
+from se_server.options import Option, duration, flag, interval, nearest, number, one_of, size
 
 _OPTION = "option"
 _Value = TypeVar("_Value")
@@ -52,6 +53,10 @@ class SessionSettings:
         max_stray_handlers: how many cancelled handlers of one session may still run before a new turn is refused.
         max_pending_events: how many events may wait for user code; beyond it the newest is dropped and logged.
         end_timeout_s: how long user code may go on after the conversation ended.
+        superseded_transcripts: what a superseded transcript that comes again gets: `ack`, an empty final, so that the
+            API stops asking; `ignore`, nothing.
+        retranscription: what a new transcript with the words of the turn under way, which has sent nothing yet, does:
+            `supersede` it, or `adopt`: the answer goes out under the new id.
         stream_close_s: how long closing an answer's stream is waited for.
         write_high_water_bytes: unsent bytes above which an answer waits for the peer.
         write_timeout_s: how long a peer may stay above the mark before it is dropped.
@@ -64,6 +69,7 @@ class SessionSettings:
         max_message_bytes: the largest message accepted.
         max_fragments: the most fragments of one message accepted.
         close_timeout_s: how long the close handshake is waited for.
+        clock: seconds that never go back, for the times of turns; a test with a virtual loop gives its `loop.time`.
     """
 
     debug: bool = option(False, flag, "Print what happens in each conversation.", group=CONVERSATIONS)
@@ -79,6 +85,24 @@ class SessionSettings:
     max_pending_events: int = 64
     end_timeout_s: float = option(
         30.0, duration, "How long handlers may go on after their conversation ended.", "SECONDS", group=CONVERSATIONS
+    )
+    superseded_transcripts: str = option(
+        "ack",
+        one_of("ack", "ignore"),
+        "When the API sends a superseded transcript again: `ack` sends an empty final, so that it stops asking; "
+        "`ignore` sends nothing.",
+        "ack|ignore",
+        group=CONVERSATIONS,
+        default_text="ack",
+    )
+    retranscription: str = option(
+        "supersede",
+        one_of("supersede", "adopt"),
+        "When the same words come under a new id before the answer has begun: `supersede` starts again, `adopt` goes "
+        "on under the new id.",
+        "supersede|adopt",
+        group=CONVERSATIONS,
+        default_text="supersede",
     )
     stream_close_s: float = 0.5
     write_high_water_bytes: int = 64 * 1024
@@ -96,6 +120,7 @@ class SessionSettings:
     max_message_bytes: int = option(1024 * 1024, size, "The largest message accepted.", "SIZE", default_text="1MiB")
     max_fragments: int = option(1024, number, "The most fragments of one message accepted.", "N")
     close_timeout_s: float = option(5.0, interval, "How long the close handshake is waited for.", "SECONDS")
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
     def of(cls, keywords: Mapping[str, object]) -> SessionSettings:

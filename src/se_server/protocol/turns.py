@@ -1,15 +1,35 @@
 """Turns, and the ledger that says what a transcript means for the turns before it. No clock: times are passed in.
 
-transcript's event_id | a turn is under way         | no turn is under way
-----------------------+-----------------------------+---------------------
-absent                | supersede it, start         | start
-the turn's own        | duplicate: nothing happens  | start
-any other             | supersede it, start         | start
+The API sends a transcript again while it waits for an answer, also one that a newer transcript has superseded. A
+transcript is **the same one again** when its `event_id` is the same and its last user message has the same text. The
+messages before that one do not count: after an interruption the API shortens in them what the agent said to what the
+caller heard. The first row that fits, from the top:
+
+the transcript                               | verdict    | what follows
+---------------------------------------------+------------+---------------------------------------------------------
+has no event_id                              | NEW        | its turn starts; the turn under way is superseded
+is the one of the turn under way again       | REPEATED   | nothing: the answer goes on
+is an answered one again                     | ANSWERED   | nothing: its final went out; the two crossed on their way
+is a superseded one again                    | SUPERSEDED | "ack": an empty final under its id, so that the API stops
+                                             |            | asking, unless the turn under way has that id, whose
+                                             |            | answer it would end; "ignore": nothing
+says the same words as the turn under way,   | ADOPTED    | with "adopt" only: the turn under way, its handler and
+which has said nothing yet and not failed    |            | its answer take over the new id; the transcript that it
+                                             |            | had counts as superseded
+is any other, a known id included            | NEW        | as above
+
+"The same words" are texts that differ in case, punctuation and white space only (`protocol/words.py`).
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
+
+from se_server.protocol.words import same_words
+from se_server.types import ConversationMessage
+
+MAX_PAST_TURNS = 64
+"""Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
 
 
 class TurnState(Enum):
@@ -26,29 +46,51 @@ class TurnState(Enum):
 WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED = TurnState
 
 
+class Verdict(Enum):
+    """What a transcript is to the turns before it; see the table above."""
+
+    NEW = auto()
+    REPEATED = auto()
+    ANSWERED = auto()
+    SUPERSEDED = auto()
+    ADOPTED = auto()
+
+
+NEW = Verdict.NEW
+
+
 class Turn:
     """One transcript and its answer, keyed by `event_id`.
 
     Attributes:
-        event_id: the API's id of the turn; None when the transcript carried none.
+        event_id: the API's id of the turn; None when the transcript carried none. It changes when the turn is adopted.
         event_id_json: the id as it stands in JSON, made once for all chunks.
         owner: the session it belongs to, compared by identity only.
+        said: the text of the last user message; None when the transcript has none.
         started_at: when the transcript arrived, in monotonic seconds.
         first_chunk_at: when the first text was written, in monotonic seconds; None before.
         open: whether its text may still go out. This is the fence: every write asks it.
         needs_final: whether the API still waits for an empty final.
+        failed: whether its handler, or a stream of it, raised.
         chunks: how many texts were written.
+        digest: stands for id and content in the ledger; 0 without an id.
         state: see `TurnState`.
     """
 
-    def __init__(self, event_id: int | None, started_at: float = 0.0, owner: object = None) -> None:
+    def __init__(
+        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
+    ) -> None:
         self.event_id = event_id
         self.event_id_json = b"null" if event_id is None else b"%d" % event_id
         self.owner = owner
+        self.said = said
+        # Hashes of texts are keyed per process: nobody can make two contents that look the same.
+        self.digest = 0 if event_id is None else hash((event_id, said))
         self.started_at = started_at
         self.first_chunk_at: float | None = None
         self.open = True
         self.needs_final = True
+        self.failed = False
         self.chunks = 0
         self.state: TurnState = WAITING
 
@@ -64,6 +106,24 @@ class Turn:
             self.first_chunk_at = now
         self.chunks += count
 
+    def is_again(self, turn: Turn) -> bool:
+        """Whether `turn` is of the same transcript."""
+        return self.event_id is not None and self.event_id == turn.event_id and self.digest == turn.digest
+
+    def may_become(self, turn: Turn) -> bool:
+        """Whether the answer under way fits `turn`, too: nothing of it went out, and the same words were said."""
+        if self.chunks or self.failed or self.event_id is None or turn.event_id is None:
+            return False
+        return self.said is not None and turn.said is not None and same_words(self.said, turn.said)
+
+    def become(self, turn: Turn) -> None:
+        """Take over the id and the content of `turn`."""
+        self.event_id = turn.event_id
+        self.event_id_json = turn.event_id_json
+        self.digest = turn.digest
+        self.said = turn.said
+        self.needs_final = True  # what went out, if anything, was the final of an empty answer, under the old id
+
     def end(self, state: TurnState) -> None:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
         if self.open:
@@ -75,25 +135,80 @@ class Turn:
 
 
 class TurnLedger:
-    """Knows the turn under way, waiting or running. One per session."""
+    """Knows the turn under way, waiting or running, and what became of the last `MAX_PAST_TURNS`. One per session.
 
-    def __init__(self) -> None:
+    Args:
+        adopts: whether a turn under way may be adopted; else the same words again supersede it.
+    """
+
+    def __init__(self, adopts: bool = False) -> None:
         self.current: Turn | None = None
+        self._adopts = adopts
+        # The last turn that ended, and those before it, the oldest first: calls of one turn own no dict.
+        self._last_digest = 0
+        self._last_state: TurnState | None = None
+        self._past: dict[int, TurnState] | None = None
 
-    def is_duplicate(self, event_id: int | None) -> bool:
-        """Whether a transcript with this id is the one under way, sent again."""
-        return event_id is not None and self.current is not None and self.current.event_id == event_id
+    def judge(self, turn: Turn) -> Verdict:
+        """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
+        if turn.event_id is None:
+            return NEW
+        current = self.current
+        if current is not None and current.is_again(turn):
+            return Verdict.REPEATED
+        state = self._state_of(turn.digest)
+        if state is SUPERSEDED:
+            return Verdict.SUPERSEDED
+        if state is not None:
+            return Verdict.ANSWERED
+        if self._adopts and current is not None and current.may_become(turn):
+            return Verdict.ADOPTED
+        return NEW
 
     def begin(self, turn: Turn) -> Turn | None:
         """Make `turn` the one under way and return the turn it superseded, if there was one."""
         superseded = self.current
-        self.current = turn
         if superseded is not None:
-            superseded.end(SUPERSEDED)
+            self.end(superseded, SUPERSEDED)
+        self.current = turn
         return superseded
+
+    def adopt(self, turn: Turn) -> None:
+        """Let the turn under way go on as `turn`."""
+        current = self.current
+        assert current is not None
+        self._remember(current.digest, SUPERSEDED)
+        current.become(turn)
 
     def end(self, turn: Turn, state: TurnState) -> None:
         """End `turn`; if it is the one under way, none is any more."""
+        if turn.open and turn.event_id is not None:
+            self._remember(turn.digest, state)
         turn.end(state)
         if self.current is turn:
             self.current = None
+
+    def _state_of(self, digest: int) -> TurnState | None:
+        if self._last_state is not None and self._last_digest == digest:
+            return self._last_state
+        return None if self._past is None else self._past.get(digest)
+
+    def _remember(self, digest: int, state: TurnState) -> None:
+        if self._last_state is not None:
+            if self._past is None:
+                self._past = {}
+            past = self._past
+            past.pop(self._last_digest, None)  # told anew, it is the newest
+            past[self._last_digest] = self._last_state
+            if len(past) == MAX_PAST_TURNS:
+                del past[next(iter(past))]
+        self._last_digest = digest
+        self._last_state = state
+
+
+def last_said(transcript: list[ConversationMessage]) -> str | None:
+    """Return the text of a transcript's last user message; None when there is none."""
+    for message in reversed(transcript):
+        if message.role == "user":
+            return message.content
+    return None

@@ -1,0 +1,178 @@
+"""What the ledger makes of a transcript: the table at the head of `turns.py`, row by row, and its bounds."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from se_server.protocol.turns import (
+    ANSWERED,
+    CLOSED,
+    MAX_PAST_TURNS,
+    SUPERSEDED,
+    Turn,
+    TurnLedger,
+    Verdict,
+    last_said,
+)
+from se_server.types import ConversationMessage
+
+
+def turn(event_id: int | None, said: str | None = "hello") -> Turn:
+    return Turn(event_id, 0.0, None, said)
+
+
+def test_without_an_event_id_nothing_is_ever_the_same_again() -> None:
+    ledger = TurnLedger(adopts=True)
+    for _ in range(3):
+        assert ledger.judge(turn(None)) is Verdict.NEW
+        ledger.begin(turn(None))
+
+
+def test_the_turn_under_way_again_is_repeated() -> None:
+    ledger = TurnLedger()
+    ledger.begin(turn(26))
+    assert ledger.judge(turn(26)) is Verdict.REPEATED
+
+
+def test_the_same_id_with_other_content_is_a_new_turn_also_when_it_was_answered() -> None:
+    ledger = TurnLedger()
+    first = turn(26)
+    ledger.begin(first)
+    assert ledger.judge(turn(26, "hello again")) is Verdict.NEW
+    ledger.end(first, ANSWERED)
+    assert ledger.judge(turn(26, "hello again")) is Verdict.NEW
+    assert ledger.judge(turn(26)) is Verdict.ANSWERED
+
+
+def test_an_answered_turn_again_is_answered_also_while_another_is_under_way() -> None:
+    ledger = TurnLedger()
+    first = turn(26)
+    ledger.begin(first)
+    ledger.end(first, ANSWERED)
+    ledger.begin(turn(45))
+    assert ledger.judge(turn(26)) is Verdict.ANSWERED
+
+
+def test_a_superseded_turn_again_is_superseded_also_when_the_later_one_was_answered() -> None:
+    ledger = TurnLedger()
+    later = turn(45, "hello you")
+    ledger.begin(turn(26))
+    ledger.begin(later)
+    assert ledger.judge(turn(26)) is Verdict.SUPERSEDED
+    ledger.end(later, ANSWERED)
+    assert ledger.judge(turn(26)) is Verdict.SUPERSEDED
+
+
+def test_the_end_of_a_turn_is_what_counts_when_it_came_twice() -> None:
+    """A superseded transcript that is forgotten, comes again and is answered, is an answered one from then on."""
+    ledger = TurnLedger()
+    ledger.begin(turn(1))
+    for event_id in range(2, MAX_PAST_TURNS + 3):
+        ledger.begin(turn(event_id))
+    again = turn(1)
+    assert ledger.judge(again) is Verdict.NEW
+    ledger.begin(again)
+    ledger.end(again, ANSWERED)
+    assert ledger.judge(turn(1)) is Verdict.ANSWERED
+
+
+def test_the_oldest_turn_is_forgotten_and_no_other() -> None:
+    ledger = TurnLedger()
+    for event_id in range(10_000):
+        one = turn(event_id)
+        ledger.begin(one)
+        ledger.end(one, ANSWERED)
+    verdicts = [ledger.judge(turn(event_id)) for event_id in range(9_900, 10_000)]
+    assert verdicts == [Verdict.NEW] * (100 - MAX_PAST_TURNS) + [Verdict.ANSWERED] * MAX_PAST_TURNS
+
+
+def test_the_same_words_are_adopted_until_the_answer_has_begun() -> None:
+    ledger = TurnLedger(adopts=True)
+    current = turn(26, "Where is my order?")
+    ledger.begin(current)
+    retold = turn(43, "where is my order")
+    assert ledger.judge(retold) is Verdict.ADOPTED
+    ledger.adopt(retold)
+    assert ledger.current is current
+    assert (current.event_id, current.event_id_json, current.said) == (43, b"43", "where is my order")
+    assert ledger.judge(turn(26, "Where is my order?")) is Verdict.SUPERSEDED
+    assert ledger.judge(turn(43, "where is my order")) is Verdict.REPEATED
+    current.note_texts(1, 1.0)
+    assert ledger.judge(turn(45, "Where is my order?")) is Verdict.NEW
+
+
+@pytest.mark.parametrize("spoil", ["fail", "end", "no words", "off", "no id"])
+def test_nothing_else_is_adopted(spoil: str) -> None:
+    ledger = TurnLedger(adopts=spoil != "off")
+    current = turn(None if spoil == "no id" else 26, None if spoil == "no words" else "hello")
+    ledger.begin(current)
+    current.failed = spoil == "fail"
+    if spoil == "end":
+        ledger.end(current, ANSWERED)
+    assert ledger.judge(turn(43, current.said)) is Verdict.NEW
+
+
+def test_the_final_of_an_adopted_turn_goes_out_under_its_new_id() -> None:
+    ledger = TurnLedger(adopts=True)
+    current = turn(26)
+    ledger.begin(current)
+    current.needs_final = False  # an empty answer went out
+    ledger.adopt(turn(43))
+    assert current.needs_final
+
+
+def test_what_a_close_ended_is_not_superseded() -> None:
+    ledger = TurnLedger()
+    current = turn(26)
+    ledger.begin(current)
+    ledger.end(current, CLOSED)
+    assert not current.interrupted
+    assert ledger.judge(turn(26)) is Verdict.ANSWERED
+
+
+def test_a_turn_ends_once() -> None:
+    ledger = TurnLedger()
+    first = turn(26)
+    ledger.begin(first)
+    ledger.begin(turn(45))
+    ledger.end(first, ANSWERED)
+    assert first.state is SUPERSEDED
+    assert ledger.judge(turn(26)) is Verdict.SUPERSEDED
+
+
+def test_what_was_said_is_the_last_user_message_wherever_it_stands() -> None:
+    user, agent = (lambda text: ConversationMessage(role="user", content=text)), ConversationMessage
+    assert last_said([]) is None
+    assert last_said([agent(role="agent", content="hi")]) is None
+    assert last_said([user("a"), agent(role="agent", content="b"), user("c")]) == "c"
+    assert last_said([user("a"), agent(role="agent", content="b")]) == "a"
+
+
+def test_a_history_that_was_shortened_after_an_interruption_does_not_make_a_transcript_another() -> None:
+    def transcript(heard: str) -> list[ConversationMessage]:
+        texts = (("user", "hi"), ("agent", heard), ("user", "stop"))
+        return [ConversationMessage(role=role, content=text) for role, text in texts]
+
+    ledger = TurnLedger()
+    ledger.begin(turn(26, last_said(transcript("Hello, how can I help you today?"))))
+    assert ledger.judge(turn(26, last_said(transcript("Hello, how...")))) is Verdict.REPEATED
+
+
+def test_a_ledger_owns_no_more_before_the_second_turn_has_ended() -> None:
+    def owned(ledger: TurnLedger) -> int:
+        import gc
+
+        return sum(sys.getsizeof(item) for item in gc.get_referents(ledger) if isinstance(item, dict))
+
+    ledger = TurnLedger()
+    sizes = []
+    for event_id in range(1000):
+        one = turn(event_id)
+        ledger.begin(one)
+        ledger.end(one, ANSWERED)
+        sizes.append(owned(ledger))
+    assert sizes[0] == 0
+    assert max(sizes) <= 8192
+    assert sizes[-1] <= max(sizes[: 4 * MAX_PAST_TURNS])
