@@ -172,11 +172,13 @@ class Terminal:
         host = config.host or "127.0.0.1"
         host = f"[{host}]" if ":" in host else host
         scheme = "ws" if config.certfile is None else "wss"
-        self._url = f"{scheme}://{host}:{port}{config.path or '/'}"
-        self._places.insert(0, self._url)
+        self._url = f"{scheme}://{host}:{port}"
 
-    def ready(self, workers: int) -> None:
+    def ready(self, workers: int, path: str) -> None:
         """Print the ready line, and with the demo agent what to do next."""
+        if self._url:
+            self._url += path or "/"
+            self._places.insert(0, self._url)
         count = f"{workers} worker" if workers == 1 else f"{workers} workers"
         lines = [f"se-server ready: {' and '.join(self._places)} ({count})"]
         if self._config.app is None:

@@ -19,7 +19,7 @@ from se_server.errors import KeyMissing
 from se_server.options import nearest
 from se_server.server.access import Access
 from se_server.server.door import Door
-from se_server.server.options import read_keywords
+from se_server.server.options import BY_NAME, read_keywords
 from se_server.server.sockets import bind
 from se_server.server.uds import UnixListenSocket
 from se_server.types import Counters
@@ -57,6 +57,10 @@ class SpeechEngineServer:
         **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`; and times and
             limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`, `ping_timeout_s=10`.
 
+    Attributes:
+        options: those it was made with, as far as they are not the defaults, for `se-server` to run it; by the names
+            of the command's options, so that `ssl` is called `certfile`.
+
     Raises:
         TypeError: an unknown name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
         ConfigError: (a `ValueError`) an option's value is not valid.
@@ -86,7 +90,8 @@ class SpeechEngineServer:
             if name not in HANDLER_NAMES and name not in SESSION_OPTIONS:
                 known = (*HANDLER_NAMES, *KEYWORDS, *SESSION_OPTIONS)
                 raise TypeError(f"SpeechEngineServer has neither handler nor option {name!r}{nearest(name, known)}")
-        options = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
+        session_options = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
+        self._settings = SessionSettings.of({"debug": debug, **session_options})
         self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         values = read_keywords(
@@ -102,6 +107,10 @@ class SpeechEngineServer:
                 "proxy_protocol": proxy_protocol,
             }
         )
+        options = {"path": path, **values, **{name: getattr(self._settings, name) for name in SESSION_OPTIONS}}
+        self.options = {name: value for name, value in options.items() if value != BY_NAME[name].default}
+        if ssl is not None:
+            self.options["certfile"] = ssl
         self._access = Access(*(values[name] for name in ACCESS_KEYWORDS))
         self._wants_port = uds is None or host is not None or port is not None
         self._port: int = values["port"] if self._wants_port else 0
@@ -112,7 +121,6 @@ class SpeechEngineServer:
         self._host: str | None = values["host"]
         self._drain_timeout_s: float = values["drain_timeout_s"]
         self._ssl = ssl
-        self._settings = SessionSettings.of({"debug": debug, **options})
         self._drain_asked: asyncio.Event | None = None
         self._end_asked: asyncio.Event | None = None
         self._accepting = False

@@ -14,9 +14,10 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.errors import AppError
@@ -43,7 +44,7 @@ class App:
         on_shutdown: called once a worker after its last conversation ended, plain or coroutine; or None.
         name: the APP as the user wrote it.
         api_keys: the keys that a `SpeechEngineServer` was made with; else none.
-        path: the path that such a server was made with; None for any.
+        options: the options that such a server was made with, by name.
     """
 
     handlers: Handlers
@@ -51,7 +52,7 @@ class App:
     on_shutdown: Handler | None = None
     name: str = "demo"
     api_keys: tuple[str, ...] = ()
-    path: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AppCrashed(AppError):
@@ -211,7 +212,7 @@ def _of_server(server: object, handlers: Handlers, spec: str) -> App:
         lifecycle.get("on_shutdown"),
         spec,
         api_keys=tuple(getattr(server, "api_keys", ())),
-        path=getattr(server, "path", None),
+        options=getattr(server, "options", {}),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
@@ -17,7 +17,7 @@ from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest
 from se_server.server.access import Access, Networks, RequiredHeader
-from se_server.server.options import BY_NAME, KEY_VARIABLE, OPTIONS, SERVER_OPTIONS
+from se_server.server.options import BY_NAME, KEY_VARIABLE, OF_CONVERSATIONS, OPTIONS, SERVER_OPTIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +106,29 @@ class Config:
             ConfigError: the PROXY protocol without trusted proxies.
         """
         return Access(self.allow_ips, self.require_header, self.trusted_proxies, self.proxy_protocol)
+
+
+def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """Take what an APP says of its conversations, where no source has said it.
+
+    Args:
+        options: what the APP was made with, by name.
+
+    Returns:
+        The options in force, and the names of those that come too late: the sockets are open, and what guards them is
+        not for a program's text to switch off.
+
+    Raises:
+        ConfigError: the options do not go together.
+    """
+    unsaid = {name: value for name, value in options.items() if not config.was_given(name)}
+    taken = {name: value for name, value in unsaid.items() if name in OF_CONVERSATIONS}
+    session = replace(config.session, **{name: value for name, value in taken.items() if name in SESSION_OPTIONS})
+    others = {name: value for name, value in taken.items() if name not in SESSION_OPTIONS}
+    sources = {**config.sources, **dict.fromkeys(taken, "APP")}
+    completed = replace(config, session=session, sources=sources, **others)
+    completed.access()
+    return completed, [name for name in unsaid if name not in taken]
 
 
 def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:

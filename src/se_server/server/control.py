@@ -31,7 +31,15 @@ class ControlError(SpeechEngineError):
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker: the app is loaded and the door is open."""
+    """Worker: the app is loaded and the door is open.
+
+    Attributes:
+        path: the only one that conversations may use; empty for any.
+        notice: what the operator should know, in one sentence; or nothing.
+    """
+
+    path: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from se_server.server.control import Ready
 from se_server.server.plan import Plan
 
 STEADY_S = 5.0  # a worker that lived this long did not die of how it started
@@ -21,6 +22,7 @@ class Generation:
     Attributes:
         vacant: when the next worker of a place is due, by place.
         failures: workers that could not start, in a row.
+        told: what its workers say when they are ready.
     """
 
     def __init__(self, number: int, plan: Plan, now: float, count: int) -> None:
@@ -29,6 +31,7 @@ class Generation:
         self.count = count
         self.vacant = dict.fromkeys(range(count), now)
         self.failures = 0
+        self.told = Ready()
         self._young_deaths = 0  # in a row
 
     def due(self, now: float) -> list[int]:

@@ -34,7 +34,7 @@ _FIXED = ("host", "port", "uds", "fd", "pidfile")
 class Terminal(Protocol):
     """What people and programs read of the server's start."""
 
-    def ready(self, workers: int) -> None: ...
+    def ready(self, workers: int, path: str) -> None: ...
 
     def failed(self, reason: str, details: str) -> None: ...
 
@@ -150,7 +150,7 @@ class _Announcer:
         self._handover = handover
         self._status = ""
 
-    def ready(self, workers: int) -> None:
+    def ready(self, workers: int, path: str) -> None:
         self._status = f"serving with {workers} workers"
         if self._pidfile is not None:
             self._pidfile.write()
@@ -158,7 +158,7 @@ class _Announcer:
             self._handover.tell_ready()
             self._handover.close()
         self._notifier.ready(self._status)
-        self._terminal.ready(workers)
+        self._terminal.ready(workers, path)
 
     def failed(self, reason: str, details: str) -> None:
         self._terminal.failed(reason, details)

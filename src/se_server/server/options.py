@@ -176,6 +176,11 @@ OPTIONS = (*SERVER_OPTIONS, *SESSION_OPTIONS.values())
 
 BY_NAME = {option.name: option for option in OPTIONS}
 
+OF_CONVERSATIONS = frozenset(
+    ("path", "allow_ips", "require_header", "trusted_proxies", "proxy_protocol", *SESSION_OPTIONS)
+)
+"""What workers may still take from their APP: it concerns conversations, and no open socket."""
+
 
 def read_keywords(keywords: Mapping[str, object]) -> dict[str, Any]:
     """Read values of options that were given as keywords; None stands for the default.

@@ -39,8 +39,8 @@ class Plan:
 class Announcer(Protocol):
     """Who is told of the supervisor's life: the command line, and the service manager."""
 
-    def ready(self, workers: int) -> None:
-        """All workers are ready, for the first time."""
+    def ready(self, workers: int, path: str) -> None:
+        """All workers are ready, for the first time; `path` is where conversations go, empty for anywhere."""
 
     def failed(self, reason: str, details: str) -> None:
         """The server cannot start: one sentence, and the traceback of user code or nothing."""

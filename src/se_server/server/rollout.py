@@ -111,8 +111,10 @@ class Rollout:
         if candidate is None or len(self._crew.of(candidate, State.READY)) < candidate.count:
             return
         self.serving, self._candidate, self.plan = candidate, None, candidate.plan
+        if candidate.told.notice:
+            logger.warning("%s", candidate.told.notice)
         if old is None:
-            self._announcer.ready(candidate.count)
+            self._announcer.ready(candidate.count, candidate.told.path)
             return
         leaving = self._crew.of(old, State.STARTING, State.READY)
         for record in leaving:

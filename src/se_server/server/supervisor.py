@@ -241,6 +241,7 @@ class Supervisor:
     def _take_message(self, record: WorkerRecord, message: Message) -> None:
         if isinstance(message, Ready) and record.state is State.STARTING:
             record.state = State.READY
+            record.generation.told = message
             logger.debug("%s is ready", record)
             if record.told:
                 self._crew.drain(record, self._rollout.plan.drain_timeout_s)

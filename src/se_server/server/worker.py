@@ -16,12 +16,12 @@ import uvloop
 from se_server.auth import TokenVerifier
 from se_server.errors import AppError, ConfigError
 from se_server.server.app import App, AppCrashed, load_app
-from se_server.server.config import Config
+from se_server.server.config import Config, complete
 from se_server.server.control import ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
 from se_server.server.door import Door
 from se_server.server.guard import TELL_S, Guard
 from se_server.server.heartbeat import Heartbeat
-from se_server.server.options import KEY_VARIABLE
+from se_server.server.options import BY_NAME, KEY_VARIABLE
 from se_server.server.scoreboard import Slot, State
 from se_server.types import Counters, Handler
 
@@ -59,7 +59,9 @@ def run_worker(
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
-        worker = _Worker(config, _load(config), listen_sockets, channel, slot, loop, tls)
+        app = _load(config)
+        config, late = complete(config, app.options)
+        worker = _Worker(config, app, late, listen_sockets, channel, slot, loop, tls)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run has left none
@@ -74,6 +76,13 @@ def _load(config: Config) -> App:
             " FILE (--disable-auth lets anyone in)"
         )
     return app
+
+
+def _notice(app: App, late: Sequence[str]) -> str:
+    if not late:
+        return ""
+    flags = ", ".join(BY_NAME[name].flag for name in late)
+    return f"APP {app.name!r} says what only se-server can be told, and what is not taken from it: give {flags}"
 
 
 def _fail(channel: ControlChannel, error: Exception) -> int:
@@ -96,6 +105,7 @@ class _Worker:
         self,
         config: Config,
         app: App,
+        late: Sequence[str],
         listen_sockets: Sequence[socket.socket],
         channel: ControlChannel,
         slot: Slot,
@@ -103,6 +113,7 @@ class _Worker:
         tls: SSLContext | None,
     ) -> None:
         self._app = app
+        self._ready = Ready(config.path or "", _notice(app, late))
         self._channel = channel
         self._slot = slot
         self._drain_timeout_s = config.drain_timeout_s
@@ -116,7 +127,7 @@ class _Worker:
             listen_sockets,
             handlers=app.handlers,
             verifier=_verifier(config, app),
-            path=config.path or app.path,
+            path=config.path,
             settings=config.session,
             stats=stats,
             slot=slot,
@@ -146,7 +157,7 @@ class _Worker:
             return _fail(self._channel, crash)
         self._door.open()
         self._slot.state = State.READY
-        self._channel.send(Ready(), timeout_s=TELL_S)
+        self._channel.send(self._ready, timeout_s=TELL_S)
         await stop
         await self._drain()
         return EXIT_OK

@@ -101,7 +101,7 @@ def test_a_speech_engine_server_brings_its_handlers_key_and_path(folder: Path) -
     )
     app = load_app("engine_module:server")
     assert app.handlers.on_transcript.__name__ == "answer"  # type: ignore[union-attr]
-    assert (app.api_keys, app.path) == (("new", "old"), "/ws")
+    assert (app.api_keys, app.options) == (("new", "old"), {"path": "/ws"})
 
 
 def test_a_file_imports_its_neighbours_also_from_elsewhere(folder: Path) -> None:

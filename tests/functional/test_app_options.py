@@ -1,0 +1,67 @@
+"""An APP that is a `SpeechEngineServer`: what `se-server` takes from it, and what it says of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.helpers import connect, read_answer, running_server, spoken, transcript_message
+
+APP = """
+import ssl
+from se_server import SpeechEngineServer
+
+async def answer(transcript, session):
+    await session.send_response(session.remote)
+
+server = SpeechEngineServer(on_transcript=answer, {options})
+"""
+HIS = "path='/agent', max_message_bytes=2000, trusted_proxies='127.0.0.1', allow_ips='198.51.100.7'"
+LATE = "port=8080, host='192.0.2.1', drain_timeout_s=3, disable_auth=True, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
+FROM = {"X-Forwarded-For": "198.51.100.7"}
+
+
+def app(folder: Path, options: str) -> str:
+    file = folder / "agent.py"
+    file.write_text(APP.format(options=options))
+    return f"{file}:server"
+
+
+async def test_what_it_says_of_conversations_holds(tmp_path: Path) -> None:
+    with running_server(app=app(tmp_path, HIS)) as server:
+        assert server.url.endswith("/agent")
+        for url, headers, status in ((server.url[:-1], FROM, "404"), (server.url, {}, "403")):
+            with pytest.raises(InvalidStatus, match=status):
+                async with connect(url, headers=headers):
+                    raise AssertionError("unreachable: it was let in")
+        async with connect(server.url, headers=FROM) as caller:
+            await caller.send(transcript_message("where from?"))
+            assert spoken(await read_answer(caller)) == "198.51.100.7"
+            await caller.send(transcript_message("x" * 2000))
+            with pytest.raises(ConnectionClosed) as closed:
+                await read_answer(caller)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1009
+        assert "not taken" not in server.output()
+
+
+async def test_what_the_command_says_wins(tmp_path: Path) -> None:
+    args = ("--path", "/ws", "--max-message-bytes", "1MiB", "--allow-ips", "127.0.0.1")
+    with running_server(*args, app=app(tmp_path, HIS)) as server:
+        assert server.url.endswith("/ws")
+        async with connect(server.url) as caller:
+            await caller.send(transcript_message("x" * 2000))
+            assert spoken(await read_answer(caller)).startswith("127.0.0.1:")
+
+
+async def test_what_comes_too_late_is_named_once_with_the_way_out(tmp_path: Path) -> None:
+    with running_server(app=app(tmp_path, LATE)) as server:
+        found = server.wait_for_output(r"APP '\S+' says .* give (.*)")
+        # Host and port are given on the command line already.
+        assert set(found[1].split(", ")) == {"--disable-auth", "--drain-timeout-s", "--certfile"}
+        with pytest.raises(InvalidStatus, match="401"):
+            async with connect(server.url, None):
+                raise AssertionError("unreachable: it was let in")
+    assert server.output().count("not taken from it") == 1
