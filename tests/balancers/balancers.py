@@ -212,6 +212,8 @@ class Nginx(Balancer):
     program = "nginx"
     reports_health = False
 
+    title: ClassVar[str] = "/etc/nginx/conf.d/agent.conf"
+
     def configuration(self, changes: Mapping[str, str]) -> str:
         here = {
             "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
@@ -220,16 +222,39 @@ class Nginx(Balancer):
             "10.0.0.11:3001": f"127.0.0.1:{self.servers[0]}",
             "10.0.0.12:3001": f"127.0.0.1:{self.servers[1]}",
         }
-        site = adapt(recipe("/etc/nginx/conf.d/agent.conf"), {**here, **changes})
-        temporary = "".join(f"{kind}_temp_path {self.folder};\n" for kind in ("client_body", "proxy", "fastcgi"))
-        temporary += "".join(f"{kind}_temp_path {self.folder};\n" for kind in ("uwsgi", "scgi"))
-        return (
-            f"daemon off;\npid {self.folder}/pid;\nevents {{ worker_connections 1024; }}\n"
-            f"http {{\naccess_log off;\n{temporary}{site}}}\n"
-        )
+        return self._main() + self._inside(adapt(recipe(self.title), {**here, **changes}))
+
+    def _main(self) -> str:
+        return f"daemon off;\npid {self.folder}/pid;\nevents {{ worker_connections 1024; }}\n"
+
+    def _inside(self, site: str) -> str:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{kind}_temp_path {self.folder};\n" for kind in kinds)
+        return f"http {{\naccess_log off;\n{temporary}{site}}}\n"
 
     def arguments(self, configuration: Path) -> list[str]:
         return ["-p", str(self.folder), "-c", str(configuration), "-e", "stderr"]
+
+
+class NginxStream(Nginx):
+    """Passes bytes on and sends the PROXY protocol; a module, which some distributions package by itself."""
+
+    title = "in /etc/nginx/nginx.conf, beside http"
+    MODULE: ClassVar[Path] = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+    @classmethod
+    def find(cls) -> str | None:
+        program = super().find()
+        if program is None:
+            return None
+        built = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stderr
+        return program if "--with-stream " in built or cls.MODULE.exists() else None
+
+    def _inside(self, site: str) -> str:
+        return site
+
+    def _main(self) -> str:
+        return (f"load_module {self.MODULE};\n" if self.MODULE.exists() else "") + super()._main()
 
 
 class Envoy(Balancer):

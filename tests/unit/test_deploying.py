@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from se_server.server.options import OPTIONS
 from se_server.server.crew import EXIT_MARGIN_S
+from se_server.server.options import OPTIONS
 
 DEPLOYING = (Path(__file__).resolve().parents[2] / "docs" / "deploying.md").read_text()
 DEFAULT_DRAIN_S = next(float(str(option.default)) for option in OPTIONS if option.name == "drain_timeout_s")
