@@ -643,3 +643,21 @@ def test_a_wrong_secret_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         make_server(require_header="hunter2")
     assert "hunter2" not in str(caught.value)
+
+
+# --- stopping before it began ---------------------------------------------------------------------------------------
+
+
+def test_a_stop_before_the_task_of_serve_has_begun_is_not_lost(run: Run) -> None:
+    async def scenario() -> None:
+        server = make_server()
+        task = asyncio.create_task(server.serve())
+        await server.stop()
+        await task
+        async with serving(server):
+            await assert_answers(server)
+        await server.stop()  # of nothing, and so forgotten
+        async with serving(server):
+            await assert_answers(server)
+
+    run(scenario())

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from ssl import SSLContext
 from typing import Any
 
@@ -33,6 +33,19 @@ NO_AUTH_WARNING = (
     "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
     "Let only ElevenLabs' addresses through, or requests with a secret header."
 )
+
+
+class _Stop:
+    """What one `serve()` is asked by `stop()`."""
+
+    def __init__(self) -> None:
+        self.drain_asked, self.end_asked = asyncio.Event(), asyncio.Event()
+
+    def ask(self) -> None:
+        # Two events: two calls in one turn of the loop are two calls.
+        if self.drain_asked.is_set():
+            self.end_asked.set()
+        self.drain_asked.set()
 
 
 class SpeechEngineServer:
@@ -121,8 +134,8 @@ class SpeechEngineServer:
         self._host: str | None = values["host"]
         self._drain_timeout_s: float = values["drain_timeout_s"]
         self._ssl = ssl
-        self._drain_asked: asyncio.Event | None = None
-        self._end_asked: asyncio.Event | None = None
+        self._running: _Stop | None = None
+        self._beginning: _Stop | None = None  # what `serve()` was called and not yet awaited for
         self._accepting = False
         # Futures, because an Event belongs to the first loop that waits for it; this object may see several.
         self._waiting_ready: set[asyncio.Future[None]] = set()
@@ -154,7 +167,7 @@ class SpeechEngineServer:
         """
         return SpeechEngineSession._of(ws, self.handlers, self._settings, self.stats)
 
-    async def serve(self) -> None:
+    def serve(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then return, ready to serve again.
 
         After `stop()` or a signal the running conversations may go on for the drain timeout; a second one ends them at
@@ -165,13 +178,19 @@ class SpeechEngineServer:
             ConfigError: the address cannot be bound, or the path can never match.
             RuntimeError: it serves already.
         """
-        if self._drain_asked is not None:
+        self._beginning = _Stop()
+        return self._serve(self._beginning)
+
+    async def _serve(self, stop: _Stop) -> None:
+        if self._beginning is stop:
+            self._beginning = None
+        if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
         verifier = self._verifier()
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
         unix = None
-        self._drain_asked, self._end_asked = asyncio.Event(), asyncio.Event()
+        self._running = stop
         try:
             if self._uds is not None:
                 unix = UnixListenSocket(self._uds)
@@ -188,17 +207,17 @@ class SpeechEngineServer:
             if sockets:
                 self._port = sockets[0].getsockname()[1]
             with stop_on_signals(self._stop):
-                await self._serve_at(door, self._drain_asked, self._end_asked)
+                await self._serve_at(door, stop)
         finally:
             for socket in sockets:
                 socket.close()
             if unix is not None:
                 unix.socket.close()
                 unix.remove()
-            self._drain_asked = self._end_asked = None
+            self._running = None
             self._port = configured
 
-    async def _serve_at(self, door: Door, drain_asked: asyncio.Event, end_asked: asyncio.Event) -> None:
+    async def _serve_at(self, door: Door, stop: _Stop) -> None:
         door.open()
         places = [f"port {self._port}"] if self._wants_port else []
         places += [] if self._uds is None else [f"unix:{self._uds}"]
@@ -206,7 +225,7 @@ class SpeechEngineServer:
         self._set_ready()
         drain_timeout_s = self._drain_timeout_s
         try:
-            await drain_asked.wait()
+            await stop.drain_asked.wait()
         except asyncio.CancelledError:
             drain_timeout_s = 0.0
             raise
@@ -214,7 +233,7 @@ class SpeechEngineServer:
             self._accepting = False
             self._tell_of_stopping(len(door.sessions), drain_timeout_s)
             drain = asyncio.ensure_future(door.drain(drain_timeout_s))
-            hurry = asyncio.ensure_future(end_asked.wait())
+            hurry = asyncio.ensure_future(stop.end_asked.wait())
             try:
                 await asyncio.wait([drain, hurry], return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -225,17 +244,15 @@ class SpeechEngineServer:
     async def stop(self) -> None:
         """Take no new conversations and end `serve()` when the running ones have ended, or after the drain timeout.
 
-        A second call ends them at once. Without a running `serve()` nothing happens.
+        A second call ends them at once. It also stops a `serve()` that was called and has not begun, such as that of a
+        new task; without either nothing happens.
         """
         self._stop()
 
     def _stop(self) -> None:
-        if self._drain_asked is None or self._end_asked is None:
-            return
-        # Two events: two calls in one turn of the loop are two calls.
-        if self._drain_asked.is_set():
-            self._end_asked.set()
-        self._drain_asked.set()
+        stop = self._running or self._beginning
+        if stop is not None:
+            stop.ask()
 
     async def wait_ready(self) -> None:
         """Wait until `serve()` accepts connections; `port` is then the one it is bound to."""
