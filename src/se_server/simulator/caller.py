@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from se_server.auth import AUTHORIZATION_HEADER, sign_token
-from se_server.simulator.conversation import Conversation, Line, Link, OnEvent
+from se_server.simulator.conversation import Conversation
 from se_server.simulator.habits import Habits
-from se_server.simulator.link import open_websocket
+from se_server.simulator.lines import Line, Link, OnEvent
+from se_server.simulator.link import SocketLink, open_websocket
 from se_server.simulator.model import ApiModel
 from se_server.simulator.recording import Recording
 
@@ -52,11 +53,15 @@ class Caller(Conversation):
         """
         model = ApiModel(conversation_id or f"conv_{secrets.token_hex(10)}", habits=habits, ids=ids)
 
+        links: list[SocketLink] = []
+
         async def dial(line: Line) -> Link:
             sent = dict(headers or {})
             if api_key is not None:
                 sent[AUTHORIZATION_HEADER] = sign_token(api_key)
-            return await open_websocket(url, sent, connect_timeout_s, line, model.habits)
+            link = await open_websocket(url, sent, connect_timeout_s, line, model.habits)
+            links[:] = [*links[-1:], link]  # the one before may still be on its way out
+            return link
 
         caller = cls(dial, model, reply_timeout_s=reply_timeout_s, on_event=on_event, recording=recording, name=url)
         try:
@@ -64,3 +69,5 @@ class Caller(Conversation):
             yield caller
         finally:
             await caller.close()
+            for link in links:
+                await link.wait_gone()

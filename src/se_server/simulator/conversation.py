@@ -2,140 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Protocol
 
 from se_server.errors import CallerError
-from se_server.simulator.calls import Action, CallTurn, Close, Drop, Event, Pong, Reconnect, Reset, Send
-from se_server.simulator.judge import Summary, Verdict, judge, sum_up
-from se_server.simulator.model import ApiModel
-from se_server.simulator.recording import Recording
+from se_server.simulator.calls import CallTurn
+from se_server.simulator.carrier import Carrier
+from se_server.simulator.judge import Reply, Summary, Verdict, judge, sum_up
+from se_server.simulator.lines import Connect, Ended, Happening, Line, Link, OnEvent
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How the connection ended.
-
-    Attributes:
-        code: the close code that the server sent; None when it sent no CLOSE frame, or one without a code.
-        reason: its reason, often empty; or what was wrong with the server's frames.
-        by_server: whether the server began it.
-        is_clean: whether a CLOSE frame came before the connection went.
-        by_habit: why the API ended the conversation without being told to; empty otherwise.
-    """
-
-    code: int | None
-    reason: str
-    by_server: bool
-    is_clean: bool
-    by_habit: str = ""
-
-    def __str__(self) -> str:
-        if self.by_habit:
-            return f"the API ended the conversation: {self.by_habit}"
-        if not self.by_server:
-            return "the caller hung up"
-        if not self.is_clean:
-            return self.reason or "the connection was lost"
-        details = " ".join(str(detail) for detail in (self.code, self.reason) if detail)
-        return f"the server closed the conversation ({details})" if details else "the server closed the conversation"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the user heard in answer to one utterance.
-
-    Attributes:
-        text: the words heard.
-        chunks: the same as they came.
-        event_id: the turn's newest id.
-        is_interrupted: whether the user spoke before the answer was complete.
-        first_word_s: silence before the first word, in seconds; None when there was no word.
-        duration_s: from the utterance to the end of the answer, in seconds.
-        verdict: what the judge says of the turn.
-    """
-
-    text: str
-    chunks: tuple[str, ...]
-    event_id: int
-    is_interrupted: bool
-    first_word_s: float | None
-    duration_s: float
-    verdict: Verdict
-
-    @classmethod
-    def of(cls, turn: CallTurn, verdict: Verdict) -> Reply:
-        """Sum up a turn that is over."""
-        end = turn.final_at if turn.final_at is not None else turn.interrupted_at
-        return cls(
-            text=turn.heard,
-            chunks=tuple(turn.chunks),
-            event_id=turn.event_id,
-            is_interrupted=turn.is_interrupted,
-            first_word_s=None if turn.first_chunk_at is None else turn.first_chunk_at - turn.said_at,
-            duration_s=0.0 if end is None else end - turn.said_at,
-            verdict=verdict,
-        )
-
-
-class Link(Protocol):
-    """One connection to the server, from the API's side. Nothing in it waits, and nothing raises."""
-
-    def send(self, message: str | bytes) -> None:
-        """Send a whole message: text as a text message, bytes as a binary one."""
-
-    def close(self, code: int) -> None:
-        """Begin the WebSocket's close handshake, after all that was sent."""
-
-    def drop(self) -> None:
-        """End the connection without a word."""
-
-    def reset(self) -> None:
-        """End the connection as a TCP reset does."""
-
-
-class Line:
-    """What a link tells its conversation, on the conversation's loop. Each connection gets one of its own."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-        self.is_live = True
-
-    def received(self, message: str | bytes) -> None:
-        """A whole message came. Never raises."""
-        if self.is_live:
-            self._conversation._received(message)
-
-    def traffic(self, kind: str = "ping") -> None:
-        """Something that is no message came, such as a WebSocket ping; it keeps an idle connection alive."""
-        if self.is_live:
-            self._conversation._traffic(kind)
-
-    def gone(self, code: int | None = None, reason: str = "", *, is_clean: bool = False) -> None:
-        """The connection is gone; to be called once, also after `close`, `drop` and `reset`.
-
-        Args:
-            code: the close code the server sent, if it sent one.
-            reason: the reason that it gave, or what was wrong with what it sent.
-            is_clean: whether the server sent a CLOSE frame.
-        """
-        if self.is_live:
-            self.is_live = False
-            self._conversation._gone(code, reason, is_clean)
-
-
-Connect = Callable[[Line], Awaitable[Link]]
-"""Makes a connection that tells the line what happens; raises `CallerError` when there is none to be had."""
-
-Happening = Event | Action | Ended
-OnEvent = Callable[[Happening], None]
-"""Called in place with everything that came, with what a habit did, and last with how the conversation ended."""
-
-
-class Conversation:
+class Conversation(Carrier):
     """One conversation with a server, from the API's side, over any link and on any clock.
 
     Args:
@@ -150,56 +27,8 @@ class Conversation:
     Attributes:
         model: the conversation so far: turns, what was heard, what was discarded.
         ended: how the conversation ended; None as long as it goes on.
+        recording_problem: why the recording stopped; None while it goes on.
     """
-
-    def __init__(
-        self,
-        connect: Connect,
-        model: ApiModel,
-        *,
-        reply_timeout_s: float = 30.0,
-        on_event: OnEvent | None = None,
-        recording: Recording | None = None,
-        clock: Callable[[], float] | None = None,
-        name: str = "the server",
-    ) -> None:
-        self.model = model
-        self.ended: Ended | None = None
-        self._connect = connect
-        self._reply_timeout_s = reply_timeout_s
-        self._on_event = on_event
-        self._recording = recording
-        self._loop = asyncio.get_running_loop()
-        self._clock = clock or self._loop.time
-        self._name = name
-        self._line: Line | None = None
-        self._link: Link | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._reconnecting: asyncio.Task[None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
-        self._pings_answered = 0
-
-    async def open(self) -> None:
-        """Connect, and begin the conversation.
-
-        Raises:
-            CallerError: the connection was refused.
-        """
-        self._line = Line(self)
-        self._link = await self._connect(self._line)
-        self._record("open", "out")
-        if self._line.is_live:
-            self._carry(self.model.connected(now=self._clock()))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the conversation goes on, with or without a connection at this moment."""
-        return self._link is not None and self.ended is None
-
-    @property
-    def now(self) -> float:
-        """The conversation's clock, in seconds."""
-        return self._clock()
 
     @property
     def heard(self) -> str:
@@ -311,6 +140,8 @@ class Conversation:
         Raises:
             CallerError: the conversation ended, or no pong came.
         """
+        while self.is_open and not self.model.is_connected:
+            await self._something("new connection")
         self._check_open()
         began = self._clock()
         awaited = self._pings_answered + self.model.pings_unanswered + 1
@@ -329,149 +160,7 @@ class Conversation:
         self._carry(self.model.replay(message, now=self._clock()))
         self._wake()
 
-    def changed(self) -> asyncio.Future[None]:
-        """Give what is done as soon as something was said or arrived from now on, or the connection ended.
-
-        No coroutine: `wait_for` lets one begin late (before Python 3.12), and what came meanwhile would go unnoticed.
-        """
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
-        return waiter
-
-    # --- ending -----------------------------------------------------------------------------------------------------
-
-    async def close(self, *, timeout_s: float = 2.0) -> None:
-        """End the conversation as the API does: `close`, then the WebSocket's close handshake. Safe to call again.
-
-        Args:
-            timeout_s: how long the server may take for its part, in seconds; then the connection is dropped.
-        """
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
-            await asyncio.gather(self._reconnecting, return_exceptions=True)
-        if self._link is None or self.ended is not None:
-            return
-        if not self.model.is_closed:
-            self._carry(self.model.close(now=self._clock()))
-        try:
-            await asyncio.wait_for(self.wait_ended(), timeout_s)
-        except asyncio.TimeoutError:
-            self._link.drop()
-            await self.wait_ended()
-
-    def drop(self) -> None:
-        """Break the connection off without a word, as a network does."""
-        if self._link is not None:
-            self._link.drop()
-
-    async def wait_ended(self) -> Ended:
-        """Wait until the conversation is over, and tell how it ended."""
-        while self.ended is None:
-            await self.changed()
-        return self.ended
-
-    # --- the link ---------------------------------------------------------------------------------------------------
-
-    def _carry(self, actions: list[Action]) -> None:
-        for action in actions:
-            link, line = self._link, self._line
-            assert link is not None
-            assert line is not None
-            self._note(action)
-            if isinstance(action, Reconnect):
-                self._reconnecting = self._loop.create_task(self._reconnect(action.after_s))
-            elif isinstance(action, Send):
-                link.send(action.message)
-            elif isinstance(action, Close):
-                link.close(action.code)
-            else:
-                # What this connection still tells is no longer of interest; that it ends by our doing is known.
-                line.is_live = False
-                link.reset() if isinstance(action, Reset) else link.drop()
-                if self.model.is_closed:
-                    self._finish(None, "", is_clean=False, by_server=False)
-        self._set_timer()
-
-    async def _reconnect(self, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        line = Line(self)
-        try:
-            link = await self._connect(line)
-        except CallerError as error:
-            self.model.lost(now=self._clock())
-            self._finish(None, str(error), is_clean=False, by_server=True)
-            return
-        self._line, self._link = line, link
-        self._record("open", "out")
-        if line.is_live:
-            self._carry(self.model.connected(now=self._clock()))
-        self._wake()
-
-    def _received(self, message: str | bytes) -> None:
-        self._record("text" if isinstance(message, str) else "binary", "in", message)
-        event = self.model.receive(message, now=self._clock())
-        if isinstance(event, Pong):
-            self._pings_answered += 1
-        self._tell(event)
-        self._set_timer()
-        self._wake()
-
-    def _traffic(self, kind: str) -> None:
-        self._record(kind, "in")
-        self.model.traffic(now=self._clock())
-
-    def _gone(self, code: int | None, reason: str, is_clean: bool) -> None:
-        by_server = not self.model.is_closed
-        if by_server:
-            self.model.lost(now=self._clock())
-        self._finish(code, reason, is_clean=is_clean, by_server=by_server)
-
-    def _finish(self, code: int | None, reason: str, *, is_clean: bool, by_server: bool) -> None:
-        if self.ended is None:
-            self.ended = Ended(code, reason, by_server, is_clean, by_habit=self.model.end_reason)
-            self._record("end", "in", str(self.ended))
-            self._set_timer()
-            self._tell(self.ended)
-            self._wake()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self.model.next_due()
-        if due is not None and self.ended is None:
-            self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._tick, due)
-
-    def _tick(self, due: float) -> None:
-        self._timer = None
-        # A loop may wake up a little early by its own clock.
-        self._carry(self.model.tick(max(self._clock(), due)))
-        self._wake()
-
-    # --- telling ----------------------------------------------------------------------------------------------------
-
-    def _note(self, action: Action) -> None:
-        if isinstance(action, Send):
-            self._record("text" if isinstance(action.message, str) else "binary", "out", action.message, action.why)
-        else:
-            self._record(type(action).__name__.lower(), "out", why=action.why)
-        if action.why:
-            self._tell(action)
-
-    def _tell(self, happening: Happening) -> None:
-        if self._on_event is not None:
-            try:
-                self._on_event(happening)
-            except Exception as error:
-                # The link would hang up on it, which would hide whose fault it was.
-                context = {"message": "on_event of a simulated caller raised", "exception": error}
-                self._loop.call_exception_handler(context)
-
-    def _record(self, kind: str, direction: str, content: str | bytes | None = None, why: str = "") -> None:
-        if self._recording is not None:
-            self._recording.add(self._clock(), direction, kind, content, why)
-
-    # --- waiting ----------------------------------------------------------------------------------------------------
+    # --- parts ------------------------------------------------------------------------------------------------------
 
     async def _chunks(self, turn: CallTurn) -> AsyncGenerator[str, None]:
         given = asked = 0
@@ -487,31 +176,5 @@ class Conversation:
                 return
             await self._something("answer")
 
-    async def _something(self, awaited: str, until: float | None = None) -> None:
-        """Wait for the next event, as long as one can come and within the reply timeout, or at most until a time."""
-        self._check_open()
-        patience_s = self._reply_timeout_s
-        if until is not None:
-            patience_s = min(patience_s, max(0.0, until - self._clock()))
-        try:
-            await asyncio.wait_for(self.changed(), patience_s)
-        except asyncio.TimeoutError:
-            if until is not None and patience_s < self._reply_timeout_s:
-                return
-            raise CallerError(
-                f"no {awaited} from {self._name} for {self._reply_timeout_s:g} s: does the handler send a response?"
-            ) from None
 
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _check_open(self) -> None:
-        if self.ended is not None or self.model.end_reason:
-            how = self.ended or f"the API ended the conversation: {self.model.end_reason}"
-            raise CallerError(f"the conversation is over: {how}")
-
-
-__all__ = ["Connect", "Conversation", "Drop", "Ended", "Happening", "Line", "Link", "OnEvent", "Reply"]
+__all__ = ["Connect", "Conversation", "Ended", "Happening", "Line", "Link", "OnEvent", "Reply"]

@@ -104,6 +104,43 @@ class Summary:
         return text
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What the user heard in answer to one utterance.
+
+    Attributes:
+        text: the words heard.
+        chunks: the same as they came.
+        event_id: the turn's newest id.
+        is_interrupted: whether the user spoke before the answer was complete.
+        first_word_s: silence before the first word, in seconds; None when there was no word.
+        duration_s: from the utterance to the end of the answer, in seconds.
+        verdict: what the judge says of the turn.
+    """
+
+    text: str
+    chunks: tuple[str, ...]
+    event_id: int
+    is_interrupted: bool
+    first_word_s: float | None
+    duration_s: float
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, turn: CallTurn, verdict: Verdict) -> Reply:
+        """Sum up a turn that is over."""
+        end = turn.final_at if turn.final_at is not None else turn.interrupted_at
+        return cls(
+            text=turn.heard,
+            chunks=tuple(turn.chunks),
+            event_id=turn.event_id,
+            is_interrupted=turn.is_interrupted,
+            first_word_s=None if turn.first_chunk_at is None else turn.first_chunk_at - turn.said_at,
+            duration_s=0.0 if end is None else end - turn.said_at,
+            verdict=verdict,
+        )
+
+
 def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = None) -> Verdict:
     """Judge one turn.
 

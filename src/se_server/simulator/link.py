@@ -13,8 +13,8 @@ import picows
 from picows.url import WSInvalidURL, parse_url
 
 from se_server.errors import CallerError
-from se_server.simulator.conversation import Line
 from se_server.simulator.habits import Habits
+from se_server.simulator.lines import Line
 from se_server.simulator.wire import BINARY, TEXT, Cutter, message_frames, pong
 
 # picows tells about every connection, and about what we turn into sentences ourselves: this logger drops it all.
@@ -85,6 +85,11 @@ class SocketLink(picows.WSListener):
     def adopt(self, transport: picows.WSTransport) -> None:
         """Begin to watch over the connection, which is open."""
         self._watch = self._loop.create_task(self._watch_connection())
+
+    async def wait_gone(self) -> None:
+        """Wait until nothing of the connection is left. Call after `drop`, `reset`, or the end."""
+        if self._watch is not None:
+            await self._watch
 
     # --- what a conversation asks for -------------------------------------------------------------------------------
 

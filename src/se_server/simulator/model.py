@@ -15,28 +15,13 @@ import re
 from collections.abc import Callable, Iterator
 
 from se_server.simulator import messages
-from se_server.simulator.calls import (
-    Action,
-    Ask,
-    CallTurn,
-    Close,
-    Discarded,
-    Drop,
-    Event,
-    Heard,
-    Pong,
-    Reconnect,
-    Reset,
-    Send,
-    Unheard,
-    Violation,
-)
+from se_server.simulator.calls import Action, Ask, CallTurn, Close, Drop, Reconnect, Reset, Send
 from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
+from se_server.simulator.hearing import Hearing
 
 MAX_ID_GAP = 20  # field reports show ids such as 26, 43 and 45 for neighbouring turns
 GENERATION_FAILED = "Speech Engine generation failed"
 
-_BAD_ENTRY = {"role": "user", "content": None}
 _MALFORMED: dict[Malformed, str | bytes] = {
     Malformed.NO_JSON: '{"type": "user_transcript", "user_transcript": [',
     Malformed.NOT_UTF8: b'{"type": "user_transcript", "user_transcript": "\xff\xfe"}',
@@ -53,7 +38,7 @@ def growing_ids(seed: str) -> Iterator[int]:
         yield event_id
 
 
-class ApiModel:
+class ApiModel(Hearing):
     """The API's side of one conversation.
 
     Args:
@@ -62,58 +47,29 @@ class ApiModel:
         ids: where event ids come from, growing; by default `growing_ids` of the conversation id.
 
     Attributes:
-        turns: every turn so far, oldest first.
-        discarded: how many chunks came too late to be heard.
-        violations: how many messages broke the protocol.
-        pings_unanswered: pings that no pong has answered yet.
         is_connected: whether there is a connection now.
-        is_closed: whether the conversation is over, by the API's doing or by the server's.
         end_reason: why the API ended it without being told to; empty otherwise.
     """
 
     def __init__(self, conversation_id: str, *, habits: Habits | None = None, ids: Iterator[int] | None = None) -> None:
+        super().__init__()
         self.conversation_id = conversation_id
         self.habits = habits or Habits()
-        self.turns: list[CallTurn] = []
-        self.discarded = 0
-        self.violations = 0
-        self.pings_unanswered = 0
         self.is_connected = False
-        self.is_closed = False
         self.end_reason = ""
         self._ids = growing_ids(conversation_id) if ids is None else ids
         self._dice = random.Random(f"{self.habits.seed}/{conversation_id}")
         self._plan = Plan()
-        self._asks: dict[int, tuple[CallTurn, Ask]] = {}
-        self._bad_entries: set[int] = set()  # indices of the turns before whose words one stands
-        self._wordings: list[str] = []  # what the pause under way will still be transcribed to
         self._due: list[tuple[float, int, Callable[[float], list[Action]]]] = []
         self._order = itertools.count()  # equal times keep their order
-        self._last_traffic = 0.0
         self._is_watching_idle = False
-
-    @property
-    def turn(self) -> CallTurn | None:
-        """The newest turn, the only one whose answer is heard; None before the user spoke."""
-        return self.turns[-1] if self.turns else None
-
-    @property
-    def is_answering(self) -> bool:
-        """Whether more of the newest turn's answer is to come, or its last event id."""
-        turn = self.turn
-        return turn is not None and (turn.is_answering or (bool(self._wordings) and not turn.is_interrupted))
-
-    @property
-    def history(self) -> list[dict[str, str]]:
-        """The conversation as the API knows it: of each answer what was heard, and no entry where that is nothing."""
-        return [entry for entry in self._entries() if entry is not _BAD_ENTRY]  # type: ignore[misc]
 
     # --- what the API sends -----------------------------------------------------------------------------------------
 
     def connected(self, *, now: float) -> list[Action]:
         """Take a connection that was made, the first one or a further one, and begin the conversation on it."""
         self.is_connected = True
-        self._last_traffic = now
+        self.last_traffic = now
         self.pings_unanswered = 0
         actions: list[Action] = [Send(messages.encode("init", conversation_id=self.conversation_id))]
         self._watch_idle(now)
@@ -146,7 +102,7 @@ class ApiModel:
         if len(self.turns) > 3:
             for old in self.turns[-4].asks:
                 old.message = ""  # each holds the whole history, and will not be sent again
-        first, *self._wordings = _wordings(text, len(plan.extra_id_gaps_s), plan.wording)
+        first, *self.wordings_to_come = _wordings(text, len(plan.extra_id_gaps_s), plan.wording)
         actions += self._ask(turn, first, now, "")
         when = now
         for gap_s in plan.extra_id_gaps_s:
@@ -160,7 +116,7 @@ class ApiModel:
     def ping(self, *, now: float) -> list[Action]:
         """Send a keep-alive, which the server owes a pong."""
         self.pings_unanswered += 1
-        self._last_traffic = now
+        self.last_traffic = now
         return [Send(messages.encode("ping"))]
 
     def close(self, *, now: float) -> list[Action]:
@@ -177,12 +133,12 @@ class ApiModel:
 
     def traffic(self, *, now: float) -> None:
         """Take it that something that is no message went over the connection, such as a WebSocket ping."""
-        self._last_traffic = now
+        self.last_traffic = now
 
     def replay(self, raw: str | bytes, *, now: float) -> list[Action]:
         """Send a message of the API as it was recorded, and take it for what it says."""
         message = messages.load(raw) if isinstance(raw, str) else ""
-        self._last_traffic = now
+        self.last_traffic = now
         if isinstance(message, dict):
             kind, event_id = message.get("type"), message.get("event_id")
             if kind == "ping":
@@ -193,84 +149,6 @@ class ApiModel:
             elif kind == "user_transcript" and isinstance(event_id, int):
                 self._replay_transcript(raw, event_id, message.get("user_transcript"), now)
         return [Send(raw)]
-
-    # --- what the API receives --------------------------------------------------------------------------------------
-
-    def receive(self, raw: str | bytes, *, now: float) -> Event:
-        """Take one message of the server.
-
-        Args:
-            raw: the message as it came; bytes must be UTF-8.
-            now: the time, in seconds.
-
-        Returns:
-            what it meant: a message that breaks the protocol is a `Violation`, never an exception.
-        """
-        self._last_traffic = now
-        message = messages.decode(raw)
-        if isinstance(message, str):
-            return self._violation(message, raw)
-        if isinstance(message, messages.PongMessage):
-            if not self.pings_unanswered:
-                return self._violation("a pong that answers no ping", raw)
-            self.pings_unanswered -= 1
-            return Pong()
-        if message.event_id not in self._asks:
-            return self._violation(f"agent_response with event_id {message.event_id}, which no transcript had", raw)
-        return self._agent_response(message, now)
-
-    def _agent_response(self, message: messages.AgentResponse, now: float) -> Event:
-        _, ask = self._asks[message.event_id]
-        current = self.turns[-1]
-        if ask.responded_at is None:
-            ask.responded_at = now
-        ask.answers[-1] += message.content
-        reason = ""
-        if self.is_closed:
-            reason = "the conversation was closed"
-        elif ask is not current.asks[-1]:
-            reason = "outdated event_id"
-        elif current.is_interrupted:
-            reason = "the answer was cut off with its connection"
-        if reason:
-            self.discarded += 1
-            if message.content:
-                current.unheard.append(Unheard(ask.event_id, message.content, self._knew_better(ask)))
-        elif message.content:
-            self._hear(current, message.content, now)
-        if message.is_final:
-            ask.final_at = now if ask.final_at is None else ask.final_at
-            if ask.answers[-1]:
-                ask.answers.append("")
-        if reason:
-            return Discarded(message.event_id, message.content, reason)
-        current.is_heard_twice = current.is_heard_twice or ask.is_repeated
-        # A handler may answer twice in one turn, each answer with its final: the first one completes the turn,
-        # what follows it is heard nevertheless.
-        if message.is_final and current.final_at is None:
-            current.final_at = now
-            if not self._wordings:
-                self._reached(Moment.AFTER_ANSWER, current, now)
-        elif current.is_answering and len(current.heard) >= (self._plan.interrupt_after_chars or float("inf")):
-            self._at(now, lambda now: self._interrupt(current, now))
-        return Heard(current, message.content, message.is_final)
-
-    def _hear(self, turn: CallTurn, text: str, now: float) -> None:
-        turn.chunks.append(text)
-        if turn.first_chunk_at is None:
-            turn.first_chunk_at = now
-            self._reached(Moment.MID_ANSWER, turn, now)
-
-    def _knew_better(self, ask: Ask) -> bool:
-        """Whether the server, when it sent a text under this id, cannot have missed that it would not be heard."""
-        newest = self.turns[-1].asks[-1]
-        if newest is not ask and newest.responded_at is not None:
-            return True
-        return ask.final_at is not None and len(ask.sent_at) > 1 and ask.sent_at[-1] >= ask.final_at
-
-    def _violation(self, reason: str, raw: str | bytes) -> Violation:
-        self.violations += 1
-        return Violation(reason, raw)
 
     # --- what time brings -------------------------------------------------------------------------------------------
 
@@ -284,6 +162,10 @@ class ApiModel:
         while self._due and self._due[0][0] <= now:
             actions += heapq.heappop(self._due)[2](now)
         return actions
+
+    def _heard_more(self, turn: CallTurn, now: float) -> None:
+        if self._plan.interrupt_after_chars is not None and len(turn.heard) >= self._plan.interrupt_after_chars:
+            self._at(now, lambda now: self._interrupt(turn, now))
 
     def _at(self, when: float, step: Callable[[float], list[Action]]) -> None:
         heapq.heappush(self._due, (when, next(self._order), step))
@@ -302,17 +184,12 @@ class ApiModel:
         return [Send(error, "gave up"), Send(messages.encode("close"), "gave up"), Close(1000, GENERATION_FAILED)]
 
     def _transcribe_again(self, turn: CallTurn, now: float) -> list[Action]:
-        if not self._is_asking(turn) or not self._wordings:
+        if not self._is_asking(turn) or not self.wordings_to_come:
             if turn is self.turns[-1]:
-                self._wordings.clear()
+                self.wordings_to_come.clear()
             return []
-        # What came for the older id is thrown away: the caller hears the answer under the newest one.
-        older = turn.asks[-1]
-        if turn.chunks:
-            turn.unheard.append(Unheard(older.event_id, turn.heard, is_outdated=False))
-        turn.chunks.clear()
-        turn.first_chunk_at = turn.final_at = None
-        return self._ask(turn, self._wordings.pop(0), now, "a further id for the same pause")
+        self._begin_again(turn)
+        return self._ask(turn, self.wordings_to_come.pop(0), now, "a further id for the same pause")
 
     def _interrupt(self, turn: CallTurn, now: float) -> list[Action]:
         if not self._is_asking(turn) or not turn.is_answering:
@@ -332,7 +209,7 @@ class ApiModel:
             return []
         if turn.chunks and turn.is_answering:
             turn.interrupted_at, turn.interrupted_by = now, "api"
-        self._wordings.clear()
+        self.wordings_to_come.clear()
         self.is_connected = False
         actions: list[Action] = [Reset("a TCP reset") if self.habits.reset else Drop("a lost connection")]
         if self._plan.reconnect:
@@ -345,7 +222,7 @@ class ApiModel:
         self._is_watching_idle = False
         if not self.is_connected or self.habits.idle_drop_s is None:
             return []
-        if now < self._last_traffic + self.habits.idle_drop_s:
+        if now < self.last_traffic + self.habits.idle_drop_s:
             self._watch_idle(now)
             return []
         self._cut_off(now, "api")
@@ -368,7 +245,7 @@ class ApiModel:
         if not self.is_connected:
             return []  # `connected` sends it
         ask.sent_at.append(now)
-        self._last_traffic = now
+        self.last_traffic = now
         turn = self._asks[ask.event_id][0]
         if self.habits.resend_after_s is not None and ask is turn.asks[-1]:
             self._at(now + self.habits.resend_after_s, lambda now: self._resend(turn, ask, now))
@@ -391,38 +268,19 @@ class ApiModel:
             turn = CallTurn(text, now)
             self.turns.append(turn)
         else:  # one more id for the same pause
-            if turn.chunks:
-                turn.unheard.append(Unheard(turn.event_id, turn.heard, is_outdated=False))
+            self._begin_again(turn)
             turn.said = text
-            turn.chunks.clear()
-            turn.first_chunk_at = turn.final_at = None
         ask = Ask(event_id, text, raw if isinstance(raw, str) else "", [now])
         turn.asks.append(ask)
         self._asks[event_id] = (turn, ask)
 
     def _reached(self, moment: Moment, turn: CallTurn, now: float) -> None:
-        """Let what the plan has for a moment of the turn happen next."""
         if turn.is_habit:
             return
         if self._plan.resend_older is moment:
             self._at(now, lambda now: self._resend_older(turn, now))
         if self._plan.reset is moment:
             self._at(now, lambda now: self._break(turn, now))
-
-    def _entries(self) -> list[object]:
-        entries: list[object] = []
-        for index, turn in enumerate(self.turns):
-            if index in self._bad_entries:
-                entries.append(_BAD_ENTRY)
-            entries.append({"role": "user", "content": turn.asks[-1].wording if turn.asks else turn.said})
-            if turn.chunks:
-                entries.append({"role": "agent", "content": turn.heard})
-        return entries
-
-    def _cut_off(self, now: float, by: str) -> None:
-        if self.turn is not None and self.turn.is_answering:
-            self.turn.interrupted_at, self.turn.interrupted_by = now, by
-        self._wordings.clear()
 
     def _over(self, reason: str) -> None:
         self.is_closed = True
@@ -432,7 +290,7 @@ class ApiModel:
     def _watch_idle(self, now: float) -> None:
         if self.habits.idle_drop_s is not None and not self._is_watching_idle:
             self._is_watching_idle = True
-            self._at(max(now, self._last_traffic + self.habits.idle_drop_s), self._idle)
+            self._at(max(now, self.last_traffic + self.habits.idle_drop_s), self._idle)
 
 
 def _wordings(text: str, extra: int, wording: Wording) -> list[str]:
@@ -443,22 +301,3 @@ def _wordings(text: str, extra: int, wording: Wording) -> list[str]:
         return [*parts, text]
     plain = re.sub(r"[^\w\s']", "", text).strip() or text
     return [*[plain.lower(), plain][:extra], text]
-
-
-__all__ = [
-    "GENERATION_FAILED",
-    "Action",
-    "ApiModel",
-    "CallTurn",
-    "Close",
-    "Discarded",
-    "Drop",
-    "Event",
-    "Heard",
-    "Pong",
-    "Reconnect",
-    "Reset",
-    "Send",
-    "Violation",
-    "growing_ids",
-]

@@ -1,0 +1,160 @@
+"""The ear of the simulated API: what comes back from the server, and whether the caller hears it. Sans-IO."""
+
+from __future__ import annotations
+
+from se_server.simulator import messages
+from se_server.simulator.calls import Ask, CallTurn, Discarded, Event, Heard, Pong, Unheard, Violation
+from se_server.simulator.habits import Moment
+
+_BAD_ENTRY = {"role": "user", "content": None}
+
+
+class Hearing:
+    """The turns of one conversation, and the answers to them as far as they came.
+
+    Attributes:
+        turns: every turn so far, oldest first.
+        discarded: how many chunks came too late to be heard.
+        violations: how many messages broke the protocol.
+        pings_unanswered: pings that no pong has answered yet.
+        is_closed: whether the conversation is over, by the API's doing or by the server's.
+        wordings_to_come: what the user's pause under way will still be transcribed to.
+        last_traffic: when something last went over the connection, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.turns: list[CallTurn] = []
+        self.discarded = 0
+        self.violations = 0
+        self.pings_unanswered = 0
+        self.is_closed = False
+        self.wordings_to_come: list[str] = []
+        self.last_traffic = 0.0
+        self._asks: dict[int, tuple[CallTurn, Ask]] = {}
+        self._bad_entries: set[int] = set()  # indices of the turns before whose words one stands
+
+    @property
+    def turn(self) -> CallTurn | None:
+        """The newest turn, the only one whose answer is heard; None before the user spoke."""
+        return self.turns[-1] if self.turns else None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether more of the newest turn's answer is to come, or its last event id."""
+        turn = self.turn
+        return turn is not None and (turn.is_answering or (bool(self.wordings_to_come) and not turn.is_interrupted))
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """The conversation as the API knows it: of each answer what was heard, and no entry where that is nothing."""
+        return [entry for entry in self._entries() if entry is not _BAD_ENTRY]  # type: ignore[misc]
+
+    # --- what the API receives --------------------------------------------------------------------------------------
+
+    def receive(self, raw: str | bytes, *, now: float) -> Event:
+        """Take one message of the server.
+
+        Args:
+            raw: the message as it came; bytes must be UTF-8.
+            now: the time, in seconds.
+
+        Returns:
+            what it meant: a message that breaks the protocol is a `Violation`, never an exception.
+        """
+        self.last_traffic = now
+        message = messages.decode(raw)
+        if isinstance(message, str):
+            return self._violation(message, raw)
+        if isinstance(message, messages.PongMessage):
+            if not self.pings_unanswered:
+                return self._violation("a pong that answers no ping", raw)
+            self.pings_unanswered -= 1
+            return Pong()
+        if message.event_id not in self._asks:
+            return self._violation(f"agent_response with event_id {message.event_id}, which no transcript had", raw)
+        return self._agent_response(message, now)
+
+    def _agent_response(self, message: messages.AgentResponse, now: float) -> Event:
+        _, ask = self._asks[message.event_id]
+        current = self.turns[-1]
+        if ask.responded_at is None:
+            ask.responded_at = now
+        ask.answers[-1] += message.content
+        reason = ""
+        if self.is_closed:
+            reason = "the conversation was closed"
+        elif ask is not current.asks[-1]:
+            reason = "outdated event_id"
+        elif current.is_interrupted:
+            reason = "the answer was cut off with its connection"
+        if reason:
+            self.discarded += 1
+            if message.content:
+                current.unheard.append(Unheard(ask.event_id, message.content, self._knew_better(ask)))
+        elif message.content:
+            self._hear(current, message.content, now)
+        if message.is_final:
+            ask.final_at = now if ask.final_at is None else ask.final_at
+            if ask.answers[-1]:
+                ask.answers.append("")
+        if reason:
+            return Discarded(message.event_id, message.content, reason)
+        current.is_heard_twice = current.is_heard_twice or ask.is_repeated
+        # A handler may answer twice in one turn, each answer with its final: the first one completes the turn,
+        # what follows it is heard nevertheless.
+        if message.is_final and current.final_at is None:
+            current.final_at = now
+            if not self.wordings_to_come:
+                self._reached(Moment.AFTER_ANSWER, current, now)
+        elif current.is_answering and message.content:
+            self._heard_more(current, now)
+        return Heard(current, message.content, message.is_final)
+
+    def _hear(self, turn: CallTurn, text: str, now: float) -> None:
+        turn.chunks.append(text)
+        if turn.first_chunk_at is None:
+            turn.first_chunk_at = now
+            self._reached(Moment.MID_ANSWER, turn, now)
+
+    def _knew_better(self, ask: Ask) -> bool:
+        """Whether the server, when it sent a text under this id, cannot have missed that it would not be heard."""
+        newest = self.turns[-1].asks[-1]
+        if newest is not ask and newest.responded_at is not None:
+            return True
+        return ask.final_at is not None and len(ask.sent_at) > 1 and ask.sent_at[-1] >= ask.final_at
+
+    def _violation(self, reason: str, raw: str | bytes) -> Violation:
+        self.violations += 1
+        return Violation(reason, raw)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _reached(self, moment: Moment, turn: CallTurn, now: float) -> None:
+        """A turn came to a moment at which habits may do something."""
+        raise NotImplementedError
+
+    def _heard_more(self, turn: CallTurn, now: float) -> None:
+        """The caller heard more of an answer that goes on."""
+        raise NotImplementedError
+
+    def _begin_again(self, turn: CallTurn) -> None:
+        """Throw away what came for an older id of the pause: the caller hears the answer under the newest one."""
+        if turn.chunks:
+            turn.unheard.append(Unheard(turn.event_id, turn.heard, is_outdated=False))
+        turn.chunks.clear()
+        turn.first_chunk_at = turn.final_at = None
+
+    def _entries(self) -> list[object]:
+        entries: list[object] = []
+        for index, turn in enumerate(self.turns):
+            if index in self._bad_entries:
+                entries.append(_BAD_ENTRY)
+            entries.append({"role": "user", "content": turn.asks[-1].wording if turn.asks else turn.said})
+            if turn.chunks:
+                entries.append({"role": "agent", "content": turn.heard})
+        return entries
+
+    def _cut_off(self, now: float, by: str) -> None:
+        if self.turn is not None and self.turn.is_answering:
+            self.turn.interrupted_at, self.turn.interrupted_by = now, by
+        self.wordings_to_come.clear()
