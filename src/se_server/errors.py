@@ -185,3 +185,7 @@ class CallerError(SpeechEngineError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ScriptError(SpeechEngineError, ValueError):
+    """A conversation script that cannot be read; the text names the file, the step and the key."""

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import TextIO
 
-from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some
+from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some, write
 
 _TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
 # Escape sequences are swallowed: arrows and function keys have no meaning in a line that is only typed and erased.
@@ -99,7 +99,7 @@ class Console:
         self._is_prompting = False
         self._redraw()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, kind: str = "note", **details: object) -> None:
         self._erase()
         self._new_line()
         self._in_answer = False
@@ -169,9 +169,9 @@ class Console:
         self._pending.append(text)
 
     def _flush(self) -> None:
-        self._out.write("".join(self._pending))
-        self._out.flush()
+        pending = "".join(self._pending)
         self._pending.clear()
+        write(self._out, pending)
 
     # --- typing -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,10 @@ YOU = "you> "
 INTERRUPTED = "—"
 
 
+class OutputError(Exception):
+    """What is shown cannot be written; the text is the system's reason."""
+
+
 class Screen(Protocol):
     """Where a conversation is shown."""
 
@@ -28,8 +32,8 @@ class Screen(Protocol):
     def said(self, text: str, *, interrupts: bool) -> None:
         """Show what the user said, and mark the answer that it cut off."""
 
-    def note(self, text: str) -> None:
-        """Show a line that nobody said."""
+    def note(self, text: str, kind: str = "note", **details: object) -> None:
+        """Show a line that nobody said; what it is about is for those who show it to programs."""
 
     def prompt(self) -> None:
         """Show that it is the user's turn."""
@@ -84,7 +88,7 @@ class Transcript:
         if self._echo:
             self._put(self._paint.you() + text + "\n")
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, kind: str = "note", **details: object) -> None:
         self._put(("\n" if self._in_answer else "") + self._paint(text, dim=True) + "\n")
         self._in_answer = False
 
@@ -93,8 +97,20 @@ class Transcript:
             self._put(self._paint.you())
 
     def _put(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        write(self._out, text)
+
+
+def write(out: TextIO, text: str) -> None:
+    """Write and flush.
+
+    Raises:
+        OutputError: the disk is full, or nobody reads any more.
+    """
+    try:
+        out.write(text)
+        out.flush()
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from error
 
 
 class LineReader:

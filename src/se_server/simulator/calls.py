@@ -164,6 +164,19 @@ class Violation:
     raw: str | bytes
 
 
+@dataclass(frozen=True)
+class Said:
+    """The user spoke. No message of the server, but a part of what a driver tells.
+
+    Attributes:
+        turn: what was said.
+        interrupts: whether it cut the answer before it off.
+    """
+
+    turn: CallTurn
+    interrupts: bool
+
+
 Event = Heard | Discarded | Pong | Violation
 """What a received message meant."""
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from se_server.errors import CallerError
-from se_server.simulator.calls import Action, Close, Pong, Reconnect, Reset, Send
+from se_server.simulator.calls import Action, Close, Pong, Reconnect, Reset, Said, Send
 from se_server.simulator.lines import Connect, Ended, Happening, Line, Link, OnEvent
 from se_server.simulator.model import ApiModel
 from se_server.simulator.recording import Recording
@@ -42,6 +42,7 @@ class Carrier:
         self._reconnecting: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._pings_answered = 0
+        self._turns_told = 0
 
     async def open(self) -> None:
         """Connect, and begin the conversation.
@@ -100,6 +101,26 @@ class Carrier:
         if self._link is not None:
             self._link.drop()
 
+    async def reconnect(self, *, after_s: float = 0.1, repeats: bool = True) -> None:
+        """Lose the connection, and go on with the same conversation over a new one.
+
+        Args:
+            after_s: how long there is none, in seconds.
+            repeats: whether a question that nothing was heard of is asked again.
+
+        Raises:
+            CallerError: the conversation has ended, or there was no new connection to be had.
+        """
+        self._check_open()
+        assert self._line is not None
+        assert self._link is not None
+        self._line.is_live = False
+        self._link.drop()
+        self._record("drop", "out")
+        self.model.disconnected(now=self._clock())
+        await self._reconnect(after_s, repeats=repeats)
+        self._check_open()
+
     async def wait_ended(self) -> Ended:
         """Wait until the conversation is over, and tell how it ended."""
         while self.ended is None:
@@ -109,6 +130,11 @@ class Carrier:
     # --- the link ---------------------------------------------------------------------------------------------------
 
     def _carry(self, actions: list[Action]) -> None:
+        turns = self.model.turns
+        if len(turns) > self._turns_told:
+            self._turns_told = len(turns)
+            before = turns[-2] if len(turns) > 1 else None
+            self._tell(Said(turns[-1], before is not None and before.interrupted_at == turns[-1].said_at))
         for action in actions:
             link, line = self._link, self._line
             assert link is not None
@@ -128,7 +154,7 @@ class Carrier:
                     self._finish(None, "", is_clean=False, by_server=False)
         self._set_timer()
 
-    async def _reconnect(self, after_s: float) -> None:
+    async def _reconnect(self, after_s: float, *, repeats: bool = True) -> None:
         await asyncio.sleep(after_s)
         line = Line(self)
         try:
@@ -140,7 +166,7 @@ class Carrier:
         self._line, self._link = line, link
         self._record("open", "out")
         if line.is_live:
-            self._carry(self.model.connected(now=self._clock()))
+            self._carry(self.model.connected(now=self._clock(), repeats=repeats))
         self._wake()
 
     def on_message(self, message: str | bytes) -> None:
@@ -212,8 +238,16 @@ class Carrier:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _something(self, awaited: str, until: float | None = None) -> None:
-        """Wait for the next event, as long as one can come and within the reply timeout, or at most until a time."""
+    async def event(self, awaited: str, until: float | None = None) -> None:
+        """Wait for the next thing that happens, as long as one can.
+
+        Args:
+            awaited: what is waited for, in a word, for the error.
+            until: the time at which to return even so, in seconds of the conversation's clock.
+
+        Raises:
+            CallerError: the conversation has ended, or nothing happened for the reply timeout.
+        """
         self._check_open()
         patience_s = self._reply_timeout_s
         if until is not None:

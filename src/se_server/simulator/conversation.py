@@ -96,7 +96,7 @@ class Conversation(Carrier):
                 raise CallerError(f"the answer was complete before it could be interrupted: {had}")
             if turn.is_interrupted:
                 raise CallerError("somebody else interrupted the answer first")
-            await self._something("answer", until if self._clock() < until else None)
+            await self.event("answer", until if self._clock() < until else None)
         turn = self.utter(text)
         await self.answered(turn)
         return self.reply(turn)
@@ -141,13 +141,13 @@ class Conversation(Carrier):
             CallerError: the conversation ended, or no pong came.
         """
         while self.is_open and not self.model.is_connected:
-            await self._something("new connection")
+            await self.event("new connection")
         self._check_open()
         began = self._clock()
         awaited = self._pings_answered + self.model.pings_unanswered + 1
         self._carry(self.model.ping(now=began))
         while self._pings_answered < awaited:
-            await self._something("pong")
+            await self.event("pong")
         return self._clock() - began
 
     def replay(self, message: str | bytes) -> None:
@@ -174,7 +174,7 @@ class Conversation(Carrier):
                 if turn.interrupted_by == "server" or (turn.interrupted_by == "api" and self.model.end_reason):
                     self._check_open()
                 return
-            await self._something("answer")
+            await self.event("answer")
 
 
 __all__ = ["Connect", "Conversation", "Ended", "Happening", "Line", "Link", "OnEvent", "Reply"]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from se_server.simulator.calls import Action, Event
+from se_server.simulator.calls import Action, Event, Said
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,6 @@ class Line:
 Connect = Callable[[Line], Awaitable[Link]]
 """Makes a connection that tells the line what happens; raises `CallerError` when there is none to be had."""
 
-Happening = Event | Action | Ended
+Happening = Event | Said | Action | Ended
 OnEvent = Callable[[Happening], None]
-"""Called in place with everything that came, with what a habit did, and last with how the conversation ended."""
+"""Called in place with what was said, everything that came, what a habit did, and last how the conversation ended."""

@@ -66,15 +66,20 @@ class ApiModel(Hearing):
 
     # --- what the API sends -----------------------------------------------------------------------------------------
 
-    def connected(self, *, now: float) -> list[Action]:
-        """Take a connection that was made, the first one or a further one, and begin the conversation on it."""
+    def connected(self, *, now: float, repeats: bool = True) -> list[Action]:
+        """Take a connection that was made, the first one or a further one, and begin the conversation on it.
+
+        Args:
+            now: the time, in seconds.
+            repeats: whether a question that nothing was heard of is asked again.
+        """
         self.is_connected = True
         self.last_traffic = now
         self.pings_unanswered = 0
         actions: list[Action] = [Send(messages.encode("init", conversation_id=self.conversation_id))]
         self._watch_idle(now)
         turn = self.turn
-        if turn is not None and turn.is_answering:
+        if repeats and turn is not None and turn.is_answering:
             why = "the question again, over the new connection"
             is_whole = turn.asks[-1].wording == turn.said
             actions += self._send_again(turn.asks[-1], now, why) if is_whole else self._ask(turn, turn.said, now, why)
@@ -124,6 +129,14 @@ class ApiModel(Hearing):
         self._cut_off(now, "api")
         self._over("")
         return [Send(messages.encode("close")), Close()]
+
+    def disconnected(self, *, now: float) -> None:
+        """Take it that the connection is gone, and that there will be another one. What was being said is cut off."""
+        turn = self.turn
+        if turn is not None and turn.chunks and turn.is_answering:
+            turn.interrupted_at, turn.interrupted_by = now, "api"
+        self.wordings_to_come.clear()
+        self.is_connected = False
 
     def lost(self, *, now: float) -> None:
         """Take it that the connection is gone, and that not this side ended it."""
@@ -207,10 +220,7 @@ class ApiModel(Hearing):
     def _break(self, turn: CallTurn, now: float) -> list[Action]:
         if not self.is_connected or turn is not self.turns[-1]:
             return []
-        if turn.chunks and turn.is_answering:
-            turn.interrupted_at, turn.interrupted_by = now, "api"
-        self.wordings_to_come.clear()
-        self.is_connected = False
+        self.disconnected(now=now)
         actions: list[Action] = [Reset("a TCP reset") if self.habits.reset else Drop("a lost connection")]
         if self._plan.reconnect:
             return [*actions, Reconnect(self.habits.reconnect_after_s, "the same conversation again")]

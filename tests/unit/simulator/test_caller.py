@@ -18,7 +18,7 @@ from websockets.frames import Close
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
-from se_server.simulator.calls import Discarded, Heard, Violation
+from se_server.simulator.calls import Discarded, Heard, Said, Violation
 from se_server.simulator.conversation import Conversation, Ended, Happening, Line, Link
 from se_server.simulator.model import ApiModel
 from tests.helpers import TEST_API_KEY
@@ -209,7 +209,7 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
         with pytest.raises(CallerError, match=r"over: the server closed the conversation \(4001 enough\)"):
             caller.utter("three")
     assert answers == [Close(1000, "")]
-    assert [type(event) for event in events] == [Discarded, Violation, Heard, Ended]
+    assert [type(event) for event in events] == [Said, Said, Discarded, Violation, Heard, Ended]
     assert events[-1] == ended == Ended(4001, "enough", by_server=True, is_clean=True)
 
 
