@@ -1,4 +1,4 @@
-"""An APP that is a `SpeechEngineServer`: what `se-server` takes from it, and what it says of the rest."""
+"""What `se-server` takes from an APP that is a `SpeechEngineServer`, what it says of the rest, and of a slow start."""
 
 from __future__ import annotations
 
@@ -65,3 +65,17 @@ async def test_what_comes_too_late_is_named_once_with_the_way_out(tmp_path: Path
             async with connect(server.url, None):
                 raise AssertionError("unreachable: it was let in")
     assert server.output().count("not taken from it") == 1
+
+
+def test_an_on_startup_that_takes_long_is_reported_while_it_does(tmp_path: Path) -> None:
+    file = tmp_path / "agent.py"
+    file.write_text(
+        "import asyncio\n"
+        "from se_server.server import worker\n"
+        "worker.SLOW_START_S = 0.05\n"
+        "async def on_startup():\n"
+        "    await asyncio.sleep(0.2)\n"
+        "async def on_transcript(transcript, session): ...\n"
+    )
+    with running_server(app=str(file), workers=1) as server:
+        assert f"on_startup of {file} has taken 0.05 s so far" in server.output()

@@ -31,6 +31,7 @@ EXIT_OK = 0
 EXIT_BOOT = 3
 EXIT_BUG = 70  # sysexits' EX_SOFTWARE
 
+SLOW_START_S = 10.0  # after which on_startup is reported: until it returns, nobody is served
 ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
 LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
@@ -146,8 +147,12 @@ class _Worker:
 
     async def _live(self) -> int:
         boot = asyncio.create_task(self._start_app(), name="on_startup")
+        slow = self._loop.call_later(
+            SLOW_START_S, logger.warning, "on_startup of %s has taken %g s so far", self._app.name, SLOW_START_S
+        )
         stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
         await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
+        slow.cancel()
         if not boot.done():
             await self._end_left_overs()  # on_startup among them
             return EXIT_OK
