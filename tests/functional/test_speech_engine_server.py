@@ -478,6 +478,17 @@ def test_disable_auth_warns_and_lets_everybody_in(run: Run) -> None:
         run(scenario())
 
 
+@pytest.mark.parametrize("lock", [{"allow_ips": "127.0.0.1"}, {"require_header": "X-Secret=open"}])
+def test_without_tokens_but_with_another_lock_nothing_is_warned_of(run: Run, lock: dict[str, str]) -> None:
+    async def scenario() -> None:
+        server = make_server(api_key=None, disable_auth=True, **lock)
+        async with serving(server), connect(url_of(server), None, headers={"X-Secret": "open"}) as caller:
+            await caller.send(transcript_message("hello"))
+            assert spoken(await read_answer(caller)) == "hello"
+
+    run(scenario())  # a warning would be an error
+
+
 def test_another_path_is_not_found_and_the_query_does_not_count(run: Run) -> None:
     async def scenario() -> None:
         server = make_server(path="/ws")

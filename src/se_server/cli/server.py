@@ -133,7 +133,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
-        if config.disable_auth and not (config.allow_ips or config.require_header):
+        if config.disable_auth and not (config.allow_ips or config.require_header or config.ca_certs):
             _show(NO_AUTH_WARNING + "\n", 2)
         return Terminal(config, port)
 

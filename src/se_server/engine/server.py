@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Coroutine, Sequence
-from ssl import SSLContext
+from ssl import CERT_REQUIRED, SSLContext
 from typing import Any
 
 from se_server.auth import TokenVerifier
@@ -31,7 +31,7 @@ KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s"
 
 NO_AUTH_WARNING = (
     "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
-    "Let only ElevenLabs' addresses through, or requests with a secret header."
+    "Let in only requests with a secret header (require_header=), or from known addresses (allow_ips=)."
 )
 
 
@@ -286,7 +286,9 @@ class SpeechEngineServer:
 
     def _verifier(self) -> TokenVerifier | None:
         if self._disable_auth:
-            warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
+            mutual_tls = self._ssl is not None and self._ssl.verify_mode is CERT_REQUIRED
+            if not (self._access.allow or self._access.header or mutual_tls):
+                warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
             return None
         # As for se-server: several there, with commas between them, while one replaces another.
         from_environment = os.environ.get("ELEVENLABS_API_KEY", "").split(",")
