@@ -63,20 +63,20 @@ class Wear:
         if limits.rss_bytes is not None and not self._big_from_the_start:
             rss_bytes = rss_bytes_of(self.slot.pid) or 0
             if rss_bytes >= limits.rss_bytes * self._share:
-                return self._too_big(rss_bytes, taken)
+                return f"it uses {rss_bytes >> 20} MiB"
         return ""
 
-    def _too_big(self, rss_bytes: int, taken: int) -> str:
-        if taken:
-            return f"it uses {rss_bytes >> 20} MiB"
-        self._big_from_the_start = True
-        logger.warning(
-            "worker process %d uses %d MiB before its first conversation: --max-worker-rss is too small for this APP, "
-            "and is not applied to it",
-            self.slot.pid,
-            rss_bytes >> 20,
-        )
-        return ""
+    def became_ready(self, limits: RecycleLimits) -> None:
+        """Look at a worker that has just started: a memory limit that it exceeds already would recycle for ever."""
+        rss_bytes = rss_bytes_of(self.slot.pid) or 0
+        if limits.rss_bytes is not None and rss_bytes >= limits.rss_bytes * (1 - JITTER):
+            self._big_from_the_start = True
+            logger.warning(
+                "worker process %d uses %d MiB before its first conversation: --max-worker-rss is too small for this"
+                " APP, and is not applied to it",
+                self.slot.pid,
+                rss_bytes >> 20,
+            )
 
 
 class Recycler:

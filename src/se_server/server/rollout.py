@@ -101,6 +101,7 @@ class Rollout:
         """Take note that a worker is ready."""
         generation = record.generation
         generation.failures = 0
+        record.wear.became_ready(generation.plan.recycling)
         for other in self._crew.of(generation, State.READY):
             if other.place == record.place and other is not record:  # it is recycled
                 self._crew.drain(other, NO_HURRY_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import traceback
@@ -32,7 +33,7 @@ def stack_lines(loop: asyncio.AbstractEventLoop | None) -> list[str]:
         return lines
     tasks = _tasks_of(loop)
     for task in tasks[:MAX_TASKS]:
-        stack = frames_of(task.get_coro())[::-1]
+        stack = _frames_of(task.get_coro())[::-1]
         lines.append(f"task {task.get_name()} ({_state(task)}) stands at {_chain(stack)}")
     if len(tasks) > MAX_TASKS:
         lines.append(f"and {len(tasks) - MAX_TASKS} more tasks")
@@ -47,6 +48,19 @@ def _tasks_of(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[object]]:
         except RuntimeError:  # the set of tasks changed under our eyes
             continue
     return []
+
+
+def _frames_of(coroutine: object) -> list[FrameType]:
+    """Return the frames of a suspended coroutine, outermost first, through compiled coroutines to those they await."""
+    frames: list[FrameType] = []
+    while coroutine is not None:
+        frames += [frame for frame in frames_of(coroutine) if frame.f_lineno]  # compiled ones know no line
+        while (awaited := getattr(coroutine, "cr_await", None)) is not None:
+            coroutine = awaited
+        # What compiled code gets of a coroutine to await tells nothing of it, except to the garbage collector.
+        is_wrapper = type(coroutine).__name__ == "coroutine_wrapper"
+        coroutine = next(iter(gc.get_referents(coroutine)), None) if is_wrapper else None
+    return frames
 
 
 def _state(task: asyncio.Task[object]) -> str:

@@ -249,9 +249,10 @@ class Supervisor:
                 self._rollout.became_ready(record)
         elif isinstance(message, Draining) and record.state in (State.STARTING, State.READY):
             record.state = State.DRAINING
+            level = logging.DEBUG if record.told else logging.INFO
+            logger.log(level, "%s drains, %d conversations to end", record, message.sessions)
             if not record.told:
                 # It was told so from outside. Its conversations may last: the next worker need not wait for them.
-                logger.info("%s drains, %d conversations to end", record, message.sessions)
                 self._crew.expect_end(record, record.generation.plan.drain_timeout_s)
                 self._rollout.refill(record)
         elif isinstance(message, Failed):
