@@ -41,13 +41,21 @@ class ServerProcess:
         api_key: the key it verifies tokens with; None for its own demo key.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], api_key: str | None) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], api_key: str | None, pass_fds: Sequence[int] = ()
+    ) -> None:
         self.api_key = api_key
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=pass_fds,
         )
         self.pid = self._process.pid
         # A full pipe would block the server: somebody has to read all the time.

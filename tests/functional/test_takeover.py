@@ -1,0 +1,320 @@
+"""Replacing the supervisor, sockets that others have opened, the pidfile, and what systemd hears."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import (
+    ANSWER_TIMEOUT_S,
+    READY_LINE,
+    START_TIMEOUT_S,
+    TEST_API_KEY,
+    ServerProcess,
+    connect,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+    wait_for_end,
+)
+
+WHO = """
+    import os
+    async def on_transcript(transcript, session):
+        await session.send_response(f"{os.getppid()} {os.getpid()}")
+"""
+SERVER = [sys.executable, "-m", "se_server.cli.server"]
+
+
+def write(path: Path, source: str = WHO) -> Path:
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+async def who(websocket: object, event_id: int = 1) -> tuple[int, int]:
+    """Return the process ids of the supervisor and of the worker that answers."""
+    await websocket.send(transcript_message("who are you?", event_id=event_id))  # type: ignore[attr-defined]
+    answer = await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)  # type: ignore[arg-type]
+    supervisor, worker = spoken(answer).split()
+    return int(supervisor), int(worker)
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {n: v for n, v in os.environ.items() if not n.startswith("SE_SERVER_")}
+    return {**clean, "ELEVENLABS_API_KEY": TEST_API_KEY, "PYTHONUNBUFFERED": "1", **more}
+
+
+@contextlib.contextmanager
+def stopped_at_the_end(pid: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        wait_for_end([pid])
+
+
+# --- another supervisor ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["port", "unix socket"])
+async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path, by: str) -> None:
+    app, pidfile, path = write(tmp_path / "agent.py"), tmp_path / "pid", tmp_path / "socket"
+    args = ["--pidfile", str(pidfile)] + ([] if by == "port" else ["--uds", str(path)])
+    with running_server(*args, app=app) as server:
+        options = {} if by == "port" else {"unix": True, "path": str(path)}
+
+        async with contextlib.AsyncExitStack() as stack:
+            before = await stack.enter_async_context(connect(server.url, **options))
+            old, worker = await who(before)
+            assert (old, int(pidfile.read_text())) == (server.pid, server.pid)
+            server.send_signal(signal.SIGUSR2)
+            new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
+            with stopped_at_the_end(new):
+                assert int(pidfile.read_text()) == new
+                others = [pid for pid in server.worker_pids() if pid not in (worker, new)]
+                wait_for_end(others)
+                async with connect(server.url, **options) as after:
+                    assert (await who(after))[0] == new
+                assert await who(before, 2) == (old, worker)
+                assert server.is_running()
+                await stack.aclose()
+                wait_for_end([old])
+                assert int(pidfile.read_text()) == new
+                assert by == "port" or path.exists()
+                async with connect(server.url, **options) as after:
+                    assert (await who(after))[0] == new
+            assert not pidfile.exists()
+            assert by == "port" or not path.exists()
+        assert server.wait() == 0
+        assert "ERROR" not in server.output()
+
+
+async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tmp_path: Path) -> None:
+    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    with running_server("--pidfile", str(pidfile), app=app) as server:
+        pids = server.worker_pids()
+        async with connect(server.url) as websocket:
+            await who(websocket)
+            app.write_text("raise RuntimeError('half a deploy')")
+            server.send_signal(signal.SIGUSR2)
+            server.wait_for_output("raised RuntimeError: half a deploy", START_TIMEOUT_S)
+            server.wait_for_output("the upgrade has failed, everything goes on as before")
+            assert (await who(websocket, 2))[0] == server.pid
+        assert server.worker_pids() == pids
+        assert int(pidfile.read_text()) == server.pid
+        write(app)
+        server.send_signal(signal.SIGUSR2)
+        new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
+        with stopped_at_the_end(new):
+            wait_for_end([server.pid])
+
+
+async def test_a_stop_during_an_upgrade_stops_both(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py")
+    with running_server(app=app) as server:
+        app.write_text("import os, time\nprint('starting, child of', os.getppid(), flush=True)\ntime.sleep(3600)")
+        server.send_signal(signal.SIGUSR2)
+        new = int(server.wait_for_output(r"starting, child of (\d+)", START_TIMEOUT_S)[1])
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        wait_for_end([new])
+
+
+# --- sockets that are open already ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(128)
+        yield sock
+
+
+@contextlib.contextmanager
+def server_on(sock: socket.socket, command: list[str], **env: str) -> Iterator[ServerProcess]:
+    """Run a server that inherits `sock` under its number."""
+    os.set_inheritable(sock.fileno(), True)
+    wrapper = f"import os, sys; os.dup2({sock.fileno()}, {sock.fileno()}); os.execv(sys.argv[1], sys.argv[1:])"
+    if "LISTEN_FDS" in env:
+        wrapper = (
+            f"import os, sys; os.dup2({sock.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+    process = ServerProcess(
+        [sys.executable, "-c", wrapper, *command], environment(**env), TEST_API_KEY, pass_fds=(sock.fileno(),)
+    )
+    try:
+        ready = process.wait_for_output(READY_LINE, START_TIMEOUT_S)
+        process.url, process.port = ready[1], int(ready[2])
+        yield process
+    finally:
+        process.stop()
+
+
+async def test_a_server_listens_on_the_descriptor_it_is_given(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py")
+    with listening() as sock:
+        command = [*SERVER, str(app), "--workers", "1", "--fd", str(sock.fileno())]
+        with server_on(sock, command) as server:
+            assert server.port == sock.getsockname()[1]
+            async with connect(server.url) as websocket:
+                assert (await who(websocket))[0] == server.pid
+
+
+def refusal(*args: str, pass_fds: tuple[int, ...] = (), **env: str) -> str:
+    done = subprocess.run(
+        [*SERVER, *args],
+        env=environment(**env),
+        pass_fds=pass_fds,
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_descriptor_that_cannot_do_is_one_sentence() -> None:
+    assert "--fd: descriptor 99 is no open socket" in refusal("--fd", "99")
+    with socket.socket() as sock:
+        number = sock.fileno()
+        assert "does not listen" in refusal("--fd", str(number), pass_fds=(number,))
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        number = sock.fileno()
+        assert "is no TCP or Unix stream socket" in refusal("--fd", str(number), pass_fds=(number,))
+    with listening() as sock:
+        number = sock.fileno()
+        text = refusal("--fd", str(number), "--port", "0", pass_fds=(number,))
+        assert "--fd and --port both say where to listen" in text
+    assert "--fd" in refusal("--fd", "stdin")
+
+
+# --- systemd --------------------------------------------------------------------------------------------------------
+
+
+class Manager:
+    """What systemd is to a service: it listens to notifications."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
+
+    def hear(self, *, skip: str = "WATCHDOG=1") -> dict[str, str]:
+        """Return the next notification that is not `skip`."""
+        while (text := self._socket.recv(4096).decode()) == skip:
+            pass
+        return dict(line.split("=", 1) for line in text.split("\n"))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    made = Manager(tmp_path / "notify")
+    yield made
+    made.close()
+
+
+async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: Path, manager: Manager) -> None:
+    app = write(
+        tmp_path / "agent.py",
+        """
+        import os
+        async def on_transcript(transcript, session):
+            names = ("LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC")
+            await session.send_response(" ".join(name for name in names if name in os.environ) or "none")
+        """,
+    )
+    with listening() as sock:
+        command = [*SERVER, str(app), "--workers", "1"]
+        with server_on(sock, command, LISTEN_FDS="1", NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="200000") as server:
+            assert server.port == sock.getsockname()[1]
+            ready = manager.hear()
+            assert (ready["READY"], ready["MAINPID"]) == ("1", str(server.pid))
+            assert manager.hear(skip="") == {"WATCHDOG": "1"}
+            async with connect(server.url) as websocket:
+                await websocket.send(transcript_message("what of systemd do you see?"))
+                assert spoken(await read_answer(websocket)) == "none"
+            server.send_signal(signal.SIGHUP)
+            assert manager.hear()["RELOADING"] == "1"
+            assert manager.hear()["READY"] == "1"
+            app.write_text("raise RuntimeError")
+            server.send_signal(signal.SIGHUP)
+            assert manager.hear()["RELOADING"] == "1"
+            assert manager.hear()["READY"] == "1"
+            server.send_signal(signal.SIGTERM)
+            assert manager.hear()["STOPPING"] == "1"
+            assert server.wait() == 0
+
+
+async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Path, manager: Manager) -> None:
+    app = write(tmp_path / "agent.py")
+    with running_server(app=app, env={"NOTIFY_SOCKET": manager.path}) as server:
+        assert manager.hear()["MAINPID"] == str(server.pid)
+        server.send_signal(signal.SIGUSR2)
+        new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
+        with stopped_at_the_end(new):
+            heard = [manager.hear(), manager.hear()]
+            assert all(item.get("MAINPID") == str(new) for item in heard)
+            wait_for_end([server.pid])
+            assert server.wait() == 0
+
+
+# --- the pidfile ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pidfile_names_the_supervisor_while_it_runs(tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    pidfile.write_text("1\n")  # stale: nobody holds it
+    with running_server("--pidfile", str(pidfile)) as server:
+        assert pidfile.read_text() == f"{server.pid}\n"
+        text = refusal("--pidfile", str(pidfile), "--host", "127.0.0.1", "--port", "0")
+        assert f"is held by the running process {server.pid}" in text
+        assert pidfile.read_text() == f"{server.pid}\n"
+        assert server.stop() == 0
+    assert not pidfile.exists()
+
+
+async def test_the_pidfile_of_a_killed_supervisor_is_free_while_its_workers_still_drain(tmp_path: Path) -> None:
+    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    with running_server("--pidfile", str(pidfile), app=app) as server:
+        async with connect(server.url) as websocket:
+            await who(websocket)
+            server.send_signal(signal.SIGKILL)
+            wait_for_end([server.pid])
+            with running_server("--pidfile", str(pidfile), app=app) as other:
+                assert pidfile.read_text() == f"{other.pid}\n"
+                await websocket.send(transcript_message("still there?", event_id=2))
+                assert spoken(await read_answer(websocket))
+
+
+def test_a_pidfile_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    with running_server("--pidfile", str(pidfile)) as server:
+        pidfile.unlink()
+        pidfile.write_text("another server's\n")
+        assert server.stop() == 0
+    assert pidfile.read_text() == "another server's\n"
+
+
+def test_a_pidfile_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path / "nowhere" / "pid"))
+    assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path))
