@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from se_server.server.access import Access
 from se_server.server.door import Door
 from se_server.server.handshake import Limits
 from se_server.server.sockets import bind
+from se_server.server.uds import UnixListenSocket
 from se_server.types import Counters
 from tests.functional.test_door import HEALTH_CHECK, Run, closed, run, until  # noqa: F401
 from tests.functional.test_se_server import sentence
@@ -53,11 +55,13 @@ async def tell_remote(transcript: list[Any], session: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(*, trusted: str = "127.0.0.0/8", **given: Any) -> AsyncIterator[tuple[Door, int]]:
+async def opened(
+    *, trusted: str = "127.0.0.0/8", listening: socket.socket | None = None, **given: Any
+) -> AsyncIterator[tuple[Door, int]]:
     sockets = bind("127.0.0.1", 0)
     allow = parse.networks(given.pop("allow")) if "allow" in given else parse.Networks()
     door = Door(
-        sockets,
+        [*sockets, *([listening] if listening else [])],
         handlers=Handlers.of({"on_transcript": tell_remote}),
         verifier=TokenVerifier(TEST_API_KEY),
         path="/ws",
@@ -242,6 +246,24 @@ def test_a_stop_does_not_wait_for_headers(run: Run) -> None:  # noqa: F811
             await closed((reader, writer))
 
     run(scenario())
+
+
+def test_a_proxy_on_the_unix_socket_is_believed_if_it_is_trusted(run: Run) -> None:  # noqa: F811
+    async def scenario(folder: str) -> None:
+        for trusted, is_answered in (("unix", True), ("127.0.0.1", False)):
+            listening = UnixListenSocket(f"{folder}/s")
+            async with opened(trusted=trusted, listening=listening.socket) as (_, _):
+                reader, writer = await asyncio.open_unix_connection(f"{folder}/s")
+                writer.write(LINE + HEALTH_CHECK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                answer = b""
+                with contextlib.suppress(ConnectionError):  # bytes were left unread
+                    answer = await reader.read()
+                assert answer.startswith(b"HTTP/1.1 200") is is_answered
+                await closed((reader, writer))
+            listening.remove()
+
+    with TemporaryDirectory(prefix="se-") as folder:
+        run(scenario(folder))
 
 
 # --- how it is switched on ------------------------------------------------------------------------------------------
