@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import socket
@@ -99,8 +100,11 @@ async def assert_answers(server: SpeechEngineServer, api_key: str | None = TEST_
         await assert_talks(caller)
 
 
+event_ids = itertools.count(1)  # an id that comes again is no new turn
+
+
 async def assert_talks(caller: Any) -> None:
-    await caller.send(transcript_message("hello"))
+    await caller.send(transcript_message("hello", event_id=next(event_ids)))
     assert spoken(await asyncio.wait_for(read_answer(caller), ANSWER_TIMEOUT_S)) == "hello"
 
 
