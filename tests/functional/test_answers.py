@@ -34,8 +34,9 @@ ASK_AGAIN = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 SHOWN_BYTES = 44
 
 GET = b"GET /ws HTTP/1.1"
-TOKEN = f"{AUTHORIZATION_HEADER}: {sign_token(TEST_API_KEY)}".encode()
-LOUD_TOKEN = f"{AUTHORIZATION_HEADER.upper()}: {sign_token(TEST_API_KEY)}".encode()
+GOOD = sign_token(TEST_API_KEY, lifetime_s=86_400)  # made long before the test runs
+TOKEN = f"{AUTHORIZATION_HEADER}: {GOOD}".encode()
+LOUD_TOKEN = f"{AUTHORIZATION_HEADER.upper()}: {GOOD}".encode()
 WRONG_TOKEN = f"{AUTHORIZATION_HEADER}: {sign_token('sk_another')}".encode()
 SECRET = b"X-Secret: open sesame"
 ANY_CASE = (
