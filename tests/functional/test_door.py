@@ -561,15 +561,13 @@ def test_wrong_path_is_refused_before_the_token_is_looked_at(run: Run) -> None:
 def test_drain_waits_for_the_running_conversation_and_takes_no_new_one(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
-            half, idle = await served.open_streams(), await served.open_streams()
-            half[1].write(UPGRADE[:50])
+            idle = await served.open_streams()
             idle[1].write(HEALTH_CHECK)
             await idle[0].readuntil(b"ok\n")
             async with connect(served.url, api_key=None) as websocket:
                 drain = asyncio.ensure_future(served.door.drain(TIMEOUT_S))
-                for reader, _ in (half, idle):
-                    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                        await reader.readexactly(1)
+                with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                    await idle[0].readexactly(1)
                 with pytest.raises(ConnectionRefusedError):
                     await served.open_streams()
                 await websocket.send(transcript_message("still here"))
@@ -577,8 +575,38 @@ def test_drain_waits_for_the_running_conversation_and_takes_no_new_one(run: Run)
                 assert not drain.done()
             await drain
             assert served.door.sessions == set()
-            await closed(half)
             await closed(idle)
+
+    run(main())
+
+
+def test_a_connection_accepted_before_the_drain_still_becomes_a_conversation(run: Run) -> None:
+    async def main() -> None:
+        async with opened() as served:
+            (reader, writer), late = await served.open_streams(), await served.open_streams()
+            writer.write(UPGRADE[:50])
+            await until(lambda: len(served.door._connections) == 2)
+            drain = asyncio.ensure_future(served.door.drain(TIMEOUT_S))
+            await until(lambda: served.door.draining)
+            writer.write(UPGRADE[50:])
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            late[1].write(HEALTH_CHECK)
+            assert b"200" in await late[0].readline()
+            await closed(late)
+            writer.close()
+            await drain
+            await closed((reader, writer))
+
+    run(main())
+
+
+def test_at_the_deadline_connections_that_ask_for_nothing_are_dropped(run: Run) -> None:
+    async def main() -> None:
+        async with opened() as served:
+            silent = await served.open_streams()
+            await until(lambda: len(served.door._connections) == 1)
+            await served.door.drain(0.05)
+            await closed(silent)
 
     run(main())
 

@@ -93,6 +93,7 @@ class Door:
         self._adopting: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: set[HttpConnection] = set()
         self._draining = False
+        self._dropping = False  # what is no session yet
         self._quiet = asyncio.Event()  # set during a drain, when nothing is left
         self._given_up = False  # on user code that goes on after all that
         self._on_session_end = self._session_ended
@@ -111,7 +112,9 @@ class Door:
     async def drain(self, timeout_s: float) -> None:
         """Take no more connections and let the sessions end; those that have not after a time are ended.
 
-        Returns when none is left, at most some 6 s after the time: close handshakes get 5 s, user code one more.
+        Connections that were accepted before may still become sessions: their peers were told by nobody that they came
+        too late, and have as long as ever to send their request. Returns when none is left, at most some 6 s after the
+        time: close handshakes get 5 s, user code one more.
 
         Args:
             timeout_s: how long the sessions may go on.
@@ -198,10 +201,15 @@ class Door:
 
     # --- who is here ---
 
+    @property
+    def draining(self) -> bool:
+        """Whether no more connections are taken."""
+        return self._draining
+
     def connected(self, connection: HttpConnection) -> bool:
         """Note a new connection; False when it comes too late."""
         self._connections.add(connection)
-        return not self._draining
+        return not self._dropping
 
     def disconnected(self, connection: HttpConnection) -> None:
         """Note that a connection is gone or has become a session."""
@@ -227,11 +235,18 @@ class Door:
             self._acceptor.close()
             for sock in self._listen_sockets:
                 sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
+            for connection in tuple(self._connections):
+                connection.drain()
+            self._note_quiet()
+
+    def _drop_pending(self) -> None:
+        """Drop the connections that are no sessions yet."""
+        if not self._dropping:
+            self._dropping = True
             for task in tuple(self._adopting) if self._tls or self.access.proxy_protocol else ():
                 task.cancel()  # It may wait for the peer's part of the TLS handshake, or for its PROXY header.
             for connection in tuple(self._connections):
                 connection.abort()
-            self._note_quiet()
 
     async def _wait_quiet(self, timeout_s: float) -> bool:
         if self._quiet.is_set():
@@ -243,6 +258,7 @@ class Door:
         return True
 
     async def _end_sessions(self) -> None:
+        self._drop_pending()
         for session in tuple(self.sessions):
             session._shutdown(1001, "going away")
         if self._given_up or await self._wait_quiet(CLOSE_GRACE_S):

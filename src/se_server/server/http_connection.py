@@ -49,6 +49,11 @@ class HttpConnection(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
+    def drain(self) -> None:
+        """Close the connection if it only waits for another request; a first one may still come."""
+        if self._resting:
+            self._transport.close()
+
     def pause_writing(self) -> None:
         # Who asks and asks without reading the answers is no health check.
         self._transport.abort()
@@ -79,7 +84,10 @@ class HttpConnection(asyncio.Protocol):
             if self._transport.is_closing():
                 return
             outcome = handshake.feed(b"")
-        self._rest(resting=handshake.idle)
+        if self._door.draining and handshake.idle:
+            self._transport.close()
+        else:
+            self._rest(resting=handshake.idle)
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         door = self._door
