@@ -181,12 +181,19 @@ def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path,
     assert re.search(r"\nse-server: APP .* raised RuntimeError: it broke\n\Z", stderr)
 
 
-@pytest.mark.parametrize("how", ["SystemExit(1)", "asyncio.CancelledError()"])
+@pytest.mark.parametrize("how", ["SystemExit(1)", "asyncio.CancelledError()", "KeyboardInterrupt()"])
 def test_a_start_that_exits_or_is_cancelled_is_a_failure(tmp_path: Path, how: str) -> None:
     app = write(tmp_path / "agent.py", f"import asyncio\nasync def on_startup(): raise {how}\n{textwrap.dedent(ECHO)}")
     code, stderr = refusal(app)
     assert code == 3
     assert stderr.count("on_startup raised ") == 1
+
+
+def test_an_interrupt_that_an_app_raises_at_import_is_its_own(tmp_path: Path) -> None:
+    code, stderr = refusal(write(tmp_path / "agent.py", "raise KeyboardInterrupt"))
+    assert code == 3
+    assert stderr.count("raised KeyboardInterrupt") == 1
+    assert "bug" not in stderr
 
 
 @pytest.mark.parametrize("message", ["no file \\udcff", "x" * 3_000_000])
@@ -462,6 +469,7 @@ async def test_a_second_stop_ends_at_once() -> None:
                 server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
         assert not any(map(exists, pids))
+        assert "ERROR" not in server.output()
 
 
 async def test_user_tasks_that_swallow_cancellation_cannot_hold_a_stop_up(tmp_path: Path) -> None:

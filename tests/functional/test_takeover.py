@@ -132,6 +132,48 @@ async def test_a_stop_during_an_upgrade_stops_both(tmp_path: Path) -> None:
         wait_for_end([new])
 
 
+async def test_reloads_and_an_upgrade_under_load_refuse_no_handshake_and_cut_no_conversation(tmp_path: Path) -> None:
+    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    with running_server("--pidfile", str(pidfile), app=app) as server:
+        enough = asyncio.Event()
+        answers = 0
+
+        async def hold() -> None:
+            """Hold one conversation through all of it, always with the same worker."""
+            nonlocal answers
+            async with connect(server.url) as websocket:
+                first = await who(websocket)
+                turn = 1
+                while not enough.is_set():
+                    turn += 1
+                    assert await who(websocket, turn) == first
+                    answers += 1
+
+        async def come_and_go() -> None:
+            while not enough.is_set():
+                async with connect(server.url) as websocket:
+                    await who(websocket)
+
+        async def deploy() -> int:
+            for generation in (2, 3, 4):
+                server.send_signal(signal.SIGHUP)
+                await asyncio.to_thread(server.wait_for_output, f"generation {generation} serves", START_TIMEOUT_S)
+            server.send_signal(signal.SIGUSR2)
+            upgraded = await asyncio.to_thread(server.wait_for_output, r"supervisor (\d+) serves", START_TIMEOUT_S)
+            enough.set()
+            return int(upgraded[1])
+
+        callers = [asyncio.create_task(hold()) for _ in range(8)] + [
+            asyncio.create_task(come_and_go()) for _ in range(4)
+        ]
+        new = await deploy()
+        with stopped_at_the_end(new):
+            await asyncio.gather(*callers)
+            assert answers > 8
+            wait_for_end([server.pid])
+        assert "ERROR" not in server.output()
+
+
 # --- sockets that are open already ----------------------------------------------------------------------------------
 
 

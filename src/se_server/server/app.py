@@ -142,7 +142,7 @@ def _load_file(file: str, spec: str) -> ModuleType:
     sys.modules[name] = module
     try:
         description.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise AppCrashed.of(f"APP {spec!r}: importing {file}", error) from error
     return module
 
@@ -161,7 +161,7 @@ def _load_module(name: str, spec: str) -> ModuleType:
                 f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
             ) from None
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
 
 

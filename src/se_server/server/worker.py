@@ -170,7 +170,7 @@ class _Worker:
     async def _start_app(self) -> AppCrashed | None:
         try:
             await _call(self._app.on_startup)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
             return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
         return None
 
