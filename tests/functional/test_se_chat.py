@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import select
@@ -15,6 +16,7 @@ import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -276,4 +278,169 @@ def test_the_end_that_the_server_makes_is_one_line() -> None:
         assert going.stop() == 0
         chat.wait_for(r"\[the server closed the conversation \(1001")
         assert chat.wait_exit() == 1
+        assert "Traceback" not in chat.text()
+
+
+# --- scripts, recordings, habits, JSON ------------------------------------------------------------------------------
+
+SMALL_TALK = """
+name = "Small talk"
+[[steps]]
+say = "hello"
+expect = { contains = "demo agent", within_s = 10 }
+[[steps]]
+say = "tell me a story"
+[[steps]]
+interrupt = "bye"
+after_chars = 40
+expect = "pleasure"
+"""
+
+
+def script_file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "talk.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_script_that_passes_exits_with_0_and_shows_the_conversation(server: ServerProcess, tmp_path: Path) -> None:
+    ended = piped(server.url, "--script", script_file(tmp_path, SMALL_TALK))
+    assert ended.returncode == 0
+    assert [line.partition("> ")[0] for line in ended.stdout.splitlines() if "> " in line] == ["you", "agent"] * 3
+    assert "Once upon a time" in ended.stdout
+    assert "—\nyou> bye" in ended.stdout
+    assert "Small talk: passed. 3 turns: 2 heard, 1 interrupted." in ended.stderr
+
+
+def test_a_script_that_fails_exits_with_1_and_says_which_step_and_what_was_heard(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    ended = piped(server.url, "--script", script_file(tmp_path, SMALL_TALK.replace("pleasure", "nightmare")))
+    assert ended.returncode == 1
+    assert "[not as expected: step 3: expected 'nightmare', heard 'It was a pleasure." in ended.stdout
+    assert "Small talk: failed." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_wrong_script_is_one_error_before_anything_is_connected(tmp_path: Path) -> None:
+    ended = piped("ws://127.0.0.1:1/", "--script", script_file(tmp_path, "[[steps]]\nsya = 'hello'\n"))
+    assert ended.returncode == 2
+    assert "step 1: unknown key 'sya'; did you mean say?" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_recording_holds_the_conversation_and_replays_it(server: ServerProcess, tmp_path: Path) -> None:
+    record = str(tmp_path / "call.jsonl")
+    first = piped(server.url, "--record", record, "--conversation-id", "conv_recorded", said="hello\nbye\n")
+    assert first.returncode == 0
+    entries = [json.loads(line) for line in Path(record).read_text(encoding="utf-8").splitlines()]
+    assert {entry["direction"] for entry in entries} == {"in", "out"}
+    again = piped(server.url, "--script", record)
+    assert again.returncode == 0
+    assert again.stdout.replace("[the caller hung up]\n", "") == first.stdout
+    assert "as conv_recorded" in again.stderr
+
+
+def test_json_is_one_object_a_line_up_to_a_summary(server: ServerProcess, tmp_path: Path) -> None:
+    ended = piped(server.url, "--json", "--script", script_file(tmp_path, SMALL_TALK))
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    events = [json.loads(line) for line in ended.stdout.splitlines()]
+    said = [(event["text"], event["interrupts"]) for event in events if event["event"] == "said"]
+    assert said == [("hello", False), ("tell me a story", False), ("bye", True)]
+    heard = "".join(event["text"] for event in events if event["event"] == "heard")
+    assert heard.startswith("Hello! I am the demo agent")
+    summary = events[-1]
+    assert summary["event"] == "summary"
+    assert summary["exit_code"] == 0
+    assert [turn["outcome"] for turn in summary["turns"]] == ["heard", "interrupted", "heard"]
+    assert all(turn["is_ok"] for turn in summary["turns"])
+
+
+def test_piped_lines_as_json(server: ServerProcess) -> None:
+    ended = piped(server.url, "--json", said="bye\n")
+    assert ended.returncode == 0
+    kinds = [json.loads(line)["event"] for line in ended.stdout.splitlines()]
+    assert kinds[0] == "said"
+    assert kinds[-1] == "summary"
+    assert "answered" in kinds
+
+
+def test_hostile_habits_repeat_for_a_seed_and_are_shown(server: ServerProcess) -> None:
+    def habits(seed: str) -> list[str]:
+        options = ("--hostile", "--seed", seed, "--conversation-id", "conv_h", "--json")
+        ended = piped(server.url, *options, said="hello\nhow are you\nbye\n")
+        assert ended.returncode == 0
+        events = [json.loads(line) for line in ended.stdout.splitlines()]
+        return [event["text"] for event in events if event["event"] == "habit" and "malformed" in event["text"]]
+
+    found = [habits(str(seed)) for seed in range(4)]
+    assert any(found)
+    assert habits("0") == found[0]
+
+
+def test_hostile_in_a_pipe_ends_with_a_summary(server: ServerProcess) -> None:
+    ended = piped(server.url, "--hostile", "--seed", "4", said="bye\n")
+    assert ended.returncode == 0
+    assert re.search(r"^\d+ turns?: ", ended.stderr, re.MULTILINE)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_seed_without_hostile_is_refused() -> None:
+    ended = piped("--seed", "4")
+    assert ended.returncode == 2
+    assert "--seed goes with --hostile" in ended.stderr
+
+
+@pytest.mark.parametrize("header", ["X: a\r\nY: b", "X: a\nY: b", "X: \x00", "X y: a", "X: größer", "X\r\n: a"])
+def test_a_header_that_would_break_the_request_is_refused(header: str) -> None:
+    if "\x00" in header:
+        header = header.replace("\x00", "\x7f")  # no program can be given a NUL
+    ended = piped("-H", header)
+    assert ended.returncode == 2
+    assert "--header" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def full_disk(command: str, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", command, "sh", sys.executable, "-m", "se_server.cli.chat", *args],
+        input="bye\n", env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(
+    ("command", "options", "what"),
+    [
+        ('exec "$@" > /dev/full', (), "the output: No space left"),
+        ('exec "$@" > /dev/full', ("--json",), "the output: No space left"),
+        ('exec "$@"', ("--record", "/dev/full"), "the recording: No space left"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(server: ServerProcess, command: str, options: tuple[str, ...], what: str) -> None:
+    ended = full_disk(command, server.url, *options)
+    assert ended.returncode == 1
+    assert what in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback(server: ServerProcess) -> None:
+    ended = full_disk('"$@" | true', server.url)
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_a_recording_that_cannot_be_written_is_told_before_anything_is_connected(tmp_path: Path) -> None:
+    ended = piped("ws://127.0.0.1:1/", "--record", str(tmp_path / "no" / "such" / "folder"))
+    assert ended.returncode == 2
+    assert "No such file" in ended.stderr
+
+
+def test_ctrl_c_ends_a_script_with_130(server: ServerProcess, tmp_path: Path) -> None:
+    with terminal(server.url, "--script", script_file(tmp_path, "[[steps]]\nsay = 'tell me a story'\n")) as chat:
+        chat.wait_for("Once upon")
+        chat.type("\x03")
+        assert chat.wait_exit() == 130
         assert "Traceback" not in chat.text()

@@ -59,8 +59,7 @@ class Chat:
 
     @property
     def _is_answering(self) -> bool:
-        turn = self.caller.model.turn
-        return turn is not None and turn.is_answering
+        return self.caller.model.is_answering
 
     def typed(self, line: str) -> None:
         """The user entered a line."""
@@ -82,6 +81,10 @@ class Chat:
             self._silence.cancel()
         if not self.done.done():
             self.done.set_result(exit_code)
+
+    def _go_on(self) -> None:
+        if not self.follows_script:
+            self._advance()
 
     def _advance(self) -> None:
         while self._lines and not self.done.done() and not (self._waits and self._is_answering):
@@ -124,7 +127,9 @@ class Chat:
             if not self.follows_script:
                 self.finish(1)
         elif not isinstance(event, Pong):
-            self.screen.note(f"[{event.why}]", "habit", action=type(event).__name__.lower())
+            self.screen.note(f"[API: {event.why}]", "habit", action=type(event).__name__.lower())
+            # It may have ended an answer. Later, since what the habit does is not done yet.
+            asyncio.get_running_loop().call_soon(self._safely, self._go_on)
 
     def _listen(self) -> None:
         """Bound the silence that a script, with nobody there to lose patience, waits through."""

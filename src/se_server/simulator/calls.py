@@ -38,7 +38,7 @@ class Ask:
         if len(self.sent_at) < 2 or self.final_at is None:
             return False
         given = [answer for answer in self.answers if answer]
-        return len(set(given)) < len(given) or (len(given) > 1 and any(at > self.final_at for at in self.sent_at))
+        return len(set(given)) < len(given) or (len(given) > 1 and any(at >= self.final_at for at in self.sent_at[1:]))
 
 
 @dataclass(frozen=True)

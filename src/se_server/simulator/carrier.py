@@ -88,6 +88,9 @@ class Carrier:
             await asyncio.gather(self._reconnecting, return_exceptions=True)
         if self._link is None or self.ended is not None:
             return
+        if not self.model.is_connected:
+            self._hang_up_unconnected()
+            return
         if not self.model.is_closed:
             self._carry(self.model.close(now=self._clock()))
         try:
@@ -98,8 +101,13 @@ class Carrier:
 
     def drop(self) -> None:
         """Break the connection off without a word, as a network does."""
-        if self._link is not None:
+        if self._link is None or self.ended is not None:
+            return
+        if self.model.is_connected:
+            self.model.close(now=self._clock())  # its messages never leave
             self._link.drop()
+        else:
+            self._hang_up_unconnected()
 
     async def reconnect(self, *, after_s: float = 0.1, repeats: bool = True) -> None:
         """Lose the connection, and go on with the same conversation over a new one.
@@ -169,6 +177,13 @@ class Carrier:
             self._carry(self.model.connected(now=self._clock(), repeats=repeats))
         self._wake()
 
+    def _hang_up_unconnected(self) -> None:
+        """End a conversation that is between two connections: there is nothing whose end could be waited for."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        self.model.close(now=self._clock())
+        self._finish(None, "", is_clean=False, by_server=False)
+
     def on_message(self, message: str | bytes) -> None:
         self._record("text" if isinstance(message, str) else "binary", "in", message)
         event = self.model.receive(message, now=self._clock())
@@ -203,6 +218,13 @@ class Carrier:
         due = self.model.next_due()
         if due is not None and self.ended is None:
             self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._tick, due)
+
+    def _catch_up(self) -> None:
+        """Do what is due before anything else happens: who waited for an answer may go on before the timer does."""
+        now = self._clock()
+        due = self.model.next_due()
+        if due is not None and due <= now:
+            self._carry(self.model.tick(now))
 
     def _tick(self, due: float) -> None:
         self._timer = None

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from se_server.errors import CallerError
 from se_server.simulator.calls import CallTurn
 from se_server.simulator.carrier import Carrier
-from se_server.simulator.judge import Reply, Summary, Verdict, judge, sum_up
+from se_server.simulator.judge import Reply, Summary, Verdict, judge, span, sum_up
 from se_server.simulator.lines import Connect, Ended, Happening, Line, Link, OnEvent
 
 
@@ -54,6 +54,7 @@ class Conversation(Carrier):
         Raises:
             CallerError: the conversation has ended.
         """
+        self._catch_up()
         self._check_open()
         self._carry(self.model.say(text, now=self._clock()))
         self._wake()
@@ -92,7 +93,7 @@ class Conversation(Carrier):
         until = turn.said_at + (after_s or 0.0)
         while len(turn.heard) < (after_chars or 0) or self._clock() < until:
             if turn.final_at is not None:
-                had = f"{len(turn.heard)} characters after {turn.final_at - turn.said_at:.3g} s"
+                had = f"{len(turn.heard)} characters after {span(turn.final_at - turn.said_at)}"
                 raise CallerError(f"the answer was complete before it could be interrupted: {had}")
             if turn.is_interrupted:
                 raise CallerError("somebody else interrupted the answer first")

@@ -108,8 +108,10 @@ class Habits:
         self._check("interruption", lambda value: bool(value.strip()), "a text that is not blank")
         self._check("reconnect", lambda value: isinstance(value, bool), "true or false")
         for name, kind in (("wording", Wording), ("resend_older", Moment), ("reset", Moment)):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name == "wording":
                 object.__setattr__(self, name, _member(name, getattr(self, name), kind))
+        if not isinstance(self.malformed, tuple | list):
+            raise ValueError(f"malformed is {self.malformed!r}: it has to be a list")
         kinds = tuple(_member("malformed", kind, Malformed) for kind in self.malformed)
         object.__setattr__(self, "malformed", kinds)
 

@@ -185,15 +185,20 @@ def sum_up(verdicts: Sequence[Verdict], model: ApiModel) -> Summary:
     return Summary(tuple(verdicts), model.discarded, model.violations, model.end_reason)
 
 
+def span(seconds: float) -> str:
+    """Return a time for people: milliseconds below a second."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
 def _outcome(turn: CallTurn, model: ApiModel, now: float, ended: str | None) -> tuple[Outcome, str]:
     until = turn.interrupted_at or turn.final_at or now
-    waited = f"{until - turn.said_at:.3g} s"
+    waited = span(until - turn.said_at)
     tries = len(turn.asks[-1].sent_at)
     asked = f", asked {tries} times" if tries > 1 else ""
     under = sorted({text.event_id for text in turn.unheard if text.event_id != turn.event_id and text.is_outdated})
     if turn.chunks and turn.is_final:
         assert turn.first_chunk_at is not None
-        return Outcome.HEARD, f"heard after {turn.first_chunk_at - turn.said_at:.3g} s, under id {turn.event_id}{asked}"
+        return Outcome.HEARD, f"heard after {span(turn.first_chunk_at - turn.said_at)}, under id {turn.event_id}{asked}"
     if turn.is_final:
         return Outcome.SILENT, f"the answer was empty, after {waited}{asked}"
     if turn.interrupted_by == "user":

@@ -159,6 +159,7 @@ class ApiModel(Hearing):
             elif kind == "close":
                 self._cut_off(now, "api")
                 self._over("")
+                return [Send(raw), Close()]
             elif kind == "user_transcript" and isinstance(event_id, int):
                 self._replay_transcript(raw, event_id, message.get("user_transcript"), now)
         return [Send(raw)]

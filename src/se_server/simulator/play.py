@@ -12,6 +12,7 @@ from pathlib import Path
 from se_server.errors import CallerError
 from se_server.simulator.calls import CallTurn
 from se_server.simulator.conversation import Conversation
+from se_server.simulator.judge import span
 from se_server.simulator.script import Expect, Replay, Script, Step
 
 _SHOWN_CHARS = 200
@@ -173,7 +174,7 @@ def unmet(expect: Expect, turn: CallTurn) -> list[str]:
         (expect.complete_within_s, turn.final_at, "the whole answer"),
     ):
         if limit_s is not None and (at is None or at - turn.said_at > limit_s):
-            took = "it never came" if at is None else f"it took {at - turn.said_at:.3g} s"
+            took = "it never came" if at is None else f"it took {span(at - turn.said_at)}"
             failed.append(f"{what} within {limit_s:g} s, but {took}")
     return failed
 

@@ -1,0 +1,84 @@
+"""What the switches mean, and which values they refuse."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
+
+
+def test_a_polite_api_plans_nothing() -> None:
+    assert Habits().plan(random.Random(1)) == Plan()
+
+
+def test_the_live_api_asks_three_times_every_four_seconds_and_drops_idle_calls() -> None:
+    live = Habits.live()
+    assert (live.resend_after_s, live.max_tries, live.idle_drop_s) == (4.0, 3, 60.0)
+    assert live.plan(random.Random(1)) == Plan()
+
+
+def test_hostile_plans_repeat_for_the_same_seed_and_show_every_habit_now_and_then() -> None:
+    habits = Habits.hostile(7)
+
+    def plans() -> list[Plan]:
+        dice = random.Random(7)
+        return [habits.plan(dice) for _ in range(300)]
+
+    found = plans()
+    assert found == plans()
+    assert {plan.resend_older for plan in found} == {plan.reset for plan in found} == {*Moment, None} - {Moment.ANY}
+    assert {kind for plan in found for kind in plan.malformed} == set(Malformed)
+    assert {plan.wording for plan in found} == set(Wording) - {Wording.ANY}
+    assert {len(plan.extra_id_gaps_s) for plan in found} == {0, 1, 2}
+    assert any(plan.interrupt_after_s for plan in found)
+    assert any(plan.interrupt_after_chars for plan in found)
+    quiet = sum(plan.reset is None for plan in found)
+    assert 150 < quiet < 270, "a habit shows in about a third of the turns"
+
+
+def test_a_chance_of_one_plays_every_habit_with_exactly_its_values() -> None:
+    habits = Habits(extra_ids=2, extra_id_after_s=0.4, interrupt_after_chars=10, malformed=("no_json", "bad_entry"))
+    plan = habits.plan(random.Random(1))
+    assert plan.extra_id_gaps_s == (0.4, 0.4)
+    assert plan.interrupt_after_chars == 10
+    assert plan.malformed == (Malformed.NO_JSON, Malformed.BAD_ENTRY)
+
+
+def test_scaling_changes_times_and_nothing_else() -> None:
+    scaled = Habits.hostile(1).scaled(0.5)
+    assert (scaled.resend_after_s, scaled.idle_drop_s, scaled.interrupt_after_s) == (2.0, 30.0, 0.75)
+    assert scaled.interrupt_after_chars == Habits.hostile(1).interrupt_after_chars
+    assert scaled.slow_read_bytes_s == Habits.hostile(1).slow_read_bytes_s
+    assert Habits().scaled(0.5).resend_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [
+        ("resend_after_s", 0),
+        ("resend_after_s", "4"),
+        ("max_tries", 0),
+        ("max_tries", True),
+        ("extra_ids", 3),
+        ("extra_id_after_s", 2),
+        ("idle_drop_s", -1),
+        ("chance", 1.5),
+        ("fragment_bytes", 0),
+        ("segment_bytes", 1.5),
+        ("interruption", " "),
+        ("reconnect", "yes"),
+        ("reset", "sometimes"),
+        ("wording", None),
+        ("malformed", ("html",)),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(switch: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=switch):
+        Habits(**{switch: value})
+
+
+def test_names_in_text_are_as_good_as_members() -> None:
+    assert Habits(reset="mid_answer").reset is Moment.MID_ANSWER  # type: ignore[arg-type]
