@@ -318,6 +318,8 @@ async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Pat
             assert all(item.get("MAINPID") == str(new) for item in heard)
             wait_for_end([server.pid])
             assert server.wait() == 0
+            os.kill(new, signal.SIGHUP)  # The old one's end is not the service's: the next word is the new one's.
+            assert manager.hear()["RELOADING"] == "1"
 
 
 # --- the pidfile ----------------------------------------------------------------------------------------------------

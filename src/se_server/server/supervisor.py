@@ -119,7 +119,7 @@ class Supervisor:
         due = self._crew.next_due() + self._rollout.next_due()
         if any(record.state is not State.STARTING for record in self._crew):
             due.append(self._look_at)
-        if self._announcer.alive_s is not None:
+        if self._announcer.alive_s is not None and not self.handed_over:
             due.append(self._alive_at)
         timeout_ms = None
         if due:
@@ -138,7 +138,7 @@ class Supervisor:
         now = time.monotonic()
         self._crew.kill_overdue(now)
         self._crew.report_slow_starts(now)
-        if self._announcer.alive_s is not None and self._alive_at <= now:
+        if self._announcer.alive_s is not None and not self.handed_over and self._alive_at <= now:
             self._alive_at = now + self._announcer.alive_s
             self._announcer.alive()
         if self._look_at <= now:
@@ -182,7 +182,7 @@ class Supervisor:
 
     def _end(self, drain_timeout_s: float) -> None:
         """Let every worker drain and end; start no more."""
-        if not self._ending:
+        if not self._ending and not self.handed_over:
             self._announcer.stopping()
         self._ending = True
         self._rollout.end()
@@ -244,6 +244,7 @@ class Supervisor:
             record.generation.told = message
             logger.debug("%s is ready", record)
             if record.told:
+                record.kill_at = None  # it has begun to take conversations, and gets their time
                 self._crew.drain(record, self._rollout.plan.drain_timeout_s)
             else:
                 self._rollout.became_ready(record)

@@ -145,6 +145,8 @@ class Handover:
             given = orjson.loads(text)
             sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
             pidfile, writer = given["pidfile"], given["ready"]
+            for sock in sockets:
+                sock.setblocking(False)
             for descriptor in (*(sock.fileno() for sock in sockets), writer, *([] if pidfile is None else [pidfile])):
                 os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OSError):
