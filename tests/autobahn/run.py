@@ -1,6 +1,7 @@
-"""Run the Autobahn testsuite against the shipped connection code: `tox -e autobahn`.
+"""Run the Autobahn testsuite against the shipped connection code, without TLS and with it: `tox -e autobahn`.
 
-The fuzzing client needs Python 2.7; where there is none, one line says so and nothing is run.
+The fuzzing client needs Python 2.7; where there is none, one line says so and nothing is run. With `--write` the table
+of the results goes to docs/hardening.md, too.
 """
 
 from __future__ import annotations
@@ -15,21 +16,36 @@ import sys
 import warnings
 from collections import Counter
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
+import trustme
 import uvloop
 
 from se_server.conversation import connection
-from se_server.conversation.settings import SessionSettings
 from se_server.engine.server import SpeechEngineServer
+from se_server.server.tls import make_context
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "hardening.md"
+TABLE_BEGIN, TABLE_END = "<!-- autobahn: begin -->", "<!-- autobahn: end -->"
 WORK = ROOT / ".tox" / "autobahn-work"
 SUITE = "autobahntestsuite==25.10.1"
-SECTIONS = ("1", "2", "3", "4", "5", "6", "7", "9", "10")
+SECTIONS = {
+    "1": "framing",
+    "2": "pings and pongs",
+    "3": "reserved bits",
+    "4": "opcodes",
+    "5": "fragmentation",
+    "6": "UTF-8",
+    "7": "close handshake",
+    "9": "limits and performance",
+    "10": "automatic fragmentation",
+}
+KINDS = ("OK", "NON-STRICT", "FAILED", "INFORMATIONAL")
 CASES = 301  # in these sections
 RUN_TIMEOUT_S = 300.0
-SETTINGS = SessionSettings(max_message_bytes=16 * 1024 * 1024, max_fragments=2 * 65536)  # for section 9
+MAX_MESSAGE_BYTES, MAX_FRAGMENTS = 16 * 1024 * 1024, 2 * 65536  # for section 9
 
 
 def find_python27() -> str | None:
@@ -63,7 +79,7 @@ def build_echo() -> None:
     from setuptools import Distribution, Extension
 
     source = str(Path(__file__).with_name("_echo.pyx").relative_to(ROOT))
-    modules = cythonize(
+    modules = cythonize(  # type: ignore[no-untyped-call]
         [Extension("_echo", [source])],
         include_path=[str(ROOT / "ext")],
         build_dir=str(WORK / "build"),
@@ -72,30 +88,48 @@ def build_echo() -> None:
         quiet=True,
     )
     build = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
-    build.build_lib = build.build_temp = str(WORK / "build")  # type: ignore[attr-defined]
+    build.build_lib = build.build_temp = str(WORK / "build")
     build.force = True
     build.ensure_finalized()
     build.run()
     sys.path.insert(0, str(WORK / "build"))
     import _echo  # type: ignore[import-not-found]
 
-    connection.Connection = _echo.EchoConnection  # type: ignore[misc]
+    vars(connection)["Connection"] = _echo.EchoConnection
 
 
 async def ignore(*_args: object) -> None:
     """Handle an error by nothing: hardly any message of the suite is JSON."""
 
 
-async def fuzz(program: Path) -> None:
-    """Serve on a free port and let the fuzzing client loose on it."""
-    server = SpeechEngineServer(port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, on_error=ignore)
-    server._settings = SETTINGS
+def tls_context() -> SSLContext:
+    """Make a certificate for this run and what `--certfile` makes of it; the fuzzing client does not check it."""
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    path = WORK / "certificate.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(path)
+    context = make_context(str(path), None, None)
+    assert context is not None
+    return context
+
+
+async def fuzz(program: Path, scheme: str) -> None:
+    """Serve on a free port, as `ws` or `wss`, and let the fuzzing client loose on it."""
+    server = SpeechEngineServer(
+        port=0,
+        host="127.0.0.1",
+        disable_auth=True,
+        drain_timeout_s=0.0,
+        on_error=ignore,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_fragments=MAX_FRAGMENTS,
+        ssl=tls_context() if scheme == "wss" else None,
+    )
     warnings.simplefilter("ignore", UserWarning)  # authentication is off on purpose
     serving = asyncio.create_task(server.serve())
     await server.wait_ready()
     spec = {
-        "outdir": str(WORK / "reports"),
-        "servers": [{"agent": "se-server", "url": f"ws://127.0.0.1:{server.port}"}],
+        "outdir": str(WORK / "reports" / scheme),
+        "servers": [{"agent": "se-server", "url": f"{scheme}://127.0.0.1:{server.port}"}],
         "cases": [f"{section}.*" for section in SECTIONS],
     }
     (WORK / "spec.json").write_text(json.dumps(spec))
@@ -120,23 +154,33 @@ def verdict(case: dict[str, Any]) -> str:
     return behaviour if behaviour in ("OK", "INFORMATIONAL", "NON-STRICT") else "FAILED"
 
 
-def summarise(cases: dict[str, dict[str, Any]]) -> int:
-    """Print the summary; return the exit code."""
+def results(scheme: str) -> dict[str, str]:
+    """Return the verdict on each case of a run; print those that are not good."""
+    cases: dict[str, dict[str, Any]] = json.loads((WORK / "reports" / scheme / "index.json").read_text())["se-server"]
     verdicts = {name: verdict(case) for name, case in cases.items()}
-    total = Counter(verdicts.values())
-    for section in SECTIONS:
-        count = Counter(verdicts[name] for name in cases if name.split(".")[0] == section)
-        print(f"section {section:>2}: " + ", ".join(f"{number} {kind}" for kind, number in sorted(count.items())))
-    print(
-        f"{total['OK']} of {len(cases) - total['INFORMATIONAL']} strict, {total['NON-STRICT']} non-strict, "
-        f"{total['FAILED']} failed; {total['INFORMATIONAL']} informational"
-    )
-    bad = [name for name, kind in verdicts.items() if kind not in ("OK", "INFORMATIONAL")]
-    for name in sorted(bad, key=lambda name: [int(part) for part in name.split(".")]):
-        print(f"{name}: {cases[name]['behavior']}, close {cases[name]['behaviorClose']}")
-    if len(cases) != CASES:
-        print(f"{len(cases)} cases were run instead of {CASES}")
-    return 1 if bad or len(cases) != CASES else 0
+    for name in sorted(cases, key=lambda name: [int(part) for part in name.split(".")]):
+        if verdicts[name] not in ("OK", "INFORMATIONAL"):
+            print(f"{scheme}, case {name}: {cases[name]['behavior']}, close {cases[name]['behaviorClose']}")
+    return verdicts
+
+
+def table(runs: dict[str, dict[str, str]]) -> str:
+    """Write the verdicts as Markdown, a row for each section and four columns for each run."""
+    columns = [f"{scheme}: strict" if kind == "OK" else kind.lower() for scheme in runs for kind in KINDS]
+    lines = [
+        f"| section | what it is about | {' | '.join(columns)} |",
+        f"| --- | --- |{' ---: |' * len(columns)}",
+    ]
+    for section, about in SECTIONS.items():
+        counts = [Counter(kind for name, kind in run.items() if name.split(".")[0] == section) for run in runs.values()]
+        cells = [str(count[kind]) for count in counts for kind in KINDS]
+        lines.append(f"| {section} | {about} | {' | '.join(cells)} |")
+    cells = []
+    for run in runs.values():
+        total = Counter(run.values())
+        cells += [f"**{total['OK']} of {len(run) - total['INFORMATIONAL']}**"]
+        cells += [f"**{total['NON-STRICT']}**", f"**{total['FAILED']}**", str(total["INFORMATIONAL"])]
+    return "\n".join([*lines, f"| all | | {' | '.join(cells)} |"])
 
 
 def main() -> int:
@@ -152,9 +196,22 @@ def main() -> int:
     build_echo()
     # A hostile peer's messages are no news here; what would be a bug of ours is logged as an error.
     logging.basicConfig(level=logging.ERROR)
-    uvloop.run(fuzz(program))
-    cases: dict[str, dict[str, Any]] = json.loads((WORK / "reports" / "index.json").read_text())["se-server"]
-    return summarise(cases)
+    runs = {}
+    for scheme in ("ws", "wss"):
+        uvloop.run(fuzz(program, scheme))
+        runs[scheme] = results(scheme)
+    print(table(runs))
+    if "--write" in sys.argv[1:]:
+        before, _, rest = DOCUMENT.read_text().partition(TABLE_BEGIN)
+        after = rest.partition(TABLE_END)[2]
+        DOCUMENT.write_text(f"{before}{TABLE_BEGIN}\n{table(runs)}\n{TABLE_END}{after}")
+    complete = True
+    for scheme, verdicts in runs.items():
+        if len(verdicts) != CASES:
+            print(f"{scheme}: {len(verdicts)} cases were run instead of {CASES}")
+            complete = False
+    bad = {kind for verdicts in runs.values() for kind in verdicts.values()} - {"OK", "INFORMATIONAL"}
+    return 1 if bad or not complete else 0
 
 
 if __name__ == "__main__":
