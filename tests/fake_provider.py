@@ -102,6 +102,6 @@ def gemini(events: Sequence[Json]) -> list[Any]:
 
     with (
         provider_of(events) as url,
-        closing(genai.Client(api_key="none", http_options={"base_url": url})) as client,  # type: ignore[arg-type]
+        closing(genai.Client(api_key="none", http_options={"base_url": url})) as client,
     ):
         return list(client.models.generate_content_stream(model="m", contents="x"))

@@ -15,6 +15,7 @@ cdef class SocketOutbox(Outbox):
     cdef bint _plain            # no TLS: send(2) may be called on the descriptor
     cdef bint _active           # something was written since the keep-alive looked
     cdef Buffer _buffer
+    cdef void drop(self) noexcept
     cdef int write(self, const char* data, Py_ssize_t size) except -1
 
 

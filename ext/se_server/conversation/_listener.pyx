@@ -368,5 +368,6 @@ cdef class Connection(WSListener):
 
     cdef int _shut(self) except -1:
         self.outbox.closed = True
+        self.outbox.drop()
         self.outbox.set_writable(True)
         return 0

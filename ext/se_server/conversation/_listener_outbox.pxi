@@ -55,6 +55,13 @@ cdef class SocketOutbox(Outbox):
             return_buffer(buffer)
         return 0
 
+    cdef void drop(self) noexcept:
+        """Forget what was put and not flushed."""
+        cdef Buffer buffer = self._buffer
+        if buffer is not None:
+            self._buffer = None
+            return_buffer(buffer)
+
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
         # A transport that is closing may have given its descriptor back to the system already.

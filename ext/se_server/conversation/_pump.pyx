@@ -42,19 +42,29 @@ cdef enum:
     POOL_SIZE = 8
 
 cdef list _pool = []
+cdef Py_ssize_t _borrowed = 0
 cdef str _PONG = encode_pong().decode()
 
 
 cdef Buffer borrow_buffer():
+    global _borrowed
+    _borrowed += 1
     if _pool:
         return <Buffer>_pool.pop()
     return Buffer()
 
 
 cdef void return_buffer(Buffer buffer) noexcept:
+    global _borrowed
+    _borrowed -= 1
     buffer.reset()
     if len(_pool) < POOL_SIZE:
         _pool.append(buffer)
+
+
+def buffers_out():
+    """Return how many buffers are borrowed: none between two steps of the event loop."""
+    return _borrowed
 
 
 cdef class Outbox:

@@ -6,6 +6,9 @@ from typing_extensions import disjoint_base  # type checkers know it without the
 
 from se_server.protocol.turns import Turn
 
+def buffers_out() -> int:
+    """Return how many write buffers outboxes hold: none between two steps of the event loop."""
+
 @disjoint_base
 class Outbox:
     """Where a session writes: messages are put one by one and leave together at the flush."""

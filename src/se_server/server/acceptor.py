@@ -127,6 +127,8 @@ class Acceptor:
         return refused
 
     def _take_spare(self) -> None:
+        if self._spare_fd >= 0:
+            return  # It was kept while the acceptor was stopped.
         # Without one, those who wait have to wait until descriptors are free again.
         with suppress(OSError):
             self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -36,6 +36,7 @@ def stop_reading(api: Api) -> None:
 async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> None:
     log = Eventually()
     sent = 0
+    sessions: list[SpeechEngineSession] = []
 
     async def endless() -> AsyncIterator[str]:
         nonlocal sent
@@ -44,6 +45,7 @@ async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> N
             yield CHUNK
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        sessions.append(session)
         try:
             await session.send_response(endless())
         finally:
@@ -55,10 +57,11 @@ async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> N
     ):
         before_kib = peak_memory_kib()
         await api.say("hello", event_id=1)
-        previous = -1
-        while previous != sent or not sent:  # until the stream stands still
-            previous = sent
-            await asyncio.sleep(0.1)
+        while not sessions or sessions[0]._outbox.writable:  # until the stream is held back for the first time
+            assert log.items == []
+            await asyncio.sleep(0)
+        for _ in range(2_000):  # turns of the loop, in each of which it could say 64 KiB
+            await asyncio.sleep(0)
         assert log.items == []
         assert sent < 10_000  # far less than the 200 MB it would say to a peer that reads
         assert peak_memory_kib() - before_kib < 64 * 1024

@@ -1,0 +1,58 @@
+"""Every functional test leaves nothing behind; in Python's development mode objects of connections count, too."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import AsyncIterator, Generator
+
+import pytest
+
+from tests.leaks import Before, no_tasks_left
+
+_BEFORE = pytest.StashKey[Before]()
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """See to it that the tasks of an asynchronous test have ended with it; its loop's end would cancel them unseen."""
+    yield
+    await no_tasks_left()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> None:
+    """Note what is there before the test, and after the fixtures of its module."""
+    request.node.stash[_BEFORE] = Before(objects=sys.flags.dev_mode)
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("no_task_is_left")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look no further if a test fails: its traceback keeps all that it had."""
+    report = yield
+    if report.failed and _BEFORE in item.stash:
+        del item.stash[_BEFORE]
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Look when all fixtures have ended and what was logged is forgotten, the exceptions in it included."""
+    yield
+    before = item.stash.get(_BEFORE, None)
+    if before is not None:
+        del item.stash[_BEFORE]
+        _forget_tracebacks(item)
+        before.check()
+
+
+def _forget_tracebacks(item: pytest.Item) -> None:
+    """Part exceptions among a test's parameters, which stay to the end, from the frames that they were raised in."""
+    callspec = getattr(item, "callspec", None)
+    for value in callspec.params.values() if callspec is not None else ():
+        if isinstance(value, BaseException):
+            value.__traceback__ = value.__context__ = None
