@@ -116,8 +116,11 @@ class Passers:
             kind = self._kinds[number % len(self._kinds)]
             ended: asyncio.Future[str] = loop.create_future()
             steps = ((self._upgrade_request(), HEAD_END), *KINDS[kind])
-            await loop.create_connection(partial(_Passer, steps, ended), "127.0.0.1", self._port)
-            wrong = await asyncio.wait_for(ended, SESSION_TIMEOUT_S)
+            transport, _ = await loop.create_connection(partial(_Passer, steps, ended), "127.0.0.1", self._port)
+            try:
+                wrong = await asyncio.wait_for(ended, SESSION_TIMEOUT_S)
+            finally:
+                transport.abort()  # where it is not gone: another line has failed
             if wrong:
                 raise BenchError(f"a session that was to be {kind} went wrong: {wrong}")
             self.done[kind] += 1
