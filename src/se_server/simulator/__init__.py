@@ -1,1 +1,1 @@
-"""The API's side of the wire, without an account: a sans-IO model and a client that drives it over a real socket."""
+"""The API's side of the wire, without an account: a sans-IO model, and conversations that drive it over any link."""

@@ -57,6 +57,7 @@ class ApiModel(Hearing):
         self.habits = habits or Habits()
         self.is_connected = False
         self.end_reason = ""
+        self._connected_at = 0.0
         self._ids = growing_ids(conversation_id) if ids is None else ids
         self._dice = random.Random(f"{self.habits.seed}/{conversation_id}")
         self._plan = Plan()
@@ -74,7 +75,7 @@ class ApiModel(Hearing):
             repeats: whether a question that nothing was heard of is asked again.
         """
         self.is_connected = True
-        self.last_traffic = now
+        self.last_traffic = self._connected_at = now
         self.pings_unanswered = 0
         actions: list[Action] = [Send(messages.encode("init", conversation_id=self.conversation_id))]
         self._watch_idle(now)
@@ -214,7 +215,8 @@ class ApiModel(Hearing):
         if not self._is_asking(turn):
             return []
         older = turn.asks[0] if len(turn.asks) > 1 else self.turns[-2].asks[-1] if len(self.turns) > 1 else None
-        if older is None or not older.message or not older.sent_at:
+        # No report tells of an id that comes again over another connection than its own.
+        if older is None or not older.message or not older.sent_at or older.sent_at[-1] < self._connected_at:
             return []
         return self._send_again(older, now, f"the older id {older.event_id} again")
 

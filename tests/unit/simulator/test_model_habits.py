@@ -210,6 +210,18 @@ def test_the_older_id_comes_again_at_its_moment(moment: Moment, expected: list[i
     assert earlier is None or seen[earlier] == [10, 20]
 
 
+def test_an_id_of_an_earlier_connection_does_not_come_again() -> None:
+    call = Call(resend_older=Moment.BEFORE_ANSWER)
+    call.say("one")
+    call.answer(10, "First.", True)
+    call.pass_time(1)
+    call.model.disconnected(now=call.now)
+    call.did(call.model.connected(now=call.now))
+    call.say("two")
+    call.pass_time(1)
+    assert call.sent_ids() == [10, 20]
+
+
 def test_an_empty_final_under_an_older_id_is_no_fault() -> None:
     call = Call(resend_older=Moment.MID_ANSWER)
     call.say("one")
