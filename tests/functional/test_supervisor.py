@@ -18,8 +18,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+import se_server
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
+    READY_LINE,
     START_TIMEOUT_S,
     TEST_API_KEY,
     ServerProcess,
@@ -361,6 +363,36 @@ async def test_a_second_reload_during_the_first_takes_its_place(tmp_path: Path) 
                 assert (await other.ask())[0] == "three"
         assert server.stop() == 0
         assert "ERROR" not in server.output()
+
+
+async def test_a_reload_follows_a_link_that_a_deploy_has_turned(tmp_path: Path) -> None:
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        write(tmp_path / version / "agent.py", version=version)
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    command = [sys.executable, "-m", "se_server.cli.server", "agent.py", "--host", "127.0.0.1", "--port", "0"]
+    environment = {
+        **os.environ,
+        "ELEVENLABS_API_KEY": TEST_API_KEY,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(Path(se_server.__file__).parents[1]),
+    }
+    in_current = ["sh", "-c", 'cd "$0" && exec "$@"', str(current), *command, "--workers", "1", "--log-level", "debug"]
+    server = ServerProcess(in_current, environment, TEST_API_KEY)
+    try:
+        server.url = server.wait_for_output(READY_LINE, START_TIMEOUT_S)[1]
+        async with call(server) as caller:
+            _, old = await caller.ask()
+            current.unlink()
+            current.symlink_to("two")
+            server.send_signal(signal.SIGHUP)
+            wait_for_drain(server, old)
+            assert (await caller.ask())[0] == "one"
+            async with call(server) as other:
+                assert (await other.ask())[0] == "two"
+    finally:
+        assert server.stop() == 0
 
 
 async def test_a_stop_does_not_wait_for_the_time_that_a_reload_grants(tmp_path: Path) -> None:

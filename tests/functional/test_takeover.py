@@ -111,6 +111,7 @@ async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tm
             server.send_signal(signal.SIGUSR2)
             server.wait_for_output("raised RuntimeError: half a deploy", START_TIMEOUT_S)
             server.wait_for_output("the upgrade has failed, everything goes on as before")
+            wait_for_end([int(server.wait_for_output(r"supervisor (\d+) starts on the same sockets")[1])])
             assert (await who(websocket, 2))[0] == server.pid
         assert server.worker_pids() == pids
         assert int(pidfile.read_text()) == server.pid

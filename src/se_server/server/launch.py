@@ -15,6 +15,7 @@ from se_server.server.config import Config
 from se_server.server.control import ControlChannel
 from se_server.server.pidfile import PidFile
 from se_server.server.plan import Plan
+from se_server.server.procfs import rss_bytes_of
 from se_server.server.recycle import RecycleLimits
 from se_server.server.scoreboard import Slot
 from se_server.server.sockets import bind
@@ -97,6 +98,8 @@ def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None]
 def _plan(config: Config, directory: str) -> Plan:
     # Before the fork, so that any worker resumes the TLS sessions of the others.
     tls = make_context(config.certfile, config.keyfile, config.ca_certs)
+    if config.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
+        raise ConfigError("--max-worker-rss needs Linux's /proc to see what a worker uses: leave it out here")
 
     def run(listen_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
         with suppress(OSError):  # a deploy may have turned it elsewhere, or removed it
@@ -117,8 +120,9 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
     """Take the sockets that are open already, else open them."""
     if handover is not None:
         unix = next((sock for sock in handover.sockets if sock.family == socket.AF_UNIX), None)
-        has_path = config.uds is not None and unix is not None
-        return handover.sockets, UnixListenSocket.adopt(config.uds, unix) if has_path else None  # type: ignore[arg-type]
+        if config.uds is None or unix is None:
+            return handover.sockets, None
+        return handover.sockets, UnixListenSocket.adopt(config.uds, unix)
     activated = take_activated(os.environ)
     if activated or config.fd:
         given = [name for name in ("host", "port", "uds") if config.was_given(name)]
@@ -148,16 +152,14 @@ class _Announcer:
         self._notifier = notifier
         self._pidfile = pidfile
         self._handover = handover
-        self._status = ""
 
     def ready(self, workers: int, path: str) -> None:
-        self._status = f"serving with {workers} workers"
         if self._pidfile is not None:
             self._pidfile.write()
         if self._handover is not None:
             self._handover.tell_ready()
             self._handover.close()
-        self._notifier.ready(self._status)
+        self._notifier.ready("serving")
         self._terminal.ready(workers, path)
 
     def failed(self, reason: str, details: str) -> None:
@@ -167,7 +169,7 @@ class _Announcer:
         self._notifier.reloading()
 
     def reloaded(self) -> None:
-        self._notifier.ready(self._status)
+        self._notifier.ready("serving")
 
     def handed_over(self, pid: int) -> None:
         self._notifier.handed_over(pid)
