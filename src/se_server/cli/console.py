@@ -111,6 +111,12 @@ class Console:
         self._is_prompting = True
         self._redraw()
 
+    def rest(self) -> None:
+        """Leave the cursor at the beginning of a line: somebody else writes next."""
+        self._erase()
+        self._new_line()
+        self._flush()
+
     def _begin_answer(self) -> None:
         self._put(self._paint.agent())
         self._in_answer, self._column = True, len(AGENT)

@@ -196,7 +196,8 @@ async def converse(call: Call) -> int:
     resume: Callable[[], None] | None = None
     if call.as_json:
         chat.screen = JsonLines(sys.stdout)
-    elif is_typed and is_shown and os.environ.get("TERM", "dumb") != "dumb":
+    elif (is_typed or script is not None) and is_shown and os.environ.get("TERM", "dumb") != "dumb":
+        # A script is shown on it, too, for its line breaks; it is entered only to read what is typed.
         console = Console(in_fd, sys.stdout, chat.typed, chat.input_over)
         chat.screen, terminal, resume = console, console, console.resume
     else:
@@ -221,6 +222,8 @@ async def converse(call: Call) -> int:
             loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)
         if script is not None:
             exit_code = await follow(script, chat)
+            if isinstance(chat.screen, Console):
+                chat.screen.rest()
         else:
             if resume is not None:
                 loop.add_signal_handler(signal.SIGCONT, resume)
