@@ -53,6 +53,14 @@ class TooManyStrayHandlers(SpeechEngineError):
     """A turn was not started because too many cancelled handlers of the session are still running."""
 
 
+class TurnTimeout(SpeechEngineError, TimeoutError):
+    """A turn took longer than `turn_timeout_s`; its handler was cancelled."""
+
+
+class AnswerTooLong(SpeechEngineError):
+    """An answer had more than `max_answer_bytes`; it was cut there."""
+
+
 class UnsupportedWebSocket(SpeechEngineError, TypeError):
     """`create_session` was given an object that is no known WebSocket."""
 

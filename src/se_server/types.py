@@ -13,8 +13,9 @@ USER_TRANSCRIPT = "user_transcript"
 CLOSE = "close"
 DISCONNECTED = "disconnected"
 ERROR = "error"
+INTERRUPTED = "interrupted"
 
-EVENTS = (INIT, USER_TRANSCRIPT, CLOSE, DISCONNECTED, ERROR)
+EVENTS = (INIT, USER_TRANSCRIPT, CLOSE, DISCONNECTED, ERROR, INTERRUPTED)
 
 Handler = Callable[..., Awaitable[object] | object]
 """A user's function for an event, plain or coroutine."""
@@ -112,6 +113,9 @@ class Counters:
         transcripts_superseded: transcripts sent again after their turn was superseded; answered with an empty final,
             or ignored.
         transcripts_adopted: transcripts of the same words, whose turn went on instead of starting anew.
+        turns_timed_out: turns that took too long; among the failed ones.
+        answers_too_long: answers that were cut; their turns are among the failed ones.
+        first_words_sent, failure_texts_sent: texts that the server spoke in a handler's place.
         chunks_sent: `agent_response` messages that carried text.
         messages_received: whole messages of any kind.
         message_errors: messages, or transcript entries, that could not be read.
@@ -132,6 +136,10 @@ class Counters:
     transcripts_answered: int = 0
     transcripts_superseded: int = 0
     transcripts_adopted: int = 0
+    turns_timed_out: int = 0
+    answers_too_long: int = 0
+    first_words_sent: int = 0
+    failure_texts_sent: int = 0
     chunks_sent: int = 0
     messages_received: int = 0
     message_errors: int = 0

@@ -15,6 +15,7 @@ from se_server.protocol.turns cimport Turn
 import asyncio
 from types import GeneratorType
 
+from se_server.errors import AnswerTooLong
 from se_server.protocol._wire import encode_pong
 
 cdef extern from "Python.h":
@@ -177,7 +178,7 @@ cdef class Pump:
     """Send the texts of an async iterator as a turn's answer; await it to run it.
 
     It ends when the iterator ends, when the turn is no longer open or when the outbox is closed; an exception of the
-    iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
+    iterator passes through, after the text before it was written, and so does `AnswerTooLong` at the turn's limit. The last texts are left in the outbox unflushed, so
     that the final can leave with them.
 
     Args:
@@ -283,8 +284,22 @@ cdef class Pump:
             return 0
         cdef str text = text_of(event)
         if text:
+            if self._turn.bytes_left >= 0:
+                return self._take_bounded(text)
             self._outbox.put(text, self._turn.event_id_json, False)
+            self._turn.keep(text)
             self._chunks += 1
+        return 0
+
+    cdef int _take_bounded(self, str text) except -1:
+        """Put what of a text the turn's limit leaves; an answer that is longer ends here."""
+        text = self._turn.fit(text)
+        if text:
+            self._outbox.put(text, self._turn.event_id_json, False)
+            self._turn.keep(text)
+            self._chunks += 1
+        if self._turn.is_full:
+            raise AnswerTooLong()
         return 0
 
     cdef object _run(self, object value):

@@ -16,6 +16,8 @@ cdef class SessionCore:
     cdef readonly object _loop
     cdef readonly unsigned long _thread_id
     cdef readonly object _clock
+    cdef readonly object _guards
+    cdef readonly Py_ssize_t _max_answer_bytes
     cdef readonly Lane _lane
     cdef readonly TurnLedger _ledger
     cdef public object _on_ended
@@ -31,3 +33,5 @@ cdef class SessionCore:
     cdef Turn _turn_to_answer(self)
     cdef _send_final(self, Turn turn)
     cpdef _finish_turn(self, Turn turn, bint failed)
+    cdef _settle(self, Turn turn, bint failed, state)
+    cpdef bint _speak_failure(self, Turn turn) except -1

@@ -11,6 +11,7 @@ cdef class Job:
     cdef public object handler
     cdef public object awaited
     cdef public bint started
+    cdef public bint is_cancelled
     cdef public bint is_stray
 
 

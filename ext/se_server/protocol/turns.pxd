@@ -12,24 +12,42 @@ cdef class Turn:
     cdef public bint needs_final
     cdef public bint failed
     cdef readonly Py_ssize_t chunks
+    cdef readonly Py_ssize_t fillers
+    cdef readonly object ended_at
+    cdef readonly Py_ssize_t bytes_left
+    cdef readonly bint is_full
+    cdef list _texts
+    cdef Py_ssize_t _room
     cdef public object state
     cpdef note_texts(self, Py_ssize_t count, double now)
+    cpdef keep(self, str text)
+    cpdef str fit(self, str text)
     cpdef bint is_again(self, Turn turn)
     cpdef bint may_become(self, Turn turn)
     cpdef become(self, Turn turn)
-    cpdef end(self, state)
+    cpdef end(self, state, double now=*)
+
+
+cdef class PastTurns:
+    # As many as MAX_PAST_TURNS.
+    cdef Py_hash_t[64] _digests
+    cdef unsigned char[64] _superseded
+    cdef int _count
+    cdef int _next
+    cdef add(self, Py_hash_t digest, bint superseded)
+    cdef state_of(self, Py_hash_t digest)
 
 
 cdef class TurnLedger:
     cdef readonly Turn current
     cdef bint _adopts
-    cdef Py_hash_t _last_digest
-    cdef object _last_state
-    cdef dict _past
+    cdef Py_hash_t _first_digest
+    cdef object _first_state
+    cdef PastTurns _past
     cpdef judge(self, Turn turn)
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
-    cpdef end(self, Turn turn, state)
+    cpdef end(self, Turn turn, state, double now=*)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)
 

@@ -15,13 +15,25 @@ from types import AsyncGeneratorType
 from typing import Any, Protocol
 
 from se_server.conversation._pump import Outbox, Pump
+from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, current_turn
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.streams import close_stream, open_stream
-from se_server.errors import MessageError, PeerError, SessionClosed, WrongThread
+from se_server.errors import AnswerTooLong, MessageError, PeerError, SessionClosed, TurnTimeout, WrongThread
 from se_server.protocol import _wire as wire
-from se_server.protocol.turns import ANSWERED, NEW, SUPERSEDED, WAITING, Turn, TurnLedger, Verdict, last_said
+from se_server.protocol.turns import (
+    ANSWERED,
+    CUT_OFF,
+    NEW,
+    SUPERSEDED,
+    WAITING,
+    Turn,
+    TurnLedger,
+    TurnState,
+    Verdict,
+    last_said,
+)
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Handler, Request, Stats
 
@@ -68,6 +80,8 @@ class SessionCore:
         self._clock = settings.clock
         self._ledger = TurnLedger(settings.retranscription == "adopt")
         self._lane = Lane(self, self._loop, settings, stats)
+        self._guards = TurnGuards.of(self, self._loop, settings)
+        self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._on_ended: Callable[[], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
         self._permanent: dict[str, list[Handler]] | None = None
@@ -127,21 +141,30 @@ class SessionCore:
             if turn is None:
                 return False
             outbox = self._outbox
+            has_failed = False
             if iterator is None:
-                outbox.send(str(response), turn.event_id_json, False, final)
-                turn.note_texts(1, self._clock())
+                text = str(response)
+                if turn.bytes_left >= 0:
+                    text = turn.fit(text)
+                if text or not turn.is_full:
+                    outbox.send(text, turn.event_id_json, False, final)
+                    turn.keep(text)
+                    turn.note_texts(1, self._clock())
             else:
                 try:
                     await Pump(iterator, outbox, turn, self._clock)
                 except Exception as error:
-                    if turn.open:
-                        turn.failed = True
-                        await self._report(error)
-                    else:
+                    if not turn.open:
                         log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
+                    elif not turn.is_full:
+                        has_failed = self._speak_failure(turn)
+                        await self._report(error)
+            if turn.is_full and turn.open:
+                await self._end_full(turn)
             if turn.open and not outbox.closed:
                 if final:
-                    self._send_final(turn)
+                    if turn.needs_final or not has_failed:
+                        self._send_final(turn)
                 else:
                     outbox.flush()
             if not outbox.writable:
@@ -162,7 +185,7 @@ class SessionCore:
             turn = self._ledger.current
             # The handler has not started: what comes now was meant for the turn before.
             is_late = turn is not None and turn.state is WAITING
-        elif turn.state is SUPERSEDED:
+        elif turn.state is SUPERSEDED or turn.state is CUT_OFF:
             is_late = True
         if turn is None or (not turn.open and not is_late):
             log.warning(
@@ -190,7 +213,10 @@ class SessionCore:
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
-            self._ledger.end(turn, CLOSED_TURN)
+            self._stats.chunks_sent += turn.chunks
+            self._ledger.end(turn, CLOSED_TURN, self._clock())
+        if self._guards is not None:
+            self._guards.end()
         self._debug("session ended: %s", event)
         self._lane.end(event)
 
@@ -231,7 +257,7 @@ class SessionCore:
             self.receive_error(message.bad_entry)
         transcript = message.transcript or []
         ledger = self._ledger
-        turn = Turn(message.event_id, self._clock(), self, last_said(transcript))
+        turn = Turn(message.event_id, self._clock(), self, last_said(transcript), self._max_answer_bytes)
         verdict = ledger.judge(turn)
         if verdict is not NEW:
             self._receive_again(turn, verdict)
@@ -239,7 +265,10 @@ class SessionCore:
         superseded = ledger.begin(turn)
         if superseded is not None:
             self._stats.turns_superseded += 1
+            self._stats.chunks_sent += superseded.chunks
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
+        if self._guards is not None:
+            self._guards.begin(turn)
         if self._settings.debug:
             self._debug("received transcript, event_id=%s, messages=%d", turn.event_id, len(transcript))
         self._lane.start_turn(turn, transcript, superseded)
@@ -291,6 +320,12 @@ class SessionCore:
 
     def _finish_turn(self, turn: Turn, failed: bool) -> None:
         """The handler of an open turn has ended: nothing stays unanswered."""
+        self._settle(turn, failed, ANSWERED)
+        if self._settings.debug:
+            self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
+
+    def _settle(self, turn: Turn, failed: bool, state: TurnState) -> None:
+        """End an open turn with its final."""
         if turn.needs_final and not self._outbox.closed:
             self._send_final(turn)
         if failed:
@@ -298,9 +333,49 @@ class SessionCore:
         else:
             self._stats.turns_answered += 1
         self._stats.chunks_sent += turn.chunks
-        self._ledger.end(turn, ANSWERED)
-        if self._settings.debug:
-            self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
+        self._ledger.end(turn, state, self._clock())
+        if self._guards is not None:
+            self._guards.end()
+
+    def _speak_failure(self, turn: Turn) -> bool:
+        """A handler or its stream has raised: say so, once, if the turn has said nothing else. Whether it was said."""
+        text = self._settings.failure_text
+        says = text is not None and turn.open and not turn.failed and not turn.has_own_text and not self._outbox.closed
+        turn.failed = True
+        if text is None or not says:
+            return False
+        self._stats.failure_texts_sent += 1
+        self._outbox.send(text, turn.event_id_json, False, True)
+        turn.keep(text)
+        turn.note_texts(1, self._clock())
+        self._send_final(turn)
+        return True
+
+    async def _end_full(self, turn: Turn) -> None:
+        """End the turn whose answer was cut at its limit."""
+        self._stats.answers_too_long += 1
+        turn.failed = True
+        self._settle(turn, True, CUT_OFF)
+        await self._report(AnswerTooLong(f"an answer had more than {self._max_answer_bytes} bytes, and was cut there"))
+
+    # --- what the guards ask for ---
+
+    def _say_first_word(self, turn: Turn, text: str) -> None:
+        """Say something in place of a handler that has sent nothing for long."""
+        if not turn.failed and not self._outbox.closed:
+            self._stats.first_words_sent += 1
+            self._outbox.send(text, turn.event_id_json, False)
+            turn.note_filler(text, self._clock())
+            self._debug("first word sent, event_id=%s", turn.event_id)
+
+    def _time_out(self, turn: Turn, timeout_s: float) -> None:
+        """End a turn that took too long, whatever its handler makes of being cancelled."""
+        self._stats.turns_timed_out += 1
+        self._debug("turn timed out, event_id=%s", turn.event_id)
+        self._speak_failure(turn)
+        self._settle(turn, True, CUT_OFF)
+        self._lane.abandon(turn)
+        self._lane.emit(ERROR, TurnTimeout(f"the turn with event_id {turn.event_id} took more than {timeout_s:g} s"))
 
     def _ended(self) -> None:
         """The last handler has ended."""

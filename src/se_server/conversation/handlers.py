@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from se_server.options import nearest
-from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler
+from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, INTERRUPTED, USER_TRANSCRIPT, Handler
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Handlers:
         on_close: `(session)`
         on_disconnect: `(session)`
         on_error: `(error, session)`
+        on_interrupt: `(turn, session)`: what was sent of an answer that a newer transcript superseded
 
     Raises:
         TypeError: a callback cannot be called.
@@ -30,6 +31,7 @@ class Handlers:
     on_close: Handler | None = None
     on_disconnect: Handler | None = None
     on_error: Handler | None = None
+    on_interrupt: Handler | None = None
 
     def __post_init__(self) -> None:
         for name in HANDLER_NAMES:
@@ -65,6 +67,7 @@ _CALLBACK = {
     CLOSE: "on_close",
     DISCONNECTED: "on_disconnect",
     ERROR: "on_error",
+    INTERRUPTED: "on_interrupt",
 }
 
 NO_HANDLERS = Handlers()

@@ -22,8 +22,8 @@ from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import TooManyStrayHandlers
-from se_server.protocol.turns import CLOSED, RUNNING, Turn
-from se_server.types import ERROR, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
+from se_server.protocol.turns import RUNNING, Turn
+from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
 log = logging.getLogger("se_server.session")
 
@@ -43,6 +43,8 @@ class Owner(Protocol):
 
     def _finish_turn(self, turn: Turn, failed: bool) -> None: ...
 
+    def _speak_failure(self, turn: Turn) -> bool: ...
+
     async def _report(self, error: BaseException) -> None: ...
 
     def _ended(self) -> None: ...
@@ -59,6 +61,7 @@ class Job:
         self.handler: Handler | None = None
         self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
         self.started = False
+        self.is_cancelled = False
         self.is_stray = False
 
 
@@ -90,11 +93,14 @@ class Lane:
         if running is None:
             self._start(job)
             return
+        if running.turn is not None and not running.turn.open:
+            self._cancel(running)
         if superseded is not None:
-            if running.turn is superseded:
-                self._cancel(running)
-            elif self._waiting is not None:  # it never started: at most one transcript waits
+            has_begun = running.turn is superseded and running.started
+            if running.turn is not superseded and self._waiting is not None:  # at most one transcript waits
                 self._waiting = deque([job for job in self._waiting if job.turn is not superseded])
+            if has_begun or superseded.chunks:  # a first word may go out before the handler starts
+                self._wait(Job(INTERRUPTED, (superseded,)))
         self._wait(job)
 
     def emit(self, event: str, *args: Any) -> None:
@@ -109,6 +115,12 @@ class Lane:
         else:
             log.warning("conversation %s: too many events wait for a handler; %s dropped", self._name(), event)
 
+    def abandon(self, turn: Turn) -> None:
+        """Cancel the handler of a turn that has ended; one that waits finds it closed."""
+        running = self._job
+        if running is not None and running.turn is turn:
+            self._cancel(running)
+
     def end(self, event: str) -> None:
         """Let what runs and what waits come to its end, transcripts excepted, then run `event` as the last."""
         self._ending = True
@@ -121,8 +133,9 @@ class Lane:
             return
         self._wait(last)
         if running.turn is None:
-            self._limit(running)
-        elif running.turn.state is CLOSED:
+            if not running.is_cancelled:
+                self._limit(running)
+        else:
             self._cancel(running)
 
     async def wait_ended(self) -> None:
@@ -147,8 +160,11 @@ class Lane:
         calls = self._session._calls_of(job.event, job.args)
         if calls:
             job.task = self._loop.create_task(self._run_event(job, calls))
-            if self._ending and self._job is job:
-                self._limit(job)
+            if self._job is job:
+                if self._ending:
+                    self._limit(job)
+                elif job.event == INTERRUPTED:
+                    self._set_timer(self._settings.interrupt_timeout_s, self._cancel, job)
         else:
             self._next()
 
@@ -197,12 +213,15 @@ class Lane:
                         await job.awaited
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
-                failed = turn.failed = True
+                failed = True
+                session._speak_failure(turn)
                 await self._report(job, error)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
-            failed = turn.failed = turn.open
+            failed = turn.open
+            if turn.open:
+                session._speak_failure(turn)
             await self._report(job, error)
         finally:
             if turn.open:
@@ -254,6 +273,9 @@ class Lane:
 
     def _cancel(self, job: Job) -> None:
         """Cancel a job and give it its time to clean up."""
+        if job.is_cancelled:
+            return
+        job.is_cancelled = True
         # A task cancelled before its first step would never run its `finally`; unstarted, it finds its turn closed.
         if job.started and job.task is not None:
             job.task.cancel()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from se_server.options import Option, duration, flag, interval, nearest, number, one_of, size
+from se_server.errors import ConfigError
+from se_server.options import Option, duration, flag, interval, nearest, number, one_of, size, text, texts
 
 _OPTION = "option"
 _Value = TypeVar("_Value")
@@ -57,6 +58,12 @@ class SessionSettings:
             API stops asking; `ignore`, nothing.
         retranscription: what a new transcript with the words of the turn under way, which has sent nothing yet, does:
             `supersede` it, or `adopt`: the answer goes out under the new id.
+        first_word_after_s: when a handler has sent nothing this long after its transcript came, a filler is spoken.
+        first_word_text: the fillers, taken in turn.
+        failure_text: what is spoken when a handler or its stream fails before any text of its own.
+        turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
+        max_answer_bytes: how many bytes of UTF-8 a turn's answer may have, before it is cut and ended.
+        interrupt_timeout_s: how long an `interrupted` handler may hold up the next turn before it is cancelled.
         stream_close_s: how long closing an answer's stream is waited for.
         write_high_water_bytes: unsent bytes above which an answer waits for the peer.
         write_timeout_s: how long a peer may stay above the mark before it is dropped.
@@ -104,6 +111,42 @@ class SessionSettings:
         group=CONVERSATIONS,
         default_text="supersede",
     )
+    first_word_after_s: float | None = option(
+        None,
+        interval,
+        "When a handler has sent nothing after this time, speak a first word in its place.",
+        "SECONDS",
+        group=CONVERSATIONS,
+        default_text="off",
+    )
+    first_word_text: tuple[str, ...] = option(
+        (),
+        texts,
+        "The first word, such as 'One moment, please.'; several are taken in turn.",
+        "TEXT",
+        group=CONVERSATIONS,
+        repeatable=True,
+    )
+    failure_text: str | None = option(
+        None,
+        text,
+        "What to speak when a handler fails before it has said anything.",
+        "TEXT",
+        group=CONVERSATIONS,
+        default_text="nothing",
+    )
+    turn_timeout_s: float | None = option(
+        None,
+        interval,
+        "Cancel a handler that takes longer for its turn.",
+        "SECONDS",
+        group=CONVERSATIONS,
+        default_text="off",
+    )
+    max_answer_bytes: int | None = option(
+        None, size, "Cut and end a longer answer.", "SIZE", group=CONVERSATIONS, default_text="off"
+    )
+    interrupt_timeout_s: float = 1.0
     stream_close_s: float = 0.5
     write_high_water_bytes: int = 64 * 1024
     write_timeout_s: float = option(
@@ -121,6 +164,12 @@ class SessionSettings:
     max_fragments: int = option(1024, number, "The most fragments of one message accepted.", "N")
     close_timeout_s: float = option(5.0, interval, "How long the close handshake is waited for.", "SECONDS")
     clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        if (self.first_word_after_s is None) != (not self.first_word_text):
+            raise ConfigError(
+                "first_word_after_s and first_word_text need each other: when to speak, and what; give both or neither"
+            )
 
     @classmethod
     def of(cls, keywords: Mapping[str, object]) -> SessionSettings:

@@ -33,17 +33,24 @@ MAX_PAST_TURNS = 64
 
 
 class TurnState(Enum):
-    """What became of a turn. Text is let through in the first two states only."""
+    """What became of a turn. Text is let through in the first two states only.
+
+    CUT_OFF is what the server ended: it took too long, or said too much. It has its final, and counts as answered.
+    """
 
     WAITING = auto()
     RUNNING = auto()
     ANSWERED = auto()
     SUPERSEDED = auto()
     CLOSED = auto()
+    CUT_OFF = auto()
 
 
 # By name: looking a member up on its class costs more than the rest of a transition.
-WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED = TurnState
+WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED, CUT_OFF = TurnState
+
+MAX_KEPT_CHARACTERS = 1024 * 1024
+"""How much of its text a turn keeps."""
 
 
 class Verdict(Enum):
@@ -72,13 +79,22 @@ class Turn:
         open: whether its text may still go out. This is the fence: every write asks it.
         needs_final: whether the API still waits for an empty final.
         failed: whether its handler, or a stream of it, raised.
-        chunks: how many texts were written.
+        chunks: how many texts were written, fillers included.
+        fillers: how many of them the first-word guard wrote.
+        ended_at: when the turn ended, in monotonic seconds; None before.
+        bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
+        is_full: whether the answer was cut at that limit.
         digest: stands for id and content in the ledger; 0 without an id.
         state: see `TurnState`.
     """
 
     def __init__(
-        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
+        self,
+        event_id: int | None,
+        started_at: float = 0.0,
+        owner: object = None,
+        said: str | None = None,
+        max_answer_bytes: int = -1,
     ) -> None:
         self.event_id = event_id
         self.event_id_json = b"null" if event_id is None else b"%d" % event_id
@@ -92,6 +108,12 @@ class Turn:
         self.needs_final = True
         self.failed = False
         self.chunks = 0
+        self.fillers = 0
+        self.ended_at: float | None = None
+        self.bytes_left = max_answer_bytes
+        self.is_full = False
+        self._texts: list[str] | None = None
+        self._room = MAX_KEPT_CHARACTERS
         self.state: TurnState = WAITING
 
     @property
@@ -105,6 +127,52 @@ class Turn:
         if self.first_chunk_at is None:
             self.first_chunk_at = now
         self.chunks += count
+
+    def note_filler(self, text: str, now: float) -> None:
+        """Count a text of the first-word guard, which is none of the handler's own."""
+        self.keep(text)
+        self.note_texts(1, now)
+        self.fillers += 1
+
+    def keep(self, text: str) -> None:
+        """Keep a reference to a text that was written, for `text`."""
+        room = self._room
+        if room > 0:
+            self._room = room - len(text)
+            if len(text) > room:
+                text = text[:room]
+            if self._texts is None:
+                self._texts = [text]
+            else:
+                self._texts.append(text)
+
+    def fit(self, text: str) -> str:
+        """Return what of `text` the limit leaves, cut between two characters; what is cut makes the turn full."""
+        data = text.encode("utf-8", "surrogatepass")
+        if len(data) <= self.bytes_left:
+            self.bytes_left -= len(data)
+            return text
+        text = data[: self.bytes_left].decode("utf-8", "ignore")
+        self.bytes_left = 0
+        self.is_full = True
+        return text
+
+    @property
+    def text(self) -> str:
+        """What was sent so far, a filler included; of longer answers the first 1,048,576 characters."""
+        return "" if self._texts is None else "".join(self._texts)
+
+    @property
+    def has_own_text(self) -> bool:
+        """Whether text of the handler's own was sent."""
+        return self.chunks > self.fillers
+
+    @property
+    def spoken_s(self) -> float:
+        """Seconds from the first text to the end of the turn; 0 before its end, and without text."""
+        if self.ended_at is None or self.first_chunk_at is None:
+            return 0.0
+        return self.ended_at - self.first_chunk_at
 
     def is_again(self, turn: Turn) -> bool:
         """Whether `turn` is of the same transcript."""
@@ -124,10 +192,11 @@ class Turn:
         self.said = turn.said
         self.needs_final = True  # what went out, if anything, was the final of an empty answer, under the old id
 
-    def end(self, state: TurnState) -> None:
+    def end(self, state: TurnState, now: float = 0.0) -> None:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
         if self.open:
             self.open = False
+            self.ended_at = now
             self.state = state
 
     def __repr__(self) -> str:
@@ -144,10 +213,10 @@ class TurnLedger:
     def __init__(self, adopts: bool = False) -> None:
         self.current: Turn | None = None
         self._adopts = adopts
-        # The last turn that ended, and those before it, the oldest first: calls of one turn own no dict.
-        self._last_digest = 0
-        self._last_state: TurnState | None = None
-        self._past: dict[int, TurnState] | None = None
+        # The first turn that ended; only the second makes the ring, which then has both.
+        self._first_digest = 0
+        self._first_state: TurnState | None = None
+        self._past: PastTurns | None = None
 
     def judge(self, turn: Turn) -> Verdict:
         """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
@@ -169,7 +238,7 @@ class TurnLedger:
         """Make `turn` the one under way and return the turn it superseded, if there was one."""
         superseded = self.current
         if superseded is not None:
-            self.end(superseded, SUPERSEDED)
+            self.end(superseded, SUPERSEDED, turn.started_at)
         self.current = turn
         return superseded
 
@@ -180,30 +249,53 @@ class TurnLedger:
         self._remember(current.digest, SUPERSEDED)
         current.become(turn)
 
-    def end(self, turn: Turn, state: TurnState) -> None:
+    def end(self, turn: Turn, state: TurnState, now: float = 0.0) -> None:
         """End `turn`; if it is the one under way, none is any more."""
         if turn.open and turn.event_id is not None:
             self._remember(turn.digest, state)
-        turn.end(state)
+        turn.end(state, now)
         if self.current is turn:
             self.current = None
 
     def _state_of(self, digest: int) -> TurnState | None:
-        if self._last_state is not None and self._last_digest == digest:
-            return self._last_state
-        return None if self._past is None else self._past.get(digest)
+        if self._past is not None:
+            return self._past.state_of(digest)
+        return self._first_state if self._first_digest == digest else None
 
     def _remember(self, digest: int, state: TurnState) -> None:
-        if self._last_state is not None:
-            if self._past is None:
-                self._past = {}
-            past = self._past
-            past.pop(self._last_digest, None)  # told anew, it is the newest
-            past[self._last_digest] = self._last_state
-            if len(past) == MAX_PAST_TURNS:
-                del past[next(iter(past))]
-        self._last_digest = digest
-        self._last_state = state
+        if self._past is None:
+            if self._first_state is None:
+                self._first_digest = digest
+                self._first_state = state
+                return
+            self._past = PastTurns()
+            self._past.add(self._first_digest, self._first_state is SUPERSEDED)
+        self._past.add(digest, state is SUPERSEDED)
+
+
+class PastTurns:
+    """Turns that ended, the newest in the place of the oldest. `turns.pxd` makes C arrays of the two lists."""
+
+    _digests: list[int]
+    _superseded: list[bool]
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next = 0
+
+    def add(self, digest: int, superseded: bool) -> None:
+        """Remember one more turn."""
+        self._digests[self._next] = digest
+        self._superseded[self._next] = superseded
+        self._next = (self._next + 1) % MAX_PAST_TURNS
+        self._count = min(self._count + 1, MAX_PAST_TURNS)
+
+    def state_of(self, digest: int) -> TurnState | None:
+        """Return how a turn ended; None if it is not known."""
+        for index in range(self._count):
+            if self._digests[index] == digest:
+                return SUPERSEDED if self._superseded[index] else ANSWERED
+        return None
 
 
 def last_said(transcript: list[ConversationMessage]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from se_server.protocol.turns import (
     CLOSED,
     MAX_PAST_TURNS,
     SUPERSEDED,
+    PastTurns,
     Turn,
     TurnLedger,
     Verdict,
@@ -160,19 +162,14 @@ def test_a_history_that_was_shortened_after_an_interruption_does_not_make_a_tran
     assert ledger.judge(turn(26, last_said(transcript("Hello, how...")))) is Verdict.REPEATED
 
 
-def test_a_ledger_owns_no_more_before_the_second_turn_has_ended() -> None:
-    def owned(ledger: TurnLedger) -> int:
-        import gc
-
-        return sum(sys.getsizeof(item) for item in gc.get_referents(ledger) if isinstance(item, dict))
-
+def test_a_ledger_owns_nothing_before_the_second_turn_has_ended_and_no_more_after_it() -> None:
     ledger = TurnLedger()
-    sizes = []
+    owned = []
     for event_id in range(1000):
         one = turn(event_id)
         ledger.begin(one)
         ledger.end(one, ANSWERED)
-        sizes.append(owned(ledger))
-    assert sizes[0] == 0
-    assert max(sizes) <= 8192
-    assert sizes[-1] <= max(sizes[: 4 * MAX_PAST_TURNS])
+        owned.append(sum(sys.getsizeof(item) for item in gc.get_referents(ledger) if type(item) is PastTurns))
+    assert owned[0] == 0
+    assert set(owned[1:]) == {sys.getsizeof(PastTurns())}
+    assert owned[-1] < 1024

@@ -1,0 +1,73 @@
+"""Watches over the turn under way: a first word in time, an end in time. Made only where asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from se_server.conversation.settings import SessionSettings
+from se_server.protocol.turns import Turn
+
+
+class Guarded(Protocol):
+    """What the guards need of a session."""
+
+    def _say_first_word(self, turn: Turn, text: str) -> None: ...
+
+    def _time_out(self, turn: Turn, timeout_s: float) -> None: ...
+
+
+class TurnGuards:
+    """One timer for the turn under way; times count from the arrival of its transcript.
+
+    A turn that is adopted keeps its times: the caller has waited since then.
+    """
+
+    def __init__(self, session: Guarded, loop: asyncio.AbstractEventLoop, settings: SessionSettings) -> None:
+        self._session = session
+        self._loop = loop
+        self._first_word_after_s = settings.first_word_after_s
+        self._turn_timeout_s = settings.turn_timeout_s
+        # A blank behind it, or the answer that follows would be spoken as a part of its last word.
+        self._texts = [text if text[-1].isspace() else f"{text} " for text in settings.first_word_text]
+        self._spoken = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def of(cls, session: Guarded, loop: asyncio.AbstractEventLoop, settings: SessionSettings) -> TurnGuards | None:
+        """Make the guards of a session; None if the settings ask for none."""
+        asked = settings.first_word_after_s is not None or settings.turn_timeout_s is not None
+        return cls(session, loop, settings) if asked else None
+
+    def begin(self, turn: Turn) -> None:
+        """Watch over a turn whose transcript has just come, instead of the one before."""
+        first_word_after_s, turn_timeout_s = self._first_word_after_s, self._turn_timeout_s
+        if first_word_after_s is not None and (turn_timeout_s is None or first_word_after_s < turn_timeout_s):
+            self._set(first_word_after_s, self._miss_first_word, turn)
+        elif turn_timeout_s is not None:
+            self._set(turn_timeout_s, self._miss_end, turn)
+
+    def end(self) -> None:
+        """Watch over nothing: the turn has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, delay_s: float, action: Callable[[Turn], None], turn: Turn) -> None:
+        self.end()
+        self._timer = self._loop.call_later(delay_s, action, turn)
+
+    def _miss_first_word(self, turn: Turn) -> None:
+        self._timer = None
+        assert self._first_word_after_s is not None
+        if self._turn_timeout_s is not None:
+            self._set(self._turn_timeout_s - self._first_word_after_s, self._miss_end, turn)
+        if not turn.chunks and turn.needs_final:  # a final without text is an answer, too
+            self._session._say_first_word(turn, self._texts[self._spoken % len(self._texts)])
+            self._spoken += 1
+
+    def _miss_end(self, turn: Turn) -> None:
+        self._timer = None
+        assert self._turn_timeout_s is not None
+        self._session._time_out(turn, self._turn_timeout_s)
