@@ -20,8 +20,8 @@ WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are f
 _ABOUT = """Serve ElevenLabs Speech Engine conversations.
 
 APP says what answers: module, module:attr, file.py or file.py:attr, which is a module, an object or a dict with
-on_transcript (and on_init, on_close, on_disconnect, on_error, on_startup, on_shutdown), a SpeechEngineServer, or one
-function, which is on_transcript then. Without APP the built-in demo agent answers.
+on_transcript (and on_init, on_close, on_disconnect, on_error, on_interrupt, on_startup, on_shutdown), a
+SpeechEngineServer, or one function, which is on_transcript then. Without APP the built-in demo agent answers.
 
 \b
   se-server                          the demo agent, for se-chat on this machine

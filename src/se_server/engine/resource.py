@@ -111,8 +111,9 @@ class SpeechEngineResource:
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
             host: the address to listen on; None is all interfaces.
             ssl: the context of a server that speaks TLS; None speaks none.
-            **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, each optional;
-                and what else `SpeechEngineServer` takes, such as `uds="/run/agent.sock"`, `max_message_bytes="64KiB"`.
+            **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`,
+                `on_interrupt`, each optional; and what else `SpeechEngineServer` takes, such as
+                `uds="/run/agent.sock"`, `max_message_bytes="64KiB"`.
 
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.

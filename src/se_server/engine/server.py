@@ -67,8 +67,9 @@ class SpeechEngineServer:
         proxy_protocol: expect the PROXY protocol, from the trusted proxies and nobody else.
         drain_timeout_s: how long running conversations may go on after `stop()`, SIGINT or SIGTERM.
         ssl: the context of a server that speaks TLS; None speaks none. Run by `se-server`, use its `--certfile`.
-        **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`; and times and
-            limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`, `ping_timeout_s=10`.
+        **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, `on_interrupt`;
+            and times and limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`,
+            `ping_timeout_s=10`.
 
     Attributes:
         options: those it was made with, as far as they are not the defaults, for `se-server` to run it; by the names
