@@ -16,7 +16,7 @@ from websockets.server import ServerProtocol
 
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
-from se_server.simulator.calls import Reconnect
+from se_server.simulator.calls import Heard, Reconnect, Said
 from se_server.simulator.conversation import Happening
 from se_server.simulator.habits import Habits, Malformed, Moment
 from se_server.simulator.judge import Outcome
@@ -323,3 +323,23 @@ async def test_a_recording_holds_every_message_both_ways_in_order() -> None:
     assert [record.content for record in recording.records if record.direction == "out" and record.content] == [
         *state.messages
     ]
+
+
+async def test_a_habit_that_is_due_after_an_answer_comes_before_what_is_said_next() -> None:
+    told: list[str] = []
+
+    def speak_at_once(event: Happening) -> None:
+        if isinstance(event, Said | Reconnect):
+            told.append(type(event).__name__)
+        if isinstance(event, Heard) and event.is_final and len(caller.model.turns) == 1:
+            caller.utter("two")
+
+    async with (
+        server() as state,
+        call(state, Habits(reconnect=True, reconnect_after_s=0.01), on_event=speak_at_once) as caller,
+    ):
+        await caller.say("one")
+        turn = caller.model.turns[-1]
+        await caller.answered(turn)
+        assert turn.heard == "two "
+        assert told[:3] == ["Said", "Reconnect", "Said"]
