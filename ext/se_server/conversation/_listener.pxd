@@ -47,6 +47,8 @@ cdef class Connection(WSListener):
     cdef object _silence                # the timer of the first message
     cdef object _pong_due               # the timer of a ping that is unanswered
 
+    cdef bint is_out_of_order(self, unsigned char opcode) noexcept
+    cdef int fail_order(self) except -1
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept
     cdef int _add_fragment(self, WSFrame frame) except -1
     # A whole message; `data` is valid until it returns.

@@ -130,7 +130,7 @@ cdef class Connection(WSListener):
             self.fail(CLOSE_POLICY, "too many control frames")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
             if self._fragments is not None:
-                self.fail(CLOSE_PROTOCOL_ERROR, "a new message inside a fragmented one")
+                self.fail_order()
             elif frame.fin:
                 if self._count_message():
                     self._deliver(frame.payload_ptr, frame.payload_size, kind == WSMsgType.TEXT)
@@ -142,7 +142,7 @@ cdef class Connection(WSListener):
                 self._add_fragment(frame)
         elif kind == WSMsgType.CONTINUATION:
             if self._fragments is None:
-                self.fail(CLOSE_PROTOCOL_ERROR, "a continuation of nothing")
+                self.fail_order()
             else:
                 self._add_fragment(frame)
         elif kind == WSMsgType.PING and self.outbox.writable:
@@ -199,11 +199,21 @@ cdef class Connection(WSListener):
         self.abort()
         session.connection_lost()
 
+    cdef bint is_out_of_order(self, unsigned char opcode) noexcept:
+        """Whether a data frame starts a message inside another, or continues none."""
+        return (opcode == WSMsgType.CONTINUATION) == (self._fragments is None)
+
+    cdef int fail_order(self) except -1:
+        return self.fail(
+            CLOSE_PROTOCOL_ERROR,
+            "a continuation of nothing" if self._fragments is None else "a new message inside a fragmented one",
+        )
+
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept:
-        """The UTF-8 state that a TEXT or CONTINUATION frame starts from; TEXT_UNCHECKED if it is no text."""
-        if opcode == WSMsgType.TEXT:
-            return UTF8_ACCEPT
-        return self._utf8 if self._fragments is not None and self._fragments_are_text else TEXT_UNCHECKED
+        """The UTF-8 state that a data frame in its place starts from; TEXT_UNCHECKED if it is no text."""
+        if opcode == WSMsgType.CONTINUATION:
+            return self._utf8 if self._fragments_are_text else TEXT_UNCHECKED
+        return UTF8_ACCEPT if opcode == WSMsgType.TEXT else TEXT_UNCHECKED
 
     cdef int _add_fragment(self, WSFrame frame) except -1:
         cdef bytearray message = self._fragments

@@ -203,7 +203,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         return size
 
     cdef int _check_part(self, const unsigned char* frame, Py_ssize_t seen, Py_ssize_t have) except -1:
-        """Check the text of a frame whose end has not arrived, from byte `seen` on, so that bad text fails at once.
+        """Check the payload of a frame whose end has not arrived, from byte `seen` on, so that what is wrong fails at once.
 
         What completes a frame is not looked at here: then the whole message or fragment is checked, as any other is.
         """
@@ -211,13 +211,15 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         cdef unsigned char mask[4]
         cdef unsigned char text[4096]
         cdef Py_ssize_t header, start, size, i
-        if have < 6 or opcode > WSMsgType.TEXT:
+        if have < 6 or opcode > WSMsgType.BINARY:
             return 0
         header = 14 if frame[1] == 0xFF else 8 if frame[1] == 0xFE else 6
         if have <= header:
             return 0
         start = max(seen - header, 0)
         if start == 0:
+            if self._connection.is_out_of_order(opcode):
+                return self._connection.fail_order()
             self._utf8 = self._connection.utf8_state_before(opcode)
         if self._utf8 == TEXT_UNCHECKED:
             return 0

@@ -141,6 +141,8 @@ async def test_fragments_with_control_frames_between_make_one_message() -> None:
         ("64-bit length with its first bit set", b"\x81\xff" + b"\x80" + bytes(7), 1002),
         ("continuation of nothing", frame(CONTINUATION, b"x"), 1002),
         ("message inside a message", frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"), 1002),
+        ("start of a continuation of nothing", frame(CONTINUATION, b"x" * 100)[:50], 1002),
+        ("start of a message in a message", frame(TEXT, b"{", fin=False) + frame(TEXT, b"\xff" * 100)[:50], 1002),
         ("text that is not UTF-8", frame(TEXT, b'"\xff"'), 1007),
         ("text that ends inside a character", frame(TEXT, b'"\xe2\x82'), 1007),
         ("fragment that is not UTF-8", frame(TEXT, b"\xed\xa0\x80", fin=False), 1007),
