@@ -211,7 +211,7 @@ class Handshake:
         if end < 4:
             return self._incomplete(data)
         if end > self._limits.max_head_bytes:
-            return HEAD_TOO_LARGE
+            return self._too_large(data)
         self._scanned = 0
         if end == len(data):
             self._buffer = b""
@@ -228,7 +228,7 @@ class Handshake:
     def _incomplete(self, data: bytes) -> Answer | None:
         # What can no longer become a request is refused at once, not when the time for the head is up.
         if len(data) > self._limits.max_head_bytes:
-            return HEAD_TOO_LARGE
+            return self._too_large(data)
         if _NEVER_IN_A_HEAD.search(data, self._scanned):
             return MALFORMED
         if data:
@@ -240,10 +240,14 @@ class Handshake:
         self._scanned = max(0, len(data) - 3)
         return None
 
+    def _too_large(self, data: bytes) -> Answer:
+        # Had it come in pieces, then what is malformed in its beginning would have ended it before its size did.
+        return self._incomplete(data[: self._limits.max_head_bytes]) or HEAD_TOO_LARGE
+
     def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
         self.path = ""
         line = _REQUEST_LINE.match(head)
-        if line is None:
+        if line is None or _NEVER_IN_A_HEAD.search(head):
             return MALFORMED
         method, target, minor = line.groups()
         pairs = self._pairs

@@ -171,6 +171,8 @@ TABLE: dict[str, tuple[bytes, int, bool, bytes]] = {
         False,
         b"",
     ),
+    "a bare line feed in what is too large": (b"GET /healthz HTTP/1.1\nHost: " + b"a" * 20_000, 400, False, b""),
+    "a bare line feed behind an unknown method": (head(b"BREW /healthz HTTP/1.1", b"Host: a\nb"), 400, False, b""),
     "negative length": (head(b"GET /healthz HTTP/1.1", b"Content-Length: -1"), 400, False, b""),
 }
 
