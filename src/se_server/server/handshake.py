@@ -202,6 +202,7 @@ class Handshake:
         other answer, nothing.
         """
         self._pairs = []
+        self.path = ""
         if self._buffer:
             data = self._buffer + data
         # RFC 9112 2.2: empty lines before a request are ignored.
@@ -245,7 +246,6 @@ class Handshake:
         return self._incomplete(data[: self._limits.max_head_bytes]) or HEAD_TOO_LARGE
 
     def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
-        self.path = ""
         line = _REQUEST_LINE.match(head)
         if line is None or _NEVER_IN_A_HEAD.search(head):
             return MALFORMED

@@ -336,6 +336,16 @@ def test_steady_requests_on_one_connection_are_never_cut() -> None:
         assert reader.idle
 
 
+def test_a_malformed_request_has_no_path_of_the_one_before() -> None:
+    reader = reading()
+    answer = reader.feed(head(b"GET /healthz HTTP/1.1", HOST))
+    assert isinstance(answer, Answer)
+    assert (answer.status, reader.path) == (200, "/healthz")
+    answer = reader.feed(b"get")
+    assert isinstance(answer, Answer)
+    assert (answer.status, reader.path) == (400, "")
+
+
 def test_idle_means_no_part_of_a_request_is_waiting() -> None:
     reader = reading()
     assert reader.idle
