@@ -1,0 +1,215 @@
+"""Fuzz what reads hostile bytes, with libFuzzer, AddressSanitizer and UBSan: `tox -e fuzz`.
+
+    tox -e fuzz -- [TARGET ...] [--seconds N]     fuzz these targets, or all
+    tox -e fuzz -- TARGET --replay FILE           run one input again
+
+It needs a clang with the runtimes of its sanitizers; where there is none, one line says so and nothing is run. The
+first run builds an instrumented copy of the package, of picows and of httptools in WORK. Python that a target tests is
+compiled there too, so that its branches count as coverage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+WORK = ROOT / ".tox" / "fuzz-work"
+LIB = WORK / "lib"
+PROGRAM = WORK / "fuzz"
+TARGETS = ("wire", "delta", "listener", "head")
+SANITIZERS = "address,undefined"
+# Cython adds 0 to a null pointer where a call has no arguments: undefined in C before C2y, and harmless.
+FLAGS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-fno-sanitize=pointer-overflow"]
+COMPILED_PYTHON = [ROOT / "src/se_server/server/handshake.py"]
+MAX_INPUT_BYTES = 4096
+BUILD_TIMEOUT_S = 900.0
+
+
+def find_clang() -> str | None:
+    """Return a clang that can link libFuzzer and the sanitizers: named by CLANG, or on the path, the newest first."""
+    names = [os.environ.get("CLANG"), "clang", *(f"clang-{version}" for version in range(25, 13, -1))]
+    return next((path for name in names if name and (path := shutil.which(name)) and can_fuzz(path)), None)
+
+
+def can_fuzz(clang: str) -> bool:
+    """Whether its runtimes are installed: distributions have them in packages of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return 0; }\n")
+        command = [clang, f"-fsanitize=fuzzer,{SANITIZERS}", str(source), "-o", str(source.with_suffix(""))]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return False
+        return not subprocess.run([source.with_suffix(""), "-runs=1"], capture_output=True, check=False).returncode
+
+
+def build(clang: str) -> None:
+    """Build the instrumented modules and the program that drives them."""
+    tools = {"CC": clang, "CXX": clang, "LDSHARED": f"{clang} -shared"}
+    # Others' code without UBSan: picows reads a frame's mask where it lies, and that is not for us to mend.
+    theirs = os.environ | tools | {"CFLAGS": " ".join(["-fsanitize=fuzzer-no-link,address", *FLAGS])}
+    ours = os.environ | tools | {"CFLAGS": " ".join([f"-fsanitize=fuzzer-no-link,{SANITIZERS}", *FLAGS])}
+
+    def run(environment: dict[str, str], *command: str | Path) -> None:
+        done = subprocess.run(
+            [str(part) for part in command], env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+            timeout=BUILD_TIMEOUT_S,
+        )  # fmt: skip
+        if done.returncode:
+            output = done.stdout[-4000:] + done.stderr[-4000:]
+            sys.exit(f"fuzz: the build failed: {' '.join(map(str, command))}\n{output}")
+
+    made_with, stamp = WORK / "made-with", f"{sys.version}\n{clang}\n{theirs['CFLAGS']}\n{ours['CFLAGS']}\n"
+    if not made_with.exists() or made_with.read_text() != stamp:
+        shutil.rmtree(WORK / "build", ignore_errors=True)
+        shutil.rmtree(LIB, ignore_errors=True)
+        WORK.mkdir(parents=True, exist_ok=True)
+        made_with.write_text(stamp)
+    for name in ("picows", "httptools"):
+        wanted = f"{name}=={importlib.metadata.version(name)}"
+        if not list(LIB.glob(f"{wanted.replace('==', '-')}.dist-info")):
+            print(f"fuzz: building {wanted} from source", flush=True)
+            run(
+                theirs, sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-cache-dir", "--upgrade",
+                "--no-binary", name, "--target", LIB, wanted,
+            )  # fmt: skip
+    print("fuzz: building se-server", flush=True)
+    run(ours, sys.executable, "setup.py", "-q", "build", "--build-base", WORK / "build", "--build-lib", LIB)
+    run(ours, sys.executable, HERE / "run.py", "--compile-python")
+    include, library = sysconfig.get_path("include"), sysconfig.get_config_var("LDVERSION")
+    folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")]
+    # The modules that are loaded later find the sanitizers' functions in the program: it has to show them.
+    run(
+        ours, clang, *FLAGS, f"-fsanitize=fuzzer,{SANITIZERS}", f'-DSE_FUZZ_PYTHON="{sys.executable}"', f"-I{include}",
+        HERE / "driver.c", "-rdynamic", *(f"-L{folder}" for folder in folders), f"-lpython{library}",
+        *(f"-Wl,-rpath,{folder}" for folder in folders), "-ldl", "-lm", "-lutil", "-lpthread", "-o", PROGRAM,
+    )  # fmt: skip
+
+
+def compile_python() -> None:
+    """Compile plain Python beside the other modules; its branches are coverage then."""
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    modules = [
+        Extension(".".join(source.relative_to(ROOT / "src").with_suffix("").parts), [str(source.relative_to(ROOT))])
+        for source in COMPILED_PYTHON
+    ]
+    made = cythonize(
+        modules, build_dir=str(WORK / "build"), compiler_directives={"language_level": 3, "annotation_typing": False}
+    )
+    distribution = Distribution({"ext_modules": made})
+    command = distribution.get_command_obj("build_ext")
+    command.build_temp, command.build_lib = str(WORK / "build"), str(LIB)
+    command.ensure_finalized()
+    command.run()
+
+
+def environment_of(target: str) -> dict[str, str]:
+    return os.environ | {
+        "SE_FUZZ_TARGET": f"tests.fuzz.{target}",
+        "PYTHONPATH": os.pathsep.join([str(LIB), str(ROOT)]),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # pymalloc would hide reads behind an object's end; the interpreter keeps what it made until the process ends.
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=64",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+def fuzz(target: str, seconds: int, options: list[str]) -> bool:
+    """Fuzz one target and say what came of it; return whether nothing was found."""
+    corpus, found = WORK / "corpus" / target, WORK / "found" / target
+    for folder in (corpus, found):
+        folder.mkdir(parents=True, exist_ok=True)
+    before = set(found.iterdir())
+    log = WORK / f"{target}.log"
+    command = [
+        str(PROGRAM), str(corpus), str(HERE / "corpus" / target), f"-dict={HERE / 'dictionaries' / target}.dict",
+        f"-artifact_prefix={found}/", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}", "-timeout=20",
+        "-rss_limit_mb=2048", "-print_final_stats=1", *options,
+    ]  # fmt: skip
+    used_s = cpu_s()
+    with log.open("w") as output:
+        code = subprocess.run(
+            command, env=environment_of(target), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    text = log.read_text(errors="replace")
+    line = f"{summary(text)}, {(cpu_s() - used_s) / 60:.1f} CPU minutes"
+    if code == 0:
+        print(f"{target}: {line}, nothing found", flush=True)
+        return True
+    print(f"{target}: {line}, FOUND SOMETHING (all of it in {log.relative_to(ROOT)})", flush=True)
+    reasons = re.findall(r"^(?:\w*(?:Error|Exception)\b.*|.*runtime error:.*|SUMMARY: .*)$", text, re.MULTILINE)
+    for reason in reasons[:5]:
+        print(f"    {reason[:300]}")
+    for path in sorted(set(found.iterdir()) - before):
+        print(f"    again: tox -e fuzz -- {target} --replay {path.relative_to(ROOT)}", flush=True)
+    return False
+
+
+def cpu_s() -> float:
+    """Return the processor time of the programs that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def summary(text: str) -> str:
+    """Return what libFuzzer counted: inputs, their speed, coverage, the corpus, memory."""
+    stats = dict(re.findall(r"^stat::(\w+):\s+(\d+)", text, re.MULTILINE))
+    coverage = re.findall(r" cov: (\d+) ft: (\d+) corp: (\d+)/", text)
+    edges, features, corpus = coverage[-1] if coverage else ("0", "0", "0")
+    counters = sum(map(int, re.findall(r"Loaded \d+ modules\s+\((\d+) inline", text)))
+    return (
+        f"{int(stats.get('number_of_executed_units', 0)):,} inputs ({int(stats.get('average_exec_per_sec', 0)):,}/s), "
+        f"{int(edges):,} of {counters:,} edges, {int(features):,} features, corpus of {corpus}, "
+        f"{stats.get('peak_rss_mb', '?')} MB"
+    )
+
+
+def replay(target: str, path: Path) -> int:
+    return subprocess.run(
+        [str(PROGRAM), str(path.resolve())], env=environment_of(target), cwd=ROOT, check=False
+    ).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all without one")
+    seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
+    parser.add_argument("--seconds", type=int, default=seconds, help="for each target; FUZZ_SECONDS or 60 without it")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run one input of TARGET again")
+    parser.add_argument("--option", action="append", default=[], metavar="-NAME=VALUE", help="one more for libFuzzer")
+    parser.add_argument("--compile-python", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.compile_python:
+        compile_python()
+        return 0
+    if unknown := set(given.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    if given.replay is not None and (len(given.targets) != 1 or not given.replay.is_file()):
+        parser.error("--replay takes one TARGET and the file of an input")
+    clang = find_clang()
+    if clang is None:
+        print("fuzz: skipped: no clang with libFuzzer and sanitizers (Debian: clang and libclang-rt-dev; or set CLANG)")
+        return 0
+    build(clang)
+    if given.replay is not None:
+        return replay(given.targets[0], given.replay)
+    results = [fuzz(target, given.seconds, given.option) for target in given.targets or TARGETS]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
