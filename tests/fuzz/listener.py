@@ -85,16 +85,21 @@ class Timer:
         self.cancelled = True
 
 
-class Loop(asyncio.SelectorEventLoop):
+class Loop(asyncio.AbstractEventLoop):
     """A loop whose clock stands still until it is moved, and whose timers go off when they are told to."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.now = 0.0
         self.timers: list[Timer] = []
 
     def time(self) -> float:
         return self.now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
 
     def call_later(self, delay: float, callback: Any, *_args: Any, **_options: Any) -> Any:
         timer = Timer(self.now + delay, callback)
@@ -321,8 +326,6 @@ def read(payload: bytes) -> Any:
 
 # --- one input ------------------------------------------------------------------------------------------------------
 
-_loop: list[Loop] = []
-
 
 def pieces(stream: bytes, mode: int, seed: int) -> Iterator[bytes]:
     largest = {ALL_AT_ONCE: len(stream), BYTE_BY_BYTE: 1, LITTLE_PIECES: 9, LARGE_PIECES: 3000}[mode & PIECES]
@@ -361,10 +364,7 @@ def one_input(data: bytes) -> None:
     mode, seed = (data[0] if data else 0), int.from_bytes(data[1:3], "big")
     stream = recipe_stream(data[3:]) if mode & RECIPES else data[3:]
     settings = SMALL if mode & SMALL_LIMITS else LARGE
-    if not _loop:
-        _loop.append(Loop())
-    loop = _loop[0]
-    loop.timers.clear()
+    loop = Loop()
     events._set_running_loop(loop)
     try:
         transport, session = run(loop, settings, stream, mode, seed)

@@ -1,7 +1,8 @@
 """Fuzz what reads hostile bytes, with libFuzzer, AddressSanitizer and UBSan: `tox -e fuzz`.
 
-    tox -e fuzz -- [TARGET ...] [--seconds N]     fuzz these targets, or all
-    tox -e fuzz -- TARGET --replay FILE           run one input again
+    tox -e fuzz -- [TARGET ...] [--seconds N]         fuzz these targets, or all
+    tox -e fuzz -- [TARGET ...] [--cpu-minutes N]     the same, by the processor's time, on a machine that is busy
+    tox -e fuzz -- TARGET --replay FILE               run one input again
 
 It needs a clang with the runtimes of its sanitizers; where there is none, one line says so and nothing is run. The
 first run builds an instrumented copy of the package, of picows and of httptools in WORK. Python that a target tests is
@@ -11,11 +12,14 @@ compiled there too, so that its branches count as coverage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
+import math
 import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -34,6 +38,7 @@ FLAGS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefine
 COMPILED_PYTHON = [ROOT / "src/se_server/server/handshake.py"]
 MAX_INPUT_BYTES = 4096
 BUILD_TIMEOUT_S = 900.0
+LOOK_S = 1.0
 
 
 def find_clang() -> str | None:
@@ -128,8 +133,14 @@ def environment_of(target: str) -> dict[str, str]:
     }
 
 
-def fuzz(target: str, seconds: int, options: list[str]) -> bool:
-    """Fuzz one target and say what came of it; return whether nothing was found."""
+def fuzz(target: str, seconds: int, cpu_seconds: float, options: list[str]) -> bool:
+    """Fuzz one target and say what came of it; return whether nothing was found.
+
+    Args:
+        seconds: when to stop at the latest; 0 for never.
+        cpu_seconds: the processor's time after which to stop.
+        options: more of libFuzzer's.
+    """
     corpus, found = WORK / "corpus" / target, WORK / "found" / target
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,16 +148,19 @@ def fuzz(target: str, seconds: int, options: list[str]) -> bool:
     log = WORK / f"{target}.log"
     command = [
         str(PROGRAM), str(corpus), str(HERE / "corpus" / target), f"-dict={HERE / 'dictionaries' / target}.dict",
-        f"-artifact_prefix={found}/", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}", "-timeout=20",
-        "-rss_limit_mb=2048", "-print_final_stats=1", *options,
+        f"-artifact_prefix={found}/", f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}",
+        "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", *options,
     ]  # fmt: skip
-    used_s = cpu_s()
     with log.open("w") as output:
-        code = subprocess.run(
-            command, env=environment_of(target), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
-        ).returncode
+        process = subprocess.Popen(
+            command, env=environment_of(target), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            code, used_s = wait(process, cpu_seconds)
+        finally:
+            process.kill()
     text = log.read_text(errors="replace")
-    line = f"{summary(text)}, {(cpu_s() - used_s) / 60:.1f} CPU minutes"
+    line = f"{summary(text)}, {used_s / 60:.1f} CPU minutes"
     if code == 0:
         print(f"{target}: {line}, nothing found", flush=True)
         return True
@@ -159,8 +173,22 @@ def fuzz(target: str, seconds: int, options: list[str]) -> bool:
     return False
 
 
-def cpu_s() -> float:
-    """Return the processor time of the programs that have ended."""
+def wait(process: subprocess.Popen[bytes], cpu_seconds: float) -> tuple[int, float]:
+    """Wait for the end, asking for it when the processor's time is up; return the exit code and the time used."""
+    before_s = children_s()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_S)
+            break
+        with contextlib.suppress(OSError):  # no /proc, or the process has just gone
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            if sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK") >= cpu_seconds:
+                process.send_signal(signal.SIGUSR1)  # libFuzzer then ends as if its time were up
+    return process.returncode, children_s() - before_s
+
+
+def children_s() -> float:
+    """Return the processor's time of the programs that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -189,6 +217,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all without one")
     seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
     parser.add_argument("--seconds", type=int, default=seconds, help="for each target; FUZZ_SECONDS or 60 without it")
+    parser.add_argument("--cpu-minutes", type=float, metavar="N", help="for each target, instead of --seconds")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one input of TARGET again")
     parser.add_argument("--option", action="append", default=[], metavar="-NAME=VALUE", help="one more for libFuzzer")
     parser.add_argument("--compile-python", action="store_true", help=argparse.SUPPRESS)
@@ -207,7 +236,9 @@ def main() -> int:
     build(clang)
     if given.replay is not None:
         return replay(given.targets[0], given.replay)
-    results = [fuzz(target, given.seconds, given.option) for target in given.targets or TARGETS]
+    minutes = given.cpu_minutes
+    limits = (given.seconds, math.inf) if minutes is None else (0, minutes * 60)
+    results = [fuzz(target, *limits, given.option) for target in given.targets or TARGETS]
     return 0 if all(results) else 1
 
 
