@@ -43,6 +43,8 @@ AGENT = """
             time.sleep(float(said.split()[1]))
         elif said == "wait":
             await asyncio.sleep(3600)
+        elif said == "take your time":
+            await asyncio.sleep(3)
         elif said == "die":
             os._exit(9)
         elif said == "eat":
@@ -345,6 +347,30 @@ async def test_a_reload_whose_app_is_broken_leaves_the_old_workers_and_shows_the
             assert (await caller.ask())[0] == "two"
 
 
+async def test_no_old_worker_drains_before_every_new_one_is_ready(tmp_path: Path) -> None:
+    app = write(tmp_path / "agent.py")
+    with running_server("--log-level", "debug", app=app) as server:
+        old = server.worker_pids()
+        last = """
+    try:
+        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        print("the last one starts")
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+"""
+        write(app, AGENT + last.replace('"first"', f'"{tmp_path}/first"').replace('"go"', f'"{tmp_path}/go"'), "two")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_output("the last one starts")
+        async with call(server) as caller:
+            await caller.ask()
+        assert len(server.worker_pids()) == 4
+        assert not re.search("drains|serves, ", server.output())
+        (tmp_path / "go").touch()
+        server.wait_for_output("generation 2 serves, 2 old workers drain")
+        wait_for_end(old)
+
+
 async def test_a_second_reload_during_the_first_takes_its_place(tmp_path: Path) -> None:
     app = write(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app) as server:
@@ -475,7 +501,7 @@ async def test_workers_are_recycled_by_age_one_after_the_other(tmp_path: Path) -
         async with call(server) as caller:
             host = (await caller.ask())[1]
             server.wait_for_output(rf"recycling worker process {host}: it is \d+ s old")
-            assert (await caller.ask())[1] == host
+            assert (await caller.ask("take your time"))[1] == host
             # As long as it drains, no other one's turn comes, however old they become.
             assert server.output().rstrip().rpartition("recycling worker process ")[2].startswith(str(host))
         server.wait_for_output(f"(?s)recycling worker process {host}.*recycling worker process")
@@ -501,7 +527,7 @@ async def test_a_memory_limit_below_what_an_empty_worker_needs_is_reported_and_n
         (pid,) = server.worker_pids()
         server.wait_for_output(f"worker process {pid} uses .* --max-worker-rss is too small for this APP")
         async with call(server) as caller:
-            assert (await caller.ask())[1] == pid
+            assert (await caller.ask("take your time"))[1] == pid
         assert "recycling" not in server.output()
 
 
