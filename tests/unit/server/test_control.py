@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +15,11 @@ from se_server.server.control import (
     ControlError,
     Drain,
     Draining,
+    Dumped,
     Failed,
     Message,
     Ready,
+    Stacks,
     Stopped,
 )
 
@@ -40,7 +43,8 @@ def raw() -> Iterator[tuple[ControlChannel, socket.socket]]:
 
 
 @pytest.mark.parametrize(
-    "message", [Ready(), Failed("no\nluck", "Traceback…\n"), Draining(3), Stopped(), Drain(timeout_s=2.5)]
+    "message",
+    [Ready(), Failed("no\nluck", "Traceback…\n"), Draining(3), Dumped(), Stopped(), Drain(timeout_s=2.5), Stacks()],
 )
 def test_a_message_arrives_as_it_was_sent(pair: tuple[ControlChannel, ControlChannel], message: Message) -> None:
     assert pair[0].send(message)
@@ -92,6 +96,44 @@ def test_unknown_kinds_and_fields_are_passed_over(raw: tuple[ControlChannel, soc
     channel, other = raw
     other.sendall(b'{"kind":"new"}\n{"kind":"drain","timeout_s":1.0,"why":"deploy"}\n{"kind":"draining"}\n')
     assert channel.receive() == [Drain(1.0), Draining(0)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"kind":"draining","sessions":"3"}',
+        b'{"kind":"draining","sessions":1.5}',
+        b'{"kind":"failed","reason":null}',
+        b'{"kind":"drain","timeout_s":[]}',
+    ],
+)
+def test_a_value_of_a_wrong_type_is_an_error(raw: tuple[ControlChannel, socket.socket], line: bytes) -> None:
+    channel, other = raw
+    other.sendall(line + b"\n")
+    with pytest.raises(ControlError, match="with a wrong"):
+        channel.receive()
+
+
+def test_a_side_that_never_stops_writing_does_not_hold_the_other_up(
+    raw: tuple[ControlChannel, socket.socket],
+) -> None:
+    channel, other = raw
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            other.sendall(b'{"kind":"new"}\n' * 10_000)
+
+    writer = threading.Thread(target=flood)
+    writer.start()
+    try:
+        for _ in range(5):
+            assert channel.receive() == []
+    finally:
+        stop.set()
+        while writer.is_alive():
+            channel.receive()
+        writer.join()
 
 
 @pytest.mark.parametrize("line", [b"hello", b"[]", b"3", b"{}", b'{"kind":"drain"}', b"", b'{"kind":["ready"]}'])
