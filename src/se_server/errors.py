@@ -197,3 +197,7 @@ class CallerError(SpeechEngineError):
 
 class ScriptError(SpeechEngineError, ValueError):
     """A conversation script that cannot be read; the text names the file, the step and the key."""
+
+
+class VirtualTimeError(SpeechEngineError):
+    """Virtual time is not to be had on this loop, or cannot go on; the text says why."""

@@ -18,7 +18,7 @@ LAYERS = [
     {"server"},
     {"engine"},
     {"observe", "simulator"},
-    {"cli"},
+    {"cli", "testing"},
     {"", "speech_engine"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -85,11 +85,11 @@ def load_app(spec: str | None) -> App:
         AppCrashed: the APP's own code raised when it was imported.
     """
     if spec is None:
-        return _app_of(importlib.import_module(DEMO_APP), "demo")
+        return app_of(importlib.import_module(DEMO_APP), "demo")
     place, attribute = _split(spec)
     _put_on_path(os.getcwd())
     module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
-    return _app_of(_find_attribute(module, attribute, spec) if attribute else module, spec)
+    return app_of(_find_attribute(module, attribute, spec) if attribute else module, spec)
 
 
 def user_traceback(error: BaseException) -> str:
@@ -177,7 +177,15 @@ def _find_attribute(module: ModuleType, attribute: str, spec: str) -> object:
     return found
 
 
-def _app_of(found: object, spec: str) -> App:
+def app_of(found: object, spec: str) -> App:
+    """Take an object for an APP: a module, a mapping, a server, any object with handlers, or one transcript handler.
+
+    Args:
+        spec: what to call it in errors.
+
+    Raises:
+        AppError: it is none; one sentence.
+    """
     if isinstance(found, type):
         raise AppError(f"APP {spec!r} is a class: make an object of it in your module, and name that")
     handlers = getattr(found, "handlers", None)

@@ -1,0 +1,27 @@
+"""Stands where your LLM's SDK would: no key, no network, and as slow as the real ones on a bad day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+FIRST_TOKEN_S = 1.5
+TOKEN_S = 0.05
+
+
+class FakeLlm:
+    """Answers as OpenAI's Chat Completions do: asked about tables it calls a tool, and then speaks of the result."""
+
+    async def stream(self, messages: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        """Give the events of one answer to a conversation."""
+        await asyncio.sleep(FIRST_TOKEN_S)
+        last = messages[-1]
+        if last["role"] == "user" and "table" in last["content"].lower():
+            call = {"id": "call_1", "function": {"name": "free_tables", "arguments": '{"day": "Friday"}'}}
+            yield {"choices": [{"delta": {"tool_calls": [call]}}]}
+            return
+        text = f"I found this: {last['content']}." if last["role"] == "tool" else "I book tables. When would you come?"
+        for word in text.split(" "):
+            await asyncio.sleep(TOKEN_S)
+            yield {"choices": [{"delta": {"content": word + " "}}]}

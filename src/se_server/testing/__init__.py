@@ -1,0 +1,63 @@
+"""Tests of agents: conversations in process, without sockets, in virtual time.
+
+With pytest the fixtures of `plugin.py` are there by themselves: `caller`, `plain_caller`, `make_caller`, `se_app`.
+Everything else uses `call`. The names below are the public ones, imported when first used, since every run of pytest
+loads the plugin.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from se_server.errors import CallerError, VirtualTimeError
+    from se_server.simulator.calls import CallTurn
+    from se_server.simulator.habits import Habits, Moment
+    from se_server.simulator.judge import Outcome, Reply, Summary, Verdict
+    from se_server.testing.caller import Caller, Interruption
+    from se_server.testing.clock import run, virtual_time
+    from se_server.testing.plain import PlainCaller
+    from se_server.testing.stage import MakeCaller, call
+
+_NAMES_BY_MODULE = {
+    "se_server.errors": ("CallerError", "VirtualTimeError"),
+    "se_server.simulator.calls": ("CallTurn",),
+    "se_server.simulator.habits": ("Habits", "Moment"),
+    "se_server.simulator.judge": ("Outcome", "Reply", "Summary", "Verdict"),
+    "se_server.testing.caller": ("Caller", "Interruption"),
+    "se_server.testing.clock": ("run", "virtual_time"),
+    "se_server.testing.plain": ("PlainCaller",),
+    "se_server.testing.stage": ("MakeCaller", "call"),
+}
+_HOMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+__all__ = [
+    "CallTurn",
+    "Caller",
+    "CallerError",
+    "Habits",
+    "Interruption",
+    "MakeCaller",
+    "Moment",
+    "Outcome",
+    "PlainCaller",
+    "Reply",
+    "Summary",
+    "Verdict",
+    "VirtualTimeError",
+    "call",
+    "run",
+    "virtual_time",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,310 @@
+"""Virtual time on an ordinary asyncio loop: when nothing is ready, the clock jumps to the next timer.
+
+A loop asks its selector to sleep until the next timer is due. The selector that stands in for it here does not sleep:
+it moves the loop's clock forward. What happens outside the loop cannot be hurried, so while any of it is pending, time
+runs at its real pace: see `VirtualClock.outside_work`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from se_server.errors import VirtualTimeError
+
+BUDGET_S = 3600.0
+
+_LOOPBACK_S = 0.005  # for what was written to a loopback socket to be readable at its other end
+_UNKNOWN_THREADS_S = 0.5  # for threads that nobody counted to wake a loop that has nothing else to wait for
+_OUTSIDE_S = 60.0  # for counted threads and connections to do so
+
+_T = TypeVar("_T")
+
+_clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, VirtualClock] = WeakKeyDictionary()
+
+
+class VirtualClock:
+    """The clock of one loop. Use `virtual_time`, which makes one when it is needed.
+
+    Raises:
+        VirtualTimeError: the loop is not one of asyncio's own.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            name = f"{type(loop).__module__}.{type(loop).__qualname__}"
+            raise VirtualTimeError(
+                f"virtual time needs asyncio's own event loop, and this one is {name}: let the test run on the default "
+                "loop, or without another plugin's mark, so that it gets a loop of its own"
+            )
+        own: Any = loop  # any, for `_selector`: a loop has no public way to be given another one
+        self._loop = own
+        self._selector: selectors.BaseSelector = own._selector
+        self._own_fds = {own._ssock.fileno()}  # by which other threads wake it
+        self._now = 0.0
+        self._ahead_s = 0.0  # of real time, once the clock has moved by itself
+        self._began = 0.0
+        self._budget_s = BUDGET_S
+        self._jobs = 0
+        self._users: list[asyncio.Task[Any] | None] = []
+        self._problem: VirtualTimeError | None = None
+        self._real_run_in_executor = loop.run_in_executor
+
+    # --- on and off -------------------------------------------------------------------------------------------------
+
+    def enter(self, task: asyncio.Task[Any] | None, budget_s: float) -> None:
+        """Make time virtual until `leave`, which is called as often.
+
+        Args:
+            task: is cancelled when time cannot go on; None to let the loop's runner raise instead.
+            budget_s: how many virtual seconds may pass from now on; of several users the first one's holds.
+        """
+        if not self._users:
+            # A whole number, so that what tests measure is not blurred by the fractions of a long uptime.
+            self._now = self._began = float(math.ceil(self._loop.time()))
+            self._budget_s = budget_s
+            self._loop.time = self._time
+            self._loop.run_in_executor = self._run_in_executor
+            self._loop._selector = _JumpingSelector(self._selector, self._select)
+        self._users.append(task)
+
+    def leave(self) -> VirtualTimeError | None:
+        """End one use; return what made the task that used it be cancelled, if anything did."""
+        self._users.pop()
+        problem, self._problem = self._problem, None
+        if not self._users:
+            # Pending timers of the loop stay true: its clock goes on from where it is, at the real pace.
+            self._ahead_s = self._now - time.monotonic()
+            self._loop.time = self._time_after
+            self._loop.run_in_executor = self._real_run_in_executor
+            self._loop._selector = self._selector
+        return problem
+
+    def _time(self) -> float:
+        return self._now
+
+    def _time_after(self) -> float:
+        return time.monotonic() + self._ahead_s
+
+    # --- moving -----------------------------------------------------------------------------------------------------
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; when nothing is, let time pass up to `timeout`, really or virtually."""
+        events = self._selector.select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        outside, has_sockets = self.outside_work()
+        if outside:
+            return self._really_wait(timeout, outside)
+        if has_sockets and (events := self._selector.select(_LOOPBACK_S)):
+            return events
+        if timeout is None:
+            if not (events := self._selector.select(_UNKNOWN_THREADS_S)):
+                self._give_up("nothing can happen any more: what the test waits for, no timer, thread or peer will do")
+            return events
+        if self._now + timeout - self._began > self._budget_s:
+            self._give_up(
+                f"more than {self._budget_s:g} virtual seconds would pass: does something wait for ever, in a loop "
+                "that sleeps? If the test is to take that long, give it a larger time_budget_s"
+            )
+            return []
+        self._now += timeout
+        return []
+
+    def _really_wait(self, timeout: float | None, outside: str) -> list[tuple[selectors.SelectorKey, int]]:
+        began = time.monotonic()
+        events = self._selector.select(_OUTSIDE_S if timeout is None else min(timeout, _OUTSIDE_S))
+        self._now += time.monotonic() - began
+        if not events and timeout is None:
+            self._give_up(f"nothing happened for {_OUTSIDE_S:g} s of real time, in which {outside} was waited for")
+        return events
+
+    def outside_work(self) -> tuple[str, bool]:
+        """Look for work whose end the loop's timers do not decide.
+
+        That is a job in an executor (`asyncio.to_thread`, a look-up of a host's name) or in a thread of anyio's, and
+        an open connection, pipe or other file whose far end is not in this loop. A listening socket is none, and
+        neither is a connection with both ends in this loop, since then all that it waits for are timers.
+
+        Returns:
+            What it is, in words, or an empty string; and whether sockets have to be looked after.
+        """
+        if self._jobs:
+            return "a job in a thread", True
+        fds = [key.fd for key in self._selector.get_map().values() if key.fd not in self._own_fds]
+        here, peers = set(), []
+        for fd in fds:
+            ends = _ends(fd)
+            if ends is None:
+                return "a connection or pipe to somewhere outside the loop", True
+            here.add(ends[0])
+            if ends[1] is not None:
+                peers.append(ends[1])
+        if not here.issuperset(peers):
+            return "a connection to somewhere outside the loop", True
+        return ("a job in a thread" if _anyio_jobs() else ""), bool(fds)
+
+    def _run_in_executor(self, executor: Any, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
+        future: asyncio.Future[_T] = self._real_run_in_executor(executor, function, *args)
+        self._jobs += 1
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: asyncio.Future[Any]) -> None:
+        self._jobs -= 1
+
+    def _give_up(self, why: str) -> None:
+        """Cancel the test where it stands; one that waits on after that is ended without its help."""
+        error = VirtualTimeError(why)
+        task = self._users[-1] if self._users else None
+        if task is None or task.done() or self._problem is not None:
+            raise error
+        self._problem = error
+        self._budget_s += BUDGET_S  # for cleaning up
+        task.cancel()
+
+
+class _JumpingSelector:
+    """The loop's selector, but for `select`."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        select: Callable[[float | None], list[tuple[selectors.SelectorKey, int]]],
+    ) -> None:
+        self._selector = selector
+        self.select = select
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+
+def _ends(fd: int) -> tuple[object, object | None] | None:
+    """Return the two addresses of an internet socket, the far one None if it listens; None if it is no such thing."""
+    try:
+        with _borrowed(fd) as sock:
+            if sock.family not in (socket.AF_INET, socket.AF_INET6):
+                return None
+            near = sock.getsockname()[:2]
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return near, None
+            return near, sock.getpeername()[:2]
+    except OSError:  # no socket, or one that is not connected yet
+        return None
+
+
+@contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    sock = socket.socket(fileno=fd)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def _anyio_jobs() -> int:
+    """Count the running jobs of `anyio.to_thread`, whose threads are no executor's."""
+    to_thread = sys.modules.get("anyio.to_thread")
+    if to_thread is None:
+        return 0
+    sniffio = sys.modules.get("sniffio")
+
+    def count() -> int:
+        if sniffio is not None:  # outside a task it cannot tell
+            sniffio.current_async_library_cvar.set("asyncio")
+        return int(to_thread.current_default_thread_limiter().borrowed_tokens)
+
+    return contextvars.copy_context().run(count)
+
+
+@contextmanager
+def virtual_time(time_budget_s: float = BUDGET_S) -> Iterator[None]:
+    """Make time virtual on the running loop, for the block; to be used in a coroutine.
+
+    `asyncio.sleep` and every other timer of the loop cost nothing then, as long as nothing outside the loop is waited
+    for. Only the loop's own clock is virtual: `time.monotonic()` and `time.time()` stay real.
+
+    Args:
+        time_budget_s: how many virtual seconds may pass.
+
+    Raises:
+        VirtualTimeError: the loop is not one of asyncio's own; nothing can happen any more; the budget is spent.
+    """
+    __tracebackhide__ = True
+    loop = asyncio.get_running_loop()
+    clock = _clocks.get(loop)
+    if clock is None:
+        clock = _clocks[loop] = VirtualClock(loop)
+    task = asyncio.current_task()
+    clock.enter(task, time_budget_s)
+    problem = cancelled = None
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        cancelled = error
+        raise
+    finally:
+        problem = clock.leave()
+        if problem is not None:
+            if task is not None and sys.version_info >= (3, 11):
+                task.uncancel()
+            raise problem from cancelled
+
+
+def run(main: Coroutine[Any, Any, _T], time_budget_s: float = BUDGET_S) -> _T:
+    """Run a coroutine in virtual time on a loop of its own, as `asyncio.run` does in real time.
+
+    Raises:
+        VirtualTimeError: see `virtual_time`.
+    """
+
+    async def within() -> _T:
+        with virtual_time(time_budget_s):
+            return await main
+
+    return run_on_new_loop(within())
+
+
+def run_on_new_loop(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine, which makes time virtual itself or not at all, on a loop of its own."""
+    __tracebackhide__ = True
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        close_loop(loop)
+
+
+def new_loop() -> asyncio.SelectorEventLoop:
+    """Make a loop whose time can be virtual, whatever the loop policy is; it is the thread's current one."""
+    loop = asyncio.SelectorEventLoop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left of a loop's tasks, and close it, as `asyncio.run` does."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for task in tasks:
+            if not task.cancelled() and task.exception() is not None:
+                text = "a task that was left behind raised while it was cancelled"
+                loop.call_exception_handler({"message": text, "exception": task.exception(), "task": task})
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -1,0 +1,198 @@
+"""The pytest plugin: the fixtures `caller`, `plain_caller`, `make_caller` and `se_app`.
+
+Every run of pytest in the user's environment imports this module: the rest is imported when a test asks for a fixture.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from se_server.testing.caller import Caller
+    from se_server.testing.plain import PlainCaller
+    from se_server.testing.stage import MakeCaller, Stage
+
+_STAGE = pytest.StashKey["Stage"]()
+
+MARKER = (
+    "se_app(app, **options): the agent that the fixture `caller` calls, as se-server takes it or the object itself; "
+    "options as for `make_caller`, and time_budget_s"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", MARKER)
+
+
+# --- fixtures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def se_app(request: pytest.FixtureRequest) -> object:
+    """The agent under test. Override it with a fixture that returns yours, or use the marker `se_app`."""
+    marker = request.node.get_closest_marker("se_app")
+    if marker is None or not marker.args:
+        pytest.fail(
+            "which agent is to be called? Define a fixture `se_app` that returns it, or mark the tests: "
+            'pytestmark = pytest.mark.se_app("app.py")',
+            pytrace=False,
+        )
+    app = marker.args[0]
+    if isinstance(app, str) and ".py" in app and not Path(app.partition(":")[0]).exists():
+        return str(request.config.rootpath / app)
+    return app
+
+
+@pytest.fixture
+def make_caller(request: pytest.FixtureRequest, _se_stage: Stage) -> MakeCaller:
+    """Make callers: of another agent, with headers, with habits of the API, with options of conversations."""
+
+    def make(app: object = None, **options: Any) -> Caller:
+        marked = _options(request)
+        marked.pop("time_budget_s", None)
+        source = request.getfixturevalue("se_app") if app is None else app
+        made: Caller = _or_fail(functools.partial(_se_stage.caller, source, **{**marked, **options}))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def caller(request: pytest.FixtureRequest, make_caller: MakeCaller) -> Caller:
+    """A caller of the agent under test, in virtual time: `reply = await caller.say("Hello")`."""
+    if not inspect.iscoroutinefunction(request.function):
+        pytest.fail(
+            "the fixture `caller` is for `async def` tests; a plain function takes `plain_caller`, whose methods "
+            "need no await",
+            pytrace=False,
+        )
+    return make_caller()
+
+
+@pytest.fixture
+def plain_caller(request: pytest.FixtureRequest, make_caller: MakeCaller, _se_stage: Stage) -> PlainCaller:
+    """The same for plain functions: `reply = plain_caller.say("Hello")`."""
+    from se_server.testing.plain import PlainCaller
+
+    if inspect.iscoroutinefunction(request.function):
+        pytest.fail("the fixture `plain_caller` is for plain functions; an `async def` takes `caller`", pytrace=False)
+    plain = PlainCaller(make_caller(), _se_stage)
+    test = request.node.obj
+
+    @functools.wraps(test)
+    def to_the_end(*args: Any, **kwargs: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            test(*args, **kwargs)
+        finally:
+            plain.finish()
+
+    request.node.obj = to_the_end
+    return plain
+
+
+@pytest.fixture
+def _se_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    from se_server.testing.stage import Stage
+
+    item = request.node
+    stage = item.stash[_STAGE] = Stage()
+    stage.time_budget_s = _options(request).get("time_budget_s", stage.time_budget_s)
+    test = item.obj
+    if inspect.iscoroutinefunction(test):
+        # Whichever plugin runs the test then runs it in virtual time and to its end, on one loop and in one task: the
+        # clean-up of a fixture would come on another one, or on none.
+        @functools.wraps(test)
+        async def to_the_end(*args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
+            await stage.play(_opened(stage, test(*args, **kwargs)))
+
+        item.obj = to_the_end
+    yield stage
+    item.obj = test
+
+
+async def _opened(stage: Stage, test: Any) -> None:
+    __tracebackhide__ = True
+    try:
+        for made in stage.callers:
+            await made.open()
+    except BaseException:
+        test.close()
+        raise
+    await test
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    marker = request.node.get_closest_marker("se_app")
+    return {} if marker is None else dict(marker.kwargs)
+
+
+def _or_fail(make: Any) -> Any:
+    """Show a mistake of the user's as its sentence."""
+    from se_server.errors import AppError
+
+    try:
+        return make()
+    except AppError as error:
+        pytest.fail("\n".join([str(error), getattr(error, "details", "")]).rstrip(), pytrace=False)
+
+
+# --- hooks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Run a coroutine test that no other plugin runs; fail one whose agent raised what nobody handled."""
+    __tracebackhide__ = True
+    stage = pyfuncitem.stash.get(_STAGE, None)
+    result = yield
+    if stage is not None and stage.problems:
+        from se_server.testing.errors import with_own_frames
+
+        raise with_own_frames(stage.problems[0])
+    return result
+
+
+class _Runner:
+    """The second implementation of the same hook."""
+
+    @staticmethod
+    def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+        # The plugins of other libraries have put a plain function in its place by now, or have come before.
+        __tracebackhide__ = True
+        if _STAGE not in pyfuncitem.stash or not inspect.iscoroutinefunction(pyfuncitem.obj):
+            return None
+        from se_server.testing.clock import run_on_new_loop
+
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        run_on_new_loop(pyfuncitem.obj(**arguments))
+        return True
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    """Register the second implementation beside the first."""
+    if getattr(plugin, "__name__", "") == __name__:
+        manager.register(_Runner, "se_server-runner")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the conversations of a test that failed."""
+    report = yield
+    stage = item.stash.get(_STAGE, None)
+    if stage is not None and report.failed and call.when == "call":
+        from se_server.testing.report import tell
+
+        if text := tell(stage.callers, None if call.excinfo is None else call.excinfo.value):
+            report.sections.append(("conversation", text))
+    return report
