@@ -18,6 +18,7 @@ from se_server.simulator.judge import Reply, Summary, Verdict
 from se_server.simulator.lines import Ended, Line, Link
 from se_server.simulator.model import ApiModel
 from se_server.testing.agent import Agent
+from se_server.testing.clock import settled
 from se_server.testing.errors import ErrorCollector
 from se_server.testing.link import InProcessLink, LinkEnd
 from se_server.types import Counters, Headers, Request
@@ -111,7 +112,8 @@ class Caller:
         for interruption in self._interruptions:
             if interruption.has_spoken:
                 await asyncio.wait([interruption._task])
-        return await self._conversation.say(text)
+        await self._conversation.quiet()
+        return await self.reply_to(self.utter(text))
 
     def utter(self, text: str) -> CallTurn:
         """Say something without waiting for the answer; one that is under way is interrupted at once.
@@ -148,6 +150,8 @@ class Caller:
     async def reply_to(self, turn: CallTurn) -> Reply:
         """Wait until the answer to what was uttered is complete or interrupted, and sum it up."""
         await self._conversation.answered(turn)
+        # A handler may send a second answer after its first one's final.
+        await settled()
         return self._conversation.reply(turn)
 
     async def hang_up(self) -> None:

@@ -57,6 +57,7 @@ class VirtualClock:
         self._jobs = 0
         self._users: list[asyncio.Task[Any] | None] = []
         self._problem: VirtualTimeError | None = None
+        self._settling: list[asyncio.Future[None]] = []
         self._real_run_in_executor = loop.run_in_executor
 
     # --- on and off -------------------------------------------------------------------------------------------------
@@ -87,6 +88,7 @@ class VirtualClock:
             self._loop.time = self._time_after
             self._loop.run_in_executor = self._real_run_in_executor
             self._loop._selector = self._selector
+            self._settle()
         return problem
 
     def _time(self) -> float:
@@ -102,6 +104,9 @@ class VirtualClock:
         events = self._selector.select(0)
         if events or (timeout is not None and timeout <= 0):
             return events
+        if self._settling:
+            self._settle()
+            return []
         outside, has_sockets = self.outside_work()
         if outside:
             return self._really_wait(timeout, outside)
@@ -119,6 +124,19 @@ class VirtualClock:
             return []
         self._now += timeout
         return []
+
+    async def settled(self) -> None:
+        """Wait until all that can happen at this instant has happened."""
+        if self._users:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._settling.append(waiter)
+            await waiter
+
+    def _settle(self) -> None:
+        waiters, self._settling = self._settling, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _really_wait(self, timeout: float | None, outside: str) -> list[tuple[selectors.SelectorKey, int]]:
         began = time.monotonic()
@@ -258,6 +276,13 @@ def virtual_time(time_budget_s: float = BUDGET_S) -> Iterator[None]:
             if task is not None and sys.version_info >= (3, 11):
                 task.uncancel()
             raise problem from cancelled
+
+
+async def settled() -> None:
+    """Wait until all that can happen at this instant of virtual time has happened; in real time, for nothing."""
+    clock = _clocks.get(asyncio.get_running_loop())
+    if clock is not None:
+        await clock.settled()
 
 
 def run(main: Coroutine[Any, Any, _T], time_budget_s: float = BUDGET_S) -> _T:

@@ -1,0 +1,223 @@
+"""Virtual time: what it passes over, what it waits for, and when it gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio.to_thread
+import pytest
+import uvloop
+
+from se_server.errors import VirtualTimeError
+from se_server.testing import run, virtual_time
+
+DAY_S = 24 * 3600.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_timers_fire_in_their_order_and_cost_nothing() -> None:
+    fired = []
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        fired.append((seconds, now()))
+
+    async def main() -> None:
+        began = now()
+        await asyncio.gather(*(sleep(seconds) for seconds in (30.0, 0.5, 1000.0, 30.0, 2.25)))
+        assert fired == [(seconds, began + seconds) for seconds in (0.5, 2.25, 30.0, 30.0, 1000.0)]
+
+    began = time.monotonic()
+    run(main())
+    assert time.monotonic() - began < 30
+
+
+def test_time_stands_still_while_there_is_something_to_do() -> None:
+    async def main() -> None:
+        began = now()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert now() == began
+
+    run(main())
+
+
+def test_timeouts_are_virtual() -> None:
+    async def main() -> None:
+        began = now()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.sleep(50), 20)
+        assert now() == began + 20
+
+    run(main())
+
+
+@pytest.mark.parametrize("to_thread", [asyncio.to_thread, anyio.to_thread.run_sync])
+def test_a_thread_is_waited_for(to_thread: Callable[..., Awaitable[str]]) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        started.set()
+        assert go_on.wait(10)
+        return "done"
+
+    async def main() -> None:
+        began = now()
+        # An hour's timer beside it must not fire before the thread is done.
+        job = asyncio.ensure_future(to_thread(work))
+        while not started.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        threading.Timer(0.05, go_on.set).start()
+        assert await asyncio.wait_for(job, 1800) == "done"
+        assert now() - began < 60
+        await asyncio.sleep(1800)
+        assert now() - began >= 1800
+
+    run(main())
+
+
+def test_a_peer_outside_the_loop_is_waited_for() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(connection.recv(100).upper())
+
+    thread = threading.Thread(target=answer)
+
+    async def main() -> None:
+        began = now()
+        reader, writer = await asyncio.open_connection(*server.getsockname())
+        thread.start()
+        writer.write(b"hello")
+        assert await asyncio.wait_for(reader.read(), 1800) == b"HELLO"
+        assert now() - began < 60
+        writer.close()
+        await writer.wait_closed()
+
+    with server:
+        run(main())
+        thread.join()
+
+
+def test_a_slow_peer_in_the_same_loop_costs_nothing() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = await reader.readline()
+        await asyncio.sleep(1000)
+        writer.write(data.upper())
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        began = now()
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello\n")
+            assert await reader.read() == b"HELLO\n"
+            writer.close()
+            await writer.wait_closed()
+        assert 1000 <= now() - began < 1030
+
+    run(main())
+
+
+def test_nothing_to_wait_for_is_an_error_where_the_task_stands() -> None:
+    cleaned_up = []
+
+    async def main() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(5)
+            cleaned_up.append(True)
+
+    with pytest.raises(VirtualTimeError, match="nothing can happen any more") as caught:
+        run(main())
+    assert cleaned_up == [True]
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+def test_one_that_swallows_its_cancellation_ends_all_the_same() -> None:
+    async def main() -> None:
+        while True:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                if stubborn.pop(0):
+                    raise
+
+    stubborn = [False, True]
+    with pytest.raises(VirtualTimeError):
+        run(main())
+
+
+def test_an_unknown_thread_may_wake_the_loop() -> None:
+    async def main() -> None:
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        timer = threading.Timer(0.02, loop.call_soon_threadsafe, [woken.set])
+        timer.start()
+        await woken.wait()
+        timer.join()
+
+    run(main())
+
+
+def test_the_budget_is_a_bound() -> None:
+    async def forever() -> None:
+        while True:  # noqa: ASYNC110
+            await asyncio.sleep(10)
+
+    with pytest.raises(VirtualTimeError, match="more than 3600 virtual seconds would pass"):
+        run(forever())
+    run(asyncio.sleep(DAY_S), time_budget_s=DAY_S)
+
+
+def test_a_loop_goes_on_at_the_real_pace_from_where_it_is() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began, began_really = loop.time(), time.monotonic()
+        due: list[float] = []
+        loop.call_later(1000, lambda: due.append(loop.time() - began))
+        with virtual_time():
+            await asyncio.sleep(500)
+            with virtual_time():  # one inside another is the same
+                await asyncio.sleep(499)
+        assert not due
+        after = loop.time()
+        assert 999 <= after - began < 1000 + time.monotonic() - began_really + 1
+        await asyncio.sleep(0.01)
+        assert loop.time() - after >= 0.01 - 0.001
+        assert loop.time() - after < 60
+
+    asyncio.run(main())
+
+
+def test_uvloop_is_refused_by_name() -> None:
+    async def main() -> None:
+        with virtual_time():
+            pass
+
+    loop = uvloop.new_event_loop()
+    try:
+        with pytest.raises(VirtualTimeError, match=r"this one is uvloop\.Loop"):
+            loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_user_code_keeps_the_real_clocks() -> None:
+    async def main() -> None:
+        really, wall = time.monotonic(), time.time()
+        await asyncio.sleep(3000)
+        assert time.monotonic() - really < 1000
+        assert time.time() - wall < 1000
+
+    run(main())
