@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import se_server
+from se_server.testing import Caller
 
 pytest_plugins = ["pytester"]
 
@@ -268,3 +271,30 @@ def test_the_example_agent_passes_its_tests(pytester: pytest.Pytester) -> None:
         pytester.path.joinpath(file.name).write_text(file.read_text())
     result = pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", *NONE, timeout=50)
     result.assert_outcomes(passed=5)
+
+
+def test_the_documents_tests_pass(pytester: pytest.Pytester) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testing.md").read_text(), re.DOTALL)
+    tests = [block for block in blocks if "async def test_" in block]
+    assert len(tests) == 4
+    app = """
+        import asyncio
+
+        async def on_transcript(transcript, session):
+            if transcript[-1].content == "fail":
+                raise ConnectionError("the provider is away")
+            await session.send_response(words())
+
+        async def words():
+            await asyncio.sleep(2)
+            for word in ["Hello, "] * 30:
+                yield word
+    """
+    result = run(pytester, "\n".join(["from se_server.testing import Habits", *tests]), app=app)
+    result.assert_outcomes(passed=4)
+
+
+def test_the_document_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text()
+    for name in re.findall(r"caller\.(\w+)", text):
+        assert name in {*dir(Caller), *inspect.signature(Caller).parameters, "errors", "session"}, name

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from se_server.conversation.handlers import Handlers
 from se_server.types import ERROR
-
-_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 class ErrorCollector:
@@ -35,7 +33,17 @@ class ErrorCollector:
 
 def with_own_frames(error: BaseException) -> BaseException:
     """Cut the server's frames off the beginning of a traceback, so that it starts in the agent."""
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        traceback = traceback.tb_next
-    return error if traceback is None else error.with_traceback(traceback)
+    return error.with_traceback(_own_frames(error))
+
+
+def as_text(error: BaseException) -> str:
+    """Show an error with its traceback from the agent on."""
+    return "".join(traceback.format_exception(type(error), error, _own_frames(error))).rstrip()
+
+
+def _own_frames(error: BaseException) -> TracebackType | None:
+    first = error.__traceback__
+    # By the module: compiled code has no file's path in its frames.
+    while first is not None and str(first.tb_frame.f_globals.get("__name__")).startswith("se_server."):
+        first = first.tb_next
+    return first or error.__traceback__

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from se_server.server.app import user_traceback
 from se_server.simulator.calls import CallTurn
 from se_server.testing.caller import Caller
+from se_server.testing.errors import as_text
 
 MAX_TEXT_CHARS = 400
 
@@ -31,7 +31,7 @@ def _conversation(caller: Caller, shown: BaseException | None) -> str:
     for error in caller.errors:
         if error is shown:
             continue
-        lines += ["a handler raised, and no on_error handled it:", user_traceback(error).rstrip()]
+        lines += ["a handler raised, and no on_error handled it:", as_text(error)]
     return "\n".join(lines)
 
 
