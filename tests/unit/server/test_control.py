@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -112,28 +111,6 @@ def test_a_value_of_a_wrong_type_is_an_error(raw: tuple[ControlChannel, socket.s
     other.sendall(line + b"\n")
     with pytest.raises(ControlError, match="with a wrong"):
         channel.receive()
-
-
-def test_a_side_that_never_stops_writing_does_not_hold_the_other_up(
-    raw: tuple[ControlChannel, socket.socket],
-) -> None:
-    channel, other = raw
-    stop = threading.Event()
-
-    def flood() -> None:
-        while not stop.is_set():
-            other.sendall(b'{"kind":"new"}\n' * 10_000)
-
-    writer = threading.Thread(target=flood)
-    writer.start()
-    try:
-        for _ in range(5):
-            assert channel.receive() == []
-    finally:
-        stop.set()
-        while writer.is_alive():
-            channel.receive()
-        writer.join()
 
 
 @pytest.mark.parametrize("line", [b"hello", b"[]", b"3", b"{}", b'{"kind":"drain"}', b"", b'{"kind":["ready"]}'])
