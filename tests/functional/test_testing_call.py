@@ -140,6 +140,23 @@ async def test_errors_of_handlers_come_out_at_the_end() -> None:
             raise AssertionError("mine")
 
 
+@pytest.mark.parametrize("register", ["on", "once"])
+async def test_an_error_that_a_handler_of_the_session_takes_is_no_failure(register: str) -> None:
+    taken: list[BaseException] = []
+
+    class Handling:
+        def on_init(self, conversation_id: str, session: Any) -> None:
+            getattr(session, register)("error", taken.append)
+
+        async def on_transcript(self, transcript: Any, session: Any) -> None:
+            raise KeyError("lost")
+
+    async with call(Handling()) as caller:
+        await caller.say("hello")
+        assert [str(error) for error in taken] == ["'lost'"]
+        assert caller.errors == []
+
+
 async def test_an_idle_call_is_kept_alive_as_by_our_door() -> None:
     async with call(echo, habits=Habits(idle_drop_s=60)) as caller:
         await caller.pause(600)

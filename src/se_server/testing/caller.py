@@ -19,7 +19,7 @@ from se_server.simulator.lines import Ended, Line, Link
 from se_server.simulator.model import ApiModel
 from se_server.testing.agent import Agent
 from se_server.testing.clock import settled
-from se_server.testing.errors import ErrorCollector
+from se_server.testing.errors import WatchedSession
 from se_server.testing.link import InProcessLink, LinkEnd
 from se_server.types import Counters, Headers, Request
 
@@ -95,7 +95,7 @@ class Caller:
             return
         app, settings = await self._agent.start(self._options)
         self._settings = settings
-        self._handlers = ErrorCollector(app.handlers, self.errors).handlers
+        self._handlers = app.handlers
         self._path = self._path or app.options.get("path") or "/"
         self._opened = Conversation(self._connect, self._model, reply_timeout_s=self._reply_timeout_s, name="the agent")
         await self._opened.open()
@@ -227,9 +227,12 @@ class Caller:
         is_watched = self._model.habits.idle_drop_s is not None
         link = InProcessLink(line, self._settings.ping_interval_s if is_watched else None)
         end = LinkEnd(link, request, self._settings)
-        self.session = SpeechEngineSession._over(end, request, self._handlers, self._settings, Counters())
-        end.attach(self.session)
-        self._runs.append(asyncio.get_running_loop().create_task(self.session.run()))
+        session = WatchedSession._over(end, request, self._handlers, self._settings, Counters())
+        assert isinstance(session, WatchedSession)
+        session.unhandled = self.errors
+        end.attach(session)
+        self.session = session
+        self._runs.append(asyncio.get_running_loop().create_task(session.run()))
         return link
 
     async def _wait_runs(self) -> None:

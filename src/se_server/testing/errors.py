@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable
-from dataclasses import replace
 from types import TracebackType
-from typing import Any
 
-from se_server.conversation.handlers import Handlers
-from se_server.types import ERROR
+from se_server.conversation.session import SpeechEngineSession
 
 
-class ErrorCollector:
-    """The callbacks of an agent, and beside its `on_error` a list of the errors that nothing of the agent's handles.
+class WatchedSession(SpeechEngineSession):
+    """A session that keeps, instead of logging it, what neither a callback nor a handler of its own takes."""
 
-    Attributes:
-        handlers: the callbacks, to be given to sessions.
-    """
+    unhandled: list[BaseException]
 
-    def __init__(self, handlers: Handlers, unhandled: list[BaseException]) -> None:
-        self._unhandled = unhandled
-        # An agent that handles its errors is left alone.
-        self.handlers = handlers if handlers.on_error is not None else replace(handlers, on_error=self._collect)
-
-    def _collect(self, error: BaseException, session: Any) -> Awaitable[object] | None:
-        # Called as the server's callback, before what the session has registered, and forgotten, for itself.
-        if not any(registry and registry.get(ERROR) for registry in (session._permanent, session._once)):
-            self._unhandled.append(error)
-        return None
+    def _log_unhandled(self, error: BaseException) -> None:
+        self.unhandled.append(error)
 
 
 def with_own_frames(error: BaseException) -> BaseException:

@@ -84,12 +84,14 @@ def test_a_thread_is_waited_for(to_thread: Callable[..., Awaitable[str]]) -> Non
 
 
 def test_a_peer_outside_the_loop_is_waited_for() -> None:
-    server = socket.create_server(("127.0.0.1", 0))
+    server, slowness = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
     def answer() -> None:
         connection, _ = server.accept()
         with connection:
-            connection.sendall(connection.recv(100).upper())
+            received = connection.recv(100)
+            slowness.wait(0.1)
+            connection.sendall(received.upper())
 
     thread = threading.Thread(target=answer)
 
