@@ -18,6 +18,7 @@ LAYERS = [
     {"server"},
     {"engine"},
     {"observe", "simulator"},
+    {"doctor"},
     {"cli", "testing"},
     {"", "speech_engine"},
 ]

@@ -1,25 +1,26 @@
-"""The published SDK's own server (`elevenlabs` from PyPI) with the handler all targets share.
+"""The published SDK's own server (`elevenlabs` from PyPI), with the handler that all targets share, or with another.
 
-`python -m bench.load.targets.published_sdk_target {asyncio,uvloop}` prints `ready PORT`. The SDK offers no choice of
-the address: it listens on all interfaces, here on a port the system picks.
+`python -m bench.load.targets.published_sdk_target {asyncio,uvloop} [MODULE]` prints `ready PORT`; MODULE has an
+`on_transcript`. The SDK offers no choice of the address: it listens on all interfaces, here on a port the system picks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import sys
 
 from elevenlabs.speech_engine import SpeechEngineServer
 
-from bench.load.targets.handler import on_transcript
-
+DEFAULT_HANDLER = "bench.load.targets.handler"
 START_TIMEOUT_S = 20.0
 POLL_S = 0.01
 
 
-async def serve() -> None:
+async def serve(module: str) -> None:
+    on_transcript = importlib.import_module(module).on_transcript
     server = SpeechEngineServer(
         port=0, path="/ws", api_key=os.environ["ELEVENLABS_API_KEY"], on_transcript=on_transcript
     )
@@ -35,14 +36,14 @@ async def serve() -> None:
     await serving
 
 
-def main(loop: str) -> None:
+def main(loop: str, module: str = DEFAULT_HANDLER) -> None:
     if loop == "uvloop":
         import uvloop
 
-        uvloop.run(serve())
+        uvloop.run(serve(module))
     else:
-        asyncio.run(serve())
+        asyncio.run(serve(module))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

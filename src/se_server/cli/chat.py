@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +13,8 @@ from typing import TextIO
 import click
 
 from se_server.cli.dialogue import Call, converse
+from se_server.cli.request import read_headers, signing_key
 from se_server.cli.screen import OutputError
-from se_server.demo import DEMO_API_KEY
 from se_server.errors import CallerError, ScriptError
 from se_server.simulator.habits import Habits
 from se_server.simulator.loading import load_script
@@ -34,24 +33,6 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for the process's life
 
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
-
-
-def _headers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    headers = {}
-    for header in given:
-        name, colon, value = header.partition(":")
-        name, value = name.strip(" \t"), value.strip(" \t")
-        if not colon or not name:
-            raise click.BadParameter(f"{header!r} is no header: write 'Name: value'")
-        if _TOKEN.fullmatch(name) is None:
-            raise click.BadParameter(f"{name!r} is no header's name: it has letters, digits and hyphens")
-        if not value.isprintable() or not value.isascii():
-            raise click.BadParameter(f"the value of {name} holds a line end or a letter that no header can carry")
-        headers[name] = value
-    return headers
-
-
 def _script(_context: click.Context, _option: click.Parameter, path: Path | None) -> Script | None:
     try:
         return None if path is None else load_script(path)
@@ -63,7 +44,7 @@ def _script(_context: click.Context, _option: click.Parameter, path: Path | None
 @click.argument("url", default=DEFAULT_URL)
 @click.option("--api-key", metavar="KEY", help="Key that signs the token; else ELEVENLABS_API_KEY, else the demo key.")
 @click.option("--conversation-id", metavar="ID", help="Id that init announces; by default a fresh one.")
-@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=_headers,
+@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
               help="A further header of the upgrade request; may be repeated.")  # fmt: skip
 @click.option("--script", metavar="FILE", type=click.Path(path_type=Path), callback=_script,
               help="Hold the conversation of a script (.toml, .py) or of a recording (.jsonl); exit with 1 if something"
@@ -92,13 +73,7 @@ def main(
     _open_closed_streams()
     if seed is not None and not hostile:
         raise click.UsageError("--seed goes with --hostile.")
-    key, source = api_key, "the key of --api-key"
-    if not key:
-        # se-server takes several keys there, while one replaces another.
-        keys = os.environ.get("ELEVENLABS_API_KEY", "").split(",")
-        key, source = next((name.strip() for name in keys if name.strip()), None), "the key of ELEVENLABS_API_KEY"
-    if not key:
-        key, source = DEMO_API_KEY, "the demo key"
+    key, source = signing_key(api_key)
     habits = Habits.hostile(seed or 0) if hostile else None
     try:
         with _recording(record) as file:

@@ -1,0 +1,202 @@
+"""`se-doctor`: find out whether a server bears the live API, by doing to it what the live API does."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from se_server import __version__
+from se_server.cli.chat import DEFAULT_URL
+from se_server.cli.request import read_headers, signing_key
+from se_server.cli.scorecard import Scorecard
+from se_server.doctor.cases import Case, examine, examine_all
+from se_server.doctor.catalogue import chosen
+from se_server.doctor.first_steps import FirstSteps
+from se_server.doctor.patient import REFERENCE_WORDS, Patient, Words
+from se_server.doctor.probe import Address, AddressError
+from se_server.doctor.results import Finding, Result, State, count
+from se_server.errors import ConfigError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_NO_CALL = 1, 2, 3
+QUIET_S, QUICK_QUIET_S, LONG_QUIET_S = 25.0, 3.0, 65.0
+
+_EPILOG = """Exit codes: 0 nothing failed, 1 a case failed, 2 a wrong option, 3 no conversation was possible.
+
+The reference agent does on request what agents do at their worst, so that every case is decided:
+se-server se_server.doctor.agent, and then se-doctor --agent reference."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.argument("url", default=DEFAULT_URL)
+@click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
+@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
+              help="A further header of each upgrade request; may be repeated.")  # fmt: skip
+@click.option("--agent", type=click.Choice(["any", "reference"]), default="any", show_default=True,
+              help="Whether the server's agent is the reference agent.")  # fmt: skip
+@click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="What gets a short answer.")
+@click.option("--story", metavar="TEXT", default=Words.long, show_default=True,
+              help="What gets a long answer, of some seconds: it is interrupted, and asked for again.")  # fmt: skip
+@click.option("--only", metavar="CASE", multiple=True, help="Run this case; may be repeated.")
+@click.option("--list", "shows_list", is_flag=True, help="Show the cases, and run none.")
+@click.option("--quick", is_flag=True, help="Leave the quiet call quiet for 3 s only.")
+@click.option("--long", "is_long", is_flag=True, help="Leave it quiet for 65 s, and drop it after 60 without a sign.")
+@click.option("--at-once", metavar="N", type=click.IntRange(1, 50), default=6, show_default=True,
+              help="Conversations held at the same time.")  # fmt: skip
+@click.option("--reply-timeout-s", metavar="SECONDS", type=click.FloatRange(0, min_open=True), default=20.0,
+              show_default=True, help="The longest silence while an answer is awaited.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="What is random hangs on it.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
+def main(
+    url: str,
+    api_key: str | None,
+    headers: dict[str, str],
+    agent: str,
+    short: str,
+    story: str,
+    only: tuple[str, ...],
+    shows_list: bool,
+    quick: bool,
+    is_long: bool,
+    at_once: int,
+    reply_timeout_s: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Examine a Speech Engine server, of any make: is it set up, and does it bear what the live API does?
+
+    URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. Each case is a conversation of its own, held as
+    the API holds it. The server's agent answers, and its language model is paid for: how many turns there will be
+    is said first.
+    """
+    if quick and is_long:
+        raise click.UsageError("--quick and --long exclude each other.")
+    try:
+        cases = chosen(only)
+    except KeyError as error:
+        raise click.BadParameter(f"no case is called {error.args[0]!r}; see --list", param_hint="--only") from None
+    if shows_list:
+        _show_list(chosen(only))
+        return
+    key, source = signing_key(api_key)
+    words = dataclasses.replace(REFERENCE_WORDS if agent == "reference" else Words(), short=short, long=story)
+    patient = Patient(
+        url=url,
+        api_key=key,
+        headers=headers,
+        words=words,
+        quiet_s=QUICK_QUIET_S if quick else LONG_QUIET_S if is_long else QUIET_S,
+        reply_timeout_s=reply_timeout_s,
+        seed=seed,
+    )
+    try:
+        steps = FirstSteps(Address.of(url), key, source, headers)
+        steps.check_key()
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--api-key") from None
+    console = Console(stderr=as_json, highlight=False, emoji=False, quiet=as_json and not sys.stderr.isatty())
+    examination = Examination(patient, steps, cases, at_once, agent)
+    try:
+        exit_code = asyncio.run(examination.run(console))
+    except KeyboardInterrupt:
+        click.echo("\nse-doctor: interrupted", err=True)
+        exit_code = 130
+    if as_json:
+        click.echo(json.dumps(examination.report(), ensure_ascii=False, indent=2))
+    sys.exit(exit_code)
+
+
+class Examination:
+    """One run, and what it found so far."""
+
+    def __init__(self, patient: Patient, steps: FirstSteps, cases: Sequence[Case], at_once: int, agent: str) -> None:
+        self.findings: list[Finding] = []
+        self.results: list[Result] = []
+        self._patient = patient
+        self._steps = steps
+        self._cases = cases
+        self._at_once = at_once
+        self._agent = agent
+        self._began_at = time.time()
+        self._took_s = 0.0
+
+    async def run(self, console: Console) -> int:
+        """Examine, show, and return the exit code."""
+        began = time.monotonic()
+        with Scorecard(console, len(self._cases)) as card:
+            card.title(self._patient.url, self._about())
+            async for finding in self._steps.walk():
+                self.findings.append(finding)
+                card.finding(finding)
+            if any(finding.state is State.FAIL for finding in self.findings):
+                return EXIT_NO_CALL
+            first, *others = self._cases
+            card.started(first)
+            self._add(await examine(self._patient, first), card)
+            if self.results[0].state is State.FAIL and not self.results[0].heard:
+                console.print(_nobody_answers())
+                return EXIT_FAILED
+            async for result in examine_all(self._patient, others, at_once=self._at_once, on_start=card.started):
+                self._add(result, card)
+            self._took_s = time.monotonic() - began
+        card.summary(self.results, self._took_s)
+        return EXIT_FAILED if State.FAIL in count(self.results) else 0
+
+    def report(self) -> dict[str, object]:
+        """Return everything, for programs."""
+        return {
+            "url": self._patient.url,
+            "se_server": __version__,
+            "agent": self._agent,
+            "began_at": round(self._began_at, 3),
+            "took_s": round(self._took_s, 3),
+            "set_up": [{**dataclasses.asdict(finding), "state": finding.state.value} for finding in self.findings],
+            "cases": [
+                {**dataclasses.asdict(result), "state": result.state.value, "duration_s": round(result.duration_s, 3)}
+                for result in self.results
+            ],
+            "counts": {state.value: number for state, number in count(self.results).items()},
+        }
+
+    def _add(self, result: Result, card: Scorecard) -> None:
+        self.results.append(result)
+        card.result(result)
+
+    def _about(self) -> str:
+        run = [case for case in self._cases if self._agent == "reference" or not case.needs_reference]
+        turns = sum(case.turns for case in run)
+        return (
+            f"{len(self._cases)} cases, {self._at_once} at a time. The agent answers up to {turns} turns: their"
+            " language model is paid for."
+        )
+
+
+def _nobody_answers() -> Text:
+    return Text(
+        "\nThe agent answers nothing, so nothing else was tried. Does its on_transcript call send_response? Its log,"
+        " and --debug of se-server, tell what arrived. An agent that wants other words gets them by --short.",
+        style="cyan",
+    )
+
+
+def _show_list(cases: Sequence[Case]) -> None:
+    group = ""
+    for case in cases:
+        if case.group != group:
+            group = case.group
+            click.echo(f"{'' if case is cases[0] else chr(10)}{click.style(group, bold=True)}")
+        needs = ", of the reference agent only" if case.needs_reference else ""
+        click.echo(f"  {case.name:<20} {case.title} ({case.turns} turn{'' if case.turns == 1 else 's'}{needs})")
+
+
+if __name__ == "__main__":
+    main(prog_name="se-doctor")

@@ -1,0 +1,160 @@
+"""The scorecard of se-doctor on a terminal or in a pipe: one line a case, and what to do about what is wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.text import Text
+
+from se_server.cli.screen import printable
+from se_server.doctor.cases import Case
+from se_server.doctor.results import Finding, Result, State, count
+
+MARKS = {State.PASS: "✓", State.FAIL: "✗", State.WARNING: "!", State.NOT_TESTED: "–"}
+PLAIN_MARKS = {State.PASS: "ok", State.FAIL: "FAIL", State.WARNING: "warn", State.NOT_TESTED: "--"}
+COLOURS = {State.PASS: "green", State.FAIL: "bold red", State.WARNING: "yellow", State.NOT_TESTED: "dim"}
+NAME_CHARS = 20
+TITLE_CHARS = 51
+HEARD_CHARS = 28
+WIDE_CHARS = 116
+PIPE_CHARS = 200
+MAX_CHARS = 120
+
+
+class Scorecard:
+    """Shows findings and results as they come. A context manager.
+
+    Args:
+        console: where to.
+        total: how many cases there will be.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._group = ""
+        self._running: list[str] = []
+        self._done = 0
+        self._status: Status | None = None
+        # ASCII marks where somebody searches with grep, or the encoding has no others.
+        is_plain = not console.is_terminal or console.options.ascii_only
+        self._marks = PLAIN_MARKS if is_plain else MARKS
+        self._mark_chars = max(map(len, self._marks.values()))
+
+    def __enter__(self) -> Scorecard:
+        if self._console.is_terminal:
+            self._status = self._console.status("[dim]knocking at the door[/]", spinner="dots")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    @property
+    def width(self) -> int:
+        """Columns to fill: a pipe has no width, and lines that are cut into pieces are hard to search."""
+        return min(self._console.width, MAX_CHARS) if self._console.is_terminal else PIPE_CHARS
+
+    def title(self, url: str, about: str) -> None:
+        """Show who is examined."""
+        self._console.print(f"[bold]se-doctor[/] {escape(url)}", highlight=False, soft_wrap=True)
+        for line in textwrap.wrap(about, self.width):
+            self._console.print(Text(line, style="dim"))
+
+    def heading(self, text: str) -> None:
+        """Begin a group, unless it is the one under way."""
+        if text != self._group:
+            self._group = text
+            self._console.print()
+            self._console.print(Text(text, style="bold"))
+
+    def started(self, case: Case) -> None:
+        """Show that a case is under way."""
+        self._running.append(case.name)
+        self._tell()
+
+    def finding(self, finding: Finding) -> None:
+        """Show a step of the set-up."""
+        self.heading("Set-up")
+        self._line(finding.name, finding.state, finding.why)
+        if finding.way_out:
+            self._below(f"→ {finding.way_out}", "cyan" if finding.state is State.FAIL else "dim")
+
+    def result(self, result: Result) -> None:
+        """Show a case."""
+        self._done += 1
+        if result.name in self._running:
+            self._running.remove(result.name)
+        self._tell()
+        self.heading(result.group)
+        heard = quoted(result.heard, HEARD_CHARS if result.state is State.PASS else MAX_CHARS) if result.heard else ""
+        if result.state is State.PASS:
+            # On a narrow terminal what was heard counts for more than what the case is about, which its name tells.
+            title = f"{result.title:<{TITLE_CHARS}} " if self.width >= WIDE_CHARS else ""
+            self._line(result.name, result.state, title, f"{result.why}  {heard}")
+        elif result.state is State.FAIL:
+            self._line(result.name, result.state, f"{result.title}: {result.why}. Heard {heard or 'nothing'}.")
+        else:
+            self._line(result.name, result.state, f"{result.title}: {result.why}")
+
+    def summary(self, results: Sequence[Result], seconds: float) -> None:
+        """Show how many came out how."""
+        counts = count(results)
+        words = {State.PASS: "passed", State.FAIL: "failed", State.WARNING: "warnings", State.NOT_TESTED: "not tested"}
+        text = Text("\n")
+        for state, number in counts.items():
+            text.append(f"{number} {words[state]}", style=COLOURS[state]).append("  ")
+        text.append(f"in {seconds:.0f} s", style="dim")
+        self._console.print(text)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        if self._status is not None:
+            room = self.width - 24
+            names = textwrap.shorten(", ".join(self._running), room, placeholder=" …")
+            self._status.update(f"[dim]{self._done} of {self._total} · {escape(names)}[/]")
+
+    def _line(self, name: str, state: State, text: str, more: str = "") -> None:
+        """Show one result: on one line what fits, unless it is a failure, which is told in full."""
+        colour = COLOURS[state]
+        indent = self._mark_chars + NAME_CHARS + 4
+        room = max(20, self.width - indent)
+        head = (
+            Text("  ")
+            .append(f"{self._marks[state]:<{self._mark_chars}}", style=colour)
+            .append(f" {name:<{NAME_CHARS}} ")
+        )
+        text, more = printable(text), printable(more)
+        if state is State.PASS:
+            line = Text(_shortened(text, room))
+            self._console.print(
+                head + line.append(_shortened(more.rstrip(), room - len(line)), style="dim"), soft_wrap=True
+            )
+            return
+        lines = textwrap.wrap(text, room) or [""]
+        self._console.print(head.append(lines[0], style=colour), soft_wrap=True)
+        for line_text in lines[1:]:
+            self._console.print(Text(" " * indent).append(line_text, style=colour), soft_wrap=True)
+
+    def _below(self, text: str, style: str) -> None:
+        indent = self._mark_chars + NAME_CHARS + 4
+        for number, line in enumerate(textwrap.wrap(printable(text), self.width - indent - 2)):
+            self._console.print(Text(" " * (indent + (2 if number else 0)) + line, style=style), soft_wrap=True)
+
+
+def quoted(text: str, chars: int) -> str:
+    """Return words that were heard, on one line of at most so many characters, in quotation marks."""
+    return f"“{_shortened(' '.join(text.split()), chars - 2)}”"
+
+
+def _shortened(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[: max(0, chars - 1)].rstrip() + "…"

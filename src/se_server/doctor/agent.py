@@ -1,0 +1,133 @@
+"""The reference agent: it does on request what an agent at its worst does, so that every case of se-doctor is decided.
+
+`se-server se_server.doctor.agent` serves it, and `se-doctor --agent reference URL` counts on it. It stands alone, needs
+no language model, and is served by the published SDK as well. What the user says decides, wherever it stands in the
+sentence, in any case and punctuation:
+
+words                        | what it does
+-----------------------------+------------------------------------------------------------------------------------
+tell me a long story         | answers for some 4 s, a few words at a time
+think for N seconds          | is silent for N seconds, then answers in a sentence
+take N seconds to clean up   | tells the story; when it is interrupted, its handler ends N seconds later
+ignore interruptions         | tells the story; when it is interrupted, its handler goes on for 6 s
+use a language model         | tells the story from a stream that has to be closed, as those of LLM clients have
+are your streams closed      | says whether those of this conversation are
+fail                         | raises before the first word
+fail midway                  | raises after some words
+say nothing                  | returns without an answer
+anything else                | repeats what was said
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+STORY = " ".join(f"This is sentence {number} of a long story." for number in range(1, 81))
+PAUSE_S = 0.05
+STUBBORN_S = 6.0
+MAX_SECONDS = 30.0
+
+
+class Failure(Exception):
+    """What the agent was asked to raise."""
+
+
+async def on_transcript(transcript: list[Any], session: Any) -> None:
+    """Do what the user's last words ask for."""
+    said = next((message.content for message in reversed(transcript) if message.role == "user"), "")
+    words = " ".join(re.findall(r"[\w.]+", said.lower()))
+    if "say nothing" in words:
+        return
+    if "fail midway" in words:
+        await session.send_response(_fail_midway())
+    elif re.search(r"\bfail\b", words):
+        raise Failure("as requested")
+    elif "are your streams closed" in words:
+        await session.send_response(_count(session))
+    elif "use a language model" in words:
+        stream = ModelStream()
+        session.model_streams = [*getattr(session, "model_streams", ()), stream]
+        await session.send_response(stream)
+    elif "clean up" in words:
+        await _clean_up_slowly(session, _seconds(words))
+    elif "ignore interruptions" in words:
+        await _ignore_interruptions(session)
+    elif "long story" in words:
+        await session.send_response(_story())
+    else:
+        if "think for" in words:
+            await asyncio.sleep(_seconds(words))
+        await session.send_response(f"You said: {said}")
+
+
+class ModelStream:
+    """A stream that goes on, at a price, until somebody closes it."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._story = _story()
+
+    def __aiter__(self) -> ModelStream:
+        return self
+
+    async def __anext__(self) -> str:
+        # What is cancelled is the wait for the next piece, as with an HTTP client: the stream itself stays.
+        text = await asyncio.shield(asyncio.ensure_future(_next(self._story)))
+        if text is None:
+            self.is_closed = True
+            raise StopAsyncIteration
+        return text
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+async def _next(story: AsyncIterator[str]) -> str | None:
+    return await anext(story, None)
+
+
+async def _story() -> AsyncIterator[str]:
+    for piece in re.findall(r"(?:\S+\s*){1,8}", STORY):
+        yield piece
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _fail_midway() -> AsyncIterator[str]:
+    yield "These are the words before the failure. "
+    await asyncio.sleep(PAUSE_S)
+    raise Failure("as requested, midway")
+
+
+async def _clean_up_slowly(session: Any, seconds: float) -> None:
+    try:
+        await session.send_response(_story())
+    except asyncio.CancelledError:
+        await asyncio.sleep(seconds)
+        raise
+
+
+async def _ignore_interruptions(session: Any) -> None:
+    loop = asyncio.get_running_loop()
+    ends_at: float | None = None
+    while ends_at is None or loop.time() < ends_at:
+        try:
+            if ends_at is None:
+                await session.send_response(_story())
+                return
+            await asyncio.sleep(ends_at - loop.time())
+        except asyncio.CancelledError:
+            ends_at = ends_at or loop.time() + STUBBORN_S
+
+
+def _count(session: Any) -> str:
+    streams = getattr(session, "model_streams", ())
+    left = sum(not stream.is_closed for stream in streams)
+    return f"No, {left} of {len(streams)} still open." if left else f"Yes, all {len(streams)} of them."
+
+
+def _seconds(words: str) -> float:
+    found = re.search(r"\d+(\.\d+)?", words)
+    return min(float(found[0]), MAX_SECONDS) if found else 1.0

@@ -1,0 +1,219 @@
+"""The server under examination, what can be said to its agent, and the questions that cases have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from se_server.doctor.probe import Address
+from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
+from se_server.errors import CallerError
+from se_server.simulator.caller import Caller
+from se_server.simulator.calls import CallTurn
+from se_server.simulator.conversation import Reply
+from se_server.simulator.habits import CASCADE_TIMEOUT_S, Habits
+from se_server.simulator.judge import Outcome
+
+LEFT_S = 0.1  # what is done to an answer decides nothing if less than this of the answer was to come
+LONGEST_SETTLE_S = 4.0
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said to an agent.
+
+    Attributes:
+        short: gets a short answer.
+        long: gets a long one, which comes in pieces over some seconds.
+        silent: gets an answer after some two seconds of silence; None: there is no such request.
+        does_on_request: whether the agent is the reference agent, and fails, tarries and disobeys when it is told to.
+    """
+
+    short: str = "Hello, can you hear me?"
+    long: str = "Please tell me a long story."
+    silent: str | None = None
+    does_on_request: bool = False
+
+
+REFERENCE_WORDS = Words(silent="Please think for 2 seconds.", does_on_request=True)
+
+
+@dataclass
+class Patient:
+    """The server, as the cases see it.
+
+    Attributes:
+        url: its address.
+        address: the same, taken apart.
+        api_key: signs the tokens.
+        headers: further headers of each upgrade.
+        words: what is said to its agent.
+        quiet_s: how long a quiet call is quiet, in seconds.
+        reply_timeout_s: the longest silence while an answer is awaited, in seconds.
+        seed: what is random hangs on it.
+        first_word_s: after what silence its answers begin, as far as known, in seconds.
+    """
+
+    url: str
+    api_key: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    words: Words = Words()
+    quiet_s: float = 25.0
+    reply_timeout_s: float = 20.0
+    seed: int = 0
+    first_word_s: float = 0.0
+
+    @property
+    def address(self) -> Address:
+        return Address.of(self.url)
+
+    @asynccontextmanager
+    async def call(self, habits: Habits | None = None) -> AsyncIterator[Caller]:
+        """Hold a conversation with the server."""
+        async with Caller.connect(
+            self.url, api_key=self.api_key, headers=self.headers, habits=habits, reply_timeout_s=self.reply_timeout_s
+        ) as caller:
+            yield caller
+
+    @property
+    def silence_s(self) -> float:
+        """A time in which an answer to `silent_question` surely has not begun.
+
+        Raises:
+            NotTested: the agent's answers begin at once, and nothing can happen before.
+        """
+        if self.words.silent is not None:
+            return 0.5
+        if self.first_word_s < 0.1:
+            raise NotTested(f"the first word comes after {shown_s(self.first_word_s)}, before anything can happen")
+        return self.first_word_s * 0.3
+
+    @property
+    def silent_question(self) -> str:
+        """Something that is answered after the longest silence that this agent can be brought to."""
+        return self.words.silent or self.words.long
+
+    async def settle(self) -> None:
+        """Wait for what a server might still do that it should not."""
+        await asyncio.sleep(min(LONGEST_SETTLE_S, 1.0 + 2 * self.first_word_s))
+
+
+def needs_reference(patient: Patient) -> None:
+    """Leave a case that only an agent decides that misbehaves on request.
+
+    Raises:
+        NotTested: this one does not.
+    """
+    if not patient.words.does_on_request:
+        raise NotTested("only the reference agent does this on request (--agent reference)")
+
+
+async def first_chunk(caller: Caller, turn: CallTurn) -> None:
+    """Wait until the answer has begun.
+
+    Raises:
+        NotTested: it was complete by then.
+    """
+    while not turn.chunks and turn.is_answering:
+        await caller.event("answer")
+    if turn.is_interrupted:
+        raise CaseFailed(caller.verdict(turn).reason, turn.heard)
+    if turn.is_final:
+        raise NotTested(f"the answer was complete after {shown_s(_complete_s(turn))}, in {_pieces(turn)}")
+
+
+async def until(caller: Caller, is_there: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until something is the case, as long as the conversation goes on; whether it came about in time."""
+    deadline = caller.now + timeout_s
+    while not is_there():
+        if caller.now >= deadline or caller.ended is not None:
+            return False
+        await caller.event("answer", min(deadline, caller.now + 1.0))
+    return True
+
+
+def had_more_to_say(caller: Caller, turn: CallTurn, since: float) -> None:
+    """Make sure that there was something left of an answer.
+
+    Args:
+        caller: the conversation.
+        turn: the answer, complete.
+        since: when something was done to it, in the conversation's seconds.
+
+    Raises:
+        NotTested: it was complete so soon that what was done may have come too late.
+    """
+    if turn.final_at is not None and turn.final_at - since < LEFT_S:
+        raise NotTested(
+            f"the answer was complete after {shown_s(_complete_s(turn))}, before the server could have noticed"
+        )
+
+
+def heard_well(caller: Caller, turn: CallTurn, *also: CallTurn) -> str:
+    """Make sure that the last turn was heard wholly, and that nothing is wrong with the conversation.
+
+    Returns:
+        what the caller heard of the last turn.
+
+    Raises:
+        CaseFailed: with what the caller would say.
+    """
+    for each in (turn, *also):
+        verdict = caller.verdict(each)
+        if not verdict.is_ok:
+            raise CaseFailed(verdict.reason, verdict.heard)
+    verdict = caller.verdict(turn)
+    if verdict.outcome is not Outcome.HEARD:
+        raise CaseFailed(verdict.reason, verdict.heard)
+    if caller.model.violations:
+        raise CaseFailed(f"{caller.model.violations} messages broke the protocol", verdict.heard)
+    return verdict.heard
+
+
+def last_turn(caller: Caller) -> CallTurn:
+    """Return the newest turn."""
+    turn = caller.model.turn
+    assert turn is not None
+    return turn
+
+
+async def say(caller: Caller, text: str) -> Reply:
+    """Say something, hear the whole answer, and find nothing wrong with it.
+
+    Raises:
+        CaseFailed: with what the caller would say.
+    """
+    try:
+        reply = await caller.say(text)
+    except CallerError as error:
+        turn = caller.model.turn
+        why = str(error) if turn is None or turn.is_answering else caller.verdict(turn).reason
+        raise CaseFailed(why, caller.heard) from None
+    heard_well(caller, last_turn(caller))
+    return reply
+
+
+def _complete_s(turn: CallTurn) -> float:
+    end = turn.final_at if turn.final_at is not None else turn.interrupted_at
+    return 0.0 if end is None else end - turn.said_at
+
+
+def _pieces(turn: CallTurn) -> str:
+    return shown_count(len(turn.chunks), "piece")
+
+
+__all__ = [
+    "CASCADE_TIMEOUT_S",
+    "REFERENCE_WORDS",
+    "Patient",
+    "Words",
+    "first_chunk",
+    "had_more_to_say",
+    "heard_well",
+    "last_turn",
+    "needs_reference",
+    "say",
+    "until",
+]

@@ -1,0 +1,187 @@
+"""One upgrade request by hand: what a server answers to it, down to the bytes, without a client library's manners."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ipaddress
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+MAX_HEAD_BYTES = 65536
+MAX_BODY_BYTES = 2048
+_ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+
+
+class AddressError(ValueError):
+    """A text that is no address of a WebSocket."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is.
+
+    Attributes:
+        is_tls: whether TLS is to be spoken.
+        host, port: whom to connect to.
+        target: path and query, as the request line has them.
+    """
+
+    is_tls: bool
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Read a `ws://` or `wss://` address.
+
+        Raises:
+            AddressError: it is none; the sentence says what is wrong.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise AddressError(f"{url!r} is no address: {error}") from None
+        if parts.scheme in ("http", "https"):
+            wanted = url.replace("http", "ws", 1)
+            raise AddressError(f"{url} is the address of a web page: write {wanted}")
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise AddressError(f"{url!r} is no WebSocket address: it looks like ws://127.0.0.1:3001/ws")
+        if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():
+            raise AddressError(f"{url!r} is no address: it has blanks or letters that have to be escaped (%20)")
+        is_tls = parts.scheme == "wss"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(is_tls, parts.hostname, port or (443 if is_tls else 80), target)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing leaves this machine."""
+        with suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost"
+
+    def at(self, target: str) -> Address:
+        """Return the same server at another path."""
+        return replace(self, target=target)
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What came back.
+
+    Attributes:
+        status: the HTTP status.
+        headers: by name in lower case; of several the last.
+        body: its beginning, as text.
+        is_valid_upgrade: whether it is a 101 that proves to come from a WebSocket server.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    is_valid_upgrade: bool
+
+
+class NoHttp(Exception):
+    """What came back is no HTTP; `data` is its beginning, empty when the server hung up without a word."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(f"{len(data)} bytes that are no HTTP" if data else "nothing")
+        self.data = data
+
+
+async def resolve(address: Address) -> list[str]:
+    """Return the addresses of the host.
+
+    Raises:
+        socket.gaierror: the name is not known.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+async def ask_upgrade(
+    address: Address, headers: Mapping[str, str], *, timeout_s: float, is_verified: bool = True
+) -> HttpAnswer:
+    """Send an upgrade request and read the answer; a connection that was upgraded is closed again.
+
+    Args:
+        address: the server.
+        headers: further headers.
+        timeout_s: the longest wait for the connection, and again for the answer, in seconds.
+        is_verified: whether the server's certificate has to be trusted.
+
+    Raises:
+        OSError: no connection, no TLS, no trust (`ssl.SSLCertVerificationError`).
+        asyncio.TimeoutError: no connection, or no answer, in time.
+        NoHttp: an answer that is none.
+    """
+    context = None
+    if address.is_tls:
+        context = ssl.create_default_context()
+        if not is_verified:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connecting = asyncio.open_connection(address.host, address.port, ssl=context, limit=MAX_HEAD_BYTES)
+    reader, writer = await asyncio.wait_for(connecting, timeout_s)
+    try:
+        key = base64.b64encode(secrets.token_bytes(16))
+        writer.write(_request(address, key, headers))
+        return await asyncio.wait_for(_read_answer(reader, key), timeout_s)
+    finally:
+        writer.close()
+        with suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), 1.0)
+
+
+def _request(address: Address, key: bytes, headers: Mapping[str, str]) -> bytes:
+    host = f"[{address.host}]" if ":" in address.host else address.host.encode("idna").decode()
+    default_port = 443 if address.is_tls else 80
+    fields = {
+        "Host": host if address.port == default_port else f"{host}:{address.port}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": key.decode(),
+        "Sec-WebSocket-Version": "13",
+        **headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"GET {address.target} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+async def _read_answer(reader: asyncio.StreamReader, key: bytes) -> HttpAnswer:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        raise NoHttp(error.partial[:100]) from None
+    except asyncio.LimitOverrunError:
+        raise NoHttp(await reader.read(100)) from None
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    found = re.match(r"HTTP/1\.[01] (\d{3})\b", status_line)
+    if found is None:
+        raise NoHttp(head[:100])
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    status = int(found[1])
+    accept = base64.b64encode(hashlib.sha1(key + _ACCEPT_SUFFIX).digest()).decode()
+    if status == 101:
+        return HttpAnswer(status, headers, "", headers.get("sec-websocket-accept") == accept)
+    body = b""
+    length = headers.get("content-length", "")
+    wanted = min(int(length), MAX_BODY_BYTES) if length.isdecimal() and len(length) < 10 else MAX_BODY_BYTES
+    with suppress(asyncio.TimeoutError, OSError):
+        while len(body) < wanted and (data := await asyncio.wait_for(reader.read(wanted - len(body)), 1.0)):
+            body += data
+    return HttpAnswer(status, headers, body.decode("utf-8", "replace"), False)
