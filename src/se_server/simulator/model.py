@@ -64,6 +64,7 @@ class ApiModel(Hearing):
         self._due: list[tuple[float, int, Callable[[float], list[Action]]]] = []
         self._order = itertools.count()  # equal times keep their order
         self._is_watching_idle = False
+        self._resends = 0  # the newest wait for an answer is the one that counts
 
     # --- what the API sends -----------------------------------------------------------------------------------------
 
@@ -188,11 +189,14 @@ class ApiModel(Hearing):
     def _is_asking(self, turn: CallTurn) -> bool:
         return self.is_connected and turn is self.turns[-1] and not turn.is_interrupted
 
-    def _resend(self, turn: CallTurn, ask: Ask, now: float) -> list[Action]:
+    def _resend(self, turn: CallTurn, ask: Ask, token: int, now: float) -> list[Action]:
         if not self._is_asking(turn) or ask is not turn.asks[-1] or ask.responded_at is not None:
             return []
-        if len(ask.sent_at) < self.habits.max_tries:
-            return self._send_again(ask, now, f"unanswered, try {len(ask.sent_at) + 1} of {self.habits.max_tries}")
+        if token != self._resends:  # it was sent again meanwhile, which began the wait anew
+            return []
+        tries = sum(at >= self._connected_at for at in ask.sent_at)  # on this connection, as its server counts them
+        if tries < self.habits.max_tries:
+            return self._send_again(ask, now, f"unanswered, try {tries + 1} of {self.habits.max_tries}")
         self._cut_off(now, "api")
         self._over(GENERATION_FAILED)
         error = messages.encode("error", message=GENERATION_FAILED)
@@ -261,7 +265,9 @@ class ApiModel(Hearing):
         self.last_traffic = now
         turn = self._asks[ask.event_id][0]
         if self.habits.resend_after_s is not None and ask is turn.asks[-1]:
-            self._at(now + self.habits.resend_after_s, lambda now: self._resend(turn, ask, now))
+            self._resends += 1
+            token = self._resends
+            self._at(now + self.habits.resend_after_s, lambda now: self._resend(turn, ask, token, now))
         return [Send(ask.message, why)]
 
     def _replay_transcript(self, raw: str | bytes, event_id: int, entries: object, now: float) -> None:

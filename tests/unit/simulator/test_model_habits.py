@@ -86,6 +86,21 @@ def test_an_unanswered_transcript_comes_three_times_then_the_call_ends() -> None
     assert len(call.sent()) == 5
 
 
+def test_a_new_connection_begins_the_wait_and_the_tries_anew() -> None:
+    call = Call(resend_after_s=4.0, reset=Moment.BEFORE_ANSWER, reconnect=True, reconnect_after_s=0.1)
+    call.say("hello")
+    call.pass_time(0.1)
+    call.out.clear()
+    call.did(call.model.connected(now=call.now))
+    began = call.now
+    call.pass_time(11.9)
+    assert call.sent_ids() == [10, 10, 10]
+    assert not call.model.is_closed
+    call.pass_time(0.2)
+    assert call.model.end_reason == GENERATION_FAILED
+    assert call.model.turns[-1].interrupted_at == began + 12
+
+
 @pytest.mark.parametrize("content", ["Hi", ""])
 def test_any_response_stops_the_asking(content: str) -> None:
     call = Call(resend_after_s=4.0)
