@@ -1,0 +1,335 @@
+"""Conversations with all of the API's bad habits at random, with a real server: judged from outside and from inside.
+
+`python -m bench.hostile [--conversations 500] [--turns 20] [--seed 0] [--retranscription adopt]`. The simulator judges
+what the caller heard, and the agent's journal (`hostile_agent.py`) what ran. What has to be true:
+
+* A user turn is heard exactly once, word for word and under its newest id, or cut short by what the API's side did
+  itself: it spoke again, or broke the connection.
+* No handler runs twice for one utterance: on one connection at most once for the same event id and the same words. With
+  `--retranscription adopt` also at most once for the same words under several ids, unless an answer had begun.
+* Nothing is sent under an id that the server had to know was outdated, or that no transcript had.
+* No line of the server's log is an error, and it stops with exit code 0.
+
+All times are scaled by `--scale`, those of the API's habits and those of the agent. Exit code 0: all of it is true; 1:
+something is not, and the report says in which conversation; 2: it could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.hostile_agent import answer_to
+from bench.kernel import BenchError
+from bench.load.targets import API_KEY
+from se_server.errors import CallerError
+from se_server.protocol.words import same_words
+from se_server.simulator.caller import Caller
+from se_server.simulator.calls import CallTurn
+from se_server.simulator.habits import Habits
+from se_server.simulator.judge import Outcome
+
+AGENT = Path(__file__).with_name("hostile_agent.py")
+READY = re.compile(r"ready: (ws://\S+)")
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 40.0
+REPLY_TIMEOUT_S = 30.0
+MAX_SHOWN = 30
+
+THINGS = ("lamp", "train", "garden", "kettle", "violin", "letter", "window", "harbour", "ladder", "pillow", "candle")
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is held."""
+
+    conversations: int
+    turns: int
+    seed: int
+    scale: float
+    at_once: int
+    retranscription: str
+
+
+@dataclass(slots=True)
+class Held:
+    """A conversation that was held: its turns by the ids they had, and what was wrong with them."""
+
+    turns: list[CallTurn] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    asked: int = 0
+    discarded: int = 0
+
+
+# --- from outside: what the caller heard ----------------------------------------------------------------------------
+
+
+async def hold(url: str, plan: Plan, number: int) -> Held:
+    """Hold one conversation, and judge it as its caller would."""
+    name = f"hostile-{plan.seed}-{number}"
+    dice = random.Random(name)
+    held = Held()
+    habits = Habits.hostile(plan.seed).scaled(plan.scale)
+    try:
+        async with Caller.connect(
+            url,
+            api_key=API_KEY,
+            conversation_id=name,
+            habits=habits,
+            connect_timeout_s=20,
+            reply_timeout_s=REPLY_TIMEOUT_S,
+        ) as caller:
+            for turn in range(plan.turns):
+                first, second = dice.sample(THINGS, 2)
+                await caller.say(f"In turn {turn} of {number}, what do you think of the {first}, or the {second}?")
+            await caller.quiet()
+            held.turns = caller.model.turns
+            held.discarded = caller.model.discarded
+            if caller.model.violations:
+                held.problems.append(f"{name}: {caller.model.violations} messages broke the protocol")
+            for place, each in enumerate(held.turns):
+                verdict = caller.verdict(each)
+                held.outcomes[verdict.outcome.value] += 1
+                held.asked += verdict.tries
+                if wrong := what_is_wrong(each, verdict.outcome, is_ok=verdict.is_ok):
+                    held.problems.append(f"{name}, turn {place}, ids {verdict.event_ids}: {wrong} ({verdict.reason})")
+    except CallerError as error:
+        held.problems.append(f"{name}: {error}")
+    return held
+
+
+def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool) -> str:
+    """Return what a caller would complain of; empty when there is nothing."""
+    answer = "".join(answer_to(turn.asks[-1].wording))
+    if not is_ok:
+        return "not heard as it should be"
+    if outcome is Outcome.HEARD and turn.heard != answer:
+        return f"heard {turn.heard!r} instead of {answer!r}"
+    if not answer.startswith(turn.heard):
+        return f"heard {turn.heard!r}, which does not begin {answer!r}"
+    return ""
+
+
+# --- from inside: which handlers ran --------------------------------------------------------------------------------
+
+
+def read_journal(directory: Path) -> list[dict[str, Any]]:
+    """Return what all workers wrote down."""
+    lines = [line for path in sorted(directory.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Plan) -> tuple[list[str], int]:
+    """Find handlers that ran twice for one utterance, or for none.
+
+    Returns:
+        what is wrong, and how many handlers ran.
+    """
+    runs: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    pieces = {
+        (line["conversation"], line["run"], line["connection"]): line["pieces"]
+        for line in journal
+        if line["what"] == "ended"
+    }
+    problems = []
+    for line in journal:
+        if line["what"] == "began":
+            line["pieces"] = pieces.get((line["conversation"], line["run"], line["connection"]))
+            if line["pieces"] is None:
+                problems.append(f"{line['conversation']}, id {line['event_id']}: a handler began, and never ended")
+            runs[line["conversation"], line["event_id"]].append(line)
+    known: set[Key] = set()
+    for number, conversation in enumerate(held):
+        name = f"hostile-{plan.seed}-{number}"
+        for turn in conversation.turns:
+            ran = []
+            for ask in turn.asks:
+                known.add((name, ask.event_id))
+                again = runs.get((name, ask.event_id), [])
+                ran += again
+                if any(run["words"] != ask.wording for run in again):
+                    problems.append(f"{name}, id {ask.event_id}: a handler ran with other words than were said")
+                if repeated := [it for it, times in Counter(run["connection"] for run in again).items() if times > 1]:
+                    problems.append(f"{name}, id {ask.event_id}: handlers ran again on connection {repeated[0]}")
+            if plan.retranscription == "adopt":
+                problems += not_adopted(name, ran)
+    heard_of = {f"hostile-{plan.seed}-{number}" for number, each in enumerate(held) if each.turns}
+    strangers = [key for key in runs if key[0] in heard_of and key not in known]
+    problems += [f"{name}, id {event_id}: a handler ran that no transcript asked for" for name, event_id in strangers]
+    return problems, sum(map(len, runs.values()))
+
+
+def not_adopted(name: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Find answers that began again though the same words came while the agent was still silent."""
+    ordered = sorted(runs, key=lambda run: int(run["run"]))
+    return [
+        f"{name}: id {later['event_id']} started again what id {earlier['event_id']} had not begun to say"
+        for earlier, later in itertools.pairwise(ordered)
+        if earlier["connection"] == later["connection"]
+        and same_words(earlier["words"], later["words"])
+        and not earlier["pieces"]
+    ]
+
+
+# --- the server -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Server:
+    """The server under test, and what became of it."""
+
+    url: str
+    log: str = ""
+    exit_code: int | None = None
+
+
+@asynccontextmanager
+async def serving(plan: Plan, journal: Path) -> AsyncIterator[Server]:
+    """Run `se-server` with two workers, and stop it gracefully; its log and exit code are there afterwards."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")},
+        "ELEVENLABS_API_KEY": API_KEY,
+        "HOSTILE_JOURNAL": str(journal),
+        "HOSTILE_SCALE": str(plan.scale),
+    }
+    command = [sys.executable, "-m", "se_server.cli.server", str(AGENT), "--workers", "2"]
+    command += ["--host", "127.0.0.1", "--port", "0", "--retranscription", plan.retranscription]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(  # noqa: ASYNC220  it takes milliseconds, and nothing else runs yet
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+
+        def printed() -> str:
+            return os.pread(output.fileno(), 1 << 24, 0).decode(errors="replace")
+
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while (ready := READY.search(printed())) is None:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise BenchError(
+                        f"se-server was not ready in time; it said: {printed()[-2000:].strip() or 'nothing'}"
+                    )
+                await asyncio.sleep(0.05)
+            server = Server(ready[1])
+            yield server
+            process.send_signal(signal.SIGTERM)
+            try:
+                server.exit_code = await asyncio.to_thread(process.wait, STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                server.exit_code = None
+            server.log = printed()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def log_problems(server: Server) -> list[str]:
+    """Return what the log says that it should not, and an exit code other than 0."""
+    wrong = [line for line in server.log.splitlines() if re.search(r"\b(ERROR|CRITICAL)\b|Traceback", line)]
+    if server.exit_code is None:
+        wrong.append(f"se-server did not stop within {STOP_TIMEOUT_S:g} s")
+    elif server.exit_code:
+        wrong.append(f"se-server ended with exit code {server.exit_code}")
+    return wrong
+
+
+# --- all of it ------------------------------------------------------------------------------------------------------
+
+
+async def hold_all(url: str, plan: Plan) -> list[Held]:
+    """Hold all conversations, so many at a time, and tell how far they are."""
+    free = asyncio.Semaphore(plan.at_once)
+    done: list[Held] = []
+
+    async def one(number: int) -> Held:
+        async with free:
+            held = await hold(url, plan, number)
+            done.append(held)
+            return held
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(5)
+            problems = sum(len(held.problems) for held in done)
+            print(
+                f"  {len(done)} of {plan.conversations} conversations, {problems} problems", file=sys.stderr, flush=True
+            )
+
+    telling = asyncio.ensure_future(tell())
+    try:
+        return await asyncio.gather(*(one(number) for number in range(plan.conversations)))
+    finally:
+        telling.cancel()
+
+
+async def run(plan: Plan) -> int:
+    """Hold, judge, report."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        async with serving(plan, Path(directory)) as server:
+            held = await hold_all(server.url, plan)
+        journal = read_journal(Path(directory))
+    outside = [problem for each in held for problem in each.problems]
+    inside, ran = judge_runs(journal, held, plan)
+    logged = log_problems(server)
+    outcomes = sum((each.outcomes for each in held), Counter[str]())
+    rows = [
+        ("conversations", len(held)),
+        ("user turns", sum(outcomes.values())),
+        *((f"  {name}", count) for name, count in outcomes.most_common()),
+        ("transcripts sent", sum(each.asked for each in held)),
+        ("handlers run", ran),
+        ("malformed messages noticed", sum(line["what"] == "malformed" for line in journal)),
+        ("chunks that crossed a newer transcript", sum(each.discarded for each in held)),
+        ("lines of the log, warnings among them", f"{len(server.log.splitlines())}, {server.log.count(' WARNING ')}"),
+        ("wrong: heard by callers", len(outside)),
+        ("wrong: handlers run", len(inside)),
+        ("wrong: errors in the log", len(logged)),
+    ]
+    print(f"seed {plan.seed}, {plan.retranscription}, times x {plan.scale:g}, {time.monotonic() - began:.0f} s")
+    for name, value in rows:
+        print(f"  {name:<40} {value:>10}")
+    problems = [*outside, *inside, *logged]
+    for problem in problems[:MAX_SHOWN]:
+        print(f"  ! {problem}")
+    if len(problems) > MAX_SHOWN:
+        print(f"  ... and {len(problems) - MAX_SHOWN} more")
+    return 1 if problems else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.hostile", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--conversations", type=int, default=500)
+    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=0.25, help="what all times are multiplied by (0.25)")
+    parser.add_argument("--at-once", type=int, default=100, help="conversations at the same time (100)")
+    parser.add_argument("--retranscription", choices=("supersede", "adopt"), default="supersede")
+    try:
+        return asyncio.run(run(Plan(**vars(parser.parse_args(arguments)))))
+    except BenchError as error:
+        print(f"Not run: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

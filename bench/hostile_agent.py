@@ -1,0 +1,106 @@
+"""The agent of `bench.hostile`: answers so that every answer can be told from every other, and keeps a journal.
+
+One file for each worker, in the directory that HOSTILE_JOURNAL names. A line when a handler begins, and one when it has
+ended: conversation, connection, event id, the user's words, and whether anything was said. What the user's words are
+decides also how long the agent thinks and speaks, so that a run is the same again for the same seed.
+
+A malformed message has to become an `error` event of its conversation, and nothing else: the agent counts those in its
+journal. Any other error it logs as one, and `bench.hostile` fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import random
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, Any
+
+from se_server import MessageError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_THOUGHT_S = 6.4
+"""Longer than the 4 s after which the API asks again, and shorter than the 12 s after which it gives up."""
+PAUSE_S = 0.2
+
+_numbers = itertools.count(1)
+_journal: IO[str] | None = None
+_scale = float(os.environ.get("HOSTILE_SCALE", "1"))
+
+
+def answer_to(words: str) -> list[str]:
+    """Return the pieces of the answer: no two different questions have the same one."""
+    dice = random.Random(words)
+    said = re.findall(r"\S+\s*", words)
+    return [
+        "You said: ",
+        *said,
+        ". ",
+        *(f"{dice.randrange(10**6)} " for _ in range(dice.randint(1, 8))),
+        "That is all.",
+    ]
+
+
+def thought_s(words: str) -> float:
+    """Return how long the agent is silent before an answer, in seconds at full scale: mostly short, sometimes long."""
+    dice = random.Random(f"{words}/thought")
+    return dice.choice((0.0, 0.1, 0.4, 1.0, LONGEST_THOUGHT_S)) * dice.random()
+
+
+def on_startup() -> None:
+    """A worker begins its journal."""
+    global _journal
+    path = Path(os.environ["HOSTILE_JOURNAL"], f"{os.getpid()}.jsonl")
+    _journal = path.open("w", encoding="utf-8", buffering=1)
+
+
+def on_init(conversation_id: str, session: Any) -> None:
+    """A connection of a conversation: it may be one of several."""
+    session.connection = f"{os.getpid()}-{next(_numbers)}"
+
+
+async def on_transcript(transcript: list[Any], session: Any) -> None:
+    """Think, then speak."""
+    words = transcript[-1].content
+    run = {
+        "conversation": session.conversation_id,
+        "connection": session.connection,
+        "run": next(_numbers),
+        "event_id": session.turn.event_id,
+        "words": words,
+    }
+    note("began", run)
+    spoken: list[str] = []
+    try:
+        await asyncio.sleep(thought_s(words) * _scale)
+        await session.send_response(speak(words, spoken))
+    finally:
+        note("ended", {**run, "pieces": len(spoken)})
+
+
+async def speak(words: str, spoken: list[str]) -> AsyncIterator[str]:
+    """Give the answer piece by piece."""
+    for piece in answer_to(words):
+        spoken.append(piece)
+        yield piece
+        await asyncio.sleep(PAUSE_S * _scale)
+
+
+def on_error(error: Exception, session: Any) -> None:
+    """Tell what malformed messages must cause from what must not happen."""
+    if isinstance(error, MessageError):
+        note("malformed", {"conversation": session.conversation_id, "reason": str(error)})
+    else:
+        logger.error("conversation %s: %s: %s", session.conversation_id, type(error).__name__, error)
+
+
+def note(what: str, details: dict[str, Any]) -> None:
+    """Write a line of the journal."""
+    assert _journal is not None
+    _journal.write(json.dumps({"what": what, **details}) + "\n")
