@@ -1,0 +1,342 @@
+"""se-doctor, run as its users run it: against real servers, good ones and ones that are set up wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
+from se_server.errors import AuthenticationError
+from tests.helpers import TEST_API_KEY, running_server
+
+REFERENCE_AGENT = "se_server.doctor.agent"
+DOCTOR_TIMEOUT_S = 50
+
+pytestmark = pytest.mark.timeout(100)
+
+
+def doctor(*args: str, key: str = TEST_API_KEY, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run se-doctor; returns exit code and output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "se_server.cli.doctor", *args],
+        env={**os.environ, "ELEVENLABS_API_KEY": key, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DOCTOR_TIMEOUT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout, done.stdout
+    return done.returncode, done.stdout
+
+
+def examined(*args: str) -> tuple[int, dict[str, Any]]:
+    """Run `se-doctor --json`."""
+    code, output = doctor("--json", *args)
+    report = json.loads(output)
+    assert isinstance(report, dict)
+    return code, report
+
+
+# --- cases ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_case_passes_for_our_own_server() -> None:
+    with running_server("--path", "/ws", app=REFERENCE_AGENT, workers=1) as server:
+        code, report = examined(server.url, "--agent", "reference", "--quick")
+    wrong = [(case["name"], case["why"]) for case in report["cases"] if case["state"] == "fail"]
+    assert not wrong
+    # Whether a keep-alive comes is not to be seen in three seconds; the measure of 25 is the document's.
+    assert [case["name"] for case in report["cases"] if case["state"] != "pass"] == ["quiet"]
+    assert len(report["cases"]) > 40
+    assert code == 0
+
+
+def test_an_agent_that_does_nothing_on_request_leaves_cases_undecided_and_passes() -> None:
+    with running_server(workers=1) as server:  # the demo agent, whose first word comes at once
+        code, output = doctor(
+            server.url, "--only", "again-thinking", "--only", "fails", "--only", "interrupts-speaking"
+        )
+    assert code == 0
+    assert "again-thinking       goes on when asked again before the first word: the first word comes after" in output
+    assert "only the reference agent does this on request" in output
+    assert "2 passed" in output
+    assert "2 not tested" in output
+
+
+def test_an_agent_that_answers_nothing_is_told_so_and_nothing_else_is_tried(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("async def on_transcript(transcript, session):\n    pass\n")
+    with running_server(app=app, workers=1) as server:
+        code, output = doctor(server.url, "--quick")
+    assert code == 1
+    assert "Does its on_transcript call send_response?" in " ".join(output.split())
+    assert "hostile" not in output
+
+
+def test_a_first_word_above_the_cascade_timeout_is_a_failure_though_it_comes(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "import asyncio\n\nasync def on_transcript(transcript, session):\n"
+        "    await asyncio.sleep(4.3)\n    await session.send_response('There you are.')\n"
+    )
+    with running_server(app=app, workers=1) as server:
+        code, report = examined(server.url, "--only", "question")
+    (case,) = report["cases"]
+    assert code == 1
+    assert "without one the API asks again after 4 s" in case["why"]
+    assert case["heard"] == "There you are."
+
+
+def test_what_the_agent_answers_cannot_command_the_terminal(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "async def on_transcript(transcript, session):\n    await session.send_response('\\x1b[2Jhi [bold]')\n"
+    )
+    with running_server(app=app, workers=1) as server:
+        code, output = doctor(server.url, "--only", "question")
+    assert code == 0
+    assert "\x1b" not in output
+    assert "hi [bold]" in output
+
+
+def test_the_list_names_every_case_and_asks_nobody() -> None:
+    code, output = doctor("ws://127.0.0.1:1/", "--list")
+    assert code == 0
+    for name in ("question", "older-speaking", "bad-entry", "stream-closed", "hostile"):
+        assert f"  {name} " in output
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["http://127.0.0.1/ws"], "is the address of a web page: write ws://127.0.0.1/ws"),
+        (["nonsense"], "is no WebSocket address"),
+        (["ws://127.0.0.1:99999/"], "is no address"),
+        (["--only", "nothing"], "no case is called 'nothing'"),
+        (["--quick", "--long"], "exclude each other"),
+        (["--api-key", " "], "the API key is blank"),
+    ],
+)
+def test_a_wrong_option_is_named(args: list[str], sentence: str) -> None:
+    code, output = doctor(*args)
+    assert code == 2
+    assert sentence in " ".join(output.split())
+
+
+# --- the set-up: each usual failure by its name, with the way out ----------------------------------------------------
+
+
+def steps(*args: str, **options: Any) -> str:
+    """Run the set-up against what cannot be called, and return what is said of it, on one line."""
+    code, output = doctor(*args, **options)
+    assert code == 3, output
+    return " ".join(output.split())
+
+
+Respond = Callable[[dict[str, str]], bytes]
+
+
+@contextmanager
+def web_server(respond: Respond, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Answer each request by what `respond` makes of its headers (lower case), and hang up; gives the port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
+            writer.write(respond({name.lower(): value.strip() for name, _, value in lines}))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # a handshake that failed, as it has to
+        finally:
+            writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+
+
+def plain(status: str, body: str = "", **fields: str) -> bytes:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{lines}\r\n{body}".encode()
+
+
+def test_a_wrong_key() -> None:
+    with running_server(workers=1) as server:
+        said = steps(server.url, "--api-key", "sk_another")
+    assert "FAIL key 401 whatever token is sent, and without one: se-doctor used the key of --api-key" in said
+    assert "use the API key the server was started with" in said
+
+
+def test_a_wrong_path() -> None:
+    with running_server("--path", "/ws", workers=1) as server:
+        said = steps(server.url.replace("/ws", "/wss"))
+    assert "FAIL path there are no conversations at /wss (404)" in said
+    assert "/ws is one: use it in the address" in said
+
+
+def test_a_proxy_that_strips_the_header() -> None:
+    def respond(headers: dict[str, str]) -> bytes:
+        headers.pop(AUTHORIZATION_HEADER.lower(), None)
+        return plain("401 Unauthorized", "missing authorization header\n")
+
+    with web_server(respond) as port:
+        said = steps(f"ws://127.0.0.1:{port}/ws")
+    assert f"a proxy strips the header {AUTHORIZATION_HEADER}" in said
+
+
+def test_a_wrong_key_of_a_server_that_tells_a_wrong_token_from_none() -> None:
+    def respond(headers: dict[str, str]) -> bytes:
+        is_there = AUTHORIZATION_HEADER.lower() in headers
+        return plain("401 Unauthorized", "authorization failed\n" if is_there else "missing authorization header\n")
+
+    with web_server(respond) as port:
+        said = steps(f"ws://127.0.0.1:{port}/ws")
+    assert "FAIL key 401, and the words are those for a wrong key, not those for no token" in said
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("426 Upgrade Required", "FAIL upgrade the server saw no upgrade (426): a proxy before it strips it"),
+        ("400 Bad Request", "FAIL upgrade the request was refused as malformed (400): a proxy may strip the upgrade"),
+        ("200 OK", "FAIL upgrade /ws answers with a page (200): a proxy strips the upgrade"),
+        ("502 Bad Gateway", "FAIL server HTTP 502 (says 'nginx'): a proxy cannot reach the server"),
+        ("503 Service Unavailable", "FAIL capacity no new conversations now (503): full, starting or shutting down"),
+        ("403 Forbidden", "FAIL access this machine, or this request, is not let in (403)"),
+        ("418 I'm a teapot", "FAIL upgrade HTTP 418 instead of a conversation"),
+    ],
+)
+def test_what_proxies_and_servers_answer_instead(status: str, sentence: str) -> None:
+    with web_server(lambda headers: plain(status, Server="nginx")) as port:
+        assert sentence in steps(f"ws://127.0.0.1:{port}/ws")
+
+
+def test_a_redirect_is_not_followed_and_told() -> None:
+    with web_server(lambda headers: plain("301 Moved", Location="https://there.example/ws")) as port:
+        assert "it sends callers away (HTTP 301), to https://there.example/ws" in steps(f"ws://127.0.0.1:{port}/ws")
+
+
+def test_a_saturated_server_says_when_to_come_back() -> None:
+    with web_server(lambda headers: plain("503 Service Unavailable", Retry_After="7")) as port:
+        assert "it says to come back in 7 s" in steps(f"ws://127.0.0.1:{port}/ws")
+
+
+def test_a_clock_that_goes_wrong_is_told_from_a_wrong_key() -> None:
+    ahead_s = 900
+
+    def respond(headers: dict[str, str]) -> bytes:
+        token = headers.get(AUTHORIZATION_HEADER.lower())
+        now = time.time() + ahead_s
+        date = formatdate(now, usegmt=True)
+        try:
+            TokenVerifier(TEST_API_KEY, clock=lambda: now, cache_size=0).verify(token)
+        except AuthenticationError:
+            return plain("401 Unauthorized", Date=date)
+        return plain("101 Switching Protocols", Date=date)
+
+    with web_server(respond) as port:
+        said = steps(f"ws://127.0.0.1:{port}/ws")
+    assert (
+        "FAIL clock 401, and the same token dated by the server's clock is taken, which is 900 s ahead of ours" in said
+    )
+
+
+def test_no_tls_where_it_was_asked_for() -> None:
+    with running_server(workers=1) as server:
+        said = steps(server.url.replace("ws:", "wss:"))
+    assert "FAIL TLS no TLS is spoken there, plain HTTP is" in said
+    assert f"use {server.url}" in said
+
+
+@pytest.fixture
+def certificate() -> trustme.LeafCert:
+    return trustme.CA().issue_cert("server.example")
+
+
+@contextmanager
+def tls_server(certificate: trustme.LeafCert) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    with web_server(lambda headers: plain("404 Not Found"), context) as port:
+        yield port
+
+
+def test_tls_where_none_was_asked_for(certificate: trustme.LeafCert) -> None:
+    with tls_server(certificate) as port:
+        said = steps(f"ws://127.0.0.1:{port}/ws")
+    assert "FAIL TLS TLS is spoken there, and ws:// asks for none" in said
+    assert f"use wss://127.0.0.1:{port}/ws" in said
+
+
+def test_a_certificate_that_nobody_trusts(certificate: trustme.LeafCert) -> None:
+    with tls_server(certificate) as port:
+        said = steps(f"wss://127.0.0.1:{port}/ws")
+    assert "FAIL certificate the server's certificate is not trusted: unable to get local issuer certificate" in said
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        assert "FAIL connection nothing listens at" in steps(f"ws://127.0.0.1:{taken.getsockname()[1]}/ws")
+
+
+def test_a_name_that_does_not_exist() -> None:
+    assert "FAIL name there is no host 'nobody.invalid'" in steps("ws://nobody.invalid/ws")
+
+
+def test_something_else_listens() -> None:
+    with web_server(lambda headers: b"SSH-2.0-OpenSSH_9.6\r\n") as port:
+        assert "that is no web server: check the port" in steps(f"ws://127.0.0.1:{port}/ws")
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        said = steps(f"ws://127.0.0.1:{silent.getsockname()[1]}/ws")
+    assert "within 5 s" in said
+    assert "a firewall that drops packets" in said
+
+
+def test_authentication_that_is_off_is_a_warning_and_no_failure() -> None:
+    with running_server("--disable-auth", workers=1, api_key=None) as server:
+        code, report = examined(server.url, "--only", "no-token", "--only", "expired-token")
+    assert code == 0
+    (finding,) = [step for step in report["set_up"] if step["name"] == "authentication"]
+    assert finding["state"] == "warning"
+    assert "off: a caller without any token is let in" in finding["why"]
+    assert {case["name"]: case["state"] for case in report["cases"]} == {
+        "question": "pass",
+        "no-token": "warning",
+        "expired-token": "warning",
+    }
