@@ -19,6 +19,7 @@ JOBS = os.cpu_count() or 1
 COMPILED = [
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/lane.py",
+    SRC / "se_server/protocol/pace.py",
     SRC / "se_server/protocol/turns.py",
 ]
 

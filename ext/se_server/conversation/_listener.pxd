@@ -23,6 +23,7 @@ cdef class Connection(WSListener):
     cdef readonly SocketOutbox outbox
     cdef object _gone                   # Future of those who wait for the end of the socket
     cdef public object session          # told what arrives: receive, receive_error, connection_lost
+    cdef readonly tuple ending          # code and reason of the first CLOSE, of whichever side
     cdef readonly bint deaf             # nothing that arrives matters any more
     cdef public bint active             # something arrived since the keep-alive looked
     cdef readonly Py_ssize_t max_message_bytes
@@ -57,6 +58,7 @@ cdef class Connection(WSListener):
     cdef bint _may_control(self) except -1
     cdef int _stop_waiting_for_pong(self) except -1
     cdef int _receive_close(self, WSFrame frame) except -1
+    cdef int _note_close(self, const char* payload, Py_ssize_t size) except -1
     cdef int fail(self, int code, str reason) except -1
     cdef int hang_up(self) except -1
     cdef int peer_finished(self) except -1

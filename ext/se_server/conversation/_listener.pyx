@@ -31,6 +31,8 @@ cdef enum:
     # RFC 6455, 7.4.1
     CLOSE_PROTOCOL_ERROR = 1002
     CLOSE_INVALID_TEXT = 1007
+    CLOSE_NO_CODE = 1005   # RFC 6455, 7.4.1: neither of the two is ever sent
+    CLOSE_ABNORMAL = 1006
     CLOSE_POLICY = 1008
     CLOSE_TOO_BIG = 1009
 
@@ -89,6 +91,7 @@ cdef class Connection(WSListener):
         self.max_message_bytes = settings.max_message_bytes
         self.outbox = SocketOutbox(transport)
         self._history = History()
+        self.ending = (CLOSE_ABNORMAL, "")
         self._message_rate = settings.max_messages_per_s
         self._messages_left = settings.max_messages_burst
         self._counted_at = loop.time()
@@ -196,6 +199,8 @@ cdef class Connection(WSListener):
     def _miss_pong(self):
         self._pong_due = None
         session = self.session
+        if not self.outbox.closed:
+            self.ending = (CLOSE_ABNORMAL, "no answer to a ping")
         self.abort()
         session.connection_lost()
 
@@ -250,10 +255,21 @@ cdef class Connection(WSListener):
 
     cdef int _receive_close(self, WSFrame frame) except -1:
         self.deaf = True
+        if not self.outbox.closed:
+            self._note_close(frame.payload_ptr, frame.payload_size)
         # RFC 6455, 5.5.1: the answer repeats the code; an empty CLOSE is answered by an empty one.
         self._send_close(frame.payload_ptr, min(frame.payload_size, 2))
         self._transport.close()
         self.session.connection_lost()
+        return 0
+
+    cdef int _note_close(self, const char* payload, Py_ssize_t size) except -1:
+        cdef const unsigned char* code = <const unsigned char*>payload
+        if size < 2:
+            self.ending = (CLOSE_NO_CODE, "closed by the peer")
+        else:
+            reason = payload[2:size].decode("utf-8", "replace")
+            self.ending = ((code[0] << 8) | code[1], reason or "closed by the peer")
         return 0
 
     cpdef on_ws_disconnected(self, WSTransport transport):
@@ -293,6 +309,7 @@ cdef class Connection(WSListener):
         if not self.outbox.closed:
             self.outbox.flush()  # what was said before the close is still said
             payload = code.to_bytes(2, "big") + reason.encode()[:123]
+            self.ending = (code, reason)
             self._send_close(payload, len(payload))
 
     cdef int fail(self, int code, str reason) except -1:

@@ -16,6 +16,9 @@ cdef class SessionCore:
     cdef readonly object _loop
     cdef readonly unsigned long _thread_id
     cdef readonly object _clock
+    cdef readonly double _opened_at
+    cdef readonly double _ended_at
+    cdef readonly str _why
     cdef readonly object _guards
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef readonly Lane _lane

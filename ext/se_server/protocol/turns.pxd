@@ -1,5 +1,8 @@
 """The fields of the compiled `turns.py`."""
 
+from se_server.protocol.pace cimport Pace
+
+
 cdef class Turn:
     cdef readonly object event_id
     cdef readonly bytes event_id_json
@@ -40,6 +43,7 @@ cdef class PastTurns:
 
 cdef class TurnLedger:
     cdef readonly Turn current
+    cdef readonly Pace pace
     cdef bint _adopts
     cdef Py_hash_t _first_digest
     cdef object _first_state
@@ -48,6 +52,7 @@ cdef class TurnLedger:
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
     cpdef end(self, Turn turn, state, double now=*)
+    cdef _count(self, Turn turn, bint interrupted)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)
 

@@ -129,7 +129,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
     def load() -> Config:
         config = load_config(given, environ)
-        setup_logging(config.log_level)
+        setup_logging(config.log_level, config.log_format)
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:

@@ -41,6 +41,9 @@ class Connection(WSListener):
     @property
     def outbox(self) -> SocketOutbox: ...
     @property
+    def ending(self) -> tuple[int, str]:
+        """The code and the reason of the first CLOSE, whichever side sent it; 1006 if there was none."""
+    @property
     def deaf(self) -> bool: ...
     @property
     def max_message_bytes(self) -> int: ...

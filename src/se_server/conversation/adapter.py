@@ -64,6 +64,11 @@ class Adapter:
         """Where the session writes."""
         return self._outbox
 
+    @property
+    def ending(self) -> tuple[int | None, str]:
+        """How we closed the WebSocket; how the peer did is the library's affair."""
+        return self._close_with or (None, "")
+
     def attach(self, session: SessionCore) -> None:
         """Tell `session` what arrives."""
         self._session = session

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from se_server.conversation._listener import Connection
+from se_server.conversation.ending import log_end
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
@@ -74,6 +75,7 @@ def serve_connection(
         nonlocal parts_left
         parts_left -= 1
         if not parts_left:
+            log_end(session)
             on_end(session)
 
     def gone() -> None:

@@ -51,6 +51,10 @@ class Transport(Protocol):
     @property
     def outbox(self) -> Outbox: ...
 
+    @property
+    def ending(self) -> tuple[int | None, str]:
+        """The code and the reason that the WebSocket was closed with; None where its library does not tell."""
+
     def start_reading(self) -> None: ...
 
     def close(self, code: int, reason: str) -> None: ...
@@ -78,6 +82,8 @@ class SessionCore:
         self._loop = asyncio.get_running_loop()
         self._thread_id = get_ident()
         self._clock = settings.clock
+        self._opened_at = self._ended_at = self._clock()
+        self._why = ""
         self._ledger = TurnLedger(settings.retranscription == "adopt")
         self._lane = Lane(self, self._loop, settings, stats)
         self._guards = TurnGuards.of(self, self._loop, settings)
@@ -205,16 +211,18 @@ class SessionCore:
 
     # --- the end ---
 
-    def _end(self, event: str) -> None:
-        """End the conversation; `event` is the last one that handlers see."""
+    def _end(self, event: str, why: str = "") -> None:
+        """End the conversation; `event` is the last one that handlers see, `why` is for the log."""
         if self._closed:
             return
         self._closed = True
+        self._why = why
+        self._ended_at = self._clock()
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
             self._stats.chunks_sent += turn.chunks
-            self._ledger.end(turn, CLOSED_TURN, self._clock())
+            self._ledger.end(turn, CLOSED_TURN, self._ended_at)
         if self._guards is not None:
             self._guards.end()
         self._debug("session ended: %s", event)
@@ -244,7 +252,7 @@ class SessionCore:
             self._debug("session initialized, conversation_id=%s", self.conversation_id)
             self._lane.emit(INIT, self.conversation_id)
         elif kind == wire.CLOSE:
-            self._end(CLOSE)
+            self._end(CLOSE, "close message")
             self._transport.close(1000, "")
         elif kind == wire.ERROR:
             self._lane.emit(ERROR, PeerError(message.text))
@@ -314,7 +322,7 @@ class SessionCore:
         """Take note that the peer does not read; the connection is dropped."""
         self._stats.write_timeouts += 1
         log.warning("conversation %s: the peer does not read, dropped", self.conversation_id)
-        self._end(DISCONNECTED)
+        self._end(DISCONNECTED, "the peer did not read")
 
     # --- what the lane asks for ---
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from se_server.conversation.adapters import adapt
 from se_server.conversation.core import SessionCore, Transport
+from se_server.conversation.ending import log_end
 from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.lane import current_turn
@@ -111,6 +112,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
             raise
         finally:
             await self._transport.wait_closed()
+            log_end(self)
 
     def close(self) -> None:
         """Close the session and its WebSocket with code 1000; the running handler is cancelled. Any number of times.
@@ -124,4 +126,4 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     def _shutdown(self, code: int, reason: str) -> None:
         """Close the session from our side."""
         self._transport.close(code, reason)
-        self._end(CLOSE)
+        self._end(CLOSE, "closed by the handler")

@@ -1,14 +1,32 @@
-"""Text logs on stderr: one record, one line, one write, so that the lines of several workers never mix."""
+"""Logs on stderr, as text or JSON: one record, one line, one write, so that the lines of several workers never mix."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import select
 import time
 import traceback
+from collections.abc import Mapping
+
+import orjson
 
 _FD_STDERR = 2
-_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r", "\x1b": "\\x1b"})
+# A pipe takes no more in one piece (POSIX promises 512, Linux gives 4096): longer lines would mix with other workers'.
+LINE_BYTES = getattr(select, "PIPE_BUF", 512)
+_LEAST_TEXT = 64  # characters: a line whose frame alone is too long is not cut for ever
+
+_UNPRINTABLE = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Escape what commands a terminal, ends a line or cannot be written: messages may hold what a peer sent."""
+    return text if text.isprintable() else _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 class LineFormatter(logging.Formatter):
@@ -16,33 +34,89 @@ class LineFormatter(logging.Formatter):
 
     Args:
         multiline: give a traceback lines of its own, for people at a terminal; else it follows on the same line.
+        limit_bytes: records that need longer lines are told in several; None for no limit.
     """
 
-    def __init__(self, *, multiline: bool = False) -> None:
+    def __init__(self, *, multiline: bool = False, limit_bytes: int | None = None) -> None:
         super().__init__()
         self._multiline = multiline
+        self._limit_bytes = limit_bytes
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text without a line feed at its end."""
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        # Messages may hold what a peer sent: no line feed of theirs may begin a line that looks like ours.
-        message = record.getMessage().rstrip("\n")
-        details = ""
-        if record.exc_info and record.exc_info[1] is not None:
-            details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-        if record.stack_info:
-            details += "\n" + record.stack_info
-        text = message.translate(_ESCAPES)
+        """Return the record as text, as many lines as it needs, without a line feed at its end."""
+        details = _details_of(record)
+        text = printable(self._message_of(record))
         if details and self._multiline:
-            text += "\n" + details
-        elif details:
-            text += " | " + details.translate(_ESCAPES)
-        stamp = f"{seconds}.{int(record.msecs):03d}Z"
-        return f"{stamp} {record.levelname} [{record.process}] {record.name}: {text}"
+            return self._line(record, text) + "\n" + details
+        if details:
+            text = self._with_details(text, printable(details))
+        return "\n".join(self._lines(record, text))
+
+    def _lines(self, record: logging.LogRecord, text: str) -> list[str]:
+        line = self._line(record, text)
+        size = len(line.encode("utf-8", "backslashreplace"))
+        if self._limit_bytes is None or size < self._limit_bytes or len(text) < _LEAST_TEXT:
+            return [line]
+        middle = len(text) // 2
+        return self._lines(record, text[:middle]) + self._lines(record, text[middle:])
+
+    def _message_of(self, record: logging.LogRecord) -> str:
+        return record.getMessage().rstrip("\n")
+
+    def _with_details(self, text: str, details: str) -> str:
+        return f"{text} | {details}"
+
+    def _line(self, record: logging.LogRecord, text: str) -> str:
+        return f"{_stamp(record)} {record.levelname} [{record.process}] {record.name}: {text}"
+
+
+class JsonFormatter(LineFormatter):
+    """Formats a JSON object: time, level, pid, logger, message, and the fields that a record has by name.
+
+    Args:
+        limit_bytes: as for `LineFormatter`.
+    """
+
+    def __init__(self, *, limit_bytes: int | None = None) -> None:
+        super().__init__(limit_bytes=limit_bytes)
+
+    def _message_of(self, record: logging.LogRecord) -> str:
+        event = getattr(record, "event", None)  # what it is called, where its fields say the rest
+        return event if isinstance(event, str) else super()._message_of(record)
+
+    def _line(self, record: logging.LogRecord, text: str) -> str:
+        fields = getattr(record, "fields", None)
+        body = {
+            "time": _stamp(record),
+            "level": record.levelname.lower(),
+            "pid": record.process,
+            "logger": record.name,
+            "message": text,
+            **({str(name): _value(value) for name, value in fields.items()} if isinstance(fields, Mapping) else {}),
+        }
+        return orjson.dumps(body).decode("utf-8")
+
+
+def _value(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float) else printable(str(value))
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _details_of(record: logging.LogRecord) -> str:
+    details = ""
+    if record.exc_info and record.exc_info[1] is not None:
+        details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+    if record.stack_info:
+        details += "\n" + record.stack_info
+    return details
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes each record with one system call to a file descriptor, which it does not own."""
+    """Writes each line with one system call to a file descriptor, which it does not own."""
 
     def __init__(self, descriptor: int = _FD_STDERR) -> None:
         super().__init__()
@@ -51,22 +125,31 @@ class DescriptorHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record; one that cannot be written is lost, and so would be a complaint about it."""
         try:
-            os.write(self._descriptor, (self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            if len(data) <= LINE_BYTES:
+                os.write(self._descriptor, data)
+                return
+            for line in data.splitlines(keepends=True):
+                os.write(self._descriptor, line)
         except OSError:
             return
         except (TypeError, ValueError):  # arguments that do not fit the message: logging's own complaint names the line
             self.handleError(record)
 
 
-def setup_logging(level: str, *, descriptor: int = _FD_STDERR) -> None:
+def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:
     """Send the log records of this process, and of those it forks, to a descriptor.
 
     Args:
         level: debug, info, warning or error.
+        form: text or json.
         descriptor: where to; stderr by default.
     """
     handler = DescriptorHandler(descriptor)
-    handler.setFormatter(LineFormatter(multiline=os.isatty(descriptor)))
+    if form == "json":
+        handler.setFormatter(JsonFormatter(limit_bytes=LINE_BYTES))
+    else:
+        handler.setFormatter(LineFormatter(multiline=os.isatty(descriptor), limit_bytes=LINE_BYTES))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Libraries that log every request or every connection at info would drown the conversations.
     for noisy in ("httpx", "httpcore", "picows"):

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from se_server.protocol.pace import Pace
 from se_server.protocol.words import same_words
 from se_server.types import ConversationMessage
 
@@ -212,6 +213,7 @@ class TurnLedger:
 
     def __init__(self, adopts: bool = False) -> None:
         self.current: Turn | None = None
+        self.pace: Pace | None = None  # made by the first turn that ends
         self._adopts = adopts
         # The first turn that ended; only the second makes the ring, which then has both.
         self._first_digest = 0
@@ -251,11 +253,20 @@ class TurnLedger:
 
     def end(self, turn: Turn, state: TurnState, now: float = 0.0) -> None:
         """End `turn`; if it is the one under way, none is any more."""
-        if turn.open and turn.event_id is not None:
-            self._remember(turn.digest, state)
+        if turn.open:
+            if turn.event_id is not None:
+                self._remember(turn.digest, state)
+            self._count(turn, state is SUPERSEDED)
         turn.end(state, now)
         if self.current is turn:
             self.current = None
+
+    def _count(self, turn: Turn, interrupted: bool) -> None:
+        if self.pace is None:
+            self.pace = Pace()
+        self.pace.add(interrupted)
+        if turn.first_chunk_at is not None:
+            self.pace.add_first_chunk(turn.first_chunk_at - turn.started_at)
 
     def _state_of(self, digest: int) -> TurnState | None:
         if self._past is not None:

@@ -62,6 +62,7 @@ class Config:
     trusted_proxies: Networks
     proxy_protocol: bool
     log_level: str
+    log_format: str
     drain_timeout_s: float
     reload_drain_timeout_s: float
     hang_timeout_s: float

@@ -121,6 +121,15 @@ SERVER_OPTIONS = (
         "info",
         RUNNING,
     ),
+    Option(
+        "log_format",
+        parse.log_format,
+        "text",
+        "How to log, one line a record: text for people, json for programs.",
+        "text|json",
+        "text",
+        RUNNING,
+    ),
     Option("drain_timeout_s", duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30", RUNNING),
     Option(
         "reload_drain_timeout_s",

@@ -16,6 +16,7 @@ _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 MAX_WORKERS = 1024
 
 log_level = one_of("debug", "info", "warning", "error")
+log_format = one_of("text", "json")
 
 
 def count(raw: object) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
+import threading
 
 import pytest
 
-from se_server.observe.logs import DescriptorHandler, LineFormatter
+from se_server.observe.logs import LINE_BYTES, DescriptorHandler, JsonFormatter, LineFormatter
 
 
 def record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
@@ -62,3 +64,53 @@ def test_a_closed_descriptor_loses_the_record_and_nothing_else(capsys: pytest.Ca
     handler.handle(record("nobody reads"))
     os.close(writer)
     assert capsys.readouterr().err == ""
+
+
+def test_nothing_that_a_peer_sent_commands_a_terminal() -> None:
+    line = LineFormatter().format(record("said %s", "a\x9b2J\x08\u202eb\u2028c\td"))
+    assert line.endswith("said a\\x9b2J\\x08\\u202eb\\u2028c\td")
+
+
+def test_json_is_one_object_a_line_with_the_fields_of_the_record() -> None:
+    told = record("conversation ended: %s", "x=1", error=caught())
+    told.event = "conversation ended"
+    told.fields = {"code": 1000, "reason": "by\ne\ud83d", "first_chunk_max_s": None}
+    body = json.loads(JsonFormatter().format(told))
+    assert (body["level"], body["pid"], body["logger"]) == ("warning", os.getpid(), "se_server.test")
+    assert body["message"].startswith("conversation ended | Traceback (most recent call last):\\n")
+    assert (body["code"], body["reason"], body["first_chunk_max_s"]) == (1000, "by\\ne\\ud83d", None)
+
+
+@pytest.mark.parametrize("formatter", [LineFormatter(limit_bytes=LINE_BYTES), JsonFormatter(limit_bytes=LINE_BYTES)])
+def test_a_record_too_long_for_one_write_is_told_in_several_lines(formatter: LineFormatter) -> None:
+    said = "é\n" * 5000
+    lines = formatter.format(record("%s.", said)).split("\n")
+    assert all(len(line.encode()) < LINE_BYTES for line in lines)
+    is_json = isinstance(formatter, JsonFormatter)
+    texts = [json.loads(line)["message"] if is_json else line.partition("test: ")[2] for line in lines]
+    assert "".join(texts) == "é\\n" * 5000 + "."
+
+
+def test_lines_of_several_writers_never_mix() -> None:
+    reader, writer = os.pipe()
+    handlers = [DescriptorHandler(writer) for _ in range(4)]  # with a lock of its own each, as in processes
+    for handler in handlers:
+        handler.setFormatter(LineFormatter(limit_bytes=LINE_BYTES))
+
+    def write(place: int) -> None:
+        for _ in range(50):
+            handlers[place].handle(record(str(place) * 9000))
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(len(handlers))]
+    for thread in threads:
+        thread.start()
+    counts = dict.fromkeys("0123", 0)
+    with open(reader, encoding="utf-8") as file:
+        while sum(counts.values()) < 4 * 50 * 9000:
+            text = file.readline().partition("test: ")[2].rstrip("\n")
+            assert set(text) == {text[0]}
+            counts[text[0]] += len(text)
+    for thread in threads:
+        thread.join()
+    os.close(writer)
+    assert set(counts.values()) == {50 * 9000}
