@@ -17,6 +17,7 @@ from se_server.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SE_SERVER_"
 MIN_MESSAGE_BYTES = 1024
+MAX_NAMED = 12
 
 _UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
@@ -87,10 +88,14 @@ class Option:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """End an error's sentence with the name that was probably meant, or with all there are."""
+    """End an error's sentence with the name that was probably meant, or with all there are, if they are few."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]}?"
+    if len(names) <= MAX_NAMED:
+        return f"; known are {', '.join(names)}"
+    return f"; of {len(names)} names the nearest is {difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]}"
 
 
 def text(raw: object) -> str:

@@ -84,6 +84,14 @@ def command() -> click.Command:
             )
         )
     parameters.append(click.Option(["--config"], metavar="FILE", help="Read options from a TOML file.", default=None))
+    parameters.append(click.Option(["--check"], is_flag=True, help="Check options and APP, and do not serve."))
+    parameters.append(
+        click.Option(
+            ["--print-config"],
+            is_flag=True,
+            help="Print every option's value and where it came from, as TOML into a pipe; do not serve.",
+        )
+    )
     return click.version_option(__version__, prog_name="se-server", message="%(prog)s %(version)s")(
         GroupedCommand(
             "se-server",
@@ -108,7 +116,7 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     try:
         given = command().main(arguments, prog_name="se-server", standalone_mode=False)
     except click.NoSuchOption as error:
-        known = [option.flag for option in OPTIONS if not option.positional]
+        known = [option.flag for option in OPTIONS if not option.positional] + ["--config", "--check", "--print-config"]
         raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known)}") from None
     except click.ClickException as error:
         raise ConfigError(f"{_one_sentence(error.format_message())}; see se-server --help") from None
@@ -138,8 +146,18 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return Terminal(config, port)
 
     _settle_descriptors()
+    if given.get("check") or given.get("print_config"):
+        return _look(load(), given)
     faulthandler.enable(2)
     return serve(load, terminal_of)
+
+
+def _look(config: Config, given: Mapping[str, object]) -> int:
+    from se_server.cli.show_config import check, print_config
+
+    if given.get("print_config"):
+        print_config(config)
+    return check(config) if given.get("check") else 0
 
 
 def _settle_descriptors() -> None:

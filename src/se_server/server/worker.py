@@ -69,6 +69,30 @@ def run_worker(
     return loop.run_until_complete(worker.run(guard))
 
 
+def check_app(config: Config) -> tuple[str, str, str]:
+    """Load the APP as a worker does, and make the door it would open.
+
+    Returns:
+        The traceback of user code or nothing, one sentence on what is wrong or nothing, and what the operator should
+        know or nothing.
+    """
+    try:
+        app = _load(config)
+        completed, late = complete(config, app.options)
+        Door(
+            (),
+            handlers=app.handlers,
+            verifier=_verifier(completed, app),
+            path=completed.path,
+            settings=completed.session,
+            stats=Counters(),
+            access=completed.access(),
+        )
+    except (AppError, ConfigError) as error:
+        return (error.details if isinstance(error, AppCrashed) else ""), str(error), ""
+    return "", "", _notice(app, late)
+
+
 def _load(config: Config) -> App:
     app = load_app(config.app)
     if not (config.api_key or app.api_keys) and not config.disable_auth:

@@ -1,0 +1,142 @@
+"""`se-server --print-config` and `--check`: what would be served, without serving it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from se_server.options import Option
+from se_server.server.access import Networks
+from se_server.server.children import flush_streams
+from se_server.server.config import MASK, Config
+from se_server.server.options import GROUPS, OPTIONS
+from se_server.server.tls import make_context
+from se_server.server.worker import check_app
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXIT_KILLED = 3
+
+
+def print_config(config: Config) -> None:
+    """Print every option with its value and where that came from, secrets masked.
+
+    On a terminal a table; elsewhere a TOML file that gives the same configuration, but for the secrets.
+    """
+    if not sys.stdout.isatty():
+        print("\n".join(toml_lines(config)))
+        return
+    from rich.console import Console
+
+    Console().print(_table(config))
+
+
+def toml_lines(config: Config) -> list[str]:
+    """Return the options as lines of a TOML file."""
+    lines = []
+    for option in OPTIONS:
+        value, source = config.value(option.name), config.sources.get(option.name, "default")
+        text = _toml(value)
+        if text is None:
+            lines.append(f"# {option.name} is not set")
+        elif option.secret:
+            lines.append(f'# {option.name} = "{MASK}"  # {_plain(source)}')
+        else:
+            lines.append(f"{option.name} = {text}  # {_plain(source)}")
+    return lines
+
+
+def _toml(value: object) -> str | None:
+    """Write a value as TOML; None if it stands for nothing."""
+    if value is None or value == () or value == Networks():
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Networks):
+        value = tuple(str(value).split(","))
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) or "" for item in value) + "]"
+    if isinstance(value, int | float):
+        return str(int(value) if value == int(value) else value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _plain(text: str) -> str:
+    """Keep what a file was called from ending the comment that names it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _table(config: Config) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("option", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("where it came from", overflow="fold")
+    for group in GROUPS:
+        table.add_row(Text(group, style="bold cyan"), "", "")
+        for option in OPTIONS:
+            if option.group != group:
+                continue
+            source = config.sources.get(option.name, "default")
+            is_default = source == "default"
+            table.add_row(
+                Text(f"  {option.flag}", style="dim" if is_default else ""),
+                Text(_shown(option, config.value(option.name)), style="dim" if is_default else "bold green"),
+                Text(_plain(source), style="dim" if is_default else ""),
+            )
+    return table
+
+
+def _shown(option: Option, value: object) -> str:
+    text = _toml(value)
+    if text is None:
+        return option.default_text or "not set"
+    if option.secret:
+        return MASK
+    return _plain(value) if isinstance(value, str) else text
+
+
+def check(config: Config) -> int:
+    """Load the APP and check all that can be checked without serving; say what is found.
+
+    User code runs in a child, as in a worker: what it leaves running cannot keep the command from ending.
+
+    Returns:
+        The exit code: 0 if all is well, 3 if the APP cannot be loaded.
+
+    Raises:
+        ConfigError: the certificate or its key cannot be used.
+    """
+    make_context(config.certfile, config.keyfile, config.ca_certs)
+    flush_streams()
+    pid = os.fork()
+    if pid == 0:
+        code = EXIT_KILLED
+        try:
+            code = _check_app(config)
+        finally:
+            flush_streams()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code < 0:
+        print(f"se-server: loading the APP was killed by signal {-code}", file=sys.stderr)
+        return EXIT_KILLED
+    return code
+
+
+def _check_app(config: Config) -> int:
+    details, problem, notice = check_app(config)
+    if problem:
+        sys.stderr.write(f"{details}se-server: {problem}\n")
+        return EXIT_KILLED
+    if notice:
+        sys.stderr.write(f"se-server: {notice}\n")
+    what = "the demo agent" if config.app is None else f"APP {config.app!r}"
+    print(f"se-server: the configuration and {what} are valid")
+    return 0

@@ -1,0 +1,130 @@
+"""`se-server --check` and `--print-config`: what would be served, without serving it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SECRET = "sk_secret_of_this_test"
+COMMAND = [sys.executable, "-m", "se_server.cli.server"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SE_SERVER_", "ELEVENLABS"))}
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(paths), **variables}
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *arguments]
+    env = environment(**variables)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, cwd=cwd, env=env)
+
+
+def test_what_is_printed_into_a_pipe_is_a_file_of_the_same_options(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text(
+        'log_level = "debug"\nallow_ips = ["10.0.0.0/8", "::1"]\nfirst_word_text = ["Hm \\"...\\"", "a # b"]\n'
+        "first_word_after_s = 0.8\nmax_worker_rss = '512MiB'\n"
+    )
+    given = ("--workers", "3", "--handover-s", "0.1234567")
+    first = run("--config", "given.toml", *given, "--print-config", cwd=tmp_path, SE_SERVER_API_KEY=SECRET)
+    assert first.returncode == 0
+    for line in (
+        'log_level = "debug"  # log_level in given.toml',
+        "workers = 3  # --workers",
+        "port = 3001  # default",
+        '# api_key = "********"  # SE_SERVER_API_KEY',
+        "# uds is not set",
+    ):
+        assert line in first.stdout.splitlines()
+    (tmp_path / "again.toml").write_text(first.stdout)
+    again = run("--config", "again.toml", "--print-config", cwd=tmp_path, SE_SERVER_API_KEY=SECRET)
+    assert tomllib.loads(again.stdout) == tomllib.loads(first.stdout)
+    assert tomllib.loads(again.stdout)["handover_s"] == 0.1234567
+
+
+def test_no_secret_is_printed(tmp_path: Path) -> None:
+    header = "X-Secret=the_value_of_the_header"
+    shown = run("--print-config", "--check", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET, SE_SERVER_REQUIRE_HEADER=header)
+    assert shown.returncode == 0
+    assert '# require_header = "********"  # SE_SERVER_REQUIRE_HEADER' in shown.stdout
+    assert SECRET not in shown.stdout + shown.stderr
+    assert "the_value" not in shown.stdout + shown.stderr
+
+
+def test_people_at_a_terminal_get_a_table(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    variables = environment(TERM="xterm", COLUMNS="120", SE_SERVER_PORT="4567")
+    with subprocess.Popen([*COMMAND, "--print-config"], stdout=follower, cwd=tmp_path, env=variables) as process:
+        os.close(follower)
+        shown = ""
+        try:
+            while data := os.read(leader, 4096):
+                shown += data.decode()
+        except OSError:  # how Linux tells the end of a terminal
+            pass
+        os.close(leader)
+    assert process.returncode == 0
+    (row,) = (line for line in shown.splitlines() if "--port" in line)
+    assert "4567" in row
+    assert "SE_SERVER_PORT" in row
+    assert "Who may come in" in shown
+
+
+def test_a_good_agent_passes_whatever_it_leaves_running(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+        "async def on_startup(): raise RuntimeError('nobody serves')\n"
+        "async def on_transcript(transcript, session): ...\n"
+    )
+    checked = run("--check", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == "se-server: the configuration and APP 'agent.py' are valid\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "sentence"),
+    [
+        ("async def on_transcript(transcript): ...", 3, "cannot be called as on_transcript(transcript, session)"),
+        ("raise ValueError('no model')", 3, "importing agent.py raised ValueError: no model"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 3, "loading the APP was killed by signal 9"),
+    ],
+)
+def test_a_bad_agent_fails_with_the_reason(tmp_path: Path, source: str, code: int, sentence: str) -> None:
+    (tmp_path / "agent.py").write_text(source + "\n")
+    checked = run("--check", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
+    assert (checked.returncode, checked.stdout) == (code, "")
+    assert sentence in checked.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--certfile", "nowhere.pem"], "nowhere.pem"),
+        (["--portt", "3"], "there is no option --portt; did you mean --port?"),
+        (["--chek"], "there is no option --chek; did you mean --check?"),
+        (["--workers", "0"], "--workers: '0' is not valid: expected a whole number from 1 to 1024"),
+    ],
+)
+def test_wrong_options_fail_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    checked = run("--check", *arguments, cwd=tmp_path)
+    assert (checked.returncode, checked.stdout) == (2, "")
+    (line,) = checked.stderr.splitlines()
+    assert sentence in line
+
+
+def test_a_name_like_no_other_is_answered_by_the_nearest_and_not_by_all(tmp_path: Path) -> None:
+    (line,) = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1").stderr.splitlines()
+    assert "SE_SERVER_QQQ in the environment is no option; " in line
+    assert line.count("SE_SERVER_") == 2
