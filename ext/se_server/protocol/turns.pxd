@@ -1,5 +1,6 @@
 """The fields of the compiled `turns.py`."""
 
+cimport cython
 from se_server.protocol.pace cimport Pace
 
 
@@ -17,12 +18,14 @@ cdef class Turn:
     cdef readonly Py_ssize_t chunks
     cdef readonly Py_ssize_t fillers
     cdef readonly object ended_at
-    cdef readonly Py_ssize_t bytes_left
+    cdef public Py_ssize_t bytes_left
     cdef readonly bint is_full
     cdef list _texts
     cdef Py_ssize_t _room
     cdef public object state
     cpdef note_texts(self, Py_ssize_t count, double now)
+    # Without these types the arithmetic would make Python's integers, here for every chunk.
+    @cython.locals(room=Py_ssize_t)
     cpdef keep(self, str text)
     cpdef str fit(self, str text)
     cpdef bint is_again(self, Turn turn)
@@ -37,6 +40,7 @@ cdef class PastTurns:
     cdef unsigned char[64] _superseded
     cdef int _count
     cdef int _next
+    @cython.locals(size=int)
     cdef add(self, Py_hash_t digest, bint superseded)
     cdef state_of(self, Py_hash_t digest)
 
@@ -48,11 +52,13 @@ cdef class TurnLedger:
     cdef Py_hash_t _first_digest
     cdef object _first_state
     cdef PastTurns _past
+    cdef long long _highest_id
     cpdef judge(self, Turn turn)
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
     cpdef end(self, Turn turn, state, double now=*)
     cdef _count(self, Turn turn, bint interrupted)
+    cdef _note_id(self, Turn turn)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)
 

@@ -265,11 +265,12 @@ class SessionCore:
             self.receive_error(message.bad_entry)
         transcript = message.transcript or []
         ledger = self._ledger
-        turn = Turn(message.event_id, self._clock(), self, last_said(transcript), self._max_answer_bytes)
+        turn = Turn(message.event_id, self._clock(), self, last_said(transcript))
         verdict = ledger.judge(turn)
         if verdict is not NEW:
             self._receive_again(turn, verdict)
             return
+        turn.bytes_left = self._max_answer_bytes
         superseded = ledger.begin(turn)
         if superseded is not None:
             self._stats.turns_superseded += 1

@@ -31,6 +31,8 @@ from se_server.types import ConversationMessage
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
+NO_ID = -(1 << 63)
+"""Below every id: `_wire` lets through what fits 64 bits."""
 
 
 class TurnState(Enum):
@@ -90,12 +92,7 @@ class Turn:
     """
 
     def __init__(
-        self,
-        event_id: int | None,
-        started_at: float = 0.0,
-        owner: object = None,
-        said: str | None = None,
-        max_answer_bytes: int = -1,
+        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
     ) -> None:
         self.event_id = event_id
         self.event_id_json = b"null" if event_id is None else b"%d" % event_id
@@ -111,7 +108,7 @@ class Turn:
         self.chunks = 0
         self.fillers = 0
         self.ended_at: float | None = None
-        self.bytes_left = max_answer_bytes
+        self.bytes_left = -1
         self.is_full = False
         self._texts: list[str] | None = None
         self._room = MAX_KEPT_CHARACTERS
@@ -140,7 +137,7 @@ class Turn:
         room = self._room
         if room > 0:
             self._room = room - len(text)
-            if len(text) > room:
+            if self._room < 0:
                 text = text[:room]
             if self._texts is None:
                 self._texts = [text]
@@ -219,6 +216,7 @@ class TurnLedger:
         self._first_digest = 0
         self._first_state: TurnState | None = None
         self._past: PastTurns | None = None
+        self._highest_id = NO_ID
 
     def judge(self, turn: Turn) -> Verdict:
         """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
@@ -227,7 +225,8 @@ class TurnLedger:
         current = self.current
         if current is not None and current.is_again(turn):
             return Verdict.REPEATED
-        state = self._state_of(turn.digest)
+        # Ids grow: nearly every transcript is known to be new by its id alone.
+        state = self._state_of(turn.digest) if turn.event_id <= self._highest_id else None
         if state is SUPERSEDED:
             return Verdict.SUPERSEDED
         if state is not None:
@@ -242,6 +241,7 @@ class TurnLedger:
         if superseded is not None:
             self.end(superseded, SUPERSEDED, turn.started_at)
         self.current = turn
+        self._note_id(turn)
         return superseded
 
     def adopt(self, turn: Turn) -> None:
@@ -250,6 +250,7 @@ class TurnLedger:
         assert current is not None
         self._remember(current.digest, SUPERSEDED)
         current.become(turn)
+        self._note_id(turn)
 
     def end(self, turn: Turn, state: TurnState, now: float = 0.0) -> None:
         """End `turn`; if it is the one under way, none is any more."""
@@ -267,6 +268,10 @@ class TurnLedger:
         self.pace.add(interrupted)
         if turn.first_chunk_at is not None:
             self.pace.add_first_chunk(turn.first_chunk_at - turn.started_at)
+
+    def _note_id(self, turn: Turn) -> None:
+        if turn.event_id is not None and turn.event_id > self._highest_id:
+            self._highest_id = turn.event_id
 
     def _state_of(self, digest: int) -> TurnState | None:
         if self._past is not None:
@@ -296,10 +301,14 @@ class PastTurns:
 
     def add(self, digest: int, superseded: bool) -> None:
         """Remember one more turn."""
+        size = MAX_PAST_TURNS
         self._digests[self._next] = digest
         self._superseded[self._next] = superseded
-        self._next = (self._next + 1) % MAX_PAST_TURNS
-        self._count = min(self._count + 1, MAX_PAST_TURNS)
+        self._next += 1
+        if self._count < size:
+            self._count += 1
+        if self._next == size:
+            self._next = 0
 
     def state_of(self, digest: int) -> TurnState | None:
         """Return how a turn ended; None if it is not known."""
