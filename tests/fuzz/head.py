@@ -10,7 +10,8 @@ from typing import Any
 
 import h11
 
-from se_server.server.handshake import MALFORMED, Answer, Handshake, Limits, Upgrade
+from se_server.server.answers import MALFORMED, Answer
+from se_server.server.handshake import Handshake, Limits, Upgrade
 
 LIMITS = Limits(max_head_bytes=1024, max_headers=12)
 PATHS = ("/call", None, "/", "/healthz")

@@ -1,7 +1,7 @@
 """Taking connections out of the queue of the listen sockets, one per wake-up, also when descriptors run out.
 
 One per wake-up, because several workers share the queue: each takes one and goes back to its conversations, so that a
-burst spreads over all of them.
+burst spreads over all of them. A gate (`placement.py`) may have a worker leave the queue to others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from se_server.server.handshake import UNAVAILABLE
+from se_server.server.answers import UNAVAILABLE
+from se_server.server.placement import Gate
 from se_server.server.refusals import RefusalLog
+from se_server.server.scoreboard import Slot
 
 PAUSES_S = (0.1, 1.0)  # shortest and longest pause after a failed accept
 MAX_REFUSED_AT_ONCE = 64
@@ -43,6 +45,8 @@ class Acceptor:
         listen_sockets: bound, listening and non-blocking; owned by the caller, who closes them after `close`.
         on_accepted: gets each accepted socket, non-blocking and owned by the callee, and its peer's address.
         refusals: where failures are logged.
+        slot: the worker's place on the scoreboard, which says whether it accepts.
+        gate: says whether it shall take a connection that waits, or leave it to others.
     """
 
     def __init__(
@@ -51,7 +55,11 @@ class Acceptor:
         listen_sockets: Sequence[socket.socket],
         on_accepted: Callable[[socket.socket, Any], None],
         refusals: RefusalLog,
+        slot: Slot | None = None,
+        gate: Gate | None = None,
     ) -> None:
+        self._slot = slot
+        self._gate = gate
         self._loop = loop
         self._listen_sockets = listen_sockets
         self._on_accepted = on_accepted
@@ -67,6 +75,10 @@ class Acceptor:
 
     def stop(self) -> None:
         """Leave new connections in the queue. Any number of times."""
+        self._leave_queue()
+        self._show(accepting=False)
+
+    def _leave_queue(self) -> None:
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
@@ -79,12 +91,22 @@ class Acceptor:
         self.stop()
         self._drop_spare()
 
+    def _show(self, *, accepting: bool) -> None:
+        if self._slot is not None:
+            self._slot.accepting = accepting
+
     def _start(self) -> None:
         self._resume = None
+        self._show(accepting=True)
         for sock in self._listen_sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def _accept(self, listen_socket: socket.socket) -> None:
+        pause_s = 0.0 if self._gate is None else self._gate.pause_s()
+        if pause_s:
+            self._leave_queue()
+            self._resume = self._loop.call_later(pause_s, self._start)
+            return
         try:
             accepted, address = listen_socket.accept()
         except (BlockingIOError, InterruptedError):

@@ -9,7 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 
 from se_server.errors import ConfigError
-from se_server.server.handshake import ADDRESS_REFUSED, HEADER_REFUSED, Answer, Upgrade
+from se_server.server.answers import ADDRESS_REFUSED, HEADER_REFUSED, Answer
+from se_server.server.handshake import Upgrade
 from se_server.types import Headers
 
 Address = IPv4Address | IPv6Address

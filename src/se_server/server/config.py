@@ -17,6 +17,7 @@ from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest
 from se_server.server.access import Access, Networks, RequiredHeader
+from se_server.server.admission import Capacity
 from se_server.server.options import BY_NAME, KEY_VARIABLE, OF_CONVERSATIONS, OPTIONS, SERVER_OPTIONS
 
 if sys.version_info >= (3, 11):
@@ -61,6 +62,10 @@ class Config:
     require_header: RequiredHeader | None
     trusted_proxies: Networks
     proxy_protocol: bool
+    max_sessions: int | None
+    max_pending_handshakes: int | None
+    max_turns: int | None
+    shed_loop_lag_s: float | None
     log_level: str
     log_format: str
     drain_timeout_s: float
@@ -99,6 +104,10 @@ class Config:
     def was_given(self, name: str) -> bool:
         """Whether an option was given by one of the sources."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
+
+    def capacity(self) -> Capacity:
+        """Make what the door takes on."""
+        return Capacity(self.max_sessions, self.max_pending_handshakes, self.max_turns, self.shed_loop_lag_s)
 
     def access(self) -> Access:
         """Make what the door asks of a connection besides its token.

@@ -21,9 +21,12 @@ from se_server.conversation.settings import SessionSettings
 from se_server.errors import AuthenticationError, ConfigError
 from se_server.server.acceptor import Acceptor, address_text
 from se_server.server.access import Access
+from se_server.server.admission import Admission, Capacity
 from se_server.server.adopt import ProxyRefused, read_proxy_header
-from se_server.server.handshake import HEALTH_PATH, TOKEN_REFUSED, Answer, Limits, Upgrade
+from se_server.server.answers import DRAINING, MAX_PENDING_HANDSHAKES, SATURATED, TOKEN_REFUSED, Answer
+from se_server.server.handshake import OWN_PATHS, Limits, Upgrade
 from se_server.server.http_connection import HttpConnection
+from se_server.server.placement import Gate
 from se_server.server.refusals import RefusalLog
 from se_server.server.scoreboard import Slot
 from se_server.server.uds import UnixTransport
@@ -40,13 +43,14 @@ class Door:
         listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
         handlers: the user's callbacks.
         verifier: checks the token of every upgrade; None admits all.
-        path: the WebSocket path; None for every path but `/healthz`.
+        path: the WebSocket path; None for every path but `/healthz` and `/readyz`.
         settings: limits and times of the sessions.
         stats: where the sessions count.
         limits: what a peer may ask before it has a session.
         ssl: with it, TLS is spoken, except on Unix sockets.
         access: what is asked of a connection and of an upgrade besides its token.
-        slot: the worker's place on the scoreboard, which tells how many sessions are live.
+        slot: the worker's place on the scoreboard, by which workers share connections and limits.
+        capacity: how much is taken on.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -68,6 +72,7 @@ class Door:
         ssl: SSLContext | None = None,
         access: Access | None = None,
         slot: Slot | None = None,
+        capacity: Capacity | None = None,
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
@@ -75,7 +80,7 @@ class Door:
             raise ConfigError(
                 f"path {path!r} can never match a request: leave the query out, and percent-encode what is no ASCII"
             )
-        if path == HEALTH_PATH:
+        if path in OWN_PATHS:
             raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
         self.sessions: set[SpeechEngineSession] = set()
         self.limits = limits or Limits()
@@ -87,10 +92,11 @@ class Door:
         self._settings = settings
         self._stats = stats
         self._slot = slot
+        self._admission = Admission(capacity or Capacity(), stats, slot)
         self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
-        self._adopting: dict[asyncio.Task[None], socket.socket] = {}
+        self._adopting: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
         self._connections: set[HttpConnection] = set()
         self._draining = False
         self._dropping = False  # what is no session yet
@@ -102,7 +108,8 @@ class Door:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
         self._refusals = RefusalLog(self.loop.time)
-        self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals)
+        gate = None if self._slot is None else Gate(self._slot, self._admission.show)
+        self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, gate)
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
@@ -132,13 +139,23 @@ class Door:
     # --- accepting ---
 
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
+        remote = address_text(address)
+        tls = {} if accepted.family == socket.AF_UNIX else self._tls
+        within_limit = self._admission.knocked()
+        if tls and not within_limit:  # to say so would be the work that there is too much of
+            accepted.close()
+            self._admission.settled()
+            self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
+            return
+        connection = HttpConnection(self, remote, within_limit)
         # The loop holds tasks weakly.
-        task = self.loop.create_task(self._adopt(accepted, address_text(address)))
-        self._adopting[task] = accepted
+        task = self.loop.create_task(self._adopt(accepted, connection, remote, tls))
+        self._adopting[task] = accepted, connection
         task.add_done_callback(self._adopted)
 
-    async def _adopt(self, accepted: socket.socket, remote: str) -> None:
-        tls = {} if accepted.family == socket.AF_UNIX else self._tls
+    async def _adopt(
+        self, accepted: socket.socket, connection: HttpConnection, remote: str, tls: dict[str, Any]
+    ) -> bool:
         left_s = self.limits.head_timeout_s
         try:
             if self.access.proxy_protocol:
@@ -149,7 +166,9 @@ class Door:
                 if tls:
                     tls = {**tls, "ssl_handshake_timeout": left_s}
                     left_s = self.limits.head_timeout_s
-            await self.loop.connect_accepted_socket(lambda: HttpConnection(self, remote, left_s), accepted, **tls)
+            connection.expect(remote, left_s)
+            await self.loop.connect_accepted_socket(lambda: connection, accepted, **tls)
+            return True
         except ProxyRefused as refused:
             accepted.close()
             self._refusals.add("no PROXY header", f"{remote or 'a peer'} ({refused})")
@@ -159,17 +178,33 @@ class Door:
             if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
+        return False
 
-    def _adopted(self, task: asyncio.Task[None]) -> None:
-        accepted = self._adopting.pop(task)
+    def _adopted(self, task: asyncio.Task[bool]) -> None:
+        accepted, connection = self._adopting.pop(task)
         if task.cancelled():
             accepted.close()
+        if task.cancelled() or not task.result():
+            connection.settle()
         self._note_quiet()
 
     # --- admission and hand-over ---
 
-    def admit(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
-        """Return the upgrade with its client's address, and if it is refused the answer and the reason for the log."""
+    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Answer, str] | None]:
+        """Return the upgrade with its client's address, and if it is refused the answer and the reason for the log.
+
+        Args:
+            within_limit: whether it was not one handshake too many.
+        """
+        limit = self._admission.claim() if within_limit else MAX_PENDING_HANDSHAKES
+        if limit:
+            return upgrade, (SATURATED[limit], "it may try again")
+        upgrade, refusal = self._check(upgrade)
+        if refusal is not None:
+            self._show_sessions()  # gives the seat back
+        return upgrade, refusal
+
+    def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
         upgrade, refusal = self.access.check(upgrade)
         if refusal is None and self._verifier is not None:
             try:
@@ -199,6 +234,12 @@ class Door:
         """Log why a peer was refused, at most once a second for each reason."""
         self._refusals.add(answer.reason, f"{remote or 'a peer'} was answered {answer.status} ({detail})")
 
+    def obstacle(self) -> str:
+        """Return what stands in the way of new conversations, a key of `READINESS`; empty for nothing."""
+        if self._draining and self._slot is None:
+            return DRAINING
+        return self._admission.obstacle()
+
     # --- who is here ---
 
     @property
@@ -211,6 +252,10 @@ class Door:
         self._connections.add(connection)
         return not self._dropping
 
+    def settled(self) -> None:
+        """Note that a connection has sent its request, or never will."""
+        self._admission.settled()
+
     def disconnected(self, connection: HttpConnection) -> None:
         """Note that a connection is gone or has become a session."""
         self._connections.discard(connection)
@@ -222,8 +267,7 @@ class Door:
         self._note_quiet()
 
     def _show_sessions(self) -> None:
-        if self._slot is not None:
-            self._slot.sessions = len(self.sessions)
+        self._admission.live(len(self.sessions))
 
     def _note_quiet(self) -> None:
         if self._draining and not (self.sessions or self._connections or self._adopting):

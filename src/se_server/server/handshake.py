@@ -2,22 +2,44 @@
 
 A head is buffered until its empty line is there and then read in one go, so that how it was split on its way cannot
 matter. httptools checks the header lines; the request line is matched here, since httptools takes RTSP and HTTP/0.9
-for requests too. Answers are constants: short, the same for everybody, and silent about the reason, which is for the
-log only.
+for requests too.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import httptools
 
 from se_server.auth import AUTHORIZATION_HEADER
+from se_server.server.answers import (
+    BODY_REFUSED,
+    FIELD_REPEATED,
+    HEAD_TOO_LARGE,
+    HEADERS_TOO_MANY,
+    HEALTHY,
+    HOST_MISSING,
+    HOSTS_AMBIGUOUS,
+    KEY_INVALID,
+    MALFORMED,
+    METHOD_REFUSED,
+    NOT_FOUND,
+    OPTIONS_ALLOWED,
+    PATH_UNKNOWN,
+    READINESS,
+    UPGRADE_REQUIRED,
+    VERSION_UNKNOWN,
+    Answer,
+)
 from se_server.types import Headers, Request
 
 HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+OWN_PATHS = (HEALTH_PATH, READY_PATH)
+"""What is never a conversation's."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +65,6 @@ class Limits:
     max_pipelined: int = 16
 
 
-class Answer(NamedTuple):
-    """A whole HTTP response.
-
-    Attributes:
-        status: its code.
-        data: the bytes to send.
-        keep_alive: whether the connection takes another request afterwards.
-        reason: for the log, why the request was refused; empty when it was not. Never depends on what the peer sent.
-    """
-
-    status: int
-    data: bytes
-    keep_alive: bool
-    reason: str
-
-
 class Upgrade(NamedTuple):
     """A valid upgrade request on the WebSocket path, not yet admitted.
 
@@ -73,72 +79,6 @@ class Upgrade(NamedTuple):
     websocket_key: bytes
     authorization: str | None
     tail: bytes
-
-
-# --- the answers ----------------------------------------------------------------------------------------------------
-
-_WEBSOCKET_ONLY = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-_METHODS_ALLOWED = b"Allow: GET, HEAD, OPTIONS\r\n"
-
-
-def _response(status: bytes, body: bytes, fields: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    # RFC 9110 7.8: who sends Upgrade names it in Connection as well.
-    options = b", ".join(
-        option for option, given in ((b"Upgrade", b"Upgrade:" in fields), (b"close", not keep_alive)) if given
-    )
-    return b"HTTP/1.1 %b\r\n%b%bContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (
-        status,
-        b"Connection: %b\r\n" % options if options else b"",
-        fields,
-        len(body),
-        b"" if head_only else body,
-    )
-
-
-def _refusal(status: bytes, reason: str, fields: bytes = b"") -> Answer:
-    body = status[4:].lower() + b"\n"
-    return Answer(int(status[:3]), _response(status, body, fields, keep_alive=False), False, reason)
-
-
-def _plain(status: bytes, body: bytes, fields: bytes = b"", reason: str = "") -> tuple[Answer, Answer, Answer, Answer]:
-    """Make one answer's four forms, at `2 * keep_alive + head_only`."""
-    close, close_head, keep, keep_head = (
-        Answer(
-            int(status[:3]),
-            _response(status, body, fields, keep_alive=keep_alive, head_only=head_only),
-            keep_alive,
-            reason,
-        )
-        for keep_alive in (False, True)
-        for head_only in (False, True)
-    )
-    return close, close_head, keep, keep_head
-
-
-MALFORMED = _refusal(b"400 Bad Request", "malformed request")
-HOSTS_AMBIGUOUS = _refusal(b"400 Bad Request", "several Host headers")
-HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
-FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
-KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
-TOKEN_REFUSED = _refusal(b"401 Unauthorized", "token refused", b"WWW-Authenticate: Bearer\r\n")
-# The same bytes: which of the two secrets was wrong is not for strangers.
-HEADER_REFUSED = TOKEN_REFUSED._replace(reason="required header missing or wrong")
-ADDRESS_REFUSED = _refusal(b"403 Forbidden", "address not allowed")
-PATH_UNKNOWN = _refusal(b"404 Not Found", "upgrade on an unknown path")
-METHOD_REFUSED = _refusal(b"405 Method Not Allowed", "method not allowed", _METHODS_ALLOWED)
-HEAD_LATE = _refusal(b"408 Request Timeout", "no whole request head in time")
-BODY_REFUSED = _refusal(b"413 Content Too Large", "request with a body")
-VERSION_UNKNOWN = _refusal(b"426 Upgrade Required", "Sec-WebSocket-Version is not 13", _WEBSOCKET_ONLY)
-HEAD_TOO_LARGE = _refusal(b"431 Request Header Fields Too Large", "request head too large")
-HEADERS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many headers")
-UNAVAILABLE = _refusal(b"503 Service Unavailable", "out of descriptors", b"Retry-After: 1\r\n")
-
-_HEALTHY = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n")
-_OPTIONS = _plain(b"200 OK", b"", _METHODS_ALLOWED)
-_NOT_FOUND = _plain(b"404 Not Found", b"not found\n", reason="no such path")
-_UPGRADE_REQUIRED = _plain(
-    b"426 Upgrade Required", b"upgrade required\n", _WEBSOCKET_ONLY, "no WebSocket upgrade on the WebSocket path"
-)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -167,19 +107,21 @@ class Handshake:
     """The requests of one connection, until one is an upgrade or ends it.
 
     Args:
-        path: the WebSocket path; None for every path but `HEALTH_PATH`.
+        path: the WebSocket path; None for every path but `OWN_PATHS`.
         limits: see there.
         remote: the peer's address, for `Request.remote`.
+        obstacle: tells what stands in the way of readiness, a key of `READINESS`.
     """
 
-    __slots__ = ("_answered", "_buffer", "_limits", "_pairs", "_path", "_remote", "_scanned", "path")
+    __slots__ = ("_answered", "_buffer", "_limits", "_obstacle", "_pairs", "_path", "_remote", "_scanned", "path")
 
-    def __init__(self, path: str | None, limits: Limits, remote: str) -> None:
+    def __init__(self, path: str | None, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: "") -> None:
         self.path = ""
         """The path of the last request read; empty before, and when it was malformed."""
         self._path = path
         self._limits = limits
         self._remote = remote
+        self._obstacle = obstacle
         self._buffer = b""
         self._scanned = 0  # No empty line begins before this offset of the buffer.
         self._answered = 0  # Requests of the current read that had more bytes behind them.
@@ -290,7 +232,7 @@ class Handshake:
             method == b"GET"
             and b"upgrade" in connection
             and minor == b"1"
-            and path != HEALTH_PATH
+            and path not in OWN_PATHS
             and b"websocket" in _tokens(seen.get(_UPGRADE, b""))
         ):
             return self._upgrade(path, query, seen, tail)
@@ -317,15 +259,17 @@ class Handshake:
     def _plain(self, method: bytes, path: str, *, keep_alive: bool) -> Answer:
         # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
         is_websocket_path = self._path is None or path == self._path
-        if method == b"OPTIONS":
+        if path == READY_PATH:
+            forms = READINESS[self._obstacle()]
+        elif method == b"OPTIONS":
             # HAProxy's `option httpchk` without arguments asks OPTIONS / and wants a 2xx.
-            forms = _OPTIONS if is_websocket_path or path in ("/", "*", HEALTH_PATH) else _NOT_FOUND
+            forms = OPTIONS_ALLOWED if is_websocket_path or path in ("/", "*", HEALTH_PATH) else NOT_FOUND
         elif path == HEALTH_PATH:
-            forms = _HEALTHY
+            forms = HEALTHY
         elif is_websocket_path:
-            forms = _UPGRADE_REQUIRED
+            forms = UPGRADE_REQUIRED
         else:
-            forms = _NOT_FOUND
+            forms = NOT_FOUND
         keep_alive = keep_alive and self._answered < self._limits.max_pipelined
         return forms[2 * keep_alive + (method == b"HEAD")]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from se_server.server.handshake import HEAD_LATE, Answer, Handshake, Upgrade
+from se_server.server.answers import HEAD_LATE, Answer
+from se_server.server.handshake import Handshake, Upgrade
 
 if TYPE_CHECKING:
     from se_server.server.door import Door
@@ -19,23 +20,47 @@ class HttpConnection(asyncio.Protocol):
     Args:
         door: what admits its upgrade, and takes it over.
         remote: the peer's address, as `host:port`; empty for a Unix socket's.
-        head_timeout_s: the time for its first request's head.
+        within_limit: whether it was not one too many; else its upgrade will be refused.
     """
 
-    __slots__ = ("_door", "_handshake", "_head_timeout_s", "_lingered", "_remote", "_resting", "_timer", "_transport")
+    __slots__ = (
+        "_door",
+        "_handshake",
+        "_head_timeout_s",
+        "_lingered",
+        "_pending",
+        "_remote",
+        "_resting",
+        "_timer",
+        "_transport",
+        "_within_limit",
+    )
 
-    def __init__(self, door: Door, remote: str, head_timeout_s: float) -> None:
+    def __init__(self, door: Door, remote: str, within_limit: bool = True) -> None:
         self._door = door
-        self._head_timeout_s = head_timeout_s
+        self._head_timeout_s = door.limits.head_timeout_s
         self._remote = remote
+        self._within_limit = within_limit
+        self._pending = True  # its first request has not come
         self._handshake: Handshake | None = None  # None as well once the last answer went out
         self._resting = False  # between two requests
         self._lingered = 0
 
+    def expect(self, remote: str, head_timeout_s: float) -> None:
+        """Take note of whom a PROXY header named, and of the time that is left for the first request's head."""
+        self._remote = remote
+        self._head_timeout_s = head_timeout_s
+
+    def settle(self) -> None:
+        """Count it as a pending handshake no longer. Any number of times."""
+        if self._pending:
+            self._pending = False
+            self._door.settled()
+
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.Transport = transport
         door = self._door
-        self._handshake = Handshake(door.path, door.limits, self._remote)
+        self._handshake = Handshake(door.path, door.limits, self._remote, door.obstacle)
         self._timer = door.loop.call_later(self._head_timeout_s, self._timed_out)
         if not door.connected(self):
             transport.abort()
@@ -43,6 +68,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._handshake = None
+        self.settle()
         self._door.disconnected(self)
 
     def abort(self) -> None:
@@ -91,7 +117,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         door = self._door
-        upgrade, refusal = door.admit(upgrade)
+        upgrade, refusal = door.admit(upgrade, within_limit=self._within_limit)
         if refusal is not None:
             answer, detail = refusal
             door.log_refusal(upgrade.request.remote, answer, detail)
@@ -100,11 +126,15 @@ class HttpConnection(asyncio.Protocol):
         self._timer.cancel()
         self._handshake = None
         door.hand_over(self._transport, upgrade)
+        self.settle()
         door.disconnected(self)
 
     def _rest(self, *, resting: bool) -> None:
         """Start the time for the next request, or for the rest of its head."""
         self._resting = resting
+        if resting:
+            self.settle()
+            self._within_limit = True
         self._timer.cancel()
         limits = self._door.limits
         self._timer = self._door.loop.call_later(
@@ -121,6 +151,7 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self, answer: Answer) -> None:
         """Send the last answer, and let the peer read it: a close with unread bytes resets the connection instead."""
         self._handshake = None
+        self.settle()
         self._timer.cancel()
         transport = self._transport
         if transport.is_closing():

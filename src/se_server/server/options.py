@@ -18,8 +18,9 @@ KEY_VARIABLE = "ELEVENLABS_API_KEY"
 
 LISTENING = "Listening"
 ACCESS = "Who may come in"
+CAPACITY = "How much is taken on"
 RUNNING = "Running"
-GROUPS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, RUNNING)
+GROUPS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, CAPACITY, RUNNING)
 
 SERVER_OPTIONS = (
     Option("app", text, None, "What answers.", "[APP]", group=RUNNING, positional=True),
@@ -111,6 +112,34 @@ SERVER_OPTIONS = (
         False,
         "Expect the PROXY protocol, version 1 or 2, from the trusted proxies, and nobody else.",
         group=ACCESS,
+    ),
+    Option(
+        "max_sessions",
+        number,
+        None,
+        "Conversations at once, over all workers. Beyond this limit and the next three, new ones are answered 503.",
+        "N",
+        "no limit",
+        CAPACITY,
+    ),
+    Option(
+        "max_pending_handshakes",
+        number,
+        None,
+        "Connections of a worker that have not sent their whole request yet.",
+        "N",
+        "no limit",
+        CAPACITY,
+    ),
+    Option("max_turns", number, None, "Turns of a worker that are being answered at once.", "N", "no limit", CAPACITY),
+    Option(
+        "shed_loop_lag_s",
+        interval,
+        None,
+        "How late the event loop of a worker may be.",
+        "SECONDS",
+        "no limit",
+        CAPACITY,
     ),
     Option(
         "log_level",

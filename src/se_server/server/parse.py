@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from se_server.options import integer, one_of, text
 from se_server.server.access import UNIX, Networks, RequiredHeader
-from se_server.server.handshake import HEALTH_PATH
+from se_server.server.handshake import OWN_PATHS
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 MAX_WORKERS = 1024
@@ -56,8 +56,8 @@ def path(raw: object) -> str:
         raise ValueError(f"other letters than ASCII percent-encoded, as in {quote(raw, safe='/%', errors='replace')}")
     if not isinstance(raw, str) or not raw.startswith("/"):
         raise ValueError(expected)
-    if raw == HEALTH_PATH:
-        raise ValueError(f"another path, such as /ws, because {HEALTH_PATH} answers health checks")
+    if raw in OWN_PATHS:
+        raise ValueError(f"another path, such as /ws, because {raw} answers health checks")
     if any(character.isspace() or character in "?#" or not character.isprintable() for character in raw):
         raise ValueError(expected)
     return raw

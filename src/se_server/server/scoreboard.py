@@ -16,10 +16,11 @@ import heapq
 import mmap
 from collections.abc import Iterator
 
+from se_server.server._board import ACCEPTING, HEARTBEAT, IN_USE, LOAD, SEATS, SESSIONS, STATE, Board
 from se_server.types import Stats
 
 LINE_BYTES = 64
-SLOT_BYTES = 4 * LINE_BYTES
+SLOT_BYTES = 6 * LINE_BYTES
 CELL_BYTES = 8
 MAX_SLOTS = 2048  # twice the most workers: old ones may drain for hours while new ones come
 _VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
@@ -60,25 +61,52 @@ class Slot:
         heartbeat_ns: when the worker's loop last turned, on the monotonic clock; 0 before its first turn.
         loop_lag_ns: how much later than it should that turn came.
         started_ns: when the worker was forked, on the monotonic clock.
+        accepting: 1 while it takes connections out of the queue.
+        load: its sessions and its pending handshakes, by which connections are spread.
+        seats: its part of what `claim` allows: its sessions, and for a moment one more.
         cells: the integers, for those who read many slots in a hurry; the counters follow at `FIRST_COUNTER`.
     """
 
     pid = _Cell(0)
     generation = _Cell(1)
-    state = _Cell(2)
-    sessions = _Cell(3)
-    heartbeat_ns = _Cell(4)
+    state = _Cell(STATE)
+    sessions = _Cell(SESSIONS)
+    heartbeat_ns = _Cell(HEARTBEAT)
     loop_lag_ns = _Cell(5)
     started_ns = _Cell(6)
     version = _Cell(7)  # of the supervisor's slot: odd while counters go over to it
-    in_use = _Cell(3)  # of the supervisor's slot: no worker has a slot from here on
-    FIRST_COUNTER = 8  # a new cache line
+    in_use = _Cell(IN_USE)  # of the supervisor's slot: no worker has a slot from here on
+    FIRST_COUNTER = 16  # a new cache line
+    accepting = _Cell(ACCEPTING)
+    load = _Cell(LOAD)
+    seats = _Cell(SEATS)
 
-    __slots__ = ("cells", "index")
+    __slots__ = ("_board", "cells", "index")
 
-    def __init__(self, cells: memoryview, index: int) -> None:
+    def __init__(self, cells: memoryview, index: int, board: Board) -> None:
         self.cells = cells
         self.index = index
+        self._board = board
+
+    def claim(self, limit: int) -> bool:
+        """Owner: claim a seat of those that all workers share, by `seats`; False if `limit` are taken."""
+        return self._board.claim(self.index, limit)
+
+    def claimed(self) -> int:
+        """Return how many seats all workers hold."""
+        return self._board.seats()
+
+    def workers_in(self, state: State) -> int:
+        """Return how many workers there are in a state."""
+        return self._board.count(STATE, state)
+
+    def least(self, fresh_ns: int) -> tuple[int, int]:
+        """Owner: return the smallest load among its own and those of accepting workers, and the index of its slot.
+
+        Args:
+            fresh_ns: workers with an older heartbeat are passed over, on the monotonic clock.
+        """
+        return self._board.least(self.index, fresh_ns)
 
     def count(self, name: str) -> int:
         """Return a counter by its name in `Stats`."""
@@ -121,8 +149,9 @@ class Scoreboard:
         self._memory = mmap.mmap(-1, (slots + 1) * SLOT_BYTES)
         cells = memoryview(self._memory).cast("q")
         width = SLOT_BYTES // CELL_BYTES
+        board = Board(self._memory, width)
         self._retired, *self.slots = [
-            Slot(cells[place * width : (place + 1) * width], place - 1) for place in range(slots + 1)
+            Slot(cells[place * width : (place + 1) * width], place - 1, board) for place in range(slots + 1)
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers have few to look at
 

@@ -158,6 +158,7 @@ class _Worker:
             slot=slot,
             ssl=tls,
             access=config.access(),
+            capacity=config.capacity(),
         )
 
     async def run(self, guard: Guard) -> int:

@@ -6,7 +6,8 @@ import pytest
 
 from se_server.server import parse
 from se_server.server.access import Access, Client, Networks, RequiredHeader
-from se_server.server.handshake import TOKEN_REFUSED, Upgrade
+from se_server.server.answers import TOKEN_REFUSED
+from se_server.server.handshake import Upgrade
 from se_server.types import Headers, Request
 
 PROXIES = parse.proxies("10.0.0.0/8, 2001:db8:a::/48, unix")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from se_server.auth import AUTHORIZATION_HEADER
-from se_server.server import handshake
-from se_server.server.handshake import Answer, Handshake, Limits, Upgrade
+from se_server.server import answers as all_answers
+from se_server.server.answers import Answer
+from se_server.server.handshake import Handshake, Limits, Upgrade
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 PEER = "127.0.0.1:5000"
@@ -216,7 +217,7 @@ def test_answers_are_constants() -> None:
 
 
 def test_answers_say_nothing_of_the_reason() -> None:
-    answers = [value for value in vars(handshake).values() if isinstance(value, Answer)]
+    answers = [value for value in vars(all_answers).values() if isinstance(value, Answer)]
     for status in {answer.status for answer in answers}:
         refusals = [answer.data for answer in answers if answer.status == status]
         if status in (400, 431):  # several reasons each

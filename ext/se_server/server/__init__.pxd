@@ -1,0 +1,1 @@
+# Marks the folder as a package, so that cimport resolves here.

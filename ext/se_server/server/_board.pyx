@@ -1,0 +1,108 @@
+"""What workers decide by all slots of the scoreboard at once: who takes a connection, and whether a seat is free.
+
+Seats need no lock and no shared counter, hence nothing that a process killed at the wrong moment could leave wrong. A
+worker first writes its claim into its own slot, then adds up the claims of all, and withdraws its own if there are too
+many. Both are sequentially consistent: of all claims that stand, the one written last has seen all the others, so that
+more can never stand than the limit allows. What a dead worker held is free when its slot is cleared.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+
+
+cdef extern from *:
+    """
+    #define se_load(cell) __atomic_load_n((cell), __ATOMIC_SEQ_CST)
+    #define se_store(cell, value) __atomic_store_n((cell), (value), __ATOMIC_SEQ_CST)
+    """
+    int64_t se_load(int64_t *cell) nogil
+    void se_store(int64_t *cell, int64_t value) nogil
+
+
+# Places in a slot; the rest stands in scoreboard.py..
+STATE = 2
+SESSIONS = 3
+HEARTBEAT = 4
+IN_USE = 3  # of the first slot, the supervisor's
+ACCEPTING = 8
+LOAD = 9
+SEATS = 10
+cdef enum:
+    C_SESSIONS = 3
+    C_HEARTBEAT = 4
+    C_IN_USE = 3
+    C_ACCEPTING = 8
+    C_LOAD = 9
+    C_SEATS = 10
+    TRIES = 64
+
+
+cdef class Board:
+    cdef Py_buffer _buffer
+    cdef int64_t *_cells
+    cdef Py_ssize_t _width
+    cdef Py_ssize_t _slots
+
+    def __cinit__(self, memory, Py_ssize_t width):
+        PyObject_GetBuffer(memory, &self._buffer, PyBUF_WRITABLE)
+        self._cells = <int64_t *> self._buffer.buf
+        self._width = width
+        self._slots = self._buffer.len // (width * <Py_ssize_t> sizeof(int64_t)) - 1
+        if width <= C_SEATS or self._slots < 1:
+            PyBuffer_Release(&self._buffer)
+            raise ValueError("too little memory for a scoreboard")
+
+    def __dealloc__(self):
+        if self._cells is not NULL:
+            PyBuffer_Release(&self._buffer)
+
+    cdef int64_t *_slot(self, Py_ssize_t index) except NULL:
+        if index < 0 or index >= self._slots:
+            raise IndexError("no such slot")
+        return self._cells + (index + 1) * self._width
+
+    cdef Py_ssize_t _in_use(self) noexcept:
+        return max(0, min(se_load(self._cells + C_IN_USE), self._slots))
+
+    cdef int64_t _sum(self, Py_ssize_t place) noexcept:
+        cdef int64_t total = 0
+        cdef Py_ssize_t index
+        for index in range(self._in_use()):
+            total += se_load(self._cells + (index + 1) * self._width + place)
+        return total
+
+    def seats(self):
+        return self._sum(C_SEATS)
+
+    def count(self, Py_ssize_t place, int64_t value):
+        cdef Py_ssize_t index, found = 0
+        if place < 0 or place >= self._width:
+            raise IndexError("no such place")
+        for index in range(self._in_use()):
+            found += se_load(self._cells + (index + 1) * self._width + place) == value
+        return found
+
+    def claim(self, Py_ssize_t index, int64_t limit):
+        cdef int64_t *own = self._slot(index) + C_SEATS
+        cdef int64_t held = se_load(own)
+        cdef int attempt
+        for attempt in range(TRIES):
+            se_store(own, held + 1)
+            if self._sum(C_SEATS) <= limit:
+                return True
+            se_store(own, held)
+            # Others may only have tried, too, and all would give way to each other; but not for ever.
+            if self._sum(C_SESSIONS) >= limit:
+                return False
+        return False
+
+    def least(self, Py_ssize_t index, int64_t fresh_ns):
+        cdef int64_t *slot = self._slot(index)
+        cdef int64_t load = se_load(slot + C_LOAD)
+        cdef Py_ssize_t found = index
+        cdef Py_ssize_t other
+        for other in range(self._in_use()):
+            slot = self._cells + (other + 1) * self._width
+            if se_load(slot + C_ACCEPTING) and se_load(slot + C_HEARTBEAT) >= fresh_ns and se_load(slot + C_LOAD) < load:
+                load, found = se_load(slot + C_LOAD), other
+        return load, found

@@ -1,0 +1,124 @@
+"""What the door answers in HTTP: constants, short, the same for everybody, and silent about the reason of a refusal.
+
+The reason is for the log only. Readiness is the exception: who asks for it wants to know why not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Forms = tuple["Answer", "Answer", "Answer", "Answer"]
+"""One answer, at `2 * keep_alive + head_only`."""
+
+
+class Answer(NamedTuple):
+    """A whole HTTP response.
+
+    Attributes:
+        status: its code.
+        data: the bytes to send.
+        keep_alive: whether the connection takes another request afterwards.
+        reason: for the log, why the request was refused; empty when it was not. Never depends on what the peer sent.
+    """
+
+    status: int
+    data: bytes
+    keep_alive: bool
+    reason: str
+
+
+_WEBSOCKET_ONLY = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+_METHODS_ALLOWED = b"Allow: GET, HEAD, OPTIONS\r\n"
+
+
+def _response(status: bytes, body: bytes, fields: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    if b"Content-Type:" not in fields:
+        fields += b"Content-Type: text/plain\r\n"
+    # RFC 9110 7.8: who sends Upgrade names it in Connection as well.
+    options = b", ".join(
+        option for option, given in ((b"Upgrade", b"Upgrade:" in fields), (b"close", not keep_alive)) if given
+    )
+    return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
+        status,
+        b"Connection: %b\r\n" % options if options else b"",
+        fields,
+        len(body),
+        b"" if head_only else body,
+    )
+
+
+def _refusal(status: bytes, reason: str, fields: bytes = b"") -> Answer:
+    body = status[4:].lower() + b"\n"
+    return Answer(int(status[:3]), _response(status, body, fields, keep_alive=False), False, reason)
+
+
+def _plain(status: bytes, body: bytes, fields: bytes = b"", reason: str = "") -> Forms:
+    """Make one answer's four forms."""
+    close, close_head, keep, keep_head = (
+        Answer(
+            int(status[:3]),
+            _response(status, body, fields, keep_alive=keep_alive, head_only=head_only),
+            keep_alive,
+            reason,
+        )
+        for keep_alive in (False, True)
+        for head_only in (False, True)
+    )
+    return close, close_head, keep, keep_head
+
+
+MALFORMED = _refusal(b"400 Bad Request", "malformed request")
+HOSTS_AMBIGUOUS = _refusal(b"400 Bad Request", "several Host headers")
+HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
+FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
+KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
+TOKEN_REFUSED = _refusal(b"401 Unauthorized", "token refused", b"WWW-Authenticate: Bearer\r\n")
+# The same bytes: which of the two secrets was wrong is not for strangers.
+HEADER_REFUSED = TOKEN_REFUSED._replace(reason="required header missing or wrong")
+ADDRESS_REFUSED = _refusal(b"403 Forbidden", "address not allowed")
+PATH_UNKNOWN = _refusal(b"404 Not Found", "upgrade on an unknown path")
+METHOD_REFUSED = _refusal(b"405 Method Not Allowed", "method not allowed", _METHODS_ALLOWED)
+HEAD_LATE = _refusal(b"408 Request Timeout", "no whole request head in time")
+BODY_REFUSED = _refusal(b"413 Content Too Large", "request with a body")
+VERSION_UNKNOWN = _refusal(b"426 Upgrade Required", "Sec-WebSocket-Version is not 13", _WEBSOCKET_ONLY)
+HEAD_TOO_LARGE = _refusal(b"431 Request Header Fields Too Large", "request head too large")
+HEADERS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many headers")
+UNAVAILABLE = _refusal(b"503 Service Unavailable", "out of descriptors", b"Retry-After: 1\r\n")
+
+HEALTHY = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n")
+OPTIONS_ALLOWED = _plain(b"200 OK", b"", _METHODS_ALLOWED)
+NOT_FOUND = _plain(b"404 Not Found", b"not found\n", reason="no such path")
+UPGRADE_REQUIRED = _plain(
+    b"426 Upgrade Required", b"upgrade required\n", _WEBSOCKET_ONLY, "no WebSocket upgrade on the WebSocket path"
+)
+
+# --- overload and readiness -----------------------------------------------------------------------------------------
+
+DRAINING = "draining"
+MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S = "max_sessions", "max_turns", "shed_loop_lag_s"
+MAX_PENDING_HANDSHAKES = "max_pending_handshakes"
+OVERLOADS = (MAX_SESSIONS, MAX_PENDING_HANDSHAKES, MAX_TURNS, SHED_LOOP_LAG_S)
+"""The limits beyond which no new conversation is taken, named as their options."""
+
+SATURATED = {
+    limit: _refusal(b"503 Service Unavailable", f"saturated ({limit})", b"Retry-After: 1\r\n") for limit in OVERLOADS
+}
+
+
+def _readiness(status: bytes, body: bytes, fields: bytes = b"") -> Forms:
+    return _plain(status, body + b"\n", fields + b"Cache-Control: no-store\r\nContent-Type: application/json\r\n")
+
+
+READINESS = {
+    "": _readiness(b"200 OK", b'{"ready":true}'),
+    DRAINING: _readiness(b"503 Service Unavailable", b'{"ready":false,"reason":"draining"}'),
+    **{
+        limit: _readiness(
+            b"503 Service Unavailable",
+            b'{"ready":false,"reason":"saturated","limit":"%b"}' % limit.encode(),
+            b"Retry-After: 1\r\n",
+        )
+        for limit in OVERLOADS
+    },
+}
+"""What is answered to who asks for readiness, by what stands in its way; nothing if it is there."""
