@@ -1,0 +1,58 @@
+"""`se-server`, with another way of sharing connections: `python -m bench.load.targets.sharing_target WAY`.
+
+`gate` is the product as it is. `plain` has all workers take from the shared queue whatever they carry, and
+`reuseport` has the kernel spread connections over a queue for each worker. The rest is the command line of `se-server`.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from se_server.cli.server import main
+from se_server.server import launch, sockets
+from se_server.server.placement import Gate
+from se_server.server.worker import run_worker
+
+__all__ = ["WAYS"]
+
+WAYS = ("gate", "plain", "reuseport")
+
+
+def _take_whatever_comes() -> None:
+    Gate.pause_s = lambda self: 0.0  # type: ignore[method-assign]
+
+
+def _bound(address: Any, family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    sock.bind(address)
+    return sock
+
+
+def _use_a_queue_for_each_worker() -> None:
+    def hold(host: str | None, port: int) -> list[socket.socket]:
+        # Bound and not listening, it holds the port and gets no connection.
+        return [_bound((host, port), socket.AF_INET)]
+
+    def run(config: Any, held: Sequence[socket.socket], *rest: Any) -> int:
+        own = [_bound(sock.getsockname(), sock.family) for sock in held]
+        for sock in own:
+            sock.listen(sockets.BACKLOG)
+        return run_worker(config, own, *rest)
+
+    launch.bind = hold  # type: ignore[assignment]
+    launch.run_worker = run
+
+
+if __name__ == "__main__":
+    way = sys.argv.pop(1)
+    if way != "gate":
+        _take_whatever_comes()
+    if way == "reuseport":
+        _use_a_queue_for_each_worker()
+    main()
