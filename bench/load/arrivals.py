@@ -16,9 +16,9 @@ MAX_TRIES = 50
 class _Caller(asyncio.Protocol):
     """One caller: it asks for the upgrade and holds what it gets."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, begun_s: float) -> None:
         self._arrivals = arrivals
-        self._begun_s = time.monotonic()
+        self.begun_s = begun_s
         self._head = b""
         self._is_live = False
         self.transport: Any = None
@@ -34,7 +34,7 @@ class _Caller(asyncio.Protocol):
         if HEAD_END in self._head:
             if self._head.startswith(b"HTTP/1.1 101 "):
                 self._is_live = True
-                self._arrivals.came(self, time.monotonic() - self._begun_s)
+                self._arrivals.came(self, time.monotonic() - self.begun_s)
             else:
                 self.transport.abort()
 
@@ -50,7 +50,7 @@ class Arrivals:
         request: the upgrade request of every caller.
 
     Attributes:
-        handshakes_s: how long each handshake took, in the order they ended.
+        handshakes_s: how long each caller waited to get through, failed tries included, in the order they did.
         cut: conversations that ended under their callers.
         failed: handshakes that came to nothing; tried again.
     """
@@ -77,7 +77,7 @@ class Arrivals:
         for number in range(callers):
             if per_s is not None:
                 await asyncio.sleep(max(0.0, begun_s + number / per_s - time.monotonic()))
-            self._call()
+            self._call(time.monotonic())
 
     async def until_live(self, callers: int, timeout_s: float) -> None:
         """Wait until so many conversations are up.
@@ -104,16 +104,16 @@ class Arrivals:
             self._changed.clear()
             await self._changed.wait()
 
-    def _call(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._connect())
+    def _call(self, begun_s: float) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(begun_s))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self) -> None:
+    async def _connect(self, begun_s: float) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(MAX_TRIES):
             try:
-                await loop.create_connection(lambda: _Caller(self), "127.0.0.1", self._port)
+                await loop.create_connection(lambda: _Caller(self, begun_s), "127.0.0.1", self._port)
             except OSError:
                 self.failed += 1
                 continue
@@ -133,6 +133,7 @@ class Arrivals:
             return
         if was_live:
             self.cut += 1
+            self._call(time.monotonic())
         else:
             self.failed += 1
-        self._call()
+            self._call(caller.begun_s)
