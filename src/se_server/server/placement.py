@@ -14,9 +14,9 @@ from collections.abc import Callable
 from se_server.server.scoreboard import Slot
 
 AHEAD = 1  # by so much may a worker be ahead and still take one more: loads differ by two at most
-PAUSES_S = (0.002, 0.016)  # shortest and longest
-STALE_NS = 250_000_000  # five heartbeats
-PATIENCE_NS = 500_000_000
+PAUSES_S = (0.001, 0.016)  # shortest and longest
+STALE_NS = 500_000_000  # ten heartbeats
+PATIENCE_NS = 1_000_000_000
 LAPSE_NS = 100_000_000  # who was not asked for so long has seen an empty queue since
 
 
