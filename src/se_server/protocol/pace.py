@@ -35,14 +35,15 @@ class Pace:
     def add_first_chunk(self, after_s: float) -> None:
         """Note how long a turn took to its first text."""
         place = self._spoken
+        size = SAMPLE
         self._spoken += 1
         if after_s > self.slowest_s:
             self.slowest_s = after_s
-        if place >= SAMPLE:
-            # Numerical Recipes' generator: who could foretell it would fool their own line only.
-            self._random = (self._random * 1664525 + 1013904223) & 0xFFFFFFFF
-            place = (self._random >> 8) % self._spoken
-            if place >= SAMPLE:
+        if place >= size:
+            # Lehmer's generator: who could foretell it would fool their own line only.
+            self._random = self._random * 48271 % 2147483647
+            place = self._random % self._spoken
+            if place >= size:
                 return
         self._times_s[place] = after_s
 
