@@ -109,22 +109,32 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
                 verdict = caller.verdict(each)
                 held.outcomes[verdict.outcome.value] += 1
                 held.asked += verdict.tries
-                if wrong := what_is_wrong(each, verdict.outcome, is_ok=verdict.is_ok):
+                adopts = plan.retranscription == "adopt"
+                if wrong := what_is_wrong(each, verdict.outcome, is_ok=verdict.is_ok, adopts=adopts):
                     held.problems.append(f"{name}, turn {place}, ids {verdict.event_ids}: {wrong} ({verdict.reason})")
     except CallerError as error:
         held.problems.append(f"{name}: {error}")
     return held
 
 
-def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool) -> str:
-    """Return what a caller would complain of; empty when there is nothing."""
-    answer = "".join(answer_to(turn.asks[-1].wording))
+def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool, adopts: bool = False) -> str:
+    """Return what a caller would complain of; empty when there is nothing.
+
+    Args:
+        turn: what was said and heard.
+        outcome: how it came out.
+        is_ok: whether the simulator's judge is content.
+        adopts: whether an answer to the same words under an older id may be the one that is heard.
+    """
+    newest = turn.asks[-1].wording
+    same = [ask.wording for ask in turn.asks if adopts and same_words(ask.wording, newest)]
+    answers = {"".join(answer_to(wording)) for wording in (newest, *same)}
     if not is_ok:
         return "not heard as it should be"
-    if outcome is Outcome.HEARD and turn.heard != answer:
-        return f"heard {turn.heard!r} instead of {answer!r}"
-    if not answer.startswith(turn.heard):
-        return f"heard {turn.heard!r}, which does not begin {answer!r}"
+    if outcome is Outcome.HEARD and turn.heard not in answers:
+        return f"heard {turn.heard!r} instead of {' or '.join(map(repr, sorted(answers)))}"
+    if not any(answer.startswith(turn.heard) for answer in answers):
+        return f"heard {turn.heard!r}, which begins none of {', '.join(map(repr, sorted(answers)))}"
     return ""
 
 
