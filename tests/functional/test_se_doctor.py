@@ -68,6 +68,60 @@ def test_every_case_passes_for_our_own_server() -> None:
     assert code == 0
 
 
+MEASURED_FAILURES = {
+    "older-speaking",  # event 26 re-sent while 45 streams
+    "again-answered",  # an answered event re-sent
+    "clean-up-pong",  # handler needs 0.8 s to clean up after cancel
+    "clean-up-turn",
+    "no-cancel",  # handler swallows cancellation
+    "bad-entry",  # one entry with content: null
+    "stream-closed",  # interruption
+    "fails",  # handler raises before the first chunk
+}
+GOOD_IN_BOTH = {
+    "turns",
+    "pong-speaking",
+    "expired-token",
+    "again-speaking",
+    "two-ids",
+    "interrupts-speaking",
+    "fragments",
+}
+
+
+@contextmanager
+def published_server() -> Iterator[str]:
+    """Run the published SDK's server with the reference agent, and give its URL."""
+    command = [sys.executable, "-u", "-m", "bench.load.targets.published_sdk_target", "asyncio", REFERENCE_AGENT]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "ELEVENLABS_API_KEY": TEST_API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline().split()
+        assert ready[:1] == ["ready"]
+        yield f"ws://127.0.0.1:{ready[1]}/ws"
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_the_cases_find_what_the_published_sdk_was_measured_to_get_wrong_and_nothing_else() -> None:
+    names = sorted(MEASURED_FAILURES | GOOD_IN_BOTH)
+    with published_server() as url:
+        code, report = examined(url, "--agent", "reference", *(f"--only={name}" for name in names))
+    states = {case["name"]: case["state"] for case in report["cases"]}
+    assert {name for name, state in states.items() if state == "fail"} == MEASURED_FAILURES
+    assert {name for name, state in states.items() if state == "pass"} == {*GOOD_IN_BOTH, "question"}
+    assert code == 1
+
+
 def test_an_agent_that_does_nothing_on_request_leaves_cases_undecided_and_passes() -> None:
     with running_server(workers=1) as server:  # the demo agent, whose first word comes at once
         code, output = doctor(

@@ -73,7 +73,8 @@ async def examine(patient: Patient, examined: Case) -> Result:
     except CallerError as error:
         state, why = State.FAIL, str(error).removeprefix(f"{patient.url}: ")
     except asyncio.TimeoutError:
-        state, why = State.FAIL, f"nothing was decided within {timeout_s:.0f} s"
+        # Silence has a shorter timeout of its own: this one meets agents that talk for very long.
+        state, why = State.NOT_TESTED, f"nothing was decided within {timeout_s:.0f} s"
     took_s = time.monotonic() - began
     return Result(examined.name, examined.group, examined.title, state, heard[:_HEARD_CHARS], why, took_s)
 

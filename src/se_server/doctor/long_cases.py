@@ -43,7 +43,7 @@ async def hostile(patient: Patient) -> tuple[str, str]:
     habits = dataclasses.replace(
         Habits.hostile(patient.seed).scaled(0.25), resend_after_s=CASCADE_TIMEOUT_S, idle_drop_s=IDLE_DROP_S
     )
-    async with patient.call(habits) as caller:
+    async with patient.call(habits, f"hostile-{patient.seed}") as caller:
         for number in range(HOSTILE_TURNS):
             try:
                 await caller.say(patient.words.long if number % 2 else patient.words.short)

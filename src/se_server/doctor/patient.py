@@ -70,10 +70,15 @@ class Patient:
         return Address.of(self.url)
 
     @asynccontextmanager
-    async def call(self, habits: Habits | None = None) -> AsyncIterator[Caller]:
-        """Hold a conversation with the server."""
+    async def call(self, habits: Habits | None = None, conversation_id: str | None = None) -> AsyncIterator[Caller]:
+        """Hold a conversation with the server; what is random in it hangs on the id, by default a fresh one."""
         async with Caller.connect(
-            self.url, api_key=self.api_key, headers=self.headers, habits=habits, reply_timeout_s=self.reply_timeout_s
+            self.url,
+            api_key=self.api_key,
+            headers=self.headers,
+            conversation_id=conversation_id,
+            habits=habits,
+            reply_timeout_s=self.reply_timeout_s,
         ) as caller:
             yield caller
 

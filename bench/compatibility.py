@@ -1,0 +1,165 @@
+"""What a caller hears of this server and of the published SDK's, side by side: `docs/compatibility.md`.
+
+`python -m bench.compatibility [--write]`. Both servers run the reference agent of se-doctor, with authentication on;
+se-doctor examines one after the other. Exit code 0: no case fails for ours; 1: one does; 2: could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.kernel import BenchError, Target, pick_cores, running
+from bench.load.targets import API_KEY
+
+AGENT = "se_server.doctor.agent"
+PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
+TIMEOUT_S = 300.0
+HEARD_CHARS = 30
+
+OURS, PUBLISHED = "se-server", "published SDK"
+TARGETS = (
+    Target(
+        name=OURS,
+        command=(
+            *(sys.executable, "-m", "se_server.cli.server", AGENT),
+            *("--workers", "1", "--host", "127.0.0.1", "--port", "0", "--path", "/ws"),
+        ),
+        ready=r"ready: ws://[^ ]*:(?P<port>\d+)",
+        environment={"ELEVENLABS_API_KEY": API_KEY},
+    ),
+    Target(
+        name=PUBLISHED,
+        command=(sys.executable, "-m", "bench.load.targets.published_sdk_target", "asyncio", AGENT),
+        environment={"ELEVENLABS_API_KEY": API_KEY},
+    ),
+)
+
+Report = dict[str, Any]
+
+
+def examine(target: Target, core: int, options: Sequence[str]) -> Report:
+    """Start a server, let se-doctor examine it, and return its report."""
+    with running(target, core) as server:
+        print(f"  {target.name}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "se_server.cli.doctor", server.url, "--agent", "reference", "--json", *options]
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "ELEVENLABS_API_KEY": API_KEY},
+                stdout=subprocess.PIPE,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"se-doctor did not end within {TIMEOUT_S:g} s") from None
+    if done.returncode not in (0, 1):
+        raise BenchError(f"se-doctor could not examine {target.name}: exit code {done.returncode}")
+    report: Report = json.loads(done.stdout)
+    return report
+
+
+def page(ours: Report, theirs: Report) -> str:
+    """Return the document."""
+    made = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    lines = [
+        "# Compatibility with the live API",
+        "",
+        "What the live API does to a server besides asking once and listening, case by case, and what a caller hears of"
+        " it:\nfrom se-server, and from a server made with the published SDK (`SpeechEngineServer` of `elevenlabs`).",
+        "",
+        f"Made by `python -m bench.compatibility --write` on {made}: se-server of this checkout, elevenlabs"
+        f" {version('elevenlabs')}\nwith websockets {version('websockets')}, Python {platform.python_version()} on"
+        f" {platform.system()}. Both with default options, authentication on, and the\nreference agent of `se-doctor`"
+        " (`se_server.doctor.agent`), which fails, tarries and disobeys when it is told to.",
+        "",
+        _words(ours, theirs),
+        "",
+        "Do not take our word for it: `se-doctor wss://your.host/ws` asks the same of your own server, of any make.",
+    ]
+    group = ""
+    for mine, other in zip(ours["cases"], theirs["cases"], strict=True):
+        assert mine["name"] == other["name"]
+        if mine["group"] != group:
+            group = mine["group"]
+            lines += ["", f"## {group}", "", "| case | a good server | se-server | published SDK |"]
+            lines += ["| --- | --- | --- | --- |"]
+        lines.append(f"| `{mine['name']}` | {_cell(mine['title'])} | {_told(mine)} | {_told(other)} |")
+    lines += [
+        "",
+        "## What this does not say",
+        "",
+        "* The habits are those of field reports, with their values; the live API may change them, and does not show"
+        " all of\n  them every day. In calls in which none of them shows, both servers are heard alike.",
+        "* `quiet` and the times of answers are of loopback. Two seconds of silence stand for a language model that"
+        " thinks.",
+        "* A case is about what a caller hears and the agent's owner pays, not about speed; for that see"
+        " [bench/README.md](../bench/README.md).",
+        "* Two more things the published SDK was measured to do cannot be seen from outside: a stream of an unknown"
+        " shape ends\n  in silence without an error, and raw SSE lines that an agent yields are spoken as they are.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _words(ours: Report, theirs: Report) -> str:
+    def told(report: Report) -> str:
+        counts = report["counts"]
+        text = f"passes {counts.get('pass', 0)} of {len(report['cases'])} cases"
+        for state, words in (
+            ("fail", "fails {}"),
+            ("warning", "is warned of in {}"),
+            ("not tested", "{} were not tested"),
+        ):
+            text += f", {words.format(counts[state])}" if counts.get(state) else ""
+        return text
+
+    return f"se-server {told(ours)}. The published SDK {told(theirs)}."
+
+
+def _told(result: Report) -> str:
+    heard = " ".join(result["heard"].split())
+    heard = heard if len(heard) <= HEARD_CHARS else heard[: HEARD_CHARS - 1].rstrip() + "…"
+    state = {"pass": "pass", "fail": "**FAIL**"}.get(result["state"], result["state"])
+    return f"{state}: {_cell(result['why'])}" + (
+        f"; heard “{_cell(heard)}”" if heard else "; heard nothing" * (state == "**FAIL**")
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.compatibility", description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}; else print it")
+    parser.add_argument("--quick", action="store_true", help="se-doctor --quick: without the quiet call's 25 s")
+    options = parser.parse_args(arguments)
+    try:
+        core = pick_cores().server
+        ours, theirs = (examine(target, core, ["--quick"] if options.quick else []) for target in TARGETS)
+    except BenchError as error:
+        print(f"No comparison: {error}", file=sys.stderr)
+        return 2
+    text = page(ours, theirs)
+    if options.write:
+        PAGE.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+    wrong = [result["name"] for result in ours["cases"] if result["state"] == "fail"]
+    if wrong:
+        print(f"se-server fails: {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
