@@ -175,8 +175,8 @@ class Examination:
         run = [case for case in self._cases if self._agent == "reference" or not case.needs_reference]
         turns = sum(case.turns for case in run)
         return (
-            f"{len(self._cases)} cases, {self._at_once} at a time. The agent answers up to {turns} turns: their"
-            " language model is paid for."
+            f"{len(self._cases)} cases, {self._at_once} at a time. The agent answers up to {turns} turns, and"
+            " its language model is paid for them."
         )
 
 

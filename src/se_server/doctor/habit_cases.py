@@ -22,6 +22,7 @@ from se_server.simulator.caller import Caller
 from se_server.simulator.calls import CallTurn
 from se_server.simulator.habits import Habits, Malformed, Moment, Wording
 
+SPEAKING_GAP_S = 0.3
 AGAIN, INTERRUPTIONS, NETWORK = "The API asks again", "Interruptions", "A bad network"
 
 
@@ -155,10 +156,13 @@ async def _older_again(patient: Patient, caller: Caller, older: CallTurn, turn: 
 
 
 async def _several_ids(patient: Patient, extra: int, wording: Wording) -> tuple[str, str]:
-    gap_s = min(0.5, patient.silence_s)
+    try:
+        gap_s, text = min(0.5, patient.silence_s), patient.silent_question
+    except NotTested:  # an agent that answers at once gets the further ids while it speaks
+        gap_s, text = SPEAKING_GAP_S, patient.words.long
     habits = Habits(extra_ids=extra, extra_id_after_s=gap_s, wording=wording)
     async with patient.call(habits) as caller:
-        turn = await _ask(caller, patient.silent_question)
+        turn = await _ask(caller, text)
         if len(turn.asks) < extra + 1:
             raise NotTested("the answer was there before the API could transcribe again")
         heard = heard_well(caller, turn)
