@@ -75,6 +75,7 @@ class Config:
     max_worker_rss: int | None
     max_worker_sessions: int | None
     fd: tuple[int, ...]
+    control_socket: str | None
     pidfile: str | None
     session: SessionSettings
     demo_key: bool = False

@@ -1,8 +1,8 @@
 """The control channel: how the supervisor and a worker talk, over a socket pair made before the fork.
 
-One JSON object a line. A worker says `ready`, `failed`, `draining`, `dumped` and `stopped`; the supervisor says `drain`
-and `stacks`. The end of the stream means that the other side is gone. Kinds that this version does not know are passed
-over, so that an old supervisor and a new worker understand each other during an upgrade.
+One JSON object a line. A worker says `ready`, `failed`, `draining`, `dumped`, `told` and `stopped`; the supervisor says
+`drain`, `stacks` and `ask`. The end of the stream means that the other side is gone. Kinds that this version does not
+know are passed over, so that an old supervisor and a new worker understand each other during an upgrade.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import orjson
 
@@ -92,12 +92,42 @@ class Stacks:
     """Supervisor: write the stacks of all threads and tasks to the log."""
 
 
-Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks
+@dataclass(frozen=True)
+class Ask:
+    """Supervisor: tell something that an operator wants to know, or do something.
+
+    Attributes:
+        ticket: comes back with the answer.
+        what: `calls`, `close` or `stacks`.
+        about: the id of the conversation to close.
+    """
+
+    ticket: int
+    what: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Worker: the answer.
+
+    Attributes:
+        ticket: of the question.
+        rows: one for each thing that there is to tell.
+        left_out: how many more there were.
+    """
+
+    ticket: int
+    rows: list[object] = field(default_factory=list)
+    left_out: int = 0
+
+
+Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Told
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks)
+    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Told)
 }
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "list[object]": (list,)}
 
 
 class ControlChannel:

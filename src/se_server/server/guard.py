@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from se_server.server.control import ControlChannel, ControlError, Dumped, Message, Stacks
+from se_server.server.control import Ask, ControlChannel, ControlError, Dumped, Message, Stacks, Told
 from se_server.server.liveness import Silence
 from se_server.server.scoreboard import Slot
 from se_server.server.stacks import stack_lines
@@ -80,6 +80,8 @@ class Guard:
                 if isinstance(message, Stacks):
                     self._dump()
                     self._channel.send(Dumped(), timeout_s=TELL_S)
+                elif isinstance(message, Ask) and message.what == "stacks":
+                    self._channel.send(Told(message.ticket, [*stack_lines(self._loop)]), timeout_s=TELL_S)
                 else:
                     with self._lock:
                         self._deliver(message)

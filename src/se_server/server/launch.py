@@ -13,6 +13,7 @@ from se_server.errors import ConfigError
 from se_server.server.children import Closable
 from se_server.server.config import Config
 from se_server.server.control import ControlChannel
+from se_server.server.desk import Desk, default_path
 from se_server.server.pidfile import PidFile
 from se_server.server.plan import Plan
 from se_server.server.procfs import rss_bytes_of
@@ -29,7 +30,7 @@ from se_server.server.worker import run_worker
 logger = logging.getLogger(__name__)
 
 # A reload keeps the sockets and the pidfile that are there.
-_FIXED = ("host", "port", "uds", "fd", "pidfile")
+_FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket")
 
 
 class Terminal(Protocol):
@@ -77,22 +78,33 @@ def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None]
         descriptor = None if pidfile is None else pidfile.fileno()
         return begin_upgrade(sockets, descriptor, directory, {**os.environ, **notifier.variables})
 
+    desk = Desk(_desk_path(config), required=config.was_given("control_socket"))
     private: list[Closable] = [item for item in (pidfile, handover) if item is not None]
     supervisor = Supervisor(
         sockets,
         plan=plan,
-        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover),
+        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, desk),
         replan=replan,
         begin_upgrade=upgrade,
         private=private,
+        desk=desk,
     )
     try:
+        if handover is None:
+            desk.open()
         return supervisor.run()
     finally:
+        desk.remove()
         if unix is not None and not supervisor.handed_over:
             unix.remove()
         if pidfile is not None:
             pidfile.remove()
+
+
+def _desk_path(config: Config) -> str | None:
+    if config.control_socket is None:
+        return default_path(config.pidfile, os.environ)
+    return None if config.control_socket == "off" else config.control_socket
 
 
 def _plan(config: Config, directory: str) -> Plan:
@@ -146,17 +158,19 @@ class _Announcer:
     """Tells the terminal, the service manager, and the supervisor before this one."""
 
     def __init__(
-        self, terminal: Terminal, notifier: Notifier, pidfile: PidFile | None, handover: Handover | None
+        self, terminal: Terminal, notifier: Notifier, pidfile: PidFile | None, handover: Handover | None, desk: Desk
     ) -> None:
         self._terminal = terminal
         self._notifier = notifier
         self._pidfile = pidfile
         self._handover = handover
+        self._desk = desk
 
     def ready(self, workers: int, path: str) -> None:
         if self._pidfile is not None:
             self._pidfile.write()
         if self._handover is not None:
+            self._desk.open(replace=True)
             self._handover.tell_ready()
             self._handover.close()
         self._notifier.ready("serving")

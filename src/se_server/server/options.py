@@ -206,6 +206,15 @@ SERVER_OPTIONS = (
         RUNNING,
     ),
     Option(
+        "control_socket",
+        text,
+        None,
+        "Where se-ctl reaches the server: a Unix socket that only this user can connect to; `off` for none.",
+        "PATH|off",
+        "beside the pidfile, or in $XDG_RUNTIME_DIR",
+        RUNNING,
+    ),
+    Option(
         "pidfile", text, None, "Hold this file, with the supervisor's process id, while it runs.", "FILE", group=RUNNING
     ),
 )

@@ -95,6 +95,11 @@ class Rollout:
             logger.info("generation %d has %d workers from now on", generation.number, count)
         self._promote_candidate()
 
+    def replace(self, record: WorkerRecord) -> None:
+        """Let a worker drain now, and another one take its place."""
+        self._crew.drain(record, record.generation.plan.reload_drain_timeout_s)
+        self.refill(record)
+
     # --- what happens to workers ---
 
     def became_ready(self, record: WorkerRecord) -> None:

@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
 from se_server.server.children import Closable, WorkerRecord
-from se_server.server.control import Draining, Dumped, Failed, Message, Ready
+from se_server.server.control import Draining, Dumped, Failed, Message, Ready, Told
 from se_server.server.crew import AT_ONCE, Crew
+from se_server.server.desk import Desk
 from se_server.server.liveness import MAX_LOOK_S
+from se_server.server.orders import Orders
 from se_server.server.plan import Announcer, Plan
 from se_server.server.rollout import Rollout
 from se_server.server.scoreboard import State
@@ -47,6 +49,7 @@ class Supervisor:
         replan: makes the plan of a reload; raises ConfigError to refuse it. None reloads the APP by the same plan.
         begin_upgrade: starts another supervisor on the same sockets; raises OSError or ConfigError if it cannot.
         private: what workers must not keep open.
+        desk: where operators ask.
 
     Attributes:
         handed_over: whether another supervisor has taken the listen sockets over.
@@ -61,6 +64,7 @@ class Supervisor:
         replan: Replan | None = None,
         begin_upgrade: BeginUpgrade | None = None,
         private: Sequence[Closable] = (),
+        desk: Desk | None = None,
     ) -> None:
         self._listen_sockets = list(listen_sockets)
         self._announcer = announcer
@@ -68,8 +72,10 @@ class Supervisor:
         self._begin_upgrade = begin_upgrade
         self._signals = SignalQueue()
         self._had_terminal = has_terminal()
-        self._crew = Crew(self._listen_sockets, [self._signals, *private])
+        self._desk = desk or Desk(None)
+        self._crew = Crew(self._listen_sockets, [self._signals, self._desk, *private])
         self._rollout = Rollout(self._crew, announcer, plan)
+        self._orders = Orders(self._desk, self._crew, self._rollout, reload=self._reload, stop=self._stop_by_order)
         self._upgrade: Upgrade | None = None
         self._ending = False
         self._stop_signal_at: float | None = None
@@ -98,6 +104,7 @@ class Supervisor:
                 if self._rollout.failed and not self._ending:
                     self._end(self._rollout.plan.drain_timeout_s)
                 self._watch_upgrade()
+                self._orders.serve()
                 self._rollout.fill_places()
                 self._look()
                 self._wait()
@@ -116,7 +123,7 @@ class Supervisor:
         """Sleep until a signal, a message of a worker, or the next thing that is due."""
         if not self._is_needed():
             return
-        due = self._crew.next_due() + self._rollout.next_due()
+        due = self._crew.next_due() + self._rollout.next_due() + self._orders.next_due()
         if any(record.state is not State.STARTING for record in self._crew):
             due.append(self._look_at)
         if self._announcer.alive_s is not None and not self.handed_over:
@@ -126,6 +133,7 @@ class Supervisor:
             timeout_ms = max(0.0, min(min(due) - time.monotonic(), MAX_WAIT_S) * 1000 + 1)
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
+        self._desk.register(poll)
         if self._upgrade is not None:
             poll.register(self._upgrade, select.POLLIN)
         for record in self._crew:
@@ -194,16 +202,25 @@ class Supervisor:
         for sock in self._listen_sockets:
             sock.close()
 
-    def _reload(self) -> None:
+    def _reload(self) -> str:
+        """Begin a reload; return why not, or nothing."""
         if self._ending or self._upgrade is not None:
-            logger.info("SIGHUP: no reload, the server is about to end or to be upgraded")
-            return
+            why = "the server is about to end or to be upgraded"
+            logger.info("no reload: %s", why)
+            return f"no reload: {why}"
         try:
             plan = self._replan()
         except ConfigError as error:
             logger.error("no reload, everything goes on as before: %s", error)
-            return
+            return f"no reload, everything goes on as before: {error}"
         self._rollout.begin(plan)
+        return ""
+
+    def _stop_by_order(self) -> str:
+        if self._ending:
+            return "the server drains already"
+        self._take_stop("se-ctl drain", time.monotonic())
+        return ""
 
     # --- another supervisor ---
 
@@ -258,6 +275,8 @@ class Supervisor:
                 self._rollout.refill(record)
         elif isinstance(message, Failed):
             record.failure = message
+        elif isinstance(message, Told):
+            self._orders.told(record, message)
         elif isinstance(message, Dumped) and record.stacks_by is not None:
             self._crew.kill(record, record.killed_for)
 

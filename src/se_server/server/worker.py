@@ -17,11 +17,12 @@ from se_server.auth import TokenVerifier
 from se_server.errors import AppError, ConfigError
 from se_server.server.app import App, AppCrashed, load_app
 from se_server.server.config import Config, complete
-from se_server.server.control import ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
+from se_server.server.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
 from se_server.server.door import Door
 from se_server.server.guard import TELL_S, Guard
 from se_server.server.heartbeat import Heartbeat
 from se_server.server.options import BY_NAME, KEY_VARIABLE
+from se_server.server.replies import reply
 from se_server.server.scoreboard import Slot, State
 from se_server.types import Counters, Handler
 
@@ -141,6 +142,7 @@ class _Worker:
         self._ready = Ready(config.path or "", _notice(app, late))
         self._channel = channel
         self._slot = slot
+        self._clock = config.session.clock
         self._drain_timeout_s = config.drain_timeout_s
         self._drain_by = math.inf  # on the loop's clock
         self._stop = asyncio.Event()
@@ -203,6 +205,8 @@ class _Worker:
         """Take what the guard has heard of the supervisor."""
         if isinstance(message, Drain):
             self._drain_within(message.timeout_s)
+        elif isinstance(message, Ask):
+            self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=TELL_S)
         elif message is None:
             if not self._stop.is_set():
                 logger.error("the supervisor is gone: draining")

@@ -1,0 +1,336 @@
+"""`se-ctl`: ask a running se-server how it is, and tell it what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+WATCH_S = 1.0
+EXIT_FAILED, EXIT_USAGE = 1, 2
+VARIABLE = "SE_SERVER_CONTROL_SOCKET"
+
+_STATES = {"ready": "green", "starting": "yellow", "draining": "magenta", "stopped": "dim"}
+_DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "ending": "magenta"}
+
+
+class CtlError(Exception):
+    """What went wrong, in one sentence."""
+
+
+# --- the wire ---
+
+
+def ask(path: str, command: str, argument: object = None, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """Ask the server and return its answer.
+
+    Raises:
+        CtlError: it cannot be reached, does not answer in time, or refuses.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(path)
+            connection.sendall(json.dumps({"command": command, "argument": argument}).encode() + b"\n")
+            answer = json.loads(_read_line(connection, time.monotonic() + timeout_s))
+    except TimeoutError:
+        raise CtlError(f"the server at {path} does not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CtlError(f"no server can be reached at {path}: {reason}") from None
+    except ValueError:
+        raise CtlError(f"what answers at {path} is no se-server") from None
+    if not isinstance(answer, dict):
+        raise CtlError(f"what answers at {path} is no se-server")
+    if "error" in answer:
+        raise CtlError(str(answer["error"]))
+    return answer
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = connection.recv(1 << 16)
+        data += piece
+        if not piece or len(data) > MAX_ANSWER_BYTES:
+            raise ValueError("no whole line")
+    return bytes(data)
+
+
+def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the path of the server's socket.
+
+    Raises:
+        CtlError: nobody says where it is, and there is none or more than one where the default puts it.
+    """
+    said = given or environ.get(VARIABLE)
+    if said and said != "off":
+        return said
+    folder = environ.get("XDG_RUNTIME_DIR")
+    found = sorted(map(str, Path(folder).glob("se-server-*.ctl"))) if folder else []
+    live = [path for path in found if _is_live(path)]
+    if len(live) == 1:
+        return live[0]
+    if live:
+        raise CtlError(f"several servers run here: choose one with --socket, out of {', '.join(live)}")
+    where = f"in {folder}" if folder else "without XDG_RUNTIME_DIR"
+    raise CtlError(
+        f"no server found {where}: give --socket PATH, which is the server's --control-socket, or its pidfile's name"
+        " and .ctl"
+    )
+
+
+def _is_live(path: str) -> bool:
+    """Whether somebody listens there: a supervisor that was killed leaves its file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+# --- what is shown ---
+
+
+def printable(text: object) -> str:
+    """Return text that commands no terminal: ids of conversations come from whoever calls."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )
+
+
+def age(seconds: float) -> str:
+    """Write a time as people say it: `48s`, `12m`, `3h 5m`, `2d 4h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def _new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    return table
+
+
+def status_view(answer: Mapping[str, Any]) -> Group:
+    """Make what `status` shows."""
+    from rich.console import Group
+    from rich.text import Text
+
+    numbers = ("worker", "pid", "generation", "age", "sessions", "turns", "loop lag", "RSS")
+    table = _new_table("worker", "pid", "generation", "state", *numbers[3:], numbers=numbers)
+    workers = answer["workers"]
+    for row in workers:
+        state, lag_s, silent_s = str(row["state"]), row["loop_lag_s"], row["silent_s"]
+        shown_lag = f"{lag_s * 1000:.1f} ms"
+        is_late = lag_s > 0.1
+        if silent_s is not None and silent_s > 1.0:  # its loop has not turned since: the lag is at least that
+            shown_lag, is_late = f"silent {silent_s:.1f} s", True
+        rss = row["rss_bytes"]
+        table.add_row(
+            str(row["worker"]),
+            str(row["pid"]),
+            str(row["generation"]),
+            Text(state, style=_STATES.get(state, "")),
+            age(row["age_s"]),
+            str(row["sessions"]),
+            str(row["turns"]),
+            Text(shown_lag, style="bold red" if is_late else ""),
+            "?" if rss is None else f"{rss / 2**20:.0f} MiB",
+        )
+    sessions, turns = (sum(row[name] for row in workers) for name in ("sessions", "turns"))
+    rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
+    totals = answer["totals"]
+    summary = (
+        f"{sessions} conversations, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
+        f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
+        f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
+    )
+    return Group(table, Text(summary))
+
+
+def calls_view(answer: Mapping[str, Any]) -> Group:
+    """Make what `calls` shows, the oldest first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _new_table("conversation", "worker", "pid", "age", "turn", "for", numbers=("worker", "pid", "age", "for"))
+    for worker, pid, (name, age_s, doing, since) in sorted(answer["rows"], key=lambda row: -row[2][1]):
+        table.add_row(
+            Text("(no init yet)", style="dim") if name is None else Text(printable(name)),
+            str(worker),
+            str(pid),
+            age(age_s),
+            Text(str(doing), style=_DOING.get(doing, "dim")),
+            "" if since is None else f"{since:.1f} s",
+        )
+    notes = [f"{len(answer['rows'])} conversations"]
+    if answer["left_out"]:
+        notes.append(f"{answer['left_out']} more are not listed")
+    if answer["silent"]:
+        notes.append(_silence(answer))
+    return Group(table, Text("; ".join(notes)))
+
+
+def _silence(answer: Mapping[str, Any]) -> str:
+    return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows where one stands"
+
+
+def _print(view: Group) -> None:
+    from rich.console import Console
+
+    # A pipe has no width: what programs read is not folded.
+    Console(width=None if sys.stdout.isatty() else 200).print(view)
+
+
+# --- commands ---
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--socket", "path", metavar="PATH", help=f"The server's control socket.  [default: ${VARIABLE}, or the one]"
+)
+@click.pass_context
+def command(context: click.Context, path: str | None) -> None:
+    """Ask a running se-server how it is, and tell it what to do.
+
+    WORKER is a worker's number or its process id. Exit codes: 0 done, 1 refused or not reached, 2 a wrong option.
+    """
+    context.obj = lambda: find_socket(path, os.environ)
+
+
+def _as_json(answer: Mapping[str, Any]) -> None:
+    print(json.dumps(answer, indent=2))
+
+
+@command.command()
+@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl+C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch an object a line.")
+@click.pass_obj
+def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
+    """Show the workers: state, age, conversations, turns, loop lag, memory."""
+    path = find()
+    if not watch:
+        answer = ask(path, "status")
+        _as_json(answer) if as_json else _print(status_view(answer))
+    elif as_json:
+        while True:
+            print(json.dumps(ask(path, "status")), flush=True)
+            time.sleep(WATCH_S)
+    else:
+        from rich.live import Live
+
+        with Live(status_view(ask(path, "status")), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+            while True:
+                time.sleep(WATCH_S)
+                live.update(status_view(ask(path, "status")), refresh=True)
+
+
+@command.command()
+@click.argument("worker", type=int, required=False)
+@click.option("--yes", is_flag=True, help="Do not ask before the whole server is drained.")
+@click.pass_obj
+def drain(find: Callable[[], str], worker: int | None, yes: bool) -> None:
+    """Let a worker end and another one take its place; without WORKER, let the whole server end.
+
+    Either way running conversations go on, for --reload-drain-timeout-s and --drain-timeout-s.
+    """
+    if worker is None and not yes and sys.stdin.isatty():
+        click.confirm("This ends the whole server. Go on?", abort=True)
+    print(ask(find(), "drain", worker)["done"])
+
+
+@command.command()
+@click.pass_obj
+def reload(find: Callable[[], str]) -> None:
+    """Read options and APP anew, without a cut."""
+    print(ask(find(), "reload")["done"])
+
+
+@command.command()
+@click.argument("workers", type=int)
+@click.pass_obj
+def scale(find: Callable[[], str], workers: int) -> None:
+    """Run so many workers from now on."""
+    print(ask(find(), "scale", workers)["done"])
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def calls(find: Callable[[], str], as_json: bool) -> None:
+    """List the conversations: id, worker, age, and what their turn does."""
+    answer = ask(find(), "calls")
+    _as_json(answer) if as_json else _print(calls_view(answer))
+
+
+@command.command()
+@click.argument("conversation")
+@click.pass_obj
+def close(find: Callable[[], str], conversation: str) -> None:
+    """Close a conversation, by its id."""
+    answer = ask(find(), "close", conversation)
+    if not answer["rows"]:
+        about = f" ({_silence(answer)})" if answer["silent"] else ""
+        raise CtlError(f"there is no conversation {printable(conversation)}{about}")
+    print(f"closed {printable(conversation)}" + (f", {len(answer['rows'])} of them" if len(answer["rows"]) > 1 else ""))
+
+
+@command.command()
+@click.argument("worker", type=int)
+@click.pass_obj
+def stacks(find: Callable[[], str], worker: int) -> None:
+    """Show where the threads and tasks of a worker stand, even if it hangs."""
+    answer = ask(find(), "stacks", worker)
+    for _, _, line in answer["rows"]:
+        print(printable(line).replace(", called from ", "\n    called from "))
+    if answer["silent"]:
+        raise CtlError(f"worker {worker} does not answer: it is stopped, or in C code that holds Python's lock")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        command.main(None if arguments is None else list(arguments), prog_name="se-ctl", standalone_mode=False)
+    except CtlError as error:
+        print(f"se-ctl: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except click.ClickException as error:
+        text = " ".join(error.format_message().split()).rstrip(".")
+        print(f"se-ctl: {text[:1].lower() + text[1:]}; see se-ctl --help", file=sys.stderr)
+        return EXIT_USAGE
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:  # head(1) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

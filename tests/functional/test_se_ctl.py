@@ -1,0 +1,270 @@
+"""`se-ctl` on a real server with real conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.helpers import (
+    ServerProcess,
+    connect,
+    init_message,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+    wait_for_end,
+)
+
+AGENT = """
+import asyncio, os, time
+async def on_transcript(transcript, session):
+    said = transcript[-1].content
+    if said == "block":
+        time.sleep(3600)
+    elif said == "think":
+        await asyncio.sleep(3600)
+    elif said == "speak":
+        await session.send_response("well,", final=False)
+        await asyncio.sleep(3600)
+    await session.send_response(str(os.getpid()))
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.py"
+    path.write_text(AGENT)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "ctl.sock")
+
+
+@pytest.fixture
+def server(app: Path, path: str) -> Iterator[ServerProcess]:
+    with running_server("--control-socket", path, "--drain-timeout-s", "0", app=app, workers=2) as running:
+        yield running
+
+
+def command(path: str | None, *arguments: str) -> list[str]:
+    place = [] if path is None else ["--socket", path]
+    return [sys.executable, "-m", "se_server.cli.ctl", *place, *arguments]
+
+
+def run(path: str | None, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "SE_SERVER_CONTROL_SOCKET"}
+    return subprocess.run(
+        command(path, *arguments), check=False, capture_output=True, text=True, timeout=30, env={**inherited, **env}
+    )
+
+
+def is_gone(path: str) -> bool:
+    return not os.path.exists(path)
+
+
+def read_pid(pidfile: Path) -> int:
+    return int(pidfile.read_text())
+
+
+async def ctl(path: str, *arguments: str) -> str:
+    """Run a command that is done, beside the conversations, and return what it prints."""
+    done = await asyncio.to_thread(run, path, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+async def workers(path: str) -> list[dict[str, Any]]:
+    found = json.loads(await ctl(path, "status", "--json"))["workers"]
+    assert isinstance(found, list)
+    return found
+
+
+async def workers_when(path: str, *states: str) -> list[dict[str, Any]]:
+    """Ask for the workers until these are their states."""
+    deadline = time.monotonic() + 20
+    found = await workers(path)
+    while sorted(row["state"] for row in found) != sorted(states):
+        assert time.monotonic() < deadline, found
+        found = await workers(path)
+    return found
+
+
+async def test_status_and_calls_show_what_goes_on(server: ServerProcess, path: str) -> None:
+    async with connect(server.url) as thinking, connect(server.url) as speaking, connect(server.url) as listening:
+        for name, websocket in (("think", thinking), ("speak", speaking), ("listen", listening)):
+            await websocket.send(init_message(f"conv_{name}\x1b[2J"))
+            await websocket.send(transcript_message(name))
+        await speaking.recv()
+        owner = int(spoken(await read_answer(listening)))
+        found = json.loads(await ctl(path, "status", "--json"))
+        assert sum(row["sessions"] for row in found["workers"]) == 3
+        assert found["totals"]["sessions_opened"] == 3
+        table = await ctl(path, "status")
+        for pid in server.worker_pids():
+            assert re.search(rf"(?m)^ +[01] +{pid} +1 +ready ", table)
+        assert "3 conversations, " in table
+        # The transcript of the first may have been read just now, by another worker.
+        while "thinking" not in (table := await ctl(path, "calls")):
+            assert "conv_think" in table
+    assert re.search(r"conv_think\\x1b\[2J .* thinking +\d", table)
+    assert re.search(r"conv_speak\\x1b\[2J .* speaking +\d", table)
+    assert re.search(rf"conv_listen\\x1b\[2J +\d +{owner} .* listening", table)
+
+
+async def test_a_conversation_is_closed_by_its_id_and_no_other(server: ServerProcess, path: str) -> None:
+    async with connect(server.url) as one, connect(server.url) as other:
+        for name, websocket in (("one", one), ("other", other)):
+            await websocket.send(init_message(f"conv_{name}"))
+            await websocket.send(transcript_message("hello"))
+            await read_answer(websocket)
+        assert await ctl(path, "close", "conv_one") == "closed conv_one\n"
+        with pytest.raises(ConnectionClosed) as closed:
+            await one.recv()
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "closed by the operator")
+        await other.send(transcript_message("hello", event_id=2))
+        await read_answer(other)
+        refused = await asyncio.to_thread(run, path, "close", "conv_nobody")
+    assert (refused.returncode, refused.stderr) == (1, "se-ctl: there is no conversation conv_nobody\n")
+
+
+async def test_a_worker_that_is_drained_is_replaced_and_its_conversation_goes_on(
+    server: ServerProcess, path: str
+) -> None:
+    async with connect(server.url) as websocket:
+        await websocket.send(transcript_message("hello"))
+        pid = int(spoken(await read_answer(websocket)))
+        (place,) = (row["worker"] for row in await workers(path) if row["pid"] == pid)
+        assert await ctl(path, "drain", str(place)) == (
+            f"worker {place} (pid {pid}) drains, and another one takes its place\n"
+        )
+        found = await workers_when(path, "ready", "ready", "draining")
+        assert [row["pid"] for row in found if row["state"] == "draining"] == [pid]
+        await websocket.send(transcript_message("hello", event_id=2))
+        assert int(spoken(await read_answer(websocket))) == pid
+        refused = await asyncio.to_thread(run, path, "drain", str(pid))
+        assert refused.stderr == f"se-ctl: worker {place} (pid {pid}) drains already\n"
+    wait_for_end([pid])
+
+
+async def test_reload_and_scale(server: ServerProcess, path: str) -> None:
+    old = server.worker_pids()
+    assert await ctl(path, "scale", "3") == "there will be 3 workers\n"
+    await workers_when(path, "ready", "ready", "ready")
+    await ctl(path, "reload")
+    wait_for_end(old)
+    found = await workers_when(path, "ready", "ready", "ready")
+    assert {row["generation"] for row in found} == {2}
+    assert await ctl(path, "scale", "1") == "there will be 1 workers\n"
+    await workers_when(path, "ready")
+    refused = await asyncio.to_thread(run, path, "scale", "0")
+    assert refused.stderr == "se-ctl: scale wants a number of workers from 1 to 1024\n"
+
+
+async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: ServerProcess, path: str) -> None:
+    async with connect(server.url) as websocket:
+        await websocket.send(transcript_message("hello"))
+        pid = int(spoken(await read_answer(websocket)))
+        await websocket.send(transcript_message("block", event_id=2))
+        while "agent.py:6 in on_transcript" not in await ctl(path, "stacks", str(pid)):
+            pass
+        asked_at = time.monotonic()
+        answer = json.loads(await ctl(path, "calls", "--json"))
+        assert answer["silent"] == [pid]
+        assert time.monotonic() - asked_at < 10
+        os.kill(pid, signal.SIGSTOP)
+        silent = await asyncio.to_thread(run, path, "stacks", str(pid))
+        assert silent.returncode == 1
+        assert f"worker {pid} does not answer" in silent.stderr
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ConnectionClosed):
+            await websocket.recv()
+
+
+async def test_draining_the_whole_server_ends_it(server: ServerProcess, path: str) -> None:
+    assert await ctl(path, "drain") == "the server takes no new conversations, and ends after the last one\n"
+    assert await asyncio.to_thread(server.wait) == 0
+    assert is_gone(path)
+    gone = await asyncio.to_thread(run, path, "status")
+    assert (gone.returncode, gone.stderr) == (
+        1,
+        f"se-ctl: no server can be reached at {path}: No such file or directory\n",
+    )
+
+
+async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: Path) -> None:
+    pidfile = tmp_path / "agent.pid"
+    with running_server("--pidfile", str(pidfile), "--drain-timeout-s", "0", app=app, workers=1) as server:
+        path = f"{pidfile}.ctl"  # the default
+        (old,) = server.worker_pids()
+        server.send_signal(signal.SIGUSR2)
+        server.wait_for_output(r"upgrade: supervisor \d+ serves")
+        server.wait()
+        (row,) = await workers(path)
+        assert row["pid"] != old
+        following = read_pid(pidfile)
+        await ctl(path, "drain")
+        wait_for_end([following, row["pid"]])
+        assert is_gone(path)
+
+
+async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    none = await asyncio.to_thread(lambda: run(None, "status", **env))
+    assert (none.returncode, "no server found" in none.stderr) == (1, True)
+    with running_server(app=app, workers=1, env=env) as one:
+        found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
+        assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
+        with running_server(app=app, workers=1, env=env):
+            several = await asyncio.to_thread(lambda: run(None, "status", **env))
+            assert "several servers run here: choose one with --socket" in several.stderr
+        with running_server("--control-socket", "off", app=app, workers=1, env=env):
+            found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
+            assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
+
+
+def test_watching_shows_the_table_until_it_is_interrupted(server: ServerProcess, path: str) -> None:
+    leader, follower = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    with subprocess.Popen(command(path, "status", "--watch"), stdin=follower, stdout=follower, env=env) as watching:
+        os.close(follower)
+        shown = b""
+        for pid in server.worker_pids():
+            while str(pid).encode() not in shown:
+                shown += os.read(leader, 4096)
+        watching.send_signal(signal.SIGINT)
+        try:
+            while os.read(leader, 4096):
+                pass
+        except OSError:  # how Linux tells the end of a terminal
+            pass
+        os.close(leader)
+    assert watching.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["frob"], "no such command 'frob'; see se-ctl --help"),
+        (["scale", "many"], "invalid value for 'WORKERS': 'many' is not a valid integer; see se-ctl --help"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments: list[str], sentence: str) -> None:
+    wrong = run("/nowhere", *arguments)
+    assert (wrong.returncode, wrong.stderr) == (2, f"se-ctl: {sentence}\n")
