@@ -185,22 +185,29 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
                 if repeated := [it for it, times in Counter(run["connection"] for run in again).items() if times > 1]:
                     problems.append(f"{name}, id {ask.event_id}: handlers ran again on connection {repeated[0]}")
             if plan.retranscription == "adopt":
-                problems += not_adopted(name, ran)
+                problems += not_adopted(name, turn, ran)
     heard_of = {f"hostile-{plan.seed}-{number}" for number, each in enumerate(held) if each.turns}
     strangers = [key for key in runs if key[0] in heard_of and key not in known]
     problems += [f"{name}, id {event_id}: a handler ran that no transcript asked for" for name, event_id in strangers]
     return problems, sum(map(len, runs.values()))
 
 
-def not_adopted(name: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+def not_adopted(name: str, turn: CallTurn, runs: Sequence[dict[str, Any]]) -> list[str]:
     """Find answers that began again though the same words came while the agent was still silent."""
     ordered = sorted(runs, key=lambda run: int(run["run"]))
+
+    def is_superseded_between(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
+        # Other words in between end the earlier turn, also when their own handler never came to run.
+        between = [ask for ask in turn.asks if earlier["event_id"] < ask.event_id < later["event_id"] and ask.sent_at]
+        return any(not same_words(ask.wording, later["words"]) for ask in between)
+
     return [
         f"{name}: id {later['event_id']} started again what id {earlier['event_id']} had not begun to say"
         for earlier, later in itertools.pairwise(ordered)
         if earlier["connection"] == later["connection"]
         and same_words(earlier["words"], later["words"])
         and not earlier["pieces"]
+        and not is_superseded_between(earlier, later)
     ]
 
 

@@ -85,6 +85,8 @@ def test_an_answer_that_was_not_adopted_is_found_unless_it_had_begun() -> None:
     assert runs_judged(turn, *silent, retranscription="adopt") == [
         "hostile-0-0: id 9 started again what id 7 had not begun to say"
     ]
+    other = turn_of((7, "hello there"), (8, "hello"), (9, "Hello there."))  # 8 ended 7, and 9 came before it began
+    assert runs_judged(other, *silent, retranscription="adopt") == []
     waiting = run_of(1, 9, "hello there")  # adopted before its handler began
     assert runs_judged(turn, waiting, retranscription="adopt") == []
     assert runs_judged(turn, waiting) == ["hostile-0-0, id 9: a handler ran with other words than were said"]
