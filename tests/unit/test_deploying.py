@@ -12,7 +12,10 @@ from se_server.server.crew import EXIT_MARGIN_S
 from se_server.server.options import OPTIONS
 
 DEPLOYING = (Path(__file__).resolve().parents[2] / "docs" / "deploying.md").read_text()
-DEFAULT_DRAIN_S = next(float(str(option.default)) for option in OPTIONS if option.name == "drain_timeout_s")
+DEFAULT_DRAIN_S, DEFAULT_GRACE_S = (
+    next(float(str(option.default)) for option in OPTIONS if option.name == name)
+    for name in ("drain_timeout_s", "drain_turn_grace_s")
+)
 
 
 def number(pattern: str) -> float:
@@ -47,9 +50,10 @@ def test_the_options_on_the_page_exist_and_take_their_values() -> None:
     ],
 )
 def test_whoever_stops_the_server_waits_longer_than_a_stop_may_take(limit: str, drain: str, before: str | None) -> None:
-    assert number(limit) > number(drain) + EXIT_MARGIN_S + (number(before) if before else 0)
+    assert number(limit) > number(drain) + DEFAULT_GRACE_S + EXIT_MARGIN_S + (number(before) if before else 0)
 
 
 def test_the_times_that_the_page_tells_are_those_of_the_code() -> None:
     assert f"`--drain-timeout-s` ({DEFAULT_DRAIN_S:g})" in DEPLOYING
-    assert f"the drain time and {EXIT_MARGIN_S:g} s more" in DEPLOYING
+    assert f"`--drain-turn-grace-s` ({DEFAULT_GRACE_S:g})" in DEPLOYING
+    assert f"these three times and {EXIT_MARGIN_S:g} s more" in DEPLOYING

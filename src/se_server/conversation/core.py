@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from threading import get_ident
 from types import AsyncGeneratorType
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ from se_server.protocol.turns import (
     last_said,
 )
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
-from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, Handler, Request, Stats
+from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 log = logging.getLogger("se_server.session")
 
@@ -210,6 +211,18 @@ class SessionCore:
         self._outbox.send("", turn.event_id_json, True)
 
     # --- the end ---
+
+    def _leave(self, on_transcript: Handler | None) -> None:
+        """Have further turns, the one that waits included, answered by another handler, or by silence."""
+        self._callbacks = replace(self._callbacks, on_transcript=on_transcript)
+        for registry in (self._permanent, self._once):
+            if registry is not None:
+                registry.pop(USER_TRANSCRIPT, None)
+
+    def _is_answering(self) -> bool:
+        """Whether an answer is under way, or about to begin."""
+        turn = self._ledger.current
+        return turn is not None and turn.open
 
     def _end(self, event: str, why: str = "") -> None:
         """End the conversation; `event` is the last one that handlers see, `why` is for the log."""

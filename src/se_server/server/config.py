@@ -69,6 +69,9 @@ class Config:
     log_level: str
     log_format: str
     drain_timeout_s: float
+    drain_notice_s: float
+    drain_turn_grace_s: float
+    goodbye_text: str | None
     reload_drain_timeout_s: float
     hang_timeout_s: float
     max_worker_age_s: float | None

@@ -82,9 +82,11 @@ class Drain:
 
     Attributes:
         timeout_s: how long they may take.
+        notice_s: how long to go on before that, while readiness is denied already.
     """
 
     timeout_s: float
+    notice_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -98,19 +98,19 @@ class Crew:
 
     # --- how they end ---
 
-    def drain(self, record: WorkerRecord, timeout_s: float) -> None:
-        """Tell a worker to end; told again, the earlier end counts."""
+    def drain(self, record: WorkerRecord, timeout_s: float, notice_s: float = 0.0) -> None:
+        """Tell a worker to end, after it has gone on for `notice_s`; told again, the earlier end counts."""
         record.told = True
         if record.state is State.STARTING:
             _signal(record, signal.SIGTERM)  # it may be importing, and hear nothing
             _end_by(record, BOOT_STOP_S)
         else:
-            record.channel.send(Drain(timeout_s))
-            _end_by(record, timeout_s + EXIT_MARGIN_S)
+            record.channel.send(Drain(timeout_s, notice_s))
+            self.expect_end(record, notice_s + timeout_s)
 
     def expect_end(self, record: WorkerRecord, timeout_s: float) -> None:
         """Take note that a worker drains by itself."""
-        _end_by(record, timeout_s + EXIT_MARGIN_S)
+        _end_by(record, timeout_s + record.generation.plan.drain_turn_grace_s + EXIT_MARGIN_S)
 
     def kill(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker."""

@@ -30,9 +30,10 @@ from se_server.server.placement import Gate
 from se_server.server.refusals import RefusalLog
 from se_server.server.scoreboard import Slot
 from se_server.server.uds import UnixTransport
-from se_server.types import Stats
+from se_server.types import ConversationMessage, Handler, Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
+LOOK_S = 0.05  # between two looks whether answers have ended
 ABORT_GRACE_S = 1.0  # for user code that goes on after its connection was dropped
 
 
@@ -51,6 +52,8 @@ class Door:
         access: what is asked of a connection and of an upgrade besides its token.
         slot: the worker's place on the scoreboard, by which workers share connections and limits.
         capacity: how much is taken on.
+        turn_grace_s: how long answers may go on when the time of a drain is up.
+        goodbye_text: what a turn gets that comes or waits then; None for silence.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
@@ -73,6 +76,8 @@ class Door:
         access: Access | None = None,
         slot: Slot | None = None,
         capacity: Capacity | None = None,
+        turn_grace_s: float = 0.0,
+        goodbye_text: str | None = None,
     ) -> None:
         if path is not None and not path.startswith("/"):
             raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
@@ -92,6 +97,8 @@ class Door:
         self._settings = settings
         self._stats = stats
         self._slot = slot
+        self._turn_grace_s = turn_grace_s
+        self._goodbye = None if goodbye_text is None else _saying(goodbye_text)
         self._admission = Admission(capacity or Capacity(), stats, slot)
         self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
@@ -120,14 +127,16 @@ class Door:
         """Take no more connections and let the sessions end; those that have not after a time are ended.
 
         Connections that were accepted before may still become sessions: their peers were told by nobody that they came
-        too late, and have as long as ever to send their request. Returns when none is left, at most some 6 s after the
-        time: close handshakes get 5 s, user code one more.
+        too late, and have as long as ever to send their request. When the time is up, no more turns are answered, but
+        an answer under way may go on for the grace. Returns when none is left, at most some 6 s after that: close
+        handshakes get 5 s, user code one more.
 
         Args:
             timeout_s: how long the sessions may go on.
         """
         self._refuse_new()
         if not await self._wait_quiet(timeout_s):
+            await self._let_answers_end()
             await self._end_sessions()
 
     async def close(self) -> None:
@@ -301,6 +310,25 @@ class Door:
             return False
         return True
 
+    async def _let_answers_end(self) -> None:
+        """Close each session when its answer has ended, or at once if it has none; return when the grace is over."""
+        self._drop_pending()
+        answering = set(self.sessions)
+        for session in answering:
+            session._leave(self._goodbye)
+        due = self.loop.time() + self._turn_grace_s
+        while answering := {session for session in answering & self.sessions if self._still_answers(session)}:
+            left_s = due - self.loop.time()
+            # A turn tells nobody of its end: to have it told would cost every turn, and this is the end of few.
+            if left_s <= 0 or await self._wait_quiet(min(LOOK_S, left_s)):
+                return
+
+    def _still_answers(self, session: SpeechEngineSession) -> bool:
+        if session._is_answering():
+            return True
+        session._shutdown(1001, "going away")
+        return False
+
     async def _end_sessions(self) -> None:
         self._drop_pending()
         for session in tuple(self.sessions):
@@ -310,3 +338,10 @@ class Door:
         for session in tuple(self.sessions):
             session._transport.abort()
         self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
+
+
+def _saying(text: str) -> Handler:
+    async def say(transcript: list[ConversationMessage], session: SpeechEngineSession) -> None:
+        await session.send_response(text)
+
+    return say

@@ -122,6 +122,8 @@ def _plan(config: Config, directory: str) -> Plan:
         workers=config.workers,
         run_worker=run,
         drain_timeout_s=config.drain_timeout_s,
+        drain_notice_s=config.drain_notice_s,
+        drain_turn_grace_s=config.drain_turn_grace_s,
         reload_drain_timeout_s=config.reload_drain_timeout_s,
         hang_timeout_s=config.hang_timeout_s,
         recycling=RecycleLimits(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions),

@@ -23,6 +23,8 @@ class Plan:
         workers: how many.
         run_worker: what each does.
         drain_timeout_s: how long conversations may go on after a stop.
+        drain_notice_s: how long before that readiness is denied while conversations are still taken.
+        drain_turn_grace_s: how long answers may go on after it, and after that of a reload.
         reload_drain_timeout_s: how long they may after a reload, on workers of the old generation.
         hang_timeout_s: how long a worker's loop may stand still before it is killed.
         recycling: when a worker is replaced although nothing is wrong with it.
@@ -31,6 +33,8 @@ class Plan:
     workers: int
     run_worker: RunWorker
     drain_timeout_s: float = 30.0
+    drain_notice_s: float = 0.0
+    drain_turn_grace_s: float = 0.0
     reload_drain_timeout_s: float = 3600.0
     hang_timeout_s: float = 30.0
     recycling: RecycleLimits = field(default_factory=RecycleLimits)

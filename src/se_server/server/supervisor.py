@@ -182,21 +182,21 @@ class Supervisor:
             self._stop_signal_at = came_at
             if self._upgrade is not None:
                 self._upgrade.abandon()
-            self._end(self._rollout.plan.drain_timeout_s)
+            self._end(self._rollout.plan.drain_timeout_s, self._rollout.plan.drain_notice_s)
         elif came_at - self._stop_signal_at > SAME_STOP_S:
             logger.warning("%s again: stopping at once", name)
             for record in self._crew:
                 self._crew.kill(record, AT_ONCE)
 
-    def _end(self, drain_timeout_s: float) -> None:
-        """Let every worker drain and end; start no more."""
+    def _end(self, drain_timeout_s: float, notice_s: float = 0.0) -> None:
+        """Let every worker drain and end, after it has gone on for `notice_s`; start no more."""
         if not self._ending and not self.handed_over:
             self._announcer.stopping()
         self._ending = True
         self._rollout.end()
         self._close_listen_sockets()  # or the kernel would go on queueing connections that nobody takes
         for record in self._crew:
-            self._crew.drain(record, drain_timeout_s)
+            self._crew.drain(record, drain_timeout_s, notice_s)
 
     def _close_listen_sockets(self) -> None:
         for sock in self._listen_sockets:

@@ -9,6 +9,7 @@ import math
 import signal
 import socket
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from ssl import SSLContext
 
 import uvloop
@@ -55,7 +56,8 @@ def run_worker(
     Returns:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
     """
-    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=config.drain_timeout_s + ORPHAN_MARGIN_S)
+    end_s = config.drain_timeout_s + config.drain_turn_grace_s + ORPHAN_MARGIN_S
+    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s)
     guard.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -145,6 +147,7 @@ class _Worker:
         self._clock = config.session.clock
         self._drain_timeout_s = config.drain_timeout_s
         self._drain_by = math.inf  # on the loop's clock
+        self._notice_by = math.inf
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
@@ -161,6 +164,8 @@ class _Worker:
             ssl=tls,
             access=config.access(),
             capacity=config.capacity(),
+            turn_grace_s=config.drain_turn_grace_s,
+            goodbye_text=config.goodbye_text,
         )
 
     async def run(self, guard: Guard) -> int:
@@ -204,7 +209,7 @@ class _Worker:
     def _take(self, message: Message | None) -> None:
         """Take what the guard has heard of the supervisor."""
         if isinstance(message, Drain):
-            self._drain_within(message.timeout_s)
+            self._drain_within(message.timeout_s, message.notice_s)
         elif isinstance(message, Ask):
             self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=TELL_S)
         elif message is None:
@@ -212,19 +217,22 @@ class _Worker:
                 logger.error("the supervisor is gone: draining")
             self._drain_within(self._drain_timeout_s)
 
-    def _drain_within(self, timeout_s: float) -> None:
+    def _drain_within(self, timeout_s: float, notice_s: float = 0.0) -> None:
         """Order a drain; of several orders the one that ends first counts."""
-        self._drain_by = min(self._drain_by, self._loop.time() + timeout_s)
+        notice_by = self._loop.time() + notice_s
+        self._notice_by = min(self._notice_by, notice_by)
+        self._drain_by = min(self._drain_by, notice_by + timeout_s)
         self._hurry.set()
         self._stop.set()
 
     async def _drain(self) -> None:
         self._slot.state = State.DRAINING
+        if self._drain_by == math.inf:  # by SIGTERM, from outside
+            self._drain_within(self._drain_timeout_s)
+        await self._give_notice()
         self._door.stop_accepting()
         live = len(self._door.sessions)
         self._channel.send(Draining(live), timeout_s=TELL_S)
-        if self._drain_by == math.inf:  # by SIGTERM, from outside
-            self._drain_within(self._drain_timeout_s)
         drained = False
         while not drained:
             self._hurry.clear()
@@ -235,6 +243,13 @@ class _Worker:
         await self._end_left_overs()
         self._slot.state = State.STOPPED
         self._channel.send(Stopped(), timeout_s=TELL_S)
+
+    async def _give_notice(self) -> None:
+        """Go on for a while, when nobody else takes over: balancers shall see first that this server is not ready."""
+        while (left_s := self._notice_by - self._loop.time()) > 0:
+            self._hurry.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), left_s)
 
     async def _unless_hurried(self, draining: Coroutine[object, object, None]) -> bool:
         """Await a drain; give it up and return False when its time has changed meanwhile."""
