@@ -149,7 +149,14 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     if given.get("check") or given.get("print_config"):
         return _look(load(), given)
     faulthandler.enable(2)
-    return serve(load, terminal_of)
+    config = load()
+    if not config.reload:
+        return serve(load, terminal_of)
+    from se_server.cli.watch import watching
+
+    config_file = given.get("config") or environ.get("SE_SERVER_CONFIG")
+    with watching(config.app, str(config_file) if config_file else None, config.log_level, config.log_format):
+        return serve(load, terminal_of)
 
 
 def _look(config: Config, given: Mapping[str, object]) -> int:

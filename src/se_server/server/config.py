@@ -68,6 +68,7 @@ class Config:
     shed_loop_lag_s: float | None
     log_level: str
     log_format: str
+    reload: bool
     drain_timeout_s: float
     drain_notice_s: float
     drain_turn_grace_s: float
@@ -178,6 +179,8 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
             values[option.name] = option.default() if callable(option.default) else option.default
             sources[option.name] = "default"
     _find_keys(values, sources, ranks, environ)
+    if values["reload"] and sources["workers"] == "default":
+        values["workers"], sources["workers"] = 1, "--reload"
     values["demo_key"] = _fall_back_to_demo_key(values, sources)
     session = SessionSettings(**{name: values.pop(name) for name in SESSION_OPTIONS})
     config = Config(sources=sources, session=session, **values)

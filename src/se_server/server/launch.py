@@ -127,6 +127,7 @@ def _plan(config: Config, directory: str) -> Plan:
         reload_drain_timeout_s=config.reload_drain_timeout_s,
         hang_timeout_s=config.hang_timeout_s,
         recycling=RecycleLimits(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions),
+        waits_for_repair=config.reload,
     )
 
 

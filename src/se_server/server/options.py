@@ -159,6 +159,14 @@ SERVER_OPTIONS = (
         "text",
         RUNNING,
     ),
+    Option(
+        "reload",
+        flag,
+        False,
+        "For development: reload when the APP's files change, and wait for a change when it cannot start; one worker"
+        " unless --workers is given.",
+        group=RUNNING,
+    ),
     Option("drain_timeout_s", duration, 30.0, "How long a stop waits for conversations.", "SECONDS", "30", RUNNING),
     Option(
         "drain_notice_s",

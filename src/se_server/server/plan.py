@@ -28,6 +28,7 @@ class Plan:
         reload_drain_timeout_s: how long they may after a reload, on workers of the old generation.
         hang_timeout_s: how long a worker's loop may stand still before it is killed.
         recycling: when a worker is replaced although nothing is wrong with it.
+        waits_for_repair: whether workers that cannot start leave the supervisor waiting for a reload, and not ending.
     """
 
     workers: int
@@ -38,6 +39,7 @@ class Plan:
     reload_drain_timeout_s: float = 3600.0
     hang_timeout_s: float = 30.0
     recycling: RecycleLimits = field(default_factory=RecycleLimits)
+    waits_for_repair: bool = False
 
 
 class Announcer(Protocol):

@@ -40,6 +40,7 @@ class Rollout:
         plan: of the generation that serves, or did last.
         serving: the generation that serves; None before the first is ready, and after `end`.
         failed: whether there is nothing left that could serve.
+        waits_for_repair: whether nothing serves or starts, and a reload is waited for.
     """
 
     def __init__(self, crew: Crew, announcer: Announcer, plan: Plan) -> None:
@@ -51,6 +52,7 @@ class Rollout:
         self.serving: Generation | None = None
         self._candidate: Generation | None = None
         self.failed = False
+        self.waits_for_repair = False
 
     # --- generations ---
 
@@ -60,6 +62,7 @@ class Rollout:
         # A number that was set by signals outlives reloads, unless the configuration has changed its mind.
         count = plan.workers if newest is None or plan.workers != newest.plan.workers else newest.count
         self._drop_candidate()
+        self.waits_for_repair = False
         self._made += 1
         self._candidate = Generation(self._made, plan, time.monotonic(), count)
         if self.serving is not None:
@@ -69,6 +72,7 @@ class Rollout:
     def end(self) -> None:
         """Start no more workers. Those that are alive are the caller's to end."""
         self.serving = self._candidate = None
+        self.waits_for_repair = False
 
     def _drop_candidate(self) -> None:
         dropped, self._candidate = self._candidate, None
@@ -151,6 +155,12 @@ class Rollout:
         if generation is self.serving and pause_s is not None:
             _log_failure(f"worker {record.place} cannot start, next try in {pause_s:g} s", failure)
             self.refill(record, pause_s)
+            return
+        if generation.plan.waits_for_repair and self.serving is None:
+            self._drop_candidate()
+            self.waits_for_repair = True
+            self._announcer.failed(failure.reason, failure.details)
+            logger.info("nothing serves: waiting for a change")
             return
         self.failed = True
         self.end()  # a sister may have failed at the same moment, and once is enough

@@ -117,7 +117,12 @@ class Supervisor:
     # --- waiting ---
 
     def _is_needed(self) -> bool:
-        return len(self._crew) > 0 or self._rollout.has_vacancies or self._upgrade is not None
+        return (
+            len(self._crew) > 0
+            or self._rollout.has_vacancies
+            or self._rollout.waits_for_repair
+            or self._upgrade is not None
+        )
 
     def _wait(self) -> None:
         """Sleep until a signal, a message of a worker, or the next thing that is due."""

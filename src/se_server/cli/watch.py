@@ -1,0 +1,110 @@
+"""`se-server --reload`: a process of its own that watches the APP's files, and sends the supervisor a SIGHUP.
+
+Not a thread of the supervisor, which forks, and has to have none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from se_server.errors import ConfigError
+from se_server.observe.logs import setup_logging
+
+logger = logging.getLogger("se_server.watch")
+
+LOOK_S = 0.5
+"""How often the watcher sees whether the supervisor is still there."""
+NAMED_FILES = 3
+
+
+@contextmanager
+def watching(app: str | None, config_file: str | None, level: str, form: str) -> Iterator[None]:
+    """Watch the files that an APP and the options are made of, until the end of the block.
+
+    Args:
+        app: as on the command line.
+        config_file: the TOML file, if there is one.
+        level, form: how to log.
+
+    Raises:
+        ConfigError: there is nothing to watch, or nothing to watch it with.
+    """
+    if app is None:
+        raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
+    if importlib.util.find_spec("watchfiles") is None:
+        raise ConfigError("--reload needs the package watchfiles: pip install 'se-server[dev]'")
+    places = [str(folder_of(app)), *([os.path.abspath(config_file)] if config_file else [])]
+    watcher = subprocess.Popen([sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, *places])
+    try:
+        yield
+    finally:
+        watcher.terminate()
+        watcher.wait()
+
+
+def folder_of(app: str) -> Path:
+    """Return the folder whose files an APP is made of: its file's, or its package's.
+
+    User code is not run: a module in a package is found by the package alone.
+    """
+    place = app.rpartition(":")[0] if ".py:" in app else app
+    if place.endswith(".py"):
+        return Path(place).resolve().parent
+    top = place.partition(":")[0].partition(".")[0]
+    for entry in ["", *sys.path]:
+        base = Path(entry or os.getcwd(), top)
+        if base.is_dir():
+            return base.resolve()
+        if base.with_suffix(".py").is_file():
+            return base.resolve().parent
+    return Path.cwd()
+
+
+def watch(supervisor: int, places: Sequence[str]) -> None:
+    """Send SIGHUP after every change, until the supervisor is gone."""
+    from watchfiles import PythonFilter
+    from watchfiles import watch as changes_of
+
+    there = [place for place in places if os.path.exists(place)]
+    told = False
+    found = changes_of(
+        *there,
+        watch_filter=PythonFilter(extra_extensions=(".toml",)),
+        rust_timeout=int(LOOK_S * 1000),
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    )
+    for changes in found:
+        if not told:
+            told = True
+            logger.info("watching %s for changes", ", ".join(there))
+        if os.getppid() != supervisor:
+            return
+        if changes:
+            names = sorted({os.path.relpath(path) for _, path in changes})
+            more = f" and {len(names) - NAMED_FILES} more" if len(names) > NAMED_FILES else ""
+            logger.info("changed: %s%s", ", ".join(names[:NAMED_FILES]), more)
+            os.kill(supervisor, signal.SIGHUP)
+
+
+def main() -> None:
+    """Be the watcher."""
+    # A terminal's Ctrl+C reaches the whole group; the supervisor ends this one.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    supervisor, level, form, *places = sys.argv[1:]
+    setup_logging(level, form)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    watch(int(supervisor), places)
+
+
+if __name__ == "__main__":
+    main()

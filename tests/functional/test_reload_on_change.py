@@ -1,0 +1,101 @@
+"""`se-server --reload`: the agent that is being written is the one that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import READY_LINE, ServerProcess, connect, read_answer, running_server, spoken, transcript_message
+
+WATCHING = "watching .* for changes"
+
+
+def agent(word: str) -> str:
+    return f"async def on_transcript(transcript, session):\n    await session.send_response({word!r})\n"
+
+
+async def ask(server: ServerProcess) -> str:
+    async with connect(server.url) as websocket:
+        await websocket.send(transcript_message("hello"))
+        return spoken(await asyncio.wait_for(read_answer(websocket), 10))
+
+
+async def test_a_changed_file_is_served_on_the_same_port_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    app, part = tmp_path / "agent.py", tmp_path / "words.py"
+    part.write_text("WORD = 'one'\n")
+    app.write_text("import words\n" + agent("-").replace("'-'", "words.WORD"))
+    with running_server("--reload", app=app, workers=1) as server:
+        server.wait_for_output(WATCHING)
+        assert await ask(server) == "one"
+        part.write_text("WORD = 'two'\n")
+        server.wait_for_output("reload: generation 2 serves")
+        assert await ask(server) == "two"
+        part.write_text("WORD = = 'three'\n")
+        server.wait_for_output("the reload has failed, the old workers serve on")
+        server.wait_for_output("SyntaxError")
+        assert await ask(server) == "two"
+        part.write_text("WORD = 'four'\n")
+        server.wait_for_output(r"reload: generation \d serves(?s:.*)reload: generation \d serves")
+        assert await ask(server) == "four"
+        assert server.stop() == 0
+
+
+async def test_an_agent_that_cannot_be_imported_at_first_is_waited_for(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text("import nowhere_to_be_found\n")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
+    command = [sys.executable, "-m", "se_server.cli.server", str(app), "--host", "127.0.0.1", "--port", "0", "--reload"]
+    server = ServerProcess(command, {**inherited, "ELEVENLABS_API_KEY": "k", "PYTHONUNBUFFERED": "1"}, "k")
+    try:
+        server.wait_for_output("ModuleNotFoundError: No module named 'nowhere_to_be_found'")
+        server.wait_for_output("nothing serves: waiting for a change")
+        server.wait_for_output(WATCHING)
+        assert server.is_running()
+        app.write_text(agent("here I am"))
+        server.url = server.wait_for_output(READY_LINE)[1]
+        async with connect(server.url, "k") as websocket:
+            await websocket.send(transcript_message("hello"))
+            assert spoken(await asyncio.wait_for(read_answer(websocket), 10)) == "here I am"
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_server_that_waits_for_a_change_can_be_stopped(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text("raise RuntimeError('not yet')\n")
+    command = [sys.executable, "-m", "se_server.cli.server", str(app), "--port", "0", "--reload"]
+    server = ServerProcess(command, {**os.environ, "ELEVENLABS_API_KEY": "k"}, "k")
+    server.wait_for_output("nothing serves: waiting for a change")
+    server.send_signal(signal.SIGINT)
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prelude", "sentence"),
+    [
+        (["--reload"], "", "--reload watches the files of an APP: name one, as in se-server agent.py --reload"),
+        (
+            ["--reload", "agent.py"],
+            "import importlib.util as u; f = u.find_spec;"
+            " u.find_spec = lambda name, *rest: None if name == 'watchfiles' else f(name, *rest); ",
+            "--reload needs the package watchfiles: pip install 'se-server[dev]'",
+        ),
+    ],
+)
+def test_what_reload_needs_is_said_in_one_sentence(arguments: list[str], prelude: str, sentence: str) -> None:
+    program = f"{prelude}from se_server.cli.server import main; raise SystemExit(main({arguments!r}))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "ELEVENLABS_API_KEY": "k"},
+    )
+    assert (ended.returncode, ended.stderr) == (2, f"se-server: {sentence}\n")
