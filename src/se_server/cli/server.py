@@ -179,8 +179,10 @@ def _settle_descriptors() -> None:
 
 
 def _show(text: str, descriptor: int) -> None:
+    from se_server.observe.logs import write_all
+
     try:
-        os.write(descriptor, text.encode("utf-8", "backslashreplace"))
+        write_all(descriptor, text.encode("utf-8", "backslashreplace"))
     except OSError:  # nobody reads any more, which is no reason to stop serving
         return
 

@@ -127,14 +127,24 @@ class DescriptorHandler(logging.Handler):
         try:
             data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
             if len(data) <= LINE_BYTES:
-                os.write(self._descriptor, data)
+                write_all(self._descriptor, data)
                 return
             for line in data.splitlines(keepends=True):
-                os.write(self._descriptor, line)
+                write_all(self._descriptor, line)
         except OSError:
             return
         except (TypeError, ValueError):  # arguments that do not fit the message: logging's own complaint names the line
             self.handleError(record)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`: a signal that comes while a pipe is full ends a write early.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:

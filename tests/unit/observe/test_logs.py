@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import re
+import signal
 import threading
 
 import pytest
 
-from se_server.observe.logs import LINE_BYTES, DescriptorHandler, JsonFormatter, LineFormatter
+from se_server.observe.logs import LINE_BYTES, DescriptorHandler, JsonFormatter, LineFormatter, write_all
 
 
 def record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
@@ -114,3 +115,28 @@ def test_lines_of_several_writers_never_mix() -> None:
         thread.join()
     os.close(writer)
     assert set(counts.values()) == {50 * 9000}
+
+
+def test_a_signal_ends_no_write_early() -> None:
+    reader, writer = os.pipe()
+    interrupted = threading.Event()
+    got = bytearray()
+
+    def read() -> None:
+        interrupted.wait(10)  # until then the pipe is full, and the write stands
+        while data := os.read(reader, 1 << 16):
+            got.extend(data)
+
+    thread = threading.Thread(target=read)
+    before = signal.signal(signal.SIGALRM, lambda *_: interrupted.set())
+    thread.start()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        write_all(writer, b"x" * 1_000_000)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+    assert interrupted.is_set()
+    assert len(got) == 1_000_000
