@@ -1,0 +1,272 @@
+"""Chaos: every few seconds a random worker is killed, stopped, hung in a handler or leaks, under many conversations.
+
+`python -m bench.chaos [--minutes M]`. Only the victim's conversations may end; every handshake that begins meanwhile
+succeeds within 2 s; afterwards there is no zombie and no descriptor too many, and the scoreboard has counted what the
+callers have. Exit code 0: all of it held; 1: something did not; 2: it could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench.chaos_callers import API_KEY, GIVE_UP_S, Call, Tally
+from bench.kernel import BenchError
+from se_server.cli.ctl import CtlError, ask
+
+AGENT = Path(__file__).with_name("chaos_agent.py")
+ROOT = Path(__file__).resolve().parents[1]
+
+WORKERS = 4
+CALLS = 200
+HANG_TIMEOUT_S = 2.0
+MAX_RSS = "128MiB"
+PAUSE_S = (2.5, 5.0)
+"""Between two harms: the victim before is replaced by then, so that never two are out of order."""
+HARMS = ("kill", "stop", "hang", "leak")
+
+
+# --- the server, from outside ---
+
+
+class ServerOfChaos:
+    """The server, its log and its `se-ctl`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, control_socket: str) -> None:
+        self.process = process
+        self.log = log
+        self._socket = control_socket
+        self.port = 0
+
+    def status(self) -> dict[str, Any]:
+        """Ask for the status.
+
+        Raises:
+            BenchError: the server does not tell.
+        """
+        try:
+            return ask(self._socket, "status")
+        except CtlError as error:
+            raise BenchError(str(error)) from None
+
+    def settled(self, workers: int) -> dict[str, Any] | None:
+        """Return the status once there are so many workers, all ready and without conversations; None if never."""
+        deadline = time.monotonic() + GIVE_UP_S + 10
+        while time.monotonic() < deadline:
+            status = self.status()
+            rows = status["workers"]
+            totals = status["totals"]  # a heartbeat later than the sessions, which are exact
+            if (
+                len(rows) == workers
+                and all(row["state"] == "ready" and not row["sessions"] for row in rows)
+                and (totals["sessions_closed"] == totals["sessions_opened"] or time.monotonic() > deadline - 1)
+            ):
+                return status
+            time.sleep(0.1)
+        return None
+
+    def descriptors(self, pid: int) -> Counter[str]:
+        """Count what a process has open, by kind."""
+        names = []
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):
+                names.append(os.readlink(f"/proc/{pid}/fd/{entry}").partition(":")[0])
+        return Counter(names)
+
+    def descriptors_at_rest(self, pid: int) -> Counter[str]:
+        """Count them once they have stayed the same for a while: who has just asked is still being hung up on."""
+        now, same = self.descriptors(pid), 0
+        while same < 5:
+            time.sleep(0.05)
+            before, now = now, self.descriptors(pid)
+            same = same + 1 if now == before else 0
+        return now
+
+    def zombies(self) -> list[int]:
+        """Return the children of the supervisor that have ended and were not reaped."""
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                state, parent = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(") ")[2].split()[:2]
+                if state == "Z" and int(parent) == self.process.pid:
+                    found.append(int(entry))
+        return found
+
+
+@contextmanager
+def running(workers: int, agent: Path = AGENT) -> Iterator[ServerOfChaos]:
+    """Run the server until the end of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, control_socket = Path(folder, "log"), str(Path(folder, "ctl"))
+        command = [sys.executable, "-m", "se_server.cli.server", str(agent), "--host", "127.0.0.1", "--port", "0"]
+        command += ["--workers", str(workers), "--hang-timeout-s", str(HANG_TIMEOUT_S), "--max-worker-rss", MAX_RSS]
+        command += ["--control-socket", control_socket, "--log-level", "info", "--drain-timeout-s", "1"]
+        paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**env, "PYTHONPATH": paths, "ELEVENLABS_API_KEY": API_KEY},
+            )
+        server = ServerOfChaos(process, log, control_socket)
+        try:
+            deadline = time.monotonic() + 60
+            while not (ready := re.search(r"se-server ready: ws://127\.0\.0\.1:(\d+)", log.read_text())):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise BenchError(f"the server did not start:\n{log.read_text()}")
+                time.sleep(0.05)
+            server.port = int(ready[1])
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(GIVE_UP_S + 10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+# --- the run ---
+
+
+async def harm(server: ServerOfChaos, calls: Sequence[Call], tally: Tally, until: float, harms: Sequence[str]) -> None:
+    """Bring one worker after the other to harm, each kind in turn."""
+    done = 0
+    while time.monotonic() < until:
+        status = await asyncio.to_thread(server.status)
+        well = {
+            row["pid"]
+            for row in status["workers"]
+            if row["state"] == "ready" and row["silent_s"] is not None and row["silent_s"] < 1
+        }
+        well -= {*tally.harms, *tally.leaks}
+        kind = harms[done % len(harms)]
+        their_calls = [call for call in calls if call.pid in well]
+        if len(well) < 2 or not their_calls:
+            await asyncio.sleep(0.1)
+            continue
+        done += 1
+        call = random.choice(their_calls)
+        pid = call.pid
+        if kind == "leak":
+            tally.leaks.add(pid)
+            call.do("leak")
+        elif kind == "hang":
+            call.do("hang")  # which tells when it does
+        else:
+            tally.harms[pid] = time.monotonic()
+            os.kill(pid, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+        await asyncio.sleep(random.uniform(*PAUSE_S))
+
+
+async def hold(server: ServerOfChaos, tally: Tally, calls: int, seconds: float, harms: Sequence[str]) -> None:
+    """Hold the conversations, and harm the workers meanwhile."""
+    until = time.monotonic() + seconds
+    callers = [Call(server.port, tally, number) for number in range(calls)]
+    ends = until - 2 * HANG_TIMEOUT_S if harms else 0.0
+    await asyncio.gather(harm(server, callers, tally, ends, harms), *(caller.run(until) for caller in callers))
+
+
+def judge(server: ServerOfChaos, tally: Tally, workers: int, before: dict[str, Counter[str]]) -> None:
+    """Look at what is left, and add to the faults."""
+    status = server.settled(workers)
+    if status is None:
+        tally.faults.append(f"the server did not come back to {workers} ready workers without conversations")
+        return
+    if zombies := server.zombies():
+        tally.faults.append(f"{len(zombies)} processes were not reaped")
+    if (now := server.descriptors_at_rest(server.process.pid)) != before["supervisor"]:
+        tally.faults.append(f"the supervisor's descriptors were {dict(before['supervisor'])}, and are {dict(now)}")
+    for row in status["workers"]:
+        sockets, usual = server.descriptors_at_rest(row["pid"])["socket"], before["worker"]["socket"]
+        if sockets != usual:
+            tally.faults.append(f"worker process {row['pid']} has {sockets} sockets, and a new one {usual}")
+    totals = status["totals"]
+    opened, all_opened = tally.range_of(tally.opened)
+    answered, _ = tally.range_of(tally.answered)
+    print(
+        f"scoreboard: {totals['sessions_opened']:,} conversations and {totals['turns_answered']:,} answered turns;"
+        f" callers: {all_opened:,} ({all_opened - opened:,} of them as a worker ended) and"
+        f" {sum(map(len, tally.answered.values())):,} of {tally.asked:,}"
+    )
+    if not opened <= totals["sessions_opened"] <= all_opened + tally.dials_lost:
+        tally.faults.append(f"the scoreboard has {totals['sessions_opened']} conversations, the callers {all_opened}")
+    if totals["sessions_closed"] != totals["sessions_opened"]:
+        tally.faults.append(f"the scoreboard has ended {totals['sessions_closed']} of {totals['sessions_opened']}")
+    if not answered <= totals["turns_answered"] <= tally.asked:
+        tally.faults.append(f"the scoreboard has {totals['turns_answered']} turns, the callers had {answered} answered")
+
+
+def run(
+    minutes: float,
+    *,
+    calls: int = CALLS,
+    workers: int = WORKERS,
+    harms: Sequence[str] = HARMS,
+    agent: Path = AGENT,
+) -> Tally:
+    """Run it and return what was seen.
+
+    Raises:
+        BenchError: it could not be run.
+    """
+    tally = Tally()
+    with running(workers, agent) as server:
+        first = server.status()["workers"][0]["pid"]
+        pids = {"supervisor": server.process.pid, "worker": first}
+        before = {name: server.descriptors_at_rest(pid) for name, pid in pids.items()}
+        asyncio.run(hold(server, tally, calls, minutes * 60, harms))
+        judge(server, tally, workers, before)
+        process, log = server.process, server.log
+        process.terminate()
+        code = process.wait(GIVE_UP_S + 10)
+        if code:
+            tally.faults.append(f"the server ended with exit code {code}")
+        if tally.faults:
+            lines = [line for line in log.read_text().splitlines() if "conversation ended" not in line]
+            print("\n".join(lines[-50:]))
+    return tally
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="default: 10")
+    parser.add_argument("--calls", type=int, default=CALLS, help=f"conversations at once; default: {CALLS}")
+    given = parser.parse_args(arguments)
+    if not 0 < given.minutes <= 600 or not 1 <= given.calls <= 2000:
+        parser.error("--minutes must be up to 600, --calls from 1 to 2000")
+    if sys.platform != "linux":
+        print("No chaos: it needs Linux, to look at processes from outside", file=sys.stderr)
+        return 2
+    try:
+        tally = run(given.minutes, calls=given.calls)
+    except BenchError as error:
+        print(f"No chaos: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{len(tally.harms)} workers killed, stopped or hung, {len(tally.leaks)} leaked; {tally.cut:,} conversations"
+        f" cut, {tally.dials_lost} handshakes cut with them; the slowest handshake took {tally.slowest_s * 1000:.0f} ms"
+    )
+    for fault in tally.faults[:20]:
+        print(f"FAULT: {fault}")
+    print("FAILED" if tally.faults else "all of it held")
+    return 1 if tally.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

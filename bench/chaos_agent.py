@@ -1,0 +1,21 @@
+"""The agent of `bench.chaos`: says which process it lives in, and comes to harm on request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+LEAK_BYTES = 120 << 20
+leaked: list[bytearray] = []
+
+
+async def on_transcript(transcript: Any, session: Any) -> None:
+    said = transcript[-1].content
+    if said == "hang":
+        time.sleep(3600)  # noqa: ASYNC251  that is the harm
+    elif said == "leak":
+        leaked.append(bytearray(b"x") * LEAK_BYTES)
+    await asyncio.sleep(0.01)
+    await session.send_response(f"{os.getpid()}")

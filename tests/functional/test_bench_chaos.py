@@ -1,0 +1,39 @@
+"""A short chaos finds nothing in our server, and finds an agent that cuts conversations of workers that are well."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the chaos looks into /proc", allow_module_level=True)
+
+from bench import chaos, chaos_callers
+
+CUTTING = """
+import os
+
+async def on_transcript(transcript, session):
+    await session.send_response(str(os.getpid()))
+    session.close()
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_comes_to_harm_takes_none_but_its_own_conversations_along() -> None:
+    tally = chaos.run(0.4, calls=30, workers=3)
+    assert tally.faults == []
+    assert len(tally.harms) >= 3  # killed, stopped, hung
+    assert tally.leaks
+    assert tally.cut
+
+
+def test_a_conversation_that_is_cut_without_harm_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos_callers, "THINK_S", (0.0, 0.1))
+    agent = tmp_path / "agent.py"
+    agent.write_text(CUTTING)
+    tally = chaos.run(0.02, calls=2, workers=1, harms=(), agent=agent)
+    assert tally.faults
+    assert "which is well, was cut" in tally.faults[0]
