@@ -102,7 +102,7 @@ class Acceptor:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def _accept(self, listen_socket: socket.socket) -> None:
-        pause_s = 0.0 if self._gate is None else self._gate.pause_s()
+        pause_s = 0.0 if self._gate is None else self._gate.pause_s(listen_socket)
         if pause_s:
             self._leave_queue()
             self._resume = self._loop.call_later(pause_s, self._start)

@@ -4,20 +4,30 @@ All workers wait for the same queue. One that is ahead of the least loaded worke
 milliseconds, takes its listen sockets out of its loop meanwhile, and looks again: it neither spins nor waits to be
 woken, so that no wake-up can be lost when the least loaded worker dies at that very moment. Nobody waits for a worker
 whose loop stands still or that does not accept, nor for one that shows life and yet leaves the queue alone.
+
+While many wait, workers may differ by more: marching in step through a burst, on fewer cores than there are workers,
+would keep callers waiting. The longer the queue, the further ahead, so that what still waits is enough to level it.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 import time
 from collections.abc import Callable
 
 from se_server.server.scoreboard import Slot
 
 AHEAD = 1  # by so much may a worker be ahead and still take one more: loads differ by two at most
-PAUSES_S = (0.001, 0.016)  # shortest and longest
+PAUSES_S = (0.001, 0.004)  # shortest and longest
 STALE_NS = 500_000_000  # ten heartbeats
 PATIENCE_NS = 1_000_000_000
 LAPSE_NS = 100_000_000  # who was not asked for so long has seen an empty queue since
+
+# Linux alone tells of a listening socket's queue, in the field `tcpi_unacked`; others have something else there.
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_QUEUE_AT = 24
 
 
 class Gate:
@@ -40,13 +50,14 @@ class Gate:
         self._least: tuple[int, int] | None = None  # for whom this worker waits
         self._since_ns = 0
 
-    def pause_s(self) -> float:
-        """Return 0 if this worker may take the connection that waits, else how long to leave it to others."""
+    def pause_s(self, listen_socket: socket.socket) -> float:
+        """Return 0 if this worker may take a connection that waits, else how long to leave it to others."""
         now_ns = self._clock_ns()
         self._show_load()
         slot = self._slot
         least = slot.least(now_ns - STALE_NS)
-        if slot.load <= least[0] + AHEAD:
+        ahead = slot.load - least[0]
+        if ahead <= AHEAD or ahead <= AHEAD + waiting(listen_socket) // (2 * slot.workers_accepting()):
             self._least = None
             return 0.0
         if least != self._least or now_ns - self._asked_ns > LAPSE_NS:
@@ -60,3 +71,14 @@ class Gate:
         shortest_s, longest_s = PAUSES_S
         self._pause_s = min(max(shortest_s, 2 * self._pause_s), longest_s)
         return self._pause_s
+
+
+def waiting(listen_socket: socket.socket) -> int:
+    """Return how many connections wait in a queue; 0 where the kernel does not tell."""
+    if listen_socket.family == socket.AF_UNIX or _TCP_INFO is None:
+        return 0
+    try:
+        info = listen_socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _QUEUE_AT + 4)
+    except OSError:
+        return 0
+    return int(struct.unpack_from("=I", info, _QUEUE_AT)[0]) if len(info) >= _QUEUE_AT + 4 else 0

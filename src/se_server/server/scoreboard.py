@@ -100,6 +100,10 @@ class Slot:
         """Return how many workers there are in a state."""
         return self._board.count(STATE, state)
 
+    def workers_accepting(self) -> int:
+        """Return how many workers accept connections; at least 1, the one that asks."""
+        return max(1, self._board.count(ACCEPTING, 1))
+
     def least(self, fresh_ns: int) -> tuple[int, int]:
         """Owner: return the smallest load among its own and those of accepting workers, and the index of its slot.
 

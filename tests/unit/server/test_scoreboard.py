@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 
@@ -129,3 +130,62 @@ def test_a_supervisor_killed_while_it_counted_does_not_hold_readers_up(monkeypat
     slot.publish(counted(chunks_sent=3))
     board._retired.version += 1  # odd: it got no further
     assert board.totals()["chunks_sent"] == 3
+
+
+# --- seats ----------------------------------------------------------------------------------------------------------
+
+
+def test_seats_are_shared_and_come_back_with_the_slot_of_a_dead_worker() -> None:
+    board = Scoreboard(4)
+    first, second = taken(board), taken(board)
+    assert first.claim(2)
+    assert second.claim(2)
+    first.sessions = second.sessions = 1
+    assert not first.claim(2)
+    assert first.claimed() == 2
+    board.give_back(second)
+    assert first.claim(2)
+
+
+def test_the_last_seat_is_never_given_twice() -> None:
+    """Several processes claim one seat over and over; who has it writes its name down and finds it again."""
+    board = Scoreboard(4)
+    slots = [taken(board) for _ in range(4)]
+    times = 3_000
+    with mmap.mmap(-1, CELL_BYTES) as memory, memoryview(memory) as raw, raw.cast("q") as name:
+
+        def work(slot: Slot) -> None:
+            had = 0
+            while had < times:
+                if slot.claim(1):
+                    name[0] = slot.index
+                    for _ in range(20):
+                        if name[0] != slot.index:
+                            os._exit(2)
+                    had += 1
+                    slot.seats = 0
+            os._exit(0)
+
+        pids = []
+        for slot in slots:
+            pid = os.fork()
+            if pid == 0:
+                work(slot)
+            pids.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0, 0]
+    assert slots[0].claimed() == 0
+
+
+def test_the_least_loaded_worker_is_one_that_accepts_and_shows_life() -> None:
+    board = Scoreboard(4)
+    own, idle, stale, closed = (taken(board) for _ in range(4))
+    for slot, load, heartbeat_ns, accepting in (
+        (own, 9, 100, 1),
+        (idle, 5, 100, 1),
+        (stale, 1, 99, 1),
+        (closed, 1, 100, 0),
+    ):
+        slot.load, slot.heartbeat_ns, slot.accepting = load, heartbeat_ns, accepting
+    assert own.least(100) == (5, idle.index)
+    assert own.least(101) == (9, own.index)
+    assert own.workers_accepting() == 3

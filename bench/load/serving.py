@@ -1,0 +1,121 @@
+"""A `se-server` of several workers whose log can be waited for, and conversations that notice every lost chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from bench.kernel import BenchError
+from bench.load.targets import API_KEY
+from se_server.simulator.caller import Caller
+
+__all__ = ["Counted", "Service", "serving"]
+
+COUNTING_HANDLER = Path(__file__).parent / "targets" / "counting_handler.py"
+START_TIMEOUT_S, STOP_TIMEOUT_S, POLL_S = 30.0, 10.0, 0.02
+CHUNKS = 8
+READY = re.compile(r"se-server ready: (ws://\S+)")
+
+
+class Service:
+    """A running server.
+
+    Attributes:
+        pid: the supervisor's; that of an upgrade has another.
+        url: where conversations go.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+        self._process = process
+        self._log = log
+        self.pid = process.pid
+        self.url = ""
+
+    def log(self) -> str:
+        """Return what the server and its workers have printed so far."""
+        return os.pread(self._log.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def find(self, pattern: str | re.Pattern[str], times: int = 1) -> list[str]:
+        """Wait until a pattern has come so many times, and return what was found; blocking.
+
+        Raises:
+            BenchError: it does not in time, or the server has ended.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while len(found := re.findall(pattern, self.log())) < times:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise BenchError(f"waited for {pattern!r} in vain; the server said: {self.log()[-1000:].strip()}")
+            time.sleep(POLL_S)
+        return found
+
+
+@contextmanager
+def serving(*options: str, workers: int) -> Iterator[Service]:
+    """Run a server of the counting handler until the end of the block."""
+    command = [
+        *(sys.executable, "-m", "se_server.cli.server", str(COUNTING_HANDLER), "--workers", str(workers)),
+        *("--host", "127.0.0.1", "--port", "0", "--path", "/ws", *options),
+    ]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "ELEVENLABS_API_KEY": API_KEY, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        service = Service(process, log)
+        try:
+            service.url = service.find(READY)[0]
+            yield service
+        finally:
+            # Its group: an upgrade leaves another supervisor behind.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(STOP_TIMEOUT_S)
+
+
+class Counted:
+    """One conversation with the counting handler.
+
+    Attributes:
+        first_words_s: how long each turn took to its first word, and when it was asked, on the loop's clock.
+        lost: answers that were not whole.
+    """
+
+    def __init__(self, caller: Caller, name: str) -> None:
+        self._caller = caller
+        self._name = name
+        self._turns = 0
+        self.first_words_s: list[tuple[float, float]] = []
+        self.lost = 0
+
+    async def turn(self, chunks: int = CHUNKS) -> None:
+        """Ask once, and hear the answer.
+
+        Raises:
+            CallerError: the conversation was cut.
+        """
+        self._turns += 1
+        tag = f"{self._name}-{self._turns}"
+        asked_at = asyncio.get_running_loop().time()
+        reply = await self._caller.say(f"{tag} {chunks}")
+        if reply.text != "".join(f" {tag}.{number}" for number in range(chunks)):
+            self.lost += 1
+        if reply.first_word_s is not None:
+            self.first_words_s.append((asked_at, reply.first_word_s))

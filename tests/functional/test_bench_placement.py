@@ -1,0 +1,43 @@
+"""The short form of `python -m bench.placement`: conversations are spread evenly, also when a worker is killed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the benchmark looks into /proc", allow_module_level=True)
+
+from bench import placement
+
+
+def outcome(way: str, p99_s: float, *counts: int) -> placement.Outcome:
+    return placement.Outcome(way, "burst", counts, p99_s / 2, p99_s, 0, 0)
+
+
+def test_targets_that_are_missed_are_named() -> None:
+    good = [outcome("gate", 0.1, 5, 6, 7), outcome("plain", 0.1, 1, 9, 8), outcome("reuseport", 0.1, 6, 6, 6)]
+    assert placement.faults(good) == []
+    uneven = [outcome("gate", 0.1, 5, 6, 8), *good[1:]]
+    assert placement.faults(uneven) == ["burst: workers differ by 3, and at most 2 is allowed"]
+    (slow,) = placement.faults([outcome("gate", 0.2, 6, 6, 6), *good[1:]])
+    assert "2.00 times" in slow
+
+
+@pytest.mark.timeout(150)
+def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Path) -> None:
+    # Handshakes are not judged here: that takes more of them, and a calm machine.
+    placement.main(
+        ["--rounds", "1", "--workers", "4", "--callers", "200", "--per-s", "200", "--results", str(tmp_path)]
+    )
+    runs = json.loads((tmp_path / "placement.json").read_text())["runs"]
+    gated = [run for run in runs if run["way"] == "gate"]
+    assert [run["pattern"] for run in gated] == ["burst", "rate"]
+    burst, rate = (sorted(run["counts"]) for run in gated)
+    assert sum(burst) == sum(rate) == 200
+    assert rate[-1] - rate[0] <= placement.MAX_SPREAD
+    # So small a burst may be over before the new worker is there.
+    assert burst[-1] - burst[1] <= placement.MAX_SPREAD
