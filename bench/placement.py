@@ -148,10 +148,14 @@ def faults(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def write(outcomes: Sequence[Outcome], settings: Mapping[str, object], folder: Path) -> None:
-    """Write the figures, and a chart if there is matplotlib."""
+    """Write the figures."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(outcome), "spread": outcome.spread} for outcome in outcomes]
     (folder / "placement.json").write_text(json.dumps({"settings": settings, "runs": rows}, indent=1) + "\n")
+
+
+def draw(outcomes: Sequence[Outcome], settings: Mapping[str, object], folder: Path) -> None:
+    """Draw a chart if there is matplotlib."""
     try:
         from matplotlib import use
     except ImportError:
@@ -194,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--callers", type=int, default=CALLERS, help=f"default: {CALLERS:,}")
     parser.add_argument("--per-s", type=float, default=PER_S, help=f"default: {PER_S:g}")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for figures and chart")
+    parser.add_argument("--no-chart", action="store_true", help="write the figures only")
     given = parser.parse_args(arguments)
     if min(given.rounds, given.workers - 1, given.callers - 1, given.per_s) <= 0:
         parser.error("there must be a round, two workers, two callers and a rate")
@@ -208,6 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = faults(outcomes)
     settings = {"workers": given.workers, "callers": given.callers, "per_s": given.per_s, "rounds": given.rounds}
     write(outcomes, settings, given.results)
+    if not given.no_chart:
+        draw(outcomes, settings, given.results)
     for fault in found:
         print(f"MISSED: {fault}")
     if not found:

@@ -12,6 +12,7 @@ if sys.platform != "linux":
     pytest.skip("the benchmark looks into /proc", allow_module_level=True)
 
 from bench import placement
+from se_server.server.placement import MOST_MORE
 
 
 def outcome(way: str, p99_s: float, *counts: int) -> placement.Outcome:
@@ -31,7 +32,19 @@ def test_targets_that_are_missed_are_named() -> None:
 def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Path) -> None:
     # Handshakes are not judged here: that takes more of them, and a calm machine.
     placement.main(
-        ["--rounds", "1", "--workers", "4", "--callers", "200", "--per-s", "200", "--results", str(tmp_path)]
+        [
+            "--no-chart",
+            "--rounds",
+            "1",
+            "--workers",
+            "4",
+            "--callers",
+            "200",
+            "--per-s",
+            "200",
+            "--results",
+            str(tmp_path),
+        ]
     )
     runs = json.loads((tmp_path / "placement.json").read_text())["runs"]
     gated = [run for run in runs if run["way"] == "gate"]
@@ -39,5 +52,5 @@ def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Pat
     burst, rate = (sorted(run["counts"]) for run in gated)
     assert sum(burst) == sum(rate) == 200
     assert rate[-1] - rate[0] <= placement.MAX_SPREAD
-    # So small a burst may be over before the new worker is there.
-    assert burst[-1] - burst[1] <= placement.MAX_SPREAD
+    # So small a burst is over before the new worker is there, and then nobody comes to level the others.
+    assert burst[-1] - burst[1] <= placement.MAX_SPREAD + MOST_MORE

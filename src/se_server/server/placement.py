@@ -20,6 +20,7 @@ from collections.abc import Callable
 from se_server.server.scoreboard import Slot
 
 AHEAD = 1  # by so much may a worker be ahead and still take one more: loads differ by two at most
+MOST_MORE = 8  # ahead of that while many wait
 PAUSES_S = (0.001, 0.004)  # shortest and longest
 STALE_NS = 500_000_000  # ten heartbeats
 PATIENCE_NS = 1_000_000_000
@@ -57,7 +58,7 @@ class Gate:
         slot = self._slot
         least = slot.least(now_ns - STALE_NS)
         ahead = slot.load - least[0]
-        if ahead <= AHEAD or ahead <= AHEAD + waiting(listen_socket) // (2 * slot.workers_accepting()):
+        if ahead <= AHEAD or ahead <= AHEAD + min(waiting(listen_socket) // (2 * slot.workers_accepting()), MOST_MORE):
             self._least = None
             return 0.0
         if least != self._least or now_ns - self._asked_ns > LAPSE_NS:
