@@ -165,13 +165,13 @@ async def test_a_worker_that_is_drained_is_replaced_and_its_conversation_goes_on
 
 async def test_reload_and_scale(server: ServerProcess, path: str) -> None:
     old = server.worker_pids()
-    assert await ctl(path, "scale", "3") == "there will be 3 workers\n"
+    assert await ctl(path, "scale", "3") == "3 workers from now on\n"
     await workers_when(path, "ready", "ready", "ready")
     await ctl(path, "reload")
     wait_for_end(old)
     found = await workers_when(path, "ready", "ready", "ready")
     assert {row["generation"] for row in found} == {2}
-    assert await ctl(path, "scale", "1") == "there will be 1 workers\n"
+    assert await ctl(path, "scale", "1") == "1 worker from now on\n"
     await workers_when(path, "ready")
     refused = await asyncio.to_thread(run, path, "scale", "0")
     assert refused.stderr == "se-ctl: scale wants a number of workers from 1 to 1024\n"

@@ -214,7 +214,10 @@ def _print(view: Group) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--socket", "path", metavar="PATH", help=f"The server's control socket.  [default: ${VARIABLE}, or the one]"
+    "--socket",
+    "path",
+    metavar="PATH",
+    help=f"The server's control socket.  [default: ${VARIABLE}, or your only server's]",
 )
 @click.pass_context
 def command(context: click.Context, path: str | None) -> None:
@@ -229,7 +232,7 @@ def _as_json(answer: Mapping[str, Any]) -> None:
     print(json.dumps(answer, indent=2))
 
 
-@command.command()
+@command.command(short_help="Show the workers, and what they do.")
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl+C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch an object a line.")
 @click.pass_obj
@@ -252,7 +255,7 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
                 live.update(status_view(ask(path, "status")), refresh=True)
 
 
-@command.command()
+@command.command(short_help="Let a worker end and be replaced; or the whole server end.")
 @click.argument("worker", type=int, required=False)
 @click.option("--yes", is_flag=True, help="Do not ask before the whole server is drained.")
 @click.pass_obj
@@ -281,7 +284,7 @@ def scale(find: Callable[[], str], workers: int) -> None:
     print(ask(find(), "scale", workers)["done"])
 
 
-@command.command()
+@command.command(short_help="List the conversations, and what they do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def calls(find: Callable[[], str], as_json: bool) -> None:
@@ -302,7 +305,7 @@ def close(find: Callable[[], str], conversation: str) -> None:
     print(f"closed {printable(conversation)}" + (f", {len(answer['rows'])} of them" if len(answer["rows"]) > 1 else ""))
 
 
-@command.command()
+@command.command(short_help="Show where a worker stands, even if it hangs.")
 @click.argument("worker", type=int)
 @click.pass_obj
 def stacks(find: Callable[[], str], worker: int) -> None:

@@ -147,7 +147,7 @@ class Orders:
         if serving is None:
             raise Refused("the server is about to start or to end: there is nothing to scale")
         self._rollout.scale(given - serving.count)
-        return {"done": f"there will be {serving.count} workers"}
+        return {"done": f"{serving.count} workers from now on" if serving.count > 1 else "1 worker from now on"}
 
     def _close_call(self, client: Client, given: object) -> None:
         if not isinstance(given, str) or not given:
