@@ -23,8 +23,8 @@ AHEAD = 1  # by so much may a worker be ahead and still take one more: loads dif
 MOST_MORE = 8  # ahead of that while many wait
 PAUSES_S = (0.001, 0.004)  # shortest and longest
 STALE_NS = 500_000_000  # ten heartbeats
-PATIENCE_NS = 1_000_000_000
-LAPSE_NS = 100_000_000  # who was not asked for so long has seen an empty queue since
+PATIENCE_NS = 100_000_000
+LAPSE_NS = 50_000_000  # who was not asked for so long has seen an empty queue since
 
 # Linux alone tells of a listening socket's queue, in the field `tcpi_unacked`; others have something else there.
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
