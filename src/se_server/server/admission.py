@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from se_server.server.answers import DRAINING, MAX_PENDING_HANDSHAKES, MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S
 from se_server.server.heartbeat import BEAT_S
+from se_server.server.placement import BUSY
 from se_server.server.scoreboard import Slot, State
 from se_server.types import Stats
 
 _BEAT_NS = int(BEAT_S * 1e9)
-_BUSY = 1 << 32  # more than any load: a worker beyond its limits takes a connection only if all are
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Admission:
     def show(self) -> None:
         """Tell the other workers how much this one carries."""
         if self._slot is not None:
-            self._slot.load = self._pending + self._sessions + (_BUSY if self._strain() else 0)
+            self._slot.load = self._pending + self._sessions + (BUSY if self._strain() else 0)
 
     # --- deciding ---
 

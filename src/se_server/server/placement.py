@@ -24,6 +24,8 @@ MOST_MORE = 8  # ahead of that while many wait
 PAUSES_S = (0.001, 0.004)  # shortest and longest
 STALE_NS = 500_000_000  # ten heartbeats
 PATIENCE_NS = 100_000_000
+BUSY_PATIENCE_NS = 1_000_000_000  # of a worker that would refuse what it takes
+BUSY = 1 << 32  # more than any load: a worker beyond its limits takes a connection only if all are
 LAPSE_NS = 50_000_000  # who was not asked for so long has seen an empty queue since
 
 # Linux alone tells of a listening socket's queue, in the field `tcpi_unacked`; others have something else there.
@@ -65,7 +67,7 @@ class Gate:
             self._least = least
             self._since_ns = now_ns
             self._pause_s = 0.0
-        elif now_ns - self._since_ns > PATIENCE_NS:
+        elif now_ns - self._since_ns > (PATIENCE_NS if slot.load < BUSY else BUSY_PATIENCE_NS):
             self._asked_ns = now_ns
             return 0.0  # until it takes one
         self._asked_ns = now_ns
