@@ -154,6 +154,8 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return serve(load, terminal_of)
     from se_server.cli.watch import watching
 
+    # Compiled files are found stale by whole seconds and sizes: a quick change would be missed.
+    sys.dont_write_bytecode = True
     config_file = given.get("config") or environ.get("SE_SERVER_CONFIG")
     with watching(config.app, str(config_file) if config_file else None, config.log_level, config.log_format):
         return serve(load, terminal_of)
