@@ -110,4 +110,5 @@ def is_plain(head: bytes, request: h11.Request) -> bool:
         and request.target.startswith(b"/")
         and b"#" not in request.target
         and request.target.isascii()
+        and head.lower().count(b"\ncontent-length:") <= 1  # RFC 9110, 8.6, lets a server refuse equal ones, too
     )

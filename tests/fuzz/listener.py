@@ -293,6 +293,9 @@ def expect(stream: bytes, settings: SessionSettings) -> Outcome:
             # Two things are wrong: which is met first depends on the pieces.
             outcome.codes = codes | {error.code} if error.code == 1007 else {error.code}
             return outcome
+        if holds_surrogate(peer):
+            outcome.codes = codes | {1007}
+            return outcome
         if codes:
             outcome.codes = {max(codes)}
             return outcome
@@ -315,6 +318,13 @@ def expect(stream: bytes, settings: SessionSettings) -> Outcome:
 def feed(peer: FrameProtocol, data: bytes) -> list[Any]:
     peer.receive_bytes(data)
     return list(peer.received_frames())
+
+
+def holds_surrogate(peer: FrameProtocol) -> bool:
+    """Whether the text so far ends in the first two bytes of a surrogate, which Python's decoder keeps for a third."""
+    decoder = peer._message_decoder.decoder
+    pending = b"" if decoder is None else decoder.getstate()[0]
+    return pending[:1] == b"\xed" and pending[1:] >= b"\xa0"
 
 
 def read(payload: bytes) -> Any:
