@@ -37,4 +37,4 @@ cdef class SessionCore:
     cdef _send_final(self, Turn turn)
     cpdef _finish_turn(self, Turn turn, bint failed)
     cdef _settle(self, Turn turn, bint failed, state)
-    cpdef bint _speak_failure(self, Turn turn) except -1
+    cpdef object _speak_failure(self, Turn turn)

@@ -155,8 +155,11 @@ class SessionCore:
                     text = turn.fit(text)
                 if text or not turn.is_full:
                     outbox.send(text, turn.event_id_json, False, final)
-                    turn.keep(text)
-                    turn.note_texts(1, self._clock())
+                    if text:
+                        turn.keep(text)
+                        turn.note_texts(1, self._clock())
+                    else:
+                        turn.needs_final = True
             else:
                 try:
                     await Pump(iterator, outbox, turn, self._clock)
@@ -164,13 +167,14 @@ class SessionCore:
                     if not turn.open:
                         log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
                     elif not turn.is_full:
-                        has_failed = self._speak_failure(turn)
+                        has_failed = True
+                        self._speak_failure(turn)
                         await self._report(error)
             if turn.is_full and turn.open:
                 await self._end_full(turn)
             if turn.open and not outbox.closed:
                 if final:
-                    if turn.needs_final or not has_failed:
+                    if turn.needs_final or not has_failed:  # else the failure text, or the error handler, sent it
                         self._send_final(turn)
                 else:
                     outbox.flush()
@@ -359,19 +363,18 @@ class SessionCore:
         if self._guards is not None:
             self._guards.end()
 
-    def _speak_failure(self, turn: Turn) -> bool:
-        """A handler or its stream has raised: say so, once, if the turn has said nothing else. Whether it was said."""
+    def _speak_failure(self, turn: Turn) -> None:
+        """A handler or its stream has raised: say so, once, if the turn has said nothing else."""
         text = self._settings.failure_text
         says = text is not None and turn.open and not turn.failed and not turn.has_own_text and not self._outbox.closed
         turn.failed = True
         if text is None or not says:
-            return False
+            return
         self._stats.failure_texts_sent += 1
         self._outbox.send(text, turn.event_id_json, False, True)
         turn.keep(text)
         turn.note_texts(1, self._clock())
         self._send_final(turn)
-        return True
 
     async def _end_full(self, turn: Turn) -> None:
         """End the turn whose answer was cut at its limit."""

@@ -142,7 +142,8 @@ def _or_fail(make: Any) -> Any:
     try:
         return make()
     except AppError as error:
-        pytest.fail("\n".join([str(error), getattr(error, "details", "")]).rstrip(), pytrace=False)
+        text = "\n".join([str(error), getattr(error, "details", "")]).rstrip()
+    pytest.fail(text, pytrace=False)  # not above, where pytest would tell the error a second time, as its context
 
 
 # --- hooks ----------------------------------------------------------------------------------------------------------

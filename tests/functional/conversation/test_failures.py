@@ -42,6 +42,24 @@ async def test_a_stream_that_fails_in_an_error_handler_does_not_call_it_again(ki
 
 
 @each_kind
+async def test_an_apology_of_the_error_handler_ends_the_answer_once(kind: str) -> None:
+    async def broken() -> AsyncIterator[str]:
+        yield "Your order "
+        raise ConnectionError("provider")
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await session.send_response(broken())
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        await session.send_response("Sorry.")
+
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        assert await api.answer() == [(1, "Your order "), (1, "Sorry.")]
+        await api.ping()  # no second final comes before its pong
+
+
+@each_kind
 async def test_nothing_comes_after_disconnected_when_a_stream_fails_late(kind: str) -> None:
     log = Eventually()
     release = asyncio.Event()

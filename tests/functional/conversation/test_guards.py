@@ -178,6 +178,26 @@ async def test_a_first_word_is_no_text_of_the_handlers_own(kind: str) -> None:
         await api.ping()
 
 
+@each_kind
+async def test_an_empty_text_is_not_taken_for_a_word(kind: str) -> None:
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await session.send_response("", final=False)
+        if transcript[-1].content == "fail":
+            raise ConnectionError("provider")
+        await forever()
+
+    settings = SessionSettings(first_word_after_s=LATER_S, first_word_text=("Hm.",), failure_text="Sorry.")
+    async with (
+        serving(kind, settings, on_transcript=on_transcript, on_error=lambda error, session: None) as stage,
+        stage.call() as api,
+    ):
+        await api.say("fail", event_id=1)
+        assert await api.answer() == [(1, ""), (1, "Sorry.")]
+        await api.say("slow", event_id=2)
+        assert (await api.receive())["content"] == ""
+        assert (await api.receive())["content"] == "Hm. "
+
+
 # --- too slow, too long ---
 
 
