@@ -55,7 +55,7 @@ OFFERS = (
 KEPT_ALIVE = (b"Connection: keep-alive, Upgrade",)
 
 # Beside the requests that are told apart by their head alone: those that the door itself has to look at.
-UPGRADES = {
+AT_THE_DOOR = {
     "upgrade with a token": upgrade(GET, TOKEN),
     "upgrade as Envoy and nginx pass it on": upgrade(GET, TOKEN, *KEPT_ALIVE, without=b"Connection"),
     "upgrade with names and values in any case": head(GET, *ANY_CASE, LOUD_TOKEN),
@@ -63,6 +63,9 @@ UPGRADES = {
     "upgrade with frames right behind it": upgrade(GET, TOKEN) + b"\x81\x80abcd",
     "upgrade without a token": upgrade(),
     "upgrade with another key's token": upgrade(GET, WRONG_TOKEN),
+    "readiness check of a server that is ready": head(b"GET /readyz HTTP/1.1", b"Host: a"),
+    "readiness check, HEAD": head(b"HEAD /readyz HTTP/1.1", b"Host: a"),
+    "readiness check, HTTP/1.0": head(b"GET /readyz HTTP/1.0"),
 }
 ELSEWHERE = {
     "upgrade without the header of `--require-header`": upgrade(GET, TOKEN),
@@ -123,6 +126,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, req
     top = await reader.readuntil(b"\r\n\r\n")
     status = int(top[9:12])
     if status == 101:
+        assert b"sec-websocket-extensions" not in top.lower()  # above all no compression
         return status, "a conversation"
     if not request.startswith(b"HEAD"):
         fields = dict(line.split(b": ", 1) for line in top.split(b"\r\n")[1:-2])
@@ -138,7 +142,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, req
 
 async def answers() -> list[Row]:
     rows = []
-    requests = {**UPGRADES, **{name: row[0] for name, row in TABLE.items()}}
+    requests = {**AT_THE_DOOR, **{name: row[0] for name, row in TABLE.items()}}
     async with opened() as port:
         rows += [await ask(port, name, request) for name, request in requests.items()]
     header = Access(header=parse.required_header(SECRET.decode().replace(": ", "=")))
