@@ -239,6 +239,7 @@ def test_a_mistake_is_one_sentence(pytester: pytest.Pytester) -> None:
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == len(MISTAKES)
     for _, sentence in MISTAKES:
         result.stdout.fnmatch_lines_random([sentence])
+    result.stdout.no_fnmatch_line("*another exception occurred*")
 
 
 def test_a_foreign_loop_is_named(pytester: pytest.Pytester) -> None:
