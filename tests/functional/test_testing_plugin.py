@@ -187,6 +187,31 @@ def test_an_error_that_no_handler_takes_fails_the_test(pytester: pytest.Pytester
     assert "_run_turn" not in output  # the server's own frames
 
 
+def test_an_agent_that_swallows_its_cancellation_ends_in_one_sentence(pytester: pytest.Pytester) -> None:
+    app = """
+        import asyncio
+
+        async def on_transcript(transcript, session):
+            await session.send_response("Hi.")
+            while True:
+                try:
+                    await asyncio.sleep(1)
+                except asyncio.CancelledError:
+                    pass
+    """
+    tests = """
+        import pytest
+
+        pytestmark = pytest.mark.se_app("app.py")
+
+        async def test_it(caller):
+            assert (await caller.say("hello")).text == "Hi."
+    """
+    result = run(pytester, tests, *NONE, app=app)
+    result.stdout.fnmatch_lines(["*VirtualTimeError: 1 handler(s) or task(s) still run 2 s after they were cancelled*"])
+    result.stdout.fnmatch_lines(["*handler app.on_transcript still runs*"])
+
+
 def test_an_agent_that_handles_its_errors_is_left_alone(pytester: pytest.Pytester) -> None:
     app = APP + "\n    def on_error(error, session):\n        log.append(str(error))\n"
     result = run(

@@ -26,6 +26,7 @@ BUDGET_S = 3600.0
 _LOOPBACK_S = 0.005  # for what was written to a loopback socket to be readable at its other end
 _UNKNOWN_THREADS_S = 0.5  # for threads that nobody counted to wake a loop that has nothing else to wait for
 _OUTSIDE_S = 60.0  # for counted threads and connections to do so
+_CLEAN_UP_S = 2.0  # for tasks that were cancelled to end, in real seconds
 
 _T = TypeVar("_T")
 
@@ -317,13 +318,23 @@ def new_loop() -> asyncio.SelectorEventLoop:
 
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left of a loop's tasks, and close it, as `asyncio.run` does."""
+    """Cancel what is left of a loop's tasks, and close it, as `asyncio.run` does, but wait for no task for ever.
+
+    Raises:
+        VirtualTimeError: a task goes on though it was cancelled.
+    """
+    __tracebackhide__ = True
     try:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            tasks, deaf = loop.run_until_complete(asyncio.wait(tasks, timeout=_CLEAN_UP_S))
+            if deaf:
+                raise VirtualTimeError(
+                    f"{len(deaf)} handler(s) or task(s) still run {_CLEAN_UP_S:g} s after they were cancelled; the log "
+                    f"says where handlers stand: let asyncio.CancelledError pass there"
+                )
         for task in tasks:
             if not task.cancelled() and task.exception() is not None:
                 text = "a task that was left behind raised while it was cancelled"
