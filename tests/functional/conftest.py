@@ -12,6 +12,10 @@ from tests.leaks import Before, no_tasks_left
 
 _BEFORE = pytest.StashKey[Before]()
 
+# Shells start what they put in the background with SIGINT ignored, and programs pass that on to those they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 async def no_task_is_left() -> AsyncIterator[None]:
