@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import se_server
 from bench.chaos_callers import API_KEY, GIVE_UP_S, Call, Tally
 from bench.kernel import BenchError
 from se_server.cli.ctl import CtlError, ask
@@ -114,7 +115,7 @@ def running(workers: int, agent: Path = AGENT) -> Iterator[ServerOfChaos]:
         command = [sys.executable, "-m", "se_server.cli.server", str(agent), "--host", "127.0.0.1", "--port", "0"]
         command += ["--workers", str(workers), "--hang-timeout-s", str(HANG_TIMEOUT_S), "--max-worker-rss", MAX_RSS]
         command += ["--control-socket", control_socket, "--log-level", "info", "--drain-timeout-s", "1"]
-        paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join([str(Path(se_server.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
         with log.open("wb") as output:
             process = subprocess.Popen(

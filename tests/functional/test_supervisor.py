@@ -58,6 +58,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reaso
 
 def write(path: Path, source: str = AGENT, version: str = "one") -> Path:
     path.write_text(textwrap.dedent(source).replace('VERSION = "one"', f'VERSION = "{version}"'))
+    # Python takes compiled code of the same second and size for that of this source.
+    for compiled in path.parent.glob("__pycache__/*.pyc"):
+        compiled.unlink()
     return path
 
 
