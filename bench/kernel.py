@@ -49,6 +49,10 @@ POLL_S = 0.02
 T = TypeVar("T")
 
 
+def nothing() -> None:
+    """Prepare a target that needs no preparation."""
+
+
 class BenchError(Exception):
     """The benchmark cannot be run here, or a target misbehaved: one sentence for the user."""
 
@@ -166,7 +170,8 @@ class Target:
     """A server under test.
 
     `ready` is a regular expression, searched line by line in what the process prints; its group `port` is the port.
-    `environment` is added to ours.
+    `environment` is added to ours. `tls` tells that it speaks TLS. `prepare` makes what the target needs and not every
+    machine has, once, or raises `BenchError` with what is missing.
     """
 
     name: str
@@ -174,6 +179,16 @@ class Target:
     ready: str = r"^ready (?P<port>\d+)$"
     path: str = "/ws"
     environment: Mapping[str, str] = field(default_factory=dict)
+    tls: bool = False
+    prepare: Callable[[], None] = nothing
+
+    def unavailable(self) -> str | None:
+        """Return why the target cannot run here, in one sentence, or None; the first time this may take a minute."""
+        try:
+            self.prepare()
+        except BenchError as error:
+            return f"{self.name} is left out: {error}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +201,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}{self.target.path}"
+        return f"{'wss' if self.target.tls else 'ws'}://127.0.0.1:{self.port}{self.target.path}"
 
     def cpu(self) -> CpuAccount:
         """Read the CPU time used so far by the target and its children."""
@@ -198,8 +213,10 @@ def running(target: Target, core: int) -> Iterator[Server]:
     """Start a target on one core and wait until it says it is ready; end it, and all it started, on leaving.
 
     Raises:
-        BenchError: it ended or said nothing within 30 s; the error quotes the end of its output.
+        BenchError: it cannot be prepared, or it ended or said nothing within 30 s; the error quotes the end of its
+            output.
     """
+    target.prepare()
     # A file, not a pipe: nobody would empty a pipe during the measurement.
     with tempfile.TemporaryFile() as output:
         with _pinned(core):

@@ -32,11 +32,15 @@ _AGENT_LINES = (
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One kind of load: chunks per answer, and messages per transcript, the new one included."""
+    """One kind of load: chunks per answer, and messages per transcript, the new one included.
+
+    With `trickle` the answer's stream suspends before each chunk; 0 or 1, as the generator's options are numbers.
+    """
 
     chunks: int
     history: int
     conversations: int = 100
+    trickle: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.chunks <= MAX_CHUNKS:
@@ -50,7 +54,7 @@ class Scenario:
 
     def __str__(self) -> str:
         chunks = "1 chunk" if self.chunks == 1 else f"{self.chunks} chunks"
-        return f"{chunks}, {self.history} messages"
+        return f"{chunks}{' trickling' * self.trickle}, {self.history} messages"
 
 
 def expected_chunks(scenario: Scenario, tag: str) -> list[str]:
@@ -78,7 +82,8 @@ class Script:
             f'{{"type": "user_transcript", "user_transcript": [{history}'
             f'{{"role": "user", "content": "{scenario.chunks} '
         ).encode()
-        self._before_id = b' so when will it be at my door?"}], "event_id": '
+        said = b" trickle:" if scenario.trickle else b""
+        self._before_id = said + b' so when will it be at my door?"}], "event_id": '
 
     def tag(self, event_id: int) -> str:
         """Return the word that the answer to this turn starts with, and to no other."""

@@ -235,12 +235,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     for field in dataclasses.fields(Scenario):
-        parser.add_argument(f"--{field.name}", type=int, required=True)
+        parser.add_argument(
+            f"--{field.name}", type=int, default=field.default, required=field.default is dataclasses.MISSING
+        )
     options = parser.parse_args()
 
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    load = ClosedLoop(Scenario(options.chunks, options.history, options.conversations))
+    load = ClosedLoop(Scenario(options.chunks, options.history, options.conversations, options.trickle))
     try:
         loop.run_until_complete(load.connect(options.url, os.environ["ELEVENLABS_API_KEY"]))
     except (OSError, WSError, asyncio.TimeoutError) as error:

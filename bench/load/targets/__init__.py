@@ -1,44 +1,109 @@
 """The servers under test: one table of how each is started, and the handler that all of them serve.
 
-A target is started as its ordinary user would start it. To add one, add a line to `TARGETS`, and a script beside
-this file if the target has no command of its own.
+A target is started as its ordinary user would start it, at the setting that is best for it (see bench/README.md). To
+add one, add a line to `TARGETS`, and a script beside this file if the target has no command of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.kernel import Target
+from bench.load.targets import bare, certificate, javascript
+from bench.load.targets.making import need_packages
 
-__all__ = ["API_KEY", "HANDLER", "TARGETS"]
+__all__ = ["API_KEY", "HANDLER", "TARGETS", "trusting"]
 
 HANDLER = Path(__file__).with_name("handler.py")
 
 API_KEY = "sk_bench_0123456789abcdef"
 """What every target verifies its callers against: authentication is on, as in production."""
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Target(
-            name="se-server",
-            command=(
-                *(sys.executable, "-m", "se_server.cli.server", str(HANDLER)),
-                *("--workers", "1", "--host", "127.0.0.1", "--port", "0", "--path", "/ws"),
-            ),
-            ready=r"ready: ws://[^ ]*:(?P<port>\d+)",
-            environment={"ELEVENLABS_API_KEY": API_KEY},
-        ),
-        *(
-            Target(
-                name=f"published SDK, {loop}",
-                command=(sys.executable, "-m", "bench.load.targets.published_sdk_target", loop),
-                ready=r"^ready (?P<port>\d+)$",
-                environment={"ELEVENLABS_API_KEY": API_KEY},
-            )
-            for loop in ("asyncio", "uvloop")
-        ),
-        Target(name="plain picows", command=(sys.executable, "-m", "bench.load.targets.picows_plain_target")),
+KEYED = {"ELEVENLABS_API_KEY": API_KEY}
+
+
+def trusting() -> dict[str, str]:
+    """Return the environment in which a load generator trusts the targets' certificate."""
+    return {"SSL_CERT_FILE": str(certificate.CA)}
+
+
+def _needing(*packages: str) -> Callable[[], None]:
+    return lambda: need_packages(*packages)
+
+
+def _script(name: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"bench.load.targets.{name}", *arguments)
+
+
+def _over_tls(target: Target, *options: str) -> Target:
+    def prepare() -> None:
+        target.prepare()
+        certificate.make_certificate()
+
+    return dataclasses.replace(
+        target, name=f"{target.name}, TLS", command=(*target.command, *options), tls=True, prepare=prepare
     )
-}
+
+
+OURS = Target(
+    name="se-server",
+    command=(
+        *(sys.executable, "-m", "se_server.cli.server", str(HANDLER)),
+        *("--workers", "1", "--host", "127.0.0.1", "--port", "0", "--path", "/ws"),
+    ),
+    ready=r"ready: wss?://[^ ]*:(?P<port>\d+)",
+    environment=KEYED,
+)
+UVICORN = Target(
+    name="published SDK, FastAPI on uvicorn",
+    command=(
+        *(sys.executable, "-m", "uvicorn", "bench.load.targets.fastapi_app:app", "--host", "127.0.0.1", "--port", "0"),
+        *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets"),
+    ),
+    ready=r"running on https?://[^ ]*:(?P<port>\d+)",
+    environment=KEYED,
+    prepare=_needing("elevenlabs", "fastapi", "uvicorn", "httptools", "websockets"),
+)
+GRANIAN = Target(
+    name="published SDK, FastAPI on granian",
+    command=_script("granian_target", "--workers", "1", "--loop", "uvloop"),
+    environment=KEYED,
+    prepare=_needing("elevenlabs", "fastapi", "granian"),
+)
+
+
+JAVASCRIPT = Target(
+    name="JavaScript SDK",
+    command=javascript.COMMAND,
+    environment={**KEYED, **javascript.ENVIRONMENT},
+    prepare=javascript.install,
+)
+
+
+def _targets() -> Iterator[Target]:
+    yield OURS
+    for loop in ("asyncio", "uvloop"):
+        yield Target(
+            name=f"published SDK, {loop}",
+            command=_script("published_sdk_target", loop),
+            environment=KEYED,
+            prepare=_needing("elevenlabs", "websockets"),
+        )
+    yield UVICORN
+    yield GRANIAN
+    yield JAVASCRIPT
+    yield Target(name="plain picows", command=_script("picows_plain_target"))
+    yield Target(name="picows in Cython", command=_script("picows_cython_target"), prepare=bare.build_picows_limit)
+    for unit in ("turn", "frame"):
+        yield Target(name=f"bare C, one send a {unit}", command=(str(bare.C_SERVER), unit), prepare=bare.build_c_server)
+
+    yield _over_tls(OURS, "--certfile", str(certificate.CHAIN), "--keyfile", str(certificate.KEY))
+    yield _over_tls(UVICORN, "--ssl-certfile", str(certificate.CHAIN), "--ssl-keyfile", str(certificate.KEY))
+    yield _over_tls(GRANIAN, "--ssl-certificate", str(certificate.CHAIN), "--ssl-keyfile", str(certificate.KEY))
+    yield _over_tls(JAVASCRIPT, str(certificate.CHAIN), str(certificate.KEY))
+
+
+TARGETS: dict[str, Target] = {target.name: target for target in _targets()}

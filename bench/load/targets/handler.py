@@ -2,10 +2,12 @@
 
 It stands alone, as a user's file would: `se-server` loads it by path and the published SDK gets its function. The
 last message of the transcript says what to answer: "CHUNKS TAG anything", as in "32 c7e41 and what happened then?".
+After "CHUNKS TAG trickle" the stream suspends before each chunk, as that of a slow LLM does.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -40,6 +42,14 @@ async def answer(question: str) -> AsyncIterator[str]:
         yield word
 
 
+async def trickle(question: str) -> AsyncIterator[str]:
+    """Yield the same, and suspend before each chunk: the loop gets a turn."""
+    async for text in answer(question):
+        await asyncio.sleep(0)
+        yield text
+
+
 async def on_transcript(transcript: list[Any], session: Any) -> None:
     """Answer the last message."""
-    await session.send_response(answer(transcript[-1].content))
+    question = transcript[-1].content
+    await session.send_response(trickle(question) if " trickle" in question else answer(question))

@@ -1,0 +1,33 @@
+"""The published SDK's session in a FastAPI application, as its documentation shows; uvicorn and granian serve it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from elevenlabs import AsyncElevenLabs
+from elevenlabs.speech_engine import SpeechEngineResource
+from fastapi import FastAPI, WebSocket
+
+from bench.load.targets.handler import on_transcript
+
+app = FastAPI()
+client = AsyncElevenLabs(api_key=os.environ["ELEVENLABS_API_KEY"])
+# What `await client.speech_engine.get(ID)` returns, without the call to the API that it makes.
+engine = SpeechEngineResource("seng_bench", client._client_wrapper)
+
+
+@app.websocket("/ws")
+async def converse(websocket: WebSocket) -> None:
+    """Serve one conversation."""
+    if not engine.verify_request(dict(websocket.headers)):
+        await websocket.close()  # before it is accepted: refused with 403
+        return
+    await websocket.accept()
+    session = engine.create_session(websocket)
+
+    async def on_user_transcript(transcript: list[Any]) -> None:
+        await on_transcript(transcript, session)
+
+    session.on("user_transcript", on_user_transcript)
+    await session.run()

@@ -1,0 +1,92 @@
+"""What targets need and no package brings: made on first use, kept under a hash of what it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.kernel import BenchError
+
+__all__ = ["make", "need_packages", "need_program", "place", "run_tool"]
+
+SCRATCH = Path(__file__).parents[2] / "results" / "scratch" / "targets"
+TOOL_TIMEOUT_S = 180.0
+
+
+def need_packages(*names: str) -> None:
+    """Check that Python packages are installed, without importing them.
+
+    Raises:
+        BenchError: one of them is missing.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise BenchError(f"the package {name} is not installed; pip install '.[bench]' brings it")
+
+
+def need_program(*names: str) -> str:
+    """Return the path of the first of these programs that is installed.
+
+    Raises:
+        BenchError: none of them is.
+    """
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise BenchError(f"there is no {' or '.join(names)} on the PATH")
+
+
+def place(name: str, *made_of: bytes | str) -> Path:
+    """Return where a folder is, or will be.
+
+    Args:
+        name: what its name starts with.
+        made_of: everything that decides what is in it: sources, versions, options.
+    """
+    digest = hashlib.sha256(repr(made_of).encode()).hexdigest()
+    return SCRATCH / f"{name}-{digest[:16]}"
+
+
+def make(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder unless it is there: `fill` fills an empty one, and if it fails, nothing is left behind."""
+    if folder.exists():
+        return
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH, prefix="making-") as draft:
+        filled = Path(draft, folder.name)
+        filled.mkdir()
+        fill(filled)
+        try:
+            os.rename(filled, folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster
+                raise
+
+
+def run_tool(what: str, command: Sequence[str], folder: Path) -> None:
+    """Run a compiler or an installer in a folder.
+
+    Raises:
+        BenchError: it failed; the error quotes the end of what it said.
+    """
+    try:
+        ran = subprocess.run(
+            command,
+            check=False,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TOOL_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{what} took more than {TOOL_TIMEOUT_S:.0f} s") from None
+    if ran.returncode:
+        said = " ".join(ran.stdout.decode(errors="replace").split())
+        raise BenchError(f"{what} failed: {said[-300:] or 'it said nothing'}")
