@@ -25,6 +25,7 @@ TEST_API_KEY = "sk_test_key_of_the_test_suite"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 10.0
+POLL_S = 0.02
 
 READY_LINE = re.compile(r"se-server ready: (wss?://\S+:(\d+)/\S*)")
 
@@ -154,6 +155,18 @@ def _processes() -> Iterator[tuple[int, int]]:
             state, parent = stat.rpartition(") ")[2].split()[:2]
             if state != "Z":
                 yield int(entry), int(parent)
+
+
+def wait_for_text(path: Path, pattern: str, timeout_s: float = START_TIMEOUT_S) -> re.Match[str]:
+    """Wait until a file that others write has what matches `pattern`."""
+    deadline = time.monotonic() + timeout_s
+    text = ""
+    while time.monotonic() < deadline:
+        text = path.read_text() if path.exists() else ""
+        if found := re.search(pattern, text):
+            return found
+        time.sleep(POLL_S)
+    raise AssertionError(f"waited for {pattern!r} in {path.name} for {timeout_s:g} s:\n{text}")
 
 
 def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None:

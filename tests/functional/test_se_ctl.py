@@ -27,6 +27,7 @@ from tests.helpers import (
     spoken,
     transcript_message,
     wait_for_end,
+    wait_for_text,
 )
 
 AGENT = """
@@ -195,6 +196,33 @@ async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: 
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
+
+
+async def test_reopening_the_log_waits_for_every_worker_and_names_who_does_not_answer(
+    app: Path, path: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "agent.log"
+    options = ("--control-socket", path, "--log-file", str(log), "--drain-timeout-s", "0")
+    with running_server(*options, app=app, workers=2) as server:
+        moved = log.rename(tmp_path / "agent.log.1")
+        assert await ctl(path, "reopen-log") == "all processes write to the new log file\n"
+        for pid in server.worker_pids():
+            os.kill(pid, signal.SIGQUIT)
+        wait_for_text(log, "(?s)Current thread.*Current thread")
+        assert "thread" not in moved.read_text()
+        victim = server.worker_pids()[0]
+        os.kill(victim, signal.SIGSTOP)
+        silent = await asyncio.to_thread(run, path, "reopen-log")
+        os.kill(victim, signal.SIGCONT)
+        assert (silent.returncode, f"no answer from worker {victim}" in silent.stderr) == (1, True)
+
+
+async def test_without_a_log_file_there_is_none_to_reopen(server: ServerProcess, path: str) -> None:
+    refused = await asyncio.to_thread(run, path, "reopen-log")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "se-ctl: there is no log file to open anew: the log goes to stderr\n",
+    )
 
 
 async def test_draining_the_whole_server_ends_it(server: ServerProcess, path: str) -> None:

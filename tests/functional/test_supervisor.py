@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import textwrap
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.helpers import (
     spoken,
     transcript_message,
     wait_for_end,
+    wait_for_text,
 )
 
 # Answers with its version and its process; what else the caller says, it does.
@@ -548,24 +548,15 @@ def run_in_terminal(command: list[str], output: Path, environment: dict[str, str
     return pid, terminal
 
 
-def wait_for_line(path: Path, pattern: str) -> None:
-    done = threading.Event()
-    for _ in range(int(START_TIMEOUT_S * 50)):
-        if path.exists() and re.search(pattern, path.read_text()):
-            return
-        done.wait(0.02)
-    raise AssertionError(f"no {pattern!r} in {path.read_text()}")
-
-
 def test_a_closed_terminal_stops_the_server(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "se_server.cli.server", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
     environment = {n: v for n, v in os.environ.items() if n != "ELEVENLABS_API_KEY"}
     pid, terminal = run_in_terminal(command, log, environment)
     try:
-        wait_for_line(log, "se-server ready")
+        wait_for_text(log, "se-server ready")
         os.kill(pid, signal.SIGHUP)  # the terminal is there: a reload
-        wait_for_line(log, "generation 2 serves")
+        wait_for_text(log, "generation 2 serves")
     finally:
         os.close(terminal)
     _, status = os.waitpid(pid, 0)

@@ -276,6 +276,19 @@ def reload(find: Callable[[], str]) -> None:
     print(ask(find(), "reload")["done"])
 
 
+@command.command("reopen-log", short_help="Open the log file anew, after a rotation.")
+@click.pass_obj
+def reopen_log(find: Callable[[], str]) -> None:
+    """Open the log file anew in all processes, as SIGUSR1 does; done when all have changed to the new one."""
+    answer = ask(find(), "reopen-log")
+    faults = [f"worker {place} (pid {pid}) {problem}" for place, pid, problem in answer["rows"]]
+    if answer["silent"]:
+        faults.append(_silence(answer))
+    if faults:
+        raise CtlError("; ".join(faults))
+    print("all processes write to the new log file")
+
+
 @command.command()
 @click.argument("workers", type=int)
 @click.pass_obj

@@ -7,12 +7,14 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
 
     from se_server.server.config import Config
+    from se_server.server.logfile import LogFile
 
 EXIT_USAGE = 2
 WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are forked; on Windows, use it inside WSL"
@@ -131,9 +133,11 @@ def _one_sentence(text: str) -> str:
 
 
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
+    from se_server.errors import ConfigError
     from se_server.observe.logs import setup_logging
     from se_server.server.config import load_config
     from se_server.server.launch import serve
+    from se_server.server.logfile import LogFile
 
     def load() -> Config:
         config = load_config(given, environ)
@@ -142,23 +146,34 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
         if config.disable_auth and not (config.allow_ips or config.require_header or config.ca_certs):
-            _show(NO_AUTH_WARNING + "\n", 2)
-        return Terminal(config, port)
+            _complain(NO_AUTH_WARNING + "\n", log_file)
+        return Terminal(config, port, log_file)
 
     _settle_descriptors()
     if given.get("check") or given.get("print_config"):
         return _look(load(), given)
     faulthandler.enable(2)
-    config = load()
+    config = load_config(given, environ)
+    log_file = None if config.log_file is None else LogFile(config.log_file)
+    try:
+        with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")):
+            return serve(load, terminal_of, log_file)
+    except ConfigError:
+        if log_file is not None:
+            log_file.give_back()  # what is wrong is said where the server was started
+        raise
+
+
+def _watching(config: Config, config_file: object) -> AbstractContextManager[None]:
+    """Watch the APP's files if that is wished."""
     if not config.reload:
-        return serve(load, terminal_of)
+        return nullcontext()
     from se_server.cli.watch import watching
 
     # Compiled files are found stale by whole seconds and sizes: a quick change would be missed.
     sys.dont_write_bytecode = True
-    config_file = given.get("config") or environ.get("SE_SERVER_CONFIG")
-    with watching(config.app, str(config_file) if config_file else None, config.log_level, config.log_format):
-        return serve(load, terminal_of)
+    places = [str(config_file)] if config_file else []
+    return watching(config.app, places, config.log_level, config.log_format, config.log_file)
 
 
 def _look(config: Config, given: Mapping[str, object]) -> int:
@@ -189,11 +204,19 @@ def _show(text: str, descriptor: int) -> None:
         return
 
 
+def _complain(text: str, log_file: LogFile | None) -> None:
+    """Write to stderr, and to what it was when the server was started."""
+    _show(text, 2)
+    if log_file is not None:
+        log_file.tell_starter(text.encode("utf-8", "backslashreplace"))
+
+
 class Terminal:
     """What people and programs read of the server's start."""
 
-    def __init__(self, config: Config, port: int | None) -> None:
+    def __init__(self, config: Config, port: int | None, log_file: LogFile | None) -> None:
         self._config = config
+        self._log_file = log_file
         self._url = ""
         self._places = [] if config.uds is None else [f"unix:{config.uds}"]
         if port is None:
@@ -236,7 +259,7 @@ class Terminal:
 
     def failed(self, reason: str, details: str) -> None:
         """Print the traceback of user code, if any, and the sentence."""
-        _show(f"{details}se-server: {reason}\n", 2)
+        _complain(f"{details}se-server: {reason}\n", self._log_file)
 
 
 if __name__ == "__main__":

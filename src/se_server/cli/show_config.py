@@ -11,6 +11,7 @@ from se_server.options import Option
 from se_server.server.access import Networks
 from se_server.server.children import flush_streams
 from se_server.server.config import MASK, Config
+from se_server.server.logfile import check_log_file
 from se_server.server.options import GROUPS, OPTIONS
 from se_server.server.tls import make_context
 from se_server.server.worker import check_app
@@ -111,9 +112,11 @@ def check(config: Config) -> int:
         The exit code: 0 if all is well, 3 if the APP cannot be loaded.
 
     Raises:
-        ConfigError: the certificate or its key cannot be used.
+        ConfigError: the certificate or its key cannot be used, or the log file not be written to.
     """
     make_context(config.certfile, config.keyfile, config.ca_certs)
+    if config.log_file is not None:
+        check_log_file(config.log_file)
     flush_streams()
     pid = os.fork()
     if pid == 0:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from se_server.errors import ConfigError
 from se_server.observe.logs import setup_logging
+from se_server.server.logfile import LogFile
 
 logger = logging.getLogger("se_server.watch")
 
@@ -26,13 +27,15 @@ NAMED_FILES = 3
 
 
 @contextmanager
-def watching(app: str | None, config_file: str | None, level: str, form: str) -> Iterator[None]:
+def watching(
+    app: str | None, more: Sequence[str], level: str, form: str, log_file: str | None = None
+) -> Iterator[None]:
     """Watch the files that an APP and the options are made of, until the end of the block.
 
     Args:
         app: as on the command line.
-        config_file: the TOML file, if there is one.
-        level, form: how to log.
+        more: further files: the TOML file.
+        level, form, log_file: how to log, and where to if not to stderr.
 
     Raises:
         ConfigError: there is nothing to watch, or nothing to watch it with.
@@ -41,8 +44,10 @@ def watching(app: str | None, config_file: str | None, level: str, form: str) ->
         raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
     if importlib.util.find_spec("watchfiles") is None:
         raise ConfigError("--reload needs the package watchfiles: pip install 'se-server[dev]'")
-    places = [str(folder_of(app)), *([os.path.abspath(config_file)] if config_file else [])]
-    watcher = subprocess.Popen([sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, *places])
+    places = [str(folder_of(app)), *map(os.path.abspath, more)]
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, log_file or "", *places]
+    )
     try:
         yield
     finally:
@@ -68,7 +73,7 @@ def folder_of(app: str) -> Path:
     return Path.cwd()
 
 
-def watch(supervisor: int, places: Sequence[str]) -> None:
+def watch(supervisor: int, places: Sequence[str], log_file: LogFile | None) -> None:
     """Send SIGHUP after every change, until the supervisor is gone."""
     from watchfiles import PythonFilter
     from watchfiles import watch as changes_of
@@ -88,6 +93,8 @@ def watch(supervisor: int, places: Sequence[str]) -> None:
             logger.info("watching %s for changes", ", ".join(there))
         if os.getppid() != supervisor:
             return
+        if log_file is not None and log_file.has_moved():
+            log_file.reopen()
         if changes:
             names = sorted({os.path.relpath(path) for _, path in changes})
             more = f" and {len(names) - NAMED_FILES} more" if len(names) > NAMED_FILES else ""
@@ -100,10 +107,10 @@ def main() -> None:
     # A terminal's Ctrl+C reaches the whole group; the supervisor ends this one.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    supervisor, level, form, *places = sys.argv[1:]
+    supervisor, level, form, log_file, *places = sys.argv[1:]
     setup_logging(level, form)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    watch(int(supervisor), places)
+    watch(int(supervisor), places, LogFile(log_file) if log_file else None)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Config:
     shed_loop_lag_s: float | None
     log_level: str
     log_format: str
+    log_file: str | None
     reload: bool
     drain_timeout_s: float
     drain_notice_s: float

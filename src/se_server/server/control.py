@@ -100,7 +100,7 @@ class Ask:
 
     Attributes:
         ticket: comes back with the answer.
-        what: `calls`, `close` or `stacks`.
+        what: `calls`, `close`, `stacks` or `reopen-log`.
         about: the id of the conversation to close.
     """
 

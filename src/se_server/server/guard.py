@@ -1,8 +1,9 @@
 """A worker's guard: the thread that reads the control channel, so that a blocked loop can still be asked and ended.
 
-It hands the supervisor's orders to the loop, except for one: stacks it writes itself, since they are asked for when the
-loop no longer turns. When the supervisor is gone, nobody is left to kill a worker that hangs: the guard does it then,
-by the supervisor's own rule. It needs the GIL: C code that never gives it back stops the guard, too.
+It hands the supervisor's orders to the loop, except for two: stacks it writes itself, since they are asked for when the
+loop no longer turns, and it opens the log file anew. When the supervisor is gone, nobody is left to kill a worker that
+hangs: the guard does it then, by the supervisor's own rule. It needs the GIL: C code that never gives it back stops the
+guard, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from se_server.server.control import Ask, ControlChannel, ControlError, Dumped, Message, Stacks, Told
 from se_server.server.liveness import Silence
+from se_server.server.logfile import LogFile
 from se_server.server.scoreboard import Slot
 from se_server.server.stacks import stack_lines
 
@@ -34,13 +36,23 @@ class Guard:
         slot: the worker's, for its heartbeat.
         hang_timeout_s: how long an orphan's loop may stand still.
         end_s: how long an orphan may take to end in all.
+        log_file: what stderr goes to, if not to what it was.
     """
 
-    def __init__(self, channel: ControlChannel, slot: Slot, *, hang_timeout_s: float, end_s: float) -> None:
+    def __init__(
+        self,
+        channel: ControlChannel,
+        slot: Slot,
+        *,
+        hang_timeout_s: float,
+        end_s: float,
+        log_file: LogFile | None = None,
+    ) -> None:
         self._channel = channel
         self._slot = slot
         self._hang_timeout_s = hang_timeout_s
         self._end_s = end_s
+        self._log_file = log_file
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._take: Callable[[Message | None], None] | None = None
@@ -82,6 +94,9 @@ class Guard:
                     self._channel.send(Dumped(), timeout_s=TELL_S)
                 elif isinstance(message, Ask) and message.what == "stacks":
                     self._channel.send(Told(message.ticket, [*stack_lines(self._loop)]), timeout_s=TELL_S)
+                elif isinstance(message, Ask) and message.what == "reopen-log":
+                    problem = "" if self._log_file is None else self._log_file.reopen()
+                    self._channel.send(Told(message.ticket, [problem] if problem else []), timeout_s=TELL_S)
                 else:
                     with self._lock:
                         self._deliver(message)

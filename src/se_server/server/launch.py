@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from se_server.server.children import Closable
 from se_server.server.config import Config
 from se_server.server.control import ControlChannel
 from se_server.server.desk import Desk, default_path
+from se_server.server.logfile import LogFile
 from se_server.server.pidfile import PidFile
 from se_server.server.plan import Plan
 from se_server.server.procfs import rss_bytes_of
@@ -29,8 +31,8 @@ from se_server.server.worker import run_worker
 
 logger = logging.getLogger(__name__)
 
-# A reload keeps the sockets and the pidfile that are there.
-_FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket")
+# A reload keeps the sockets and the files that are there.
+_FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket", "log_file")
 
 
 class Terminal(Protocol):
@@ -41,12 +43,17 @@ class Terminal(Protocol):
     def failed(self, reason: str, details: str) -> None: ...
 
 
-def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None], Terminal]) -> int:
+def serve(
+    load: Callable[[], Config],
+    terminal_of: Callable[[Config, int | None], Terminal],
+    log_file: LogFile | None = None,
+) -> int:
     """Serve until stopped.
 
     Args:
         load: reads the options, now and at each reload; raises ConfigError.
         terminal_of: makes what shows the start from the options and the port, None if there is no port.
+        log_file: what stderr goes to, if not to what it was.
 
     Returns:
         The exit code.
@@ -58,7 +65,7 @@ def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None]
     notifier = Notifier(os.environ)
     config = load()
     directory = start_directory()
-    plan = _plan(config, directory)
+    plan = _plan(config, directory, log_file)
     pidfile = None
     if config.pidfile is not None:
         pidfile = PidFile(config.pidfile, handover.pidfile if handover is not None else None)
@@ -72,20 +79,29 @@ def serve(load: Callable[[], Config], terminal_of: Callable[[Config, int | None]
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
                 logger.warning("%s has changed: that needs a new start, a reload keeps what is there", name)
-        return _plan(fresh, directory)
+        return _plan(fresh, directory, log_file)
 
     def upgrade() -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         return begin_upgrade(sockets, descriptor, directory, {**os.environ, **notifier.variables})
 
     desk = Desk(_desk_path(config), required=config.was_given("control_socket"))
-    private: list[Closable] = [item for item in (pidfile, handover) if item is not None]
+
+    def reopen_log() -> str:
+        if log_file is None:
+            return "there is no log file to open anew: the log goes to stderr"
+        if handover is not None:
+            handover.pass_on(signal.SIGUSR1)
+        return log_file.reopen()
+
+    private: list[Closable] = [item for item in (pidfile, handover, log_file) if item is not None]
     supervisor = Supervisor(
         sockets,
         plan=plan,
-        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, desk),
+        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, desk, log_file),
         replan=replan,
         begin_upgrade=upgrade,
+        reopen_log=reopen_log,
         private=private,
         desk=desk,
     )
@@ -107,7 +123,7 @@ def _desk_path(config: Config) -> str | None:
     return None if config.control_socket == "off" else config.control_socket
 
 
-def _plan(config: Config, directory: str) -> Plan:
+def _plan(config: Config, directory: str, log_file: LogFile | None) -> Plan:
     # Before the fork, so that any worker resumes the TLS sessions of the others.
     tls = make_context(config.certfile, config.keyfile, config.ca_certs)
     if config.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
@@ -116,7 +132,7 @@ def _plan(config: Config, directory: str) -> Plan:
     def run(listen_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
         with suppress(OSError):  # a deploy may have turned it elsewhere, or removed it
             os.chdir(directory)
-        return run_worker(config, listen_sockets, channel, slot, tls)
+        return run_worker(config, listen_sockets, channel, slot, tls, log_file)
 
     return Plan(
         workers=config.workers,
@@ -161,13 +177,20 @@ class _Announcer:
     """Tells the terminal, the service manager, and the supervisor before this one."""
 
     def __init__(
-        self, terminal: Terminal, notifier: Notifier, pidfile: PidFile | None, handover: Handover | None, desk: Desk
+        self,
+        terminal: Terminal,
+        notifier: Notifier,
+        pidfile: PidFile | None,
+        handover: Handover | None,
+        desk: Desk,
+        log_file: LogFile | None,
     ) -> None:
         self._terminal = terminal
         self._notifier = notifier
         self._pidfile = pidfile
         self._handover = handover
         self._desk = desk
+        self._log_file = log_file
 
     def ready(self, workers: int, path: str) -> None:
         if self._pidfile is not None:
@@ -178,6 +201,11 @@ class _Announcer:
             self._handover.close()
         self._notifier.ready("serving")
         self._terminal.ready(workers, path)
+        if self._log_file is not None:
+            self._log_file.close()  # the former stderr: the server has started
+            if self._log_file.has_moved():
+                # While we started, the supervisor before us alone was told of it.
+                os.kill(os.getpid(), signal.SIGUSR1)
 
     def failed(self, reason: str, details: str) -> None:
         self._terminal.failed(reason, details)

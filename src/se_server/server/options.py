@@ -160,6 +160,15 @@ SERVER_OPTIONS = (
         RUNNING,
     ),
     Option(
+        "log_file",
+        text,
+        None,
+        "Where stderr goes: the log, and what else is printed there. SIGUSR1 opens it anew after a rotation.",
+        "FILE",
+        "stderr",
+        RUNNING,
+    ),
+    Option(
         "reload",
         flag,
         False,

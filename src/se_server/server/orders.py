@@ -34,12 +34,12 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class _Question:
-    """What some workers were asked for one client."""
+    """What some workers were asked for one client; None is the log."""
 
-    client: Client
+    client: Client | None
     due: float
     waiting: set[int]  # pids
-    rows: list[object] = field(default_factory=list)
+    rows: list[list[object]] = field(default_factory=list)
     left_out: int = 0
 
 
@@ -51,16 +51,25 @@ class Orders:
         crew, rollout: who does what is asked.
         reload: begins a reload; returns why not, or nothing.
         stop: lets the whole server drain and end; returns why not, or nothing.
+        reopen_log: opens this process's log file anew; returns why not, or nothing.
     """
 
     def __init__(
-        self, desk: Desk, crew: Crew, rollout: Rollout, *, reload: Callable[[], str], stop: Callable[[], str]
+        self,
+        desk: Desk,
+        crew: Crew,
+        rollout: Rollout,
+        *,
+        reload: Callable[[], str],
+        stop: Callable[[], str],
+        reopen_log: Callable[[], str],
     ) -> None:
         self._desk = desk
         self._crew = crew
         self._rollout = rollout
         self._reload = reload
         self._stop = stop
+        self._reopen_log = reopen_log
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self._orders: dict[str, Callable[[Client, object], dict[str, object] | None]] = {
@@ -71,6 +80,7 @@ class Orders:
             "calls": lambda client, _: self._ask(client, "calls", "", self._answering()),
             "close": self._close_call,
             "stacks": lambda client, given: self._ask(client, "stacks", "", [self._find(given)]),
+            "reopen-log": lambda client, _: self._reopen(client),
         }
 
     def serve(self) -> None:
@@ -80,11 +90,14 @@ class Orders:
         now = time.monotonic()
         for ticket, question in list(self._questions.items()):
             question.waiting &= {record.pid for record in self._crew}  # who has ended answers no more
-            if not question.waiting or question.due <= now or question.client.closed:
-                del self._questions[ticket]
-                question.client.answer(
-                    {"rows": question.rows, "left_out": question.left_out, "silent": sorted(question.waiting)}
-                )
+            asker = question.client
+            if question.waiting and question.due > now and not (asker is not None and asker.closed):
+                continue
+            del self._questions[ticket]
+            if asker is None:
+                _log_reopening(question)
+            else:
+                asker.answer({"rows": question.rows, "left_out": question.left_out, "silent": sorted(question.waiting)})
         self._desk.forget_closed()
 
     def next_due(self) -> list[float]:
@@ -100,6 +113,13 @@ class Orders:
         room = MAX_ROWS - len(question.rows)
         question.rows += [[record.place, record.pid, row] for row in message.rows[:room]]
         question.left_out += max(0, len(message.rows) - room) + message.left_out
+
+    def reopen_log(self) -> None:
+        """Open the log file anew, here and in all workers, and say in the log how it went."""
+        try:
+            self._reopen(None)
+        except Refused as refused:
+            logger.error("SIGUSR1: %s", refused)
 
     def _serve(self, client: Client, request: dict[str, object]) -> None:
         name, given = request.get("command"), request.get("argument")
@@ -154,6 +174,12 @@ class Orders:
             raise Refused("close wants the id of a conversation: se-ctl calls shows them")
         self._ask(client, "close", given, self._answering())
 
+    def _reopen(self, client: Client | None) -> None:
+        problem = self._reopen_log()
+        if problem:
+            raise Refused(problem)
+        self._ask(client, "reopen-log", "", list(self._crew))
+
     # --- workers ---
 
     def _answering(self) -> list[WorkerRecord]:
@@ -170,7 +196,7 @@ class Orders:
                     return record
         raise Refused(f"there is no worker {given}: se-ctl status shows their numbers and process ids")
 
-    def _ask(self, client: Client, what: str, about: str, records: Sequence[WorkerRecord]) -> None:
+    def _ask(self, client: Client | None, what: str, about: str, records: Sequence[WorkerRecord]) -> None:
         self._asked += 1
         asked = {record.pid for record in records if record.channel.send(Ask(self._asked, what, about))}
         self._questions[self._asked] = _Question(client, time.monotonic() + ANSWER_S, asked)
@@ -178,6 +204,15 @@ class Orders:
 
 def _done(refusal: str, text: str) -> dict[str, object]:
     return {"error": refusal} if refusal else {"done": text}
+
+
+def _log_reopening(question: _Question) -> None:
+    for place, pid, problem in question.rows:
+        logger.error("worker %s (pid %s): %s", place, pid, problem)
+    for pid in sorted(question.waiting):
+        logger.warning("the worker with pid %s does not answer: it still writes to the old log file", pid)
+    if not question.rows and not question.waiting:
+        logger.info("SIGUSR1: all processes write to the new log file")
 
 
 def _age_of(record: WorkerRecord) -> float:

@@ -48,6 +48,7 @@ class Supervisor:
         announcer: told what happens to the whole.
         replan: makes the plan of a reload; raises ConfigError to refuse it. None reloads the APP by the same plan.
         begin_upgrade: starts another supervisor on the same sockets; raises OSError or ConfigError if it cannot.
+        reopen_log: opens the log file of this process anew; returns why not, or nothing.
         private: what workers must not keep open.
         desk: where operators ask.
 
@@ -63,6 +64,7 @@ class Supervisor:
         announcer: Announcer,
         replan: Replan | None = None,
         begin_upgrade: BeginUpgrade | None = None,
+        reopen_log: Callable[[], str] | None = None,
         private: Sequence[Closable] = (),
         desk: Desk | None = None,
     ) -> None:
@@ -75,7 +77,14 @@ class Supervisor:
         self._desk = desk or Desk(None)
         self._crew = Crew(self._listen_sockets, [self._signals, self._desk, *private])
         self._rollout = Rollout(self._crew, announcer, plan)
-        self._orders = Orders(self._desk, self._crew, self._rollout, reload=self._reload, stop=self._stop_by_order)
+        self._orders = Orders(
+            self._desk,
+            self._crew,
+            self._rollout,
+            reload=self._reload,
+            stop=self._stop_by_order,
+            reopen_log=reopen_log or (lambda: "there is no log file"),
+        )
         self._upgrade: Upgrade | None = None
         self._ending = False
         self._stop_signal_at: float | None = None
@@ -171,7 +180,7 @@ class Supervisor:
             elif not self._signals.hangup_ignored:
                 self._take_stop("SIGHUP of a closed terminal", came_at)
         elif number == signal.SIGUSR1:
-            logger.info("SIGUSR1: the log goes to stderr, there is no file to open anew")
+            self._orders.reopen_log()
         elif number == signal.SIGUSR2:
             self._start_upgrade()
         else:

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import orjson
@@ -125,11 +125,13 @@ class Handover:
     Attributes:
         sockets: the listen sockets.
         pidfile: the descriptor of the locked pidfile, if there is one.
+        predecessor: the process id of the supervisor before this one.
     """
 
     sockets: list[socket.socket]
     pidfile: int | None
     _writer: int
+    predecessor: int = field(default_factory=os.getppid)
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
@@ -157,6 +159,11 @@ class Handover:
         """Tell the supervisor before this one that it may go."""
         with suppress(OSError):  # it is gone already
             os.write(self._writer, _READY)
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Pass a signal on to the supervisor before this one, whose workers may still have conversations."""
+        if os.getppid() == self.predecessor:  # else it has ended
+            os.kill(self.predecessor, number)
 
     def close(self) -> None:
         """Close the pipe, also in workers: its end means that this supervisor has ended."""

@@ -22,6 +22,7 @@ from se_server.server.control import Ask, ControlChannel, Drain, Draining, Faile
 from se_server.server.door import Door
 from se_server.server.guard import TELL_S, Guard
 from se_server.server.heartbeat import Heartbeat
+from se_server.server.logfile import LogFile
 from se_server.server.options import BY_NAME, KEY_VARIABLE
 from se_server.server.replies import reply
 from se_server.server.scoreboard import Slot, State
@@ -46,18 +47,20 @@ def run_worker(
     channel: ControlChannel,
     slot: Slot,
     tls: SSLContext | None = None,
+    log_file: LogFile | None = None,
 ) -> int:
     """Serve until told to stop; called in the forked child.
 
     Args:
         slot: this worker's place on the scoreboard.
         tls: with it, TLS is spoken. Made before the fork, so that any worker resumes the TLS sessions of the others.
+        log_file: what stderr goes to, if not to what it was.
 
     Returns:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
     """
     end_s = config.drain_timeout_s + config.drain_turn_grace_s + ORPHAN_MARGIN_S
-    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s)
+    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s, log_file=log_file)
     guard.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

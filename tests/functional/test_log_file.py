@@ -1,0 +1,218 @@
+"""`--log-file`: where stderr goes, also when the file is moved away while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from tests.helpers import (
+    ANSWER_TIMEOUT_S,
+    START_TIMEOUT_S,
+    TEST_API_KEY,
+    connect,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+    wait_for_end,
+    wait_for_text,
+)
+
+# Tells the log what the caller says, by Python's logging and past it.
+AGENT = """
+    import logging, os
+    logger = logging.getLogger("agent")
+    async def on_transcript(transcript, session):
+        said = transcript[-1].content
+        logger.info("logged %s %s", said, "x" * 500)
+        os.write(2, f"printed {said}\\n".encode())
+        await session.send_response(str(os.getpid()))
+"""
+REOPENED = "SIGUSR1: all processes write to the new log file"
+COMMAND = [sys.executable, "-m", "se_server.cli.server", "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.py"
+    path.write_text(textwrap.dedent(AGENT))
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log" / "agent.log"
+
+
+@pytest.fixture(autouse=True)
+def folder(log: Path) -> Path:
+    log.parent.mkdir()
+    return log.parent
+
+
+def rotate(pid: int, log: Path, number: int = 1) -> Path:
+    """Move the log away as logrotate does, tell the server, and wait until all of it writes to a new one."""
+    old = log.rename(log.with_suffix(f".{number}"))
+    os.kill(pid, signal.SIGUSR1)
+    wait_for_text(log, REOPENED)
+    return old
+
+
+def moved_away(path: Path) -> Path:
+    return path.rename(path.with_name("moved"))
+
+
+async def say(websocket: ClientConnection, text: str, event_id: int) -> int:
+    """Say something that shows in the log, and return who answers."""
+    await websocket.send(transcript_message(text, event_id=event_id))
+    return int(spoken(await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)))
+
+
+@contextmanager
+def stopped_at_the_end(pid: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_for_end([pid])
+
+
+async def test_a_rotation_under_conversations_loses_no_line_and_leaves_the_old_file_alone(app: Path, log: Path) -> None:
+    said: list[str] = []
+    news, enough = asyncio.Event(), asyncio.Event()
+    with running_server("--log-file", str(log), app=app, workers=3) as server:
+
+        async def talk(name: int) -> None:
+            async with connect(server.url) as websocket:
+                turn = 0
+                while not enough.is_set():
+                    turn += 1
+                    said.append(f"{name}-{turn}")
+                    news.set()
+                    await say(websocket, said[-1], turn)
+
+        async def until_said(count: int) -> None:
+            while len(said) < count:
+                news.clear()
+                await news.wait()
+
+        callers = [asyncio.create_task(talk(name)) for name in range(9)]
+        sizes: dict[Path, int] = {}
+        for number in (1, 2, 3):
+            await until_said(number * 100)
+            old = await asyncio.to_thread(rotate, server.pid, log, number)
+            sizes[old] = old.stat().st_size
+        await until_said(400)
+        enough.set()
+        await asyncio.gather(*callers)
+        assert server.stop() == 0
+        assert re.fullmatch("se-server ready: .*\\n", server.output())
+    assert {old: old.stat().st_size for old in sizes} == sizes
+    lines = [line for path in (*sizes, log) for line in path.read_text().splitlines()]
+    pattern = re.compile(r"printed (\S+)|[-0-9T:.]+Z INFO \[\d+\] agent: logged (\S+) x{500}")
+    found = [match for match in map(pattern.fullmatch, lines) if match]
+    assert sorted(match[1] for match in found if match[1]) == sorted(said)
+    assert sorted(match[2] for match in found if match[2]) == sorted(said)
+    assert all(path.read_text().count("printed") > 10 for path in sizes)
+
+
+@pytest.mark.parametrize("order", ["SIGHUP", "SIGUSR2"])
+async def test_who_drains_after_a_reload_or_an_upgrade_changes_to_the_new_file_as_well(
+    app: Path, log: Path, tmp_path: Path, order: str
+) -> None:
+    pidfile = tmp_path / "pid"
+    with running_server("--log-file", str(log), "--pidfile", str(pidfile), app=app, workers=1) as server:
+        async with connect(server.url) as before:
+            old_worker = await say(before, "before", 1)
+            server.send_signal(getattr(signal, order))
+            wait_for_text(log, "generation 2 serves" if order == "SIGHUP" else "the workers of this one drain")
+            pid = int(pidfile.read_text())
+            assert (pid == server.pid) is (order == "SIGHUP")
+            old = rotate(pid, log)
+            wait_for_text(log, REOPENED if order == "SIGHUP" else f"(?s){REOPENED}.*{REOPENED}")
+            size = old.stat().st_size
+            async with connect(server.url) as after:
+                assert await say(after, "after", 1) != old_worker
+            assert await say(before, "still-there", 2) == old_worker
+            wait_for_text(log, "(?s)printed after.*printed still-there")
+            assert old.stat().st_size == size
+        if order == "SIGUSR2":
+            with stopped_at_the_end(pid):
+                wait_for_end([server.pid])
+
+
+async def test_a_file_that_cannot_be_opened_anew_is_an_error_in_the_old_one_which_goes_on(
+    app: Path, log: Path, folder: Path
+) -> None:
+    with running_server("--log-file", str(log), app=app, workers=1) as server:
+        async with connect(server.url) as websocket:
+            await say(websocket, "one", 1)
+            moved = moved_away(folder) / log.name
+            server.send_signal(signal.SIGUSR1)
+            wait_for_text(moved, r"ERROR .* cannot write to \S+agent\.log, the old log file is kept: No such file")
+            await say(websocket, "two", 2)
+            wait_for_text(moved, "printed two")
+
+
+async def test_stacks_that_c_code_writes_are_in_the_file(app: Path, log: Path) -> None:
+    with running_server("--log-file", str(log), app=app, workers=1) as server:
+        os.kill(server.worker_pids()[0], signal.SIGQUIT)
+        wait_for_text(log, "Current thread 0x")
+        assert "thread" not in server.output()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("missing/agent.log", "No such file or directory"), ("log", "Is a directory")]
+)
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_a_file_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, path: str, reason: str, check: tuple[str, ...]
+) -> None:
+    name = tmp_path / path
+    done = subprocess.run(
+        [*COMMAND, "--log-file", str(name), *check],
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, f"se-server: --log-file: cannot write to {name}: {reason}\n")
+
+
+def test_a_check_makes_no_file(log: Path) -> None:
+    done = subprocess.run([*COMMAND, "--log-file", str(log), "--check"], timeout=START_TIMEOUT_S, check=False)
+    assert done.returncode == 0
+    assert not log.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [(("--fd", "99"), 2, "--fd: descriptor 99 is no open socket"), ((), 3, "importing .* RuntimeError: half a deploy")],
+)
+def test_why_a_server_does_not_start_is_said_where_it_was_started(
+    app: Path, log: Path, options: tuple[str, ...], code: int, text: str
+) -> None:
+    app.write_text("raise RuntimeError('half a deploy')")
+    command = [arg for arg in COMMAND if not options or arg not in ("--host", "127.0.0.1", "--port", "0")]
+    done = subprocess.run(
+        [*command, str(app), "--log-file", str(log), *options],
+        env={**os.environ, "ELEVENLABS_API_KEY": TEST_API_KEY},
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == code
+    assert re.search(text, done.stderr)
+    assert code == 2 or re.search(text, log.read_text())
