@@ -1,0 +1,106 @@
+"""Measure single parts: times next to other libraries, or instructions, which hardly vary and so compare versions.
+
+Without an option, the tables of pytest-benchmark; arguments that are not known here go to pytest (-k decode). Exit code
+0: measured, or valgrind, which counts instructions, is missing; 1: something takes over 5% more than in BASE, or a
+benchmark failed; 2: it could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import se_server
+from bench.kernel import BenchError
+from bench.micro import counting
+from bench.micro.counting import Counts
+from bench.micro.profile import Profile, print_profile
+from bench.micro.versions import ROOT, built, check_version
+
+__all__ = ["main"]
+
+MAX_MORE_PERCENT = 5
+
+
+def print_counts(now: Counts, base: Counts | None = None, ref: str | None = None) -> bool:
+    """Print the table; return whether every replay that both versions have is within the limit."""
+    header = f"| replay | instructions of | {f'{ref} | now | change' if base is not None else 'now'} |"
+    print(f"{header}\n| --- | --- |{' ---: |' * (1 if base is None else 3)}")
+    fine = True
+    for name, count in now.items():
+        row = f"| {name} | {counting.what(name)} |"
+        if base is None:
+            print(f"{row} {count:,} |")
+        elif name not in base:
+            print(f"{row} | {count:,} | new |")
+        else:
+            within = 100 * (count - base[name]) <= MAX_MORE_PERCENT * base[name]
+            fine = fine and within
+            print(f"{row} {base[name]:,} | {count:,} | {count / base[name] - 1:+.1%}{'' if within else ' TOO MUCH'} |")
+    return fine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="se-bench micro", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    does = parser.add_mutually_exclusive_group()
+    does.add_argument("--compare", metavar="BASE", help="count instructions, and those of this version (a git ref)")
+    does.add_argument("--count", action="store_true", help="count instructions")
+    does.add_argument("--profile", choices=counting.names(), metavar="REPLAY", help="show where its instructions are")
+    parser.add_argument(
+        "--only", action="append", choices=counting.names(), metavar="REPLAY",
+        help=f"count this; may be repeated. Replays: {', '.join(counting.names())}",
+    )  # fmt: skip
+    options, for_pytest = parser.parse_known_args(arguments)
+    if not (options.compare or options.count or options.profile or options.only):
+        return _times(for_pytest)
+    if for_pytest:
+        parser.error(f"unknown: {' '.join(for_pytest)}")
+    if shutil.which("valgrind") is None:
+        print("skipped: instructions are counted by valgrind, which is not installed")
+        return 0
+    here = Path(se_server.__file__).resolve().parents[1]
+    try:
+        if options.profile:
+            return _profile(here, options.profile)
+        return 0 if _counts(here, options.only or counting.names(), options.compare) else 1
+    except BenchError as error:
+        print(f"Nothing counted: {error}", file=sys.stderr)
+        return 2
+
+
+def _times(arguments: Sequence[str]) -> int:
+    try:
+        import pytest
+        import pytest_benchmark  # noqa: F401
+    except ImportError:
+        print("Nothing measured: pip install '.[bench]'", file=sys.stderr)
+        return 2
+    return int(pytest.main([str(ROOT / "bench" / "micro"), *arguments]))
+
+
+def _counts(here: Path, names: Sequence[str], ref: str | None) -> bool:
+    if ref is None:
+        return print_counts(counting.count(here, names))
+    check_version(ref)
+    with ThreadPoolExecutor(1) as pool:
+        now = pool.submit(counting.count, here, names)
+        with built(ref) as source:
+            base = counting.count(source, names, leave_out=True)
+        return print_counts(now.result(), base, ref)
+
+
+def _profile(here: Path, name: str) -> int:
+    with tempfile.TemporaryDirectory() as folder, counting.replaying(here, Path(folder)) as target:
+        print_profile(Profile.read(target.run(name)), counting.what(name), counting.units(name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

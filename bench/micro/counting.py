@@ -1,0 +1,180 @@
+"""Counts the instructions of replays, by valgrind's callgrind: next to no noise, so that versions can be compared.
+
+One process runs all replays. callgrind writes what it has counted, and counts from zero again, whenever the process
+calls `target.MARK`: the file between two marks is what a replay took.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.kernel import BenchError
+from bench.micro.caller import CALLS
+from bench.micro.replays import REPLAYS
+from bench.micro.target import MARK
+from bench.micro.versions import ROOT
+
+__all__ = ["Counts", "NotThere", "Replayed", "count", "names", "replaying", "units", "what"]
+
+START_TIMEOUT_S = 180.0
+REPLAY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+
+Counts = Mapping[str, int]
+"""Instructions of a unit, by the replay's name."""
+
+
+def names() -> list[str]:
+    """Return the names of all replays, in the order of the table."""
+    return [*CALLS, *REPLAYS]
+
+
+def what(name: str) -> str:
+    """Return what one unit of a replay is."""
+    return CALLS[name].what if name in CALLS else REPLAYS[name].what
+
+
+def units(name: str) -> int:
+    """Return how many units of a replay are counted."""
+    return CALLS[name].units if name in CALLS else REPLAYS[name].units * REPLAYS[name].rounds
+
+
+class NotThere(BenchError):
+    """The version under test has no such part."""
+
+
+class Replayed:
+    """A running target.
+
+    Args:
+        source: the folder of its `se_server`.
+        folder: where callgrind writes; None runs without it, and counts nothing.
+
+    Raises:
+        BenchError: it does not start.
+    """
+
+    def __init__(self, source: Path, folder: Path | None) -> None:
+        self._profiles = None if folder is None else folder / "callgrind"
+        self._marks = 0
+        command = [sys.executable, "-m", "bench.micro.target"]
+        if self._profiles is not None:
+            options = [f"--callgrind-out-file={self._profiles}", f"--dump-before={MARK}"]
+            command = ["valgrind", "--quiet", "--tool=callgrind", *options, *command]
+        path = os.pathsep.join((str(source), str(ROOT)))
+        # Hashes that are the same in every run, so that dicts and sets are laid out alike.
+        env = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            said = self._hear(START_TIMEOUT_S)
+            if not said.startswith("ready "):
+                raise BenchError(f"the server said {said!r} instead of its port; the reason stands above")
+        except BaseException:
+            self.kill()
+            raise
+        self.port = int(said.split()[1])
+
+    def run(self, name: str) -> Path | None:
+        """Run one replay; return callgrind's file on it.
+
+        Raises:
+            NotThere: the version has no such part.
+            BenchError: it did something else than it should.
+        """
+        if name in CALLS:
+            call = CALLS[name]
+            call.hold(self.port, lambda begins: self._order("begin" if begins else "end"), call.units)
+        else:
+            self._order(f"run {name}")
+            self._marks += 1
+        return self._profiles and Path(f"{self._profiles}.{self._marks}")
+
+    def _order(self, order: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{order}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise BenchError("the server has ended; the reason stands above") from None
+        said = self._hear(REPLAY_TIMEOUT_S)
+        if said.startswith("failed "):
+            raise NotThere(f"{order} {said.strip()}")
+        if said != "done\n":
+            raise BenchError(f"the server was told {order!r} and said {said!r}; the reason stands above")
+        self._marks += 1
+
+    def _hear(self, timeout_s: float) -> str:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            raise BenchError(f"the server said nothing for {timeout_s:.0f} s")
+        return self._process.stdout.readline()
+
+    def end(self) -> None:
+        """Let it end.
+
+        Raises:
+            BenchError: it does not, or with an error.
+        """
+        try:
+            self._process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"the server did not end within {STOP_TIMEOUT_S:.0f} s") from None
+        if self._process.returncode:
+            raise BenchError(f"the server ended with status {self._process.returncode}; what it said stands above")
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def replaying(source: Path, folder: Path | None) -> Iterator[Replayed]:
+    """Run a target until the end of the block; see `Replayed`."""
+    target = Replayed(source, folder)
+    try:
+        yield target
+        target.end()
+    finally:
+        target.kill()
+
+
+def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False) -> Counts:
+    """Return the instructions of a unit of each replay, for the `se_server` in `source`.
+
+    Args:
+        wanted: names of replays.
+        leave_out: whether a part that this version does not have is left out.
+
+    Raises:
+        BenchError: it could not be counted.
+    """
+    counts = {}
+    with tempfile.TemporaryDirectory() as folder, replaying(source, Path(folder)) as target:
+        for name in wanted:
+            try:
+                profile = target.run(name)
+            except NotThere:
+                if not leave_out:
+                    raise
+            else:
+                counts[name] = round(_total(profile) / units(name))
+    return counts
+
+
+def _total(profile: Path | None) -> int:
+    if profile is not None and profile.exists():
+        totals = re.search(r"^totals: (\d+)", profile.read_text(errors="replace"), re.MULTILINE)
+        if totals is not None:
+            return int(totals[1])
+    raise BenchError(f"callgrind wrote nothing at a call of {MARK}(): is it another function in this C library?")

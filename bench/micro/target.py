@@ -1,0 +1,100 @@
+"""What runs under valgrind: our server in one process on uvloop, all options at their defaults, and the replays.
+
+`python -m bench.micro.target` prints `ready PORT`, and does what lines on its standard input say: `run NAME`, or
+`begin` and `end` around what a caller asks of the server. It ends with its input. The server uses public names only, so
+that this also runs on an older `se_server` that stands first on the path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import signal
+import sys
+import traceback
+
+import uvloop
+
+from bench.load.targets import API_KEY
+from bench.load.targets.handler import on_transcript
+from bench.micro.replays import REPLAYS, Round
+from se_server import SpeechEngineServer
+
+__all__ = ["MARK"]
+
+MARK = "getloadavg"
+"""The C function that callgrind dumps before: nothing else calls it."""
+
+WARM_UP_ROUNDS = 3
+
+
+def mark() -> None:
+    """Divide what was counted so far from what comes."""
+    os.getloadavg()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+async def run(name: str) -> None:
+    """Run a replay between two marks."""
+    try:
+        replay = REPLAYS[name]
+        round_ = replay.make()
+        await _repeat(round_, WARM_UP_ROUNDS)
+        _settle()
+        mark()
+        await _repeat(round_, replay.rounds)
+        mark()
+    except Exception as error:
+        traceback.print_exc()
+        say(f"failed {type(error).__name__}: {error}")
+    else:
+        say("done")
+
+
+async def _repeat(round_: Round, times: int) -> None:
+    if inspect.iscoroutinefunction(round_):
+        for _ in range(times):
+            await round_()
+    else:
+        for _ in range(times):
+            round_()
+
+
+def _settle() -> None:
+    """Begin with an empty collector: what it does in a replay is the replay's own."""
+    gc.collect()
+    gc.freeze()
+
+
+async def serve() -> None:
+    server = SpeechEngineServer(port=0, host="127.0.0.1", api_key=API_KEY, on_transcript=on_transcript)
+    serving = asyncio.create_task(server.serve())
+    await server.wait_ready()
+    loop = asyncio.get_running_loop()
+    runs: set[asyncio.Task[None]] = set()
+
+    def obey() -> None:
+        orders = os.read(sys.stdin.fileno(), 4096).decode()
+        if not orders:
+            loop.remove_reader(sys.stdin.fileno())
+            signal.raise_signal(signal.SIGTERM)
+        elif orders in ("begin\n", "end\n"):
+            if orders == "begin\n":
+                _settle()
+            mark()
+            say("done")
+        else:
+            runs.add(asyncio.create_task(run(orders.split()[1])))
+
+    loop.add_reader(sys.stdin.fileno(), obey)
+    say(f"ready {server.port}")
+    await serving
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
