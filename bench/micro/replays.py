@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bench.load.targets import API_KEY
 from bench.micro.in_memory import InMemoryWebSocket, answer
 from bench.micro.material import ANSWERS, CHUNKS, EVENTS, as_objects, entries, growing, transcript
 
 __all__ = ["REPLAYS", "Replay", "Round"]
 
-API_KEY = "sk_bench_0123456789abcdef"
 GROWN = 200
 NOW_S = 1_800_000_000.0
 """The clock of what has one: tokens and turns are the same in every run."""
