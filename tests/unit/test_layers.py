@@ -18,13 +18,14 @@ LAYERS = [
     {"server"},
     {"engine"},
     {"observe", "simulator"},
+    {"load"},
     {"doctor"},
     {"cli", "testing"},
     {"", "speech_engine"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"auth": {"errors"}, "options": {"errors"}, "demo": {"types", "conversation"}}
-RANK |= {"auth": 0, "options": 0, "demo": 0}
+ONLY = {"address": set(), "auth": {"errors"}, "options": {"errors"}, "demo": {"types", "conversation"}}
+RANK |= {"address": 0, "auth": 0, "options": 0, "demo": 0}
 
 CIMPORT = re.compile(r"^\s*(?:from\s+(se_server[\w.]*)\s+c?import|c?import\s+(se_server[\w.]*))", re.MULTILINE)
 

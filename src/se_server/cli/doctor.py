@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from se_server import __version__
+from se_server.address import Address, AddressError
 from se_server.cli.chat import DEFAULT_URL
 from se_server.cli.request import read_headers, signing_key
 from se_server.cli.scorecard import Scorecard
@@ -21,7 +22,6 @@ from se_server.doctor.cases import Case, examine, examine_all
 from se_server.doctor.catalogue import chosen
 from se_server.doctor.first_steps import FirstSteps
 from se_server.doctor.patient import REFERENCE_WORDS, Patient, Words
-from se_server.doctor.probe import Address, AddressError
 from se_server.doctor.results import Finding, Result, State, count
 from se_server.errors import ConfigError
 

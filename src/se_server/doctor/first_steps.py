@@ -10,8 +10,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from se_server.address import Address
 from se_server.auth import AUTHORIZATION_HEADER, LEEWAY_S, sign_token
-from se_server.doctor.probe import Address, HttpAnswer, NoHttp, ask_upgrade, resolve
+from se_server.doctor.probe import HttpAnswer, NoHttp, ask_upgrade, resolve
 from se_server.doctor.results import Finding, State
 
 OTHER_PATHS = ("/ws", "/")  # where servers usually listen

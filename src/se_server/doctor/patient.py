@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from se_server.doctor.probe import Address
+from se_server.address import Address
 from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller

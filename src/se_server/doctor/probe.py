@@ -5,73 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import re
 import secrets
 import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+
+from se_server.address import Address
 
 MAX_HEAD_BYTES = 65536
 MAX_BODY_BYTES = 2048
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-
-
-class AddressError(ValueError):
-    """A text that is no address of a WebSocket."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server is.
-
-    Attributes:
-        is_tls: whether TLS is to be spoken.
-        host, port: whom to connect to.
-        target: path and query, as the request line has them.
-    """
-
-    is_tls: bool
-    host: str
-    port: int
-    target: str
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        """Read a `ws://` or `wss://` address.
-
-        Raises:
-            AddressError: it is none; the sentence says what is wrong.
-        """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise AddressError(f"{url!r} is no address: {error}") from None
-        if parts.scheme in ("http", "https"):
-            wanted = url.replace("http", "ws", 1)
-            raise AddressError(f"{url} is the address of a web page: write {wanted}")
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise AddressError(f"{url!r} is no WebSocket address: it looks like ws://127.0.0.1:3001/ws")
-        if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():
-            raise AddressError(f"{url!r} is no address: it has blanks or letters that have to be escaped (%20)")
-        is_tls = parts.scheme == "wss"
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(is_tls, parts.hostname, port or (443 if is_tls else 80), target)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nothing leaves this machine."""
-        with suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return self.host == "localhost"
-
-    def at(self, target: str) -> Address:
-        """Return the same server at another path."""
-        return replace(self, target=target)
 
 
 @dataclass(frozen=True)
@@ -144,10 +90,8 @@ async def ask_upgrade(
 
 
 def _request(address: Address, key: bytes, headers: Mapping[str, str]) -> bytes:
-    host = f"[{address.host}]" if ":" in address.host else address.host.encode("idna").decode()
-    default_port = 443 if address.is_tls else 80
     fields = {
-        "Host": host if address.port == default_port else f"{host}:{address.port}",
+        "Host": address.host_header,
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Key": key.decode(),
