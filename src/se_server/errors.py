@@ -195,6 +195,10 @@ class CallerError(SpeechEngineError):
         self.status = status
 
 
+class LoadError(SpeechEngineError):
+    """A load generator could not start, died, or hangs; the text says which, and the way out."""
+
+
 class ScriptError(SpeechEngineError, ValueError):
     """A conversation script that cannot be read; the text names the file, the step and the key."""
 

@@ -1,0 +1,91 @@
+# when turns come by a schedule, and how the load changes over a run.
+
+cdef double share_at(Engine engine, int64_t now) except -1.0:
+    """The share of the load at a moment of the run."""
+    cdef double at = (now - engine.began_ns) / <double> max(1, engine.end_ns - engine.began_ns)
+    for (begins, low), (ends, high) in zip(engine.profile, engine.profile[1:]):
+        if at < ends:
+            return low + (high - low) * (at - begins) / (ends - begins)
+    return high
+
+
+cdef int follow_profile(Engine engine, int64_t now) except -1:
+    cdef Py_ssize_t wanted = <Py_ssize_t> (share_at(engine, now) * engine.count + 0.999)
+    engine.next_profile_ns = now + PROFILE_NS
+    return want(engine, wanted) if wanted != engine.wanted else 0
+
+
+cdef int schedule(Engine engine) except -1:
+    """Set the moment of the next turn: somewhere in its own interval, the intervals being even."""
+    cdef double rate = engine.rate
+    cdef int64_t gap_ns = NS // 100
+    if engine.is_profiled:
+        rate *= share_at(engine, engine.arrival_base_ns)
+    while rate * 1000 < engine.rate:            # hardly anybody speaks yet: look again a moment later
+        engine.arrival_base_ns += gap_ns
+        if engine.arrival_base_ns >= engine.end_ns:
+            engine.next_arrival_ns = NEVER
+            return 0
+        rate = engine.rate * share_at(engine, engine.arrival_base_ns)
+    gap_ns = <int64_t> (1e9 / rate)
+    engine.next_arrival_ns = engine.arrival_base_ns + <int64_t> (gap_ns * draw_share(&engine.random))
+    engine.arrival_base_ns += gap_ns
+    if engine.next_arrival_ns >= engine.end_ns:
+        engine.next_arrival_ns = NEVER
+    return 0
+
+
+cdef int arrive(Engine engine, int64_t now) except -1:
+    """Ask what is due. What is late keeps its moment."""
+    cdef int64_t scheduled_ns
+    cdef int count
+    for count in range(ARRIVALS_AT_ONCE):
+        if engine.next_arrival_ns > now:
+            return 0
+        if engine.asks_left - engine.queued <= 0:
+            engine.next_arrival_ns = NEVER
+            return 0
+        scheduled_ns = engine.next_arrival_ns
+        engine.cells[BEHIND_NS] = max(engine.cells[BEHIND_NS], now - scheduled_ns)
+        schedule(engine)
+        assign(engine, scheduled_ns)
+    return 0
+
+
+cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
+    """Let the next conversation that is up ask, or wait in its line if it has a turn open."""
+    cdef Py_ssize_t tries
+    cdef Conversation c
+    for tries in range(engine.count):
+        c = <Conversation> engine.conversations[engine.cursor]
+        engine.cursor = (engine.cursor + 1) % engine.count
+        if c.state == UP and not c.is_leaving:
+            break
+    else:
+        return count_error(engine, None, "nobody up", "a turn was due, and no conversation was up")
+    if c.ahead:
+        c.ahead -= 1
+        return 0
+    if not c.is_asking:
+        return ask(engine, c, scheduled_ns)
+    engine.queued += 1
+    return add(&c.queue, &scheduled_ns, sizeof(int64_t))
+
+
+cdef int give_up(Engine engine) except -1:
+    """At the end of a run: what is still open, though it was waited for."""
+    cdef Conversation c
+    for c in engine.conversations:
+        if c.is_asking:
+            if not engine.is_stopped:
+                count_error(engine, c, "unanswered", "no end of the answer a minute after the end of the run")
+            c.is_asking = False
+            c.deadline_ns = NEVER
+            engine.open -= 1
+            keep_answer(engine, c, is_cut=True)
+        if c.queue.size:
+            engine.queued -= c.queue.size // <Py_ssize_t> sizeof(int64_t)
+            if not engine.is_stopped:
+                count_error(engine, c, "unanswered", "turns that were due could not be asked: the one before had no end")
+            empty(&c.queue)
+    return 0

@@ -1,0 +1,83 @@
+"""The process of a load generator: `python -m se_server.load.worker FD CORE`, driven by `LoadProcess`.
+
+The first line of its input is the plan, each further one an order; each gets one line of JSON in return. A line that
+comes during an order ends it early, and so does the end of the input, with which the process ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from se_server.errors import SpeechEngineError
+from se_server.load._engine import SLOT_BYTES, Engine
+from se_server.load.plan import LoadPlan
+from se_server.load.target import Target
+
+STDIN, STDOUT = 0, 1
+
+
+def main(fd: str, core: str) -> None:
+    """Be the generator."""
+    if core:
+        os.sched_setaffinity(0, {int(core)})
+    memory = mmap.mmap(int(fd), SLOT_BYTES)
+    os.close(int(fd))
+    orders = _orders()
+    plan = LoadPlan.from_dict(next(orders))
+    _raise_limit(plan.conversations)
+    try:
+        engine = Engine(plan, Target(plan), memory, STDIN)
+    except (SpeechEngineError, ValueError) as error:
+        _reply({"failed": str(error)})
+        return
+    gc.freeze()
+    gc.disable()  # nothing here makes cycles, and a pause would look like one of the server's
+    _reply({})
+    for order in orders:
+        seconds = 0.0
+        if order["do"] == "connect":
+            seconds = engine.connect(order["timeout_s"], order["per_s"])
+        elif order["do"] == "run":
+            seconds = engine.run(order["seconds"], order["turns"])
+        elif order["do"] == "hang_up":
+            engine.hang_up()
+        else:
+            continue  # "stop", which has come late
+        _reply({"seconds": seconds, "errors": engine.errors, "failures": engine.failures})
+    engine.hang_up()
+    engine.close()
+
+
+def _orders() -> Iterator[dict[str, Any]]:
+    """Give the lines of the input; read without a buffer, in which the engine would not see what has come."""
+    unread = b""
+    while data := os.read(STDIN, 1 << 16):
+        *lines, unread = (unread + data).split(b"\n")
+        for line in lines:
+            yield orjson.loads(line)
+
+
+def _reply(reply: dict[str, Any]) -> None:
+    os.write(STDOUT, orjson.dumps(reply) + b"\n")
+
+
+def _raise_limit(conversations: int) -> None:
+    """Allow as many descriptors as are needed, where the system lets us; where not, connecting says so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = conversations + 64
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
