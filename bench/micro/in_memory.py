@@ -9,7 +9,10 @@ from typing import Any
 
 from bench.micro.material import ANSWERS
 
-__all__ = ["InMemoryWebSocket", "answer"]
+__all__ = ["FINAL", "UNLIMITED", "InMemoryWebSocket", "answer"]
+
+UNLIMITED = {"max_messages_per_s": 1_000_000, "max_messages_burst": 1_000_000}
+"""Options of our session: no caller speaks as fast as these."""
 
 FINAL = "true}"
 """How the message ends that completes an answer: `is_final` stands last, with a blank before it or without."""
@@ -26,10 +29,12 @@ class InMemoryWebSocket:
 
     Attributes:
         answers: the messages of the turn's answer so far.
+        session: the task of who reads it, kept here.
     """
 
     def __init__(self) -> None:
         self.answers: list[str] = []
+        self.session: asyncio.Task[None] | None = None
         self._questions: deque[str] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._answered: asyncio.Future[None] | None = None
@@ -60,5 +65,7 @@ class InMemoryWebSocket:
         if message.endswith(FINAL) and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
-    async def close(self, *_: Any) -> None:
-        """Nothing is kept open."""
+    async def close(self, *why: Any) -> None:
+        """Let nobody wait for what will not come."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(ConnectionResetError(f"the session closed: {why}"))

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from bench.load.targets import API_KEY
-from bench.micro.in_memory import InMemoryWebSocket, answer
+from bench.micro.in_memory import UNLIMITED, InMemoryWebSocket, answer
 from bench.micro.material import ANSWERS, CHUNKS, EVENTS, as_objects, entries, growing, transcript
 
 __all__ = ["REPLAYS", "Replay", "Round"]
@@ -154,7 +154,7 @@ def _session(chunks: int) -> Round:
     async def run() -> None:
         nonlocal session, running
         if running is None:  # it needs the loop, which turns by now
-            session = SpeechEngineSession(conversation)
+            session = SpeechEngineSession(conversation, **UNLIMITED)
             session.on("user_transcript", on_transcript)
             running = asyncio.create_task(session.run())
         await conversation.ask(next(questions))

@@ -1,9 +1,7 @@
-"""What one LLM event costs: ours against the published SDK's extractor, in the same run.
+"""The text inside one LLM event: ours next to the published SDK's extractor.
 
-    pytest bench/micro/test_delta.py --benchmark-group-by=param:event --benchmark-columns=min,median
-
-Events are the objects that the SDKs' own streaming code makes; "not spoken" is an event without text, which a chain
-of attribute probes pays for in full.
+The objects are those that the providers' packages make of what they stream. "Not spoken" is an event without text,
+for which a chain of attribute probes pays in full.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.micro.material import EVENTS
 from se_server.protocol._delta import text_of
 from tests import fake_provider
 
@@ -21,44 +20,43 @@ published = pytest.importorskip("elevenlabs.speech_engine.session")
 
 RESPONSE = {"item_id": "i", "output_index": 0, "content_index": 0, "sequence_number": 1, "logprobs": []}
 CHUNK = {"id": "c", "created": 1, "model": "m", "object": "chat.completion.chunk"}
-EVENTS: dict[str, tuple[Callable[..., list[Any]], dict[str, Any]]] = {
-    "chat": (fake_provider.openai_chat, {**CHUNK, "choices": [{"index": 0, "delta": {"content": "Hello"}}]}),
-    "chat, not spoken": (fake_provider.openai_chat, {**CHUNK, "choices": [{"index": 0, "delta": {"refusal": "no"}}]}),
-    "responses": (
-        fake_provider.openai_responses,
-        {"type": "response.output_text.delta", "delta": "Hello", **RESPONSE},
+
+Stream = Callable[..., list[Any]]
+STREAMED: dict[str, tuple[str, Stream, dict[str, Any]]] = {
+    "OpenAI chat": ("openai", fake_provider.openai_chat, {**CHUNK, **EVENTS["openai-chat"]}),
+    "OpenAI chat, not spoken": (
+        *("openai", fake_provider.openai_chat),
+        {**CHUNK, "choices": [{"index": 0, "delta": {"refusal": "no"}}]},
     ),
-    "responses, not spoken": (
-        fake_provider.openai_responses,
-        {"type": "response.reasoning_text.delta", "delta": "hm", **RESPONSE},
+    "OpenAI responses": ("openai", fake_provider.openai_responses, {**RESPONSE, **EVENTS["openai-responses"]}),
+    "OpenAI responses, not spoken": (
+        *("openai", fake_provider.openai_responses),
+        {**RESPONSE, "type": "response.reasoning_text.delta", "delta": "hm"},
     ),
-    "anthropic": (
-        fake_provider.anthropic_create,
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
-    ),
-    "anthropic, not spoken": (
-        fake_provider.anthropic_create,
+    "Anthropic": ("anthropic", fake_provider.anthropic_create, EVENTS["anthropic"]),
+    "Anthropic, not spoken": (
+        *("anthropic", fake_provider.anthropic_create),
         {"type": "content_block_stop", "index": 0},
     ),
-    "gemini": (
-        fake_provider.gemini,
-        {"candidates": [{"content": {"parts": [{"text": "Hello"}], "role": "model"}}]},
-    ),
+    "Gemini": ("google.genai", fake_provider.gemini, EVENTS["gemini"]),
 }
-EXTRACTORS = {"ours": text_of, "published": published._extract_text}
+EXTRACTORS: dict[str, Callable[[Any], str | None]] = {"ours": text_of, "published SDK": published._extract_text}
 
 
-@pytest.fixture(scope="module", params=EVENTS)
-def event(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
-    stream, fields = EVENTS[request.param]
-    return stream([fields])[0], fields
+@pytest.fixture(scope="module", params=STREAMED)
+def event(request: pytest.FixtureRequest) -> tuple[str, Any, dict[str, Any]]:
+    package, stream, fields = STREAMED[request.param]
+    pytest.importorskip(package)
+    return request.param, stream([fields])[0], fields
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 @pytest.mark.parametrize("form", ["object", "dict"])
 def test_text_of_an_event(
-    benchmark: BenchmarkFixture, event: tuple[Any, dict[str, Any]], form: str, extractor: str
+    benchmark: BenchmarkFixture, event: tuple[str, Any, dict[str, Any]], form: str, extractor: str
 ) -> None:
-    subject = event[form == "dict"]
-    text = benchmark(EXTRACTORS[extractor], subject)
-    assert text == text_of(subject)
+    name, as_object, as_dict = event
+    benchmark.group = f"delta: {name}, {form}"
+    subject = as_object if form == "object" else as_dict
+    assert text_of(subject) == published._extract_text(subject) == (None if "not spoken" in name else "Hello")
+    benchmark(EXTRACTORS[extractor], subject)

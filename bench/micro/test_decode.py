@@ -1,0 +1,109 @@
+"""Reading one message of the API into typed messages, next to what orjson, msgspec and json take for the same.
+
+The transcript's last two messages are other ones each round, as in a call; what came before them stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import orjson
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.micro.material import SCRIPTS, next_turns
+from se_server import ConversationMessage
+from se_server.protocol._wire import PING, History, decode
+
+msgspec = pytest.importorskip("msgspec")
+
+PING_MESSAGE = b'{"type": "ping"}'
+
+
+class Entry(msgspec.Struct):  # type: ignore[misc]
+    role: str
+    content: str
+
+
+class UserTranscript(msgspec.Struct, tag_field="type", tag="user_transcript"):  # type: ignore[misc]
+    user_transcript: list[Entry]
+    event_id: int | None = None
+
+
+class Init(msgspec.Struct, tag_field="type", tag="init"):  # type: ignore[misc]
+    conversation_id: str | None = None
+
+
+class Ping(msgspec.Struct, tag_field="type", tag="ping"):  # type: ignore[misc]
+    pass
+
+
+class Close(msgspec.Struct, tag_field="type", tag="close"):  # type: ignore[misc]
+    pass
+
+
+structs = msgspec.json.Decoder(UserTranscript | Init | Ping | Close).decode
+
+
+def messages_by(loads: Callable[[bytes], Any], data: bytes) -> tuple[int, list[ConversationMessage]]:
+    """What one writes by hand: parse, then make the messages that a handler gets."""
+    message = loads(data)
+    return message["event_id"], [
+        ConversationMessage(entry["role"], entry["content"]) for entry in message["user_transcript"]
+    ]
+
+
+def readers() -> dict[str, Callable[[bytes], Any]]:
+    history = History()
+    return {
+        "ours, with the history": lambda data: decode(data, history),
+        "ours": decode,
+        "msgspec, to structs": structs,
+        "orjson, to messages": partial(messages_by, orjson.loads),
+        "json, to messages": partial(messages_by, json.loads),
+        "orjson, to dicts only": orjson.loads,
+    }
+
+
+def content(read: Any) -> tuple[int, list[tuple[str, str]]]:
+    """Return what any of the readers read, in one form."""
+    if isinstance(read, dict):
+        return read["event_id"], [(entry["role"], entry["content"]) for entry in read["user_transcript"]]
+    event_id, entries = read if isinstance(read, tuple) else (read.event_id, None)
+    entries = entries or getattr(read, "transcript", None) or getattr(read, "user_transcript", None)
+    return event_id, [(entry.role, entry.content) for entry in entries]
+
+
+def compare(benchmark: BenchmarkFixture, reader: str, count: int, script: str) -> None:
+    read = readers()[reader]
+    for data in islice(next_turns(count, script), 3):
+        assert content(read(data)) == content(json.loads(data))
+    turn = next_turns(count, script)
+    benchmark(lambda: read(next(turn)))
+
+
+@pytest.mark.parametrize("count", [4, 100, 1000])
+@pytest.mark.parametrize("reader", readers())
+def test_decode(benchmark: BenchmarkFixture, count: int, reader: str) -> None:
+    benchmark.group = f"decode: a transcript of {count} messages"
+    compare(benchmark, reader, count, "ascii")
+
+
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if script != "ascii"])
+@pytest.mark.parametrize("reader", readers())
+def test_decode_scripts(benchmark: BenchmarkFixture, script: str, reader: str) -> None:
+    benchmark.group = f"decode: a transcript of 20 messages, {script}"
+    compare(benchmark, reader, 20, script)
+
+
+@pytest.mark.parametrize("reader", ["ours", "msgspec", "orjson", "json"])
+@pytest.mark.benchmark(group="decode: a ping")
+def test_decode_ping(benchmark: BenchmarkFixture, reader: str) -> None:
+    assert decode(PING_MESSAGE).kind == PING
+    assert isinstance(structs(PING_MESSAGE), Ping)
+    assert orjson.loads(PING_MESSAGE) == json.loads(PING_MESSAGE) == {"type": "ping"}
+    benchmark({"ours": decode, "msgspec": structs, "orjson": orjson.loads, "json": json.loads}[reader], PING_MESSAGE)

@@ -1,0 +1,50 @@
+"""What the turn ledger takes to say what a transcript is: a new turn, or one that it remembers. It has no peers."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from se_server.protocol.turns import ANSWERED, MAX_PAST_TURNS, Turn, TurnLedger, Verdict
+
+SAID = "and when will it be at my door?"
+
+
+def answered(ledger: TurnLedger, event_id: int) -> Verdict:
+    """Take one transcript, answer it, and return what it was to the ledger."""
+    turn = Turn(event_id, 0.0, None, SAID)
+    verdict = ledger.judge(turn)
+    ledger.begin(turn)
+    turn.note_texts(1, 1.0)
+    ledger.end(turn, ANSWERED, 2.0)
+    return verdict
+
+
+@pytest.mark.benchmark(group="ledger")
+def test_a_new_turn(benchmark: BenchmarkFixture) -> None:
+    ledger = TurnLedger()
+    event_ids = count(1)
+    assert answered(ledger, next(event_ids)) is Verdict.NEW
+    benchmark(lambda: answered(ledger, next(event_ids)))
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REPEATED, Verdict.ANSWERED, Verdict.SUPERSEDED], ids=lambda v: v.name)
+@pytest.mark.benchmark(group="ledger")
+def test_sent_again(benchmark: BenchmarkFixture, verdict: Verdict) -> None:
+    """The turn under way again, or one of those that are remembered."""
+    ledger = TurnLedger()
+    for event_id in range(1, MAX_PAST_TURNS):
+        if verdict is Verdict.SUPERSEDED:
+            ledger.begin(Turn(event_id, 0.0, None, SAID))
+        else:
+            answered(ledger, event_id)
+    ledger.begin(Turn(MAX_PAST_TURNS, 0.0, None, SAID))
+    again = MAX_PAST_TURNS if verdict is Verdict.REPEATED else MAX_PAST_TURNS // 2
+
+    def judge() -> Verdict:
+        return ledger.judge(Turn(again, 0.0, None, SAID))
+
+    assert judge() is verdict
+    benchmark(judge)
