@@ -98,7 +98,8 @@ def _counts(here: Path, names: Sequence[str], ref: str | None) -> bool:
 
 def _profile(here: Path, name: str) -> int:
     with tempfile.TemporaryDirectory() as folder, counting.replaying(here, Path(folder)) as target:
-        print_profile(Profile.read(target.run(name)), counting.what(name), counting.units(name))
+        target.run(name)
+        print_profile(Profile.read(target.profile), counting.what(name), counting.units(name))
     return 0
 
 

@@ -63,11 +63,10 @@ class Replayed:
     """
 
     def __init__(self, source: Path, folder: Path | None) -> None:
-        self._profiles = None if folder is None else folder / "callgrind"
-        self._marks = 0
+        self._folder = folder
         command = [sys.executable, "-m", "bench.micro.target"]
-        if self._profiles is not None:
-            options = [f"--callgrind-out-file={self._profiles}", f"--dump-before={MARK}"]
+        if folder is not None:
+            options = [f"--callgrind-out-file={folder / 'callgrind'}", f"--dump-before={MARK}"]
             command = ["valgrind", "--quiet", "--tool=callgrind", *options, *command]
         path = os.pathsep.join((str(source), str(ROOT)))
         # Hashes that are the same in every run, so that dicts and sets are laid out alike.
@@ -84,8 +83,8 @@ class Replayed:
             raise
         self.port = int(said.split()[1])
 
-    def run(self, name: str) -> Path | None:
-        """Run one replay; return callgrind's file on it.
+    def run(self, name: str) -> None:
+        """Run one replay.
 
         Raises:
             NotThere: the version has no such part.
@@ -96,8 +95,22 @@ class Replayed:
             call.hold(self.port, lambda begins: self._order("begin" if begins else "end"), call.units)
         else:
             self._order(f"run {name}")
-            self._marks += 1
-        return self._profiles and Path(f"{self._profiles}.{self._marks}")
+
+    @property
+    def profile(self) -> Path:
+        """callgrind's file on the last replay.
+
+        Raises:
+            BenchError: it has written none.
+        """
+        parts = (
+            {} if self._folder is None else {int(file.suffix[1:]): file for file in self._folder.glob("callgrind.*")}
+        )
+        if not parts:
+            raise BenchError(
+                f"callgrind wrote nothing when {MARK}() was called: has it another name in this C library?"
+            )
+        return parts[max(parts)]
 
     def _order(self, order: str) -> None:
         assert self._process.stdin is not None
@@ -111,7 +124,6 @@ class Replayed:
             raise NotThere(f"{order} {said.strip()}")
         if said != "done\n":
             raise BenchError(f"the server was told {order!r} and said {said!r}; the reason stands above")
-        self._marks += 1
 
     def _hear(self, timeout_s: float) -> str:
         assert self._process.stdout is not None
@@ -163,18 +175,17 @@ def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False) -> Co
     with tempfile.TemporaryDirectory() as folder, replaying(source, Path(folder)) as target:
         for name in wanted:
             try:
-                profile = target.run(name)
+                target.run(name)
             except NotThere:
                 if not leave_out:
                     raise
             else:
-                counts[name] = round(_total(profile) / units(name))
+                counts[name] = round(_total(target.profile) / units(name))
     return counts
 
 
-def _total(profile: Path | None) -> int:
-    if profile is not None and profile.exists():
-        totals = re.search(r"^totals: (\d+)", profile.read_text(errors="replace"), re.MULTILINE)
-        if totals is not None:
-            return int(totals[1])
-    raise BenchError(f"callgrind wrote nothing at a call of {MARK}(): is it another function in this C library?")
+def _total(profile: Path) -> int:
+    totals = re.search(r"^totals: (\d+)", profile.read_text(errors="replace"), re.MULTILINE)
+    if totals is None:
+        raise BenchError(f"callgrind's file has no total: {profile.read_text(errors='replace')[:200]!r}")
+    return int(totals[1])

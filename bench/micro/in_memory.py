@@ -11,7 +11,7 @@ from bench.micro.material import ANSWERS
 
 __all__ = ["FINAL", "UNLIMITED", "InMemoryWebSocket", "answer"]
 
-UNLIMITED = {"max_messages_per_s": 1_000_000, "max_messages_burst": 1_000_000}
+UNLIMITED: dict[str, Any] = {"max_messages_per_s": 1_000_000, "max_messages_burst": 1_000_000}
 """Options of our session: no caller speaks as fast as these."""
 
 FINAL = "true}"

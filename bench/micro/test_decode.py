@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -19,30 +20,28 @@ from bench.micro.material import SCRIPTS, next_turns
 from se_server import ConversationMessage
 from se_server.protocol._wire import PING, History, decode
 
-msgspec = pytest.importorskip("msgspec")
-
 PING_MESSAGE = b'{"type": "ping"}'
 
 
-class Entry(msgspec.Struct):  # type: ignore[misc]
+class Entry(msgspec.Struct):
     role: str
     content: str
 
 
-class UserTranscript(msgspec.Struct, tag_field="type", tag="user_transcript"):  # type: ignore[misc]
+class UserTranscript(msgspec.Struct, tag_field="type", tag="user_transcript"):
     user_transcript: list[Entry]
     event_id: int | None = None
 
 
-class Init(msgspec.Struct, tag_field="type", tag="init"):  # type: ignore[misc]
+class Init(msgspec.Struct, tag_field="type", tag="init"):
     conversation_id: str | None = None
 
 
-class Ping(msgspec.Struct, tag_field="type", tag="ping"):  # type: ignore[misc]
+class Ping(msgspec.Struct, tag_field="type", tag="ping"):
     pass
 
 
-class Close(msgspec.Struct, tag_field="type", tag="close"):  # type: ignore[misc]
+class Close(msgspec.Struct, tag_field="type", tag="close"):
     pass
 
 
@@ -73,8 +72,10 @@ def content(read: Any) -> tuple[int, list[tuple[str, str]]]:
     """Return what any of the readers read, in one form."""
     if isinstance(read, dict):
         return read["event_id"], [(entry["role"], entry["content"]) for entry in read["user_transcript"]]
-    event_id, entries = read if isinstance(read, tuple) else (read.event_id, None)
-    entries = entries or getattr(read, "transcript", None) or getattr(read, "user_transcript", None)
+    if isinstance(read, tuple):
+        event_id, entries = read
+    else:
+        event_id, entries = read.event_id, read.user_transcript if isinstance(read, UserTranscript) else read.transcript
     return event_id, [(entry.role, entry.content) for entry in entries]
 
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -14,12 +15,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.micro.material import ANSWERS, CHUNKS
 from se_server.protocol._wire import Buffer, encode_agent_response
 
-msgspec = pytest.importorskip("msgspec")
-
 EVENT_ID = 26
 
 
-class AgentResponse(msgspec.Struct, tag_field="type", tag="agent_response"):  # type: ignore[misc]
+class AgentResponse(msgspec.Struct, tag_field="type", tag="agent_response"):
     content: str
     event_id: int
     is_final: bool

@@ -146,4 +146,4 @@ def test_turns(benchmark: BenchmarkFixture, loop: asyncio.AbstractEventLoop, chu
         {"type": "agent_response", "content": text, "event_id": TURNS, "is_final": not text}
         for text in (*ANSWERS[:chunks], "")
     ]
-    benchmark.pedantic(lambda: loop.run_until_complete(turns()), rounds=20, warmup_rounds=2)
+    benchmark.pedantic(lambda: loop.run_until_complete(turns()), rounds=20, warmup_rounds=2)  # type: ignore[no-untyped-call]

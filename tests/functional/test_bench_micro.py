@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.micro.caller import CALLS, handshakes, turns
 from bench.micro.counting import NotThere, Replayed
 from bench.micro.profile import Profile, print_profile, readable
 from bench.micro.replays import REPLAYS
+from bench.micro.versions import ROOT
 
 CORE = min(os.sched_getaffinity(0))
 SOURCE = Path(se_server.__file__).resolve().parents[1]
@@ -132,6 +134,16 @@ def test_a_version_that_is_not_there_is_one_sentence(
     assert "no-such-version" in capsys.readouterr().err
 
 
+def test_the_tables_have_shown_that_all_rows_of_one_give_the_same_result() -> None:
+    timed = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench/micro", "--benchmark-disable"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert timed.returncode == 0, timed.stdout
+    assert " failed" not in timed.stdout
+
+
+@pytest.mark.timeout(180)  # valgrind takes fifty times as long as the machine does
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_instructions_are_those_of_the_replay_alone() -> None:
     both = counting.count(SOURCE, ["ledger", "ledger-again", "ledger"])
