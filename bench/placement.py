@@ -77,9 +77,10 @@ def workers_of(server: Server) -> list[int]:
     return process_tree(server.pid)[1:]
 
 
-def _average_of(pids: Sequence[int], idle: int, live: int) -> int:
+def _average_of(pids: Sequence[int]) -> int:
     """Return the worker whose conversations are nearest to the average."""
-    return min(pids, key=lambda pid: abs(sockets_of(pid) - idle - live / len(pids)))
+    counts = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
+    return min(pids, key=lambda pid: abs(counts[pid] - sum(counts.values()) / len(pids)))
 
 
 async def _refilled(server: Server, old: Sequence[int]) -> list[int]:
@@ -100,7 +101,7 @@ async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: f
     coming = asyncio.create_task(arrivals.come(callers, per_s))
     try:
         await arrivals.until_live(callers // 2, ALIVE_TIMEOUT_S)
-        os.kill(_average_of(pids, idle, arrivals.live), signal.SIGKILL)
+        os.kill(_average_of(pids), signal.SIGKILL)
         await coming
         await arrivals.until_live(callers, ALIVE_TIMEOUT_S)
         pids = await _refilled(server, pids)  # not before: a look through /proc holds the callers up

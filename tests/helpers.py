@@ -176,15 +176,25 @@ def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None
         assert time.monotonic() < deadline, f"still running after {timeout_s:g} s: {running}"
 
 
+@contextmanager
+def stopped_at_the_end(pid: int) -> Iterator[None]:
+    """End a supervisor that is no child of ours at the end of the block."""
+    try:
+        yield
+    finally:
+        _kill(pid, signal.SIGTERM)
+        wait_for_end([pid])
+
+
 def peak_memory_kib() -> int:
     """Return the most memory this process has had so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak  # bytes there, KiB elsewhere
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return  # it ended by itself
 

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from tests.helpers import (
     read_answer,
     running_server,
     spoken,
+    stopped_at_the_end,
     transcript_message,
     wait_for_end,
     wait_for_text,
@@ -77,15 +76,6 @@ async def say(websocket: ClientConnection, text: str, event_id: int) -> int:
     """Say something that shows in the log, and return who answers."""
     await websocket.send(transcript_message(text, event_id=event_id))
     return int(spoken(await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)))
-
-
-@contextmanager
-def stopped_at_the_end(pid: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        wait_for_end([pid])
 
 
 async def test_a_rotation_under_conversations_loses_no_line_and_leaves_the_old_file_alone(app: Path, log: Path) -> None:

@@ -10,7 +10,7 @@ import socket
 import textwrap
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,14 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 from tests.functional.test_drain import ask
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
+    START_TIMEOUT_S,
     ServerProcess,
     connect,
     read_answer,
     read_message,
     running_server,
     spoken,
+    stopped_at_the_end,
     transcript_message,
 )
 
@@ -156,6 +158,33 @@ async def test_beyond_its_pending_handshakes_a_worker_refuses_conversations_and_
             assert await heard(websocket, "hello", 1) == "done"
 
 
+async def test_seats_are_shared_with_the_supervisor_before_an_upgrade(app: Path) -> None:
+    """The old workers' conversations count until they end, and those of killed ones come back, supervisor included."""
+    with running_server("--max-sessions", "3", "--log-level", "debug", app=app) as server:
+        async with AsyncExitStack() as old:
+            held = [await old.enter_async_context(connect(server.url)) for _ in range(3)]
+            old_workers = server.worker_pids()
+            server.send_signal(signal.SIGUSR2)
+            new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
+            with stopped_at_the_end(new):
+                for pid in old_workers:
+                    server.wait_for_output(rf"\(pid {pid}\) drains")
+                for _ in range(10):
+                    assert (await refused(server)).response.status_code == 503
+                assert (await ask(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_sessions"}\n'
+                await held.pop().close()
+                async with let_in(server) as after:
+                    assert await heard(after, "hello", 1) == "done"
+                    assert await heard(held[0], "hello", 1) == "done"
+                    assert (await refused(server)).response.status_code == 503
+                    for pid in (server.pid, *old_workers):
+                        with suppress(ProcessLookupError):  # the one without conversations has ended
+                            os.kill(pid, signal.SIGKILL)
+                    async with let_in(server), let_in(server):
+                        assert (await refused(server)).response.status_code == 503
+        assert server.wait() == -signal.SIGKILL
+
+
 def is_up(websocket: ClientConnection) -> bool:
     """Whether the server's end is still there: the kernel knows of a killed one before the event loop does."""
     descriptor = websocket.transport.get_extra_info("socket").fileno()
@@ -181,6 +210,10 @@ async def test_a_race_for_seats_never_gives_too_many_and_those_of_a_killed_worke
         victim = random.Random(7).choice(server.worker_pids())
         stop = asyncio.ensure_future(settled.wait())
 
+        def look() -> None:
+            if asked > callers and len(live) == seats and all(map(is_up, live)):
+                settled.set()
+
         async def hold(websocket: ClientConnection) -> None:
             nonlocal most
             live.add(websocket)
@@ -188,8 +221,7 @@ async def test_a_race_for_seats_never_gives_too_many_and_those_of_a_killed_worke
                 if len(live) > seats:  # or so it seems: some may be gone
                     live.intersection_update([one for one in live if is_up(one)])
                 most = max(most, len(live))
-                if asked > callers and len(live) == seats:
-                    settled.set()
+                look()
                 closed = asyncio.ensure_future(websocket.wait_closed())
                 await asyncio.wait([closed, stop], return_when=asyncio.FIRST_COMPLETED)
                 closed.cancel()
@@ -207,6 +239,7 @@ async def test_a_race_for_seats_never_gives_too_many_and_those_of_a_killed_worke
                         await hold(websocket)
                 except InvalidStatus as status:
                     statuses.add(status.response.status_code)
+                    look()
                 except (OSError, EOFError, InvalidMessage):
                     continue  # it was with the worker that was killed
 

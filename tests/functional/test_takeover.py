@@ -25,6 +25,7 @@ from tests.helpers import (
     read_answer,
     running_server,
     spoken,
+    stopped_at_the_end,
     transcript_message,
     wait_for_end,
 )
@@ -53,16 +54,6 @@ async def who(websocket: object, event_id: int = 1) -> tuple[int, int]:
 def environment(**more: str) -> dict[str, str]:
     clean = {n: v for n, v in os.environ.items() if not n.startswith("SE_SERVER_")}
     return {**clean, "ELEVENLABS_API_KEY": TEST_API_KEY, "PYTHONUNBUFFERED": "1", **more}
-
-
-@contextlib.contextmanager
-def stopped_at_the_end(pid: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        wait_for_end([pid])
 
 
 # --- another supervisor ---------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""What workers decide by all slots of the scoreboard at once: who takes a connection, and whether a seat is free.
+"""What workers decide by what all of them show at once: who takes a connection, and whether a seat is free.
 
 Seats need no lock and no shared counter, hence nothing that a process killed at the wrong moment could leave wrong. A
-worker first writes its claim into its own slot, then adds up the claims of all, and withdraws its own if there are too
+worker first writes its claim into its own line, then adds up the claims of all, and withdraws its own if there are too
 many. Both are sequentially consistent: of all claims that stand, the one written last has seen all the others, so that
-more can never stand than the limit allows. What a dead worker held is free when its slot is cleared.
+more can never stand than the limit allows. What a dead worker held is free when its line is cleared.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -19,22 +19,24 @@ cdef extern from *:
     void se_store(int64_t *cell, int64_t value) nogil
 
 
-# Places in a slot; the rest stands in scoreboard.py..
+LINE_BYTES = 64
+
+# Places in a slot; the rest stands in scoreboard.py.
 STATE = 2
-SESSIONS = 3
 HEARTBEAT = 4
 IN_USE = 3  # of the first slot, the supervisor's
 ACCEPTING = 8
 LOAD = 9
-SEATS = 10
 cdef enum:
-    C_SESSIONS = 3
     C_HEARTBEAT = 4
     C_IN_USE = 3
     C_ACCEPTING = 8
     C_LOAD = 9
-    C_SEATS = 10
     TRIES = 64
+    LINE = 8  # cells
+    # Places in a worker's line of seats; the first line of a block has the number of lines in use instead.
+    CLAIMED = 0
+    HELD = 1
 
 
 cdef class Board:
@@ -48,7 +50,7 @@ cdef class Board:
         self._cells = <int64_t *> self._buffer.buf
         self._width = width
         self._slots = self._buffer.len // (width * <Py_ssize_t> sizeof(int64_t)) - 1
-        if width <= C_SEATS or self._slots < 1:
+        if width <= C_LOAD or self._slots < 1:
             PyBuffer_Release(&self._buffer)
             raise ValueError("too little memory for a scoreboard")
 
@@ -64,16 +66,6 @@ cdef class Board:
     cdef Py_ssize_t _in_use(self) noexcept:
         return max(0, min(se_load(self._cells + C_IN_USE), self._slots))
 
-    cdef int64_t _sum(self, Py_ssize_t place) noexcept:
-        cdef int64_t total = 0
-        cdef Py_ssize_t index
-        for index in range(self._in_use()):
-            total += se_load(self._cells + (index + 1) * self._width + place)
-        return total
-
-    def seats(self):
-        return self._sum(C_SEATS)
-
     def count(self, Py_ssize_t place, int64_t value):
         cdef Py_ssize_t index, found = 0
         if place < 0 or place >= self._width:
@@ -81,20 +73,6 @@ cdef class Board:
         for index in range(self._in_use()):
             found += se_load(self._cells + (index + 1) * self._width + place) == value
         return found
-
-    def claim(self, Py_ssize_t index, int64_t limit):
-        cdef int64_t *own = self._slot(index) + C_SEATS
-        cdef int64_t held = se_load(own)
-        cdef int attempt
-        for attempt in range(TRIES):
-            se_store(own, held + 1)
-            if self._sum(C_SEATS) <= limit:
-                return True
-            se_store(own, held)
-            # Others may only have tried, too, and all would give way to each other; but not for ever.
-            if self._sum(C_SESSIONS) >= limit:
-                return False
-        return False
 
     def least(self, Py_ssize_t index, int64_t fresh_ns):
         cdef int64_t *slot = self._slot(index)
@@ -106,3 +84,78 @@ cdef class Board:
             if se_load(slot + C_ACCEPTING) and se_load(slot + C_HEARTBEAT) >= fresh_ns and se_load(slot + C_LOAD) < load:
                 load, found = se_load(slot + C_LOAD), other
         return load, found
+
+
+cdef class Seats:
+    cdef Py_buffer _buffer
+    cdef int64_t *_cells
+    cdef Py_ssize_t _blocks
+    cdef Py_ssize_t _lines
+
+    def __cinit__(self, memory, Py_ssize_t blocks, Py_ssize_t lines):
+        PyObject_GetBuffer(memory, &self._buffer, PyBUF_WRITABLE)
+        self._cells = <int64_t *> self._buffer.buf
+        self._blocks = blocks
+        self._lines = lines
+        if blocks < 1 or lines < 2 or self._buffer.len < blocks * lines * LINE * <Py_ssize_t> sizeof(int64_t):
+            PyBuffer_Release(&self._buffer)
+            self._cells = NULL
+            raise ValueError("too little memory for the seats")
+
+    def __dealloc__(self):
+        if self._cells is not NULL:
+            PyBuffer_Release(&self._buffer)
+
+    cdef int64_t *_line(self, Py_ssize_t block, Py_ssize_t line) except NULL:
+        if not (0 <= block < self._blocks and 0 <= line < self._lines):
+            raise IndexError("no such line")
+        return self._cells + (block * self._lines + line) * LINE
+
+    cdef Py_ssize_t _in_use(self, Py_ssize_t block) noexcept:
+        return max(0, min(se_load(self._cells + block * self._lines * LINE), self._lines - 1))
+
+    cdef int64_t _sum(self, Py_ssize_t place) noexcept:
+        cdef int64_t total = 0
+        cdef Py_ssize_t block, line
+        for block in range(self._blocks):
+            for line in range(1, self._in_use(block) + 1):
+                total += se_load(self._cells + (block * self._lines + line) * LINE + place)
+        return total
+
+    def in_use(self, Py_ssize_t block):
+        self._line(block, 0)
+        return self._in_use(block)
+
+    def use(self, Py_ssize_t block, Py_ssize_t index):
+        self.hold(block, index, 0)
+        if self._in_use(block) < index + 1:
+            se_store(self._line(block, 0), index + 1)
+
+    def clear(self, Py_ssize_t block):
+        cdef Py_ssize_t line
+        cdef int64_t *first = self._line(block, 0)
+        for line in range(self._in_use(block)):
+            self.hold(block, line, 0)
+        se_store(first, 0)
+
+    def hold(self, Py_ssize_t block, Py_ssize_t index, int64_t sessions):
+        cdef int64_t *own = self._line(block, index + 1)
+        se_store(own + HELD, sessions)
+        se_store(own + CLAIMED, sessions)
+
+    def claim(self, Py_ssize_t block, Py_ssize_t index, int64_t limit):
+        cdef int64_t *own = self._line(block, index + 1) + CLAIMED
+        cdef int64_t held = se_load(own)
+        cdef int attempt
+        for attempt in range(TRIES):
+            se_store(own, held + 1)
+            if self._sum(CLAIMED) <= limit:
+                return True
+            se_store(own, held)
+            # Others may only have tried, too, and all would give way to each other; but not for ever.
+            if self._sum(HELD) >= limit:
+                return False
+        return False
+
+    def taken(self):
+        return self._sum(CLAIMED)

@@ -69,7 +69,7 @@ class Admission:
         """Take note how many sessions are live; a seat that was claimed and is none of theirs is given back."""
         self._sessions = sessions
         if self._slot is not None:
-            self._slot.sessions = self._slot.seats = sessions
+            self._slot.hold(sessions)
         self.show()
 
     def show(self) -> None:

@@ -14,6 +14,7 @@ from se_server.server.control import ControlChannel, ControlError, Drain, Messag
 from se_server.server.generation import Generation
 from se_server.server.liveness import Silence
 from se_server.server.scoreboard import Scoreboard, State
+from se_server.server.seats import SeatTable
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,13 @@ class Crew:
     Args:
         listen_sockets: what the workers accept from.
         private: what a worker must not keep open besides its sisters' channels.
+        seats: what sessions take, shared with the crews of other supervisors.
     """
 
-    def __init__(self, listen_sockets: Sequence[socket.socket], private: Sequence[Closable]) -> None:
-        self.scoreboard = Scoreboard()
+    def __init__(
+        self, listen_sockets: Sequence[socket.socket], private: Sequence[Closable], seats: SeatTable | None = None
+    ) -> None:
+        self.scoreboard = Scoreboard(seats=seats)
         self._listen_sockets = listen_sockets
         self._private = private
         self._records: dict[int, WorkerRecord] = {}  # by pid
@@ -67,6 +71,7 @@ class Crew:
 
         def run(channel: ControlChannel) -> int:
             slot.pid = os.getpid()
+            self.scoreboard.seats.join()
             return plan.run_worker(self._listen_sockets, channel, slot)
 
         # An end kept open in a child would hide the supervisor's death from a sister, or hers from the supervisor.

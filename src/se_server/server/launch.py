@@ -21,6 +21,7 @@ from se_server.server.plan import Plan
 from se_server.server.procfs import rss_bytes_of
 from se_server.server.recycle import RecycleLimits
 from se_server.server.scoreboard import Slot
+from se_server.server.seats import SeatTable
 from se_server.server.sockets import bind
 from se_server.server.supervisor import Supervisor
 from se_server.server.systemd import Notifier, adopt, take_activated
@@ -69,6 +70,7 @@ def serve(
     pidfile = None
     if config.pidfile is not None:
         pidfile = PidFile(config.pidfile, handover.pidfile if handover is not None else None)
+    seats = SeatTable(None if handover is None else handover.seats)
     sockets, unix = _open_sockets(config, handover)
     if pidfile is not None and handover is None:
         pidfile.write()
@@ -83,7 +85,7 @@ def serve(
 
     def upgrade() -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
-        return begin_upgrade(sockets, descriptor, directory, {**os.environ, **notifier.variables})
+        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, {**os.environ, **notifier.variables})
 
     desk = Desk(_desk_path(config), required=config.was_given("control_socket"))
 
@@ -104,6 +106,7 @@ def serve(
         reopen_log=reopen_log,
         private=private,
         desk=desk,
+        seats=seats,
     )
     try:
         if handover is None:

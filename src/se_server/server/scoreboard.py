@@ -16,13 +16,12 @@ import heapq
 import mmap
 from collections.abc import Iterator
 
-from se_server.server._board import ACCEPTING, HEARTBEAT, IN_USE, LOAD, SEATS, SESSIONS, STATE, Board
+from se_server.server._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
+from se_server.server.seats import MAX_SLOTS, SeatTable
 from se_server.types import Stats
 
-LINE_BYTES = 64
 SLOT_BYTES = 6 * LINE_BYTES
 CELL_BYTES = 8
-MAX_SLOTS = 2048  # twice the most workers: old ones may drain for hours while new ones come
 _VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
 
 COUNTERS = tuple(Stats.__annotations__)
@@ -63,14 +62,13 @@ class Slot:
         started_ns: when the worker was forked, on the monotonic clock.
         accepting: 1 while it takes connections out of the queue.
         load: its sessions and its pending handshakes, by which connections are spread.
-        seats: its part of what `claim` allows: its sessions, and for a moment one more.
         cells: the integers, for those who read many slots in a hurry; the counters follow at `FIRST_COUNTER`.
     """
 
     pid = _Cell(0)
     generation = _Cell(1)
     state = _Cell(STATE)
-    sessions = _Cell(SESSIONS)
+    sessions = _Cell(3)
     heartbeat_ns = _Cell(HEARTBEAT)
     loop_lag_ns = _Cell(5)
     started_ns = _Cell(6)
@@ -79,22 +77,27 @@ class Slot:
     FIRST_COUNTER = 16  # a new cache line
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
-    seats = _Cell(SEATS)
 
-    __slots__ = ("_board", "cells", "index")
+    __slots__ = ("_board", "_seats", "cells", "index")
 
-    def __init__(self, cells: memoryview, index: int, board: Board) -> None:
+    def __init__(self, cells: memoryview, index: int, board: Board, seats: SeatTable) -> None:
         self.cells = cells
         self.index = index
         self._board = board
+        self._seats = seats
 
     def claim(self, limit: int) -> bool:
-        """Owner: claim a seat of those that all workers share, by `seats`; False if `limit` are taken."""
-        return self._board.claim(self.index, limit)
+        """Owner: claim a seat of those that all workers share; False if `limit` are taken."""
+        return self._seats.claim(self.index, limit)
+
+    def hold(self, sessions: int) -> None:
+        """Owner: write how many sessions are live, and give back a seat that was claimed and is none of theirs."""
+        self.sessions = sessions
+        self._seats.hold(self.index, sessions)
 
     def claimed(self) -> int:
         """Return how many seats all workers hold."""
-        return self._board.seats()
+        return self._seats.taken()
 
     def workers_in(self, state: State) -> int:
         """Return how many workers there are in a state."""
@@ -144,9 +147,10 @@ class Scoreboard:
 
     Args:
         slots: how many workers there may be at once.
+        seats: what their sessions take; shared with other supervisors.
     """
 
-    def __init__(self, slots: int = MAX_SLOTS) -> None:
+    def __init__(self, slots: int = MAX_SLOTS, seats: SeatTable | None = None) -> None:
         if Slot.FIRST_COUNTER + len(COUNTERS) > SLOT_BYTES // CELL_BYTES:
             raise AssertionError("the counters do not fit into a slot")
         # Anonymous and shared: it has no name, no file and no size limit but memory's, and ends with its last process.
@@ -154,8 +158,9 @@ class Scoreboard:
         cells = memoryview(self._memory).cast("q")
         width = SLOT_BYTES // CELL_BYTES
         board = Board(self._memory, width)
+        self.seats = seats or SeatTable()
         self._retired, *self.slots = [
-            Slot(cells[place * width : (place + 1) * width], place - 1, board) for place in range(slots + 1)
+            Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats) for place in range(slots + 1)
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers have few to look at
 
@@ -165,6 +170,7 @@ class Scoreboard:
             return None
         slot = self.slots[heapq.heappop(self._free)]
         slot.clear()
+        self.seats.use(slot.index)
         slot.generation = generation
         slot.started_ns = now_ns
         slot.state = State.STARTING
@@ -183,6 +189,7 @@ class Scoreboard:
         for place, count in enumerate(counts, Slot.FIRST_COUNTER):
             retired.cells[place] += count
         slot.clear()
+        self.seats.vacate(slot.index)
         retired.version += 1
         heapq.heappush(self._free, slot.index)
 

@@ -25,6 +25,7 @@ from se_server.server.orders import Orders
 from se_server.server.plan import Announcer, Plan
 from se_server.server.rollout import Rollout
 from se_server.server.scoreboard import State
+from se_server.server.seats import SeatTable
 from se_server.server.signals import STOP, SignalQueue, has_terminal
 from se_server.server.upgrade import Upgrade
 from se_server.server.worker import EXIT_BOOT, EXIT_OK
@@ -51,6 +52,7 @@ class Supervisor:
         reopen_log: opens the log file of this process anew; returns why not, or nothing.
         private: what workers must not keep open.
         desk: where operators ask.
+        seats: what sessions take, shared with other supervisors.
 
     Attributes:
         handed_over: whether another supervisor has taken the listen sockets over.
@@ -67,6 +69,7 @@ class Supervisor:
         reopen_log: Callable[[], str] | None = None,
         private: Sequence[Closable] = (),
         desk: Desk | None = None,
+        seats: SeatTable | None = None,
     ) -> None:
         self._listen_sockets = list(listen_sockets)
         self._announcer = announcer
@@ -75,7 +78,7 @@ class Supervisor:
         self._signals = SignalQueue()
         self._had_terminal = has_terminal()
         self._desk = desk or Desk(None)
-        self._crew = Crew(self._listen_sockets, [self._signals, self._desk, *private])
+        self._crew = Crew(self._listen_sockets, [self._signals, self._desk, *private], seats)
         self._rollout = Rollout(self._crew, announcer, plan)
         self._orders = Orders(
             self._desk,
@@ -166,6 +169,7 @@ class Supervisor:
         if self._look_at <= now:
             self._look_at = now + min([MAX_LOOK_S, *(record.silence.look_s for record in self._crew)])
             self._crew.find_hung(now)
+            self._crew.scoreboard.seats.sweep()
             self._rollout.recycle(now)
 
     # --- orders ---

@@ -1,8 +1,9 @@
 """Replacing the supervisor's own program without closing its listen sockets.
 
 The supervisor in service starts another one: the same command, directory and environment, with the program that is on
-disk now. The new one inherits the listen sockets, the lock of the pidfile, and a pipe into which it says that its
-workers are ready. Then the old one's workers drain. If the new one ends before, everything goes on as it was.
+disk now. The new one inherits the listen sockets, the lock of the pidfile, the table of seats, and a pipe into which it
+says that its workers are ready. Then the old one's workers drain. If the new one ends before, everything goes on as it
+was.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ class Upgrade:
 
 
 def begin_upgrade(
-    sockets: Sequence[socket.socket], pidfile: int | None, directory: str, environ: Mapping[str, str]
+    sockets: Sequence[socket.socket], pidfile: int | None, seats: int, directory: str, environ: Mapping[str, str]
 ) -> Upgrade:
     """Start another supervisor.
 
     Args:
         sockets: the listen sockets.
         pidfile: the descriptor of the locked pidfile.
+        seats: that of the seats.
         directory: where this supervisor was started.
         environ: what the other one finds in its environment.
 
@@ -84,9 +86,9 @@ def begin_upgrade(
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     descriptors = [sock.fileno() for sock in sockets]
-    inherited = orjson.dumps({"sockets": descriptors, "ready": writer, "pidfile": pidfile}).decode()
+    inherited = orjson.dumps({"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}).decode()
     environment = {**environ, VARIABLE: inherited}
-    passed = [*descriptors, writer, *([] if pidfile is None else [pidfile])]
+    passed = [*descriptors, writer, seats, *([] if pidfile is None else [pidfile])]
     # A signal that comes before exec must not be queued for nobody.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
@@ -125,11 +127,13 @@ class Handover:
     Attributes:
         sockets: the listen sockets.
         pidfile: the descriptor of the locked pidfile, if there is one.
+        seats: that of the seats, if its version had some to share.
         predecessor: the process id of the supervisor before this one.
     """
 
     sockets: list[socket.socket]
     pidfile: int | None
+    seats: int | None
     _writer: int
     predecessor: int = field(default_factory=os.getppid)
 
@@ -146,14 +150,15 @@ class Handover:
         try:
             given = orjson.loads(text)
             sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
-            pidfile, writer = given["pidfile"], given["ready"]
+            pidfile, seats, writer = given["pidfile"], given.get("seats"), given["ready"]
             for sock in sockets:
                 sock.setblocking(False)
-            for descriptor in (*(sock.fileno() for sock in sockets), writer, *([] if pidfile is None else [pidfile])):
-                os.set_inheritable(descriptor, False)
+            for descriptor in (*(sock.fileno() for sock in sockets), writer, pidfile, seats):
+                if descriptor is not None:
+                    os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, writer)
+        return cls(sockets, pidfile, seats, writer)
 
     def tell_ready(self) -> None:
         """Tell the supervisor before this one that it may go."""

@@ -140,7 +140,8 @@ def test_seats_are_shared_and_come_back_with_the_slot_of_a_dead_worker() -> None
     first, second = taken(board), taken(board)
     assert first.claim(2)
     assert second.claim(2)
-    first.sessions = second.sessions = 1
+    first.hold(1)
+    second.hold(1)
     assert not first.claim(2)
     assert first.claimed() == 2
     board.give_back(second)
@@ -163,7 +164,7 @@ def test_the_last_seat_is_never_given_twice() -> None:
                         if name[0] != slot.index:
                             os._exit(2)
                     had += 1
-                    slot.seats = 0
+                    slot.hold(0)
             os._exit(0)
 
         pids = []
