@@ -1,0 +1,44 @@
+"""The shared handler, in an app that writes down each run of the garbage collector, to the file that PAUSES_TO names.
+
+Each conversation keeps the messages of its next request to a language model, as agents do.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.load.targets import handler
+
+_pauses: list[tuple[float, float, int]] = []
+_began_at = 0.0
+
+
+def _note(phase: str, info: dict[str, int]) -> None:
+    global _began_at
+    now = time.monotonic()
+    if phase == "start":
+        _began_at = now
+    else:
+        _pauses.append((_began_at, now - _began_at, info["generation"]))
+
+
+def on_startup() -> None:
+    """Listen to the collector, as late as an app can."""
+    gc.callbacks.append(_note)
+
+
+async def on_transcript(transcript: list[Any], session: Any) -> None:
+    """Answer the last message."""
+    session.prompt = [{"role": message.role, "content": message.content} for message in transcript]
+    await handler.on_transcript(transcript, session)
+
+
+def on_shutdown() -> None:
+    """Write down what was heard: when it began, in monotonic seconds, how long it took, and the generation."""
+    gc.callbacks.remove(_note)
+    Path(os.environ["PAUSES_TO"]).write_text(json.dumps(_pauses))
