@@ -6,7 +6,7 @@ two steps of the event loop no outbox holds anything, so buffers are borrowed fr
 
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from se_server.protocol._delta cimport text_of
 from se_server.protocol._wire cimport Buffer, agent_response_json
@@ -19,6 +19,7 @@ from se_server.errors import AnswerTooLong
 from se_server.protocol._wire import encode_pong
 
 cdef extern from "Python.h":
+    int PYGEN_RETURN
     int PYGEN_NEXT
     int PYGEN_ERROR
     # Errors are looked at by hand: a `try` in the loop would save and restore the exception state for every event.
@@ -26,12 +27,17 @@ cdef extern from "Python.h":
 
     ctypedef PyObject* (*unaryfunc)(object)
 
+    ctypedef PyObject* (*iternextfunc)(object) except? NULL
+    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
+
     ctypedef struct PyAsyncMethods:
         unaryfunc am_await
         unaryfunc am_anext
+        sendfunc am_send
 
     ctypedef struct PyTypeObject:
         PyAsyncMethods* tp_as_async
+        iternextfunc tp_iternext
 
     PyTypeObject* Py_TYPE(object)
 
@@ -219,10 +225,10 @@ cdef class Pump:
         return self
 
     def __next__(self):
-        return self._run(None)
+        return self._step(None)
 
     def send(self, value):
-        return self._run(value)
+        return self._step(value)
 
     def throw(self, kind, value=None, traceback=None):
         error = kind if value is None else value
@@ -238,10 +244,11 @@ cdef class Pump:
             self._awaited = None
             if self._turn.open:
                 self._take(stop.value)
-            return self._run(None)
+            return self._step(None)
         except StopAsyncIteration:
             self._awaited = None
-            return self._finish()
+            self._tell_turn()
+            raise StopIteration from None
         except BaseException:
             self._awaited = None
             self._flush()
@@ -262,16 +269,16 @@ cdef class Pump:
             self._chunks = 0
         return 0
 
-    cdef object _finish(self):
-        self._tell_turn()
-        raise StopIteration
-
-    cdef object _stopped(self):
+    cdef int _stopped(self) except -1:
         """The iterator raised: its end, or an error that passes through."""
         if PyErr_ExceptionMatches(StopAsyncIteration):
             PyErr_Clear()
             return self._finish()
-        reraise()
+        return reraise()
+
+    cdef int _finish(self) except -1:
+        self._tell_turn()
+        return PYGEN_RETURN
 
     cdef int _flush(self) except -1:
         self._tell_turn()
@@ -302,22 +309,31 @@ cdef class Pump:
             raise AnswerTooLong()
         return 0
 
-    cdef object _run(self, object value):
-        """Advance until the stream suspends; return what it suspends on. Whatever ends it, what was put is written."""
+    cdef object _step(self, object value):
+        """Advance, as Python's generators do it."""
+        cdef PyObject* yielded = NULL
+        if self._run(value, &yielded) == PYGEN_RETURN:
+            raise StopIteration
+        return _owned(yielded)
+
+    cdef int _run(self, object value, PyObject** yielded) except -1:
+        """Advance until the stream suspends, and give what it suspends on, or ends; what was put is written then.
+
+        At the end of the stream it is left for the final.
+        """
         try:
-            return self._advance(value)
-        except StopIteration:
-            raise
+            return self._advance(value, yielded)
         except BaseException:
             self._awaited = None
             self._flush()
             raise
 
-    cdef object _advance(self, object value):
+    cdef int _advance(self, object value, PyObject** yielded) except -1:
         cdef PyObject* result = NULL
         cdef Outbox outbox = self._outbox
         # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
         cdef bint is_open = self._turn.open
+        cdef int status
         while True:
             if self._awaited is None:
                 if outbox.closed or not is_open:
@@ -325,7 +341,9 @@ cdef class Pump:
                 if outbox.pending() >= FLUSH_BYTES or self._events >= EVENTS_PER_STEP:
                     self._events = 0
                     self._flush()
-                    return None  # as asyncio.sleep(0) does: the loop gets a turn
+                    Py_INCREF(None)
+                    yielded[0] = <PyObject*>None  # as asyncio.sleep(0) does: the loop gets a turn
+                    return PYGEN_NEXT
                 if not outbox.writable:
                     self._flush()
                     self._waits_for_room = True
@@ -339,8 +357,11 @@ cdef class Pump:
             value = None
             if status == PYGEN_NEXT:
                 self._events = 0
+                suspended = _owned(result)
                 self._flush()
-                return _owned(result)
+                Py_INCREF(suspended)
+                yielded[0] = <PyObject*>suspended
+                return PYGEN_NEXT
             self._awaited = None
             if status == PYGEN_ERROR:
                 return self._stopped()
@@ -348,6 +369,27 @@ cdef class Pump:
             event = _owned(result)
             if is_open:
                 self._take(event)
+
+
+# The slots by which coroutines drive the pump. Cython has no name for the one, and would end the other by an exception,
+# whose traceback costs as much as all the rest of a short answer.
+
+cdef PyObject* _pump_next(object pump) except? NULL:
+    cdef PyObject* yielded = NULL
+    (<Pump>pump)._run(None, &yielded)
+    return yielded
+
+
+cdef int _pump_send(object pump, object value, PyObject** result) except -1:
+    cdef int status = (<Pump>pump)._run(value, result)
+    if status == PYGEN_RETURN:
+        Py_INCREF(None)
+        result[0] = <PyObject*>None
+    return status
+
+
+(<PyTypeObject*>Pump).tp_iternext = _pump_next
+(<PyTypeObject*>Pump).tp_as_async.am_send = _pump_send
 
 
 cdef int reraise() except -1:

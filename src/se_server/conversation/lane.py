@@ -191,7 +191,8 @@ class Lane:
 
     async def _run_turn(self, job: Job, turn: Turn) -> None:
         job.started = True
-        job.task = asyncio.current_task()  # a task that starts eagerly runs before its maker knows it
+        if job.task is None:  # a task that starts eagerly runs before its maker knows it
+            job.task = asyncio.current_task()
         current_turn.set(turn)
         session = self._session
         failed = counted = False
@@ -232,7 +233,8 @@ class Lane:
 
     async def _run_event(self, job: Job, calls: list[Call]) -> None:
         job.started = True
-        job.task = asyncio.current_task()
+        if job.task is None:
+            job.task = asyncio.current_task()
         try:
             await self.run_calls(job.event, calls, job)
         except asyncio.CancelledError:
