@@ -17,6 +17,7 @@ JOBS = os.cpu_count() or 1
 
 # Plain Python, compiled because every turn passes through it; a .pxd of the same name in ext/ gives it its fields.
 COMPILED = [
+    SRC / "se_server/_counters.py",
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/lane.py",
     SRC / "se_server/protocol/pace.py",

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from se_server._counters import Counters as Counters
 from se_server._message import ConversationMessage as ConversationMessage
 
 INIT = "init"
@@ -98,55 +99,6 @@ class WebSocketLike(Protocol):
     async def send(self, data: str, /) -> Any: ...
 
     async def close(self) -> Any: ...
-
-
-@dataclass(slots=True)
-class Counters:
-    """Where conversations count what they do. Plain integers, written by one thread.
-
-    Attributes:
-        sessions_opened, sessions_closed: conversations; their difference is live now.
-        turns_started, turns_answered, turns_superseded, turns_failed: what became of turns.
-        turns_ended: started turns whose handlers have ended, strays included; the rest of the started ones runs now.
-        transcripts_repeated: transcripts sent again while their turn was under way; skipped.
-        transcripts_answered: transcripts sent again after their turn was answered; skipped.
-        transcripts_superseded: transcripts sent again after their turn was superseded; answered with an empty final,
-            or ignored.
-        transcripts_adopted: transcripts of the same words, whose turn went on instead of starting anew.
-        turns_timed_out: turns that took too long; among the failed ones.
-        answers_too_long: answers that were cut; their turns are among the failed ones.
-        first_words_sent, failure_texts_sent: texts that the server spoke in a handler's place.
-        chunks_sent: `agent_response` messages that carried text.
-        messages_received: whole messages of any kind.
-        message_errors: messages, or transcript entries, that could not be read.
-        handler_errors: exceptions that user code let out.
-        stray_handlers: handlers that went on after they were cancelled, ever.
-        late_texts: answers dropped because their turn was superseded.
-        write_timeouts: peers dropped because they did not read.
-    """
-
-    sessions_opened: int = 0
-    sessions_closed: int = 0
-    turns_started: int = 0
-    turns_answered: int = 0
-    turns_superseded: int = 0
-    turns_failed: int = 0
-    turns_ended: int = 0
-    transcripts_repeated: int = 0
-    transcripts_answered: int = 0
-    transcripts_superseded: int = 0
-    transcripts_adopted: int = 0
-    turns_timed_out: int = 0
-    answers_too_long: int = 0
-    first_words_sent: int = 0
-    failure_texts_sent: int = 0
-    chunks_sent: int = 0
-    messages_received: int = 0
-    message_errors: int = 0
-    handler_errors: int = 0
-    stray_handlers: int = 0
-    late_texts: int = 0
-    write_timeouts: int = 0
 
 
 Stats = Counters

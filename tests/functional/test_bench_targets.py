@@ -1,4 +1,4 @@
-"""What is compared is alike: every target answers the benchmark's questions in full, and those that are products verify."""
+"""What is compared is alike: every target answers the questions in full, and products verify their callers."""
 
 from __future__ import annotations
 

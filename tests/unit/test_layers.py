@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first; the facade is what users import. `auth` and `demo` may see little on purpose.
 LAYERS = [
     {"errors"},
-    {"_message"},
+    {"_counters", "_message"},
     {"types"},
     {"protocol"},
     {"conversation"},

@@ -1,18 +1,20 @@
 """The fields of the compiled `core.py`."""
 
+from se_server._counters cimport Counters
 from se_server.conversation._pump cimport Outbox
-from se_server.conversation.lane cimport Lane
+from se_server.conversation.lane cimport Lane, Owner
 from se_server.protocol._wire cimport Message
 from se_server.protocol.turns cimport Turn, TurnLedger
 
 
-cdef class SessionCore:
+cdef class SessionCore(Owner):
     cdef readonly object _transport
     cdef readonly Outbox _outbox
     cdef readonly object _request
     cdef readonly object _callbacks
+    cdef object _on_transcript
     cdef readonly object _settings
-    cdef readonly object _stats
+    cdef readonly Counters _stats
     cdef readonly object _loop
     cdef readonly unsigned long _thread_id
     cdef readonly object _clock
@@ -29,12 +31,9 @@ cdef class SessionCore:
     cdef bint _closed
     cdef bint _bad_entry_seen
     cdef int _logged_errors
-    cdef readonly object conversation_id
     cpdef receive(self, Message message)
     cdef _receive_transcript(self, Message message)
     cdef _receive_again(self, Turn turn, verdict)
     cdef Turn _turn_to_answer(self)
     cdef _send_final(self, Turn turn)
-    cpdef _finish_turn(self, Turn turn, bint failed)
     cdef _settle(self, Turn turn, bint failed, state)
-    cpdef object _speak_failure(self, Turn turn)

@@ -1,6 +1,14 @@
 """The fields of the compiled `lane.py`."""
 
+from se_server._counters cimport Counters
 from se_server.protocol.turns cimport Turn
+
+
+cdef class Owner:
+    cdef readonly object conversation_id
+    cpdef list _calls_of(self, str event, tuple args)
+    cpdef _finish_turn(self, Turn turn, bint failed)
+    cpdef _speak_failure(self, Turn turn)
 
 
 cdef class Job:
@@ -16,10 +24,10 @@ cdef class Job:
 
 
 cdef class Lane:
-    cdef object _session
+    cdef Owner _session
     cdef object _loop
     cdef object _settings
-    cdef object _stats
+    cdef Counters _stats
     cdef Job _job
     cdef object _waiting
     cdef Py_ssize_t _strays

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from se_server.conversation._pump import Outbox, Pump
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
-from se_server.conversation.lane import Call, Lane, current_turn
+from se_server.conversation.lane import Call, Lane, Owner, current_turn
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.streams import close_stream, open_stream
 from se_server.errors import AnswerTooLong, MessageError, PeerError, SessionClosed, TurnTimeout, WrongThread
@@ -65,7 +65,7 @@ class Transport(Protocol):
     def wait_closed(self) -> Awaitable[None]: ...
 
 
-class SessionCore:
+class SessionCore(Owner):
     """What every message and every answer passes through; compiled, its fields stand in `core.pxd`.
 
     `SpeechEngineSession` is the public class on top of it.
@@ -78,6 +78,7 @@ class SessionCore:
         self._outbox = transport.outbox
         self._request = request
         self._callbacks = callbacks
+        self._on_transcript = callbacks.on_transcript  # looked up once for all turns
         self._settings = settings
         self._stats = stats
         self._loop = asyncio.get_running_loop()
@@ -113,7 +114,7 @@ class SessionCore:
 
     def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
         """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
-        callback = self._callbacks.for_event(event)
+        callback = self._on_transcript if event == USER_TRANSCRIPT else self._callbacks.for_event(event)
         calls: list[Call] = [] if callback is None else [(callback, (*args, self))]
         if self._permanent is not None or self._once is not None:
             calls += [(handler, args) for handler in self._take(event)]
@@ -219,6 +220,7 @@ class SessionCore:
     def _leave(self, on_transcript: Handler | None) -> None:
         """Have further turns, the one that waits included, answered by another handler, or by silence."""
         self._callbacks = replace(self._callbacks, on_transcript=on_transcript)
+        self._on_transcript = on_transcript
         for registry in (self._permanent, self._once):
             if registry is not None:
                 registry.pop(USER_TRANSCRIPT, None)

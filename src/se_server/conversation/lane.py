@@ -16,7 +16,7 @@ from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name
@@ -33,21 +33,31 @@ current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 Call = tuple[Handler, tuple[Any, ...]]
 
 
-class Owner(Protocol):
+class Owner:
     """What a lane needs of its session."""
 
-    @property
-    def conversation_id(self) -> str | None: ...
+    def __init__(self) -> None:
+        self.conversation_id: str | None = None
 
-    def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]: ...
+    def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
+        """Return what an event calls, with its arguments."""
+        raise NotImplementedError
 
-    def _finish_turn(self, turn: Turn, failed: bool) -> None: ...
+    def _finish_turn(self, turn: Turn, failed: bool) -> None:
+        """The handler of an open turn has ended."""
+        raise NotImplementedError
 
-    def _speak_failure(self, turn: Turn) -> None: ...
+    def _speak_failure(self, turn: Turn) -> None:
+        """A handler has raised."""
+        raise NotImplementedError
 
-    async def _report(self, error: BaseException) -> None: ...
+    async def _report(self, error: BaseException) -> None:
+        """Give an error of user code to the error handlers."""
+        raise NotImplementedError
 
-    def _ended(self) -> None: ...
+    def _ended(self) -> None:
+        """The last handler has ended."""
+        raise NotImplementedError
 
 
 class Job:

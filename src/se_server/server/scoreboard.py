@@ -16,6 +16,7 @@ import heapq
 import mmap
 from collections.abc import Iterator
 
+from se_server._counters import COUNTERS
 from se_server.server._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
 from se_server.server.seats import MAX_SLOTS, SeatTable
 from se_server.types import Stats
@@ -24,7 +25,6 @@ SLOT_BYTES = 6 * LINE_BYTES
 CELL_BYTES = 8
 _VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
 
-COUNTERS = tuple(Stats.__annotations__)
 
 
 class State(enum.IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from typing import Any
 
@@ -98,6 +99,6 @@ def test_every_source_of_the_command_reaches_the_session() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    documented = SessionSettings.__doc__ or ""
+    documented = inspect.cleandoc(SessionSettings.__doc__ or "")  # as Python 3.13 keeps it
     for item in fields(SessionSettings):
-        assert f"        {item.name}: " in documented
+        assert f"\n    {item.name}: " in documented

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from se_server.server.scoreboard import CELL_BYTES, COUNTERS, LINE_BYTES, SLOT_BYTES, Scoreboard, Slot, State
+from se_server._counters import COUNTERS
+from se_server.server.scoreboard import CELL_BYTES, LINE_BYTES, SLOT_BYTES, Scoreboard, Slot, State
 from se_server.types import Counters
 
 
