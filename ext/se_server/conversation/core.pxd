@@ -1,5 +1,6 @@
 """The fields of the compiled `core.py`."""
 
+cimport cython
 from se_server._counters cimport Counters
 from se_server.conversation._pump cimport Outbox
 from se_server.conversation.lane cimport Lane, Owner
@@ -34,6 +35,8 @@ cdef class SessionCore(Owner):
     cpdef receive(self, Message message)
     cdef _receive_transcript(self, Message message)
     cdef _receive_again(self, Turn turn, verdict)
+    # Without this type what the context variable gives would be asked by name.
+    @cython.locals(turn=Turn)
     cdef Turn _turn_to_answer(self)
     cdef _send_final(self, Turn turn)
     cdef _settle(self, Turn turn, bint failed, state)

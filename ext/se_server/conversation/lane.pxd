@@ -37,6 +37,11 @@ cdef class Lane:
     cdef object _ended
     cdef readonly bint is_over
     cpdef start_turn(self, Turn turn, list transcript, Turn superseded)
+    cdef _start_now(self, Job job)
     cpdef _start(self, Job job)
     cpdef _next(self)
     cpdef _done(self, Job job)
+
+
+cdef Job _job(job)
+cdef Turn _turn(turn)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from asyncio import Task
 from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
@@ -31,6 +33,10 @@ current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
 
 Call = tuple[Handler, tuple[Any, ...]]
+
+STARTS_EAGERLY = sys.version_info >= (3, 12)
+TASK_NAME = "se-server turn"
+"""The same for all: to number them costs as much as the rest of making a task."""
 
 
 class Owner:
@@ -67,7 +73,7 @@ class Job:
         self.event = event
         self.args = args
         self.turn = turn
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task[None] | None = None
         self.handler: Handler | None = None
         self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
         self.started = False
@@ -101,7 +107,7 @@ class Lane:
         job = Job(USER_TRANSCRIPT, (transcript,), turn)
         running = self._job
         if running is None:
-            self._start(job)
+            self._start_now(job)
             return
         if running.turn is not None and not running.turn.open:
             self._cancel(running)
@@ -162,6 +168,19 @@ class Lane:
 
     # --- running it ---
 
+    def _start_now(self, job: Job) -> None:
+        """Start a turn on an idle lane: where Python can, at once, instead of in the loop's next step."""
+        if self._loop.get_task_factory() is not None:
+            self._start(job)
+            return
+        self._job = job
+        assert job.turn is not None
+        coroutine = self._run_turn(job, job.turn)
+        if STARTS_EAGERLY:
+            Task(coroutine, loop=self._loop, name=TASK_NAME, eager_start=True)  # type: ignore[call-arg]  # Python 3.12
+        else:
+            job.task = Task(coroutine, loop=self._loop, name=TASK_NAME)
+
     def _start(self, job: Job) -> None:
         self._job = job
         if job.turn is not None:
@@ -199,7 +218,9 @@ class Lane:
             if not self._strays:
                 self._session = None  # type: ignore[assignment]  # spares the garbage collector a cycle a call
 
-    async def _run_turn(self, job: Job, turn: Turn) -> None:
+    async def _run_turn(self, started: Job, started_turn: Turn) -> None:
+        # Cython knows the types of what its functions give, not of a coroutine's arguments.
+        job, turn = _job(started), _turn(started_turn)
         job.started = True
         if job.task is None:  # a task that starts eagerly runs before its maker knows it
             job.task = asyncio.current_task()
@@ -325,15 +346,31 @@ class Lane:
         return self._session.conversation_id
 
 
+def _job(job: Job) -> Job:
+    return job
+
+
+def _turn(turn: Turn) -> Turn:
+    return turn
+
+
 def _name(job: Job) -> str:
     return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
 
 
+_known_coroutine_function: Handler | None = None
+"""The last one seen: nearly always the one handler of all conversations."""
+
+
 def call(handler: Handler, args: tuple[Any, ...]) -> Any:
     """Call user code; return what must be awaited of it, or None. Plain functions may hold the loop: watched."""
+    global _known_coroutine_function
+    if handler is _known_coroutine_function:
+        return handler(*args)
     # Calling a coroutine function only makes a coroutine. One that is wrapped may not show it: nothing is lost by that.
     code = getattr(handler, "__code__", None)
     if code is not None and code.co_flags & CO_COROUTINE:
+        _known_coroutine_function = handler
         return handler(*args)
     result = block_watch().call(handler, *args)
     return result if isawaitable(result) else None

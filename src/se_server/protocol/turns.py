@@ -95,7 +95,7 @@ class Turn:
         self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
     ) -> None:
         self.event_id = event_id
-        self.event_id_json = b"null" if event_id is None else b"%d" % event_id
+        self.event_id_json = b"null" if event_id is None else str(event_id).encode()
         self.owner = owner
         self.said = said
         # Hashes of texts are keyed per process: nobody can make two contents that look the same.

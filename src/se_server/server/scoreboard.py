@@ -26,7 +26,6 @@ CELL_BYTES = 8
 _VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
 
 
-
 class State(enum.IntEnum):
     """Where a worker is in its life."""
 
