@@ -61,7 +61,7 @@ UVICORN = Target(
     name="published SDK, FastAPI on uvicorn",
     command=(
         *(sys.executable, "-m", "uvicorn", "bench.load.targets.fastapi_app:app", "--host", "127.0.0.1", "--port", "0"),
-        *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets"),
+        *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"),
     ),
     ready=r"running on https?://[^ ]*:(?P<port>\d+)",
     environment=KEYED,
