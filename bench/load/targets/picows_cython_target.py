@@ -14,7 +14,7 @@ from bench.load.targets import bare
 
 
 async def serve() -> None:
-    sys.path.insert(0, str(bare.PICOWS_FOLDER))
+    sys.path.insert(0, str(bare.picows_folder()))
     from picows_limit import Session
 
     server = await ws_create_server(lambda request: Session(), "127.0.0.1", 0, backlog=4096)

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.load.targets.handler import WORDS
 from bench.load.targets.making import make, need_packages, need_program, place, run_tool
 
-__all__ = ["C_SERVER", "PICOWS_FOLDER", "build_c_server", "build_picows_limit"]
+__all__ = ["C_SERVER", "build_c_server", "build_picows_limit", "picows_folder"]
 
 _HERE = Path(__file__).parent
 _SOURCES = {path.name: path for path in sorted(_HERE.iterdir()) if path.suffix in (".c", ".h", ".pyx")}
@@ -38,8 +38,10 @@ _C_FOLDER = place("bare-c", *_MADE_OF)
 C_SERVER = _C_FOLDER / "server"
 """The program, once it is built."""
 
-PICOWS_FOLDER = place("bare-picows", *_MADE_OF, sys.version, version("picows"))
-"""Where the module `picows_limit` is, once it is built."""
+
+def picows_folder() -> Path:
+    """Return where the module `picows_limit` is, once it is built."""
+    return place("bare-picows", *_MADE_OF, sys.version, version("picows"))
 
 
 def build_c_server() -> None:
@@ -69,7 +71,7 @@ def build_picows_limit() -> None:
         run_tool("Cython", command, folder)
         _compile(folder, "-shared", "-fPIC", "-I", sysconfig.get_path("include"), "-o", module, "picows_limit.c")
 
-    make(PICOWS_FOLDER, fill)
+    make(picows_folder(), fill)
 
 
 def _compile(folder: Path, *options: str) -> None:
