@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.load.targets import API_KEY
 from bench.micro.in_memory import UNLIMITED, InMemoryWebSocket, answer
-from bench.micro.material import ANSWERS, CHUNKS, EVENTS, as_objects, entries, growing, transcript
+from bench.micro.material import ANSWERS, CHUNKS, EVENTS, as_model, entries, growing, transcript
 
 __all__ = ["REPLAYS", "Replay", "Round"]
 
@@ -87,9 +87,10 @@ def _encode() -> Round:
     return run
 
 
-def _delta(*events: Any, text: str | None = "Hello") -> Round:
+def _delta(*dicts: dict[str, Any], text: str | None = "Hello") -> Round:
     from se_server.protocol._delta import text_of
 
+    events = [*dicts, *map(as_model, dicts)]
     assert [text_of(event) for event in events] == [text] * len(events)
 
     def run() -> None:
@@ -176,14 +177,10 @@ REPLAYS: dict[str, Replay] = {
     "decode": Replay("a transcript of 100 messages, without a history", 1, 200, _decode_alone),
     "encode": Replay("six messages of an answer into a buffer", 1, 2_000, _encode),
     **{
-        f"delta-{name}": Replay(
-            f"an event of {name}, as an object and a dict", 1, 2_000, partial(_delta, as_objects(event), event)
-        )
+        f"delta-{name}": Replay(f"an event of {name}, as a dict and a model", 1, 2_000, partial(_delta, event))
         for name, event in EVENTS.items()
     },
-    "delta-unspoken": Replay(
-        "six events without text", 1, 1_000, partial(_delta, *_UNSPOKEN, *map(as_objects, _UNSPOKEN), text=None)
-    ),
+    "delta-unspoken": Replay("three events without text, likewise", 1, 1_000, partial(_delta, *_UNSPOKEN, text=None)),
     "ledger": Replay("a turn in the ledger", 1, 2_000, partial(_ledger, again=False)),
     "ledger-again": Replay("a transcript sent again, in the ledger", 1, 2_000, partial(_ledger, again=True)),
     "token-seen": Replay("a token seen before", 1, 1_000, partial(_token, seen=True)),
