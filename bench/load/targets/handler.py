@@ -35,21 +35,15 @@ WORDS = (
 
 
 async def answer(question: str) -> AsyncIterator[str]:
-    """Yield as many chunks as the question asks for, without a pause between them."""
-    chunks, tag, _ = question.split(" ", 2)
-    yield tag
-    for word in WORDS[1 : int(chunks)]:
+    """Yield as many chunks as the question asks for; after "trickle" the loop gets a turn before each."""
+    chunks, tag, rest = question.split(" ", 2)
+    trickles = rest.startswith("trickle")
+    for word in (tag, *WORDS[1 : int(chunks)]):
+        if trickles:
+            await asyncio.sleep(0)
         yield word
-
-
-async def trickle(question: str) -> AsyncIterator[str]:
-    """Yield the same, and suspend before each chunk: the loop gets a turn."""
-    async for text in answer(question):
-        await asyncio.sleep(0)
-        yield text
 
 
 async def on_transcript(transcript: list[Any], session: Any) -> None:
     """Answer the last message."""
-    question = transcript[-1].content
-    await session.send_response(trickle(question) if " trickle" in question else answer(question))
+    await session.send_response(answer(transcript[-1].content))

@@ -5,23 +5,18 @@
 const WORDS = JSON.parse(process.env.BENCH_WORDS);
 
 async function* answer(question) {
-    const [chunks, tag] = question.split(" ", 2);
-    yield tag;
-    for (const word of WORDS.slice(1, Number(chunks))) {
+    const [chunks, tag, next] = question.split(" ", 3);
+    const trickles = next.startsWith("trickle");
+    for (const word of [tag, ...WORDS.slice(1, Number(chunks))]) {
+        if (trickles) {
+            await new Promise(setImmediate); // the loop gets a turn
+        }
         yield word;
     }
 }
 
-async function* trickle(question) {
-    for await (const text of answer(question)) {
-        await new Promise(setImmediate); // the loop gets a turn
-        yield text;
-    }
-}
-
 async function onTranscript(transcript, signal, session) {
-    const question = transcript[transcript.length - 1].content;
-    await session.sendResponse(question.includes(" trickle") ? trickle(question) : answer(question));
+    await session.sendResponse(answer(transcript[transcript.length - 1].content));
 }
 
 module.exports = { onTranscript };
