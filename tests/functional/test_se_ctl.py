@@ -119,7 +119,7 @@ async def test_status_and_calls_show_what_goes_on(server: ServerProcess, path: s
         table = await ctl(path, "status")
         for pid in server.worker_pids():
             assert re.search(rf"(?m)^ +[01] +{pid} +1 +ready ", table)
-        assert "3 conversations, " in table
+        assert "\nready: 3 conversations, " in table
         # The transcript of the first may have been read just now, by another worker.
         while "thinking" not in (table := await ctl(path, "calls")):
             assert "conv_think" in table
@@ -241,8 +241,13 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
     with running_server("--pidfile", str(pidfile), "--drain-timeout-s", "0", app=app, workers=1) as server:
         path = f"{pidfile}.ctl"  # the default
         (old,) = server.worker_pids()
-        server.send_signal(signal.SIGUSR2)
-        server.wait_for_output(r"upgrade: supervisor \d+ serves")
+        async with connect(server.url) as before:
+            await before.send(transcript_message("hello"))
+            await read_answer(before)
+            server.send_signal(signal.SIGUSR2)
+            server.wait_for_output(r"upgrade: supervisor \d+ serves")
+            table = await ctl(path, "status")
+            assert "\nready: 0 conversations (and 1 on workers of the supervisor before), " in table
         server.wait()
         (row,) = await workers(path)
         assert row["pid"] != old

@@ -159,3 +159,6 @@ cdef class Seats:
 
     def taken(self):
         return self._sum(CLAIMED)
+
+    def held(self):
+        return self._sum(HELD)

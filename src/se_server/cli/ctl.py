@@ -167,8 +167,10 @@ def status_view(answer: Mapping[str, Any]) -> Group:
     sessions, turns = (sum(row[name] for row in workers) for name in ("sessions", "turns"))
     rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
     totals = answer["totals"]
+    elsewhere = answer["sessions_elsewhere"]
+    beside = f" (and {elsewhere} on workers of the supervisor before)" if elsewhere else ""
     summary = (
-        f"{sessions} conversations, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
+        f"{answer['state']}: {sessions} conversations{beside}, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
         f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )

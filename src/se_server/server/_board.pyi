@@ -50,3 +50,5 @@ class Seats:
         """
     def taken(self) -> int:
         """Return how many seats are claimed, by all workers of all blocks."""
+    def held(self) -> int:
+        """Return how many sessions all workers of all blocks have."""

@@ -140,12 +140,15 @@ class Orders:
     def _status(self, _client: Client, _given: object) -> dict[str, object]:
         now_ns = time.monotonic_ns()
         serving = self._rollout.serving
+        seats = self._crew.scoreboard.seats
         return {
             "version": __version__,
+            "state": self._rollout.state.name.lower(),
             "generation": None if serving is None else serving.number,
             "wanted": None if serving is None else serving.count,
             "workers": [_row_of(record, now_ns) for record in sorted(self._crew, key=_age_of)],
             "totals": self._crew.scoreboard.totals(),
+            "sessions_elsewhere": max(0, seats.sessions() - sum(record.slot.sessions for record in self._crew)),
         }
 
     def _drain(self, _client: Client, given: object) -> dict[str, object]:

@@ -69,6 +69,13 @@ class Rollout:
             self._announcer.reloading()
             logger.info("reload: %d workers of generation %d start; the old ones serve until then", count, self._made)
 
+    @property
+    def state(self) -> State:
+        """Where the whole is in its life."""
+        if self.serving is not None:
+            return State.READY
+        return State.STARTING if self._candidate is not None or self.waits_for_repair else State.DRAINING
+
     def end(self) -> None:
         """Start no more workers. Those that are alive are the caller's to end."""
         self.serving = self._candidate = None

@@ -78,6 +78,10 @@ class SeatTable:
                 self._seats.clear(block)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, block)
 
+    def sessions(self) -> int:
+        """Return how many sessions all workers have."""
+        return self._seats.held()
+
     # --- a worker's ---
 
     def join(self) -> None:
