@@ -7,10 +7,8 @@ does not depend on how fast the generator is, and hardly on what else the machin
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -21,27 +19,29 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import IO, Any, TypeVar
+from typing import TypeVar
+
+from se_server.errors import LoadError
+from se_server.load import Connected, Histogram, LoadProcess
 
 __all__ = [
     "BenchError",
     "Cores",
-    "Load",
     "Sample",
     "Server",
     "Spread",
     "Target",
+    "connect",
+    "in_turn",
     "interleave",
     "measure",
+    "memory_of",
     "pick_cores",
     "running",
 ]
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
-CONNECT_TIMEOUT_S = 30.0
-ANSWER_GRACE_S = 20.0
-"""How much longer than asked a run may take before the generator counts as hung; above its own limit of 10 s."""
 SETTLE_S = 0.02
 """The tail of the last turns: the final is on the wire some microseconds before its task has ended."""
 POLL_S = 0.02
@@ -88,10 +88,11 @@ def pick_cores() -> Cores:
 
 
 @contextmanager
-def _pinned(core: int) -> Iterator[None]:
+def _pinned(core: int | None) -> Iterator[None]:
     """Have processes started inside inherit the core, from their first instruction on and without a preexec hook."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
@@ -142,6 +143,19 @@ def core_busy_s(core: int) -> float:
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
             return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     raise BenchError(f"/proc/stat knows no core {core}")
+
+
+def memory_of(root_pid: int) -> int:
+    """Return the bytes of memory that a process tree has for itself: anonymous pages, shared ones by their share.
+
+    Files do not count: what a library's pages weigh here depends on who else has mapped them.
+    """
+    kilobytes = 0
+    for pid in process_tree(root_pid):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+                kilobytes += int(line.split()[1])
+    return kilobytes * 1024
 
 
 def process_tree(root_pid: int) -> list[int]:
@@ -209,8 +223,8 @@ class Server:
 
 
 @contextmanager
-def running(target: Target, core: int) -> Iterator[Server]:
-    """Start a target on one core and wait until it says it is ready; end it, and all it started, on leaving.
+def running(target: Target, core: int | None) -> Iterator[Server]:
+    """Start a target, on one core or on all, and wait until it is ready; end it, and all it started, on leaving.
 
     Raises:
         BenchError: it cannot be prepared, or it ended or said nothing within 30 s; the error quotes the end of its
@@ -260,79 +274,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(STOP_TIMEOUT_S)
 
 
-# ------------------------------------------------------------------------------------------------ load
-
-
-class Load:
-    """A load generator process: connected on creation, idle between runs. A context manager."""
-
-    def __init__(self, command: Sequence[str], core: int, environment: Mapping[str, str]) -> None:
-        with _pinned(core):
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
-        self._unread = b""
-        try:
-            self._read_report(CONNECT_TIMEOUT_S)
-        except BaseException:
-            self.close()
-            raise
-
-    def run(self, seconds: float, turns: int) -> dict[str, Any]:
-        """Run the load until `seconds` have passed or `turns` are done, and return the generator's report.
-
-        Raises:
-            BenchError: a wrong or missing answer, or a generator that died or hangs.
-        """
-        stdin = _pipe(self._process.stdin)
-        stdin.write(f"run {seconds} {turns}\n".encode())
-        stdin.flush()
-        return self._read_report(seconds + ANSWER_GRACE_S)
-
-    def __enter__(self) -> Load:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._process.terminate()  # it may still wait for an answer that never comes
-        self.close()
-
-    def close(self) -> None:
-        """Let the generator say goodbye to the server, which it does at the end of its input, and end it."""
-        with suppress(BrokenPipeError):  # it has ended already
-            _pipe(self._process.stdin).close()
-        with suppress(subprocess.TimeoutExpired):  # ended by force, below
-            self._process.wait(STOP_TIMEOUT_S)
-        _pipe(self._process.stdout).close()
-        _end(self._process)
-
-    def _read_report(self, timeout_s: float) -> dict[str, Any]:
-        stdout = _pipe(self._process.stdout).fileno()
-        deadline = time.monotonic() + timeout_s
-        while b"\n" not in self._unread:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
-                raise BenchError(f"the load generator said nothing for {timeout_s:.0f} s")
-            data = os.read(stdout, 1 << 16)
-            if not data:
-                raise BenchError("the load generator ended; its error stands above")
-            self._unread += data
-        line, self._unread = self._unread.split(b"\n", 1)
-        report: dict[str, Any] = json.loads(line)
-        if report["failures"]:
-            raise BenchError("the load found faults: " + "; ".join(report["failures"]))
-        return report
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
-
-
 # ------------------------------------------------------------------------------------------------ measuring
 
 
@@ -341,42 +282,72 @@ class Sample:
     """One measurement of one target.
 
     `server_busy` and `load_busy` are the shares of the time that each side ran; `others` is the share for which
-    something else ran on the server's core.
+    something else ran on the server's core. `first_chunk` and `final` say how long answers took.
     """
 
     cpu_us_per_turn: float
     turns: int
     turns_per_s: float
+    first_chunk: Histogram
+    final: Histogram
     server_busy: float
     load_busy: float
     others: float
 
 
-def measure(server: Server, load: Load, *, core: int, seconds: float, turns: int) -> Sample:
-    """Take one sample of a server on `core`, which is idle before and after."""
+def connect(load: LoadProcess, timeout_s: float = 30.0, per_s: float | None = None) -> Connected:
+    """Open all conversations of a generator.
+
+    Raises:
+        BenchError: the server does not take them, or the generator died.
+    """
+    try:
+        connected = load.connect(timeout_s, per_s)
+    except LoadError as error:
+        raise BenchError(str(error)) from None
+    if connected.errors:
+        raise BenchError(f"not everybody gets through: {'; '.join(connected.failures)}")
+    return connected
+
+
+def measure(server: Server, load: LoadProcess, *, core: int, seconds: float, turns: int | None = None) -> Sample:
+    """Take one sample of a server on `core`, which is idle before and after.
+
+    Raises:
+        BenchError: an answer was wrong or missing, or the generator died.
+    """
     busy_s, before, started_s = core_busy_s(core), server.cpu(), time.monotonic()
-    report = load.run(seconds, turns)
+    try:
+        run = load.run(seconds, turns)
+    except LoadError as error:
+        raise BenchError(str(error)) from None
     time.sleep(SETTLE_S)
     busy_s, ran_ns, elapsed_s = core_busy_s(core) - busy_s, server.cpu().since(before), time.monotonic() - started_s
+    if run.errors or not run.turns:
+        raise BenchError(f"the load found faults: {'; '.join(run.failures) or 'no turn was answered'}")
     return Sample(
-        cpu_us_per_turn=ran_ns / 1e3 / report["turns"],
-        turns=report["turns"],
-        turns_per_s=report["turns"] / report["wall_s"],
-        server_busy=ran_ns / 1e9 / report["wall_s"],
-        load_busy=report["cpu_s"] / report["wall_s"],
+        cpu_us_per_turn=ran_ns / 1e3 / run.turns,
+        turns=run.turns,
+        turns_per_s=run.turns / run.wall_s,
+        first_chunk=run.first_chunk,
+        final=run.final,
+        server_busy=ran_ns / 1e9 / run.wall_s,
+        load_busy=run.cpu_s / run.wall_s,
         others=max(0.0, busy_s - ran_ns / 1e9) / elapsed_s,
     )
+
+
+def in_turn(visits: Sequence[T], repetition: int) -> Sequence[T]:
+    """Return whom to visit in a repetition: every other one goes backwards, so that nobody always follows the same."""
+    return visits if repetition % 2 == 0 else visits[::-1]
 
 
 def interleave(
     targets: Sequence[Target], repetitions: int, visit: Callable[[Target, int], T]
 ) -> Iterator[tuple[Target, T]]:
-    """Visit the targets in turn, `repetitions` times over, so that a drift of the machine meets them all alike.
-
-    Every other round goes backwards: no target always comes after the same one.
-    """
+    """Visit the targets in turn, `repetitions` times over, so that a drift of the machine meets them all alike."""
     for repetition in range(repetitions):
-        for target in targets if repetition % 2 == 0 else tuple(reversed(targets)):
+        for target in in_turn(targets, repetition):
             yield target, visit(target, repetition)
 
 
@@ -391,6 +362,10 @@ class Spread:
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread:
         return cls(median(figures), min(figures), max(figures))
+
+    def scaled(self, factor: float) -> Spread:
+        """Return the same in another unit."""
+        return Spread(self.median * factor, self.low * factor, self.high * factor)
 
     def __str__(self) -> str:
         return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"

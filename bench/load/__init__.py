@@ -1,1 +1,1 @@
-"""The load generator, what its conversations say, and the servers it is pointed at (`targets/`)."""
+"""Callers of the benchmarks that bring no load but harm or crowds, and the servers under test (`targets/`)."""

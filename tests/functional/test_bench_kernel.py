@@ -13,12 +13,12 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark kernel is for Linux", allow_module_level=True)
 
-from bench.kernel import BenchError, Load, Server, Target, measure, running
-from bench.load.conversations import Scenario
+from bench.kernel import BenchError, Server, Target, connect, measure, memory_of, running
 from bench.load.targets import API_KEY, TARGETS
+from bench.load.targets.handler import WORDS
+from se_server.load import LoadPlan, LoadProcess
 
 CORE = min(os.sched_getaffinity(0))
-SCENARIO = Scenario(chunks=8, history=6, conversations=4)
 
 
 def faulty(send: str) -> Target:
@@ -36,11 +36,20 @@ uvloop.run(plain.serve())
 
 
 @contextmanager
-def loaded(target: Target) -> Iterator[tuple[Server, Load]]:
+def loaded(target: Target) -> Iterator[tuple[Server, LoadProcess]]:
     """Start a target and a generator that is connected to it."""
     with running(target, CORE) as server:
-        command = [sys.executable, "-m", "bench.load.generator", server.url, *SCENARIO.options()]
-        with Load(command, CORE, {"ELEVENLABS_API_KEY": API_KEY}) as load:
+        plan = LoadPlan(
+            url=server.url,
+            api_key=API_KEY,
+            conversations=4,
+            chunks=8,
+            history=6,
+            expected_words=WORDS,
+            resend_after_s=None,
+        )
+        with LoadProcess(plan, core=CORE) as load:
+            connect(load)
             yield server, load
 
 
@@ -49,43 +58,69 @@ def test_a_sample_counts_exactly_the_turns_asked_for_and_the_time_of_the_target(
         sample = measure(server, load, core=CORE, seconds=10, turns=400)
         assert sample.turns == 400
         assert 1 < sample.cpu_us_per_turn < 1e5
-        assert load.run(10, 400)["verified_in_full"] > 0
+        assert sample.first_chunk.count == sample.final.count == 400
 
 
-def test_the_time_of_child_processes_counts() -> None:
+def test_the_time_of_children_and_their_threads_counts_to_the_millisecond() -> None:
     program = """if 1:
-        import os, time
-        if os.fork() == 0:
-            while time.process_time() < 0.2:
+        import os, threading, time
+        def burn(clock, seconds):
+            end = clock() + seconds
+            while clock() < end:
                 pass
+        if os.fork() == 0:
+            thread = threading.Thread(target=lambda: (burn(time.thread_time, 0.1), time.sleep(60)), daemon=True)
+            thread.start()
+            burn(time.thread_time, 0.2)
+            while time.process_time() < 0.3:
+                time.sleep(0.001)
+            print(time.process_time_ns(), flush=True)
             print("ready 1", flush=True)
         time.sleep(60)
     """
     with running(Target("forks", (sys.executable, "-c", program)), CORE) as server:
         account = server.cpu()
+        parent = sum(ran for (pid, _), ran in account.ran_ns.items() if pid == server.pid)
         assert len({pid for pid, _ in account.ran_ns}) == 2
-        assert sum(account.ran_ns.values()) > 0.2e9
+        assert len(account.ran_ns) == 3
+        assert 0.3 < (sum(account.ran_ns.values()) - parent) / 1e9 < 0.33
+        assert server.cpu().since(account) < 1e6
+
+
+def test_memory_is_that_of_the_tree_without_files() -> None:
+    program = """if 1:
+        import os, sys, time
+        held = os.urandom(int(sys.argv[1]))
+        if os.fork() == 0:
+            own = os.urandom(int(sys.argv[2]))
+            print("ready 1", flush=True)
+        time.sleep(60)
+    """
+
+    def memory(shared: int, own: int) -> int:
+        with running(Target("holds", (sys.executable, "-c", program, str(shared), str(own))), CORE) as server:
+            return memory_of(server.pid)
+
+    little, much = memory(1, 1), memory(20_000_000, 10_000_000)
+    assert little < 20_000_000
+    assert much - little == pytest.approx(30_000_000, rel=0.05)
 
 
 SEND = "right(self, text, is_final=is_final)"
 WRONG_SERVERS = {
-    "chunk left out": (f"if text != ' well': {SEND}", "expected 8 chunks, got 7"),
-    "other text": ("right(self, text.replace('well', 'ill'), is_final=is_final)", "expected the text ' well'"),
-    "id changes midway": (f"self._event_id += text == ' well'; {SEND}", "wrong final"),
+    "chunk left out": (f"if text != ' well': {SEND}", "7 texts, and should be 8"),
+    "other text": ("right(self, text.replace('well', 'ill'), is_final=is_final)", "and should be ' well'"),
     "chunk of another turn": (
         f"self._event_id ^= text == ' well'; {SEND}; self._event_id ^= text == ' well'",
-        "' well'",
+        "7 texts, and should be 8",
     ),
-    "final of another turn": (f"self._event_id += is_final; {SEND}", "wrong final"),
-    "no final": (f"is_final or {SEND}", "said nothing"),
-    "binary frame": (f"self._transport.send(plain.WSMsgType.BINARY, b'no'); {SEND}", "no whole text frame"),
-    "hangs up": ("self._transport.disconnect()", "closed the connection"),
+    "binary frame": (f"self._transport.send(plain.WSMsgType.BINARY, b'no'); {SEND}", "a binary message"),
+    "hangs up": ("self._transport.disconnect()", "the server"),
 }
 
 
 @pytest.mark.parametrize(("send", "complaint"), WRONG_SERVERS.values(), ids=WRONG_SERVERS)
-def test_a_wrong_server_gets_no_figure(send: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.kernel.ANSWER_GRACE_S", 1.0)
+def test_a_wrong_server_gets_no_figure(send: str, complaint: str) -> None:
     with loaded(faulty(send)) as (server, load), pytest.raises(BenchError, match=complaint):
         measure(server, load, core=CORE, seconds=0.5, turns=400)
 
@@ -106,5 +141,5 @@ def test_a_server_that_refuses_the_token_is_named() -> None:
             "plain.new_session = lambda request: None; uvloop.run(plain.serve())",
         ),
     )
-    with pytest.raises(BenchError, match="cannot connect to ws://"), loaded(refusing):
+    with pytest.raises(BenchError, match="HTTP 404"), loaded(refusing):
         pass

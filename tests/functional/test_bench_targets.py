@@ -27,7 +27,7 @@ from bench.load.targets.making import make, need_program, run_tool
 from tests.helpers import connect, ping_message, read_answer, read_message, transcript_message
 
 CORE = min(os.sched_getaffinity(0))
-LIMITS = [name for name in TARGETS if "bare" in name or "picows" in name]
+LIMITS = [name for name in TARGETS if "bare" in name or "picows" in name or "no authentication" in name]
 HISTORY = ('I ordered a "lamp", ça va?', 'Sure: {"content": "9 x"}.') * 2
 LONG_HISTORY = ("seven four one nine, in the second mail " * 8,) * 300  # some 100 KB, so in several reads
 

@@ -85,6 +85,9 @@ JAVASCRIPT = Target(
 
 def _targets() -> Iterator[Target]:
     yield OURS
+    yield dataclasses.replace(
+        OURS, name="se-server, no authentication", command=(*OURS.command, "--disable-auth"), environment={}
+    )
     for loop in ("asyncio", "uvloop"):
         yield Target(
             name=f"published SDK, {loop}",

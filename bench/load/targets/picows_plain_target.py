@@ -41,6 +41,8 @@ class Session(WSListener):
             self._event_id = message["event_id"]
             transcript = [Message(**entry) for entry in message["user_transcript"]]
             self._task = asyncio.get_running_loop().create_task(on_transcript(transcript, self))
+        elif message["type"] == "close":
+            transport.disconnect()
 
     async def send_response(self, stream: AsyncIterable[str]) -> None:
         async for text in stream:

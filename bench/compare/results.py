@@ -1,0 +1,159 @@
+"""What was measured, in a form that is kept: one JSON file from which everything that is said follows."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any
+
+from bench.compare.scenarios import C_TURN, LINEUP
+from bench.kernel import BenchError, Spread
+
+__all__ = ["Figures", "Results"]
+
+SCHEMA = 1
+HISTORIES = {"history-10": 10, "history-100": 100, "history-1000": 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one server did in one scenario of one repetition; `values` have their units in their names."""
+
+    target: str
+    scenario: str
+    repetition: int
+    values: Mapping[str, float]
+
+
+@dataclass(slots=True, kw_only=True)
+class Results:
+    """A whole comparison.
+
+    Attributes:
+        made: the day, as 2026-11-28.
+        machine: what it ran on, as words.
+        versions: of what took part.
+        effort: repetitions, seconds, and whether all was measured.
+        took_s: how long it took.
+        figures: every single measurement.
+        curves: latency to the first chunk in the open loop, by target: (share of turns, seconds), all repetitions.
+        notes: what was left out and why, and what a reader should know.
+    """
+
+    made: str
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    effort: Mapping[str, Any]
+    took_s: float = 0.0
+    figures: list[Figures] = field(default_factory=list)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    # --- keeping ----------------------------------------------------------------------------------------------------
+
+    def write(self, path: Path) -> None:
+        """Write everything to a JSON file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+        path.write_text(text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read what `write` wrote.
+
+        Raises:
+            BenchError: there is no such file, or it is something else.
+        """
+        try:
+            found = json.loads(path.read_text())
+            if found.pop("schema") != SCHEMA:
+                raise BenchError(f"{path} was written by another version of the benchmark")
+            found["figures"] = [Figures(**figures) for figures in found["figures"]]
+            found["curves"] = {name: [(p, s) for p, s in curve] for name, curve in found["curves"].items()}
+            return cls(**found)
+        except OSError as error:
+            raise BenchError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{path} holds no results of se-bench compare: {error!r}") from None
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    @property
+    def targets(self) -> list[str]:
+        """The servers that have figures, in the lineup's order."""
+        found = {figures.target for figures in self.figures}
+        return [entrant.name for entrant in LINEUP if entrant.name in found]
+
+    def by_repetition(self, target: str, scenario: str, metric: str) -> dict[int, float]:
+        """Return a figure of each repetition.
+
+        `excess_p99_s` and `us_per_old_message` (of the scenario "history") are derived from what was measured.
+        """
+        if metric == "excess_p99_s":
+            theirs = self.by_repetition(target, scenario, "first_p99_s")
+            reference = self.by_repetition(C_TURN, scenario, "first_p99_s")
+            return {number: theirs[number] - reference[number] for number in theirs.keys() & reference.keys()}
+        if metric == "us_per_old_message":
+            return self._slopes(target)
+        return {
+            figures.repetition: figures.values[metric]
+            for figures in self.figures
+            if (figures.target, figures.scenario) == (target, scenario) and metric in figures.values
+        }
+
+    def spread(self, target: str, scenario: str, metric: str) -> Spread | None:
+        """Return a figure's median and range; None if it was not measured."""
+        found = self.by_repetition(target, scenario, metric)
+        return Spread.of(list(found.values())) if found else None
+
+    def best(self, targets: Sequence[str], scenario: str, metric: str) -> str | None:
+        """Return which of some servers has the lowest median; None if none has a figure."""
+        medians = {
+            target: median(found.values())
+            for target in targets
+            if (found := self.by_repetition(target, scenario, metric))
+        }
+        return min(medians, key=medians.__getitem__) if medians else None
+
+    def ratio(self, over: str, under: str, scenario: str, metric: str) -> Spread | None:
+        """Return the ratio of two servers' medians, with the range of the ratios within the repetitions.
+
+        None where there is none to take: a difference may be 0 or less.
+        """
+        above, below = (self.by_repetition(target, scenario, metric) for target in (over, under))
+        pairs = [above[number] / below[number] for number in above.keys() & below.keys() if below[number] > 0]
+        if not pairs or median(below.values()) <= 0:
+            return None
+        return Spread(median(above.values()) / median(below.values()), min(pairs), max(pairs))
+
+    def held(self, target: str) -> list[tuple[int, float]]:
+        """Return the bytes of memory of a server by the number of conversations that it held."""
+        prefix = "memory_bytes_at_"
+        numbers = {
+            int(metric.removeprefix(prefix))
+            for figures in self.figures
+            if (figures.target, figures.scenario) == (target, "connections")
+            for metric in figures.values
+            if metric.startswith(prefix)
+        }
+        return [
+            (number, spread.median)
+            for number in sorted(numbers)
+            if (spread := self.spread(target, "connections", f"{prefix}{number}"))
+        ]
+
+    def _slopes(self, target: str) -> dict[int, float]:
+        """Return what one more old message costs in each repetition: the slope of a straight line."""
+        points: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for scenario, messages in HISTORIES.items():
+            for number, cost in self.by_repetition(target, scenario, "cpu_us_per_turn").items():
+                points[number].append((messages, cost))
+        return {
+            number: linear_regression(*zip(*line, strict=True)).slope
+            for number, line in points.items()
+            if len(line) > 1
+        }

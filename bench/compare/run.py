@@ -1,0 +1,267 @@
+"""Takes the figures: every server, every scenario, in turns, each time on a fresh process.
+
+A repetition has three parts, each on servers started for it: conversations that are opened and held, the open loop, and
+the closed loops. In each part the servers follow one another, in every other repetition backwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench.compare.machine import machine, versions
+from bench.compare.results import Figures, Results
+from bench.compare.scenarios import GROWS_TO, SCENARIOS, Entrant, Kind, Scenario
+from bench.kernel import SETTLE_S, BenchError, Cores, Server, connect, in_turn, measure, memory_of, running
+from bench.load.targets import API_KEY, TARGETS, certificate
+from bench.load.targets.handler import WORDS
+from se_server.errors import LoadError
+from se_server.load import Histogram, LoadPlan, LoadProcess
+
+__all__ = ["FULL", "QUICK", "Effort", "Progress", "compare", "seconds_needed"]
+
+MAX_TURNS = 1_000_000
+HELD_TIMEOUT_S = 20.0
+SHARES = (*(n / 100 for n in range(1, 99)), *(1 - 0.01 * 0.8**n for n in range(16)), 1.0)
+"""Where the latency's distribution is read off, closer together towards its end."""
+START_S, AROUND_S, CONNECT_S = 0.9, 0.5, 1.5
+"""About what a start, the time around a measurement, and a thousand conversations take; for the time left."""
+
+Progress = Callable[[str, float], None]
+"""Told what is done next, and for how many seconds about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much to measure.
+
+    Attributes:
+        first_warm_up_s: on a fresh process, whose compiler and caches may be cold; later ones are shorter.
+        held: the conversations that are opened one group after another, and kept.
+    """
+
+    repetitions: int
+    first_warm_up_s: float
+    warm_up_s: float
+    measured_s: float
+    schedule_s: float
+    held: tuple[int, ...]
+    is_quick: bool
+
+
+FULL = Effort(
+    repetitions=5,
+    first_warm_up_s=2.0,
+    warm_up_s=0.4,
+    measured_s=1.5,
+    schedule_s=6.0,
+    held=(200, 500, 500, 1000),
+    is_quick=False,
+)
+QUICK = Effort(
+    repetitions=3,
+    first_warm_up_s=0.8,
+    warm_up_s=0.15,
+    measured_s=0.4,
+    schedule_s=2.5,
+    held=(200, 800),
+    is_quick=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A fresh process of one server, and what it goes through."""
+
+    entrant: Entrant
+    scenarios: tuple[Scenario, ...]
+
+    @property
+    def name(self) -> str:
+        return self.entrant.name
+
+
+def _visits(lineup: Sequence[Entrant], wanted: Sequence[str]) -> list[list[_Visit]]:
+    """Return the parts of a repetition."""
+    parts = []
+    for kind in (Kind.CONNECTIONS, Kind.SCHEDULE, Kind.TURNS):
+        part = []
+        for entrant in lineup:
+            scenarios = (SCENARIOS[name] for name in entrant.scenarios if name in wanted)
+            found = tuple(scenario for scenario in scenarios if scenario.kind is kind)
+            if found:
+                part.append(_Visit(entrant, found))
+        parts.append(part)
+    return parts
+
+
+def _seconds(scenario: Scenario, effort: Effort) -> float:
+    """Return about how long a scenario takes."""
+    if scenario.kind is Kind.CONNECTIONS:
+        return sum(effort.held) / 1000 * CONNECT_S
+    measured_s = effort.schedule_s if scenario.kind is Kind.SCHEDULE else effort.measured_s
+    return AROUND_S + effort.warm_up_s + measured_s + (scenario.conversations - 100) / 1000 * CONNECT_S
+
+
+def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort) -> float:
+    """Return about how long a comparison takes."""
+    visits = [visit for part in _visits(lineup, wanted) for visit in part]
+    start_s = START_S + effort.first_warm_up_s
+    once_s = sum(start_s + sum(_seconds(scenario, effort) for scenario in visit.scenarios) for visit in visits)
+    return once_s * effort.repetitions
+
+
+def compare(
+    lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort, cores: Cores, progress: Progress
+) -> Results:
+    """Measure, and return what was found; what could not be measured is among its notes.
+
+    Args:
+        lineup: the servers; those that cannot run here are left out.
+        wanted: names of scenarios.
+        progress: called before each step.
+    """
+    began_s = time.monotonic()
+    results = Results(
+        made=time.strftime("%Y-%m-%d"), machine=machine(), versions=versions(), effort=dataclasses.asdict(effort)
+    )
+    taker = _Taker(results, effort, cores, progress)
+    there = [entrant for entrant in lineup if taker.is_there(entrant)]
+    for repetition in range(effort.repetitions):
+        for part in _visits(there, wanted):
+            for visit in in_turn(part, repetition):
+                taker.take(visit, repetition)
+    results.curves = {
+        name: [(share, histogram.percentile(share * 100)) for share in SHARES]
+        for name, histogram in taker.first_chunks.items()
+    }
+    results.took_s = time.monotonic() - began_s
+    return results
+
+
+class _Taker:
+    """Takes one figure after another, and goes on where one cannot be taken.
+
+    Attributes:
+        first_chunks: latency in the open loop, by server, over all repetitions.
+    """
+
+    def __init__(self, results: Results, effort: Effort, cores: Cores, progress: Progress) -> None:
+        self.first_chunks: dict[str, Histogram] = {}
+        self._results = results
+        self._effort = effort
+        self._cores = cores
+        self._progress = progress
+        self._broken: set[str] = set()
+
+    def is_there(self, entrant: Entrant) -> bool:
+        """Say whether a server can run here; if not, note why."""
+        why_not = TARGETS[entrant.name].unavailable()
+        if why_not is not None:
+            self._results.notes.append(why_not)
+        return why_not is None
+
+    def take(self, visit: _Visit, repetition: int) -> None:
+        """Take a server through its scenarios; one that goes wrong costs its own figure and a new process."""
+        left = list(visit.scenarios)
+        while left and visit.name not in self._broken:
+            self._progress(
+                f"{repetition + 1}/{self._effort.repetitions} {visit.name}", START_S + self._effort.first_warm_up_s
+            )
+            try:
+                with running(TARGETS[visit.name], self._cores.server) as server:
+                    while left:
+                        scenario = left.pop(0)
+                        what = f"{repetition + 1}/{self._effort.repetitions} {visit.name}: {scenario.title}"
+                        self._progress(what, _seconds(scenario, self._effort))
+                        is_first = len(left) == len(visit.scenarios) - 1
+                        warm_up_s = self._effort.first_warm_up_s if is_first else self._effort.warm_up_s
+                        values = self._measure(server, scenario, warm_up_s)
+                        self._results.figures.append(Figures(visit.name, scenario.name, repetition, values))
+            except (BenchError, LoadError) as error:
+                self._note_failure(visit, repetition, left, error)
+
+    def _note_failure(self, visit: _Visit, repetition: int, left: Sequence[Scenario], error: Exception) -> None:
+        if len(left) == len(visit.scenarios):
+            self._broken.add(visit.name)
+            self._results.notes.append(f"{visit.name} is left out from repetition {repetition + 1} on: {error}")
+        else:
+            failed = visit.scenarios[len(visit.scenarios) - len(left) - 1]
+            self._results.notes.append(
+                f"{visit.name}, {failed.title}: no figure in repetition {repetition + 1}: {error}"
+            )
+
+    def _measure(self, server: Server, scenario: Scenario, warm_up_s: float) -> dict[str, float]:
+        if scenario.kind is Kind.CONNECTIONS:
+            return self._connections(server, scenario, warm_up_s)
+        with self._load(server, scenario, scenario.conversations) as load:
+            connect(load)
+            load.run(warm_up_s, MAX_TURNS)
+            seconds = self._effort.schedule_s if scenario.kind is Kind.SCHEDULE else self._effort.measured_s
+            sample = measure(server, load, core=self._cores.server, seconds=seconds, turns=MAX_TURNS)
+        if scenario.kind is Kind.SCHEDULE:
+            so_far = self.first_chunks.setdefault(server.target.name, Histogram())
+            so_far.merge(sample.first_chunk)
+        return {
+            "cpu_us_per_turn": sample.cpu_us_per_turn,
+            "cpu_us_per_chunk": sample.cpu_us_per_turn / scenario.chunks,
+            "turns": sample.turns,
+            "turns_per_s": sample.turns_per_s,
+            "first_p50_s": sample.first_chunk.percentile(50),
+            "first_p99_s": sample.first_chunk.percentile(99),
+            "final_p50_s": sample.final.percentile(50),
+            "final_p99_s": sample.final.percentile(99),
+            "server_busy": sample.server_busy,
+            "load_busy": sample.load_busy,
+            "others": sample.others,
+        }
+
+    def _connections(self, server: Server, scenario: Scenario, warm_up_s: float) -> dict[str, float]:
+        """Open conversations group by group, each with one turn; the first group is what the others add to."""
+        values: dict[str, float] = {}
+        held, opened, ran_ns, connect_s = 0, 0, 0, 0.0
+        with ExitStack() as stack:
+            for number in self._effort.held:
+                load = stack.enter_context(self._load(server, scenario, number))
+                before = server.cpu()
+                connected = connect(load)
+                time.sleep(SETTLE_S)
+                if held:
+                    opened += number
+                    ran_ns += server.cpu().since(before)
+                    connect_s += connected.seconds
+                else:
+                    # The pools and the allocator find their size, so that what comes on top is the conversations'.
+                    load.run(warm_up_s, MAX_TURNS)
+                load.run(HELD_TIMEOUT_S, turns=number)
+                time.sleep(SETTLE_S)
+                held += number
+                values[f"memory_bytes_at_{held}"] = float(memory_of(server.pid))
+        first = self._effort.held[0]
+        values["bytes_per_conversation"] = (
+            values[f"memory_bytes_at_{held}"] - values[f"memory_bytes_at_{first}"]
+        ) / opened
+        values["handshake_us"] = ran_ns / 1e3 / opened
+        values["handshakes_per_s"] = opened / connect_s
+        return values
+
+    def _load(self, server: Server, scenario: Scenario, conversations: int) -> LoadProcess:
+        plan = LoadPlan(
+            url=server.url,
+            api_key=API_KEY,
+            conversations=conversations,
+            turns_per_s=scenario.turns_per_s,
+            spins=scenario.kind is Kind.SCHEDULE,  # it has its core for itself
+            history=scenario.history,
+            max_history=GROWS_TO,
+            is_staggered=True,
+            resend_after_s=None,
+            chunks=scenario.chunks,
+            pause=scenario.trickles,
+            expected_words=WORDS,
+            cafile=str(certificate.CA) if server.target.tls else None,
+        )
+        return LoadProcess(plan, core=self._cores.load)

@@ -1,0 +1,137 @@
+"""What is asked of whom: the scenarios, and the lineup of the servers with the scenarios that each goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+__all__ = [
+    "C_FRAME",
+    "C_TURN",
+    "JAVASCRIPT",
+    "LINEUP",
+    "MAIN",
+    "NO_AUTHENTICATION",
+    "OURS",
+    "PUBLISHED",
+    "SCENARIOS",
+    "TLS",
+    "Entrant",
+    "Kind",
+    "Scenario",
+]
+
+GROWS_TO = 200
+"""Messages of the longest transcript of a growing conversation, at which it starts over."""
+
+
+class Kind(Enum):
+    """How a scenario is measured."""
+
+    TURNS = "turns"
+    """A closed loop: CPU time of a turn."""
+    SCHEDULE = "schedule"
+    """An open loop, well below what any server here can do: latency from the scheduled moment."""
+    CONNECTIONS = "connections"
+    """Conversations are opened and have one turn each: memory, and the CPU time of a handshake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One row of the comparison.
+
+    Attributes:
+        chunks: texts of an answer.
+        history: messages of every transcript, the new one included; None: they grow to 200 and start over.
+        trickles: the answer's stream suspends before each chunk, so each leaves alone.
+        in_quick: part of `--quick`, too.
+    """
+
+    name: str
+    title: str
+    kind: Kind = Kind.TURNS
+    chunks: int = 1
+    history: int | None = 4
+    trickles: bool = False
+    conversations: int = 100
+    turns_per_s: float | None = None
+    in_quick: bool = True
+
+
+_FIRST_FOUR = (
+    Scenario(name="one", title="1 chunk, history 4"),
+    Scenario(name="one-growing", title="1 chunk, history growing to 200", history=None),
+    Scenario(name="burst", title="32 chunks burst, history 4", chunks=32),
+    Scenario(name="burst-growing", title="32 chunks burst, history growing to 200", chunks=32, history=None),
+)
+_TRICKLE = Scenario(name="trickle", title="32 chunks trickle, history 4", chunks=32, trickles=True)
+MAIN = (*(scenario.name for scenario in _FIRST_FOUR), _TRICKLE.name)
+"""The scenarios of turns that have targets."""
+_CONNECTIONS = Scenario(name="connections", title="idle conversations, handshakes", kind=Kind.CONNECTIONS)
+_SCHEDULE = Scenario(
+    name="schedule",
+    title="open loop, 400 turns/s, 32 chunks",
+    kind=Kind.SCHEDULE,
+    chunks=32,
+    turns_per_s=400.0,
+)
+_HISTORIES = tuple(
+    Scenario(
+        name=f"history-{messages}", title=f"1 chunk, history {messages:,}", history=messages, in_quick=messages != 100
+    )
+    for messages in (10, 100, 1000)
+)
+_EIGHT = Scenario(name="burst-8", title="8 chunks burst, history 4", chunks=8, in_quick=False)
+_MANY = tuple(
+    replace(
+        scenario,
+        name=f"{scenario.name}-1000",
+        title=f"{scenario.title}, 1,000 conversations",
+        conversations=1000,
+        in_quick=False,
+    )
+    for scenario in _FIRST_FOUR
+)
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (_CONNECTIONS, *_FIRST_FOUR, _TRICKLE, _SCHEDULE, *_HISTORIES, _EIGHT, *_MANY)
+}
+"""In the order in which a server goes through them: memory first, on a process that has done nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A server in the comparison: a name of `bench.load.targets.TARGETS`, and the scenarios that it goes through."""
+
+    name: str
+    scenarios: tuple[str, ...]
+    in_quick: bool = True
+
+
+OURS, NO_AUTHENTICATION = "se-server", "se-server, no authentication"
+PUBLISHED = ("published SDK, asyncio", "published SDK, uvloop")
+JAVASCRIPT = "JavaScript SDK"
+C_TURN, C_FRAME = "bare C, one send a turn", "bare C, one send a frame"
+"""The limits: one send a turn is that of everything but a trickle, one send a frame that of a trickle."""
+TLS = ", TLS"
+
+_ROWS = tuple(scenario.name for scenario in _FIRST_FOUR)
+_BY_HAND = (*_ROWS, "trickle", "connections")
+_OVER_TLS = ("one", "burst", "trickle", "connections")
+_ALL = tuple(SCENARIOS)
+_UVICORN, _GRANIAN = "published SDK, FastAPI on uvicorn", "published SDK, FastAPI on granian"
+
+LINEUP: tuple[Entrant, ...] = (
+    Entrant(OURS, _ALL),
+    Entrant(NO_AUTHENTICATION, ("connections",)),
+    *(Entrant(name, _ALL, in_quick=name == PUBLISHED[-1]) for name in PUBLISHED),
+    # What a framework adds shows in four rows; the session in it is the one above.
+    *(Entrant(name, _ROWS, in_quick=False) for name in (_UVICORN, _GRANIAN)),
+    Entrant(JAVASCRIPT, _ALL),
+    *(Entrant(name, _BY_HAND, in_quick=False) for name in ("plain picows", "picows in Cython")),
+    Entrant(C_TURN, tuple(name for name in _ALL if name != "trickle")),
+    Entrant(C_FRAME, ("burst", "trickle")),
+    # The published SDK's own server speaks no TLS.
+    *(Entrant(f"{name}{TLS}", _OVER_TLS, in_quick=False) for name in (OURS, _UVICORN, JAVASCRIPT)),
+)

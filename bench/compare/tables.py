@@ -1,0 +1,224 @@
+"""What is said of the results, as tables that a terminal and a Markdown page both can show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from bench.compare.goals import Verdict, judge
+from bench.compare.results import Results
+from bench.compare.scenarios import MAIN, OURS, SCENARIOS, TLS, Kind
+from bench.kernel import Spread
+
+__all__ = ["Cell", "Table", "Tone", "amount", "tables", "warnings"]
+
+OTHERS_LIMIT = 0.1
+"""Share of a core's time that something else may take before the machine does not count as calm."""
+LOAD_LIMIT = 0.97
+
+
+class Tone(Enum):
+    """How a cell is shown."""
+
+    PLAIN = "plain"
+    OURS = "ours"
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure, and in small letters what belongs to it."""
+
+    text: str
+    small: str = ""
+    tone: Tone = Tone.PLAIN
+
+
+NOTHING = Cell("")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first column holds names, the others figures."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    is_long: bool = True
+    """Small letters belong on a page, and are too much for a terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A figure of every server: `scale` turns it into the unit of its header."""
+
+    header: str
+    scenario: str
+    metric: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    title: str
+    columns: Sequence[_Column]
+    note: str = ""
+    over_tls: bool | None = False
+    """Of the servers over TLS, of the others, or (None) of all."""
+
+
+def amount(figure: float) -> str:
+    """Return a figure with the three digits that count, and all that stand before the point."""
+    decimals = next((n for n, limit in enumerate((100, 10, 1)) if abs(figure) >= limit), 3)
+    return f"{figure:,.{decimals}f}"
+
+
+def ranged(spread: Spread) -> str:
+    return f"{amount(spread.low)}–{amount(spread.high)}"
+
+
+def tables(results: Results) -> list[Table]:
+    """Return everything that is said, the targets first."""
+    verdicts = judge(results)
+    found = [_ratio_goals(verdicts), _other_goals(verdicts), *(_table(block, results) for block in _BLOCKS)]
+    return [table for table in found if table.rows]
+
+
+def _ratio_goals(verdicts: Sequence[Verdict]) -> Table:
+    """Return the targets of the scenarios of turns, a row each."""
+    turns = [verdict for verdict in verdicts if verdict.goal.metric == "cpu_us_per_turn"]
+    columns = list(dict.fromkeys(verdict.goal.column for verdict in turns))
+    rows = []
+    for row in dict.fromkeys(verdict.goal.row for verdict in turns):
+        mine = {verdict.goal.column: verdict for verdict in turns if verdict.goal.row == row}
+        if any(verdict.figure for verdict in mine.values()):
+            rows.append([Cell(row), *(_verdict(mine[column]) for column in columns)])
+    return Table(
+        "Targets: CPU time of a turn",
+        ["scenario", *columns],
+        rows,
+        "Ratios of medians; below, the range within the repetitions, what must be reached, and the aim.",
+        is_long=False,
+    )
+
+
+def _other_goals(verdicts: Sequence[Verdict]) -> Table:
+    rows = []
+    for verdict in verdicts:
+        if verdict.goal.metric != "cpu_us_per_turn" and verdict.figure is not None:
+            told = [verdict.goal.row, verdict.goal.column, ranged(verdict.figure), verdict.goal.wanted]
+            rows.append([*map(Cell, told), Cell(_word(verdict), tone=_tone(verdict))])
+    return Table("Targets: memory, handshakes, latency, history", ["", "whose", "range", "wanted", "found"], rows)
+
+
+def _verdict(verdict: Verdict) -> Cell:
+    if verdict.figure is None:
+        return Cell(verdict.word)
+    return Cell(_word(verdict), f"{ranged(verdict.figure)}\n{verdict.goal.wanted}", _tone(verdict))
+
+
+def _word(verdict: Verdict) -> str:
+    figure = f"{amount(verdict.figure.median)} {verdict.goal.unit}".strip() if verdict.figure else ""
+    return f"{figure} {verdict.word}".strip()
+
+
+def _tone(verdict: Verdict) -> Tone:
+    return Tone.GOOD if verdict.met else Tone.BAD
+
+
+def _table(block: _Block, results: Results) -> Table:
+    """Return a figure of every server in each column that has any."""
+    columns = [
+        column for column in block.columns if results.best(results.targets, column.scenario, column.metric) is not None
+    ]
+    rows = []
+    for target in results.targets:
+        if block.over_tls not in (None, target.endswith(TLS)):
+            continue
+        spreads = [results.spread(target, column.scenario, column.metric) for column in columns]
+        if not any(spreads):
+            continue
+        tone = Tone.OURS if target.startswith(OURS) else Tone.PLAIN
+        scaled = [spread and spread.scaled(column.scale) for spread, column in zip(spreads, columns, strict=True)]
+        cells = (Cell(amount(found.median), ranged(found), tone) if found else NOTHING for found in scaled)
+        rows.append([Cell(target, tone=tone), *cells])
+    return Table(block.title, ["", *(column.header for column in columns)], rows, block.note)
+
+
+def _costs(names: Iterable[str], metric: str = "cpu_us_per_turn") -> tuple[_Column, ...]:
+    return tuple(_Column(_short(SCENARIOS[name].title), name, metric) for name in names)
+
+
+def _short(title: str) -> str:
+    return title.replace(", 1,000 conversations", "").replace("history growing to 200", "growing")
+
+
+_BLOCKS: tuple[_Block, ...] = (
+    _Block("CPU microseconds per turn, 100 conversations", _costs(MAIN)),
+    _Block(
+        "CPU microseconds per turn, 1,000 conversations",
+        _costs(f"{name}-1000" for name in MAIN if name != "trickle"),
+    ),
+    _Block("CPU microseconds per turn, over TLS", _costs(("one", "burst", "trickle")), over_tls=True),
+    _Block(
+        "CPU microseconds per turn, as the history grows longer",
+        (
+            *_costs(("history-10", "history-100", "history-1000")),
+            _Column("one old message", "history", "us_per_old_message"),
+        ),
+        "The same history every turn, and a new message; the last column is the slope.",
+    ),
+    _Block(
+        "CPU microseconds per chunk",
+        _costs(("one", "burst-8", "burst", "trickle"), "cpu_us_per_chunk"),
+        "All of a turn's time, divided by its chunks.",
+    ),
+    _Block("Turns a second on one core, closed loop of 100 conversations", _costs(MAIN, "turns_per_s")),
+    _Block(
+        "Latency at 400 turns a second, 32 chunks, in milliseconds",
+        (
+            _Column("first chunk, p50", "schedule", "first_p50_s", 1e3),
+            _Column("p99", "schedule", "first_p99_s", 1e3),
+            _Column("p99, over bare C", "schedule", "excess_p99_s", 1e3),
+            _Column("final, p50", "schedule", "final_p50_s", 1e3),
+            _Column("p99", "schedule", "final_p99_s", 1e3),
+        ),
+        "Open loop: counted from the moment at which the question was due.",
+    ),
+    _Block(
+        "Conversations and handshakes",
+        (
+            _Column("KB per idle conversation", "connections", "bytes_per_conversation", 1e-3),
+            _Column("CPU us per handshake", "connections", "handshake_us"),
+            _Column("handshakes a second", "connections", "handshakes_per_s"),
+        ),
+        "Memory after one turn with a history of 4; the servers by hand and the bare limits verify no token.",
+        over_tls=None,
+    ),
+)
+
+
+def warnings(results: Results) -> list[str]:
+    """Return what tells whether to believe the figures, a sentence each."""
+    found = list(results.notes)
+    others = [(figures.values["others"], figures) for figures in results.figures if "others" in figures.values]
+    restless = [(share, figures) for share, figures in others if share > OTHERS_LIMIT]
+    if restless:
+        share, worst = max(restless, key=lambda pair: pair[0])
+        found.append(
+            f"The machine was not calm in {len(restless)} of {len(others)} measurements: something else ran on the"
+            f" server's core, for {share:.0%} of the time at worst ({worst.target}, {SCENARIOS[worst.scenario].title})."
+        )
+    limited: dict[str, list[str]] = {}
+    for target in results.targets:
+        for name, scenario in SCENARIOS.items():
+            busy = results.spread(target, name, "load_busy")
+            if scenario.kind is Kind.TURNS and busy is not None and busy.median > LOAD_LIMIT:
+                limited.setdefault(target, []).append(name)
+    for target, names in limited.items():
+        idle = f"The load generator was the limit with {target} ({', '.join(names)})"
+        found.append(f"{idle}: its turns a second are no measure, its CPU time is.")
+    return found
