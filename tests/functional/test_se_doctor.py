@@ -247,7 +247,7 @@ def plain(status: str, body: str = "", **fields: str) -> bytes:
 def test_a_wrong_key() -> None:
     with running_server(workers=1) as server:
         said = steps(server.url, "--api-key", "sk_another")
-    assert "FAIL key 401 whatever token is sent, and without one: se-doctor used the key of --api-key" in said
+    assert "FAIL key 401 whatever token is sent, and without one: it was signed with the key of --api-key" in said
     assert "use the API key the server was started with" in said
 
 

@@ -10,7 +10,7 @@ cdef double share_at(Engine engine, int64_t now) except -1.0:
 
 
 cdef int follow_profile(Engine engine, int64_t now) except -1:
-    cdef Py_ssize_t wanted = <Py_ssize_t> (share_at(engine, now) * engine.count + 0.999)
+    cdef Py_ssize_t wanted = max(1, <Py_ssize_t> (share_at(engine, now) * engine.count + 0.999))
     engine.next_profile_ns = now + PROFILE_NS
     return want(engine, wanted) if wanted != engine.wanted else 0
 

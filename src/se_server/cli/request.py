@@ -1,13 +1,15 @@
-"""What an upgrade request of se-chat and se-doctor carries, as their options say it."""
+"""What an upgrade request of se-chat, se-doctor and se-bench carries, as their options say it."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import click
 
 from se_server.demo import DEMO_API_KEY
+from se_server.errors import ConfigError
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 
@@ -28,15 +30,35 @@ def read_headers(_context: click.Context, _option: click.Parameter, given: tuple
     return headers
 
 
-def signing_key(given: str | None) -> tuple[str, str]:
+def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
     """Return the key that signs the token, and where it comes from, for people.
 
     Args:
-        given: the key of the command line; None takes it from the environment, or else the demo agent's.
+        given: the key of the command line.
+        file: a file with one key a line, as se-server takes it, whose first is used; without either the environment's
+            key is taken, or else the demo agent's.
+
+    Raises:
+        ConfigError: the file has no key.
     """
     if given:
         return given, "the key of --api-key"
+    if file is not None:
+        return _first_key(file), f"the key of {file}"
     # se-server takes several keys there, while one replaces another.
     keys = (key.strip() for key in os.environ.get("ELEVENLABS_API_KEY", "").split(","))
     key = next(filter(None, keys), None)
     return (key, "the key of ELEVENLABS_API_KEY") if key else (DEMO_API_KEY, "the demo key")
+
+
+def _first_key(file: Path) -> str:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is no text file") from None
+    for line in lines:
+        if line and not line.startswith("#"):
+            return line
+    raise ConfigError(f"{file} holds no key; expected one a line")

@@ -29,6 +29,8 @@ class FirstSteps:
         key_source: where the key comes from, for people.
         headers: further headers of each request.
         timeout_s: the longest wait for a connection, and again for an answer, in seconds.
+        is_verified: whether the server's certificate has to be trusted.
+        cafile: certificates to trust, in place of the system's.
     """
 
     address: Address
@@ -36,6 +38,8 @@ class FirstSteps:
     key_source: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 5.0
+    is_verified: bool = True
+    cafile: str | None = None
 
     async def walk(self) -> AsyncIterator[Finding]:
         """Give one finding a step; the last one is a failure if no conversation is possible."""
@@ -85,7 +89,13 @@ class FirstSteps:
     ) -> HttpAnswer:
         headers = {**self.headers, **({} if token is None else {AUTHORIZATION_HEADER: token})}
         where = address or self.address
-        return await ask_upgrade(where, headers, timeout_s=timeout_s or self.timeout_s, is_verified=is_verified)
+        return await ask_upgrade(
+            where,
+            headers,
+            timeout_s=timeout_s or self.timeout_s,
+            is_verified=is_verified and self.is_verified,
+            cafile=self.cafile,
+        )
 
     async def _status(self, token: str | None, address: Address | None = None) -> HttpAnswer | None:
         try:
@@ -276,7 +286,7 @@ class FirstSteps:
 
     def _wrong_key(self, why: str, more: str = "") -> Finding:
         return _fail(
-            "key", f"{why}: se-doctor used {self.key_source}", f"use the API key the server was started with{more}"
+            "key", f"{why}: it was signed with {self.key_source}", f"use the API key the server was started with{more}"
         )
 
     # --- what is worth knowing though it works ----------------------------------------------------------------------

@@ -57,7 +57,12 @@ async def resolve(address: Address) -> list[str]:
 
 
 async def ask_upgrade(
-    address: Address, headers: Mapping[str, str], *, timeout_s: float, is_verified: bool = True
+    address: Address,
+    headers: Mapping[str, str],
+    *,
+    timeout_s: float,
+    is_verified: bool = True,
+    cafile: str | None = None,
 ) -> HttpAnswer:
     """Send an upgrade request and read the answer; a connection that was upgraded is closed again.
 
@@ -66,6 +71,7 @@ async def ask_upgrade(
         headers: further headers.
         timeout_s: the longest wait for the connection, and again for the answer, in seconds.
         is_verified: whether the server's certificate has to be trusted.
+        cafile: certificates to trust, in place of the system's.
 
     Raises:
         OSError: no connection, no TLS, no trust (`ssl.SSLCertVerificationError`).
@@ -74,7 +80,7 @@ async def ask_upgrade(
     """
     context = None
     if address.is_tls:
-        context = ssl.create_default_context()
+        context = ssl.create_default_context(cafile=cafile)
         if not is_verified:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connecting = asyncio.open_connection(address.host, address.port, ssl=context, limit=MAX_HEAD_BYTES)

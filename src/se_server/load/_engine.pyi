@@ -42,8 +42,8 @@ class Engine:
     def __new__(
         cls, plan: LoadPlan, target: Target, memory: object, control_fd: int = -1, is_portable: bool = False
     ) -> Engine: ...
-    def connect(self, timeout_s: float, per_s: float | None = None) -> float:
-        """Open all conversations that are not open, and return how long it took, in seconds."""
+    def connect(self, timeout_s: float, per_s: float | None = None, count: int | None = None) -> float:
+        """Open all conversations, or the first so many, that are not open; return how long it took, in seconds."""
 
     def run(self, seconds: float, turns: int | None = None) -> float:
         """Hold the conversations for so long or so many turns, let every open turn end, and return how long it took."""
@@ -53,3 +53,22 @@ class Engine:
 
     def close(self) -> None:
         """Drop everything."""
+
+def build_frame(opcode: int, payload: bytes, random: int) -> bytes:
+    """Return a client's frame; for tests."""
+
+def read_frames(data: bytes) -> tuple[list[tuple[int, bool, bytes]], int]:
+    """Return (opcode, is the last fragment, payload) of a server's whole frames, and their bytes; for tests.
+
+    Raises:
+        ValueError: a frame breaks RFC 6455.
+    """
+
+def read_messages(messages: list[bytes], event_id: bytes) -> list[str | tuple[bytes, bool, bool] | None]:
+    """Return of each message (the content's raw JSON, has it this id, is it final); for tests.
+
+    None stands for one that is no `agent_response`, and a sentence for one that cannot be read.
+    """
+
+def cut_text(text: bytes, most: int) -> bytes:
+    """Return the inside of a JSON string cut to so many bytes, at the end of a character; for tests."""

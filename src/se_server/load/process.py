@@ -148,11 +148,15 @@ class LoadProcess:
         plan: what it does.
         core: the core it is bound to; None leaves that to the system.
 
+    Attributes:
+        plan: what it does.
+
     Raises:
         LoadError: it could not start; the text says why.
     """
 
     def __init__(self, plan: LoadPlan, *, core: int | None = None) -> None:
+        self.plan = plan
         self._unread = b""
         # Shared by a file without a name, not by a fork: the parent may have threads.
         with tempfile.TemporaryFile() as file:
@@ -208,9 +212,9 @@ class LoadProcess:
         self._order({"do": "hang_up"})
         self._reply(START_TIMEOUT_S)
 
-    def start_connect(self, timeout_s: float = 30.0, per_s: float | None = None) -> None:
-        """Begin to connect; `connected` has to follow."""
-        self._order({"do": "connect", "timeout_s": timeout_s, "per_s": per_s})
+    def start_connect(self, timeout_s: float = 30.0, per_s: float | None = None, count: int | None = None) -> None:
+        """Begin to connect, all or the first so many; `connected` has to follow."""
+        self._order({"do": "connect", "timeout_s": timeout_s, "per_s": per_s, "count": count})
 
     def connected(self, timeout_s: float = 30.0) -> Connected:
         """Wait until all conversations are open, or as good as that gets."""
@@ -252,10 +256,14 @@ class LoadProcess:
         """End what was begun early; its result has still to be fetched."""
         self._order({"do": "stop"})
 
-    def close(self) -> None:
-        """Let it end its conversations, and end it."""
+    def begin_close(self) -> None:
+        """Let it end its conversations and itself; `close` has to follow."""
         with contextlib.suppress(BrokenPipeError):  # it has ended already
             _pipe(self._process.stdin).close()
+
+    def close(self) -> None:
+        """Let it end its conversations, and end it."""
+        self.begin_close()
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -44,7 +44,7 @@ def main(fd: str, core: str) -> None:
     for order in orders:
         seconds = 0.0
         if order["do"] == "connect":
-            seconds = engine.connect(order["timeout_s"], order["per_s"])
+            seconds = engine.connect(order["timeout_s"], order["per_s"], order["count"])
         elif order["do"] == "run":
             seconds = engine.run(order["seconds"], order["turns"])
         elif order["do"] == "hang_up":

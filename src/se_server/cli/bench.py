@@ -1,0 +1,51 @@
+"""`se-bench`: load for a server, and measurements. A group whose commands are imported when they are run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_LAZY = {
+    "load": ("se_server.cli.load", "Put load on a server of any make, and tell how it bears it."),
+}
+"""For each command the module that has it as `command`, and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports none of its commands to list them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names, in the order in which they are shown."""
+        return [*_LAZY, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported."""
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        found: Any = importlib.import_module(_LAZY[cmd_name][0])
+        return found.command  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        rows = [(name, summary) for name, (_, summary) in _LAZY.items()]
+        rows += [(name, found.get_short_help_str(80)) for name, found in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def command() -> None:
+    """Load a Speech Engine server, or measure this one against others."""
+
+
+def main() -> None:
+    """Run the command."""
+    command(prog_name="se-bench")
+
+
+if __name__ == "__main__":
+    main()
