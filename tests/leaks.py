@@ -32,8 +32,9 @@ POLL_S = 0.01
 HAS_PROC = Path("/proc/self/fd").exists()
 
 # Inherited by every process that a test starts, and by those that they start: workers without a supervisor, too.
+# Each process that runs tests has a mark of its own, also where pytest-xdist has started it from one that had another.
 _MARK_NAME = "RUN_OF_THE_TESTS"
-_MARK = os.environ.setdefault(_MARK_NAME, uuid.uuid4().hex)
+_MARK = os.environ[_MARK_NAME] = uuid.uuid4().hex
 
 # libuv opens a pipe and a spare descriptor with its first loop, and keeps them.
 uvloop.new_event_loop().close()
