@@ -1,13 +1,20 @@
-"""How the tests are spread: `pytest -n auto` runs them in several processes at once."""
+"""What holds for all tests: how they are spread over processes, and that no machine is too slow for Hypothesis."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Several processes at once have the machine's time to share; a test that hangs is ended by pytest-timeout.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Take twice as many processes as there are CPUs: functional tests mostly wait."""
-    return 2 * (os.cpu_count() or 1)
+    """Let `pytest -n auto` take two processes for each CPU: functional tests mostly wait. Each has some 200 MiB."""
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(2 * cpus, 8)

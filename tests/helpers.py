@@ -174,6 +174,7 @@ def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None
     deadline = time.monotonic() + timeout_s
     while running := {pid for pid, _ in _processes()}.intersection(pids):
         assert time.monotonic() < deadline, f"still running after {timeout_s:g} s: {running}"
+        time.sleep(POLL_S)
 
 
 @contextmanager

@@ -21,7 +21,6 @@ async def on_transcript(transcript, session):
 """
 
 
-@pytest.mark.timeout(120)
 def test_a_worker_that_comes_to_harm_takes_none_but_its_own_conversations_along() -> None:
     tally = chaos.run(0.4, calls=30, workers=3)
     assert tally.faults == []

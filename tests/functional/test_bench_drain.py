@@ -9,7 +9,6 @@ import pytest
 from bench import drain
 
 
-@pytest.mark.timeout(120)
 def test_reloads_and_an_upgrade_refuse_nobody_cut_nobody_and_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     if sys.platform != "linux":
         pytest.skip("the supervisor's upgrade is proved on Linux")

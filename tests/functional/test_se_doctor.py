@@ -27,8 +27,6 @@ from tests.helpers import TEST_API_KEY, running_server
 REFERENCE_AGENT = "se_server.doctor.agent"
 DOCTOR_TIMEOUT_S = 50
 
-pytestmark = pytest.mark.timeout(100)
-
 
 def doctor(*args: str, key: str = TEST_API_KEY, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Run se-doctor; returns exit code and output."""
@@ -59,7 +57,7 @@ def examined(*args: str) -> tuple[int, dict[str, Any]]:
 
 def test_every_case_passes_for_our_own_server() -> None:
     with running_server("--path", "/ws", app=REFERENCE_AGENT, workers=1) as server:
-        code, report = examined(server.url, "--agent", "reference", "--quick")
+        code, report = examined(server.url, "--agent", "reference", "--quick", "--at-once", "12")
     wrong = [(case["name"], case["why"]) for case in report["cases"] if case["state"] == "fail"]
     assert not wrong
     # Whether a keep-alive comes is not to be seen in three seconds; the measure of 25 is the document's.
@@ -115,7 +113,8 @@ def published_server() -> Iterator[str]:
 def test_the_cases_find_what_the_published_sdk_was_measured_to_get_wrong_and_nothing_else() -> None:
     names = sorted(MEASURED_FAILURES | GOOD_IN_BOTH)
     with published_server() as url:
-        code, report = examined(url, "--agent", "reference", *(f"--only={name}" for name in names))
+        only = [f"--only={name}" for name in names]
+        code, report = examined(url, "--agent", "reference", "--at-once", "12", "--reply-timeout-s", "6", *only)
     states = {case["name"]: case["state"] for case in report["cases"]}
     assert {name for name, state in states.items() if state == "fail"} == MEASURED_FAILURES
     assert {name for name, state in states.items() if state == "pass"} == {*GOOD_IN_BOTH, "question"}
@@ -213,7 +212,10 @@ def web_server(respond: Respond, tls: ssl.SSLContext | None = None) -> Iterator[
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            first = await reader.readexactly(1)
+            if first == b"\x16":  # TLS, which servers of plain HTTP do not wait for
+                return
+            head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
             lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
             writer.write(respond({name.lower(): value.strip() for name, _, value in lines}))
             await writer.drain()

@@ -315,9 +315,9 @@ async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Pat
             heard = [manager.hear(), manager.hear()]
             assert all(item.get("MAINPID") == str(new) for item in heard)
             wait_for_end([server.pid])
-            assert server.wait() == 0
             os.kill(new, signal.SIGHUP)  # The old one's end is not the service's: the next word is the new one's.
             assert manager.hear()["RELOADING"] == "1"
+        assert server.wait() == 0
 
 
 # --- the pidfile ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 IS_INSTALLED = any(point.name == "se_server" for point in entry_points(group="pytest11"))
+OURS = () if IS_INSTALLED else ("-p", "se_server.testing.plugin")
+# Nothing here is about those plugins, and one of them takes half a second to load.
+OTHERS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +62,7 @@ def run(pytester: pytest.Pytester, tests: str, *options: str, app: str = APP) ->
     """Run pytest on one file of tests, in a process of its own."""
     pytester.makepyfile(app=app)
     pytester.makepyfile(test_agent=tests)
-    plugin = () if IS_INSTALLED else ("-p", "se_server.testing.plugin")
-    return pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", *(options or NONE), timeout=50)
+    return pytester.runpytest_subprocess(*OURS, *OTHERS, *(options or NONE), timeout=50)
 
 
 THE_FIRST_TRY = """
@@ -293,10 +295,9 @@ def test_loading_the_plugin_imports_nothing_else() -> None:
 
 
 def test_the_example_agent_passes_its_tests(pytester: pytest.Pytester) -> None:
-    plugin = () if IS_INSTALLED else ("-p", "se_server.testing.plugin")
     for file in (ROOT / "examples" / "booking").glob("*.py"):
         pytester.path.joinpath(file.name).write_text(file.read_text())
-    result = pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", *NONE, timeout=50)
+    result = pytester.runpytest_subprocess(*OURS, *OTHERS, *NONE, timeout=50)
     result.assert_outcomes(passed=5)
 
 

@@ -19,7 +19,7 @@ def test_documented_events(event: Any, text: str | None) -> None:
         assert published._extract_text(form) == text_of(form) == text
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(EVENTS | ANYTHING)
 def test_invented_events(event: Any) -> None:
     assert text_of(event) == published._extract_text(event)

@@ -81,7 +81,7 @@ EVENTS = almost(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(EVENTS | ANYTHING)
 def test_text_of_equals_the_reference(event: Any) -> None:
     expected = reference.text_of(event)

@@ -144,7 +144,6 @@ class TestLedger(LedgerMachine.TestCase):  # type: ignore[name-defined,misc]
     settings = settings(
         max_examples=SEQUENCES,
         stateful_step_count=20,
-        deadline=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )

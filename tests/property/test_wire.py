@@ -23,7 +23,7 @@ from tests.reference import wire as reference
 
 
 def examples(number: int) -> settings:
-    return settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=number, suppress_health_check=list(HealthCheck))
 
 
 CHARACTERS = st.characters(exclude_categories=())  # lone surrogates included

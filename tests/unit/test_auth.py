@@ -252,7 +252,7 @@ def test_any_mutated_character_is_refused(verifier: TokenVerifier, remembered: b
     assert verifier.verify(token) == claims()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_mutation_is_refused(data: st.DataObject) -> None:
     token = signed(claims())
@@ -264,7 +264,7 @@ def test_any_mutation_is_refused(data: st.DataObject) -> None:
         refused(verifier, mutated)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(max_size=300)
     | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(lambda p: ".".join(map(b64, p)))
@@ -273,7 +273,7 @@ def test_any_text_is_refused_with_a_reason_and_nothing_else(value: str) -> None:
     refused(TokenVerifier(KEY, clock=Clock()), value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(["iss", "sub", "exp", "iat"]), st.none() | st.integers() | st.floats() | st.text()),
 )

@@ -125,7 +125,7 @@ async def by_websockets(server: SpeechEngineServer) -> AsyncIterator[int]:
     async def handle(ws: Any) -> None:
         await server.handle_connection(ws).run()
 
-    async with websockets.serve(handle, "127.0.0.1", 0) as listening:
+    async with websockets.serve(handle, "127.0.0.1", 0, close_timeout=1) as listening:
         yield next(iter(listening.sockets)).getsockname()[1]
 
 
