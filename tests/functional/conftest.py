@@ -13,9 +13,11 @@ from tests.leaks import Before, no_tasks_left
 
 _BEFORE = pytest.StashKey[Before]()
 
-# Shells start what they put in the background with SIGINT ignored, and programs pass that on to those they start.
+# Shells start what they put in the background with SIGINT ignored, nohup(1) ignores SIGHUP, and programs pass that on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
