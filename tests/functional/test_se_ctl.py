@@ -248,7 +248,7 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
             server.wait_for_output(r"upgrade: supervisor \d+ serves")
             table = await ctl(path, "status")
             assert "\nready: 0 conversations (and 1 on workers of the supervisor before), " in table
-        server.wait()
+        wait_for_end([server.pid])
         (row,) = await workers(path)
         assert row["pid"] != old
         following = read_pid(pidfile)
