@@ -66,9 +66,9 @@ class Crowd:
             found.append(
                 f"p99 to the first chunk {self.first_p99_s * 1e3:.1f} ms; below {MAX_P99_S * 1e3:.0f} it must be"
             )
-        if self.bytes_after > MAX_BYTES:
+        if self.bytes_early > MAX_BYTES:
             found.append(
-                f"{self.bytes_after / 1e3:.1f} KB for each conversation; at most {MAX_BYTES / 1e3:.0f} are allowed"
+                f"{self.bytes_early / 1e3:.1f} KB for a conversation; at most {MAX_BYTES / 1e3:.0f} are allowed"
             )
         return found
 
