@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.functional.processes import get, write_agent
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     ServerProcess,
@@ -45,29 +45,13 @@ GOODBYE = "We have to stop here. Please call again."
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    path = tmp_path / "agent.py"
-    path.write_text(textwrap.dedent(AGENT))
-    return path
-
-
-async def ask(server: ServerProcess, path: str = "/readyz", head: str = "GET {} HTTP/1.0\r\n\r\n") -> tuple[int, str]:
-    """Return status and body of a plain request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        writer.write(head.format(path).encode())
-        answer = (await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)).decode()
-    finally:
-        writer.close()
-        await writer.wait_closed()
-    if not answer:
-        raise ConnectionResetError
-    return int(answer.split(" ", 2)[1]), answer.partition("\r\n\r\n")[2]
+    return write_agent(tmp_path / "agent.py", AGENT)
 
 
 async def until_not_ready(server: ServerProcess) -> dict[str, object]:
     """Ask until the server says that it is not ready, and return what it says."""
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while (answer := await ask(server))[0] == 200:
+    while (answer := await get(server))[0] == 200:
         assert time.monotonic() < deadline
     assert answer[0] == 503
     said = json.loads(answer[1])
@@ -80,7 +64,7 @@ async def until_refused(server: ServerProcess) -> None:
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while time.monotonic() < deadline:
         with suppress(ConnectionResetError):  # it came in the last moment
-            await ask(server)
+            await get(server)
 
 
 async def until_closed(websocket: ClientConnection) -> int | None:
@@ -136,10 +120,10 @@ async def test_who_speaks_after_the_deadline_hears_goodbye(app: Path) -> None:
 
 async def test_readiness_fails_before_conversations_are_refused(app: Path) -> None:
     with running_server("--drain-notice-s", "1.5", app=app) as server:
-        assert await ask(server) == (200, '{"ready":true}\n')
+        assert await get(server) == (200, '{"ready":true}\n')
         server.send_signal(signal.SIGTERM)
         assert await until_not_ready(server) == {"ready": False, "reason": "draining"}
-        assert await ask(server, "/healthz") == (200, "ok\n")
+        assert await get(server, "/healthz") == (200, "ok\n")
         async with connect(server.url) as websocket:
             await websocket.send(transcript_message("hello"))
             assert spoken(await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)) == "hi"
@@ -157,9 +141,9 @@ async def test_a_reload_denies_readiness_to_nobody(app: Path) -> None:
             server.send_signal(signal.SIGHUP)
             asked = 0
             while not all(f"(pid {pid}) drains" in server.output() for pid in old):
-                assert (await ask(server))[0] == 200
+                assert (await get(server))[0] == 200
                 asked += 1
-            assert (await ask(server))[0] == 200
+            assert (await get(server))[0] == 200
         assert asked > 0
 
 
@@ -167,9 +151,9 @@ async def test_a_reload_denies_readiness_to_nobody(app: Path) -> None:
 @pytest.mark.parametrize("rest", ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"])
 async def test_readiness_is_denied_in_every_form_of_request(app: Path, method: str, rest: str) -> None:
     with running_server("--max-sessions", "1", app=app) as server:
-        assert (await ask(server, head=f"{method} {{}} {rest}"))[0] == 200
+        assert (await get(server, head=f"{method} {{}} {rest}"))[0] == 200
         async with connect(server.url):
-            status, body = await ask(server, head=f"{method} {{}} {rest}")
+            status, body = await get(server, head=f"{method} {{}} {rest}")
             assert status == 503
             if method != "HEAD":
                 assert json.loads(body) == {"ready": False, "reason": "saturated", "limit": "max_sessions"}

@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from tests.functional.processes import write_agent
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     START_TIMEOUT_S,
@@ -44,9 +44,7 @@ COMMAND = [sys.executable, "-m", "se_server.cli.server", "--host", "127.0.0.1", 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    path = tmp_path / "agent.py"
-    path.write_text(textwrap.dedent(AGENT))
-    return path
+    return write_agent(tmp_path / "agent.py", AGENT)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import textwrap
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -17,7 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
-from tests.functional.test_drain import ask
+from tests.functional.processes import get, write_agent
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     START_TIMEOUT_S,
@@ -47,9 +46,7 @@ AGENT = """
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    path = tmp_path / "agent.py"
-    path.write_text(textwrap.dedent(AGENT))
-    return path
+    return write_agent(tmp_path / "agent.py", AGENT)
 
 
 async def refused(server: ServerProcess) -> InvalidStatus:
@@ -107,11 +104,11 @@ async def test_while_too_many_turns_run_new_conversations_wait_outside(app: Path
             await busy.send(transcript_message("wait", event_id=1))
             await read_message(busy)
             assert (await refused(server)).response.status_code == 503
-            assert (await ask(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_turns"}\n'
+            assert (await get(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_turns"}\n'
             assert await heard(other, "hello", 1) == "done"
             assert await heard(busy, "hello", 2) == "done"
             async with let_in(server):
-                assert (await ask(server))[0] == 200
+                assert (await get(server))[0] == 200
 
 
 async def test_a_worker_with_too_many_turns_leaves_new_conversations_to_the_others(app: Path) -> None:
@@ -148,8 +145,8 @@ async def test_beyond_its_pending_handshakes_a_worker_refuses_conversations_and_
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
         try:
             assert (await refused(server)).response.status_code == 503
-            assert await ask(server, "/healthz") == (200, "ok\n")
-            assert (await ask(server))[0] == 503
+            assert await get(server, "/healthz") == (200, "ok\n")
+            assert (await get(server))[0] == 503
         finally:
             for _, writer in silent:
                 writer.close()
@@ -171,7 +168,7 @@ async def test_seats_are_shared_with_the_supervisor_before_an_upgrade(app: Path)
                     server.wait_for_output(rf"\(pid {pid}\) drains")
                 for _ in range(10):
                     assert (await refused(server)).response.status_code == 503
-                assert (await ask(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_sessions"}\n'
+                assert (await get(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_sessions"}\n'
                 await held.pop().close()
                 async with let_in(server) as after:
                     assert await heard(after, "hello", 1) == "done"

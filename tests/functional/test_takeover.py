@@ -9,46 +9,26 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.functional.processes import call, write_agent
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     READY_LINE,
     START_TIMEOUT_S,
     TEST_API_KEY,
     ServerProcess,
-    connect,
     read_answer,
     running_server,
     spoken,
     stopped_at_the_end,
-    transcript_message,
     wait_for_end,
 )
 
-WHO = """
-    import os
-    async def on_transcript(transcript, session):
-        await session.send_response(f"{os.getppid()} {os.getpid()}")
-"""
 SERVER = [sys.executable, "-m", "se_server.cli.server"]
-
-
-def write(path: Path, source: str = WHO) -> Path:
-    path.write_text(textwrap.dedent(source))
-    return path
-
-
-async def who(websocket: object, event_id: int = 1) -> tuple[int, int]:
-    """Return the process ids of the supervisor and of the worker that answers."""
-    await websocket.send(transcript_message("who are you?", event_id=event_id))  # type: ignore[attr-defined]
-    answer = await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)  # type: ignore[arg-type]
-    supervisor, worker = spoken(answer).split()
-    return int(supervisor), int(worker)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -61,14 +41,14 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("by", ["port", "unix socket"])
 async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path, by: str) -> None:
-    app, pidfile, path = write(tmp_path / "agent.py"), tmp_path / "pid", tmp_path / "socket"
+    app, pidfile, path = write_agent(tmp_path / "agent.py"), tmp_path / "pid", tmp_path / "socket"
     args = ["--pidfile", str(pidfile)] + ([] if by == "port" else ["--uds", str(path)])
     with running_server(*args, app=app) as server:
         options = {} if by == "port" else {"unix": True, "path": str(path)}
 
         async with contextlib.AsyncExitStack() as stack:
-            before = await stack.enter_async_context(connect(server.url, **options))
-            old, worker = await who(before)
+            before = await stack.enter_async_context(call(server, **options))
+            old, worker = await before.who()
             assert (old, int(pidfile.read_text())) == (server.pid, server.pid)
             server.send_signal(signal.SIGUSR2)
             new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
@@ -76,16 +56,16 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
                 assert int(pidfile.read_text()) == new
                 others = [pid for pid in server.worker_pids() if pid not in (worker, new)]
                 wait_for_end(others)
-                async with connect(server.url, **options) as after:
-                    assert (await who(after))[0] == new
-                assert await who(before, 2) == (old, worker)
+                async with call(server, **options) as after:
+                    assert (await after.who())[0] == new
+                assert await before.who() == (old, worker)
                 assert server.is_running()
                 await stack.aclose()
                 wait_for_end([old])
                 assert int(pidfile.read_text()) == new
                 assert by == "port" or path.exists()
-                async with connect(server.url, **options) as after:
-                    assert (await who(after))[0] == new
+                async with call(server, **options) as after:
+                    assert (await after.who())[0] == new
             assert not pidfile.exists()
             assert by == "port" or not path.exists()
         assert server.wait() == 0
@@ -93,20 +73,20 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
 
 
 async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tmp_path: Path) -> None:
-    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
         pids = server.worker_pids()
-        async with connect(server.url) as websocket:
-            await who(websocket)
+        async with call(server) as caller:
+            await caller.who()
             app.write_text("raise RuntimeError('half a deploy')")
             server.send_signal(signal.SIGUSR2)
             server.wait_for_output("raised RuntimeError: half a deploy", START_TIMEOUT_S)
             server.wait_for_output("the upgrade has failed, everything goes on as before")
             wait_for_end([int(server.wait_for_output(r"supervisor (\d+) starts on the same sockets")[1])])
-            assert (await who(websocket, 2))[0] == server.pid
+            assert (await caller.who())[0] == server.pid
         assert server.worker_pids() == pids
         assert int(pidfile.read_text()) == server.pid
-        write(app)
+        write_agent(app)
         server.send_signal(signal.SIGUSR2)
         new = int(server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)[1])
         with stopped_at_the_end(new):
@@ -114,7 +94,7 @@ async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tm
 
 
 async def test_a_stop_during_an_upgrade_stops_both(tmp_path: Path) -> None:
-    app = write(tmp_path / "agent.py")
+    app = write_agent(tmp_path / "agent.py")
     with running_server(app=app) as server:
         app.write_text("import os, time\nprint('starting, child of', os.getppid(), flush=True)\ntime.sleep(3600)")
         server.send_signal(signal.SIGUSR2)
@@ -125,7 +105,7 @@ async def test_a_stop_during_an_upgrade_stops_both(tmp_path: Path) -> None:
 
 
 async def test_reloads_and_an_upgrade_under_load_refuse_no_handshake_and_cut_no_conversation(tmp_path: Path) -> None:
-    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
         enough = asyncio.Event()
         answers = 0
@@ -133,18 +113,16 @@ async def test_reloads_and_an_upgrade_under_load_refuse_no_handshake_and_cut_no_
         async def hold() -> None:
             """Hold one conversation through all of it, always with the same worker."""
             nonlocal answers
-            async with connect(server.url) as websocket:
-                first = await who(websocket)
-                turn = 1
+            async with call(server) as caller:
+                first = await caller.who()
                 while not enough.is_set():
-                    turn += 1
-                    assert await who(websocket, turn) == first
+                    assert await caller.who() == first
                     answers += 1
 
         async def come_and_go() -> None:
             while not enough.is_set():
-                async with connect(server.url) as websocket:
-                    await who(websocket)
+                async with call(server) as caller:
+                    await caller.who()
 
         async def deploy() -> int:
             for generation in (2, 3, 4):
@@ -199,13 +177,13 @@ def server_on(sock: socket.socket, command: list[str], **env: str) -> Iterator[S
 
 
 async def test_a_server_listens_on_the_descriptor_it_is_given(tmp_path: Path) -> None:
-    app = write(tmp_path / "agent.py")
+    app = write_agent(tmp_path / "agent.py")
     with listening() as sock:
         command = [*SERVER, str(app), "--workers", "1", "--fd", str(sock.fileno())]
         with server_on(sock, command) as server:
             assert server.port == sock.getsockname()[1]
-            async with connect(server.url) as websocket:
-                assert (await who(websocket))[0] == server.pid
+            async with call(server) as caller:
+                assert (await caller.who())[0] == server.pid
 
 
 def refusal(*args: str, pass_fds: tuple[int, ...] = (), **env: str) -> str:
@@ -274,7 +252,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: Path, manager: Manager) -> None:
-    app = write(
+    app = write_agent(
         tmp_path / "agent.py",
         """
         import os
@@ -290,9 +268,9 @@ async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: P
             ready = manager.hear()
             assert (ready["READY"], ready["MAINPID"]) == ("1", str(server.pid))
             assert manager.hear(skip="") == {"WATCHDOG": "1"}
-            async with connect(server.url) as websocket:
-                await websocket.send(transcript_message("what of systemd do you see?"))
-                assert spoken(await read_answer(websocket)) == "none"
+            async with call(server) as caller:
+                await caller.say("what of systemd do you see?")
+                assert spoken(await read_answer(caller.websocket)) == "none"
             server.send_signal(signal.SIGHUP)
             assert manager.hear()["RELOADING"] == "1"
             assert manager.hear()["READY"] == "1"
@@ -306,7 +284,7 @@ async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: P
 
 
 async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Path, manager: Manager) -> None:
-    app = write(tmp_path / "agent.py")
+    app = write_agent(tmp_path / "agent.py")
     with running_server(app=app, env={"NOTIFY_SOCKET": manager.path}) as server:
         assert manager.hear()["MAINPID"] == str(server.pid)
         server.send_signal(signal.SIGUSR2)
@@ -336,16 +314,15 @@ def test_a_pidfile_names_the_supervisor_while_it_runs(tmp_path: Path) -> None:
 
 
 async def test_the_pidfile_of_a_killed_supervisor_is_free_while_its_workers_still_drain(tmp_path: Path) -> None:
-    app, pidfile = write(tmp_path / "agent.py"), tmp_path / "pid"
+    app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
-        async with connect(server.url) as websocket:
-            await who(websocket)
+        async with call(server) as caller:
+            await caller.who()
             server.send_signal(signal.SIGKILL)
             wait_for_end([server.pid])
             with running_server("--pidfile", str(pidfile), app=app) as other:
                 assert pidfile.read_text() == f"{other.pid}\n"
-                await websocket.send(transcript_message("still there?", event_id=2))
-                assert spoken(await read_answer(websocket))
+                await caller.who()
 
 
 def test_a_pidfile_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
