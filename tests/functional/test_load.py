@@ -1,21 +1,39 @@
-"""Generator processes against a real server."""
+"""Generator processes against a real server, and against one that does what a server may, or may not."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
-from se_server.load import LoadPlan, LoadProcess
+from se_server.errors import ConfigError, LoadError
+from se_server.load import LoadPlan, LoadProcess, Run
+from se_server.load._engine import COUNTERS, SLOT_BYTES, Engine
+from se_server.load.target import Target
 from tests.helpers import TEST_API_KEY, running_server
 
 HANDLER = Path(__file__).parents[2] / "bench" / "load" / "targets" / "handler.py"
 
 
+def plan(url: str, **values: Any) -> LoadPlan:
+    return LoadPlan(**{"url": url, "api_key": TEST_API_KEY, "chunks": 2, "history": 1, **values})
+
+
+# --- a real server --------------------------------------------------------------------------------------------------
+
+
 def test_closed_loop_asks_as_often_as_told_and_leaves_the_server_idle() -> None:
     with (
         running_server(app=HANDLER, workers=1) as server,
-        LoadProcess(LoadPlan(url=server.url, api_key=TEST_API_KEY, conversations=7, chunks=5, history=4)) as load,
+        LoadProcess(plan(server.url, conversations=7, chunks=5, history=4)) as load,
     ):
         connected = load.connect()
         assert (connected.count, connected.errors, connected.handshake.count) == (7, {}, 7)
@@ -31,13 +49,234 @@ def test_closed_loop_asks_as_often_as_told_and_leaves_the_server_idle() -> None:
 
 @pytest.mark.parametrize("spins", [False, True])
 def test_open_loop_keeps_its_schedule(spins: bool) -> None:
-    with running_server(app=HANDLER, workers=1) as server:
-        plan = LoadPlan(
-            url=server.url, api_key=TEST_API_KEY, conversations=20, turns_per_s=200, chunks=2, history=1, spins=spins
-        )
-        with LoadProcess(plan) as load:
-            load.connect()
-            run = load.run(1.0)
+    with (
+        running_server(app=HANDLER, workers=1) as server,
+        LoadProcess(plan(server.url, conversations=20, turns_per_s=200, spins=spins)) as load,
+    ):
+        load.connect()
+        run = load.run(1.0)
     assert (run.turns, run.errors) == (200, {})
     assert 1.0 <= run.wall_s < 3.0
     assert run.cpu_s < run.wall_s / 2  # a waiting generator is no limit, though it may spin
+
+
+def test_handshakes_come_at_the_rate_that_is_asked_for() -> None:
+    with running_server(app=HANDLER, workers=1) as server, LoadProcess(plan(server.url, conversations=20)) as load:
+        connected = load.connect(per_s=50)
+        assert connected.count == 20
+        assert connected.seconds >= 19 / 50
+
+
+def test_the_loop_without_epoll_does_the_same() -> None:
+    memory = bytearray(SLOT_BYTES)
+    with running_server(app=HANDLER, workers=1) as server:
+        its = plan(server.url, conversations=5)
+        engine = Engine(its, Target(its), memory, is_portable=True)
+        engine.connect(10)
+        engine.run(30, 100)
+        engine.hang_up()
+        engine.close()
+    counted = dict(zip(COUNTERS, memoryview(memory).cast("q")[: len(COUNTERS)].tolist(), strict=True))
+    assert (engine.errors, counted["turns"], counted["chunks"]) == ({}, 100, 200)
+    assert (counted["opened"], counted["closed"], counted["up"]) == (5, 5, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes all of 127.0.0.0/8 for its own")
+async def test_callers_come_from_the_addresses_that_they_are_given() -> None:
+    seen = set()
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        seen.add(websocket.remote_address[0])
+        await websocket.send(response(message, "Yes.", is_final=True))
+
+    async with answering(answer) as url:
+        await loaded(plan(url, conversations=4, chunks=None, source_addresses=("127.0.0.1", "127.0.0.2")), turns=8)
+    assert seen == {"127.0.0.1", "127.0.0.2"}
+
+
+def test_a_core_of_its_own_is_a_core_of_its_own() -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system binds no process to a core")
+    core = max(os.sched_getaffinity(0))
+    with LoadProcess(plan("ws://127.0.0.1:1/"), core=core) as load:
+        assert os.sched_getaffinity(load.pid) == {core}
+
+
+def test_what_cannot_be_done_is_refused_at_once() -> None:
+    with pytest.raises(LoadError, match=r"there is no host 'nowhere\.invalid'"):
+        LoadProcess(plan("ws://nowhere.invalid/"))
+    with pytest.raises(ConfigError, match="interruption_rate must be 0 to 1, not 2"):
+        plan("ws://127.0.0.1:1/", interruption_rate=2)
+    with LoadProcess(plan("ws://127.0.0.1:1/", conversations=2)) as load:
+        connected = load.connect()
+        assert (connected.count, connected.errors) == (0, {"refused": 2})
+        assert load.run(5).turns == 0  # and at once, since nobody is there to ask
+
+
+def test_a_generator_that_dies_is_told_from_one_that_is_done() -> None:
+    with LoadProcess(plan("ws://127.0.0.1:1/")) as load:
+        os.kill(load.pid, 9)
+        with pytest.raises(LoadError, match="ended with status -9"):
+            load.connect()
+
+
+# --- a server of any make -------------------------------------------------------------------------------------------
+
+Answer = Callable[[ServerConnection, dict[str, Any]], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(handler: Callable[[ServerConnection], Awaitable[None]], **options: Any) -> AsyncIterator[str]:
+    async with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"ws://{host}:{port}/"
+
+
+@asynccontextmanager
+async def answering(answer: Answer, **options: Any) -> AsyncIterator[str]:
+    """Serve transcripts by `answer`."""
+
+    async def handle(websocket: ServerConnection) -> None:
+        async for data in websocket:
+            message = json.loads(data)
+            if message["type"] == "user_transcript":
+                await answer(websocket, message)
+            elif message["type"] == "close":
+                return
+
+    async with serving(handle, **options) as url:
+        yield url
+
+
+async def loaded(plan: LoadPlan, seconds: float = 5.0, turns: int | None = None) -> Run:
+    def go() -> Run:
+        with LoadProcess(plan) as load:
+            load.connect()
+            return load.run(seconds, turns)
+
+    return await asyncio.to_thread(go)
+
+
+def response(message: dict[str, Any], content: str, *, is_final: bool = False, **more: Any) -> str:
+    fields = {"is_final": is_final, "event_id": message["event_id"], "content": content, "type": "agent_response"}
+    return json.dumps({**fields, **more})
+
+
+async def test_messages_may_come_in_fragments_among_pings_and_news() -> None:
+    pongs = []
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        async def pieces(text: str) -> AsyncIterator[str]:
+            for place in range(0, len(text), 9):
+                yield text[place : place + 9]
+
+        pongs.append(await websocket.ping())
+        await websocket.send('{"type": "pong"}')
+        await websocket.send('{"type": "news", "list": [1, {"a": "b"}]}')
+        await websocket.send(pieces(response(message, "Grüß Gott 😀")))
+        await websocket.send(response(message, " and on", extra=[None]))
+        await websocket.send(response(message, "", is_final=True))
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=2, chunks=None), turns=20)
+        assert (run.turns, run.chunks, run.errors) == (20, 40, {})
+        assert run.pings == 20
+        assert all([await pong >= 0 for pong in pongs])
+
+
+async def test_texts_under_another_id_are_late_and_no_answer() -> None:
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        await websocket.send(response({"event_id": message["event_id"] - 1}, "late"))
+        await websocket.send(response({"event_id": message["event_id"] - 1}, "", is_final=True))
+        await websocket.send(response(message, "right", is_final=True))
+        await websocket.send(response(message, "after the final"))
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=1, chunks=None), turns=10)
+    assert (run.turns, run.chunks, run.errors) == (10, 10, {})
+    assert 19 <= run.late_texts <= 20  # the last one comes after the run
+
+
+async def test_an_answer_to_the_transcript_sent_again_counts_from_the_first() -> None:
+    asked: list[int] = []
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        asked.append(message["event_id"])
+        if asked.count(message["event_id"]) == 2:
+            await websocket.send(response(message, "at last", is_final=True))
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=1, chunks=None, resend_after_s=0.2), turns=2)
+    assert (run.turns, run.resends, run.errors) == (2, 2, {})
+    assert run.first_chunk.percentile(0) >= 0.2
+    assert asked[0] == asked[1] != asked[2] == asked[3]
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "words"),
+    [
+        (["TAG", "b", "c"], "wrong answer", "3 texts, and should be 2"),
+        (["TAG"], "wrong answer", "1 texts, and should be 2"),
+        (["c0e0", "b"], "wrong answer", "text 1 is 'c0e0', and should be 'c0e"),
+        (["TAG", "wrong"], "wrong answer", "text 2 is 'wrong', and should be 'b'"),
+    ],
+)
+async def test_wrong_answers_are_no_turns(texts: list[str], kind: str, words: str) -> None:
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        chunks, tag, _ = message["user_transcript"][-1]["content"].split(" ", 2)
+        assert chunks == "2"
+        for text in texts:
+            await websocket.send(response(message, tag if text == "TAG" else text))
+        await websocket.send(response(message, "", is_final=True))
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=1, expected_words=("", "b")), turns=16)
+    assert run.turns + run.errors[kind] == 16
+    assert run.errors[kind] >= 1  # one turn in 16 is checked word for word
+    assert words in run.failures[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        ("{", "bad message", "a text that is no JSON: '{'"),
+        ('{"type": "agent_response", "content": 1}', "bad message", "whose content is no string"),
+        (b"\x00", "bad frame", "the server sent a binary message"),
+    ],
+)
+async def test_what_breaks_the_protocol_is_named(data: str | bytes, kind: str, words: str) -> None:
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        await websocket.send(data)
+        await websocket.send(response(message, "fine", is_final=True))
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=1, chunks=None), turns=1)
+    assert run.errors == {kind: 1}
+    assert words in run.failures[0]
+    assert run.turns == (kind == "bad message")  # after a broken frame there is no conversation
+
+
+async def test_a_conversation_that_is_cut_says_with_which_code() -> None:
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        await websocket.close(1011, "out of order")
+
+    async with answering(answer) as url:
+        run = await loaded(plan(url, conversations=2, chunks=None))
+    assert run.errors == {"cut": 2}
+    assert "turn 1: the server closed the conversation with code 1011 ('out of order')" in run.failures[0]
+    assert run.wall_s < 4  # nobody is left, and the run does not wait for its time
+
+
+async def test_a_slow_reader_gets_every_transcript_whole() -> None:
+    sizes = []
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        sizes.append(len(message["user_transcript"]))
+        await asyncio.sleep(0.05)  # what the socket does not take meanwhile has to wait
+        await websocket.send(response(message, "word " * 20_000, is_final=True))
+
+    async with answering(answer, max_size=None, max_queue=1, write_limit=1024) as url:
+        run = await loaded(plan(url, conversations=2, chunks=None, history=None), turns=20)
+    assert (run.turns, run.errors) == (20, {})
+    assert sizes.count(1) == 2
+    assert max(sizes) >= 19

@@ -94,6 +94,8 @@ cdef int64_t END_GRACE_NS = 60 * NS
 cdef int64_t CALL_AGAIN_NS = NS
 cdef int64_t PUBLISH_NS = NS // 20
 cdef int64_t PROFILE_NS = NS // 50
+cdef int64_t STEP_NS = NS // 200
+cdef double STEP_S = 0.005
 cdef uint64_t CONTROL = 0xFFFFFFFFFFFFFFFF
 cdef str SHORT = "the server closed the connection"
 

@@ -17,20 +17,19 @@ cdef int follow_profile(Engine engine, int64_t now) except -1:
 
 cdef int schedule(Engine engine) except -1:
     """Set the moment of the next turn: somewhere in its own interval, the intervals being even."""
-    cdef double rate = engine.rate
-    cdef int64_t gap_ns = NS // 100
-    if engine.is_profiled:
-        rate *= share_at(engine, engine.arrival_base_ns)
-    while rate * 1000 < engine.rate:            # hardly anybody speaks yet: look again a moment later
-        engine.arrival_base_ns += gap_ns
-        if engine.arrival_base_ns >= engine.end_ns:
-            engine.next_arrival_ns = NEVER
-            return 0
-        rate = engine.rate * share_at(engine, engine.arrival_base_ns)
-    gap_ns = <int64_t> (1e9 / rate)
-    engine.next_arrival_ns = engine.arrival_base_ns + <int64_t> (gap_ns * draw_share(&engine.random))
-    engine.arrival_base_ns += gap_ns
-    if engine.next_arrival_ns >= engine.end_ns:
+    cdef int64_t begins_ns = engine.arrival_base_ns, ends_ns = begins_ns
+    cdef double due = 1.0, rate
+    # An interval ends when one more turn is due; while the rate changes, that is found in small steps.
+    while due > 0.0 and ends_ns < engine.end_ns:
+        rate = engine.rate * (share_at(engine, ends_ns) if engine.is_profiled else 1.0)
+        if not engine.is_profiled or rate * STEP_S >= due:
+            ends_ns += <int64_t> (1e9 * due / rate)
+            break
+        due -= rate * STEP_S
+        ends_ns += STEP_NS
+    engine.arrival_base_ns = ends_ns
+    engine.next_arrival_ns = begins_ns + <int64_t> ((ends_ns - begins_ns) * draw_share(&engine.random))
+    if engine.next_arrival_ns >= engine.end_ns or begins_ns >= engine.end_ns:
         engine.next_arrival_ns = NEVER
     return 0
 

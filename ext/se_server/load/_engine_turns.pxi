@@ -259,12 +259,8 @@ cdef int keep_answer(Engine engine, Conversation c, bint is_cut) except -1:
         return 0
     if is_cut:
         size = c.text.size - c.answer_at
-        size = cut_before(c.text.data + c.answer_at, size, 1 + draw(&c.random) % size)
+        # At least the first character was heard, which may be an escaped pair of surrogates.
+        size = cut_before(c.text.data + c.answer_at, size, max(12, 1 + draw(&c.random) % size))
         c.text.size = c.answer_at + size
-        if not size:                           # the first character is longer than what was heard
-            c.text.size = c.message_at
-            c.message_at = 0
-            c.messages -= 1
-            return 0
     c.message_at = 0
     return add_bytes(&c.text, END)

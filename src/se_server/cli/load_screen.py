@@ -50,9 +50,11 @@ class LoadScreen:
         self._finals: deque[float] = deque(maxlen=SPARK_COLUMNS)
 
     def __enter__(self) -> LoadScreen:
-        self._console.print(Text("se-bench load ", style="bold").append(printable(self._title), style="not bold"))
-        for line in textwrap.wrap(self._about, min(self._console.width, MAX_COLUMNS)):
-            self._console.print(Text(line, style="dim"))
+        self._console.print(
+            Text("se-bench load ", style="bold").append(printable(self._title), style="not bold"), soft_wrap=True
+        )
+        for line in textwrap.wrap(self._about, _width(self._console)):
+            self._console.print(Text(line, style="dim"), soft_wrap=True)
         if self._console.is_terminal:
             self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -120,7 +122,7 @@ class LoadScreen:
 def show_report(console: Console, report: Report) -> None:
     """Print the summary."""
     is_plain = not console.is_terminal
-    width = min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
+    width = _width(console)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for percent in PERCENTILES:
@@ -149,6 +151,11 @@ def show_report(console: Console, report: Report) -> None:
     for verdict in report.verdicts:
         mark = (("ok  ", "FAIL") if is_plain else ("✓", "✗"))[not verdict.is_kept]
         console.print(Text(f"{mark} {verdict.what}", style="green" if verdict.is_kept else "bold red"), soft_wrap=True)
+
+
+def _width(console: Console) -> int:
+    """Return the columns to fill: a pipe has no width."""
+    return min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
 
 
 def duration(seconds: float) -> str:
