@@ -301,7 +301,10 @@ cdef class Engine:
             if is_over:
                 if self.is_stopped:
                     give_up_ns = min(give_up_ns, now + STOP_GRACE_NS)
-                if now >= give_up_ns or not (self.open or self.queued):
+                if self.is_stopped or self.asks_left <= 0:
+                    self.next_arrival_ns = NEVER
+                # Turns that were due before the end are asked even when their time has come late.
+                if now >= give_up_ns or not (self.open or self.queued or self.next_arrival_ns != NEVER):
                     break
             elif not (self.cells[UP_NOW] or self.under_way or self.waiting or self.calls_due or self.is_profiled):
                 break                          # nobody is left, and nobody will come

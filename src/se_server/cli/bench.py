@@ -1,4 +1,4 @@
-"""`se-bench`: load for a server, and measurements. A group whose commands are imported when they are run."""
+"""`se-bench`: load for any server, and measurements of this one. Its commands are imported when they are run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from se_server.cli.checkout import command_of_checkout
+
 __all__ = ["main"]
 
 _LAZY = {
@@ -14,13 +16,20 @@ _LAZY = {
 }
 """For each command the module that has it as `command`, and its line in the help."""
 
+_OF_CHECKOUT = (
+    ("compare", "bench.compare.command", "Measure this server next to its peers and the bare machine."),
+    ("micro", "bench.micro.command", "Measure single parts, or count their instructions."),
+    ("scaling", "bench.compare.scaling", "Work out what a core, a node and a fleet carry."),
+)
+"""Name, module and line in the help of what measures a checkout."""
+
 
 class LazyGroup(click.Group):
     """A group that imports none of its commands to list them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names, in the order in which they are shown."""
-        return [*_LAZY, *super().list_commands(ctx)]
+        return [*_LAZY, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported."""
@@ -32,7 +41,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""
         rows = [(name, summary) for name, (_, summary) in _LAZY.items()]
-        rows += [(name, found.get_short_help_str(80)) for name, found in self.commands.items()]
+        rows += [(name, found.get_short_help_str(limit=100)) for name, found in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -40,6 +49,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def command() -> None:
     """Load a Speech Engine server, or measure this one against others."""
+
+
+for _row in _OF_CHECKOUT:
+    command.add_command(command_of_checkout(*_row))
 
 
 def main() -> None:
