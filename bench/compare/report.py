@@ -30,7 +30,7 @@ def verdict(results: Results) -> tuple[int, str]:
     met = f"{len(measured) - len(missed)} of {len(measured)} targets are met"
     aimed = sum(found.aimed for found in measured)
     left = len(verdicts) - len(measured)
-    rest = f"; {left} were not measured" if left else ""
+    rest = f"; {left} not measured" if left else ""
     return (1 if missed else 0), f"{met}, {aimed} of them as far as the aim{rest}."
 
 
