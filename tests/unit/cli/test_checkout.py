@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from se_server.cli import bench
 from se_server.cli.checkout import command_of_checkout
 
 
@@ -45,3 +46,12 @@ def test_outside_a_checkout_one_sentence_says_what_to_do(tmp_path: Path, monkeyp
     assert told.exit_code == 1
     assert told.output.count("\n") == 1
     assert "clone the repository" in told.output
+
+
+def test_the_measurements_are_listed_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(bench.command, ["--help"])
+    assert told.exit_code == 0
+    for name in ("compare", "micro", "scaling"):
+        assert f"\n  {name} " in told.output
+        assert "clone the repository" in CliRunner().invoke(bench.command, [name, "--help"]).output
