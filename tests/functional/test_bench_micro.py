@@ -136,10 +136,10 @@ def test_a_version_that_is_not_there_is_one_sentence(
 
 def test_the_tables_have_shown_that_all_rows_of_one_give_the_same_result() -> None:
     timed = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench/micro", "--benchmark-disable"],
+        [sys.executable, "-m", "se_server.cli.bench", "micro", "--benchmark-disable"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert timed.returncode == 0, timed.stdout
+    assert timed.returncode == 0, timed.stdout + timed.stderr
     assert " failed" not in timed.stdout
 
 
