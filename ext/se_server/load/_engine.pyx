@@ -64,14 +64,6 @@ cdef enum:
 HISTOGRAMS_AT = CELLS * sizeof(int64_t)
 SLOT_BYTES = HISTOGRAMS_AT + 3 * _histogram.HISTOGRAM_BYTES
 
-cdef enum State:
-    DOWN = 0
-    CONNECTING                                 # of TCP
-    SECURING                                   # TLS shakes hands
-    UPGRADING
-    UP
-    LEAVING
-
 cdef enum:
     INBOX = 1 << 18
     HEAD_LIMIT = 1 << 16
@@ -121,55 +113,7 @@ cdef inline int add_bytes(Bytes* buffer, bytes data) except -1:
     return add(buffer, <const char*> data, len(data))
 
 
-cdef class Conversation:
-    """One caller's place: its connection, its transcript, its turn. Who hangs up calls again from the same place."""
-    cdef int32_t place
-    cdef int64_t number
-    cdef int calls                             # how many times it has called
-    cdef State state
-    cdef uint32_t generation                   # of what timers and the poller know
-    cdef object sock
-    cdef object tls                            # the same socket, if it speaks TLS
-    cdef int fd
-    cdef bint writes                           # the poller also tells when it is writable
-    cdef bytes key                             # of the upgrade request
-    cdef uint64_t random
-    cdef bint is_ascii
-    cdef bint is_leaving
-    cdef int64_t deadline_ns
-    cdef int64_t watched_ns                    # when the timer is due that looks at the deadline
-    cdef Bytes outbox                          # what the socket did not take
-    cdef Bytes rest                            # of a frame that is not all there
-    cdef Bytes message                         # fragments
-    cdef bint in_fragments
-    # Its transcript: all that stands before the closing bracket, and where the answer that comes has its text.
-    cdef Bytes text
-    cdef Py_ssize_t messages
-    cdef Py_ssize_t base                       # of a history that stays the same: its bytes
-    cdef Py_ssize_t message_at                 # where the agent's message starts; 0 while there is none
-    cdef Py_ssize_t answer_at
-    cdef Py_ssize_t line
-    # Its turn.
-    cdef bint is_asking
-    cdef bint is_wrong
-    cdef bint is_sample
-    cdef int64_t event_id
-    cdef char id_text[NUMBER_MAX]
-    cdef Py_ssize_t id_size
-    cdef int64_t asked_ns
-    cdef int64_t asked
-    cdef int texts
-    cdef int tries
-    cdef int interrupt_at                      # after so many texts; 0 for a user who waits
-    cdef Bytes queue                           # moments of turns that wait for this one to end
-    cdef int ahead                             # turns asked before their time, by interruptions
-
-    def __dealloc__(self):
-        release(&self.outbox)
-        release(&self.rest)
-        release(&self.message)
-        release(&self.text)
-        release(&self.queue)
+include "_engine_conversation.pxi"
 
 
 cdef class Engine:
@@ -290,6 +234,7 @@ cdef class Engine:
             self.wanted = 0
             want(self, self.count)
         for c in self.conversations:
+            c.ahead = 0
             if c.state == UP and not c.is_asking:
                 begin_asking(self, c, self.began_ns)
         while True:
@@ -342,195 +287,9 @@ cdef class Engine:
         self.poller.close()
 
 
-cdef Conversation new_conversation(Engine engine, Py_ssize_t place):
-    cdef Conversation c = Conversation.__new__(Conversation)
-    c.place = place
-    c.number = engine.plan.first_number + place
-    c.random = (<uint64_t> engine.plan.seed << 32) ^ <uint64_t> c.number
-    c.random = draw(&c.random)
-    c.is_ascii = draw(&c.random) % 8 == 0
-    c.fd = -1
-    return c
-
-
-cdef int begin_round(Engine engine) except -1:
-    engine.errors.clear()
-    engine.failures.clear()
-    engine.is_stopped = False
-    engine.cells[ERRORS] = 0
-    engine.began_ns = now_ns()
-    engine.cpu_began_ns = clock(CLOCK_PROCESS_CPUTIME_ID)
-    engine.poller.spun_ns = 0
-    engine.next_publish_ns = engine.began_ns
-    if engine.control >= 0:
-        engine.poller.add(engine.control, CONTROL, False)
-    return 0
-
-
-cdef int end_round(Engine engine) except -1:
-    publish(engine, now_ns())
-    if engine.control >= 0 and not engine.is_stopped:
-        engine.poller.remove(engine.control)
-    return 0
-
-
-cdef int publish(Engine engine, int64_t now) except -1:
-    engine.cells[CPU_NS] = clock(CLOCK_PROCESS_CPUTIME_ID) - engine.cpu_began_ns - engine.poller.spun_ns
-    engine.cells[WALL_NS] = now - engine.began_ns
-    engine.next_publish_ns = now + PUBLISH_NS
-    return 0
-
-
-cdef int go_round(Engine engine, int64_t until_ns) except -1:
-    """One round: what is due, what is ready."""
-    cdef int64_t now = now_ns(), next_ns
-    cdef int count, place
-    PyErr_CheckSignals()
-    while engine.timers.size and engine.timers.heap[0].at_ns <= now:
-        fire(engine, pop(&engine.timers), now)
-    if engine.is_running:
-        if now >= engine.next_profile_ns and now < engine.end_ns and engine.is_profiled:
-            follow_profile(engine, now)
-        if engine.next_arrival_ns <= now:
-            arrive(engine, now)
-    if engine.waiting:
-        call_waiting(engine, now)
-    if now >= engine.next_publish_ns:
-        publish(engine, now)
-    next_ns = min(until_ns, engine.next_publish_ns)
-    if engine.timers.size:
-        next_ns = min(next_ns, engine.timers.heap[0].at_ns)
-    if engine.is_running:
-        next_ns = min(next_ns, engine.next_arrival_ns)
-    if engine.waiting and (engine.connect_gap_ns or engine.under_way < AT_ONCE):
-        next_ns = min(next_ns, engine.next_connect_ns)
-    count = engine.poller.wait(max(0, next_ns - now_ns()), engine.spins and engine.is_running)
-    for place in range(count):
-        meet(engine, &engine.poller.ready[place])
-    return 0
-
-
-cdef int meet(Engine engine, Ready* ready) except -1:
-    """A socket that is ready for something."""
-    cdef Conversation c
-    if ready.key == CONTROL:
-        engine.is_stopped = True
-        engine.poller.remove(engine.control)
-        return 0
-    c = <Conversation> engine.conversations[<Py_ssize_t> (ready.key & 0xFFFFFFFF)]
-    if c.generation != ready.key >> 32 or c.state == DOWN:
-        return 0                           # of a connection that ended in this very round
-    if c.state == CONNECTING:
-        return connected(engine, c)
-    if c.state == SECURING:
-        return secure(engine, c)
-    if ready.writes and c.outbox.size:
-        flush(engine, c)
-    if ready.reads and c.state >= UPGRADING:
-        read(engine, c)
-    return 0
-
-
-cdef int fire(Engine engine, Timer timer, int64_t now) except -1:
-    cdef Conversation c = <Conversation> engine.conversations[timer.place]
-    if timer.due == CALL:
-        engine.calls_due -= 1
-        if engine.is_running and c.state == DOWN and c.place < engine.wanted:
-            engine.waiting.append(c.place)
-        return 0
-    if timer.generation != c.generation or c.state == DOWN:
-        return 0
-    if timer.due == WATCH:
-        if timer.at_ns == c.watched_ns:
-            c.watched_ns = NEVER
-            if now >= c.deadline_ns:
-                overdue(engine, c, now)
-            elif c.deadline_ns != NEVER:
-                watch(engine, c, c.deadline_ns)
-    elif timer.due == ASK:
-        if c.state == UP and not c.is_asking and not c.is_leaving and may_ask(engine, now):
-            ask(engine, c, 0)
-    elif c.state == UP:
-        c.is_leaving = True
-        if not c.is_asking:
-            say_goodbye(engine, c)
-    return 0
-
-
-cdef int watch(Engine engine, Conversation c, int64_t deadline_ns) except -1:
-    """See that something has happened by then. A timer that is due earlier will do: it looks again."""
-    c.deadline_ns = deadline_ns
-    if deadline_ns < c.watched_ns:
-        c.watched_ns = deadline_ns
-        push(&engine.timers, deadline_ns, c.place, c.generation, WATCH)
-    return 0
-
-
-cdef int count_error(Engine engine, Conversation c, str kind, str what) except -1:
-    """Count an error, and keep the first few in words."""
-    engine.cells[ERRORS] += 1
-    count = engine.errors[kind] = engine.errors.get(kind, 0) + 1
-    if count <= FAILURES_KEPT:
-        where = "" if c is None else f"conversation {c.number}, turn {c.asked}: " if c.asked else f"conversation {c.number}: "
-        engine.failures.append(f"{kind}: {where}{what}")
-    return 0
-
-
+include "_engine_rounds.pxi"
 include "_engine_calls.pxi"
+include "_engine_streams.pxi"
 include "_engine_turns.pxi"
 include "_engine_arrivals.pxi"
-
-
-# --- for tests: the parts that other people's parsers are compared with --------------------------------------------
-
-def build_frame(int opcode, bytes payload, uint64_t random):
-    cdef Bytes out
-    memset(&out, 0, sizeof(Bytes))
-    try:
-        add_frame(&out, opcode, <const unsigned char*> <const char*> payload, len(payload), random)
-        return (<const char*> out.data)[: out.size]
-    finally:
-        release(&out)
-
-
-def read_frames(bytes data):
-    cdef Frame frame
-    cdef const unsigned char* start = <const unsigned char*> <const char*> data
-    cdef Py_ssize_t used = 0, step = 1, size = len(data)
-    found = []
-    while True:
-        step = read_frame(start + used, size - used, &frame)
-        if step < 0:
-            raise ValueError(frame.fault.decode())
-        if step == 0:
-            return found, used
-        used += step
-        found.append((frame.opcode, frame.is_last, (<const char*> frame.payload)[: frame.size]))
-
-
-def read_messages(list messages, bytes event_id):
-    cdef Shape shapes[SHAPES]
-    cdef Heard heard
-    cdef bytes data
-    memset(shapes, 0, sizeof(shapes))
-    found = []
-    for data in messages:
-        if read_message(
-            shapes,
-            <const unsigned char*> <const char*> data,
-            len(data),
-            <const unsigned char*> <const char*> event_id,
-            len(event_id),
-            &heard,
-        ) < 0:
-            found.append(heard.fault.decode())
-        elif not heard.is_response:
-            found.append(None)
-        else:
-            content = (<const char*> heard.content.start)[1 : heard.content.end - heard.content.start - 1]
-            found.append((content, heard.has_our_id, heard.is_final))
-    return found
-
-
-def cut_text(bytes text, Py_ssize_t most):
-    return text[: cut_before(<const unsigned char*> <const char*> text, len(text), most)]
+include "_engine_parts.pxi"

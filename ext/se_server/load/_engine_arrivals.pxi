@@ -1,4 +1,4 @@
-# when turns come by a schedule, and how the load changes over a run.
+# When turns come by a schedule, and how the load changes over a run.
 
 cdef double share_at(Engine engine, int64_t now) except -1.0:
     """The share of the load at a moment of the run."""

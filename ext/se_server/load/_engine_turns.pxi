@@ -1,4 +1,4 @@
-# what is said, and what is made of what is heard.
+# What is said, and what is made of what is heard.
 
 cdef int begin_transcript(Engine engine, Conversation c) except -1:
     """A new call: an empty history, or one as long as the plan says."""
