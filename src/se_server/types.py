@@ -29,7 +29,7 @@ class Headers(Mapping[str, str]):
     an idle conversation should cost little, and parsed at each look-up.
 
     Args:
-        block: `name:value` lines as they came, each ended by a line feed; neither may contain one.
+        block: `name: value` lines as they came, each ended by a line feed, with or without a carriage return.
     """
 
     __slots__ = ("_block",)
@@ -40,13 +40,13 @@ class Headers(Mapping[str, str]):
     @classmethod
     def of(cls, pairs: Iterator[tuple[bytes, bytes]] | list[tuple[bytes, bytes]]) -> Headers:
         """Make headers from raw (name, value) pairs, in the order they came."""
-        return cls(b"".join(b"%b:%b\n" % (name, value.strip()) for name, value in pairs))
+        return cls(b"".join(b"%b:%b\n" % pair for pair in pairs))
 
     def items_raw(self) -> Iterator[tuple[str, str]]:
         """Give every header as it came, repeated names included."""
         for line in self._block.split(b"\n")[:-1]:
             name, _, value = line.partition(b":")
-            yield name.decode("latin-1"), value.decode("latin-1")
+            yield name.decode("latin-1"), value.strip().decode("latin-1")
 
     def getall(self, name: str) -> list[str]:
         """Return all values of `name`, in the order they came."""

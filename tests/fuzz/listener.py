@@ -16,7 +16,8 @@ from typing import Any
 
 from wsproto.frame_protocol import FrameProtocol, ParseFailed
 
-from se_server.conversation._listener import Connection
+from se_server.conversation._listener import Connection, FrameGate, Shared
+from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import MessageError
 from se_server.protocol import _wire
@@ -115,27 +116,13 @@ class Loop(asyncio.AbstractEventLoop):
         self.timers = [timer for timer in self.timers if not timer.cancelled]
 
 
-class Socket:
-    def fileno(self) -> int:
-        return -1
-
-    def setsockopt(self, *_args: object) -> None:
-        pass
-
-    def getsockopt(self, *_args: object) -> int:
-        return 0
-
-
 class Transport:
-    """One that has TLS, so that all bytes are given to it."""
+    """One to which all bytes are given, as with TLS."""
 
     def __init__(self) -> None:
         self.written = bytearray()
         self.closing = False
         self.gate: Any = None
-
-    def get_extra_info(self, name: str) -> Any:
-        return {"socket": Socket(), "ssl_object": self}.get(name)
 
     def write(self, data: bytes) -> None:
         assert not self.closing, "written to a transport that is closing"
@@ -149,9 +136,6 @@ class Transport:
 
     def set_write_buffer_limits(self, high: int) -> None:
         pass
-
-    def set_protocol(self, protocol: Any) -> None:
-        self.gate = protocol
 
     def close(self) -> None:
         self.closing = True
@@ -399,7 +383,11 @@ def one_input(data: bytes) -> None:
 
 def run(loop: Loop, settings: SessionSettings, stream: bytes, mode: int, seed: int) -> tuple[Transport, Session]:
     transport, session, gone = Transport(), Session(), []
-    connection = Connection(loop, transport, settings, lambda: gone.append(True))  # type: ignore[arg-type]
+    silent = Deadlines(loop, settings.first_message_timeout_s, Connection.miss_message)
+    unanswered = Deadlines(loop, settings.ping_timeout_s, Connection.miss_pong)
+    shared = Shared(loop, settings, silent, unanswered, lambda *_: gone.append(True))
+    transport.gate = FrameGate(shared, asyncio.Protocol())
+    connection = Connection(shared, transport.gate, transport, -1)  # type: ignore[arg-type]
     parts = list(pieces(stream, mode, seed))
     tail = parts.pop(0) if parts and mode & BEHIND_THE_HEAD else b""
     connection.start(session, b"MDEyMzQ1Njc4OWFiY2RlZg==", tail)  # type: ignore[arg-type]
@@ -416,6 +404,8 @@ def run(loop: Loop, settings: SessionSettings, stream: bytes, mode: int, seed: i
     transport.gate.connection_lost(None)
     assert gone == [True]
     assert session.lost
+    silent.close()
+    unanswered.close()
     assert not [timer for timer in loop.timers if not timer.cancelled], "a timer outlives its connection"
     session.lost = lost
     return transport, session

@@ -1,53 +1,84 @@
 """A connection of our own transport: picows' listener, and the outbox that writes to its socket."""
 
-from picows.picows cimport WSFrame, WSListener, WSMsgType
+from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._pump cimport Outbox
 from se_server.protocol._wire cimport Buffer, History
 
 
+cdef class Framer(WSListener):
+    cdef object view                    # where the next read may go
+    cdef object small_view
+    cdef char* data                     # its first byte
+    cdef object _get_buffer
+    cdef object _buffer_updated
+    cdef WSFrame _frame
+
+    cdef int _start(self) except -1
+    cdef WSFrame read(self, Py_ssize_t size)
+    cdef WSFrame copy(self, const char* data, Py_ssize_t size)
+    cdef WSFrame _take(self)
+    cdef int _fill(self, const char* data, Py_ssize_t size) except -1
+    cdef int settle(self) except -1
+
+
+cdef class Shared:
+    cdef object loop
+    cdef object silent                  # Deadlines
+    cdef object unanswered
+    cdef object on_gone
+    cdef Framer framer
+    cdef Py_ssize_t max_message_bytes
+    cdef int max_fragments
+    cdef double message_rate            # a second
+    cdef double message_burst
+    cdef double control_rate
+    cdef Py_ssize_t high_water_bytes
+    cdef double write_timeout_s
+    cdef double close_timeout_s
+
+
 cdef class SocketOutbox(Outbox):
     cdef object _transport
-    cdef object _write
-    cdef object _is_closing
-    cdef object _held_bytes
-    cdef int _fd
-    cdef bint _plain            # no TLS: send(2) may be called on the descriptor
-    cdef bint _active           # something was written since the keep-alive looked
     cdef Buffer _buffer
+    cdef int _fd                        # send(2) may be called on it; -1 with TLS
+    cdef bint _may_hold                 # the transport may hold something back
+    cdef bint _active                   # something was written since the keep-alive looked
     cdef void drop(self) noexcept
     cdef int write(self, const char* data, Py_ssize_t size) except -1
 
 
-cdef class Connection(WSListener):
+cdef class Connection:
     cdef readonly SocketOutbox outbox
     cdef object _gone                   # Future of those who wait for the end of the socket
     cdef public object session          # told what arrives: receive, receive_error, connection_lost
     cdef readonly tuple ending          # code and reason of the first CLOSE, of whichever side
     cdef readonly bint deaf             # nothing that arrives matters any more
     cdef public bint active             # something arrived since the keep-alive looked
-    cdef readonly Py_ssize_t max_message_bytes
-    cdef object _loop
+    cdef bint _is_silent                # the first message is waited for
+    cdef bint _awaits_pong
+    cdef Shared _shared
     cdef object _transport
-    cdef object _settings
-    cdef object _on_gone
+    cdef object _gate                   # FrameGate; None when the socket is gone
     cdef object _timer                  # the write timeout, later the close timeout
-    cdef object _gate                   # FrameGate
     cdef History _history
     cdef bytearray _fragments
     cdef int _fragment_count
     cdef bint _fragments_are_text
     cdef unsigned int _utf8             # the state after the fragments
+    cdef public int group               # of the keep-alive
     cdef int _quiet_looks
-    cdef double _message_rate           # a second
-    cdef double _messages_left          # of the burst, at `_counted_at`
-    cdef double _counted_at             # time of the loop
-    cdef int _uncounted                 # messages since then
+    cdef int _uncounted                 # messages since `_counted_at`
+    cdef double _messages_left          # of the burst, at that time of the loop
+    cdef double _counted_at
     cdef double _control_left           # control frames, likewise
     cdef double _control_at
-    cdef object _silence                # the timer of the first message
-    cdef object _pong_due               # the timer of a ping that is unanswered
 
+    cdef int receive_frame(self, WSFrame frame) except -1
+    cdef int _receive_frame(self, WSFrame frame) except -1
+    cdef int lost(self) except -1
+    cpdef pause_writing(self)
+    cpdef resume_writing(self)
     cdef bint is_out_of_order(self, unsigned char opcode) noexcept
     cdef int fail_order(self) except -1
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept

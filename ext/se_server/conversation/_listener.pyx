@@ -1,16 +1,16 @@
 """A connection of our own transport: the only importer of picows' C API.
 
-    socket -> FrameGate -> picows' WSProtocol -> Connection -> session
+    socket -> FrameGate -> picows' WSProtocol (Framer) -> FrameGate -> Connection -> session
     session -> SocketOutbox -> socket
 
-picows parses frame N+1 before it delivers frame N, and takes for granted much of what RFC 6455 forbids. The gate owns the
-protocol object (its class is in no .pxd, so it cannot be subclassed), checks each frame's head and gives it one frame at
-a time. Reads go straight into picows' buffer, where the payload is unmasked and the message is read in place.
+picows takes for granted much of what RFC 6455 forbids. So the gate checks each frame's head and gives picows one whole
+frame at a time, which then needs to know nothing of its connection: there is one protocol object of picows for all.
+Reads go straight into its buffer, where the payload is unmasked and the message is read in place.
 """
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.string cimport memcpy
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -19,13 +19,12 @@ from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message,
 
 import asyncio
 import logging
+from binascii import b2a_base64
+from hashlib import sha1
 
 from picows.picows import WSAutoPingStrategy, WSProtocol
 
 from se_server.errors import InvalidUtf8, MessageError
-
-include "_listener_gate.pxi"
-include "_listener_outbox.pxi"
 
 cdef enum:
     # RFC 6455, 7.4.1
@@ -35,6 +34,7 @@ cdef enum:
     CLOSE_ABNORMAL = 1006
     CLOSE_POLICY = 1008
     CLOSE_TOO_BIG = 1009
+    CLOSE_INTERNAL_ERROR = 1011
 
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
@@ -46,89 +46,101 @@ cdef enum:
 # the second or more that clients wait for a server to drop the socket first, as 7.1.1 wants it.
 cdef double LINGER_S = 0.5
 
-# The head picows gets: the real one was checked by the handshake, so that it only has to take the key from it.
-cdef bytes _HEAD = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+cdef bytes _ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 )
+cdef bytes _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+
+cdef tuple _NO_ENDING = (CLOSE_ABNORMAL, "")
 
 cdef object _log = logging.getLogger("se_server.connection")
 
-
-class _PicowsLog:
-    """picows tells every connection and every protocol error; only what would be a bug of ours is worth a line."""
-
-    def isEnabledFor(self, level):
-        return False
-
-    def _ignore(self, *_args):
-        pass
-
-    debug = info = log = error = warning = _ignore
-
-    def exception(self, message, *args):
-        _log.exception(message, *args)
+include "_listener_framer.pxi"
+include "_listener_gate.pxi"
+include "_listener_outbox.pxi"
 
 
-cdef object _picows_log = _PicowsLog()
-
-
-cdef class Connection(WSListener):
-    """One WebSocket of our own transport.
+cdef class Shared:
+    """What the connections of one door have in common, so that none has it for itself.
 
     Args:
         loop: the running loop.
-        transport: an asyncio transport whose upgrade request was accepted; its 101 is sent here.
         settings: a `SessionSettings`.
-        on_gone: called once, when the socket is gone.
+        silent, unanswered: `Deadlines` of connections, for their first message and for the answer to a ping.
+        on_gone: called once with each connection, when its socket is gone.
     """
 
-    def __init__(self, loop, transport, settings, on_gone):
-        self._loop = loop
-        self._transport = transport
-        self._settings = settings
-        self._on_gone = on_gone
+    def __init__(self, loop, settings, silent, unanswered, on_gone):
+        self.loop = loop
+        self.silent = silent
+        self.unanswered = unanswered
+        self.on_gone = on_gone
+        self.framer = Framer()
         self.max_message_bytes = settings.max_message_bytes
-        self.outbox = SocketOutbox(transport)
+        self.max_fragments = settings.max_fragments
+        self.message_rate = settings.max_messages_per_s
+        self.message_burst = settings.max_messages_burst
+        self.control_rate = settings.max_control_frames_per_s
+        self.high_water_bytes = settings.write_high_water_bytes
+        self.write_timeout_s = settings.write_timeout_s
+        self.close_timeout_s = settings.close_timeout_s
+
+
+cdef class Connection:
+    """One WebSocket of our own transport.
+
+    Args:
+        shared: what it has in common with others.
+        gate: the protocol of its transport.
+        transport: an asyncio transport whose upgrade request was accepted; its 101 is sent here.
+        fd: of its socket, to write to without a detour; -1 if the bytes are the transport's affair, as with TLS.
+    """
+
+    def __init__(self, Shared shared not None, FrameGate gate not None, transport, int fd):
+        self._shared = shared
+        self._gate = gate
+        self._transport = transport
+        self.outbox = SocketOutbox(transport, fd)
         self._history = History()
-        self.ending = (CLOSE_ABNORMAL, "")
-        self._message_rate = settings.max_messages_per_s
-        self._messages_left = settings.max_messages_burst
-        self._counted_at = loop.time()
-        self._control_left = settings.max_control_frames_per_s
-        self._control_at = self._counted_at
+        self.ending = _NO_ENDING
+        self._messages_left = shared.message_burst
+        self._control_left = shared.control_rate
+        self._counted_at = self._control_at = shared.loop.time()
+
+    @property
+    def max_message_bytes(self):
+        return self._shared.max_message_bytes
+
+    @property
+    def is_gone(self):
+        return self._gate is None
 
     def start(self, session, bytes websocket_key not None, bytes tail not None):
         """Answer the upgrade, take the socket over and read what came behind the head."""
+        cdef bytes head = _ANSWER % b2a_base64(sha1(websocket_key + _GUID, usedforsecurity=False).digest(), newline=False)
+        cdef FrameGate gate = self._gate
         self.session = session
-        protocol = WSProtocol(
-            None, None, False, self._give_listener, _picows_log, True, None, False, 1, 1,
-            WSAutoPingStrategy.PING_WHEN_IDLE, False, self.max_message_bytes, None, 2048,
-        )
-        protocol.connection_made(self._transport)
-        cdef FrameGate gate = FrameGate(protocol, self)
-        cdef bytes head = _HEAD % websocket_key
-        self._gate = gate
-        gate._copy(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-        self._transport.set_write_buffer_limits(high=self._settings.write_high_water_bytes)
-        self._transport.set_protocol(gate)
-        self._silence = self._loop.call_later(self._settings.first_message_timeout_s, self._say_too_silent)
+        self.outbox.write(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        self._transport.set_write_buffer_limits(high=self._shared.high_water_bytes)
+        gate.open(self)
+        self._is_silent = True
+        self._shared.silent.add(self)
         if tail:
             gate.feed(PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
 
-    def _give_listener(self, _request):
-        return self
-
     # --- what arrives ---
 
-    cpdef on_ws_connected(self, WSTransport transport):
-        transport.request = None  # of the canonical head: a kilobyte that nobody reads
-        transport.response = None
+    cdef int receive_frame(self, WSFrame frame) except -1:
+        """Take a whole frame that was checked."""
+        try:
+            self._receive_frame(frame)
+        except Exception:
+            _log.exception("a bug of se-server's ends a conversation")
+            self.fail(CLOSE_INTERNAL_ERROR, "")
+        return 0
 
-    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+    cdef int _receive_frame(self, WSFrame frame) except -1:
         cdef WSMsgType kind = frame.msg_type
-        if self.deaf:
-            return
         if kind > WSMsgType.CLOSE and not self._may_control():
             self.fail(CLOSE_POLICY, "too many control frames")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
@@ -154,21 +166,22 @@ cdef class Connection(WSListener):
             self._stop_waiting_for_pong()
         elif kind == WSMsgType.CLOSE:
             self._receive_close(frame)
+        return 0
 
     cdef bint _count_message(self) except -1:
         """Whether one more message is within the rate; else the connection was failed."""
+        cdef Shared shared = self._shared
         cdef double now
-        if self._pong_due is not None:
+        if self._awaits_pong:
             self._stop_waiting_for_pong()  # whoever sends messages is alive, whatever it makes of pings
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
+        if self._is_silent:
+            self._is_silent = False
+            shared.silent.discard(self)
         self._uncounted += 1
         if self._uncounted == MESSAGES_PER_LOOK:
-            now = self._loop.time()
+            now = shared.loop.time()
             self._messages_left = min(
-                self._messages_left + (now - self._counted_at) * self._message_rate,
-                <double>self._settings.max_messages_burst,
+                self._messages_left + (now - self._counted_at) * shared.message_rate, shared.message_burst
             ) - self._uncounted
             self._counted_at = now
             self._uncounted = 0
@@ -179,25 +192,27 @@ cdef class Connection(WSListener):
 
     cdef bint _may_control(self) except -1:
         """Whether one more PING or PONG is within the rate; a second's worth may come at once."""
-        cdef double rate = self._settings.max_control_frames_per_s
-        cdef double now = self._loop.time()
+        cdef double rate = self._shared.control_rate
+        cdef double now = self._shared.loop.time()
         self._control_left = min(self._control_left + (now - self._control_at) * rate, rate) - 1
         self._control_at = now
         return self._control_left >= 0
 
     cdef int _stop_waiting_for_pong(self) except -1:
-        if self._pong_due is not None:
-            self._pong_due.cancel()
-            self._pong_due = None
+        if self._awaits_pong:
+            self._awaits_pong = False
+            self._shared.unanswered.discard(self)
         return 0
 
-    def _say_too_silent(self):
-        self._silence = None
+    def miss_message(self):
+        """The first message has not come in time."""
+        self._is_silent = False
         if not self.deaf:
             self.fail(CLOSE_POLICY, "no message came")
 
-    def _miss_pong(self):
-        self._pong_due = None
+    def miss_pong(self):
+        """A ping was not answered in time."""
+        self._awaits_pong = False
         session = self.session
         if not self.outbox.closed:
             self.ending = (CLOSE_ABNORMAL, "no answer to a ping")
@@ -223,8 +238,8 @@ cdef class Connection(WSListener):
     cdef int _add_fragment(self, WSFrame frame) except -1:
         cdef bytearray message = self._fragments
         self._fragment_count += 1
-        if (len(message) + frame.payload_size > self.max_message_bytes
-                or self._fragment_count > self._settings.max_fragments):
+        if (len(message) + frame.payload_size > self._shared.max_message_bytes
+                or self._fragment_count > self._shared.max_fragments):
             return self.fail(CLOSE_TOO_BIG, "message is too big")
         if self._fragments_are_text:
             self._utf8 = utf8_check(self._utf8, <unsigned char*>frame.payload_ptr, frame.payload_size)
@@ -272,24 +287,25 @@ cdef class Connection(WSListener):
             self.ending = ((code[0] << 8) | code[1], reason or "closed by the peer")
         return 0
 
-    cpdef on_ws_disconnected(self, WSTransport transport):
+    cdef int lost(self) except -1:
+        """The socket is gone."""
+        shared = self._shared
         self.deaf = True
         self._shut()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
+        if self._is_silent:
+            self._is_silent = False
+            shared.silent.discard(self)
         self._stop_waiting_for_pong()
-        self._gate = None
         session, self.session = self.session, None
         session.connection_lost()
-        on_gone, self._on_gone = self._on_gone, None
-        if on_gone is not None:
-            on_gone()
+        self._gate = None
+        shared.on_gone(self, session)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
+        return 0
 
     def start_reading(self):
         """Nothing to start: what arrives is pushed."""
@@ -297,8 +313,8 @@ cdef class Connection(WSListener):
     def wait_closed(self):
         """Return a future that is done when the socket is gone."""
         if self._gone is None:
-            self._gone = self._loop.create_future()
-            if self._on_gone is None:
+            self._gone = self._shared.loop.create_future()
+            if self._gate is None:
                 self._gone.set_result(None)
         return asyncio.shield(self._gone)
 
@@ -329,7 +345,7 @@ cdef class Connection(WSListener):
         """The peer will send nothing more: whatever it still reads, the conversation is over."""
         self.deaf = True
         self._shut()
-        self._set_timer(self._settings.close_timeout_s, self.abort)
+        self._set_timer(self._shared.close_timeout_s, self.abort)
         self.session.connection_lost()
         return 0
 
@@ -349,14 +365,15 @@ cdef class Connection(WSListener):
             if self._quiet_looks == QUIET_LOOKS:
                 self._quiet_looks = 0
                 self._send_control(WSMsgType.PING, b"", 0)
-                if self._pong_due is None and not self.outbox.closed:
-                    self._pong_due = self._loop.call_later(self._settings.ping_timeout_s, self._miss_pong)
+                if not self._awaits_pong and not self.outbox.closed:
+                    self._awaits_pong = True
+                    self._shared.unanswered.add(self)
 
     cpdef pause_writing(self):
         """The transport holds more than the high-water mark."""
         if not self.outbox.closed:
             self.outbox.set_writable(False)
-            self._set_timer(self._settings.write_timeout_s, self._write_timed_out)
+            self._set_timer(self._shared.write_timeout_s, self._write_timed_out)
 
     cpdef resume_writing(self):
         """The transport holds less than the low-water mark again."""
@@ -384,13 +401,13 @@ cdef class Connection(WSListener):
             return 0
         self._send_control(WSMsgType.CLOSE, payload, size)
         self._shut()
-        self._set_timer(self._settings.close_timeout_s, self.abort)
+        self._set_timer(self._shared.close_timeout_s, self.abort)
         return 0
 
     cdef int _set_timer(self, double delay_s, action) except -1:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(delay_s, action)
+        self._timer = self._shared.loop.call_later(delay_s, action)
         return 0
 
     cdef int _shut(self) except -1:

@@ -21,9 +21,6 @@ cdef dict _VIOLATIONS = {
     BAD_LENGTH: "length is not in its shortest form",
 }
 
-cdef bytearray _scratch = bytearray(4096)
-
-
 cdef Py_ssize_t frame_bytes(const unsigned char* head, Py_ssize_t have, Py_ssize_t max_payload_bytes) noexcept:
     """Return the size of the client frame that starts at `head`, HEAD_INCOMPLETE, or what is wrong (RFC 6455, 5.2)."""
     if have < 2:
@@ -83,81 +80,116 @@ cdef bint ends_with_close(const unsigned char* data, Py_ssize_t count) noexcept:
         count -= size
 
 
+cdef int put(Buffer buffer, const char* data, Py_ssize_t count) except -1:
+    buffer.reserve(count)
+    memcpy(buffer.data + buffer.size, data, count)
+    buffer.size += count
+    return 0
+
+
 cdef class _ProtocolBase:
     # asyncio wants a subclass of its BufferedProtocol, and Cython a compiled first base.
     pass
 
 
 cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
-    """Feeds picows one checked frame at a time."""
+    """The protocol of an accepted socket: of HTTP until the upgrade, then each frame is checked and read.
 
-    cdef object _protocol
-    cdef object _get_buffer
-    cdef object _buffer_updated
+    It stays the transport's protocol throughout: to set another one makes uvloop forget the socket and watch it anew.
+
+    Args:
+        shared: of the door's connections.
+        http: an `asyncio.Protocol`, called until `Connection.start`.
+    """
+
+    cdef Framer _framer
+    cdef object _http
     cdef Connection _connection
-    cdef char* _new             # where the bytes of the next read go, in picows' buffer
-    cdef Py_ssize_t _fed        # bytes of an unfinished frame that picows has already
-    cdef unsigned int _utf8     # the state after the payload of an unfinished text frame
+    cdef Buffer _part           # the start of a frame whose end has not come
+    cdef unsigned int _utf8     # the state after its payload, if that is text
 
-    def __init__(self, protocol, Connection connection not None):
-        self._protocol = protocol
-        self._get_buffer = protocol.get_buffer
-        self._buffer_updated = protocol.buffer_updated
-        self._connection = connection
-        self._new = NULL
-        self._fed = 0
+    data_received = None  # uvloop keeps whatever has this name for as long as the transport lives
 
-    def get_buffer(self, size_hint):
-        if self._connection.deaf:
-            return _scratch
-        view = self._get_buffer(size_hint)
-        self._new = <char*>PyMemoryView_GET_BUFFER(view).buf
-        return view
+    def __init__(self, Shared shared not None, http):
+        self._framer = shared.framer
+        self._http = http
+
+    def get_buffer(self, _size_hint):
+        # Between two reads nothing is in there: whoever needs the bytes later copies them.
+        if self._connection is not None and self._connection._fragments is not None:
+            return self._framer.small_view
+        return self._framer.view
 
     def buffer_updated(self, Py_ssize_t count):
-        if not self._connection.deaf:
-            self._connection.active = True
-            self._read(self._new, count)
-        elif ends_with_close(<const unsigned char*>PyByteArray_AS_STRING(_scratch), count):
-            self._connection.hang_up()
+        cdef char* data = self._framer.data
+        cdef Connection connection = self._connection
+        if connection is None:
+            self._http.data_received(PyBytes_FromStringAndSize(data, count))
+        elif not connection.deaf:
+            connection.active = True
+            self._read(data, count)
+        else:
+            self._part = None
+            if ends_with_close(<const unsigned char*>data, count):
+                connection.hang_up()
 
     def connection_made(self, transport):
-        pass  # the transport is handed over when it is connected already
+        self._http.connection_made(transport)
 
     def connection_lost(self, exc):
-        self._protocol.connection_lost(exc)
-        self._protocol = self._get_buffer = self._buffer_updated = None
+        connection, self._connection = self._connection, None
+        http, self._http = self._http, None
+        self._part = None
+        if connection is not None:
+            connection.lost()
+        else:
+            http.connection_lost(exc)
 
     def eof_received(self):
-        self._connection.peer_finished()
+        if self._connection is not None:
+            self._connection.peer_finished()
         return False  # the transport closes itself, once it has written what it holds
 
     def pause_writing(self):
-        self._connection.pause_writing()
+        if self._connection is not None:
+            self._connection.pause_writing()
+        else:
+            self._http.pause_writing()
 
     def resume_writing(self):
-        self._connection.resume_writing()
+        if self._connection is not None:
+            self._connection.resume_writing()
 
-    cdef int _read(self, char* new, Py_ssize_t count) except -1:
-        """Take `count` bytes that were read to `new`."""
-        cdef Py_ssize_t have = self._fed + count
-        cdef Py_ssize_t size = self._check(new - self._fed, have)
+    cdef int open(self, Connection connection) except -1:
+        """HTTP is over: from now on frames come, and go to the connection."""
+        self._connection = connection
+        self._http = None
+        return 0
+
+    cdef int _read(self, char* data, Py_ssize_t count) except -1:
+        """Take `count` bytes that were read into picows' buffer."""
+        cdef Buffer part = self._part
+        cdef Py_ssize_t size, seen
         cdef bytes rest
+        if part is not None:
+            seen = part.size
+            put(part, data, count)
+            size = self._check(part.data, part.size)
+            if 0 < size <= part.size:
+                self._part = None
+                self.feed(part.data, part.size)
+            elif size >= 0:
+                self._check_part(<const unsigned char*>part.data, seen, part.size)
+            return 0
+        size = self._check(data, count)
         if size < 0:
             return 0
-        if size == HEAD_INCOMPLETE or size > have:
-            self._check_part(<unsigned char*>new - self._fed, self._fed, have)
-            self._fed = have
-            self._buffer_updated(count)
-            return 0
-        self._fed = 0
-        if size == have:
-            self._buffer_updated(count)
-            return 0
-        # Several frames in one read. picows moves its bytes while it works: what follows the first waits elsewhere.
-        rest = PyBytes_FromStringAndSize(new + count - (have - size), have - size)
-        self._buffer_updated(count - (have - size))
-        return self.feed(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+        if size == HEAD_INCOMPLETE or size > count:
+            return self._keep(data, count)
+        # Several frames in one read: the next ones wait elsewhere, since their place is picows'.
+        rest = PyBytes_FromStringAndSize(data + size, count - size) if size < count else None
+        self._connection.receive_frame(self._framer.read(size))
+        return 0 if rest is None else self.feed(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
 
     cdef int feed(self, const char* data, Py_ssize_t count) except -1:
         """Take bytes that stand elsewhere, a frame's start first."""
@@ -167,30 +199,26 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             if size < 0:
                 return 0
             if size == HEAD_INCOMPLETE or size > count:
-                self._check_part(<const unsigned char*>data, 0, count)
-                self._fed = count
-                return self._copy(data, count)
-            self._copy(data, size)
+                return self._keep(data, count)
+            self._connection.receive_frame(self._framer.copy(data, size))
+            if size > READ_MAX:
+                self._framer.settle()
             data += size
             count -= size
         return 0
 
-    cdef int _copy(self, const char* data, Py_ssize_t count) except -1:
-        cdef Py_ssize_t room
-        while count and not self._connection.deaf:
-            view = self._get_buffer(count)
-            room = min(PyMemoryView_GET_BUFFER(view).len, count)
-            memcpy(PyMemoryView_GET_BUFFER(view).buf, data, room)
-            del view
-            self._buffer_updated(room)
-            data += room
-            count -= room
+    cdef int _keep(self, const char* data, Py_ssize_t count) except -1:
+        """Keep the start of a frame until its end has come."""
+        self._check_part(<const unsigned char*>data, 0, count)
+        if not self._connection.deaf:
+            self._part = Buffer()
+            put(self._part, data, count)
         return 0
 
     cdef Py_ssize_t _check(self, const char* data, Py_ssize_t have) except -100:
         """Return the frame's size, HEAD_INCOMPLETE, or a negative number after the connection was failed."""
         cdef const unsigned char* head = <const unsigned char*>data
-        cdef Py_ssize_t size = frame_bytes(head, have, self._connection.max_message_bytes)
+        cdef Py_ssize_t size = frame_bytes(head, have, self._connection._shared.max_message_bytes)
         if size < 0:
             if size == TOO_BIG:
                 self._connection.fail(CLOSE_TOO_BIG, "message is too big")

@@ -17,13 +17,10 @@ cdef extern from *:
 cdef class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
 
-    def __init__(self, transport):
+    def __init__(self, transport, int fd):
         self._transport = transport
-        self._write = transport.write
-        self._is_closing = transport.is_closing
-        self._held_bytes = transport.get_write_buffer_size
-        self._fd = transport.get_extra_info("socket").fileno()
-        self._plain = transport.get_extra_info("ssl_object") is None
+        self._fd = fd
+        self._may_hold = True  # an answer in HTTP, before the upgrade
         self._active = False
         self._buffer = None
 
@@ -64,16 +61,20 @@ cdef class SocketOutbox(Outbox):
 
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
-        # A transport that is closing may have given its descriptor back to the system already.
-        if self.closed or self._is_closing():
+        if self.closed:  # before the transport gives its descriptor back to the system
             return 0
         self._active = True
         cdef Py_ssize_t sent = 0
-        if self._plain and not self._held_bytes():
-            sent = c_send(self._fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-            if sent == size:
-                return 0
-            if sent < 0:
-                sent = 0  # a full socket, or an error that the transport will meet and report itself
-        self._write(PyBytes_FromStringAndSize(data + sent, size - sent))
+        if self._fd >= 0:
+            if self._may_hold:
+                self._may_hold = self._transport.get_write_buffer_size() > 0
+            if not self._may_hold:
+                sent = c_send(self._fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                if sent == size:
+                    return 0
+                if sent < 0:
+                    sent = 0  # a full socket, or an error that the transport will meet and report itself
+        if not self._transport.is_closing():
+            self._may_hold = True
+            self._transport.write(PyBytes_FromStringAndSize(data + sent, size - sent))
         return 0

@@ -1,43 +1,72 @@
-from asyncio import AbstractEventLoop, BufferedProtocol, Future, Transport
+from asyncio import AbstractEventLoop, BufferedProtocol, Future, Protocol, Transport
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
 from se_server.conversation._pump import Outbox
 from se_server.conversation.core import SessionCore
+from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
 
 @disjoint_base
 class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
-    def __init__(self, transport: Transport) -> None: ...
-
-@final
-class FrameGate(BufferedProtocol):
-    """Feeds picows one checked frame at a time."""
-    def __init__(self, protocol: BufferedProtocol, connection: Connection) -> None: ...
+    def __init__(self, transport: Transport, fd: int) -> None: ...
 
 @disjoint_base
-class Connection(WSListener):
-    """One WebSocket of our own transport.
+class Framer(WSListener):
+    """Unmasks frames, one at a time, and hands each out when picows is done with it: no exception crosses picows."""
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...
+
+@final
+class Shared:
+    """What the connections of one door have in common, so that none has it for itself.
 
     Args:
         loop: the running loop.
-        transport: an asyncio transport whose upgrade request was accepted; its 101 is sent here.
         settings: limits and times.
-        on_gone: called once, when the socket is gone.
+        silent, unanswered: of connections, for their first message and for the answer to a ping.
+        on_gone: called once with each connection and its session, when its socket is gone.
     """
     def __init__(
         self,
         loop: AbstractEventLoop,
-        transport: Transport,
         settings: SessionSettings,
-        on_gone: Callable[[], None],
+        silent: Deadlines[Connection],
+        unanswered: Deadlines[Connection],
+        on_gone: Callable[[Connection, Any], None],
     ) -> None: ...
+
+@final
+class FrameGate(BufferedProtocol):
+    """The protocol of an accepted socket: of HTTP until the upgrade, then each frame is checked and read.
+
+    It stays the transport's protocol throughout: to set another one makes uvloop forget the socket and watch it anew.
+
+    Args:
+        shared: of the door's connections.
+        http: called until `Connection.start`.
+    """
+
+    data_received: None
+    def __init__(self, shared: Shared, http: Protocol) -> None: ...
+
+@disjoint_base
+class Connection:
+    """One WebSocket of our own transport.
+
+    Args:
+        shared: what it has in common with others.
+        gate: the protocol of its transport.
+        transport: an asyncio transport whose upgrade request was accepted; its 101 is sent here.
+        fd: of its socket, to write to without a detour; -1 if the bytes are the transport's affair, as with TLS.
+    """
+    def __init__(self, shared: Shared, gate: FrameGate, transport: Transport, fd: int) -> None: ...
     session: SessionCore
     active: bool  # something arrived since the last look
+    group: int  # of the keep-alive
     @property
     def outbox(self) -> SocketOutbox: ...
     @property
@@ -59,8 +88,12 @@ class Connection(WSListener):
         """Return a future that is done when the socket is gone."""
     def look(self) -> None:
         """One of four looks an interval: ping if nothing went either way for three of them."""
-    def on_ws_connected(self, transport: WSTransport) -> None: ...
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...
-    def on_ws_disconnected(self, transport: WSTransport) -> None: ...
+    def miss_message(self) -> None:
+        """The first message has not come in time."""
+    def miss_pong(self) -> None:
+        """A ping was not answered in time."""
+    @property
+    def is_gone(self) -> bool:
+        """Whether the socket is gone."""
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...

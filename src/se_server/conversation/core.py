@@ -90,7 +90,7 @@ class SessionCore(Owner):
         self._lane = Lane(self, self._loop, settings, stats)
         self._guards = TurnGuards.of(self, self._loop, settings)
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
-        self._on_ended: Callable[[], None] | None = None
+        self._on_ended: Callable[[Any], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
         self._permanent: dict[str, list[Handler]] | None = None
         self._once: dict[str, list[Handler]] | None = None
@@ -408,7 +408,7 @@ class SessionCore(Owner):
         """The last handler has ended."""
         on_ended, self._on_ended = self._on_ended, None
         if on_ended is not None:
-            on_ended()
+            on_ended(self)
 
     async def _report(self, error: BaseException) -> None:
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""

@@ -14,7 +14,7 @@ from ssl import SSLContext, SSLError
 from typing import Any
 
 from se_server.auth import TokenVerifier
-from se_server.conversation.connection import serve_connection
+from se_server.conversation.connection import Host
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
@@ -29,7 +29,6 @@ from se_server.server.http_connection import HttpConnection
 from se_server.server.placement import Gate
 from se_server.server.refusals import RefusalLog
 from se_server.server.scoreboard import Slot
-from se_server.server.uds import UnixTransport
 from se_server.types import ConversationMessage, Handler, Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
@@ -109,11 +108,11 @@ class Door:
         self._dropping = False  # what is no session yet
         self._quiet = asyncio.Event()  # set during a drain, when nothing is left
         self._given_up = False  # on user code that goes on after all that
-        self._on_session_end = self._session_ended
 
     def open(self) -> None:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
+        self.host = Host(self.loop, self._handlers, self._settings, self._stats, self._session_ended)
         self._refusals = RefusalLog(self.loop.time)
         gate = None if self._slot is None else Gate(self._slot, self._admission.show)
         self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, gate)
@@ -143,6 +142,7 @@ class Door:
         """End everything now: every session with code 1001, as after a drain's time."""
         self._refuse_new()
         await self._end_sessions()
+        self.host.close()
         self._refusals.flush()
 
     # --- accepting ---
@@ -156,7 +156,7 @@ class Door:
             self._admission.settled()
             self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
             return
-        connection = HttpConnection(self, remote, within_limit)
+        connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
         # The loop holds tasks weakly.
         task = self.loop.create_task(self._adopt(accepted, connection, remote, tls))
         self._adopting[task] = accepted, connection
@@ -176,7 +176,7 @@ class Door:
                     tls = {**tls, "ssl_handshake_timeout": left_s}
                     left_s = self.limits.head_timeout_s
             connection.expect(remote, left_s)
-            await self.loop.connect_accepted_socket(lambda: connection, accepted, **tls)
+            await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted, **tls)
             return True
         except ProxyRefused as refused:
             accepted.close()
@@ -222,20 +222,17 @@ class Door:
                 refusal = TOKEN_REFUSED, f"{type(error).__name__}: {error}"
         return upgrade, refusal
 
-    def hand_over(self, transport: asyncio.Transport, upgrade: Upgrade) -> None:
+    def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
         """Make an admitted connection a session, which takes the transport over."""
-        session = serve_connection(
-            self.loop,
-            UnixTransport.over(transport),
+        session = self.host.serve(
+            connection.protocol,
+            connection.transport,
+            connection.fd,
             upgrade.websocket_key,
             upgrade.tail,
             upgrade.request,
-            self._handlers,
-            self._settings,
-            self._stats,
-            self._on_session_end,
         )
-        # A session never ends before serve_connection has returned: its end comes from callbacks of the loop.
+        # A session never ends before it was made: its end comes from callbacks of the loop.
         self.sessions.add(session)
         self._show_sessions()
 

@@ -81,6 +81,13 @@ class Upgrade(NamedTuple):
     tail: bytes
 
 
+class _NoCallbacks:
+    """What httptools asks its user for: nothing, so that it only checks. Names that are missing would cost it more."""
+
+    on_message_begin = on_url = on_header = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = on_status = None
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 _HOST = b"host"
@@ -99,7 +106,6 @@ _METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
 _REQUEST_LINE_SO_FAR = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0]{0,8}\r?)?)?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]+([/?].*)?")
-_NEVER_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\x00")
 _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
 
 
@@ -113,7 +119,7 @@ class Handshake:
         obstacle: tells what stands in the way of readiness, a key of `READINESS`.
     """
 
-    __slots__ = ("_answered", "_buffer", "_limits", "_obstacle", "_pairs", "_path", "_remote", "_scanned", "path")
+    __slots__ = ("_answered", "_buffer", "_fields", "_limits", "_obstacle", "_path", "_remote", "_scanned", "path")
 
     def __init__(self, path: str | None, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: "") -> None:
         self.path = ""
@@ -125,12 +131,12 @@ class Handshake:
         self._buffer = b""
         self._scanned = 0  # No empty line begins before this offset of the buffer.
         self._answered = 0  # Requests of the current read that had more bytes behind them.
-        self._pairs: list[tuple[bytes, bytes]] = []
+        self._fields = b""  # the header lines of the last request read
 
     @property
     def headers(self) -> Headers:
         """The headers of the last request read; none if its head never was whole."""
-        return Headers.of(self._pairs)
+        return Headers(self._fields)
 
     @property
     def idle(self) -> bool:
@@ -143,7 +149,7 @@ class Handshake:
         After an answer that keeps the connection, feed `b""` for a request pipelined behind; after an upgrade or any
         other answer, nothing.
         """
-        self._pairs = []
+        self._fields = b""
         self.path = ""
         if self._buffer:
             data = self._buffer + data
@@ -164,15 +170,11 @@ class Handshake:
         self._answered += 1
         return self._complete(data[:end], self._buffer)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header line; called by httptools."""
-        self._pairs.append((name, value))
-
     def _incomplete(self, data: bytes) -> Answer | None:
         # What can no longer become a request is refused at once, not when the time for the head is up.
         if len(data) > self._limits.max_head_bytes:
             return self._too_large(data)
-        if _NEVER_IN_A_HEAD.search(data, self._scanned):
+        if _has_what_no_head_has(data):
             return MALFORMED
         if data:
             line = _REQUEST_LINE_SO_FAR.fullmatch(data) if b"\n" not in data else _REQUEST_LINE.match(data)
@@ -189,22 +191,25 @@ class Handshake:
 
     def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
         line = _REQUEST_LINE.match(head)
-        if line is None or _NEVER_IN_A_HEAD.search(head):
+        if line is None or _has_what_no_head_has(head):
             return MALFORMED
-        method, target, minor = line.groups()
-        pairs = self._pairs
         try:
-            httptools.HttpRequestParser(self).feed_data(head)
+            httptools.HttpRequestParser(_NoCallbacks).feed_data(head)
         except httptools.HttpParserUpgrade:
             pass  # The head is whole, and what follows it was never fed.
         except httptools.HttpParserInvalidMethodError:
             return METHOD_REFUSED
         except httptools.HttpParserError:
             return MALFORMED
-        if len(pairs) > self._limits.max_headers:
+        # Checked, that is `name: value` and nothing else.
+        self._fields = fields = head[line.end() : -2]
+        lines = fields.split(b"\r\n")[:-1]
+        if len(lines) > self._limits.max_headers:
             return HEADERS_TOO_MANY
+        method, target, minor = line.groups()
         seen: dict[bytes, bytes] = {}
-        for name, value in pairs:
+        for field in lines:
+            name, _, value = field.partition(b":")
             name = name.lower()
             if name not in _KNOWN:
                 continue
@@ -250,7 +255,7 @@ class Handshake:
             return KEY_INVALID
         authorization = seen.get(_AUTHORIZATION)
         return Upgrade(
-            Request(path, query, Headers.of(self._pairs), self._remote),
+            Request(path, query, Headers(self._fields), self._remote),
             key,
             None if authorization is None else authorization.decode("latin-1").strip(),
             tail,
@@ -272,6 +277,11 @@ class Handshake:
             forms = NOT_FOUND
         keep_alive = keep_alive and self._answered < self._limits.max_pipelined
         return forms[2 * keep_alive + (method == b"HEAD")]
+
+
+def _has_what_no_head_has(head: bytes) -> bool:
+    """Whether there is a NUL, or a line feed without its carriage return."""
+    return b"\0" in head or head.count(b"\n") != head.count(b"\r\n")
 
 
 def _tokens(value: bytes) -> list[bytes]:

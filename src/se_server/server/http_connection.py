@@ -20,7 +20,12 @@ class HttpConnection(asyncio.Protocol):
     Args:
         door: what admits its upgrade, and takes it over.
         remote: the peer's address, as `host:port`; empty for a Unix socket's.
+        fd: of its socket; -1 with TLS, where a conversation must not write to it.
         within_limit: whether it was not one too many; else its upgrade will be refused.
+
+    Attributes:
+        protocol: the one to make a transport with, also for the conversation that this may become.
+        transport: once it is made.
     """
 
     __slots__ = (
@@ -32,12 +37,16 @@ class HttpConnection(asyncio.Protocol):
         "_remote",
         "_resting",
         "_timer",
-        "_transport",
         "_within_limit",
+        "fd",
+        "protocol",
+        "transport",
     )
 
-    def __init__(self, door: Door, remote: str, within_limit: bool = True) -> None:
+    def __init__(self, door: Door, remote: str, fd: int, within_limit: bool = True) -> None:
         self._door = door
+        self.fd = fd
+        self.protocol = door.host.protocol(self)
         self._head_timeout_s = door.limits.head_timeout_s
         self._remote = remote
         self._within_limit = within_limit
@@ -58,7 +67,7 @@ class HttpConnection(asyncio.Protocol):
             self._door.settled()
 
     def connection_made(self, transport: Any) -> None:
-        self._transport: asyncio.Transport = transport
+        self.transport: asyncio.Transport = transport
         door = self._door
         self._handshake = Handshake(door.path, door.limits, self._remote, door.obstacle)
         self._timer = door.loop.call_later(self._head_timeout_s, self._timed_out)
@@ -73,23 +82,23 @@ class HttpConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection."""
-        self._transport.abort()
+        self.transport.abort()
 
     def drain(self) -> None:
         """Close the connection if it only waits for another request; a first one may still come."""
         if self._resting:
-            self._transport.close()
+            self.transport.close()
 
     def pause_writing(self) -> None:
         # Who asks and asks without reading the answers is no health check.
-        self._transport.abort()
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         handshake = self._handshake
         if handshake is None:
             self._lingered += len(data)
             if self._lingered > self._door.limits.max_linger_bytes:
-                self._transport.abort()
+                self.transport.abort()
             return
         outcome = handshake.feed(data)
         if outcome is None:
@@ -106,12 +115,12 @@ class HttpConnection(asyncio.Protocol):
             if not outcome.keep_alive:
                 self._finish(outcome)
                 return
-            self._transport.write(outcome.data)
-            if self._transport.is_closing():
+            self.transport.write(outcome.data)
+            if self.transport.is_closing():
                 return
             outcome = handshake.feed(b"")
         if self._door.draining and handshake.idle:
-            self._transport.close()
+            self.transport.close()
         else:
             self._rest(resting=handshake.idle)
 
@@ -125,7 +134,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._timer.cancel()
         self._handshake = None
-        door.hand_over(self._transport, upgrade)
+        door.hand_over(self, upgrade)
         self.settle()
         door.disconnected(self)
 
@@ -143,7 +152,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _timed_out(self) -> None:
         if self._resting:
-            self._transport.close()
+            self.transport.close()
         else:
             self._door.log_refusal(self._remote, HEAD_LATE, "its time is up")
             self._finish(HEAD_LATE)
@@ -153,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
         self._handshake = None
         self.settle()
         self._timer.cancel()
-        transport = self._transport
+        transport = self.transport
         if transport.is_closing():
             return
         transport.write(answer.data)

@@ -1,4 +1,4 @@
-"""A Unix socket to listen on, and what makes its transports fit for picows."""
+"""A Unix socket to listen on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 from contextlib import suppress
-from typing import Any
 
 from se_server.errors import ConfigError
 from se_server.server.sockets import BACKLOG
@@ -98,46 +97,3 @@ def _remove_stale(path: str, option: str) -> None:
         except (TimeoutError, BlockingIOError):
             pass  # somebody listens, and has much to do
     raise ConfigError(f"{option}: {path} is already in use: stop the other program, or choose another path")
-
-
-class UnixTransport:
-    """A transport over a Unix socket, for protocols that take it for TCP: options of TCP are set to no effect."""
-
-    __slots__ = ("_socket", "_transport")
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self._socket = _Socket(transport.get_extra_info("socket"))
-
-    @classmethod
-    def over(cls, transport: Any) -> Any:
-        """Return the transport, as one of these if it goes over a Unix socket."""
-        sock = transport.get_extra_info("socket")
-        return cls(transport) if sock is not None and sock.family == socket.AF_UNIX else transport
-
-    def __getattr__(self, name: str) -> Any:
-        # Methods of the transport itself: whoever keeps one calls it without a detour.
-        return getattr(self._transport, name)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return as the transport does, except for the socket."""
-        return self._socket if name == "socket" else self._transport.get_extra_info(name, default)
-
-
-class _Socket:
-    """A Unix socket that knows options of TCP."""
-
-    __slots__ = ("_socket",)
-
-    def __init__(self, sock: Any) -> None:
-        self._socket = sock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def setsockopt(self, level: int, *option: Any) -> None:
-        if level != socket.IPPROTO_TCP:
-            self._socket.setsockopt(level, *option)
-
-    def getsockopt(self, level: int, *option: Any) -> Any:
-        return 0 if level == socket.IPPROTO_TCP else self._socket.getsockopt(level, *option)

@@ -81,6 +81,14 @@ async def upgraded(
             writer.close()
 
 
+async def another(raw: Raw) -> Raw:
+    """Open one more connection to the same server."""
+    reader, writer = await asyncio.open_connection(*raw.writer.get_extra_info("peername")[:2])
+    writer.write(HEAD)
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    return Raw(reader, writer)
+
+
 async def test_frames_right_behind_the_head_are_read() -> None:
     async with upgraded(behind_head=frame(TEXT, PROTOCOL_PING) * 3) as raw:
         assert [await raw.receive() for _ in range(3)] == [PROTOCOL_PONG] * 3
@@ -103,6 +111,35 @@ async def test_many_frames_in_one_read_are_read_in_order() -> None:
             assert await raw.receive() == Frame(PONG, b"%d" % i)
             assert [await raw.receive() for _ in range(9)] == [PROTOCOL_PONG] * 9
         assert await raw.is_alive()
+
+
+async def test_connections_that_are_in_the_middle_of_a_frame_do_not_disturb_each_other() -> None:
+    padding = 300 * 1024
+    async with upgraded() as raw:
+        others = [await another(raw) for _ in range(4)]
+        talking = [raw, *others[:2]]
+        messages = [
+            frame(TEXT, PROTOCOL_PING.ljust(padding, b" ")) + frame(PING, b"%d" % number)
+            for number, _ in enumerate(talking)
+        ]
+        for start in range(0, len(messages[0]), 50_000):
+            for each, message in zip(talking, messages, strict=True):
+                each.send(message[start : start + 50_000])
+                await each.writer.drain()
+            if start == 100_000:  # meanwhile one connection ends, and one breaks the protocol
+                others[2].send(frame(CLOSE, b"\x03\xe8"))
+                assert (await others[2].receive()) == Frame(CLOSE, b"\x03\xe8")
+                others[3].send(frame(TEXT, b"\xff"))
+                assert await closing_code(others[3], PROTOCOL_PONG) == 1007
+        for number, each in enumerate(talking):
+            assert await each.receive() == PROTOCOL_PONG
+            assert await each.receive() == Frame(PONG, b"%d" % number)
+            assert await each.is_alive()
+        for each in others[:2]:
+            each.send(frame(CLOSE, b"\x03\xe9"))
+            assert (await each.receive()) == Frame(CLOSE, b"\x03\xe9")
+        for each in others:
+            each.writer.close()
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1024 * 1024])
