@@ -26,6 +26,8 @@ def verdict(results: Results) -> tuple[int, str]:
     measured = [found for found in verdicts if found.met is not None]
     if not results.figures:
         return 2, "Nothing was measured."
+    if not measured:
+        return 0, "No target is about these servers and scenarios."
     missed = [found for found in measured if not found.met]
     met = f"{len(measured) - len(missed)} of {len(measured)} targets are met"
     aimed = sum(found.aimed for found in measured)

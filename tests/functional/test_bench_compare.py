@@ -129,6 +129,7 @@ def test_a_verdict_follows_from_the_median(ours: float, word: str, code: int) ->
 
 def test_nothing_measured_is_neither_met_nor_missed() -> None:
     assert verdict(results())[0] == 2
+    assert verdict(results(*costs("plain picows", "one", 30))) == (0, "No target is about these servers and scenarios.")
 
 
 def test_the_excess_is_taken_within_a_repetition() -> None:
