@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bench.compare.machine import machine, versions
 from bench.compare.results import Figures, Results
-from bench.compare.scenarios import GROWS_TO, SCENARIOS, Entrant, Kind, Scenario
+from bench.compare.scenarios import GROWS_TO, SCENARIOS, TLS, Entrant, Kind, Scenario
 from bench.kernel import SETTLE_S, BenchError, Cores, Server, connect, in_turn, measure, memory_of, running
 from bench.load.targets import API_KEY, TARGETS, certificate
 from bench.load.targets.handler import WORDS
@@ -27,7 +27,7 @@ MAX_TURNS = 1_000_000
 HELD_TIMEOUT_S = 20.0
 SHARES = (*(n / 100 for n in range(1, 99)), *(1 - 0.01 * 0.8**n for n in range(16)), 1.0)
 """Where the latency's distribution is read off, closer together towards its end."""
-START_S, AROUND_S, CONNECT_S = 0.9, 0.5, 1.5
+START_S, AROUND_S, CONNECT_S, CONNECT_TLS_S = 0.9, 0.5, 1.5, 4.0
 """About what a start, the time around a measurement, and a thousand conversations take; for the time left."""
 
 Progress = Callable[[str, float], None]
@@ -98,19 +98,22 @@ def _visits(lineup: Sequence[Entrant], wanted: Sequence[str]) -> list[list[_Visi
     return parts
 
 
-def _seconds(scenario: Scenario, effort: Effort) -> float:
-    """Return about how long a scenario takes."""
+def _seconds(name: str, scenario: Scenario, effort: Effort) -> float:
+    """Return about how long a server's scenario takes."""
+    connect_s = CONNECT_TLS_S if name.endswith(TLS) else CONNECT_S
     if scenario.kind is Kind.CONNECTIONS:
-        return sum(effort.held) / 1000 * CONNECT_S
+        return sum(effort.held) / 1000 * connect_s
     measured_s = effort.schedule_s if scenario.kind is Kind.SCHEDULE else effort.measured_s
-    return AROUND_S + effort.warm_up_s + measured_s + (scenario.conversations - 100) / 1000 * CONNECT_S
+    return AROUND_S + effort.warm_up_s + measured_s + scenario.conversations / 1000 * connect_s
 
 
 def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort) -> float:
     """Return about how long a comparison takes."""
     visits = [visit for part in _visits(lineup, wanted) for visit in part]
     start_s = START_S + effort.first_warm_up_s
-    once_s = sum(start_s + sum(_seconds(scenario, effort) for scenario in visit.scenarios) for visit in visits)
+    once_s = sum(
+        start_s + sum(_seconds(visit.name, scenario, effort) for scenario in visit.scenarios) for visit in visits
+    )
     return once_s * effort.repetitions
 
 
@@ -176,7 +179,7 @@ class _Taker:
                     while left:
                         scenario = left.pop(0)
                         what = f"{repetition + 1}/{self._effort.repetitions} {visit.name}: {scenario.title}"
-                        self._progress(what, _seconds(scenario, self._effort))
+                        self._progress(what, _seconds(visit.name, scenario, self._effort))
                         is_first = len(left) == len(visit.scenarios) - 1
                         warm_up_s = self._effort.first_warm_up_s if is_first else self._effort.warm_up_s
                         values = self._measure(server, scenario, warm_up_s)
