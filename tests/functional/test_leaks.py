@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -92,6 +95,25 @@ async def converse(sessions: list[SpeechEngineSession]) -> None:
     async with serving("own", on_init=on_init) as stage, stage.call() as api:
         await api.init()
         await api.ping()
+
+
+async def test_a_handler_is_gone_with_its_conversation() -> None:
+    handlers: list[weakref.ref[Any]] = []
+
+    def on_init(_conversation_id: str, session: SpeechEngineSession) -> None:
+        @session.on("user_transcript")
+        async def answer(transcript: Any) -> None:
+            await session.send_response("hello")
+
+        handlers.append(weakref.ref(answer))
+
+    async with serving("own", on_init=on_init) as stage, stage.call() as api:
+        await api.init()
+        await api.say("hello", event_id=1)
+        assert await api.answer() == [(1, "hello")]
+    del stage
+    gc.collect()
+    assert handlers[0]() is None
 
 
 async def test_a_buffer_that_is_not_given_back_is_found() -> None:

@@ -358,19 +358,17 @@ def _name(job: Job) -> str:
     return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
 
 
-_known_coroutine_function: Handler | None = None
-"""The last one seen: nearly always the one handler of all conversations."""
+_known_code: object = None
+"""The last coroutine function's, nearly always that of all conversations. The function itself may hold a session."""
 
 
 def call(handler: Handler, args: tuple[Any, ...]) -> Any:
     """Call user code; return what must be awaited of it, or None. Plain functions may hold the loop: watched."""
-    global _known_coroutine_function
-    if handler is _known_coroutine_function:
-        return handler(*args)
+    global _known_code
     # Calling a coroutine function only makes a coroutine. One that is wrapped may not show it: nothing is lost by that.
     code = getattr(handler, "__code__", None)
-    if code is not None and code.co_flags & CO_COROUTINE:
-        _known_coroutine_function = handler
+    if code is not None and (code is _known_code or code.co_flags & CO_COROUTINE):
+        _known_code = code
         return handler(*args)
     result = block_watch().call(handler, *args)
     return result if isawaitable(result) else None
