@@ -140,6 +140,31 @@ async def test_who_drains_after_a_reload_or_an_upgrade_changes_to_the_new_file_a
                 wait_for_end([server.pid])
 
 
+async def test_a_rotation_while_an_upgrade_starts_reaches_the_new_supervisor(
+    app: Path, log: Path, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    with running_server("--log-file", str(log), app=app, workers=1) as server:
+        write_agent(
+            app,
+            AGENT
+            + f"    import time\n    print('starting')\n    while not os.path.exists({str(go)!r}): time.sleep(0.01)\n",
+        )
+        server.send_signal(signal.SIGUSR2)
+        server.wait_for_output("starting", START_TIMEOUT_S)
+        old = rotate(server.pid, log)
+        size = old.stat().st_size
+        go.touch()
+        new = int(wait_for_text(log, r"upgrade: supervisor (\d+) serves")[1])
+        with stopped_at_the_end(new):
+            wait_for_text(log, rf"\[{new}\] .*{REOPENED}")
+            async with connect(server.url) as websocket:
+                await say(websocket, "after", 1)
+            wait_for_text(log, "printed after")
+            assert old.stat().st_size == size
+            wait_for_end([server.pid])
+
+
 async def test_a_file_that_cannot_be_opened_anew_is_an_error_in_the_old_one_which_goes_on(
     app: Path, log: Path, folder: Path
 ) -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import READY_LINE, ServerProcess, connect, read_answer, running_server, spoken, transcript_message
+from tests.helpers import (
+    READY_LINE,
+    ServerProcess,
+    connect,
+    read_answer,
+    running_server,
+    spoken,
+    transcript_message,
+    wait_for_text,
+)
 
 WATCHING = "watching .* for changes"
 
@@ -53,6 +62,23 @@ async def test_a_changed_file_is_served_on_the_same_port_and_a_broken_one_is_not
         server.wait_for_output(r"reload: generation \d serves(?s:.*)reload: generation \d serves")
         assert await is_answered(server, "four")
         assert server.stop() == 0
+
+
+async def test_who_watches_follows_the_log_file_when_it_is_moved(tmp_path: Path) -> None:
+    folder, log = tmp_path / "app", tmp_path / "agent.log"
+    folder.mkdir()
+    app = folder / "agent.py"
+    app.write_text(agent("one"))
+    with running_server("--reload", "--log-file", str(log), app=app, workers=1) as server:
+        wait_for_text(log, WATCHING)
+        log.rename(tmp_path / "agent.log.1")
+        server.send_signal(signal.SIGUSR1)
+        wait_for_text(log, "all processes write to the new log file")
+        app.write_text(agent("two"))
+        wait_for_text(log, r"reload: generation \d serves")
+        assert await is_answered(server, "two")
+        app.write_text(agent("three"))
+        wait_for_text(log, r"se_server\.watch: changed: ")
 
 
 async def test_a_change_within_the_same_second_and_of_the_same_size_is_served(tmp_path: Path) -> None:
