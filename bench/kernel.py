@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -232,7 +233,7 @@ def running(target: Target, core: int | None) -> Iterator[Server]:
     """
     target.prepare()
     # A file, not a pipe: nobody would empty a pipe during the measurement.
-    with tempfile.TemporaryFile() as output:
+    with _sigterm_unwinds(), tempfile.TemporaryFile() as output:
         with _pinned(core):
             process = subprocess.Popen(
                 target.command,
@@ -246,6 +247,19 @@ def running(target: Target, core: int | None) -> Iterator[Server]:
             yield Server(target, process.pid, _wait_ready(target, process, output.fileno()))
         finally:
             _end(process)
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Have SIGTERM end this program as an exception: the target, in a session of its own, would outlive it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _wait_ready(target: Target, process: subprocess.Popen[bytes], output: int) -> int:

@@ -1,6 +1,6 @@
-"""Which setting is best for each peer: what a turn costs it at each of several, in one run.
+"""Which setting is best for each peer: what a turn costs it at several, in one run.
 
-`python -m bench.tuning [PEER]`. What it finds stands in bench/README.md, and `bench/load/targets` starts the peers so.
+`python -m bench.tuning [PEER...]`. What was found stands in bench/README.md, and `bench/load/targets` has it.
 """
 
 from __future__ import annotations
@@ -11,49 +11,47 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from bench.kernel import BenchError, Cores, Load, Spread, Target, interleave, measure, pick_cores, running
-from bench.load.conversations import Scenario
+from bench.compare.scenarios import GROWS_TO, SCENARIOS
+from bench.kernel import BenchError, Cores, Spread, Target, connect, interleave, measure, pick_cores, running
 from bench.load.targets import API_KEY, GRANIAN, JAVASCRIPT, UVICORN
+from bench.load.targets.handler import WORDS
+from se_server.load import LoadPlan, LoadProcess
 
-SCENARIOS = (
-    Scenario(chunks=1, history=4),
-    Scenario(chunks=1, history=100),
-    Scenario(chunks=32, history=4),
-    Scenario(chunks=32, history=4, trickle=1),
-)
+ASKED = [SCENARIOS[name] for name in ("one", "one-growing", "burst", "trickle")]
 REPETITIONS = 3
-# Long enough for V8 to compile what is hot.
-WARM_UP_S, MEASURED_S = 1.0, 1.5
-MAX_TURNS = 200_000
+WARM_UP_S, MEASURED_S = 1.0, 1.0
 
 
 def _with(target: Target, *options: str, at: int | None = None, **environment: str) -> Target:
-    """Return a target that is called by its options: behind the others, or at a place of its command."""
+    """Return a target named after further options, behind the others or at a place of its command, where they count."""
     place = len(target.command) if at is None else at
-    command = (*target.command[:place], *options, *target.command[place:])
-    name = " ".join((*options, *(f"{key}={value}" for key, value in environment.items()))) or "as we run it"
-    return dataclasses.replace(target, name=name, command=command, environment={**target.environment, **environment})
+    return dataclasses.replace(
+        target,
+        name=" ".join((*options, *(f"{key}={value}" for key, value in environment.items()))) or "as compared",
+        command=(*target.command[:place], *options, *target.command[place:]),
+        environment={**target.environment, **environment},
+    )
 
 
 def _uvicorn() -> Iterator[Target]:
-    for websockets in ("websockets", "websockets-sansio", "wsproto"):
-        yield _with(UVICORN, "--ws", websockets)
+    yield _with(UVICORN)
+    yield _with(UVICORN, "--ws", "websockets")
+    yield _with(UVICORN, "--ws", "wsproto")
     yield _with(UVICORN, "--loop", "asyncio")
 
 
 def _granian() -> Iterator[Target]:
     yield _with(GRANIAN)
-    yield _with(GRANIAN, "--loop", "asyncio")
-    yield _with(GRANIAN, "--runtime-mode", "mt")
     yield _with(GRANIAN, "--runtime-mode", "st")
     yield _with(GRANIAN, "--task-impl", "rust")
+    yield _with(GRANIAN, "--loop", "asyncio")
 
 
 def _javascript() -> Iterator[Target]:
     yield _with(JAVASCRIPT)
     yield _with(JAVASCRIPT, WS_NO_BUFFER_UTIL="1")
-    for option in ("--max-semi-space-size=16", "--max-semi-space-size=64", "--single-threaded"):
-        yield _with(JAVASCRIPT, option, at=1)
+    yield _with(JAVASCRIPT, "--max-semi-space-size=64", at=1)
+    yield _with(JAVASCRIPT, "--single-threaded", at=1)
 
 
 PEERS: Mapping[str, tuple[Target, ...]] = {
@@ -64,35 +62,48 @@ PEERS: Mapping[str, tuple[Target, ...]] = {
 
 
 def tune(targets: tuple[Target, ...], cores: Cores) -> None:
-    """Measure the settings of one peer, and print a line for each."""
+    """Measure one peer at its settings, and print a line for each."""
 
     def visit(target: Target, repetition: int) -> list[float]:
-        figures = []
+        taken = []
         with running(target, cores.server) as server:
-            for scenario in SCENARIOS:
-                command = [sys.executable, "-m", "bench.load.generator", server.url, *scenario.options()]
-                with Load(command, cores.load, {"ELEVENLABS_API_KEY": API_KEY}) as load:
-                    load.run(WARM_UP_S, MAX_TURNS)
-                    sample = measure(server, load, core=cores.server, seconds=MEASURED_S, turns=MAX_TURNS)
-                figures.append(sample.cpu_us_per_turn)
-        return figures
+            for scenario in ASKED:
+                plan = LoadPlan(
+                    url=server.url,
+                    api_key=API_KEY,
+                    conversations=scenario.conversations,
+                    history=scenario.history,
+                    max_history=GROWS_TO,
+                    is_staggered=True,
+                    resend_after_s=None,
+                    chunks=scenario.chunks,
+                    pause=scenario.trickles,
+                    expected_words=WORDS,
+                )
+                with LoadProcess(plan, core=cores.load) as load:
+                    connect(load)
+                    load.run(WARM_UP_S)
+                    taken.append(measure(server, load, core=cores.server, seconds=MEASURED_S).cpu_us_per_turn)
+        return taken
 
     figures: dict[str, list[list[float]]] = defaultdict(list)
     for target, taken in interleave(targets, REPETITIONS, visit):
         figures[target.name].append(taken)
     for name, repeated in figures.items():
-        print(f"{name:<32}", *(f"{Spread.of(column)!s:>24}" for column in zip(*repeated, strict=True)), flush=True)
+        print("|", name, *(f"| {Spread.of(column)}" for column in zip(*repeated, strict=True)), "|", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.tuning", description=__doc__)
-    parser.add_argument("peer", nargs="*", choices=[*PEERS, []], help="which peers; all when none is named")
+    parser.add_argument("peer", nargs="*", help=f"of {', '.join(PEERS)}; all of them by default")
     peers = parser.parse_args().peer or list(PEERS)
+    if unknown := [peer for peer in peers if peer not in PEERS]:
+        parser.error(f"there is no peer {unknown[0]!r}; there are {', '.join(PEERS)}")
     try:
         cores = pick_cores()
-        print(f"{'CPU us per turn':<32}", *(f"{scenario!s:>24}" for scenario in SCENARIOS))
         for peer in peers:
-            print(f"{peer}:")
+            print("|", peer, *(f"| {scenario.title}" for scenario in ASKED), "|")
+            print("| ---" * (len(ASKED) + 1), "|", flush=True)
             tune(PEERS[peer], cores)
     except BenchError as error:
         print(f"No measurement: {error}", file=sys.stderr)

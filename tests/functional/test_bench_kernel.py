@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from bench.kernel import BenchError, Server, Target, connect, measure, memory_of
 from bench.load.targets import API_KEY, TARGETS
 from bench.load.targets.handler import WORDS
 from se_server.load import LoadPlan, LoadProcess
+from tests.helpers import wait_for_end
 
 CORE = min(os.sched_getaffinity(0))
 
@@ -129,6 +132,23 @@ def test_a_target_that_cannot_start_is_quoted() -> None:
     target = Target("broken", (sys.executable, "-c", "raise SystemExit('no such thing')"))
     with pytest.raises(BenchError, match="broken ended with status 1; it said: no such thing"), running(target, CORE):
         pass
+
+
+def test_a_benchmark_that_is_told_to_end_takes_its_target_along() -> None:
+    program = """if 1:
+        import sys, time
+        from bench.kernel import Target, running
+        target = Target("sleeps", (sys.executable, "-c", "import time; print('ready 1', flush=True); time.sleep(60)"))
+        with running(target, None) as server:
+            print(server.pid, flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as benchmark:
+        assert benchmark.stdout is not None
+        target_pid = int(benchmark.stdout.readline())
+        benchmark.terminate()
+        assert benchmark.wait(10) == 128 + signal.SIGTERM
+    wait_for_end([target_pid])
 
 
 def test_a_server_that_refuses_the_token_is_named() -> None:
