@@ -90,7 +90,11 @@ def tune(targets: tuple[Target, ...], cores: Cores) -> None:
     for target, taken in interleave(targets, REPETITIONS, visit):
         figures[target.name].append(taken)
     for name, repeated in figures.items():
-        print("|", name, *(f"| {Spread.of(column)}" for column in zip(*repeated, strict=True)), "|", flush=True)
+        _print_row(name, *(str(Spread.of(column)) for column in zip(*repeated, strict=True)))
+
+
+def _print_row(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> int:
@@ -102,8 +106,8 @@ def main() -> int:
     try:
         cores = pick_cores()
         for peer in peers:
-            print("|", peer, *(f"| {scenario.title}" for scenario in ASKED), "|")
-            print("| ---" * (len(ASKED) + 1), "|", flush=True)
+            _print_row(peer, *(scenario.title for scenario in ASKED))
+            _print_row(*["---"] * (len(ASKED) + 1))
             tune(PEERS[peer], cores)
     except BenchError as error:
         print(f"No measurement: {error}", file=sys.stderr)
