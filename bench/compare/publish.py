@@ -71,9 +71,9 @@ def replaced(document: Path, name: str, text: str) -> str:
     Raises:
         BenchError: it has no such marks.
     """
-    begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     before = document.read_text()
     if not found.search(before):
         raise BenchError(f"{document.name} has no marks `{name}: begin` and `{name}: end`")
-    return found.sub(lambda _: f"{begin}{text}{end}", before)
+    return found.sub(lambda _: f"{begin}{text}\n{end}", before)

@@ -19,6 +19,7 @@ if sys.platform != "linux":
 from bench.compare.charts import CHARTS, draw
 from bench.compare.command import main
 from bench.compare.goals import GOALS, judge
+from bench.compare.machine import CHECKOUT
 from bench.compare.publish import publish, readme_table, replaced
 from bench.compare.report import markdown, verdict
 from bench.compare.results import Figures, Results
@@ -207,6 +208,8 @@ def test_a_table_takes_its_place_between_the_marks(tmp_path: Path) -> None:
     assert "| 1 chunk, history 4 | 180 (9.0 times) |  | **20** |  |" in document.read_text()
     with pytest.raises(BenchError, match="no marks"):
         replaced(document, "scaling", table)
+    for name, path in (("compare", "README.md"), ("scaling", "docs/scaling.md")):
+        assert table in replaced(CHECKOUT / path, name, table)
 
 
 # --- in earnest -----------------------------------------------------------------------------------------------------
