@@ -19,13 +19,15 @@ JOBS = os.cpu_count() or 1
 # extensions eight times as large; who wants it says so: CFLAGS=-g.
 OPTIONS = ["-O3", *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g0"])]
 
-# Plain Python, compiled because every turn passes through it; a .pxd of the same name in ext/ gives it its fields.
+# Plain Python, compiled because every turn or every handshake passes through it; a .pxd of the same name in ext/ gives
+# it its fields.
 COMPILED = [
     SRC / "se_server/_counters.py",
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/lane.py",
     SRC / "se_server/protocol/pace.py",
     SRC / "se_server/protocol/turns.py",
+    SRC / "se_server/server/handshake.py",
 ]
 
 

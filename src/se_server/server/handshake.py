@@ -110,20 +110,20 @@ _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 by
 
 
 class Handshake:
-    """The requests of one connection, until one is an upgrade or ends it.
+    """The requests of one connection, until one is an upgrade or ends it. Compiled; `handshake.pxd` has its fields.
 
     Args:
         path: the WebSocket path; None for every path but `OWN_PATHS`.
         limits: see there.
         remote: the peer's address, for `Request.remote`.
         obstacle: tells what stands in the way of readiness, a key of `READINESS`.
-    """
 
-    __slots__ = ("_answered", "_buffer", "_fields", "_limits", "_obstacle", "_path", "_remote", "_scanned", "path")
+    Attributes:
+        path: that of the last request read; empty before, and when it was malformed.
+    """
 
     def __init__(self, path: str | None, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: "") -> None:
         self.path = ""
-        """The path of the last request read; empty before, and when it was malformed."""
         self._path = path
         self._limits = limits
         self._remote = remote
@@ -241,7 +241,7 @@ class Handshake:
             and b"websocket" in _tokens(seen.get(_UPGRADE, b""))
         ):
             return self._upgrade(path, query, seen, tail)
-        return self._plain(method, path, keep_alive=minor == b"1" and b"close" not in connection)
+        return self._plain(method, path, minor == b"1" and b"close" not in connection)
 
     def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Answer:
         if self._path is not None and path != self._path:
@@ -261,7 +261,7 @@ class Handshake:
             tail,
         )
 
-    def _plain(self, method: bytes, path: str, *, keep_alive: bool) -> Answer:
+    def _plain(self, method: bytes, path: str, keep_alive: bool) -> Answer:
         # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
         is_websocket_path = self._path is None or path == self._path
         if path == READY_PATH:
