@@ -123,3 +123,26 @@ def test_what_a_large_message_needed_is_given_back(tmp_path: object) -> None:
             sock.sendall(frame(TEXT, PING))
             read(sock, PONG)
         assert calling.falls_below(before + CONVERSATIONS * 4096), f"{before} bytes, now {calling.rss_bytes()}"
+
+
+def test_the_garbage_collector_runs_in_a_worker_and_leaves_out_what_was_there_at_the_start(tmp_path: object) -> None:
+    app = f"{tmp_path}/app.py"
+    with open(app, "w", encoding="utf-8") as file:
+        file.write(
+            "import gc\n\nKEPT = [[]]\n\n\n"
+            "class Loop:\n    left = 0\n\n    def __init__(self):\n        self.me = self\n"
+            "        Loop.left += 1\n\n    def __del__(self):\n        Loop.left -= 1\n\n\n"
+            "async def on_transcript(transcript, session):\n"
+            "    for _ in range(20_000):\n        Loop()\n"
+            "    collected, frozen = Loop.left < 20_000, all(o is not KEPT for o in gc.get_objects())\n"
+            "    await session.send_response(f'{collected} {frozen}')\n"
+        )
+    with running_server(app=app, workers=1) as server:
+        calling = Callers(server)
+        (sock,) = calling.connect(1)
+        sock.sendall(frame(TEXT, transcript_message("hello", event_id=1).encode()))
+        received = b""
+        while FINAL not in received:
+            received += sock.recv(65536)
+        sock.close()
+    assert b"True True" in received

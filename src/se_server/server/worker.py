@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import math
@@ -36,6 +37,9 @@ EXIT_BUG = 70  # sysexits' EX_SOFTWARE
 
 SLOW_START_S = 10.0  # after which on_startup is reported: until it returns, nobody is served
 ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
+# Python's own are 700, 10, 10. A young collection of 5,000 objects takes 0.1 ms; a full one takes 13 ms for our modules
+# alone when they are not frozen, and 2 ms for 2,000 conversations when they are.
+COLLECTOR_THRESHOLDS = (5_000, 10, 10)
 LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
 ORPHAN_MARGIN_S = 20.0  # as the supervisor grants: for closing the sessions, on_shutdown and left-over tasks
@@ -195,6 +199,7 @@ class _Worker:
         if crash is not None:
             await self._end_left_overs()
             return _fail(self._channel, crash)
+        tune_collector()
         self._door.open()
         self._slot.state = State.READY
         self._channel.send(self._ready, timeout_s=TELL_S)
@@ -286,6 +291,18 @@ class _Worker:
         if deaf:
             names = ", ".join(sorted(task.get_name() for task in deaf))
             logger.warning("%d tasks do not heed their cancellation and end with the process: %s", len(deaf), names)
+
+
+def tune_collector() -> None:
+    """Fit the garbage collector to a worker that has started: a few modules, and then thousands of conversations.
+
+    What is there now lives as long as the process, and is not looked at any more: the supervisor froze what it had
+    before the fork, and this is the APP. The collector is never switched off: several LLM SDKs stop an abandoned
+    request only when it runs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def _verifier(config: Config, app: App) -> TokenVerifier | None:
