@@ -94,6 +94,20 @@ async def _refilled(server: Server, old: Sequence[int]) -> list[int]:
     raise BenchError("the worker that was killed was not replaced")
 
 
+async def _kill(pid: int) -> None:
+    """Kill a process and wait until its callers have heard of it: until then they count as being up."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    process = os.pidfd_open(pid)
+    try:
+        loop.add_reader(process, ended.set)
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(ended.wait(), ALIVE_TIMEOUT_S)  # its sockets are closed before
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
+    await asyncio.sleep(POLL_S)
+
+
 async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: float | None) -> Outcome:
     pids = workers_of(server)
     idle = sockets_of(pids[0])
@@ -101,7 +115,7 @@ async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: f
     coming = asyncio.create_task(arrivals.come(callers, per_s))
     try:
         await arrivals.until_live(callers // 2, ALIVE_TIMEOUT_S)
-        os.kill(_average_of(pids), signal.SIGKILL)
+        await _kill(_average_of(pids))
         await coming
         await arrivals.until_live(callers, ALIVE_TIMEOUT_S)
         pids = await _refilled(server, pids)  # not before: a look through /proc holds the callers up

@@ -121,6 +121,9 @@ class Arrivals:
 
     def came(self, caller: _Caller, took_s: float) -> None:
         """Note a conversation that is up."""
+        if self._closing:  # it was on its way when all were told to leave
+            caller.transport.abort()
+            return
         self._live.add(caller)
         self.handshakes_s.append(took_s)
         self._changed.set()

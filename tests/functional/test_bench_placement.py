@@ -41,7 +41,7 @@ def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Pat
             "--callers",
             "200",
             "--per-s",
-            "200",
+            "40",  # the new worker has to be there while callers still come
             "--results",
             str(tmp_path),
         ]

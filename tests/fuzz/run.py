@@ -35,7 +35,6 @@ TARGETS = ("wire", "delta", "listener", "head")
 SANITIZERS = "address,undefined"
 # Cython adds 0 to a null pointer where a call has no arguments: undefined in C before C2y, and harmless.
 FLAGS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-fno-sanitize=pointer-overflow"]
-COMPILED_PYTHON = [ROOT / "src/se_server/server/handshake.py"]
 MAX_INPUT_BYTES = 4096
 BUILD_TIMEOUT_S = 900.0
 LOOK_S = 1.0
@@ -90,7 +89,6 @@ def build(clang: str) -> None:
             )  # fmt: skip
     print("fuzz: building se-server", flush=True)
     run(ours, sys.executable, "setup.py", "-q", "build", "--build-base", WORK / "build", "--build-lib", LIB)
-    run(ours, sys.executable, HERE / "run.py", "--compile-python")
     include, library = sysconfig.get_path("include"), sysconfig.get_config_var("LDVERSION")
     folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")]
     # The modules that are loaded later find the sanitizers' functions in the program: it has to show them.
@@ -99,25 +97,6 @@ def build(clang: str) -> None:
         HERE / "driver.c", "-rdynamic", *(f"-L{folder}" for folder in folders), f"-lpython{library}",
         *(f"-Wl,-rpath,{folder}" for folder in folders), "-ldl", "-lm", "-lutil", "-lpthread", "-o", PROGRAM,
     )  # fmt: skip
-
-
-def compile_python() -> None:
-    """Compile plain Python beside the other modules; its branches are coverage then."""
-    from Cython.Build import cythonize
-    from setuptools import Distribution, Extension
-
-    modules = [
-        Extension(".".join(source.relative_to(ROOT / "src").with_suffix("").parts), [str(source.relative_to(ROOT))])
-        for source in COMPILED_PYTHON
-    ]
-    made = cythonize(
-        modules, build_dir=str(WORK / "build"), compiler_directives={"language_level": 3, "annotation_typing": False}
-    )
-    distribution = Distribution({"ext_modules": made})
-    command = distribution.get_command_obj("build_ext")
-    command.build_temp, command.build_lib = str(WORK / "build"), str(LIB)
-    command.ensure_finalized()
-    command.run()
 
 
 def environment_of(target: str) -> dict[str, str]:
@@ -220,11 +199,7 @@ def main() -> int:
     parser.add_argument("--cpu-minutes", type=float, metavar="N", help="for each target, instead of --seconds")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one input of TARGET again")
     parser.add_argument("--option", action="append", default=[], metavar="-NAME=VALUE", help="one more for libFuzzer")
-    parser.add_argument("--compile-python", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.compile_python:
-        compile_python()
-        return 0
     if unknown := set(given.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     if given.replay is not None and (len(given.targets) != 1 or not given.replay.is_file()):
