@@ -201,7 +201,7 @@ def test_who_does_not_begin_as_trusted_proxies_do_gets_no_answer(
             assert await exchange(port, said) == b""
 
     run(scenario())
-    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    lines = [record.getMessage() for record in caplog.records if record.name == "se_server.door"]
     assert len(lines) == 1
     assert lines[0].startswith("no PROXY header: 127.0.0.1:")
     assert lines[0].endswith(f"({reason})") or reason in lines[0]
