@@ -9,7 +9,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -386,6 +386,13 @@ def no_descriptors_left() -> Iterator[list[int]]:
             os.close(fd)
 
 
+@contextmanager
+def several_sockets(count: int) -> Iterator[list[socket.socket]]:
+    """Make sockets, and close them at the end."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(socket.socket()) for _ in range(count)]
+
+
 def count_accepts(door: Door) -> list[None]:
     """Note every wake-up of the acceptor."""
     accepts: list[None] = []
@@ -417,14 +424,12 @@ def test_out_of_descriptors_it_refuses_logs_once_and_recovers(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with opened() as served:
-            waiting = [socket.socket() for _ in range(5)]
-            with no_descriptors_left() as filled:
+            with several_sockets(5) as waiting, no_descriptors_left() as filled:
                 await connect_waiting(served, waiting, UPGRADE)
-                for sock in waiting:
+                for sock in waiting:  # all before the first is closed: the door would have its descriptor
                     answer = await loop.sock_recv(sock, 4096)
                     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
                     assert b"Retry-After: " in answer
-                    sock.close()
                 for _ in range(4):
                     os.close(filled.pop())
                 while (answer := await served.ask(b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 503 "):
@@ -445,17 +450,15 @@ def test_without_even_a_spare_descriptor_it_waits_without_spinning(run: Run, mon
         async with opened() as served:
             accepts = count_accepts(served.door)
             served.door._acceptor._drop_spare()
-            waiting = [socket.socket() for _ in range(3)]
-            with no_descriptors_left() as filled:
-                await connect_waiting(served, waiting, HEALTH_CHECK)
+            with several_sockets(3) as waiting, no_descriptors_left() as filled:
                 started_s = loop.time()
+                await connect_waiting(served, waiting, HEALTH_CHECK)
                 await until(lambda: len(accepts) >= 4)
                 assert loop.time() - started_s > 0.08  # pauses of 0.02, 0.04, 0.04
                 for _ in range(8):
                     os.close(filled.pop())
                 for sock in waiting:
                     assert (await loop.sock_recv(sock, 4096)).startswith(b"HTTP/1.1 200 OK\r\n")
-                    sock.close()
 
     run(main())
 
