@@ -1,4 +1,4 @@
-"""What holds for all tests: how they are spread over processes, and that no machine is too slow for Hypothesis."""
+"""What holds for all tests: how they are spread over processes, and what of the machine must not matter to them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Whoever runs the tests may have servers and accounts of their own, and these variables with them.
+for name in list(os.environ):
+    if name == "NO_COLOR" or name.startswith(("SE_SERVER_", "ELEVENLABS_")):
+        del os.environ[name]
 
 # Several processes at once have the machine's time to share; a test that hangs is ended by pytest-timeout.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

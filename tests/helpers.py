@@ -200,6 +200,12 @@ def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         return  # it ended by itself
 
 
+def environment(api_key: str | None = TEST_API_KEY, **more: str) -> dict[str, str]:
+    """Return the variables for a server process; what would configure it otherwise, tests/conftest.py has removed."""
+    key = {} if api_key is None else {"ELEVENLABS_API_KEY": api_key}
+    return {**os.environ, **key, "PYTHONUNBUFFERED": "1", **more}
+
+
 @contextmanager
 def running_server(
     *args: str,
@@ -215,21 +221,14 @@ def running_server(
         args: further command line options.
         workers: how many workers.
         app: the APP argument; None runs the demo agent.
-        env: further environment variables. Those of the caller's that would configure the server are left out.
+        env: further environment variables.
         api_key: the key to verify tokens with, handed over in the environment; None leaves it to the demo key.
         timeout_s: how long the start may take, in seconds.
     """
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name != "ELEVENLABS_API_KEY" and not name.startswith("SE_SERVER_")
-    }
-    if api_key is not None:
-        inherited["ELEVENLABS_API_KEY"] = api_key
     command = [sys.executable, "-m", "se_server.cli.server"]
     command += [] if app is None else [str(app)]
     command += ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers), *args]
-    server = ServerProcess(command, {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}, api_key)
+    server = ServerProcess(command, environment(api_key, **(env or {})), api_key)
     try:
         ready = server.wait_for_output(READY_LINE, timeout_s)
         server.url, server.port = ready[1], int(ready[2])

@@ -17,8 +17,8 @@ from tests.functional.processes import write_agent
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     START_TIMEOUT_S,
-    TEST_API_KEY,
     connect,
+    environment,
     read_answer,
     running_server,
     spoken,
@@ -220,7 +220,7 @@ def test_why_a_server_does_not_start_is_said_where_it_was_started(
     command = [arg for arg in COMMAND if not options or arg not in ("--host", "127.0.0.1", "--port", "0")]
     done = subprocess.run(
         [*command, str(app), "--log-file", str(log), *options],
-        env={**os.environ, "ELEVENLABS_API_KEY": TEST_API_KEY},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=START_TIMEOUT_S,

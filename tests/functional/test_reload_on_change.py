@@ -14,8 +14,11 @@ import pytest
 
 from tests.helpers import (
     READY_LINE,
+    START_TIMEOUT_S,
+    TEST_API_KEY,
     ServerProcess,
     connect,
+    environment,
     read_answer,
     running_server,
     spoken,
@@ -98,17 +101,16 @@ async def test_a_change_within_the_same_second_and_of_the_same_size_is_served(tm
 async def test_an_agent_that_cannot_be_imported_at_first_is_waited_for(tmp_path: Path) -> None:
     app = tmp_path / "agent.py"
     app.write_text("import nowhere_to_be_found\n")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
     command = [sys.executable, "-m", "se_server.cli.server", str(app), "--host", "127.0.0.1", "--port", "0", "--reload"]
-    server = ServerProcess(command, {**inherited, "ELEVENLABS_API_KEY": "k", "PYTHONUNBUFFERED": "1"}, "k")
+    server = ServerProcess(command, environment(), TEST_API_KEY)
     try:
-        server.wait_for_output("ModuleNotFoundError: No module named 'nowhere_to_be_found'")
+        server.wait_for_output("ModuleNotFoundError: No module named 'nowhere_to_be_found'", START_TIMEOUT_S)
         server.wait_for_output("nothing serves: waiting for a change")
         server.wait_for_output(WATCHING)
         assert server.is_running()
         app.write_text(agent("here I am"))
         server.url = server.wait_for_output(READY_LINE)[1]
-        async with connect(server.url, "k") as websocket:
+        async with connect(server.url) as websocket:
             await websocket.send(transcript_message("hello"))
             assert spoken(await asyncio.wait_for(read_answer(websocket), 10)) == "here I am"
     finally:
@@ -119,10 +121,13 @@ def test_a_server_that_waits_for_a_change_can_be_stopped(tmp_path: Path) -> None
     app = tmp_path / "agent.py"
     app.write_text("raise RuntimeError('not yet')\n")
     command = [sys.executable, "-m", "se_server.cli.server", str(app), "--port", "0", "--reload"]
-    server = ServerProcess(command, {**os.environ, "ELEVENLABS_API_KEY": "k"}, "k")
-    server.wait_for_output("nothing serves: waiting for a change")
-    server.send_signal(signal.SIGINT)
-    assert server.wait() == 0
+    server = ServerProcess(command, environment(), TEST_API_KEY)
+    try:
+        server.wait_for_output("nothing serves: waiting for a change", START_TIMEOUT_S)
+        server.send_signal(signal.SIGINT)
+        assert server.wait() == 0
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,6 @@ def test_what_reload_needs_is_said_in_one_sentence(arguments: list[str], prelude
         capture_output=True,
         text=True,
         timeout=30,
-        env={**os.environ, "ELEVENLABS_API_KEY": "k"},
+        env=environment(),
     )
     assert (ended.returncode, ended.stderr) == (2, f"se-server: {sentence}\n")

@@ -34,8 +34,7 @@ runpy.run_module("se_server.cli.chat", run_name="__main__", alter_sys=True)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("ELEVENLABS_API_KEY", "NO_COLOR")}
-    return {**kept, "TERM": "xterm-256color", **(extra or {})}
+    return {**os.environ, "TERM": "xterm-256color", **(extra or {})}
 
 
 class Terminal:

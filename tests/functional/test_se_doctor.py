@@ -22,34 +22,39 @@ import trustme
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import AuthenticationError
-from tests.helpers import TEST_API_KEY, running_server
+from tests.helpers import TEST_API_KEY, environment, running_server
 
 REFERENCE_AGENT = "se_server.doctor.agent"
 DOCTOR_TIMEOUT_S = 50
 
 
-def doctor(*args: str, key: str = TEST_API_KEY, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run se-doctor; returns exit code and output."""
+def ended(*args: str, key: str = TEST_API_KEY, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run se-doctor to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "se_server.cli.doctor", *args],
-        env={**os.environ, "ELEVENLABS_API_KEY": key, **(env or {})},
+        env=environment(key, **(env or {})),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=DOCTOR_TIMEOUT_S,
         check=False,
     )
-    assert "Traceback" not in done.stdout, done.stdout
-    return done.returncode, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    return done
+
+
+def doctor(*args: str, **options: Any) -> tuple[int, str]:
+    """Run se-doctor; returns exit code and output."""
+    done = ended(*args, **options)
+    return done.returncode, done.stdout + done.stderr
 
 
 def examined(*args: str) -> tuple[int, dict[str, Any]]:
     """Run `se-doctor --json`."""
-    code, output = doctor("--json", *args)
-    report = json.loads(output)
+    done = ended("--json", *args)
+    report = json.loads(done.stdout)  # alone: on stderr asyncio's debug mode reports slow steps
     assert isinstance(report, dict)
-    return code, report
+    return done.returncode, report
 
 
 # --- cases ----------------------------------------------------------------------------------------------------------
@@ -93,7 +98,7 @@ def published_server() -> Iterator[str]:
     command = [sys.executable, "-u", "-m", "bench.load.targets.published_sdk_target", "asyncio", REFERENCE_AGENT]
     process = subprocess.Popen(
         command,
-        env={**os.environ, "ELEVENLABS_API_KEY": TEST_API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -24,6 +24,7 @@ from tests.helpers import (
     START_TIMEOUT_S,
     ServerProcess,
     connect,
+    environment,
     init_message,
     read_answer,
     running_server,
@@ -45,13 +46,10 @@ def write(path: Path, source: str) -> Path:
 
 def refusal(*args: str | Path, env: dict[str, str] | None = None, key: str | None = "sk_test") -> tuple[int, str]:
     """Run a server that cannot start; return its exit code and stderr. Nothing may be on stdout."""
-    clean = {n: v for n, v in os.environ.items() if n != "ELEVENLABS_API_KEY" and not n.startswith("SE_SERVER_")}
-    if key is not None:
-        clean["ELEVENLABS_API_KEY"] = key
     command = [sys.executable, "-m", "se_server.cli.server", "--host", "127.0.0.1", "--port", "0", "--workers", "2"]
     done = subprocess.run(
         [*command, *map(str, args)],
-        env=clean | (env or {}),
+        env=environment(key, **(env or {})),
         capture_output=True,
         text=True,
         timeout=START_TIMEOUT_S,
@@ -209,10 +207,9 @@ def test_an_error_that_is_long_or_no_valid_text_is_shown_all_the_same(tmp_path: 
 def test_closed_output_is_no_reason_to_stop() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    environ = os.environ | {"ELEVENLABS_API_KEY": "sk_test"}
     command = [sys.executable, "-m", "se_server.cli.server", "--port", "0", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--log-level", "debug"]
-    with subprocess.Popen(command, env=environ, stdout=writer, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True) as process:
         os.close(writer)
         assert process.stderr is not None
         assert any("is ready" in line for line in process.stderr)
@@ -227,9 +224,9 @@ def test_a_worker_killed_while_it_starts_stops_the_whole(tmp_path: Path) -> None
 
 def test_a_stop_during_a_slow_start_is_prompt(tmp_path: Path) -> None:
     app = write(tmp_path / "agent.py", "import threading; print('importing', flush=True); threading.Event().wait()")
-    environ = os.environ | {"ELEVENLABS_API_KEY": "sk_test"}
     command = [sys.executable, "-m", "se_server.cli.server", str(app), "--port", "0", "--host", "127.0.0.1"]
-    with subprocess.Popen([*command, "--workers", "1"], env=environ, stdout=subprocess.PIPE, text=True) as process:
+    command += ["--workers", "1"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGTERM)

@@ -20,9 +20,8 @@ COMMAND = [sys.executable, "-m", "se_server.cli.server"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SE_SERVER_", "ELEVENLABS"))}
     paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(paths), **variables}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

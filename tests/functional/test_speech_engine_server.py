@@ -28,6 +28,7 @@ from tests.helpers import (
     TEST_API_KEY,
     ServerProcess,
     connect,
+    environment,
     init_message,
     read_answer,
     spoken,
@@ -37,11 +38,6 @@ from tests.helpers import (
 TIMEOUT_S = 20.0
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(autouse=True)
-def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -372,7 +368,7 @@ LISTENING = r"\[SpeechEngine\] speech engine server listening on port (\d+)"
 async def script(loop: str) -> AsyncIterator[tuple[ServerProcess, str]]:
     """Run a program that serves an engine; yield it and its URL."""
     command = [sys.executable, "-c", SCRIPT, loop, TEST_API_KEY]
-    process = ServerProcess(command, {**os.environ, "PYTHONUNBUFFERED": "1"}, TEST_API_KEY)
+    process = ServerProcess(command, environment(None), TEST_API_KEY)
     try:
         listening = await asyncio.to_thread(process.wait_for_output, LISTENING, 30.0)
         yield process, f"ws://127.0.0.1:{listening[1]}/ws"

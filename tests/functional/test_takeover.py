@@ -21,6 +21,7 @@ from tests.helpers import (
     START_TIMEOUT_S,
     TEST_API_KEY,
     ServerProcess,
+    environment,
     read_answer,
     running_server,
     spoken,
@@ -29,11 +30,6 @@ from tests.helpers import (
 )
 
 SERVER = [sys.executable, "-m", "se_server.cli.server"]
-
-
-def environment(**more: str) -> dict[str, str]:
-    clean = {n: v for n, v in os.environ.items() if not n.startswith("SE_SERVER_")}
-    return {**clean, "ELEVENLABS_API_KEY": TEST_API_KEY, "PYTHONUNBUFFERED": "1", **more}
 
 
 # --- another supervisor ---------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from tests.helpers import (
     ServerProcess,
     close_message,
     connect,
+    environment,
     init_message,
     read_answer,
     running_server,
@@ -153,8 +154,7 @@ async def test_se_server_listens_on_both(path: Path) -> None:
 
 async def test_se_server_listens_on_the_unix_socket_alone(path: Path) -> None:
     command = [sys.executable, "-m", "se_server.cli.server", "--uds", str(path), "--workers", "1"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
-    server = ServerProcess(command, {**env, "ELEVENLABS_API_KEY": TEST_API_KEY}, TEST_API_KEY)
+    server = ServerProcess(command, environment(), TEST_API_KEY)
     try:
         server.wait_for_output(rf"ready: unix:{path} \(1 worker\)\n")
         assert all(await converse(path, "hello"))
