@@ -11,6 +11,7 @@ from se_server.doctor.cases import case
 from se_server.doctor.patient import CASCADE_TIMEOUT_S, Patient, first_chunk, say
 from se_server.doctor.probe import NoHttp, ask_upgrade
 from se_server.doctor.results import CaseFailed, NotTested, Warned, shown_s
+from se_server.simulator.caller import Caller
 
 CONVERSATION, DOOR = "Conversation", "Door"
 LATE_PONG_S = 0.5
@@ -71,12 +72,7 @@ async def pong_speaking(patient: Patient) -> tuple[str, str]:
 async def goodbye(patient: Patient) -> tuple[str, str]:
     async with patient.call() as caller:
         reply = await say(caller, patient.words.short)
-        began = caller.now
-        await caller.close(timeout_s=CLOSE_S)
-        assert caller.ended is not None
-        if not caller.ended.is_clean:
-            raise CaseFailed(f"no CLOSE came within {shown_s(caller.now - began)}", reply.text)
-        return reply.text, f"closed after {shown_s(caller.now - began)}"
+        return await hang_up(caller, reply.text)
 
 
 @case("goodbye-speaking", CONVERSATION, "answers the close handshake while it speaks", turns=1)
@@ -84,12 +80,21 @@ async def goodbye_speaking(patient: Patient) -> tuple[str, str]:
     async with patient.call() as caller:
         turn = caller.utter(patient.words.long)
         await first_chunk(caller, turn)
-        began = caller.now
-        await caller.close(timeout_s=CLOSE_S)
-        assert caller.ended is not None
-        if not caller.ended.is_clean:
-            raise CaseFailed(f"no CLOSE came within {shown_s(caller.now - began)}", turn.heard)
-        return turn.heard, f"closed after {shown_s(caller.now - began)}"
+        return await hang_up(caller, turn.heard)
+
+
+async def hang_up(caller: Caller, heard: str) -> tuple[str, str]:
+    """Begin the close handshake, and see that the server answers it.
+
+    Raises:
+        CaseFailed: it does not, in time.
+    """
+    began = caller.now
+    await caller.close(timeout_s=CLOSE_S)
+    assert caller.ended is not None
+    if not caller.ended.is_clean:
+        raise CaseFailed(f"no CLOSE came within {shown_s(caller.now - began)}", heard)
+    return heard, f"closed after {shown_s(caller.now - began)}"
 
 
 def _in_time(waited_s: float) -> str:
@@ -143,4 +148,4 @@ async def unsigned_token(patient: Patient) -> tuple[str, str]:
     return await _refused(patient, jwt.encode(claims, "", algorithm="none"), "a token that nobody signed")
 
 
-__all__ = ["CONVERSATION", "DOOR", "LATE_PONG_S"]
+__all__ = ["CONVERSATION", "DOOR", "LATE_PONG_S", "hang_up"]

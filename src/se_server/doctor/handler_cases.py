@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from se_server.doctor.cases import case
-from se_server.doctor.conversation_cases import CLOSE_S, LATE_PONG_S
+from se_server.doctor.conversation_cases import LATE_PONG_S, hang_up
 from se_server.doctor.patient import CASCADE_TIMEOUT_S, Patient, first_chunk, heard_well, say, until
 from se_server.doctor.results import CaseFailed, shown_s
 from se_server.errors import CallerError
@@ -43,12 +43,7 @@ async def no_cancel_goodbye(patient: Patient) -> tuple[str, str]:
     async with patient.call() as caller:
         turn = caller.utter(IGNORE)
         await first_chunk(caller, turn)
-        began = caller.now
-        await caller.close(timeout_s=CLOSE_S)
-        assert caller.ended is not None
-        if not caller.ended.is_clean:
-            raise CaseFailed(f"no CLOSE came within {shown_s(caller.now - began)}", turn.heard)
-        return turn.heard, f"closed after {shown_s(caller.now - began)}"
+        return await hang_up(caller, turn.heard)
 
 
 async def _next_answer_in_time(patient: Patient, text: str) -> tuple[str, str]:
