@@ -40,22 +40,30 @@ def adopt(descriptors: Sequence[int], where: str) -> list[socket.socket]:
         ConfigError: one of them is no listening stream socket.
     """
     sockets: list[socket.socket] = []
-    for descriptor in dict.fromkeys(descriptors):
-        try:
-            sock = socket.socket(fileno=descriptor)
-        except OSError:
-            raise ConfigError(f"{where}: descriptor {descriptor} is no open socket") from None
-        is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
-        if sock.type != socket.SOCK_STREAM or not (is_tcp or sock.family == socket.AF_UNIX):
-            raise ConfigError(f"{where}: descriptor {descriptor} is no TCP or Unix stream socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ConfigError(f"{where}: descriptor {descriptor} does not listen: call listen() on it first")
-        sock.setblocking(False)
-        sock.set_inheritable(False)
-        if is_tcp:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as on sockets that we bind ourselves
-        sockets.append(sock)
+    try:
+        for descriptor in dict.fromkeys(descriptors):
+            try:
+                sockets.append(socket.socket(fileno=descriptor))
+            except OSError:
+                raise ConfigError(f"{where}: descriptor {descriptor} is no open socket") from None
+            _prepare(sockets[-1], where)
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
     return sockets
+
+
+def _prepare(sock: socket.socket, where: str) -> None:
+    is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+    if sock.type != socket.SOCK_STREAM or not (is_tcp or sock.family == socket.AF_UNIX):
+        raise ConfigError(f"{where}: descriptor {sock.fileno()} is no TCP or Unix stream socket")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ConfigError(f"{where}: descriptor {sock.fileno()} does not listen: call listen() on it first")
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    if is_tcp:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as on sockets that we bind ourselves
 
 
 class Notifier:
