@@ -53,7 +53,7 @@ def serving(tmp_path: Path, code: str, *args: str, workers: int = 1, **options: 
 def test_totals_of_several_processes_are_what_the_server_has_counted(tmp_path: Path) -> None:
     control = tmp_path / "ctl"
     with serving(tmp_path, ECHO, "--control-socket", str(control), workers=2) as server:
-        code, found = report(server.url, "-n", "9", "--processes", "3", "--duration-s", "1", "--profile", "steady")
+        code, found = report(server.url, "-n", "9", "--processes", "3", "--duration-s", "1", "--think-s", "0.005")
         totals = ask(str(control), "status")["totals"]
     assert code == 0
     assert found["turns"] == found["asked"] > 9
