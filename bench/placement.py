@@ -120,7 +120,8 @@ async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: f
         await arrivals.until_live(callers, ALIVE_TIMEOUT_S)
         pids = await _refilled(server, pids)  # not before: a look through /proc holds the callers up
         # What dies with a worker, connections in its handshake included, has come again by now: the callers say so.
-        counts = tuple(sockets_of(pid) - idle for pid in pids)
+        # A worker that is still starting has less than an idle one.
+        counts = tuple(max(0, sockets_of(pid) - idle) for pid in pids)
     except asyncio.TimeoutError:
         raise BenchError(f"{way}: of {callers} callers only {arrivals.live} got through") from None
     finally:
