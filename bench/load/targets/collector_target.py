@@ -17,5 +17,5 @@ WAYS = ("untuned", "tuned")
 
 if __name__ == "__main__":
     if sys.argv.pop(1) == "untuned":
-        worker.tune_collector = lambda: None  # type: ignore[attr-defined]
+        worker.tune_collector = lambda: None
     main()
