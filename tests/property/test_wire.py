@@ -131,6 +131,8 @@ def outcome(data: bytes, history: _wire.History | None = None) -> reference.Read
     return reference.Read(
         message.kind,
         message.event_id,
+        message.event_id_json,
+        message.said,
         message.conversation_id,
         None if transcript is None else [(entry.role, entry.content) for entry in transcript],
         None if message.bad_entry is None else (message.bad_entry.reason, message.bad_entry.offset),

@@ -37,6 +37,8 @@ class GrammarError(Exception):
 class Read:
     kind: int
     event_id: int | None = None
+    event_id_json: bytes | None = None
+    said: str | None = None
     conversation_id: str | None = None
     transcript: list[tuple[str, str]] | None = None
     bad_entry: tuple[str, int] | None = None
@@ -128,6 +130,8 @@ def _message(text: str, fields: dict[str, Field]) -> Read:
             raise ReferenceError(f"user_transcript: expected an array, got {_describe(given.value)}", offset(given))
         given = get("event_id")
         read.event_id = _event_id(given.value, offset(given))
+        read.event_id_json = json.dumps(read.event_id).encode()
+        read.said = next((content for role, content in reversed(read.transcript) if role == "user"), None)
     return read
 
 

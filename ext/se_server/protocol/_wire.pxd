@@ -12,6 +12,8 @@ cdef enum Kind:
 cdef class Message:
     cdef readonly int kind
     cdef readonly object event_id         # int | None, of a user_transcript
+    cdef readonly bytes event_id_json     # the same as JSON
+    cdef readonly str said                # str | None: the text of the transcript's last user message
     cdef readonly str conversation_id     # of an init
     cdef readonly list transcript         # list[ConversationMessage], of a user_transcript; a new list each time
     cdef readonly object bad_entry        # MessageError | None: the first transcript entry that was left out

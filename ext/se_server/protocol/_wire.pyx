@@ -7,18 +7,21 @@ recurses, and the time is proportional to the size.
 
 import sys
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_Append, PyList_GET_SIZE, PyList_GetSlice
+from cpython.list cimport PyList_Append, PyList_GET_ITEM, PyList_GET_SIZE, PyList_GetSlice
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.string cimport memcmp, memcpy, strlen
 
-from se_server._message cimport make
+from se_server._message cimport ConversationMessage, make
 from se_server.errors import InvalidUtf8, MessageError
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
+    int PyList_SetSlice(object items, Py_ssize_t low, Py_ssize_t high, PyObject* others) except -1
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     bint PyUnicode_IS_ASCII(str text)
     Py_UCS4 PyUnicode_READ(int kind, const void* data, Py_ssize_t index) nogil
@@ -53,6 +56,8 @@ cdef struct Fields:
     const unsigned char* bad_start
 
 
+@cython.freelist(8)
+@cython.no_gc  # nothing that it holds can hold it
 cdef class Message:
     """One message of the API, read."""
 
@@ -131,23 +136,23 @@ cdef inline str role_of_value(Value* value):
     return text_of_value(value)
 
 
-cdef Py_ssize_t plain_name(Value* value, unsigned char* out) noexcept nogil:
-    """A scanned string's inside with its escapes resolved, if it could be a word of the protocol, else -1."""
+cdef inline Py_ssize_t plain_name(Value* value, unsigned char* room, const unsigned char** word) noexcept nogil:
+    """Give a scanned string's inside with its escapes resolved, and its size; -1 if it can be no word of the protocol."""
     cdef Py_ssize_t size = value.end - value.start - 2
+    word[0] = value.start + 1
+    if not value.escaped:
+        return size
     if size > 6 * NAME_MAX:
         return -1
-    if value.escaped:
-        # Never longer than it was, so `out` holds 6 * NAME_MAX bytes.
-        return unescape(value.start + 1, value.end - 1, out)
-    if size > NAME_MAX:
-        return -1
-    memcpy(out, value.start + 1, size)
-    return size
+    word[0] = room
+    # Never longer than it was, so `room` holds 6 * NAME_MAX bytes.
+    return unescape(value.start + 1, value.end - 1, room)
 
 
 cdef inline Value* field_named(Fields* fields, Value* name) noexcept nogil:
-    cdef unsigned char word[6 * NAME_MAX]
-    cdef Py_ssize_t size = plain_name(name, word)
+    cdef unsigned char room[6 * NAME_MAX]
+    cdef const unsigned char* word
+    cdef Py_ssize_t size = plain_name(name, room, &word)
     if size == 4 and memcmp(word, b"type", 4) == 0:
         return &fields.type
     if size == 7 and memcmp(word, b"message", 7) == 0:
@@ -162,11 +167,12 @@ cdef inline Value* field_named(Fields* fields, Value* name) noexcept nogil:
 
 
 cdef Kind kind_of(Value* type) noexcept nogil:
-    cdef unsigned char word[6 * NAME_MAX]
+    cdef unsigned char room[6 * NAME_MAX]
+    cdef const unsigned char* word
     cdef Py_ssize_t size
     if type.kind != STRING:
         return UNKNOWN
-    size = plain_name(type, word)
+    size = plain_name(type, room, &word)
     if size == 4 and memcmp(word, b"ping", 4) == 0:
         return PING
     if size == 4 and memcmp(word, b"init", 4) == 0:
@@ -185,7 +191,8 @@ cdef int scan_entry(Scan* scan, Value* entry, Value* role, Value* content) noexc
     cdef Value name
     cdef Value other
     cdef Value* value
-    cdef unsigned char word[6 * NAME_MAX]
+    cdef unsigned char room[6 * NAME_MAX]
+    cdef const unsigned char* word
     cdef Py_ssize_t size
     role.kind = content.kind = MISSING
     if scan.at >= scan.end or scan.at[0] != c"{":
@@ -201,7 +208,7 @@ cdef int scan_entry(Scan* scan, Value* entry, Value* role, Value* content) noexc
     while True:
         if scan_name(scan, &name) < 0:
             return -1
-        size = plain_name(&name, word)
+        size = plain_name(&name, room, &word)
         if size == 4 and memcmp(word, b"role", 4) == 0:
             value = role
         elif size == 7 and memcmp(word, b"content", 7) == 0:
@@ -309,6 +316,18 @@ cdef int read_transcript(Scan* scan, Fields* fields, Message message, History hi
     return 0
 
 
+cdef str last_said(list transcript):
+    """The text of the last user message, or None."""
+    cdef Py_ssize_t index = PyList_GET_SIZE(transcript)
+    cdef ConversationMessage message
+    while index:
+        index -= 1
+        message = <ConversationMessage>PyList_GET_ITEM(transcript, index)
+        if message.role is ROLE_USER or message.role == ROLE_USER:  # it may have been made of escapes
+            return message.content
+    return None
+
+
 cdef int scan_message(Scan* scan, Fields* fields, Message message, History history) except -2:
     """The whole message; -1 if the scan fails."""
     cdef Value name, other
@@ -355,14 +374,15 @@ cdef str required_text(Scan* scan, str name, Value* value):
     return text
 
 
-cdef object read_event_id(Scan* scan, Value* value):
+cdef int read_event_id(Scan* scan, Value* value, Message message) except -1:
     cdef const unsigned char* at = value.start
     cdef bint negative
     cdef unsigned long long number = 0
     cdef unsigned long long limit
     cdef unsigned int digit
     if value.kind == MISSING or value.kind == NULL_VALUE:
-        return None
+        message.event_id_json = NULL_JSON
+        return 0
     if value.kind != NUMBER:
         raise error_at(scan, f"event_id: expected an integer, got {describe(value.kind)}", value)
     if not value.integral:
@@ -376,7 +396,11 @@ cdef object read_event_id(Scan* scan, Value* value):
             raise error_at(scan, "event_id does not fit 64 bits", value)
         number = number * 10 + digit
         at += 1
-    return -<object>number if negative else number
+    message.event_id = -<object>number if negative else number
+    # JSON writes an integer in one way only, but for -0.
+    at = value.start if number else value.end - 1
+    message.event_id_json = PyBytes_FromStringAndSize(<const char*>at, value.end - at)
+    return 0
 
 
 cdef Message decode_message(const char* data, Py_ssize_t size, History history):
@@ -405,7 +429,8 @@ cdef Message decode_message(const char* data, Py_ssize_t size, History history):
             )
         elif fields.bad_index >= 0:
             message.bad_entry = bad_entry_of(&scan, &fields)
-        message.event_id = read_event_id(&scan, &fields.event_id)
+        read_event_id(&scan, &fields.event_id, message)
+        message.said = last_said(message.transcript)
         return message
     message.transcript = None
     if message.kind == INIT:

@@ -43,6 +43,9 @@ cdef inline bint is_plain(const unsigned char* text, Py_ssize_t size) noexcept n
         if special_bytes(word):
             return False
         index += WORD
+    if size >= WORD:  # the last ones, some of them once more
+        memcpy(&word, text + size - WORD, WORD)
+        return special_bytes(word) == 0
     while index < size:
         if text[index] < 0x20 or text[index] == c'"' or text[index] == c"\\":
             return False

@@ -6,19 +6,21 @@
 cdef enum:
     # As long as a message may be by default. Entries that reach beyond it are read anew each turn.
     HISTORY_MAX = 1024 * 1024
+    COMPARED = 256                             # bytes at once, where two transcripts are known to differ
 
 
 cdef Py_ssize_t equal_bytes(const unsigned char* one, const unsigned char* other, Py_ssize_t size) noexcept nogil:
     """How many bytes at the start are equal."""
-    cdef unsigned long long left, right
+    cdef unsigned long long differing
     cdef Py_ssize_t index = 0
     if memcmp(one, other, size) == 0:
         return size
+    while size - index >= COMPARED and memcmp(one + index, other + index, COMPARED) == 0:
+        index += COMPARED
     while size - index >= WORD:
-        memcpy(&left, one + index, WORD)
-        memcpy(&right, other + index, WORD)
-        if left != right:
-            break
+        differing = word_at(one + index) ^ word_at(other + index)
+        if differing:
+            return index + (trailing_zeros(differing) >> 3)
         index += WORD
     while index < size and one[index] == other[index]:
         index += 1
@@ -109,5 +111,5 @@ cdef class History:
     cdef int _trim(self) except -1:
         """Forget messages that do not count."""
         if PyList_GET_SIZE(self._messages) > self._count:
-            del self._messages[self._count:]
+            PyList_SetSlice(self._messages, self._count, PY_SSIZE_T_MAX, NULL)
         return 0

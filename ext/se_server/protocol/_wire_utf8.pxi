@@ -19,9 +19,23 @@ cdef extern from *:
     """
     #define SE_ONES 0x0101010101010101ULL
     #define SE_HIGHS 0x8080808080808080ULL
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define SE_LITTLE_ENDIAN(word) __builtin_bswap64(word)
+    #else
+    #define SE_LITTLE_ENDIAN(word) (word)
+    #endif
     """
     const unsigned long long ONES "SE_ONES"    # times a byte: that byte, eight times
     const unsigned long long HIGHS "SE_HIGHS"  # the top bit of each byte
+    unsigned long long little_endian "SE_LITTLE_ENDIAN"(unsigned long long word) noexcept nogil
+    int trailing_zeros "__builtin_ctzll"(unsigned long long word) noexcept nogil
+
+
+cdef inline unsigned long long word_at(const unsigned char* data) noexcept nogil:
+    """Eight bytes, the first one the lowest."""
+    cdef unsigned long long word
+    memcpy(&word, data, WORD)
+    return little_endian(word)
 
 
 cdef inline unsigned int utf8_step(unsigned int state, unsigned char byte) noexcept nogil:

@@ -19,6 +19,8 @@ class Message:
     Attributes:
         kind: one of the constants above; UNKNOWN for a type that is unknown, absent or no string.
         event_id: of a `user_transcript`, if it has one.
+        event_id_json: the same as JSON, `null` if it has none.
+        said: of a `user_transcript`: the text of its last user message, if it has one.
         conversation_id: of an `init`, if it has one.
         transcript: of a `user_transcript`: a new list each time, empty if the message has none.
         bad_entry: the first entry, counted from 0, that was left out of `transcript`, and why; on every message that
@@ -30,6 +32,10 @@ class Message:
     def kind(self) -> int: ...
     @property
     def event_id(self) -> int | None: ...
+    @property
+    def event_id_json(self) -> bytes | None: ...
+    @property
+    def said(self) -> str | None: ...
     @property
     def conversation_id(self) -> str | None: ...
     @property
