@@ -3,6 +3,7 @@
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._pump cimport Outbox
+from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 
 
@@ -52,6 +53,7 @@ cdef class Connection:
     cdef readonly SocketOutbox outbox
     cdef object _gone                   # Future of those who wait for the end of the socket
     cdef public object session          # told what arrives: receive, receive_error, connection_lost
+    cdef SessionCore _core              # the same, unless it is not compiled
     cdef readonly tuple ending          # code and reason of the first CLOSE, of whichever side
     cdef readonly bint deaf             # nothing that arrives matters any more
     cdef public bint active             # something arrived since the keep-alive looked

@@ -120,6 +120,7 @@ cdef class Connection:
         cdef bytes head = _ANSWER % b2a_base64(sha1(websocket_key + _GUID, usedforsecurity=False).digest(), newline=False)
         cdef FrameGate gate = self._gate
         self.session = session
+        self._core = session if isinstance(session, SessionCore) else None
         self.outbox.write(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         self._transport.set_write_buffer_limits(high=self._shared.high_water_bytes)
         gate.open(self)
@@ -265,7 +266,10 @@ cdef class Connection:
         except MessageError as error:
             self.session.receive_error(error)
         else:
-            self.session.receive(message)
+            if self._core is not None:
+                self._core._take_message(message)  # no look-up of a method, no check for one that overrides it
+            else:
+                self.session.receive(message)
         return 0
 
     cdef int _receive_close(self, WSFrame frame) except -1:
@@ -299,7 +303,7 @@ cdef class Connection:
             self._is_silent = False
             shared.silent.discard(self)
         self._stop_waiting_for_pong()
-        session, self.session = self.session, None
+        session, self.session, self._core = self.session, None, None
         session.connection_lost()
         self._gate = None
         shared.on_gone(self, session)

@@ -4,10 +4,12 @@ A burst of chunks costs one write, and a chunk that nothing follows at once wait
 two steps of the event loop no outbox holds anything, so buffers are borrowed from a pool and idle sessions own none.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from se_server.conversation._clock cimport Clock
 from se_server.protocol._delta cimport text_of
 from se_server.protocol._wire cimport Buffer, agent_response_json
 from se_server.protocol.turns cimport Turn
@@ -48,25 +50,29 @@ cdef enum:
     EVENTS_PER_STEP = 1024
     POOL_SIZE = 8
 
-cdef list _pool = []
+cdef PyObject* _pool[POOL_SIZE]
+cdef int _pooled = 0
 cdef Py_ssize_t _borrowed = 0
 cdef str _PONG = encode_pong().decode()
 
 
 cdef Buffer borrow_buffer():
-    global _borrowed
+    global _borrowed, _pooled
     _borrowed += 1
-    if _pool:
-        return <Buffer>_pool.pop()
-    return Buffer()
+    if _pooled:
+        _pooled -= 1
+        return <Buffer>_owned(_pool[_pooled])
+    return Buffer.__new__(Buffer)
 
 
 cdef void return_buffer(Buffer buffer) noexcept:
-    global _borrowed
+    global _borrowed, _pooled
     _borrowed -= 1
     buffer.reset()
-    if len(_pool) < POOL_SIZE:
-        _pool.append(buffer)
+    if _pooled < POOL_SIZE:
+        Py_INCREF(buffer)
+        _pool[_pooled] = <PyObject*>buffer
+        _pooled += 1
 
 
 def buffers_out():
@@ -180,6 +186,7 @@ cdef class MessageOutbox(Outbox):
         self.set_writable(True)
 
 
+@cython.freelist(8)
 cdef class Pump:
     """Send the texts of an async iterator as a turn's answer; await it to run it.
 
@@ -191,7 +198,7 @@ cdef class Pump:
         iterator: an async iterator of `str` or LLM events. It is not closed here.
         outbox: where the texts go.
         turn: whose texts they are; its id is read at each write, since a turn may be adopted.
-        clock: gives the time for the turn, in monotonic seconds.
+        clock: gives the time for the turn.
     """
 
     cdef object _iterator
@@ -200,11 +207,11 @@ cdef class Pump:
     cdef bint _waits_for_room
     cdef Outbox _outbox
     cdef Turn _turn
-    cdef object _clock
+    cdef Clock _clock
     cdef int _events            # since the loop had a turn
     cdef Py_ssize_t _chunks     # since the turn was told
 
-    def __init__(self, iterator, Outbox outbox not None, Turn turn not None, clock):
+    def __init__(self, iterator, Outbox outbox not None, Turn turn not None, Clock clock not None):
         cdef PyAsyncMethods* methods = Py_TYPE(iterator).tp_as_async
         if methods is NULL or methods.am_anext is NULL:
             raise TypeError(f"{type(iterator).__name__} is no async iterator")
@@ -265,7 +272,7 @@ cdef class Pump:
     cdef int _tell_turn(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
-            self._turn.note_texts(self._chunks, self._clock())
+            self._turn.note_texts(self._chunks, self._clock.now())
             self._chunks = 0
         return 0
 

@@ -2,10 +2,15 @@
 
 cimport cython
 from se_server._counters cimport Counters
+from se_server.conversation._clock cimport Clock
 from se_server.conversation._pump cimport Outbox
 from se_server.conversation.lane cimport Lane, Owner
 from se_server.protocol._wire cimport Message
 from se_server.protocol.turns cimport Turn, TurnLedger
+
+
+cdef int USER_TRANSCRIPT_KIND
+cdef int PING_KIND
 
 
 cdef class SessionCore(Owner):
@@ -15,10 +20,11 @@ cdef class SessionCore(Owner):
     cdef readonly object _callbacks
     cdef object _on_transcript
     cdef readonly object _settings
+    cdef bint _debugs
     cdef readonly Counters _stats
     cdef readonly object _loop
-    cdef readonly unsigned long _thread_id
-    cdef readonly object _clock
+    cdef readonly object _thread_id     # a Python integer, as get_ident() gives it
+    cdef readonly Clock _clock
     cdef readonly double _opened_at
     cdef readonly double _ended_at
     cdef readonly str _why
@@ -32,7 +38,7 @@ cdef class SessionCore(Owner):
     cdef bint _closed
     cdef bint _bad_entry_seen
     cdef int _logged_errors
-    cpdef receive(self, Message message)
+    cdef _take_message(self, Message message)
     cdef _receive_transcript(self, Message message)
     cdef _receive_again(self, Turn turn, verdict)
     # Without this type what the context variable gives would be asked by name.

@@ -11,13 +11,13 @@ cdef class Turn:
     cdef readonly str said
     cdef readonly Py_hash_t digest
     cdef readonly double started_at
-    cdef readonly object first_chunk_at
+    cdef double _first_chunk_at
     cdef readonly bint open
     cdef public bint needs_final
     cdef public bint failed
     cdef readonly Py_ssize_t chunks
     cdef readonly Py_ssize_t fillers
-    cdef readonly object ended_at
+    cdef double _ended_at
     cdef public Py_ssize_t bytes_left
     cdef readonly bint is_full
     cdef list _texts
@@ -52,7 +52,7 @@ cdef class TurnLedger:
     cdef Py_hash_t _first_digest
     cdef object _first_state
     cdef PastTurns _past
-    cdef long long _highest_id
+    cdef object _highest_id             # a Python integer: 64 bits without a sign are let through, too
     cpdef judge(self, Turn turn)
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
@@ -61,6 +61,3 @@ cdef class TurnLedger:
     cdef _note_id(self, Turn turn)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)
-
-
-cpdef last_said(list transcript)

@@ -4,6 +4,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
+from se_server.conversation._clock import Clock
 from se_server.protocol.turns import Turn
 
 def buffers_out() -> int:
@@ -41,9 +42,7 @@ class Pump(Awaitable[None]):
     iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
     that the final can leave with them. The iterator is not closed here.
     """
-    def __init__(
-        self, iterator: AsyncIterator[object], outbox: Outbox, turn: Turn, clock: Callable[[], float]
-    ) -> None: ...
+    def __init__(self, iterator: AsyncIterator[object], outbox: Outbox, turn: Turn, clock: Clock) -> None: ...
     def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...

@@ -15,6 +15,7 @@ from threading import get_ident
 from types import AsyncGeneratorType
 from typing import Any, Protocol
 
+from se_server.conversation._clock import clock_of
 from se_server.conversation._pump import Outbox, Pump
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
@@ -33,12 +34,16 @@ from se_server.protocol.turns import (
     TurnLedger,
     TurnState,
     Verdict,
-    last_said,
 )
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 log = logging.getLogger("se_server.session")
+
+# What every turn asks for, looked up once; `core.pxd` makes C integers of the numbers.
+USER_TRANSCRIPT_KIND = wire.USER_TRANSCRIPT
+PING_KIND = wire.PING
+turn_of_task = current_turn.get
 
 MAX_LOGGED_ERRORS = 5
 
@@ -80,11 +85,12 @@ class SessionCore(Owner):
         self._callbacks = callbacks
         self._on_transcript = callbacks.on_transcript  # looked up once for all turns
         self._settings = settings
+        self._debugs = settings.debug
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._thread_id = get_ident()
-        self._clock = settings.clock
-        self._opened_at = self._ended_at = self._clock()
+        self._clock = clock_of(settings.clock)
+        self._opened_at = self._ended_at = self._clock.now()
         self._why = ""
         self._ledger = TurnLedger(settings.retranscription == "adopt")
         self._lane = Lane(self, self._loop, settings, stats)
@@ -115,10 +121,12 @@ class SessionCore(Owner):
     def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
         """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
         callback = self._on_transcript if event == USER_TRANSCRIPT else self._callbacks.for_event(event)
-        calls: list[Call] = [] if callback is None else [(callback, (*args, self))]
+        calls: list[Call] = []
+        if callback is not None:
+            calls.append((callback, (args[0], self) if len(args) == 1 else (*args, self)))
         if self._permanent is not None or self._once is not None:
             calls += [(handler, args) for handler in self._take(event)]
-        if event == ERROR and not calls:
+        if not calls and event == ERROR:
             self._log_unhandled(args[0])
         return calls
 
@@ -158,7 +166,7 @@ class SessionCore(Owner):
                     outbox.send(text, turn.event_id_json, False, final)
                     if text:
                         turn.keep(text)
-                        turn.note_texts(1, self._clock())
+                        turn.note_texts(1, self._clock.now())
                     else:
                         turn.needs_final = True
             else:
@@ -191,7 +199,7 @@ class SessionCore(Owner):
         """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
         if self._closed:
             raise SessionClosed("Cannot send response: session is closed")
-        turn = current_turn.get()
+        turn = turn_of_task()
         is_late = False
         if turn is None or turn.owner is not self:
             turn = self._ledger.current
@@ -236,7 +244,7 @@ class SessionCore(Owner):
             return
         self._closed = True
         self._why = why
-        self._ended_at = self._clock()
+        self._ended_at = self._clock.now()
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
@@ -258,13 +266,16 @@ class SessionCore(Owner):
 
     def receive(self, message: wire.Message) -> None:
         """Take one message of the API. Never waits for user code."""
+        self._take_message(message)
+
+    def _take_message(self, message: wire.Message) -> None:
         self._stats.messages_received += 1
         if self._closed:
             return
         kind = message.kind
-        if kind == wire.USER_TRANSCRIPT:
+        if kind == USER_TRANSCRIPT_KIND:
             self._receive_transcript(message)
-        elif kind == wire.PING:
+        elif kind == PING_KIND:
             self._outbox.send_pong()
         elif kind == wire.INIT:
             self.conversation_id = message.conversation_id
@@ -282,9 +293,10 @@ class SessionCore(Owner):
         if message.bad_entry is not None and not self._bad_entry_seen:
             self._bad_entry_seen = True
             self.receive_error(message.bad_entry)
-        transcript = message.transcript or []
+        transcript = message.transcript
+        assert transcript is not None
         ledger = self._ledger
-        turn = Turn(message.event_id, self._clock(), self, last_said(transcript))
+        turn = Turn(message.event_id, self._clock.now(), self, message.said, message.event_id_json)
         verdict = ledger.judge(turn)
         if verdict is not NEW:
             self._receive_again(turn, verdict)
@@ -297,7 +309,7 @@ class SessionCore(Owner):
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
         if self._guards is not None:
             self._guards.begin(turn)
-        if self._settings.debug:
+        if self._debugs:
             self._debug("received transcript, event_id=%s, messages=%d", turn.event_id, len(transcript))
         self._lane.start_turn(turn, transcript, superseded)
 
@@ -349,7 +361,7 @@ class SessionCore(Owner):
     def _finish_turn(self, turn: Turn, failed: bool) -> None:
         """The handler of an open turn has ended: nothing stays unanswered."""
         self._settle(turn, failed, ANSWERED)
-        if self._settings.debug:
+        if self._debugs:
             self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
 
     def _settle(self, turn: Turn, failed: bool, state: TurnState) -> None:
@@ -361,7 +373,7 @@ class SessionCore(Owner):
         else:
             self._stats.turns_answered += 1
         self._stats.chunks_sent += turn.chunks
-        self._ledger.end(turn, state, self._clock())
+        self._ledger.end(turn, state, self._clock.now())
         if self._guards is not None:
             self._guards.end()
 
@@ -375,7 +387,7 @@ class SessionCore(Owner):
         self._stats.failure_texts_sent += 1
         self._outbox.send(text, turn.event_id_json, False, True)
         turn.keep(text)
-        turn.note_texts(1, self._clock())
+        turn.note_texts(1, self._clock.now())
         self._send_final(turn)
 
     async def _end_full(self, turn: Turn) -> None:
@@ -392,7 +404,7 @@ class SessionCore(Owner):
         if not turn.failed and not self._outbox.closed:
             self._stats.first_words_sent += 1
             self._outbox.send(text, turn.event_id_json, False)
-            turn.note_filler(text, self._clock())
+            turn.note_filler(text, self._clock.now())
             self._debug("first word sent, event_id=%s", turn.event_id)
 
     def _time_out(self, turn: Turn, timeout_s: float) -> None:
@@ -430,5 +442,5 @@ class SessionCore(Owner):
             log.warning("conversation %s: %s: %s", self.conversation_id, type(error).__name__, error, exc_info=cause)
 
     def _debug(self, text: str, *args: object) -> None:
-        if self._settings.debug:
+        if self._debugs:
             print("[SpeechEngine]", text % args)  # noqa: T201  the published SDK's debug output

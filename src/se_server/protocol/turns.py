@@ -27,12 +27,9 @@ from enum import Enum, auto
 
 from se_server.protocol.pace import Pace
 from se_server.protocol.words import same_words
-from se_server.types import ConversationMessage
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
-NO_ID = -(1 << 63)
-"""Below every id: `_wire` lets through what fits 64 bits."""
 
 
 class TurnState(Enum):
@@ -78,13 +75,11 @@ class Turn:
         owner: the session it belongs to, compared by identity only.
         said: the text of the last user message; None when the transcript has none.
         started_at: when the transcript arrived, in monotonic seconds.
-        first_chunk_at: when the first text was written, in monotonic seconds; None before.
         open: whether its text may still go out. This is the fence: every write asks it.
         needs_final: whether the API still waits for an empty final.
         failed: whether its handler, or a stream of it, raised.
         chunks: how many texts were written, fillers included.
         fillers: how many of them the first-word guard wrote.
-        ended_at: when the turn ended, in monotonic seconds; None before.
         bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
         is_full: whether the answer was cut at that limit.
         digest: stands for id and content in the ledger; 0 without an id.
@@ -92,27 +87,44 @@ class Turn:
     """
 
     def __init__(
-        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
+        self,
+        event_id: int | None,
+        started_at: float = 0.0,
+        owner: object = None,
+        said: str | None = None,
+        event_id_json: bytes | None = None,
     ) -> None:
         self.event_id = event_id
-        self.event_id_json = b"null" if event_id is None else str(event_id).encode()
+        if event_id_json is None:
+            event_id_json = b"null" if event_id is None else str(event_id).encode()
+        self.event_id_json = event_id_json
         self.owner = owner
         self.said = said
         # Hashes of texts are keyed per process: nobody can make two contents that look the same.
-        self.digest = 0 if event_id is None else hash((event_id, said))
+        self.digest = 0 if event_id is None else hash(event_id) ^ hash(said)
         self.started_at = started_at
-        self.first_chunk_at: float | None = None
+        self._first_chunk_at = 0.0
         self.open = True
         self.needs_final = True
         self.failed = False
         self.chunks = 0
         self.fillers = 0
-        self.ended_at: float | None = None
+        self._ended_at = 0.0
         self.bytes_left = -1
         self.is_full = False
         self._texts: list[str] | None = None
         self._room = MAX_KEPT_CHARACTERS
         self.state: TurnState = WAITING
+
+    @property
+    def first_chunk_at(self) -> float | None:
+        """When the first text was written, in monotonic seconds; None before."""
+        return self._first_chunk_at if self.chunks else None
+
+    @property
+    def ended_at(self) -> float | None:
+        """When the turn ended, in monotonic seconds; None before."""
+        return None if self.open else self._ended_at
 
     @property
     def interrupted(self) -> bool:
@@ -122,8 +134,8 @@ class Turn:
     def note_texts(self, count: int, now: float) -> None:
         """Count texts that were written at `now`; a final must follow them."""
         self.needs_final = True
-        if self.first_chunk_at is None:
-            self.first_chunk_at = now
+        if not self.chunks:
+            self._first_chunk_at = now
         self.chunks += count
 
     def note_filler(self, text: str, now: float) -> None:
@@ -168,9 +180,7 @@ class Turn:
     @property
     def spoken_s(self) -> float:
         """Seconds from the first text to the end of the turn; 0 before its end, and without text."""
-        if self.ended_at is None or self.first_chunk_at is None:
-            return 0.0
-        return self.ended_at - self.first_chunk_at
+        return 0.0 if self.open or not self.chunks else self._ended_at - self._first_chunk_at
 
     def is_again(self, turn: Turn) -> bool:
         """Whether `turn` is of the same transcript."""
@@ -194,7 +204,7 @@ class Turn:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
         if self.open:
             self.open = False
-            self.ended_at = now
+            self._ended_at = now
             self.state = state
 
     def __repr__(self) -> str:
@@ -216,7 +226,7 @@ class TurnLedger:
         self._first_digest = 0
         self._first_state: TurnState | None = None
         self._past: PastTurns | None = None
-        self._highest_id = NO_ID
+        self._highest_id: int | None = None
 
     def judge(self, turn: Turn) -> Verdict:
         """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
@@ -226,11 +236,12 @@ class TurnLedger:
         if current is not None and current.is_again(turn):
             return Verdict.REPEATED
         # Ids grow: nearly every transcript is known to be new by its id alone.
-        state = self._state_of(turn.digest) if turn.event_id <= self._highest_id else None
-        if state is SUPERSEDED:
-            return Verdict.SUPERSEDED
-        if state is not None:
-            return Verdict.ANSWERED
+        if self._highest_id is not None and turn.event_id <= self._highest_id:
+            state = self._state_of(turn.digest)
+            if state is SUPERSEDED:
+                return Verdict.SUPERSEDED
+            if state is not None:
+                return Verdict.ANSWERED
         if self._adopts and current is not None and current.may_become(turn):
             return Verdict.ADOPTED
         return NEW
@@ -266,11 +277,11 @@ class TurnLedger:
         if self.pace is None:
             self.pace = Pace()
         self.pace.add(interrupted)
-        if turn.first_chunk_at is not None:
-            self.pace.add_first_chunk(turn.first_chunk_at - turn.started_at)
+        if turn.chunks:
+            self.pace.add_first_chunk(turn._first_chunk_at - turn.started_at)
 
     def _note_id(self, turn: Turn) -> None:
-        if turn.event_id is not None and turn.event_id > self._highest_id:
+        if turn.event_id is not None and (self._highest_id is None or turn.event_id > self._highest_id):
             self._highest_id = turn.event_id
 
     def _state_of(self, digest: int) -> TurnState | None:
@@ -316,11 +327,3 @@ class PastTurns:
             if self._digests[index] == digest:
                 return SUPERSEDED if self._superseded[index] else ANSWERED
         return None
-
-
-def last_said(transcript: list[ConversationMessage]) -> str | None:
-    """Return the text of a transcript's last user message; None when there is none."""
-    for message in reversed(transcript):
-        if message.role == "user":
-            return message.content
-    return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 
 import pytest
 
+from se_server.protocol._wire import decode
 from se_server.protocol.turns import (
     ANSWERED,
     CLOSED,
@@ -16,9 +18,7 @@ from se_server.protocol.turns import (
     Turn,
     TurnLedger,
     Verdict,
-    last_said,
 )
-from se_server.types import ConversationMessage
 
 
 def turn(event_id: int | None, said: str | None = "hello") -> Turn:
@@ -144,22 +144,35 @@ def test_a_turn_ends_once() -> None:
     assert ledger.judge(turn(26)) is Verdict.SUPERSEDED
 
 
+def said(*entries: tuple[str, str]) -> str | None:
+    transcript = [{"role": role, "content": content} for role, content in entries]
+    return decode(json.dumps({"type": "user_transcript", "user_transcript": transcript, "event_id": 1}).encode()).said
+
+
 def test_what_was_said_is_the_last_user_message_wherever_it_stands() -> None:
-    user, agent = (lambda text: ConversationMessage(role="user", content=text)), ConversationMessage
-    assert last_said([]) is None
-    assert last_said([agent(role="agent", content="hi")]) is None
-    assert last_said([user("a"), agent(role="agent", content="b"), user("c")]) == "c"
-    assert last_said([user("a"), agent(role="agent", content="b")]) == "a"
+    assert said() is None
+    assert said(("agent", "hi")) is None
+    assert said(("user", "a"), ("agent", "b"), ("user", "c")) == "c"
+    assert said(("user", "a"), ("agent", "b")) == "a"
 
 
 def test_a_history_that_was_shortened_after_an_interruption_does_not_make_a_transcript_another() -> None:
-    def transcript(heard: str) -> list[ConversationMessage]:
-        texts = (("user", "hi"), ("agent", heard), ("user", "stop"))
-        return [ConversationMessage(role=role, content=text) for role, text in texts]
-
+    whole = said(("user", "hi"), ("agent", "Hello, how can I help you today?"), ("user", "stop"))
+    heard = said(("user", "hi"), ("agent", "Hello, how..."), ("user", "stop"))
     ledger = TurnLedger()
-    ledger.begin(turn(26, last_said(transcript("Hello, how can I help you today?"))))
-    assert ledger.judge(turn(26, last_said(transcript("Hello, how...")))) is Verdict.REPEATED
+    ledger.begin(turn(26, whole))
+    assert ledger.judge(turn(26, heard)) is Verdict.REPEATED
+
+
+def test_ids_beyond_63_bits_are_ids_as_any_others() -> None:
+    ledger = TurnLedger()
+    for event_id in (-(1 << 63), 26, (1 << 64) - 1):
+        one = turn(event_id)
+        assert ledger.judge(one) is Verdict.NEW
+        ledger.begin(one)
+        assert ledger.judge(turn(event_id)) is Verdict.REPEATED
+        ledger.end(one, ANSWERED)
+        assert ledger.judge(turn(event_id)) is Verdict.ANSWERED
 
 
 def test_a_ledger_owns_nothing_before_the_second_turn_has_ended_and_no_more_after_it() -> None:
