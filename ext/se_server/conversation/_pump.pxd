@@ -9,6 +9,8 @@ cdef class Outbox:
     cdef readonly bint closed       # nothing may be written any more
     cdef readonly bint writable     # False while the peer reads too slowly
     cdef list _rooms                # Futures of those who wait until it is writable again; each its own: some are cancelled
+    cdef unsigned long _thread_id
+    cpdef bint is_here(self)
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
     cdef int put_pong(self) except -1
     cdef Py_ssize_t pending(self) noexcept

@@ -7,6 +7,7 @@ two steps of the event loop no outbox holds anything, so buffers are borrowed fr
 cimport cython
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from se_server.conversation._clock cimport Clock
@@ -85,6 +86,11 @@ cdef class Outbox:
         self.closed = False
         self.writable = True
         self._rooms = None
+        self._thread_id = PyThread_get_thread_ident()
+
+    cpdef bint is_here(self):
+        """Whether the caller runs in the thread of the outbox."""
+        return PyThread_get_thread_ident() == self._thread_id
 
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
         raise NotImplementedError

@@ -23,7 +23,6 @@ cdef class SessionCore(Owner):
     cdef bint _debugs
     cdef readonly Counters _stats
     cdef readonly object _loop
-    cdef readonly object _thread_id     # a Python integer, as get_ident() gives it
     cdef readonly Clock _clock
     cdef readonly double _opened_at
     cdef readonly double _ended_at

@@ -91,14 +91,11 @@ cdef inline int hex_value(unsigned char byte) noexcept nogil:
     return -1
 
 
-cdef inline unsigned long long zero_bytes(unsigned long long word) noexcept nogil:
-    """Marks zero bytes of `word`; bytes above the first one may be marked wrongly."""
-    return (word - ONES) & ~word & HIGHS
-
-
 cdef inline unsigned long long special_bytes(unsigned long long word) noexcept nogil:
     """Marks, by their top bits, bytes that are a quote, a backslash or a control character; exact up to the first."""
-    return zero_bytes(word ^ (ONES * 0x22)) | zero_bytes(word ^ (ONES * 0x5C)) | ((word - ONES * 0x20) & ~word & HIGHS)
+    # Each byte less 1, or less 0x20, has its top bit set where it was too small; a byte above 0x7F had it before.
+    cdef unsigned long long small = ((word ^ (ONES * 0x22)) - ONES) | ((word ^ (ONES * 0x5C)) - ONES) | (word - ONES * 0x20)
+    return small & ~word & HIGHS
 
 
 cdef int scan_escape(Scan* scan) noexcept nogil:

@@ -17,6 +17,8 @@ class Outbox:
     def closed(self) -> bool: ...
     @property
     def writable(self) -> bool: ...
+    def is_here(self) -> bool:
+        """Whether the caller runs in the thread of the outbox."""
     def send(self, content: str, event_id_json: bytes, is_final: bool, more: bool = False) -> None:
         """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
     def flush(self) -> int:

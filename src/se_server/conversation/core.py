@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
-from threading import get_ident
 from types import AsyncGeneratorType
 from typing import Any, Protocol
 
@@ -88,7 +87,6 @@ class SessionCore(Owner):
         self._debugs = settings.debug
         self._stats = stats
         self._loop = asyncio.get_running_loop()
-        self._thread_id = get_ident()
         self._clock = clock_of(settings.clock)
         self._opened_at = self._ended_at = self._clock.now()
         self._why = ""
@@ -121,9 +119,9 @@ class SessionCore(Owner):
     def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
         """Return what an event calls: the server's callback, which gets the session too, then the session's own."""
         callback = self._on_transcript if event == USER_TRANSCRIPT else self._callbacks.for_event(event)
-        calls: list[Call] = []
-        if callback is not None:
-            calls.append((callback, (args[0], self) if len(args) == 1 else (*args, self)))
+        # Nearly all events have one argument: no list is made of them to add another.
+        own = (args[0], self) if len(args) == 1 else (*args, self)
+        calls: list[Call] = [] if callback is None else [(callback, own)]
         if self._permanent is not None or self._once is not None:
             calls += [(handler, args) for handler in self._take(event)]
         if not calls and event == ERROR:
@@ -148,7 +146,7 @@ class SessionCore(Owner):
             WrongThread: called from a thread other than the session's.
             TypeError: `response` is neither `str` nor async iterable.
         """
-        if get_ident() != self._thread_id:
+        if not self._outbox.is_here():
             self._check_thread("send_response")
         is_generator = type(response) is AsyncGeneratorType
         iterator: Any = response if is_generator else None if isinstance(response, str) else open_stream(response)
@@ -256,7 +254,7 @@ class SessionCore(Owner):
         self._lane.end(event)
 
     def _check_thread(self, method: str) -> None:
-        if get_ident() != self._thread_id:
+        if not self._outbox.is_here():
             raise WrongThread(
                 f"SpeechEngineSession.{method} was called from another thread; everything belongs to the event loop's: "
                 f"use asyncio.run_coroutine_threadsafe(coroutine, loop), or loop.call_soon_threadsafe"
