@@ -4,6 +4,8 @@ It is no subclass of anything: C code (orjson, pydantic) sees plain attributes, 
 a later turn will reuse.
 """
 
+cimport cython
+
 import dataclasses
 import json
 
@@ -14,6 +16,7 @@ class _Fields:
     content: str
 
 
+@cython.freelist(64)
 cdef class ConversationMessage:
     """One message of the conversation so far, immutable, compared and hashed by value.
 

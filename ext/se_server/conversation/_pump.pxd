@@ -1,6 +1,8 @@
 """Drives an answer's stream into messages; flushes when the stream suspends."""
 
+from se_server.conversation._clock cimport Clock
 from se_server.protocol._wire cimport Buffer
+from se_server.protocol.turns cimport Turn
 
 
 cdef class Outbox:
@@ -17,6 +19,7 @@ cdef class Outbox:
     cpdef int flush(self) except -1
     cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=*)
     cpdef send_pong(self)
+    cpdef pump(self, iterator, Turn turn, Clock clock)
     cpdef room(self)
     cdef int set_writable(self, bint writable) except -1
 

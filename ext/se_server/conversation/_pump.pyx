@@ -115,6 +115,19 @@ cdef class Outbox:
         self.put_pong()
         self.flush()
 
+    cpdef pump(self, iterator, Turn turn, Clock clock):
+        """Return what sends an async iterator's texts as the answer of a turn when it is awaited."""
+        cdef PyAsyncMethods* methods = Py_TYPE(iterator).tp_as_async
+        if methods is NULL or methods.am_anext is NULL:
+            raise TypeError(f"{type(iterator).__name__} is no async iterator")
+        cdef Pump pump = Pump.__new__(Pump)
+        pump._iterator = iterator
+        pump._anext = methods.am_anext
+        pump._outbox = self
+        pump._turn = turn
+        pump._clock = clock
+        return pump
+
     cpdef room(self):
         """Return a future that is done when the outbox is writable again, or closed."""
         room = asyncio.get_running_loop().create_future()
@@ -194,17 +207,14 @@ cdef class MessageOutbox(Outbox):
 
 @cython.freelist(8)
 cdef class Pump:
-    """Send the texts of an async iterator as a turn's answer; await it to run it.
+    """Send the texts of an async iterator as a turn's answer; await it to run it. `Outbox.pump` makes it.
 
     It ends when the iterator ends, when the turn is no longer open or when the outbox is closed; an exception of the
-    iterator passes through, after the text before it was written, and so does `AnswerTooLong` at the turn's limit. The last texts are left in the outbox unflushed, so
-    that the final can leave with them.
+    iterator passes through, after the text before it was written, and so does `AnswerTooLong` at the turn's limit. The
+    last texts are left in the outbox unflushed, so that the final can leave with them.
 
-    Args:
-        iterator: an async iterator of `str` or LLM events. It is not closed here.
-        outbox: where the texts go.
-        turn: whose texts they are; its id is read at each write, since a turn may be adopted.
-        clock: gives the time for the turn.
+    The iterator gives `str` or LLM events. It is not closed here. The turn's id is read at each write, since it may be
+    adopted.
     """
 
     cdef object _iterator
@@ -216,20 +226,6 @@ cdef class Pump:
     cdef Clock _clock
     cdef int _events            # since the loop had a turn
     cdef Py_ssize_t _chunks     # since the turn was told
-
-    def __init__(self, iterator, Outbox outbox not None, Turn turn not None, Clock clock not None):
-        cdef PyAsyncMethods* methods = Py_TYPE(iterator).tp_as_async
-        if methods is NULL or methods.am_anext is NULL:
-            raise TypeError(f"{type(iterator).__name__} is no async iterator")
-        self._iterator = iterator
-        self._anext = methods.am_anext
-        self._awaited = None
-        self._waits_for_room = False
-        self._outbox = outbox
-        self._turn = turn
-        self._clock = clock
-        self._events = 0
-        self._chunks = 0
 
     def __await__(self):
         return self

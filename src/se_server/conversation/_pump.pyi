@@ -25,6 +25,14 @@ class Outbox:
         """Write what was put."""
     def send_pong(self) -> None:
         """Write one `pong`."""
+    def pump(self, iterator: AsyncIterator[object], turn: Turn, clock: Clock) -> Pump:
+        """Return what sends an async iterator's texts as the answer of a turn when it is awaited.
+
+        Args:
+            iterator: an async iterator of `str` or LLM events. It is not closed here.
+            turn: whose texts they are; its id is read at each write, since a turn may be adopted.
+            clock: gives the time for the turn.
+        """
     def room(self) -> Future[None]:
         """Return a future that is done when the outbox is writable again, or closed."""
 
@@ -38,13 +46,12 @@ class MessageOutbox(Outbox):
 
 @final
 class Pump(Awaitable[None]):
-    """Send the texts of an async iterator as a turn's answer; await it to run it.
+    """Send the texts of an async iterator as a turn's answer; await it to run it. `Outbox.pump` makes it.
 
     It ends when the iterator ends, when the turn is no longer open or when the outbox is closed; an exception of the
     iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
-    that the final can leave with them. The iterator is not closed here.
+    that the final can leave with them.
     """
-    def __init__(self, iterator: AsyncIterator[object], outbox: Outbox, turn: Turn, clock: Clock) -> None: ...
     def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...

@@ -15,7 +15,7 @@ from types import AsyncGeneratorType
 from typing import Any, Protocol
 
 from se_server.conversation._clock import clock_of
-from se_server.conversation._pump import Outbox, Pump
+from se_server.conversation._pump import Outbox
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, Owner, current_turn
@@ -169,7 +169,7 @@ class SessionCore(Owner):
                         turn.needs_final = True
             else:
                 try:
-                    await Pump(iterator, outbox, turn, self._clock)
+                    await outbox.pump(iterator, turn, self._clock)
                 except Exception as error:
                     if not turn.open:
                         log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
