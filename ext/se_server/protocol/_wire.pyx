@@ -206,15 +206,21 @@ cdef int scan_entry(Scan* scan, Value* entry, Value* role, Value* content) noexc
         entry.end = scan.at
         return 0
     while True:
-        if scan_name(scan, &name) < 0:
-            return -1
-        size = plain_name(&name, room, &word)
-        if size == 4 and memcmp(word, b"role", 4) == 0:
+        skip_blanks(scan)
+        if has_name(scan, b'"role":', 7):
             value = role
-        elif size == 7 and memcmp(word, b"content", 7) == 0:
+        elif has_name(scan, b'"content":', 10):
             value = content
         else:
-            value = &other
+            if scan_name(scan, &name) < 0:
+                return -1
+            size = plain_name(&name, room, &word)
+            if size == 4 and memcmp(word, b"role", 4) == 0:
+                value = role
+            elif size == 7 and memcmp(word, b"content", 7) == 0:
+                value = content
+            else:
+                value = &other
         if scan_value(scan, value, 3) < 0:
             return -1
         skip_blanks(scan)
@@ -343,11 +349,19 @@ cdef int scan_message(Scan* scan, Fields* fields, Message message, History histo
         scan.at += 1
     else:
         while True:
-            if scan_name(scan, &name) < 0:
-                return -1
-            value = field_named(fields, &name)
-            if value == NULL:
-                value = &other
+            skip_blanks(scan)
+            if has_name(scan, b'"type":', 7):
+                value = &fields.type
+            elif has_name(scan, b'"user_transcript":', 18):
+                value = &fields.user_transcript
+            elif has_name(scan, b'"event_id":', 11):
+                value = &fields.event_id
+            else:
+                if scan_name(scan, &name) < 0:
+                    return -1
+                value = field_named(fields, &name)
+                if value == NULL:
+                    value = &other
             if value == &fields.user_transcript and scan.at < scan.end and scan.at[0] == c"[":
                 value.kind = ARRAY
                 value.start = scan.at

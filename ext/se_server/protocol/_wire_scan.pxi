@@ -221,6 +221,19 @@ cdef int scan_name(Scan* scan, Value* name) noexcept nogil:
     return 0
 
 
+cdef inline bint has_name(Scan* scan, const char* name, Py_ssize_t size) noexcept nogil:
+    """Whether a member's usual name stands here: then its colon and the blanks behind it are passed as well.
+
+    Args:
+        name: with its quotes and the colon. Other ways to write it are for `scan_name`.
+    """
+    if scan.end - scan.at < size or memcmp(scan.at, name, size) != 0:
+        return False
+    scan.at += size
+    skip_blanks(scan)
+    return True
+
+
 cdef int skip_container(Scan* scan, int level) noexcept nogil:
     """From an opening bracket or brace, inside `level` others, to behind the closing one."""
     # An explicit stack of the closing bytes that are due: recursion would let a message end the process.
