@@ -40,6 +40,8 @@ def outcome(data: bytes, history: _wire.History | None) -> tuple[object, ...]:
     return (
         message.kind,
         message.event_id,
+        message.event_id_json,
+        message.said,
         message.conversation_id,
         None if transcript is None else [(entry.role, entry.content) for entry in transcript],
         None if bad is None else (bad.reason, bad.offset),
@@ -62,7 +64,7 @@ def compare(data: bytes, got: tuple[object, ...]) -> None:
         assert 0 <= offset <= len(data), got
         return
     assert not refused, (got, read)
-    assert got == (read.kind, read.event_id, read.conversation_id, read.transcript, read.bad_entry, read.text)
+    assert got == tuple(vars(read).values())
     assert isinstance(json.loads(data, parse_int=str), dict)
 
 

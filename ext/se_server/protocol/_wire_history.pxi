@@ -56,6 +56,8 @@ cdef class History:
         if high == 0:
             return 0
         equal = equal_bytes(self._raw, entries, min(size, <Py_ssize_t>self._ends[high - 1]))
+        if equal == <Py_ssize_t>self._ends[high - 1]:
+            low = high
         while low < high:
             middle = (low + high) // 2
             if <Py_ssize_t>self._ends[middle] <= equal:

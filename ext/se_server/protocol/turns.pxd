@@ -23,6 +23,7 @@ cdef class Turn:
     cdef list _texts
     cdef Py_ssize_t _room
     cdef public object state
+    cdef _start(self, event_id, bytes event_id_json, double started_at, owner, str said)
     cpdef note_texts(self, Py_ssize_t count, double now)
     # Without these types the arithmetic would make Python's integers, here for every chunk.
     @cython.locals(room=Py_ssize_t)
@@ -53,6 +54,8 @@ cdef class TurnLedger:
     cdef object _first_state
     cdef PastTurns _past
     cdef object _highest_id             # a Python integer: 64 bits without a sign are let through, too
+    @cython.locals(turn=Turn)
+    cpdef Turn turn_of(self, event_id, bytes event_id_json, double started_at, owner, str said)
     cpdef judge(self, Turn turn)
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)

@@ -294,7 +294,9 @@ class SessionCore(Owner):
         transcript = message.transcript
         assert transcript is not None
         ledger = self._ledger
-        turn = Turn(message.event_id, self._clock.now(), self, message.said, message.event_id_json)
+        event_id_json = message.event_id_json
+        assert event_id_json is not None
+        turn = ledger.turn_of(message.event_id, event_id_json, self._clock.now(), self, message.said)
         verdict = ledger.judge(turn)
         if verdict is not NEW:
             self._receive_again(turn, verdict)

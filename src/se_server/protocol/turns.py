@@ -87,16 +87,15 @@ class Turn:
     """
 
     def __init__(
-        self,
-        event_id: int | None,
-        started_at: float = 0.0,
-        owner: object = None,
-        said: str | None = None,
-        event_id_json: bytes | None = None,
+        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
+    ) -> None:
+        event_id_json = b"null" if event_id is None else str(event_id).encode()
+        self._start(event_id, event_id_json, started_at, owner, said)
+
+    def _start(
+        self, event_id: int | None, event_id_json: bytes, started_at: float, owner: object, said: str | None
     ) -> None:
         self.event_id = event_id
-        if event_id_json is None:
-            event_id_json = b"null" if event_id is None else str(event_id).encode()
         self.event_id_json = event_id_json
         self.owner = owner
         self.said = said
@@ -227,6 +226,14 @@ class TurnLedger:
         self._first_state: TurnState | None = None
         self._past: PastTurns | None = None
         self._highest_id: int | None = None
+
+    def turn_of(
+        self, event_id: int | None, event_id_json: bytes, started_at: float, owner: object, said: str | None
+    ) -> Turn:
+        """Make a turn, which is under way nowhere yet, in C: a call of its class would take its arguments apart."""
+        turn = Turn.__new__(Turn)
+        turn._start(event_id, event_id_json, started_at, owner, said)
+        return turn
 
     def judge(self, turn: Turn) -> Verdict:
         """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
