@@ -2,6 +2,7 @@
 
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
+from se_server.conversation._batch cimport Batch
 from se_server.conversation._pump cimport Outbox
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
@@ -28,6 +29,7 @@ cdef class Shared:
     cdef object silent                  # Deadlines
     cdef object unanswered
     cdef object on_gone
+    cdef Batch batch
     cdef Framer framer
     cdef Py_ssize_t max_message_bytes
     cdef int max_fragments
@@ -41,7 +43,9 @@ cdef class Shared:
 
 cdef class SocketOutbox(Outbox):
     cdef object _transport
+    cdef Batch _batch
     cdef Buffer _buffer
+    cdef bint _is_held                  # by the batch, until its end
     cdef int _fd                        # send(2) may be called on it; -1 with TLS
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked

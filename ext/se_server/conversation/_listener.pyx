@@ -14,6 +14,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.string cimport memcpy
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
+from se_server.conversation._batch cimport Batch, batch_of
 from se_server.conversation._pump cimport borrow_buffer, return_buffer
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
@@ -35,6 +36,9 @@ cdef enum:
     CLOSE_POLICY = 1008
     CLOSE_TOO_BIG = 1009
     CLOSE_INTERNAL_ERROR = 1011
+
+    # What a batch may hold of one answer; more is sent at once, as it would leave the caches before its turn.
+    MAX_HELD_BYTES = 8192
 
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
@@ -75,6 +79,7 @@ cdef class Shared:
         self.silent = silent
         self.unanswered = unanswered
         self.on_gone = on_gone
+        self.batch = batch_of(loop)
         self.framer = Framer()
         self.max_message_bytes = settings.max_message_bytes
         self.max_fragments = settings.max_fragments
@@ -100,7 +105,7 @@ cdef class Connection:
         self._shared = shared
         self._gate = gate
         self._transport = transport
-        self.outbox = SocketOutbox(transport, fd)
+        self.outbox = SocketOutbox(transport, fd, shared.batch)
         self._history = History()
         self.ending = _NO_ENDING
         self._messages_left = shared.message_burst

@@ -17,11 +17,13 @@ cdef extern from *:
 cdef class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
 
-    def __init__(self, transport, int fd):
+    def __init__(self, transport, int fd, Batch batch not None):
         self._transport = transport
+        self._batch = batch
         self._fd = fd
         self._may_hold = True  # an answer in HTTP, before the upgrade
         self._active = False
+        self._is_held = False
         self._buffer = None
 
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
@@ -45,6 +47,18 @@ cdef class SocketOutbox(Outbox):
         cdef Buffer buffer = self._buffer
         if buffer is None:
             return 0
+        if self._batch.holds and buffer.size <= MAX_HELD_BYTES:
+            if not self._is_held:
+                self._is_held = True
+                self._batch.hold(self)
+            return 0
+        return self.write_out()
+
+    cdef int write_out(self) except -1:
+        cdef Buffer buffer = self._buffer
+        if buffer is None:
+            return 0
+        self._is_held = False
         self._buffer = None
         try:
             self.write(buffer.data, buffer.size)
@@ -57,10 +71,13 @@ cdef class SocketOutbox(Outbox):
         cdef Buffer buffer = self._buffer
         if buffer is not None:
             self._buffer = None
+            self._is_held = False
             return_buffer(buffer)
 
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
+        if self._is_held:  # a control frame comes after what was said before it
+            self.write_out()
         if self.closed:  # before the transport gives its descriptor back to the system
             return 0
         self._active = True

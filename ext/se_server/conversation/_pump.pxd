@@ -17,6 +17,7 @@ cdef class Outbox:
     cdef int put_pong(self) except -1
     cdef Py_ssize_t pending(self) noexcept
     cpdef int flush(self) except -1
+    cdef int write_out(self) except -1          # what a batch has held
     cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=*)
     cpdef send_pong(self)
     cpdef pump(self, iterator, Turn turn, Clock clock)

@@ -49,7 +49,7 @@ cdef enum:
     FLUSH_BYTES = 65536
     # Events without text after which the loop gets a turn: a stream that never suspends must not starve the others.
     EVENTS_PER_STEP = 1024
-    POOL_SIZE = 8
+    POOL_SIZE = 24
 
 cdef PyObject* _pool[POOL_SIZE]
 cdef int _pooled = 0
@@ -102,6 +102,9 @@ cdef class Outbox:
         return 0
 
     cpdef int flush(self) except -1:
+        return 0
+
+    cdef int write_out(self) except -1:
         return 0
 
     cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=False):

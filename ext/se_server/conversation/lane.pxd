@@ -26,13 +26,16 @@ cdef class Job:
 cdef class Lane:
     cdef Owner _session
     cdef object _loop
+    cdef object _batch
     cdef object _settings
     cdef Counters _stats
     cdef Job _job
     cdef object _waiting
     cdef Py_ssize_t _strays
+    cdef Py_ssize_t _max_strays
     cdef object _timer
     cdef object _context
+    cdef bint _is_plain
     cdef bint _ending
     cdef object _ended
     cdef readonly bint is_over
@@ -43,5 +46,8 @@ cdef class Lane:
     cpdef _done(self, Job job)
 
 
+cdef object _known_code
+
+cpdef call(handler, tuple args)
 cdef Job _job(job)
 cdef Turn _turn(turn)

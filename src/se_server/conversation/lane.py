@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from asyncio import Task
 from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
 from types import FrameType
 from typing import Any
 
+from se_server.conversation._batch import batch_of
+from se_server.conversation._tasks import start as start_task
 from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SessionSettings
@@ -31,10 +31,10 @@ log = logging.getLogger("se_server.session")
 
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
+_set_current_turn = current_turn.set
 
 Call = tuple[Handler, tuple[Any, ...]]
 
-STARTS_EAGERLY = sys.version_info >= (3, 12)
 TASK_NAME = "se-server turn"
 """The same for all: to number them costs as much as the rest of making a task."""
 
@@ -73,7 +73,7 @@ class Job:
         self.event = event
         self.args = args
         self.turn = turn
-        self.task: Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.handler: Handler | None = None
         self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
         self.started = False
@@ -89,13 +89,17 @@ class Lane:
     ) -> None:
         self._session = session
         self._loop = loop
+        self._batch = batch_of(loop)
         self._settings = settings
         self._stats = stats
         self._job: Job | None = None
         self._waiting: deque[Job] | None = None
         self._strays = 0
+        self._max_strays = settings.max_stray_handlers
         self._timer: asyncio.TimerHandle | None = None
         self._context = copy_context()
+        # Who makes tasks in a way of their own, or wants to know where they were made, gets them as he wants them.
+        self._is_plain = loop.get_task_factory() is None and not loop.get_debug()
         self._ending = False
         self._ended: asyncio.Future[None] | None = None
         self.is_over = False
@@ -169,17 +173,13 @@ class Lane:
     # --- running it ---
 
     def _start_now(self, job: Job) -> None:
-        """Start a turn on an idle lane: where Python can, at once, instead of in the loop's next step."""
-        if self._loop.get_task_factory() is not None:
+        """Start a turn on an idle lane, with all others that start in the loop's next step."""
+        if not self._is_plain:
             self._start(job)
             return
         self._job = job
         assert job.turn is not None
-        coroutine = self._run_turn(job, job.turn)
-        if STARTS_EAGERLY:
-            Task(coroutine, loop=self._loop, name=TASK_NAME, eager_start=True)  # type: ignore[call-arg]  # Python 3.12
-        else:
-            job.task = Task(coroutine, loop=self._loop, name=TASK_NAME)
+        start_task(self._run_turn(job, job.turn), self._batch, TASK_NAME, job)
 
     def _start(self, job: Job) -> None:
         self._job = job
@@ -224,7 +224,7 @@ class Lane:
         job.started = True
         if job.task is None:  # a task that starts eagerly runs before its maker knows it
             job.task = asyncio.current_task()
-        current_turn.set(turn)
+        _set_current_turn(turn)
         session = self._session
         failed = counted = False
         try:
@@ -232,7 +232,7 @@ class Lane:
                 turn.state = RUNNING
                 self._stats.turns_started += 1
                 counted = True
-                if self._strays >= self._settings.max_stray_handlers:
+                if self._strays >= self._max_strays:
                     raise TooManyStrayHandlers(
                         f"{self._strays} cancelled handlers of this conversation still run; the turn was not started"
                     )

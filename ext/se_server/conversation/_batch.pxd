@@ -1,0 +1,28 @@
+"""What is due in one step of the event loop, taken together."""
+
+from se_server.conversation._pump cimport Outbox
+
+
+cdef class Due:
+    """Something that a batch runs."""
+
+    cdef int run(self) except -1
+
+
+cdef class Batch:
+    cdef object __weakref__
+    cdef readonly object loop
+    cdef bint holds                     # what is written may wait for the batch's end
+    cdef list _due                      # for the loop's next step
+    cdef Py_ssize_t _index              # of what comes next, while they run
+    cdef list _held                     # outboxes
+    cdef double _mean_s                 # of what a handler takes to its first wait
+
+    cdef int add(self, Due due) except -1
+    cdef int hold(self, Outbox outbox) except -1
+    cdef int _schedule(self) except -1
+    cdef int _run(self, list due) except -1
+    cdef int _write(self) except -1
+
+
+cpdef Batch batch_of(loop)

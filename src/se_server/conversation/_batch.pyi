@@ -1,0 +1,23 @@
+from asyncio import AbstractEventLoop
+
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
+@disjoint_base
+class Due:
+    """Something that a batch runs."""
+
+@disjoint_base
+class Batch:
+    """The turns of one event loop that start in its next step.
+
+    Args:
+        loop: whose steps.
+    """
+    def __init__(self, loop: AbstractEventLoop) -> None: ...
+    @property
+    def loop(self) -> AbstractEventLoop: ...
+    def run(self) -> None:
+        """Run what is due now; the loop calls it."""
+
+def batch_of(loop: AbstractEventLoop) -> Batch:
+    """Return the batch of an event loop: one for all its conversations."""
