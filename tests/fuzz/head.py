@@ -111,4 +111,6 @@ def is_plain(head: bytes, request: h11.Request) -> bool:
         and b"#" not in request.target
         and request.target.isascii()
         and head.lower().count(b"\ncontent-length:") <= 1  # RFC 9110, 8.6, lets a server refuse equal ones, too
+        # RFC 9112, 6.1, lets a server refuse a request with both.
+        and not all(field in head.lower() for field in (b"\ncontent-length:", b"\ntransfer-encoding:"))
     )
