@@ -14,14 +14,16 @@ cdef class Batch:
     cdef readonly object loop
     cdef bint holds                     # what is written may wait for the batch's end
     cdef list _due                      # for the loop's next step
-    cdef Py_ssize_t _index              # of what comes next, while they run
     cdef list _held                     # outboxes
+    cdef object _context
     cdef double _mean_s                 # of what a handler takes to its first wait
+    cdef long long _watch               # handlers that must have been quick in a row
+    cdef long long _watched             # that have been
 
     cdef int add(self, Due due) except -1
     cdef int hold(self, Outbox outbox) except -1
     cdef int _schedule(self) except -1
-    cdef int _run(self, list due) except -1
+    cdef bint _is_slow(self, double took_s) except -1
     cdef int _write(self) except -1
 
 

@@ -5,26 +5,42 @@ handlers, then to send all that these have written, than to do the three for one
 of the three fits into a processor's caches, that of all does not.
 
 So a handler starts in the loop's next step, as tasks do, but all that start there are one callback of the loop. While it
-runs, what they write is held, unless handlers take their time: who computes or blocks after he has answered must not
-keep the answer, his or another's.
+runs, what they write is held: some 16 short answers, where handlers have shown that they are quick. Where one computes
+or blocks after he has answered, nothing is held for a long time, since that would keep his answer and others'.
+
+Only uvloop's loops have batches. Others may be made to run inside a handler (nest_asyncio), and there is no telling
+what is called in between.
 """
 
 from se_server.conversation._clock cimport Clock, clock_of
 from se_server.conversation._pump cimport Outbox
 
+import logging
 import time
+from contextvars import Context
 from weakref import WeakValueDictionary
+
+import uvloop
 
 cdef enum:
     # So many answers are sent together: their bytes are still in the nearest cache.
     MAX_HELD = 16
 
-# A handler that takes longer to its first wait computes, or blocks. On the mean of so many; a loop must first show it.
+# What a handler takes to its first wait, on the mean of so many, where nothing is worth being held.
 cdef double SLOW_S = 0.00025
 cdef double MEAN_OF = 64.0
 
+# One that takes so long has kept others waiting in any case, and is watched for: then nothing is held for so many
+# handlers, each time for twice as many.
+cdef double BLOCKED_S = 0.005
+cdef long long WATCHED = 256
+cdef long long WATCHED_MOST = 1 << 20
+
 cdef Clock _clock = clock_of(time.monotonic)
 cdef object _batches = WeakValueDictionary()  # whoever has conversations keeps it, and with it the loop
+
+
+cdef object _log = logging.getLogger("se_server.connection")
 
 
 cdef class Due:
@@ -44,7 +60,10 @@ cdef class Batch:
         self.holds = False
         self._due = []
         self._held = []
+        self._context = Context()  # none of a conversation's
         self._mean_s = 2 * SLOW_S
+        self._watch = WATCHED
+        self._watched = 0
 
     cdef int add(self, Due due) except -1:
         """Run something in the loop's next step."""
@@ -54,55 +73,81 @@ cdef class Batch:
         return 0
 
     cdef int _schedule(self) except -1:
-        self.loop.call_soon(self.run)
+        self.loop.call_soon(self.run, context=self._context)
         return 0
 
     cdef int hold(self, Outbox outbox) except -1:
         """Have an outbox written when the batch's others have been run, or enough of them."""
         self._held.append(outbox)
+        if len(self._held) >= MAX_HELD:
+            self._write()
         return 0
 
     def run(self):
         """Run what is due now; the loop calls it."""
         cdef list due = self._due
+        cdef Py_ssize_t index = 0
+        cdef double before_s, now_s = _clock.now()
         self._due = []
-        self._index = 0
+        # One alone would only wait for itself.
+        self.holds = len(due) > 1 and self._mean_s < SLOW_S and self._watched >= self._watch
         try:
-            self._run(due)
+            while index < len(due):
+                before_s = now_s
+                first = <Due>due[index]
+                due[index] = None  # so that it is freed, and its memory is the next one's
+                index += 1
+                (<Due>first).run()
+                first = None
+                now_s = _clock.now()
+                if self._is_slow(now_s - before_s):
+                    self._write()
+                    now_s = _clock.now()
         finally:
             self.holds = False
-            self._write()
-            if self._index < len(due):  # the process is being interrupted; should it go on, so do they
-                self._due = due[self._index:] + self._due
+            if index < len(due):  # the process is being interrupted; should it go on, so do they
+                self._due = due[index:] + self._due
                 self._schedule()
+            self._write()
 
-    cdef int _run(self, list due) except -1:
-        cdef double before_s, now_s = _clock.now()
-        # One alone would only wait for itself.
-        self.holds = len(due) > 1 and self._mean_s < SLOW_S
-        while self._index < len(due):
-            before_s = now_s
-            first, due[self._index] = <Due>due[self._index], None  # so that it is freed, and its memory is the next one's
-            self._index += 1
-            (<Due>first).run()
-            first = None
-            now_s = _clock.now()
-            self._mean_s += (now_s - before_s - self._mean_s) / MEAN_OF
-            if now_s - before_s > SLOW_S or len(self._held) >= MAX_HELD:
-                self._write()
-        return 0
+    cdef bint _is_slow(self, double took_s) except -1:
+        """Note what a handler took; whether others should not wait for its like."""
+        self._mean_s += (took_s - self._mean_s) / MEAN_OF
+        self._watched += 1
+        if took_s < BLOCKED_S:
+            return took_s > SLOW_S
+        self.holds = False
+        self._watched = 0
+        self._watch = min(2 * self._watch, WATCHED_MOST)
+        return True
 
     cdef int _write(self) except -1:
         cdef list held
-        if self._held:
-            held, self._held = self._held, []
-            for outbox in held:
-                (<Outbox>outbox).write_out()
+        cdef Py_ssize_t index = 0
+        if not self._held:
+            return 0
+        held, self._held = self._held, []
+        try:
+            while index < len(held):
+                outbox = <Outbox>held[index]
+                index += 1
+                try:
+                    (<Outbox>outbox).write_out()
+                except Exception:
+                    _log.exception("an answer could not be written; its conversation is dropped")
+                    (<Outbox>outbox).give_up()
+        finally:
+            if index < len(held):
+                self._held = held[index:] + self._held
+                if not self._due:
+                    self._schedule()
         return 0
 
 
 cpdef Batch batch_of(loop):
-    """Return the batch of an event loop: one for all its conversations."""
+    """Return the batch of an event loop, one for all its conversations; None if it has none."""
+    if not isinstance(loop, uvloop.Loop):
+        return None
     batch = _batches.get(loop)
     if batch is None:
         batch = _batches[loop] = Batch(loop)

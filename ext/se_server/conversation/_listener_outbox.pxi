@@ -17,7 +17,7 @@ cdef extern from *:
 cdef class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
 
-    def __init__(self, transport, int fd, Batch batch not None):
+    def __init__(self, transport, int fd, Batch batch):
         self._transport = transport
         self._batch = batch
         self._fd = fd
@@ -47,7 +47,7 @@ cdef class SocketOutbox(Outbox):
         cdef Buffer buffer = self._buffer
         if buffer is None:
             return 0
-        if self._batch.holds and buffer.size <= MAX_HELD_BYTES:
+        if self._batch is not None and self._batch.holds and buffer.size <= MAX_HELD_BYTES:
             if not self._is_held:
                 self._is_held = True
                 self._batch.hold(self)
@@ -64,6 +64,10 @@ cdef class SocketOutbox(Outbox):
             self.write(buffer.data, buffer.size)
         finally:
             return_buffer(buffer)
+        return 0
+
+    cdef int give_up(self) except -1:
+        self._transport.abort()
         return 0
 
     cdef void drop(self) noexcept:

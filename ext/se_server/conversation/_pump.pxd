@@ -18,6 +18,7 @@ cdef class Outbox:
     cdef Py_ssize_t pending(self) noexcept
     cpdef int flush(self) except -1
     cdef int write_out(self) except -1          # what a batch has held
+    cdef int give_up(self) except -1            # end the connection: what was said could not be written
     cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=*)
     cpdef send_pong(self)
     cpdef pump(self, iterator, Turn turn, Clock clock)

@@ -107,6 +107,9 @@ cdef class Outbox:
     cdef int write_out(self) except -1:
         return 0
 
+    cdef int give_up(self) except -1:
+        return 0
+
     cpdef send(self, str content, bytes event_id_json, bint is_final, bint more=False):
         """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
         self.put(content, event_id_json, is_final)
@@ -229,6 +232,9 @@ cdef class Pump:
     cdef Clock _clock
     cdef int _events            # since the loop had a turn
     cdef Py_ssize_t _chunks     # since the turn was told
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a pump is made by Outbox.pump")
 
     def __await__(self):
         return self

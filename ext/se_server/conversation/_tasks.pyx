@@ -5,7 +5,8 @@ after `asyncio.sleep(0)`, are the batch's, and need no handle of the loop; one t
 registered. That is a sixth of the instructions of a short turn.
 
 Done with what asyncio documents for task implementations of others (docs.python.org, "Extending asyncio"). What a step
-does is what `asyncio.tasks.Task` of Python 3.11 does; a test compares the two.
+does is what `asyncio.tasks.Task` of Python 3.11 does; a test compares the two. What differs: `all_tasks()` shows a task
+when it first waits, and who awaits one that was cancelled gets a new `CancelledError` with the same message.
 """
 
 from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_SetItem
@@ -14,6 +15,7 @@ from cpython.ref cimport Py_XDECREF
 
 from se_server.conversation._batch cimport Batch, Due
 
+import _asyncio
 import asyncio
 import sys
 from asyncio import CancelledError, Future, Task
@@ -43,7 +45,8 @@ cdef object _cancel = Future.cancel
 # By event loop; Python 3.14 has them elsewhere.
 cdef dict _current = getattr(asyncio.tasks, "_current_tasks", {})
 cdef bint _HAS_EAGER = sys.version_info >= (3, 12)
-cdef bint _HAS_OWN = sys.version_info[:2] == (3, 11)
+# Unless somebody has put others into their place, as nest_asyncio does.
+cdef bint _HAS_OWN = sys.version_info[:2] == (3, 11) and Task is _asyncio.Task and Future is _asyncio.Future
 
 
 cdef inline int enter(loop, task) except -1:
@@ -52,6 +55,13 @@ cdef inline int enter(loop, task) except -1:
         raise RuntimeError(f"Cannot enter into task {task!r} while another task {_current[loop]!r} is being executed.")
     PyDict_SetItem(_current, loop, task)
     return 0
+
+
+cdef inline loop_of(future):
+    try:
+        return future.get_loop()
+    except AttributeError:
+        return future._loop
 
 
 class EagerTask(Task):
@@ -203,7 +213,7 @@ cdef class Steps(Due):
                 self.fail(f"yield was used instead of yield from for generator in task {task!r} with {awaited!r}")
             else:
                 self.fail(f"Task got bad yield: {awaited!r}")
-        elif awaited.get_loop() is not self.batch.loop:
+        elif loop_of(awaited) is not self.batch.loop:
             self.fail(f"Task {task!r} got Future {awaited!r} attached to a different loop")
         elif not blocking:
             self.fail(f"yield was used instead of yield from in task {task!r} with {awaited!r}")
@@ -236,18 +246,21 @@ cdef class Beginning(Due):
         return 0
 
 
-def start(coroutine, Batch batch not None, str name not None, job):
+def start(coroutine, loop, Batch batch, str name not None, job):
     """Start a coroutine as a task, in the loop's next step.
 
     Args:
         coroutine: what to run.
-        batch: of the running event loop, which is not in debug mode: tasks have to note where they were made there.
+        loop: the running event loop; in debug mode tasks have to note where they were made, and these do not.
+        batch: of the loop; None if it has none.
         name: the task's.
         job: its attribute `task` becomes the task; where asyncio's own start eagerly, the coroutine has to see to that.
     """
     cdef Steps steps
     cdef Beginning beginning
-    if _HAS_OWN:
+    if batch is None:
+        job.task = Task(coroutine, loop=loop, name=name)
+    elif _HAS_OWN:
         steps = Steps.__new__(Steps)
         task = (<PyTypeObject*>EagerTask).tp_new(EagerTask, (), NULL)
         (<PyTypeObject*>Future).tp_init(task, (), NULL)
@@ -260,8 +273,8 @@ def start(coroutine, Batch batch not None, str name not None, job):
         batch.add(steps)
     elif _HAS_EAGER:
         beginning = Beginning.__new__(Beginning)
-        beginning.make = partial(Task, coroutine, loop=batch.loop, name=name, eager_start=True)
+        beginning.make = partial(Task, coroutine, loop=loop, name=name, eager_start=True)
         beginning.context = PyContext_CopyCurrent()
         batch.add(beginning)
     else:
-        job.task = Task(coroutine, loop=batch.loop, name=name)
+        job.task = Task(coroutine, loop=loop, name=name)

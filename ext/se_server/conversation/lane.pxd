@@ -35,7 +35,7 @@ cdef class Lane:
     cdef Py_ssize_t _max_strays
     cdef object _timer
     cdef object _context
-    cdef bint _is_plain
+    cdef bint _debugs
     cdef bint _ending
     cdef object _ended
     cdef readonly bint is_over

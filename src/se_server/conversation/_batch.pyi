@@ -19,5 +19,5 @@ class Batch:
     def run(self) -> None:
         """Run what is due now; the loop calls it."""
 
-def batch_of(loop: AbstractEventLoop) -> Batch:
-    """Return the batch of an event loop: one for all its conversations."""
+def batch_of(loop: AbstractEventLoop) -> Batch | None:
+    """Return the batch of an event loop, one for all its conversations; None if it has none."""

@@ -52,6 +52,8 @@ class Pump(Awaitable[None]):
     iterator passes through, after the text before it was written. The last texts are left in the outbox unflushed, so
     that the final can leave with them.
     """
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: `Outbox.pump` makes them."""
     def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...

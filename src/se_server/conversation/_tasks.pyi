@@ -1,4 +1,4 @@
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -22,12 +22,15 @@ class Beginning(Due):
 class _Job(Protocol):
     task: Task[Any] | None
 
-def start(coroutine: Coroutine[Any, Any, Any], batch: Batch, name: str, job: _Job) -> None:
+def start(
+    coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop, batch: Batch | None, name: str, job: _Job
+) -> None:
     """Start a coroutine as a task, in the loop's next step.
 
     Args:
         coroutine: what to run.
-        batch: of the running event loop, which is not in debug mode: tasks have to note where they were made there.
+        loop: the running event loop; in debug mode tasks have to note where they were made, and these do not.
+        batch: of the loop; None if it has none.
         name: the task's.
         job: its attribute `task` becomes the task; where asyncio's own start eagerly, the coroutine has to see to that.
     """

@@ -98,8 +98,7 @@ class Lane:
         self._max_strays = settings.max_stray_handlers
         self._timer: asyncio.TimerHandle | None = None
         self._context = copy_context()
-        # Who makes tasks in a way of their own, or wants to know where they were made, gets them as he wants them.
-        self._is_plain = loop.get_task_factory() is None and not loop.get_debug()
+        self._debugs = loop.get_debug()  # then tasks have to note where they were made
         self._ending = False
         self._ended: asyncio.Future[None] | None = None
         self.is_over = False
@@ -174,12 +173,12 @@ class Lane:
 
     def _start_now(self, job: Job) -> None:
         """Start a turn on an idle lane, with all others that start in the loop's next step."""
-        if not self._is_plain:
+        if self._debugs or self._loop.get_task_factory() is not None:
             self._start(job)
             return
         self._job = job
         assert job.turn is not None
-        start_task(self._run_turn(job, job.turn), self._batch, TASK_NAME, job)
+        start_task(self._run_turn(job, job.turn), self._loop, self._batch, TASK_NAME, job)
 
     def _start(self, job: Job) -> None:
         self._job = job

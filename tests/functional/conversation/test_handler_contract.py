@@ -561,6 +561,7 @@ async def test_the_session_takes_attributes_and_knows_its_request(kind: str) -> 
 # --- 11. Plain functions ---
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # once is once in a process
 async def test_a_plain_function_that_blocks_the_loop_is_reported_once_with_where_it_stood(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

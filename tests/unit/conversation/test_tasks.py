@@ -32,7 +32,8 @@ Work = Coroutine[Any, Any, Any]
 def begin_later(coroutine: Work) -> asyncio.Task[Any]:
     """Start a coroutine as a turn is started, in the loop's next step."""
     job = SimpleNamespace(task=None)
-    start(coroutine, batch_of(asyncio.get_running_loop()), "a turn", job)
+    loop = asyncio.get_running_loop()
+    start(coroutine, loop, batch_of(loop), "a turn", job)
     return job.task
 
 
