@@ -1,5 +1,6 @@
 """What is due in one step of the event loop, taken together."""
 
+from se_server.conversation._clock cimport Clock
 from se_server.conversation._pump cimport Outbox
 
 
@@ -15,6 +16,7 @@ cdef class Batch:
     cdef bint holds                     # what is written may wait for the batch's end
     cdef list _due                      # for the loop's next step
     cdef list _held                     # outboxes
+    cdef Clock _clock
     cdef object _context
     cdef double _mean_s                 # of what a handler takes to its first wait
     cdef long long _watch               # handlers that must have been quick in a row
@@ -27,4 +29,4 @@ cdef class Batch:
     cdef int _write(self) except -1
 
 
-cpdef Batch batch_of(loop)
+cpdef Batch batch_of(loop, clock=*)

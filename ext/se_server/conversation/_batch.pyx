@@ -36,7 +36,6 @@ cdef double BLOCKED_S = 0.005
 cdef long long WATCHED = 256
 cdef long long WATCHED_MOST = 1 << 20
 
-cdef Clock _clock = clock_of(time.monotonic)
 cdef object _batches = WeakValueDictionary()  # whoever has conversations keeps it, and with it the loop
 
 
@@ -53,10 +52,12 @@ cdef class Batch:
 
     Args:
         loop: whose steps.
+        clock: gives seconds that never go back.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop, clock):
         self.loop = loop
+        self._clock = clock_of(clock)
         self.holds = False
         self._due = []
         self._held = []
@@ -87,7 +88,7 @@ cdef class Batch:
         """Run what is due now; the loop calls it."""
         cdef list due = self._due
         cdef Py_ssize_t index = 0
-        cdef double before_s, now_s = _clock.now()
+        cdef double before_s, now_s = self._clock.now()
         self._due = []
         # One alone would only wait for itself.
         self.holds = len(due) > 1 and self._mean_s < SLOW_S and self._watched >= self._watch
@@ -99,10 +100,10 @@ cdef class Batch:
                 index += 1
                 (<Due>first).run()
                 first = None
-                now_s = _clock.now()
+                now_s = self._clock.now()
                 if self._is_slow(now_s - before_s):
                     self._write()
-                    now_s = _clock.now()
+                    now_s = self._clock.now()
         finally:
             self.holds = False
             if index < len(due):  # the process is being interrupted; should it go on, so do they
@@ -144,11 +145,16 @@ cdef class Batch:
         return 0
 
 
-cpdef Batch batch_of(loop):
-    """Return the batch of an event loop, one for all its conversations; None if it has none."""
+cpdef Batch batch_of(loop, clock=time.monotonic):
+    """Return the batch of an event loop, one for all its conversations; None if it has none.
+
+    Args:
+        loop: the loop.
+        clock: of a batch that is made now; gives seconds that never go back.
+    """
     if not isinstance(loop, uvloop.Loop):
         return None
     batch = _batches.get(loop)
     if batch is None:
-        batch = _batches[loop] = Batch(loop)
+        batch = _batches[loop] = Batch(loop, clock)
     return batch

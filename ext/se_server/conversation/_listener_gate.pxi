@@ -1,5 +1,11 @@
 # What is read: each frame is checked (RFC 6455, 5.2) before picows gets it, one at a time.
 
+cdef extern from *:
+    """
+    #define SE_NOT_ASCII 0x8080808080808080ULL
+    """
+    const unsigned long long NOT_ASCII "SE_NOT_ASCII"  # the top bit of each byte
+
 cdef enum:
     # Results of frame_bytes() that are no size.
     HEAD_INCOMPLETE = 0
@@ -236,9 +242,10 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         What completes a frame is not looked at here: then the whole message or fragment is checked, as any other is.
         """
         cdef unsigned char opcode = frame[0] & 0x0F
-        cdef unsigned char mask[4]
+        cdef unsigned char mask[8]
         cdef unsigned char text[4096]
-        cdef Py_ssize_t header, start, size, i
+        cdef unsigned long long masks, word, seen_bits
+        cdef Py_ssize_t header, start, size, whole, i
         if have < 6 or opcode > WSMsgType.BINARY:
             return 0
         header = 14 if frame[1] == 0xFF else 8 if frame[1] == 0xFE else 6
@@ -255,13 +262,23 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         have -= header
         while start < have:
             size = min(<Py_ssize_t>sizeof(text), have - start)
-            for i in range(4):
+            for i in range(8):
                 mask[i] = (frame - 4)[(start + i) & 3]
-            for i in range(size):
-                text[i] = frame[start + i] ^ mask[i & 3]
-            self._utf8 = utf8_check(self._utf8, text, size)
-            if self._utf8 == UTF8_REJECT:
-                return self._connection.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
+            memcpy(&masks, mask, 8)
+            whole = size & ~7
+            seen_bits = 0
+            for i in range(0, whole, 8):
+                memcpy(&word, frame + start + i, 8)
+                word ^= masks
+                seen_bits |= word
+                memcpy(text + i, &word, 8)
+            for i in range(whole, size):
+                text[i] = frame[start + i] ^ mask[i & 7]
+                seen_bits |= text[i]
+            if seen_bits & NOT_ASCII or self._utf8 != UTF8_ACCEPT:
+                self._utf8 = utf8_check(self._utf8, text, size)
+                if self._utf8 == UTF8_REJECT:
+                    return self._connection.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
             start += size
         return 0
 

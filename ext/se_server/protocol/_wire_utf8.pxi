@@ -69,33 +69,37 @@ cdef inline unsigned int utf8_step(unsigned int state, unsigned char byte) noexc
 
 cdef unsigned int utf8_check(unsigned int state, const unsigned char* data, Py_ssize_t size) noexcept nogil:
     cdef const unsigned char* end = data + size
-    cdef unsigned long long word
+    cdef unsigned long long word, words
+    cdef int i
     if state > AFTER_F4:
         return UTF8_REJECT
     while data < end and state != UTF8_REJECT:
         if state == UTF8_ACCEPT:
+            while end - data >= 8 * WORD:
+                words = 0
+                for i in range(8):
+                    memcpy(&word, data + i * WORD, WORD)
+                    words |= word
+                if words & HIGHS:
+                    break
+                data += 8 * WORD
             while end - data >= WORD:
-                memcpy(&word, data, WORD)
-                if word & HIGHS:
+                word = word_at(data) & HIGHS
+                if word:
+                    data += trailing_zeros(word) >> 3
                     break
                 data += WORD
             # Whole sequences of two and three bytes are nearly all there is besides ASCII: no step by step for them.
-            while end - data >= 3:
-                if data[0] < 0x80:
-                    data += 1
-                    break
+            while end - data >= 3 and data[0] >= 0x80:
                 if 0xC2 <= data[0] < 0xE0 and data[1] & 0xC0 == 0x80:
                     data += 2
                 elif 0xE1 <= data[0] < 0xF0 and data[0] != 0xED and data[1] & 0xC0 == 0x80 and data[2] & 0xC0 == 0x80:
                     data += 3
                 else:
-                    state = utf8_step(state, data[0])
-                    data += 1
                     break
-            else:
-                if data < end:
-                    state = utf8_step(state, data[0])
-                    data += 1
+            if data < end and (data[0] >= 0x80 or end - data < WORD):
+                state = utf8_step(state, data[0])
+                data += 1
         else:
             state = utf8_step(state, data[0])
             data += 1

@@ -1,4 +1,5 @@
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
@@ -12,12 +13,18 @@ class Batch:
 
     Args:
         loop: whose steps.
+        clock: gives seconds that never go back.
     """
-    def __init__(self, loop: AbstractEventLoop) -> None: ...
+    def __init__(self, loop: AbstractEventLoop, clock: Callable[[], float]) -> None: ...
     @property
     def loop(self) -> AbstractEventLoop: ...
     def run(self) -> None:
         """Run what is due now; the loop calls it."""
 
-def batch_of(loop: AbstractEventLoop) -> Batch | None:
-    """Return the batch of an event loop, one for all its conversations; None if it has none."""
+def batch_of(loop: AbstractEventLoop, clock: Callable[[], float] = ...) -> Batch | None:
+    """Return the batch of an event loop, one for all its conversations; None if it has none.
+
+    Args:
+        loop: the loop.
+        clock: of a batch that is made now; gives seconds that never go back.
+    """
