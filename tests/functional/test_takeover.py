@@ -38,7 +38,7 @@ SERVER = [sys.executable, "-m", "se_server.cli.server"]
 @pytest.mark.parametrize("by", ["port", "unix socket"])
 async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path, by: str) -> None:
     app, pidfile, path = write_agent(tmp_path / "agent.py"), tmp_path / "pid", tmp_path / "socket"
-    args = ["--pidfile", str(pidfile)] + ([] if by == "port" else ["--uds", str(path)])
+    args = ["--pidfile", str(pidfile), "--log-level", "debug"] + ([] if by == "port" else ["--uds", str(path)])
     with running_server(*args, app=app) as server:
         options = {} if by == "port" else {"unix": True, "path": str(path)}
 
@@ -52,6 +52,7 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
                 assert int(pidfile.read_text()) == new
                 others = [pid for pid in server.worker_pids() if pid not in (worker, new)]
                 wait_for_end(others)
+                server.wait_for_output(rf"\(pid {worker}\) drains")  # until it has heard of it, it takes calls
                 async with call(server, **options) as after:
                     assert (await after.who())[0] == new
                 assert await before.who() == (old, worker)
