@@ -31,13 +31,13 @@ cdef double SLOW_S = 0.00025
 cdef double MEAN_OF = 64.0
 
 # One that takes so long has kept others waiting in any case, and is watched for: then nothing is held for so many
-# handlers, each time for twice as many.
+# handlers, each time for twice as many; after four times as many without another one it is half as many again. The
+# garbage collector's pauses are rarer, handlers that block are not.
 cdef double BLOCKED_S = 0.005
 cdef long long WATCHED = 256
 cdef long long WATCHED_MOST = 1 << 20
 
 cdef object _batches = WeakValueDictionary()  # whoever has conversations keeps it, and with it the loop
-
 
 cdef object _log = logging.getLogger("se_server.connection")
 
@@ -116,6 +116,9 @@ cdef class Batch:
         self._mean_s += (took_s - self._mean_s) / MEAN_OF
         self._watched += 1
         if took_s < BLOCKED_S:
+            if self._watched >= 4 * self._watch and self._watch > WATCHED:
+                self._watch //= 2
+                self._watched = self._watch
             return took_s > SLOW_S
         self.holds = False
         self._watched = 0
