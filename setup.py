@@ -22,12 +22,12 @@ OPTIONS = ["-O3", *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g
 # Plain Python, compiled because every turn or every handshake passes through it; a .pxd of the same name in ext/ gives
 # it its fields.
 COMPILED = [
-    SRC / "se_server/_counters.py",
+    SRC / "se_server/telemetry/counters.py",
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/lane.py",
-    SRC / "se_server/protocol/pace.py",
+    SRC / "se_server/telemetry/pace.py",
     SRC / "se_server/protocol/turns.py",
-    SRC / "se_server/server/handshake.py",
+    SRC / "se_server/server/door/handshake.py",
 ]
 
 

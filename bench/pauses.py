@@ -23,9 +23,9 @@ from bench.kernel import BenchError, Cores, Target, interleave, pick_cores, runn
 from bench.load.targets import API_KEY
 from bench.load.targets.collector_target import WAYS
 from se_server.errors import ConfigError, LoadError
-from se_server.load._histogram import Histogram
 from se_server.load.plan import LoadPlan
 from se_server.load.process import LoadProcess
+from se_server.telemetry._histogram import Histogram
 
 __all__ = ["Pauses", "main", "measure", "print_table", "target_of"]
 

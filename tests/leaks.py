@@ -23,8 +23,8 @@ import uvloop.loop
 from se_server.conversation._listener import Connection, FrameGate, SocketOutbox
 from se_server.conversation._pump import Pump, buffers_out
 from se_server.conversation.session import SpeechEngineSession
-from se_server.server.door import Door
-from se_server.server.http_connection import HttpConnection
+from se_server.server.door.door import Door
+from se_server.server.door.http_connection import HttpConnection
 
 GRACE_S = 5.0
 POLL_S = 0.01

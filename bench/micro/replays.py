@@ -88,7 +88,7 @@ def _encode() -> Round:
 
 
 def _delta(*dicts: dict[str, Any], text: str | None = "Hello") -> Round:
-    from se_server.protocol._delta import text_of
+    from se_server.streams._delta import text_of
 
     events = [*dicts, *map(as_model, dicts)]
     assert [text_of(event) for event in events] == [text] * len(events)

@@ -13,7 +13,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.material import EVENTS
-from se_server.protocol._delta import text_of
+from se_server.streams._delta import text_of
 from tests import fake_provider
 
 published = pytest.importorskip("elevenlabs.speech_engine.session")

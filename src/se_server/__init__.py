@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from se_server.auth import verify_speech_engine_jwt
     from se_server.conversation.session import SpeechEngineSession
-    from se_server.engine.client import AsyncElevenLabs, ElevenLabs
-    from se_server.engine.models import SpeechEngineConfig
-    from se_server.engine.resource import SpeechEngineResource
-    from se_server.engine.server import SpeechEngineServer
     from se_server.errors import (
         ApiConnectionError,
         ApiError,
@@ -30,6 +26,10 @@ if TYPE_CHECKING:
         UnsupportedWebSocket,
         WrongThread,
     )
+    from se_server.sdk.client import AsyncElevenLabs, ElevenLabs
+    from se_server.sdk.models import SpeechEngineConfig
+    from se_server.sdk.resource import SpeechEngineResource
+    from se_server.sdk.server import SpeechEngineServer
     from se_server.types import (
         CLOSE,
         DISCONNECTED,
@@ -77,10 +77,10 @@ __all__ = [
 _NAMES_BY_MODULE = {
     "se_server.auth": ("verify_speech_engine_jwt",),
     "se_server.conversation.session": ("SpeechEngineSession",),
-    "se_server.engine.client": ("AsyncElevenLabs", "ElevenLabs"),
-    "se_server.engine.models": ("SpeechEngineConfig",),
-    "se_server.engine.resource": ("SpeechEngineResource",),
-    "se_server.engine.server": ("SpeechEngineServer",),
+    "se_server.sdk.client": ("AsyncElevenLabs", "ElevenLabs"),
+    "se_server.sdk.models": ("SpeechEngineConfig",),
+    "se_server.sdk.resource": ("SpeechEngineResource",),
+    "se_server.sdk.server": ("SpeechEngineServer",),
     "se_server.errors": (
         "ApiConnectionError",
         "ApiError",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from se_server.conversation.session import SpeechEngineSession
     from se_server.types import ConversationMessage
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("se_server.demo")
 
 DEMO_API_KEY = "sk_demo_key_that_everybody_knows"
 """The key of the demo agent when none is configured. It protects nothing: it is served on loopback only."""

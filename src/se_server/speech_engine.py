@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from se_server.auth import verify_speech_engine_jwt
 from se_server.conversation.session import SpeechEngineSession
-from se_server.engine.resource import SpeechEngineResource
-from se_server.engine.server import SpeechEngineServer
+from se_server.sdk.resource import SpeechEngineResource
+from se_server.sdk.server import SpeechEngineServer
 from se_server.types import (
     CLOSE,
     DISCONNECTED,

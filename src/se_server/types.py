@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from se_server._counters import Counters as Counters
 from se_server._message import ConversationMessage as ConversationMessage
+from se_server.telemetry.counters import Counters as Counters
 
 INIT = "init"
 USER_TRANSCRIPT = "user_transcript"

@@ -22,9 +22,9 @@ from typing import Any
 import trustme
 import uvloop
 
-from se_server.conversation import connection
-from se_server.engine.server import SpeechEngineServer
-from se_server.server.tls import make_context
+from se_server.conversation import host
+from se_server.sdk.server import SpeechEngineServer
+from se_server.server.listen.tls import make_context
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "hardening.md"
@@ -95,7 +95,7 @@ def build_echo() -> None:
     sys.path.insert(0, str(WORK / "build"))
     import _echo  # type: ignore[import-not-found]
 
-    vars(connection)["Connection"] = _echo.EchoConnection
+    vars(host)["Connection"] = _echo.EchoConnection
 
 
 async def ignore(*_args: object) -> None:

@@ -71,7 +71,7 @@ def test_an_on_startup_that_takes_long_is_reported_while_it_does(tmp_path: Path)
     file = tmp_path / "agent.py"
     file.write_text(
         "import asyncio\n"
-        "from se_server.server import worker\n"
+        "from se_server.server.worker import worker\n"
         "worker.SLOW_START_S = 0.05\n"
         "async def on_startup():\n"
         "    await asyncio.sleep(0.2)\n"

@@ -12,7 +12,7 @@ if sys.platform != "linux":
     pytest.skip("the benchmark looks into /proc", allow_module_level=True)
 
 from bench import placement
-from se_server.server.placement import MOST_MORE
+from se_server.server.door.placement import MOST_MORE
 
 
 def outcome(way: str, p99_s: float, *counts: int) -> placement.Outcome:

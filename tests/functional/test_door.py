@@ -21,11 +21,11 @@ from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
-from se_server.server import acceptor
-from se_server.server import door as door_module
-from se_server.server.door import Door
-from se_server.server.handshake import Limits
-from se_server.server.sockets import bind
+from se_server.server.door import acceptor
+from se_server.server.door import door as door_module
+from se_server.server.door.door import Door
+from se_server.server.door.handshake import Limits
+from se_server.server.listen.sockets import bind
 from se_server.types import Counters
 from tests.helpers import TEST_API_KEY, connect, init_message, read_answer, spoken, transcript_message
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from se_server.auth import AUTHORIZATION_HEADER, sign_token
-from se_server.server.procfs import rss_bytes_of
+from se_server.server.shared.procfs import rss_bytes_of
 from tests.frames import TEXT, frame
 from tests.helpers import TEST_API_KEY, ServerProcess, init_message, running_server, transcript_message
 

@@ -18,12 +18,12 @@ from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
-from se_server.server import parse
-from se_server.server.access import Access
-from se_server.server.door import Door
-from se_server.server.handshake import Limits
-from se_server.server.sockets import bind
-from se_server.server.uds import UnixListenSocket
+from se_server.server.config import readers
+from se_server.server.door.access import Access
+from se_server.server.door.door import Door
+from se_server.server.door.handshake import Limits
+from se_server.server.listen.sockets import bind
+from se_server.server.listen.uds import UnixListenSocket
 from se_server.types import Counters
 from tests.functional.test_door import HEALTH_CHECK, Run, closed, run, until  # noqa: F401
 from tests.functional.test_se_server import sentence
@@ -58,7 +58,7 @@ async def opened(
     *, trusted: str = "127.0.0.0/8", listening: socket.socket | None = None, **given: Any
 ) -> AsyncIterator[tuple[Door, int]]:
     sockets = bind("127.0.0.1", 0)
-    allow = parse.networks(given.pop("allow")) if "allow" in given else parse.Networks()
+    allow = readers.networks(given.pop("allow")) if "allow" in given else readers.Networks()
     door = Door(
         [*sockets, *([listening] if listening else [])],
         handlers=Handlers.of({"on_transcript": tell_remote}),
@@ -66,7 +66,7 @@ async def opened(
         path="/ws",
         settings=SessionSettings(),
         stats=Counters(),
-        access=Access(allow, trusted=parse.proxies(trusted), proxy_protocol=True),
+        access=Access(allow, trusted=readers.proxies(trusted), proxy_protocol=True),
         **given,
     )
     port = sockets[0].getsockname()[1]

@@ -20,9 +20,9 @@ import uvloop
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from se_server.engine.resource import SpeechEngineResource
-from se_server.engine.server import SpeechEngineServer
 from se_server.errors import ConfigError, KeyMissing, UnsupportedWebSocket, WrongThread
+from se_server.sdk.resource import SpeechEngineResource
+from se_server.sdk.server import SpeechEngineServer
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     TEST_API_KEY,

@@ -16,13 +16,13 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.settings import SessionSettings
-from se_server.engine.resource import SpeechEngineResource
-from se_server.engine.server import SpeechEngineServer
 from se_server.errors import ConfigError
-from se_server.server.door import Door
-from se_server.server.handshake import Limits
-from se_server.server.sockets import bind
-from se_server.server.tls import make_context
+from se_server.sdk.resource import SpeechEngineResource
+from se_server.sdk.server import SpeechEngineServer
+from se_server.server.door.door import Door
+from se_server.server.door.handshake import Limits
+from se_server.server.listen.sockets import bind
+from se_server.server.listen.tls import make_context
 from se_server.types import Counters
 from tests.functional.test_se_server import sentence
 from tests.functional.test_speech_engine_server import Run, echo, make_server, run, serving  # noqa: F401

@@ -18,12 +18,12 @@ from websockets.asyncio.client import unix_connect
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.settings import SessionSettings
-from se_server.engine.server import SpeechEngineServer
 from se_server.errors import ConfigError
-from se_server.server.access import Access
-from se_server.server.door import Door
-from se_server.server.parse import proxies
-from se_server.server.uds import UnixListenSocket
+from se_server.sdk.server import SpeechEngineServer
+from se_server.server.config.readers import proxies
+from se_server.server.door.access import Access
+from se_server.server.door.door import Door
+from se_server.server.listen.uds import UnixListenSocket
 from se_server.types import Counters
 from tests.functional.test_se_server import health, sentence
 from tests.functional.test_speech_engine_server import Run, close_code, echo, make_server, run, serving  # noqa: F401

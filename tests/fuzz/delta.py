@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from se_server.protocol._delta import text_of
+from se_server.streams._delta import text_of
 from tests.reference import delta as reference
 
 NAMES = ("candidates", "choices", "content", "delta", "parts", "text", "thought", "type")

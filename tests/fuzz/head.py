@@ -10,8 +10,8 @@ from typing import Any
 
 import h11
 
-from se_server.server.answers import MALFORMED, Answer
-from se_server.server.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.responses import MALFORMED, Answer
 
 LIMITS = Limits(max_head_bytes=1024, max_headers=12)
 PATHS = ("/call", None, "/", "/healthz")

@@ -8,9 +8,9 @@ import pytest
 from elevenlabs.speech_engine import session as published
 from hypothesis import given, settings
 
-from se_server.protocol._delta import text_of
+from se_server.streams._delta import text_of
 from tests.property.test_delta import ANYTHING, EVENTS
-from tests.unit.protocol.test_delta import DICTS, Extras, as_objects
+from tests.unit.streams.test_delta import DICTS, Extras, as_objects
 
 
 @pytest.mark.parametrize(("event", "text"), DICTS)

@@ -23,8 +23,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
-from se_server.engine import requests
-from se_server.engine.resource import SpeechEngineResource
+from se_server.sdk import requests
+from se_server.sdk.resource import SpeechEngineResource
 from tests.fake_api import DEFAULTS, FakeApi, running_api
 from tests.fake_provider import provider_of
 from tests.helpers import (

@@ -9,7 +9,7 @@ import pydantic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from se_server.protocol._delta import text_of
+from se_server.streams._delta import text_of
 from tests.reference import delta as reference
 
 

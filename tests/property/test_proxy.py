@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from se_server.server.proxy import LOCAL, MAX_V1_BYTES, MAX_V2_BYTES, UNKNOWN, ProxyHeader, ProxyHeaderError
+from se_server.server.listen.proxy import LOCAL, MAX_V1_BYTES, MAX_V2_BYTES, UNKNOWN, ProxyHeader, ProxyHeaderError
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")  # as the protocol's text writes it
 

@@ -1,4 +1,4 @@
-"""The text of one LLM event, in plain Python: the oracle for `se_server.protocol._delta`.
+"""The text of one LLM event, in plain Python: the oracle for `se_server.streams._delta`.
 
 Written from the table of formats in the public reference, for reading, not for speed.
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from se_server.server.crew import EXIT_MARGIN_S
-from se_server.server.options import OPTIONS
+from se_server.server.config.options import OPTIONS
+from se_server.server.supervisor.pool import EXIT_MARGIN_S
 
 DEPLOYING = (Path(__file__).resolve().parents[2] / "docs" / "deploying.md").read_text()
 DEFAULT_DRAIN_S, DEFAULT_GRACE_S = (

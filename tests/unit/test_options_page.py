@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from se_server.server.options import OPTIONS
+from se_server.server.config.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = {option.flag for option in OPTIONS if not option.positional}

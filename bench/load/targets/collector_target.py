@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from se_server.cli.server import main
-from se_server.server import worker
+from se_server.server.worker import worker
 
 __all__ = ["WAYS"]
 

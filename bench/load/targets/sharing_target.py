@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from se_server.cli.server import main
-from se_server.server import launch, sockets
-from se_server.server.placement import Gate
-from se_server.server.worker import run_worker
+from se_server.server.door.placement import Gate
+from se_server.server.listen import sockets
+from se_server.server.supervisor import launch
+from se_server.server.worker.worker import run_worker
 
 __all__ = ["WAYS"]
 

@@ -11,7 +11,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from se_server.conversation._clock cimport Clock
-from se_server.protocol._delta cimport text_of
+from se_server.streams._delta cimport text_of
 from se_server.protocol._wire cimport Buffer, agent_response_json
 from se_server.protocol.turns cimport Turn
 

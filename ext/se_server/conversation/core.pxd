@@ -1,7 +1,7 @@
 """The fields of the compiled `core.py`."""
 
 cimport cython
-from se_server._counters cimport Counters
+from se_server.telemetry.counters cimport Counters
 from se_server.conversation._clock cimport Clock
 from se_server.conversation._pump cimport Outbox
 from se_server.conversation.lane cimport Lane, Owner

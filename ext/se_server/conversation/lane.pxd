@@ -1,6 +1,6 @@
 """The fields of the compiled `lane.py`."""
 
-from se_server._counters cimport Counters
+from se_server.telemetry.counters cimport Counters
 from se_server.protocol.turns cimport Turn
 
 

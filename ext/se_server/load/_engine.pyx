@@ -21,10 +21,11 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, clock_gettime, clockid_t, timespec
 
-from se_server.load._histogram cimport Histogram
+from se_server.telemetry._histogram cimport Histogram
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT
 
-from se_server.load import _histogram, lines
+from se_server.load import lines
+from se_server.telemetry import _histogram
 from se_server.load.target import what_is_wrong
 
 cdef extern from "<sys/socket.h>" nogil:

@@ -1,7 +1,7 @@
 """The fields of the compiled `turns.py`."""
 
 cimport cython
-from se_server.protocol.pace cimport Pace
+from se_server.telemetry.pace cimport Pace
 
 
 cdef class Turn:

@@ -21,8 +21,8 @@ from se_server.cli.scorecard import Scorecard
 from se_server.doctor.cases import Case, examine, examine_all
 from se_server.doctor.catalogue import chosen
 from se_server.doctor.first_steps import FirstSteps
-from se_server.doctor.patient import REFERENCE_WORDS, Patient, Words
 from se_server.doctor.results import Finding, Result, State, count
+from se_server.doctor.target import REFERENCE_WORDS, Patient, Words
 from se_server.errors import ConfigError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_CALL = 1, 2, 3

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
-    from se_server.server.config import Config
-    from se_server.server.logfile import LogFile
+    from se_server.server.config.config import Config
+    from se_server.server.shared.logfile import LogFile
 
 EXIT_USAGE = 2
 WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are forked; on Windows, use it inside WSL"
@@ -65,7 +65,7 @@ def command() -> click.Command:
 
     from se_server import __version__
     from se_server.cli.grouped_help import GroupedCommand
-    from se_server.server.options import GROUPS, OPTIONS
+    from se_server.server.config.options import GROUPS, OPTIONS
 
     parameters: list[click.Parameter] = []
     # In the order of the headings, whatever that of the table.
@@ -113,7 +113,7 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
 
     from se_server.errors import ConfigError
     from se_server.options import nearest
-    from se_server.server.options import OPTIONS
+    from se_server.server.config.options import OPTIONS
 
     try:
         given = command().main(arguments, prog_name="se-server", standalone_mode=False)
@@ -135,9 +135,9 @@ def _one_sentence(text: str) -> str:
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.errors import ConfigError
     from se_server.observe.logs import setup_logging
-    from se_server.server.config import load_config
-    from se_server.server.launch import serve
-    from se_server.server.logfile import LogFile
+    from se_server.server.config.config import load_config
+    from se_server.server.shared.logfile import LogFile
+    from se_server.server.supervisor.launch import serve
 
     def load() -> Config:
         config = load_config(given, environ)
@@ -253,7 +253,7 @@ class Terminal:
 
     @staticmethod
     def _key_variable() -> str:
-        from se_server.server.options import KEY_VARIABLE
+        from se_server.server.config.options import KEY_VARIABLE
 
         return KEY_VARIABLE
 

@@ -8,13 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from se_server.options import Option
-from se_server.server.access import Networks
-from se_server.server.children import flush_streams
-from se_server.server.config import MASK, Config
-from se_server.server.logfile import check_log_file
-from se_server.server.options import GROUPS, OPTIONS
-from se_server.server.tls import make_context
-from se_server.server.worker import check_app
+from se_server.server.config.config import MASK, Config
+from se_server.server.config.options import GROUPS, OPTIONS
+from se_server.server.door.access import Networks
+from se_server.server.listen.tls import make_context
+from se_server.server.shared.logfile import check_log_file
+from se_server.server.supervisor.children import flush_streams
+from se_server.server.worker.worker import check_app
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from se_server.errors import ConfigError
 from se_server.observe.logs import setup_logging
-from se_server.server.logfile import LogFile
+from se_server.server.shared.logfile import LogFile
 
 logger = logging.getLogger("se_server.watch")
 

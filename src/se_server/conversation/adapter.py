@@ -13,9 +13,9 @@ from typing import Any
 from se_server.conversation._pump import MessageOutbox, Outbox
 from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import SessionSettings
-from se_server.conversation.streams import within
 from se_server.errors import MessageError
 from se_server.protocol._wire import History, decode
+from se_server.streams.closing import within
 from se_server.types import NO_REQUEST, Request
 
 CLOSE_POLICY = 1008

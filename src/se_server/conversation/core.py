@@ -20,7 +20,6 @@ from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, Owner, current_turn
 from se_server.conversation.settings import SessionSettings
-from se_server.conversation.streams import close_stream, open_stream
 from se_server.errors import AnswerTooLong, MessageError, PeerError, SessionClosed, TurnTimeout, WrongThread
 from se_server.protocol import _wire as wire
 from se_server.protocol.turns import (
@@ -35,6 +34,7 @@ from se_server.protocol.turns import (
     Verdict,
 )
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
+from se_server.streams.closing import close_stream, open_stream
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 log = logging.getLogger("se_server.session")

@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from se_server.doctor.patient import Patient
 from se_server.doctor.results import CaseFailed, NotTested, Result, State, Warned
+from se_server.doctor.target import Patient
 from se_server.errors import CallerError
 
 CASE_TIMEOUT_S = 60.0

@@ -8,9 +8,9 @@ import jwt
 
 from se_server.auth import AUTHORIZATION_HEADER, ISSUER, SUBJECT, sign_token
 from se_server.doctor.cases import case
-from se_server.doctor.patient import CASCADE_TIMEOUT_S, Patient, first_chunk, say
 from se_server.doctor.probe import NoHttp, ask_upgrade
 from se_server.doctor.results import CaseFailed, NotTested, Warned, shown_s
+from se_server.doctor.target import CASCADE_TIMEOUT_S, Patient, first_chunk, say
 from se_server.simulator.caller import Caller
 
 CONVERSATION, DOOR = "Conversation", "Door"

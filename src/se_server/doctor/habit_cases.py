@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from se_server.doctor.cases import case
-from se_server.doctor.patient import (
+from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
+from se_server.doctor.target import (
     Patient,
     first_chunk,
     had_more_to_say,
@@ -16,7 +17,6 @@ from se_server.doctor.patient import (
     say,
     until,
 )
-from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import CallTurn

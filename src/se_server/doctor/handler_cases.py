@@ -6,8 +6,8 @@ import asyncio
 
 from se_server.doctor.cases import case
 from se_server.doctor.conversation_cases import LATE_PONG_S, hang_up
-from se_server.doctor.patient import CASCADE_TIMEOUT_S, Patient, first_chunk, heard_well, say, until
 from se_server.doctor.results import CaseFailed, shown_s
+from se_server.doctor.target import CASCADE_TIMEOUT_S, Patient, first_chunk, heard_well, say, until
 from se_server.errors import CallerError
 
 HANDLERS = "Handlers that misbehave"

@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 
 from se_server.doctor.cases import case
-from se_server.doctor.patient import CASCADE_TIMEOUT_S, Patient, say
 from se_server.doctor.results import CaseFailed, NotTested, shown_count
+from se_server.doctor.target import CASCADE_TIMEOUT_S, Patient, say
 from se_server.errors import CallerError
 from se_server.simulator.habits import IDLE_DROP_S, Habits
 

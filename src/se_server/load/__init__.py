@@ -4,8 +4,8 @@
 that holds the conversations is compiled (`_engine`): on a core of its own it has to be faster than what it measures.
 """
 
-from se_server.load._histogram import Histogram
 from se_server.load.plan import PROFILES, LoadPlan
 from se_server.load.process import Connected, Figures, LoadProcess, Run
+from se_server.telemetry._histogram import Histogram
 
 __all__ = ["PROFILES", "Connected", "Figures", "Histogram", "LoadPlan", "LoadProcess", "Run"]

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from se_server.errors import LoadError
-from se_server.load._histogram import Histogram
 from se_server.load.plan import LoadPlan
 from se_server.load.process import Connected, Figures, LoadProcess, Run
+from se_server.telemetry._histogram import Histogram
 
 __all__ = ["Fleet", "merged_figures", "processes_for", "split"]
 

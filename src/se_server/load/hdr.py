@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from se_server.load._histogram import Histogram
+from se_server.telemetry._histogram import Histogram
 
 __all__ = ["percentile_distribution"]
 

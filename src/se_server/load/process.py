@@ -19,8 +19,8 @@ import orjson
 
 from se_server.errors import LoadError
 from se_server.load._engine import COUNTERS, HISTOGRAMS_AT, SLOT_BYTES
-from se_server.load._histogram import HISTOGRAM_BYTES, Histogram
 from se_server.load.plan import LoadPlan
+from se_server.telemetry._histogram import HISTOGRAM_BYTES, Histogram
 
 __all__ = ["Connected", "Figures", "LoadProcess", "Run"]
 

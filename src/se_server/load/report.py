@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from se_server.load._histogram import Histogram
 from se_server.load.plan import LoadPlan
 from se_server.load.process import Connected, Run
+from se_server.telemetry._histogram import Histogram
 
 __all__ = ["PERCENTILES", "Report", "Verdict"]
 

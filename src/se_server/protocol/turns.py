@@ -25,8 +25,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from se_server.protocol.pace import Pace
 from se_server.protocol.words import same_words
+from se_server.telemetry.pace import Pace
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""

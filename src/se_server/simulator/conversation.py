@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from se_server.errors import CallerError
 from se_server.simulator.calls import CallTurn
-from se_server.simulator.carrier import Carrier
+from se_server.simulator.driver import Carrier
 from se_server.simulator.judge import Reply, Summary, Verdict, judge, span, sum_up
 from se_server.simulator.lines import Connect, Ended, Happening, Line, Link, OnEvent
 

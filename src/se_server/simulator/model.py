@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from se_server.simulator import messages
 from se_server.simulator.calls import Action, Ask, CallTurn, Close, Drop, Reconnect, Reset, Send
 from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
-from se_server.simulator.hearing import Hearing
+from se_server.simulator.response_tracker import Hearing
 
 MAX_ID_GAP = 20  # field reports show ids such as 26, 43 and 45 for neighbouring turns
 GENERATION_FAILED = "Speech Engine generation failed"

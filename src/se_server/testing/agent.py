@@ -15,7 +15,7 @@ from typing import Any
 from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import AppError, VirtualTimeError
-from se_server.server.app import App, app_of, load_app
+from se_server.server.config.app import App, app_of, load_app
 from se_server.types import Handler
 
 SHUTDOWN_S = 10.0  # what a worker gives it

@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
-from se_server.engine.server import SpeechEngineServer
+from se_server.sdk.server import SpeechEngineServer
 
 KINDS = ("own", "websockets", "starlette", "aiohttp")
 

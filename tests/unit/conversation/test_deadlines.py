@@ -7,8 +7,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
-from se_server.conversation.connection import LOOKS_PER_INTERVAL, KeepAlive
 from se_server.conversation.deadlines import Deadlines
+from se_server.conversation.host import LOOKS_PER_INTERVAL, KeepAlive
 
 
 class Clock(asyncio.AbstractEventLoop):

@@ -16,7 +16,7 @@ def test_the_build_and_the_run_time_pin_the_version_that_is_compiled_in() -> Non
 
 
 def test_another_picows_is_refused_in_one_sentence() -> None:
-    script = "import picows; picows.__version__ = '9.9'; import se_server.conversation.connection"
+    script = "import picows; picows.__version__ = '9.9'; import se_server.conversation.host"
     command = [sys.executable, "-c", script]
     process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert process.returncode == 1

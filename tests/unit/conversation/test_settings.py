@@ -10,10 +10,10 @@ import pytest
 
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import DEFAULT_SETTINGS, SESSION_OPTIONS, SessionSettings
-from se_server.engine.resource import SpeechEngineResource
-from se_server.engine.server import SpeechEngineServer
 from se_server.errors import ConfigError
-from se_server.server.config import load_config
+from se_server.sdk.resource import SpeechEngineResource
+from se_server.sdk.server import SpeechEngineServer
+from se_server.server.config.config import load_config
 
 
 class Socket:

@@ -1,0 +1,1 @@
+"""The options of a server, and the user's APP."""

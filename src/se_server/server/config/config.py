@@ -1,0 +1,273 @@
+"""The options of `se-server`: one table (`options.py`), four sources, one frozen `Config`.
+
+A value comes from the command line, else from the environment (`SE_SERVER_<NAME>`), else from the file named with
+`--config`, else from the table.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
+from se_server.demo import DEMO_API_KEY
+from se_server.errors import ConfigError
+from se_server.options import ENVIRONMENT_PREFIX, nearest
+from se_server.server.config.options import BY_NAME, KEY_VARIABLE, OF_CONVERSATIONS, OPTIONS, SERVER_OPTIONS
+from se_server.server.door.access import Access, Networks, RequiredHeader
+from se_server.server.door.admission import Capacity
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LOOPBACK = "127.0.0.1"
+DEMO_HOST_SOURCE = "loopback, because of the demo key"
+MASK = "********"
+
+# Kubernetes gives every pod such variables for each service: one that is called "se-server" would collide with ours.
+_SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
+_SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options in force; made by `load_config`, never changed.
+
+    Attributes:
+        session: the options of conversations.
+        sources: where each value came from, in words, by option.
+        demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
+
+    The other attributes are the options of the table. `api_key` holds all keys in force, those of the file included.
+    """
+
+    app: str | None
+    workers: int
+    host: str | None
+    port: int
+    uds: str | None
+    path: str | None
+    certfile: str | None
+    keyfile: str | None
+    ca_certs: str | None
+    api_key: tuple[str, ...]
+    api_key_file: str | None
+    disable_auth: bool
+    allow_ips: Networks
+    require_header: RequiredHeader | None
+    trusted_proxies: Networks
+    proxy_protocol: bool
+    max_sessions: int | None
+    max_pending_handshakes: int | None
+    max_turns: int | None
+    shed_loop_lag_s: float | None
+    log_level: str
+    log_format: str
+    log_file: str | None
+    reload: bool
+    drain_timeout_s: float
+    drain_notice_s: float
+    drain_turn_grace_s: float
+    goodbye_text: str | None
+    reload_drain_timeout_s: float
+    hang_timeout_s: float
+    max_worker_age_s: float | None
+    max_worker_rss: int | None
+    max_worker_sessions: int | None
+    fd: tuple[int, ...]
+    control_socket: str | None
+    pidfile: str | None
+    session: SessionSettings
+    demo_key: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value, _ in self.rows())
+        return f"Config({shown})"
+
+    def value(self, name: str) -> Any:
+        """Return the value of any option."""
+        return getattr(self.session if name in SESSION_OPTIONS else self, name)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Give (name, value, source) of every option as text, secrets masked."""
+        rows = []
+        for option in OPTIONS:
+            value = self.value(option.name)
+            text = MASK if option.secret and value else repr(value)
+            rows.append((option.name, text, self.sources.get(option.name, "default")))
+        return rows
+
+    def wants_port(self) -> bool:
+        """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
+        return self.uds is None or self.was_given("host") or self.was_given("port")
+
+    def was_given(self, name: str) -> bool:
+        """Whether an option was given by one of the sources."""
+        return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
+
+    def capacity(self) -> Capacity:
+        """Make what the door takes on."""
+        return Capacity(self.max_sessions, self.max_pending_handshakes, self.max_turns, self.shed_loop_lag_s)
+
+    def access(self) -> Access:
+        """Make what the door asks of a connection besides its token.
+
+        Raises:
+            ConfigError: the PROXY protocol without trusted proxies.
+        """
+        return Access(self.allow_ips, self.require_header, self.trusted_proxies, self.proxy_protocol)
+
+
+def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """Take what an APP says of its conversations, where no source has said it.
+
+    Args:
+        options: what the APP was made with, by name.
+
+    Returns:
+        The options in force, and the names of those that come too late: the sockets are open, and what guards them is
+        not for a program's text to switch off.
+
+    Raises:
+        ConfigError: the options do not go together.
+    """
+    unsaid = {name: value for name, value in options.items() if not config.was_given(name)}
+    taken = {name: value for name, value in unsaid.items() if name in OF_CONVERSATIONS}
+    session = replace(config.session, **{name: value for name, value in taken.items() if name in SESSION_OPTIONS})
+    others = {name: value for name, value in taken.items() if name not in SESSION_OPTIONS}
+    sources = {**config.sources, **dict.fromkeys(taken, "APP")}
+    completed = replace(config, session=session, sources=sources, **others)
+    completed.access()
+    return completed, [name for name in unsaid if name not in taken]
+
+
+def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+    """Bring the sources together.
+
+    Args:
+        command_line: option names and what was typed, only for those that were given; `config` names a file.
+        environ: the process's environment.
+
+    Raises:
+        ConfigError: an unknown name or a wrong value, in one sentence that says where it stands and the way out.
+    """
+    file_name = command_line.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    from_file = _read_file(str(file_name)) if file_name else {}
+    from_environment = _read_environment(environ)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    for option in OPTIONS:
+        candidates: tuple[tuple[object, str], ...] = (
+            (command_line.get(option.name), option.flag),
+            (from_environment.get(option.name), option.variable),
+            (from_file.get(option.name), f"{option.name} in {file_name}"),
+        )
+        for rank, (raw, where) in enumerate(candidates):
+            if raw is None or raw == ():
+                continue
+            values[option.name] = option.read(raw, where)
+            sources[option.name] = where
+            ranks[option.name] = rank
+            break
+        else:
+            values[option.name] = option.default() if callable(option.default) else option.default
+            sources[option.name] = "default"
+    _find_keys(values, sources, ranks, environ)
+    if values["reload"] and sources["workers"] == "default":
+        values["workers"], sources["workers"] = 1, "--reload"
+    values["demo_key"] = _fall_back_to_demo_key(values, sources)
+    session = SessionSettings(**{name: values.pop(name) for name in SESSION_OPTIONS})
+    config = Config(sources=sources, session=session, **values)
+    config.access()  # refuses what does not go together
+    return config
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_VARIABLE.search(variable):
+            continue
+        name = variable[len(ENVIRONMENT_PREFIX) :].lower()
+        if name == "config" or (name == "port" and _SERVICE_PORT_VALUE.match(value)):
+            continue
+        if name not in BY_NAME or variable != variable.upper():
+            raise ConfigError(
+                f"{variable} in the environment is no option{nearest(variable, (o.variable for o in OPTIONS))}"
+            )
+        if value.strip():  # compose files write `NAME=` for "not set"
+            found[name] = value
+    return found
+
+
+def _read_file(name: str) -> dict[str, object]:
+    try:
+        with open(name, "rb") as file:
+            content: dict[str, object] = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, but also of what it cannot hold
+        raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
+    for key in content:
+        if key not in BY_NAME:
+            raise ConfigError(f"{key} in {name} is no option{nearest(key, BY_NAME)}")
+    return content
+
+
+def _find_keys(
+    values: dict[str, Any], sources: dict[str, str], ranks: Mapping[str, int], environ: Mapping[str, str]
+) -> None:
+    """Settle `api_key`: the source that ranks higher wins, equal ones add up, ELEVENLABS_API_KEY is the last resort."""
+    file_name = values["api_key_file"]
+    key_rank, file_rank = ranks.get("api_key", len(OPTIONS)), ranks.get("api_key_file", len(OPTIONS))
+    if file_name is not None and file_rank <= key_rank:
+        given = values["api_key"] if file_rank == key_rank else ()
+        values["api_key"] = (*given, *_read_keys(file_name, sources["api_key_file"]))
+        sources["api_key"] = f"{sources['api_key_file']} {file_name}"
+    elif not values["api_key"] and environ.get(KEY_VARIABLE, "").strip():
+        values["api_key"] = BY_NAME["api_key"].read(environ[KEY_VARIABLE], KEY_VARIABLE)
+        sources["api_key"] = KEY_VARIABLE
+
+
+def _read_keys(name: str, where: str) -> tuple[str, ...]:
+    try:
+        with open(name, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{where}: {name} is no text file") from None
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise ConfigError(f"{where}: {name} holds no key; expected one a line")
+    if any(not key.isprintable() or " " in key for key in found):  # a byte order mark, two keys in a line, a sentence
+        raise ConfigError(f"{where}: {name} holds a line that is no key; expected one a line, without blanks")
+    return found
+
+
+def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> bool:
+    if values["app"] is not None or values["api_key"] or values["disable_auth"]:
+        return False
+    if values["host"] not in (None, LOOPBACK, "::1", "localhost"):
+        raise ConfigError(
+            f"{sources['host']}: the demo agent without a key listens on loopback only, because everybody knows the"
+            f" demo key; give a key (--api-key-file FILE or {KEY_VARIABLE}) to listen on {values['host']}"
+        )
+    values["api_key"] = (DEMO_API_KEY,)
+    sources["api_key"] = "the public demo key"
+    if values["host"] is None:
+        values["host"] = LOOPBACK
+        sources["host"] = DEMO_HOST_SOURCE
+    return True
+
+
+if {option.name for option in SERVER_OPTIONS} | {"session", "demo_key", "sources"} != {
+    item.name for item in fields(Config)
+}:
+    raise AssertionError("the option table and Config differ")

@@ -1,0 +1,1 @@
+"""What takes connections from listen sockets, checks them, and hands admitted upgrades over."""

@@ -1,0 +1,118 @@
+"""Who is let in when there is much to do: the conversations that are up come first, and a new one is refused early.
+
+An admission counts what one worker carries, and shows it on the scoreboard: its sessions, which take seats that all
+workers share, and its pending handshakes. Turns and the loop's lag are read where they are counted anyway.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from se_server.server.door.placement import BUSY
+from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S
+from se_server.server.shared.heartbeat import BEAT_S
+from se_server.server.shared.scoreboard import Slot, State
+from se_server.types import Stats
+
+_BEAT_NS = int(BEAT_S * 1e9)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a server takes on; None for no limit.
+
+    Attributes:
+        max_sessions: conversations, over all workers.
+        max_pending_handshakes: connections of a worker that have not sent their whole request yet.
+        max_turns: turns of a worker whose handlers run.
+        shed_loop_lag_s: how late a worker's loop may be.
+    """
+
+    max_sessions: int | None = None
+    max_pending_handshakes: int | None = None
+    max_turns: int | None = None
+    shed_loop_lag_s: float | None = None
+
+
+class Admission:
+    """Counts one worker's connections, and says whether it takes one more.
+
+    Args:
+        capacity: the limits.
+        stats: where its conversations count their turns.
+        slot: the worker's; without one, this process is alone, and its loop's lag is not known.
+    """
+
+    def __init__(self, capacity: Capacity, stats: Stats, slot: Slot | None) -> None:
+        self._capacity = capacity
+        self._stats = stats
+        self._slot = slot
+        self._pending = 0
+        self._sessions = 0
+
+    # --- counting ---
+
+    def knocked(self) -> bool:
+        """Count a handshake that begins; False if it is one too many."""
+        self._pending += 1
+        self.show()
+        most = self._capacity.max_pending_handshakes
+        return most is None or self._pending <= most
+
+    def settled(self) -> None:
+        """Count a handshake that came to its end, good or bad."""
+        self._pending -= 1
+        self.show()
+
+    def live(self, sessions: int) -> None:
+        """Take note how many sessions are live; a seat that was claimed and is none of theirs is given back."""
+        self._sessions = sessions
+        if self._slot is not None:
+            self._slot.hold(sessions)
+        self.show()
+
+    def show(self) -> None:
+        """Tell the other workers how much this one carries."""
+        if self._slot is not None:
+            self._slot.load = self._pending + self._sessions + (BUSY if self._strain() else 0)
+
+    # --- deciding ---
+
+    def claim(self) -> str:
+        """Take a seat for one more session, or return the limit that forbids it. `live` follows in any case."""
+        strain = self._strain()
+        if strain:
+            return strain
+        most = self._capacity.max_sessions
+        if most is None:
+            return ""
+        free = self._sessions < most if self._slot is None else self._slot.claim(most)
+        return "" if free else MAX_SESSIONS
+
+    def obstacle(self) -> str:
+        """Return what stands in the way of new conversations, for who asks for readiness; empty for nothing."""
+        slot, most = self._slot, self._capacity.max_sessions
+        if slot is not None and not slot.workers_in(State.READY):
+            return DRAINING
+        if most is not None and (self._sessions if slot is None else slot.claimed()) >= most:
+            return MAX_SESSIONS
+        pending = self._capacity.max_pending_handshakes
+        if pending is not None and self._pending > pending:  # the one that asks is not counted
+            return MAX_PENDING_HANDSHAKES
+        return self._strain()
+
+    def _strain(self) -> str:
+        capacity = self._capacity
+        if capacity.max_turns is not None and self._stats.turns_started - self._stats.turns_ended >= capacity.max_turns:
+            return MAX_TURNS
+        if capacity.shed_loop_lag_s is not None and self._lag_s() > capacity.shed_loop_lag_s:
+            return SHED_LOOP_LAG_S
+        return ""
+
+    def _lag_s(self) -> float:
+        slot = self._slot
+        if slot is None:
+            return 0.0
+        overdue_ns = time.monotonic_ns() - slot.heartbeat_ns - _BEAT_NS
+        return max(slot.loop_lag_ns, overdue_ns) / 1e9

@@ -1,0 +1,344 @@
+"""The door: accepts connections, answers plain requests, and hands admitted upgrades over to conversations.
+
+A connection is an `HttpConnection` until its upgrade is admitted; then the conversation replaces it as the protocol of
+the transport and nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+from ssl import SSLContext, SSLError
+from typing import Any
+
+from se_server.auth import TokenVerifier
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.host import Host
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import AuthenticationError, ConfigError
+from se_server.server.door.acceptor import Acceptor, address_text
+from se_server.server.door.access import Access
+from se_server.server.door.admission import Admission, Capacity
+from se_server.server.door.handshake import OWN_PATHS, Limits, Upgrade
+from se_server.server.door.http_connection import HttpConnection
+from se_server.server.door.placement import Gate
+from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
+from se_server.server.door.refusals import RefusalLog
+from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, SATURATED, TOKEN_REFUSED, Answer
+from se_server.server.shared.scoreboard import Slot
+from se_server.types import ConversationMessage, Handler, Stats
+
+CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
+LOOK_S = 0.05  # between two looks whether answers have ended
+ABORT_GRACE_S = 1.0  # for user code that goes on after its connection was dropped
+
+
+class Door:
+    """Takes connections from listen sockets and serves the conversations that they become.
+
+    Args:
+        listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
+        handlers: the user's callbacks.
+        verifier: checks the token of every upgrade; None admits all.
+        path: the WebSocket path; None for every path but `/healthz` and `/readyz`.
+        settings: limits and times of the sessions.
+        stats: where the sessions count.
+        limits: what a peer may ask before it has a session.
+        ssl: with it, TLS is spoken, except on Unix sockets.
+        access: what is asked of a connection and of an upgrade besides its token.
+        slot: the worker's place on the scoreboard, by which workers share connections and limits.
+        capacity: how much is taken on.
+        turn_grace_s: how long answers may go on when the time of a drain is up.
+        goodbye_text: what a turn gets that comes or waits then; None for silence.
+
+    Attributes:
+        sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
+
+    Raises:
+        ConfigError: the path can never be asked for.
+    """
+
+    def __init__(
+        self,
+        listen_sockets: Sequence[socket.socket],
+        *,
+        handlers: Handlers,
+        verifier: TokenVerifier | None,
+        path: str | None,
+        settings: SessionSettings,
+        stats: Stats,
+        limits: Limits | None = None,
+        ssl: SSLContext | None = None,
+        access: Access | None = None,
+        slot: Slot | None = None,
+        capacity: Capacity | None = None,
+        turn_grace_s: float = 0.0,
+        goodbye_text: str | None = None,
+    ) -> None:
+        if path is not None and not path.startswith("/"):
+            raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
+        if path is not None and (not path.isascii() or not path.isprintable() or set(path) & set(" ?#")):
+            raise ConfigError(
+                f"path {path!r} can never match a request: leave the query out, and percent-encode what is no ASCII"
+            )
+        if path in OWN_PATHS:
+            raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
+        self.sessions: set[SpeechEngineSession] = set()
+        self.limits = limits or Limits()
+        self.access = access or Access()
+        self._listen_sockets = list(listen_sockets)
+        self._handlers = handlers
+        self._verifier = verifier
+        self.path = path
+        self._settings = settings
+        self._stats = stats
+        self._slot = slot
+        self._turn_grace_s = turn_grace_s
+        self._goodbye = None if goodbye_text is None else _saying(goodbye_text)
+        self._admission = Admission(capacity or Capacity(), stats, slot)
+        self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
+        if ssl and sys.version_info >= (3, 11):
+            self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
+        self._adopting: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
+        self._connections: set[HttpConnection] = set()
+        self._draining = False
+        self._dropping = False  # what is no session yet
+        self._quiet = asyncio.Event()  # set during a drain, when nothing is left
+        self._given_up = False  # on user code that goes on after all that
+
+    def open(self) -> None:
+        """Start to accept on the running event loop."""
+        self.loop = asyncio.get_running_loop()
+        self.host = Host(self.loop, self._handlers, self._settings, self._stats, self._session_ended)
+        self._refusals = RefusalLog(self.loop.time)
+        gate = None if self._slot is None else Gate(self._slot, self._admission.show)
+        self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, gate)
+        self._acceptor.open()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections in the queue of the listen sockets, for other workers that share them."""
+        self._acceptor.stop()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more connections and let the sessions end; those that have not after a time are ended.
+
+        Connections that were accepted before may still become sessions: their peers were told by nobody that they came
+        too late, and have as long as ever to send their request. When the time is up, no more turns are answered, but
+        an answer under way may go on for the grace. Returns when none is left, at most some 6 s after that: close
+        handshakes get 5 s, user code one more.
+
+        Args:
+            timeout_s: how long the sessions may go on.
+        """
+        self._refuse_new()
+        if not await self._wait_quiet(timeout_s):
+            await self._let_answers_end()
+            await self._end_sessions()
+
+    async def close(self) -> None:
+        """End everything now: every session with code 1001, as after a drain's time."""
+        self._refuse_new()
+        await self._end_sessions()
+        self.host.close()
+        self._refusals.flush()
+
+    # --- accepting ---
+
+    def _accepted(self, accepted: socket.socket, address: Any) -> None:
+        remote = address_text(address)
+        tls = {} if accepted.family == socket.AF_UNIX else self._tls
+        within_limit = self._admission.knocked()
+        if tls and not within_limit:  # to say so would be the work that there is too much of
+            accepted.close()
+            self._admission.settled()
+            self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
+            return
+        connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
+        # The loop holds tasks weakly.
+        task = self.loop.create_task(self._adopt(accepted, connection, remote, tls))
+        self._adopting[task] = accepted, connection
+        task.add_done_callback(self._adopted)
+
+    async def _adopt(
+        self, accepted: socket.socket, connection: HttpConnection, remote: str, tls: dict[str, Any]
+    ) -> bool:
+        left_s = self.limits.head_timeout_s
+        try:
+            if self.access.proxy_protocol:
+                # Its time is part of what comes next: the head's, or the TLS handshake's.
+                due = self.loop.time() + left_s
+                remote = await read_proxy_header(self.loop, accepted, remote, self.access, left_s)
+                left_s = max(0.001, due - self.loop.time())
+                if tls:
+                    tls = {**tls, "ssl_handshake_timeout": left_s}
+                    left_s = self.limits.head_timeout_s
+            connection.expect(remote, left_s)
+            await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted, **tls)
+            return True
+        except ProxyRefused as refused:
+            accepted.close()
+            self._refusals.add("no PROXY header", f"{remote or 'a peer'} ({refused})")
+        except OSError as error:
+            accepted.close()
+            # Else the peer was gone: a balancer's check, maybe.
+            if tls and not isinstance(error, ConnectionResetError):
+                why = error.reason if isinstance(error, SSLError) else str(error)
+                self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
+        return False
+
+    def _adopted(self, task: asyncio.Task[bool]) -> None:
+        accepted, connection = self._adopting.pop(task)
+        if task.cancelled():
+            accepted.close()
+        if task.cancelled() or not task.result():
+            connection.settle()
+        self._note_quiet()
+
+    # --- admission and hand-over ---
+
+    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Answer, str] | None]:
+        """Return the upgrade with its client's address, and if it is refused the answer and the reason for the log.
+
+        Args:
+            within_limit: whether it was not one handshake too many.
+        """
+        limit = self._admission.claim() if within_limit else MAX_PENDING_HANDSHAKES
+        if limit:
+            return upgrade, (SATURATED[limit], "it may try again")
+        upgrade, refusal = self._check(upgrade)
+        if refusal is not None:
+            self._show_sessions()  # gives the seat back
+        return upgrade, refusal
+
+    def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
+        upgrade, refusal = self.access.check(upgrade)
+        if refusal is None and self._verifier is not None:
+            try:
+                self._verifier.verify(upgrade.authorization)
+            except AuthenticationError as error:
+                refusal = TOKEN_REFUSED, f"{type(error).__name__}: {error}"
+        return upgrade, refusal
+
+    def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
+        """Make an admitted connection a session, which takes the transport over."""
+        session = self.host.serve(
+            connection.protocol,
+            connection.transport,
+            connection.fd,
+            upgrade.websocket_key,
+            upgrade.tail,
+            upgrade.request,
+        )
+        # A session never ends before it was made: its end comes from callbacks of the loop.
+        self.sessions.add(session)
+        self._show_sessions()
+
+    def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
+        """Log why a peer was refused, at most once a second for each reason."""
+        self._refusals.add(answer.reason, f"{remote or 'a peer'} was answered {answer.status} ({detail})")
+
+    def obstacle(self) -> str:
+        """Return what stands in the way of new conversations, a key of `READINESS`; empty for nothing."""
+        if self._draining and self._slot is None:
+            return DRAINING
+        return self._admission.obstacle()
+
+    # --- who is here ---
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more connections are taken."""
+        return self._draining
+
+    def connected(self, connection: HttpConnection) -> bool:
+        """Note a new connection; False when it comes too late."""
+        self._connections.add(connection)
+        return not self._dropping
+
+    def settled(self) -> None:
+        """Note that a connection has sent its request, or never will."""
+        self._admission.settled()
+
+    def disconnected(self, connection: HttpConnection) -> None:
+        """Note that a connection is gone or has become a session."""
+        self._connections.discard(connection)
+        self._note_quiet()
+
+    def _session_ended(self, session: SpeechEngineSession) -> None:
+        self.sessions.discard(session)
+        self._show_sessions()
+        self._note_quiet()
+
+    def _show_sessions(self) -> None:
+        self._admission.live(len(self.sessions))
+
+    def _note_quiet(self) -> None:
+        if self._draining and not (self.sessions or self._connections or self._adopting):
+            self._quiet.set()
+
+    def _refuse_new(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._acceptor.close()
+            for sock in self._listen_sockets:
+                sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
+            for connection in tuple(self._connections):
+                connection.drain()
+            self._note_quiet()
+
+    def _drop_pending(self) -> None:
+        """Drop the connections that are no sessions yet."""
+        if not self._dropping:
+            self._dropping = True
+            for task in tuple(self._adopting) if self._tls or self.access.proxy_protocol else ():
+                task.cancel()  # It may wait for the peer's part of the TLS handshake, or for its PROXY header.
+            for connection in tuple(self._connections):
+                connection.abort()
+
+    async def _wait_quiet(self, timeout_s: float) -> bool:
+        if self._quiet.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def _let_answers_end(self) -> None:
+        """Close each session when its answer has ended, or at once if it has none; return when the grace is over."""
+        self._drop_pending()
+        answering = set(self.sessions)
+        for session in answering:
+            session._leave(self._goodbye)
+        due = self.loop.time() + self._turn_grace_s
+        while answering := {session for session in answering & self.sessions if self._still_answers(session)}:
+            left_s = due - self.loop.time()
+            # A turn tells nobody of its end: to have it told would cost every turn, and this is the end of few.
+            if left_s <= 0 or await self._wait_quiet(min(LOOK_S, left_s)):
+                return
+
+    def _still_answers(self, session: SpeechEngineSession) -> bool:
+        if session._is_answering():
+            return True
+        session._shutdown(1001, "going away")
+        return False
+
+    async def _end_sessions(self) -> None:
+        self._drop_pending()
+        for session in tuple(self.sessions):
+            session._shutdown(1001, "going away")
+        if self._given_up or await self._wait_quiet(CLOSE_GRACE_S):
+            return
+        for session in tuple(self.sessions):
+            session._transport.abort()
+        self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
+
+
+def _saying(text: str) -> Handler:
+    async def say(transcript: list[ConversationMessage], session: SpeechEngineSession) -> None:
+        await session.send_response(text)
+
+    return say

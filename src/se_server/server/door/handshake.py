@@ -1,0 +1,301 @@
+"""Reading a request head, without I/O: bytes in, an upgrade or a ready-made answer out.
+
+A head is buffered until its empty line is there and then read in one go, so that how it was split on its way cannot
+matter. httptools checks the header lines; the request line is matched here, since httptools takes RTSP and HTTP/0.9
+for requests too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httptools
+
+from se_server.auth import AUTHORIZATION_HEADER
+from se_server.server.door.responses import (
+    BODY_REFUSED,
+    FIELD_REPEATED,
+    HEAD_TOO_LARGE,
+    HEADERS_TOO_MANY,
+    HEALTHY,
+    HOST_MISSING,
+    HOSTS_AMBIGUOUS,
+    KEY_INVALID,
+    MALFORMED,
+    METHOD_REFUSED,
+    NOT_FOUND,
+    OPTIONS_ALLOWED,
+    PATH_UNKNOWN,
+    READINESS,
+    UPGRADE_REQUIRED,
+    VERSION_UNKNOWN,
+    Answer,
+)
+from se_server.types import Headers, Request
+
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+OWN_PATHS = (HEALTH_PATH, READY_PATH)
+"""What is never a conversation's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a peer may ask of the door before it has a session.
+
+    Attributes:
+        head_timeout_s: time for a whole request head, from the connection or from the head's first byte.
+        keep_alive_s: how long a connection may idle between plain requests; longer than balancers' check intervals.
+        linger_s: how long a refused peer may go on sending before the connection is closed under it.
+        max_linger_bytes: the same, in bytes.
+        max_head_bytes: request line and headers, with their line ends.
+        max_headers: header lines.
+        max_pipelined: plain requests answered per read; beyond, the connection is closed.
+    """
+
+    head_timeout_s: float = 5.0
+    keep_alive_s: float = 75.0
+    linger_s: float = 1.0
+    max_linger_bytes: int = 1 << 20
+    max_head_bytes: int = 16384
+    max_headers: int = 100
+    max_pipelined: int = 16
+
+
+class Upgrade(NamedTuple):
+    """A valid upgrade request on the WebSocket path, not yet admitted.
+
+    Attributes:
+        request: its path, query, headers and peer.
+        websocket_key: the value of `Sec-WebSocket-Key`.
+        authorization: the first value of the header that carries the API's token; None without one.
+        tail: bytes that followed the head.
+    """
+
+    request: Request
+    websocket_key: bytes
+    authorization: str | None
+    tail: bytes
+
+
+class _NoCallbacks:
+    """What httptools asks its user for: nothing, so that it only checks. Names that are missing would cost it more."""
+
+    on_message_begin = on_url = on_header = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = on_status = None
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+_HOST = b"host"
+_CONNECTION = b"connection"
+_UPGRADE = b"upgrade"
+_KEY = b"sec-websocket-key"
+_VERSION = b"sec-websocket-version"
+_AUTHORIZATION = AUTHORIZATION_HEADER.lower().encode()
+_LENGTH = b"content-length"
+_ENCODING = b"transfer-encoding"
+_KNOWN = frozenset((_HOST, _CONNECTION, _UPGRADE, _KEY, _VERSION, _AUTHORIZATION, _LENGTH, _ENCODING))
+
+_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+
+# A target has no fragment: RFC 9112 3.2, RFC 6455 3.
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE_SO_FAR = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0]{0,8}\r?)?)?")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]+([/?].*)?")
+_KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
+
+
+class Handshake:
+    """The requests of one connection, until one is an upgrade or ends it. Compiled; `handshake.pxd` has its fields.
+
+    Args:
+        path: the WebSocket path; None for every path but `OWN_PATHS`.
+        limits: see there.
+        remote: the peer's address, for `Request.remote`.
+        obstacle: tells what stands in the way of readiness, a key of `READINESS`.
+
+    Attributes:
+        path: that of the last request read; empty before, and when it was malformed.
+    """
+
+    def __init__(self, path: str | None, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: "") -> None:
+        self.path = ""
+        self._path = path
+        self._limits = limits
+        self._remote = remote
+        self._obstacle = obstacle
+        self._buffer = b""
+        self._scanned = 0  # No empty line begins before this offset of the buffer.
+        self._answered = 0  # Requests of the current read that had more bytes behind them.
+        self._fields = b""  # the header lines of the last request read
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the last request read; none if its head never was whole."""
+        return Headers(self._fields)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a request is waiting for its rest."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> Upgrade | Answer | None:
+        """Take bytes and return what the next request comes to, or None while its head is incomplete.
+
+        After an answer that keeps the connection, feed `b""` for a request pipelined behind; after an upgrade or any
+        other answer, nothing.
+        """
+        self._fields = b""
+        self.path = ""
+        if self._buffer:
+            data = self._buffer + data
+        # RFC 9112 2.2: empty lines before a request are ignored.
+        if data[:1] in b"\r\n":
+            data = data.lstrip(b"\r\n")
+        end = data.find(b"\r\n\r\n", self._scanned) + 4
+        if end < 4:
+            return self._incomplete(data)
+        if end > self._limits.max_head_bytes:
+            return self._too_large(data)
+        self._scanned = 0
+        if end == len(data):
+            self._buffer = b""
+            self._answered = 0
+            return self._complete(data, b"")
+        self._buffer = data[end:]
+        self._answered += 1
+        return self._complete(data[:end], self._buffer)
+
+    def _incomplete(self, data: bytes) -> Answer | None:
+        # What can no longer become a request is refused at once, not when the time for the head is up.
+        if len(data) > self._limits.max_head_bytes:
+            return self._too_large(data)
+        if _has_what_no_head_has(data):
+            return MALFORMED
+        if data:
+            line = _REQUEST_LINE_SO_FAR.fullmatch(data) if b"\n" not in data else _REQUEST_LINE.match(data)
+            if line is None:
+                return MALFORMED
+        self._answered = 0
+        self._buffer = data
+        self._scanned = max(0, len(data) - 3)
+        return None
+
+    def _too_large(self, data: bytes) -> Answer:
+        # Had it come in pieces, then what is malformed in its beginning would have ended it before its size did.
+        return self._incomplete(data[: self._limits.max_head_bytes]) or HEAD_TOO_LARGE
+
+    def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
+        line = _REQUEST_LINE.match(head)
+        if line is None or _has_what_no_head_has(head):
+            return MALFORMED
+        try:
+            httptools.HttpRequestParser(_NoCallbacks).feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # The head is whole, and what follows it was never fed.
+        except httptools.HttpParserInvalidMethodError:
+            return METHOD_REFUSED
+        except httptools.HttpParserError:
+            return MALFORMED
+        # Checked, that is `name: value` and nothing else.
+        self._fields = fields = head[line.end() : -2]
+        lines = fields.split(b"\r\n")[:-1]
+        if len(lines) > self._limits.max_headers:
+            return HEADERS_TOO_MANY
+        method, target, minor = line.groups()
+        seen: dict[bytes, bytes] = {}
+        for field in lines:
+            name, _, value = field.partition(b":")
+            name = name.lower()
+            if name not in _KNOWN:
+                continue
+            if name in seen:
+                if name == _HOST:
+                    return HOSTS_AMBIGUOUS
+                if name in (_KEY, _VERSION):  # RFC 6455 11.3.1, 11.3.5
+                    return FIELD_REPEATED
+                if name in (_CONNECTION, _UPGRADE):
+                    seen[name] += b"," + value
+                continue
+            seen[name] = value
+        if _ENCODING in seen or seen.get(_LENGTH, b"0").strip(b"0 \t"):
+            return BODY_REFUSED
+        if method not in _METHODS:
+            return METHOD_REFUSED
+        split = ("*", "") if target == b"*" and method == b"OPTIONS" else _split(target)
+        if split is None:
+            return MALFORMED
+        path, query = split
+        self.path = path
+        connection = _tokens(seen[_CONNECTION]) if _CONNECTION in seen else ()
+        # RFC 9110 7.8: an Upgrade in an HTTP/1.0 request is ignored.
+        if (
+            method == b"GET"
+            and b"upgrade" in connection
+            and minor == b"1"
+            and path not in OWN_PATHS
+            and b"websocket" in _tokens(seen.get(_UPGRADE, b""))
+        ):
+            return self._upgrade(path, query, seen, tail)
+        return self._plain(method, path, minor == b"1" and b"close" not in connection)
+
+    def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Answer:
+        if self._path is not None and path != self._path:
+            return PATH_UNKNOWN
+        if _HOST not in seen:
+            return HOST_MISSING
+        if seen.get(_VERSION, b"").strip() != b"13":
+            return VERSION_UNKNOWN
+        key = seen.get(_KEY, b"").strip()
+        if _KEY_FORM.fullmatch(key) is None:
+            return KEY_INVALID
+        authorization = seen.get(_AUTHORIZATION)
+        return Upgrade(
+            Request(path, query, Headers(self._fields), self._remote),
+            key,
+            None if authorization is None else authorization.decode("latin-1").strip(),
+            tail,
+        )
+
+    def _plain(self, method: bytes, path: str, keep_alive: bool) -> Answer:
+        # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
+        is_websocket_path = self._path is None or path == self._path
+        if path == READY_PATH:
+            forms = READINESS[self._obstacle()]
+        elif method == b"OPTIONS":
+            # HAProxy's `option httpchk` without arguments asks OPTIONS / and wants a 2xx.
+            forms = OPTIONS_ALLOWED if is_websocket_path or path in ("/", "*", HEALTH_PATH) else NOT_FOUND
+        elif path == HEALTH_PATH:
+            forms = HEALTHY
+        elif is_websocket_path:
+            forms = UPGRADE_REQUIRED
+        else:
+            forms = NOT_FOUND
+        keep_alive = keep_alive and self._answered < self._limits.max_pipelined
+        return forms[2 * keep_alive + (method == b"HEAD")]
+
+
+def _has_what_no_head_has(head: bytes) -> bool:
+    """Whether there is a NUL, or a line feed without its carriage return."""
+    return b"\0" in head or head.count(b"\n") != head.count(b"\r\n")
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token.strip() for token in value.lower().split(b",")]
+
+
+def _split(target: bytes) -> tuple[str, str] | None:
+    """Split a request target into path and query; None if it is none that a server takes (RFC 9112 3.2)."""
+    if target[:1] != b"/":
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            return None
+        target = absolute[1] or b"/"
+        if target[:1] == b"?":
+            target = b"/" + target
+    path, _, query = target.decode("latin-1").partition("?")
+    return path, query

@@ -1,0 +1,75 @@
+"""Reading the PROXY header off an accepted socket, before it has a transport: TLS begins behind that header."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from se_server.errors import SpeechEngineError
+from se_server.server.door.access import Access
+from se_server.server.listen.proxy import LOCAL, MAX_V2_BYTES, ProxyHeader, ProxyHeaderError
+
+
+class ProxyRefused(SpeechEngineError):
+    """A connection that does not begin as those of trusted proxies do; the text says why."""
+
+
+async def read_proxy_header(
+    loop: asyncio.AbstractEventLoop, accepted: socket.socket, peer: str, access: Access, timeout_s: float
+) -> str:
+    """Read the header, and nothing behind it.
+
+    Args:
+        accepted: non-blocking; stays open whatever happens.
+        peer: the address of the socket's other end.
+        timeout_s: the time for all of the header.
+
+    Returns:
+        The client's address, as `host:port`; the peer's when the proxy speaks for itself; or a word that is no address.
+
+    Raises:
+        ProxyRefused: the peer is no trusted proxy, or sent something else, or nothing in time.
+        OSError: the peer is gone.
+    """
+    if not access.trusts(peer):
+        raise ProxyRefused("it is none of the trusted proxies")
+    header = ProxyHeader()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
+        try:
+            _take(accepted, header)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, ProxyRefused) as error:
+            loop.remove_reader(accepted.fileno())
+            if not ended.done():
+                ended.set_exception(error)
+            return
+        if header.client is not None:
+            loop.remove_reader(accepted.fileno())
+            if not ended.done():
+                ended.set_result(None)
+
+    loop.add_reader(accepted.fileno(), readable)
+    try:
+        await asyncio.wait_for(ended, timeout_s)
+    except asyncio.TimeoutError:
+        raise ProxyRefused("its time is up") from None
+    finally:
+        loop.remove_reader(accepted.fileno())
+    client = header.client
+    assert client is not None
+    return peer if client == LOCAL else client
+
+
+def _take(accepted: socket.socket, header: ProxyHeader) -> None:
+    """Take what is there of the header out of the socket: peeking alone would leave it readable for ever."""
+    peeked = accepted.recv(MAX_V2_BYTES, socket.MSG_PEEK)
+    if not peeked:
+        raise ConnectionResetError("the peer is gone")
+    try:
+        taken = header.feed(peeked)
+    except ProxyHeaderError as error:
+        raise ProxyRefused(str(error)) from None
+    accepted.recv(taken)

@@ -1,0 +1,99 @@
+"""A Unix socket to listen on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+
+from se_server.errors import ConfigError
+from se_server.server.listen.sockets import BACKLOG
+
+MODE = 0o600
+_PROBE_S = 1.0
+
+
+class UnixListenSocket:
+    """A listen socket and its file.
+
+    Args:
+        path: where. A file left there by a process that is gone is replaced.
+        mode: the file's; who may write to it may connect.
+        backlog: connections that the kernel holds until they are accepted.
+        option: what errors begin with.
+
+    Attributes:
+        socket: bound, listening and non-blocking; owned by the caller.
+
+    Raises:
+        ConfigError: the path cannot be used; the text says why.
+    """
+
+    def __init__(self, path: str, *, mode: int = MODE, backlog: int = BACKLOG, option: str = "uds") -> None:
+        self._path = os.path.abspath(path)  # user code may change the directory
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.setblocking(False)
+            _remove_stale(self._path, option)
+            self.socket.bind(self._path)
+            self._file = _identity(self._path)
+            os.chmod(self._path, mode)  # nobody can connect before the next line
+            self.socket.listen(backlog)
+        except OSError as error:  # Python itself says that a path is too long, without a number
+            self.socket.close()
+            raise ConfigError(f"{option}: cannot listen on {path}: {error.strerror or error}") from None
+        except ConfigError:
+            self.socket.close()
+            raise
+
+    @classmethod
+    def adopt(cls, path: str, sock: socket.socket) -> UnixListenSocket:
+        """Take over a listen socket, and its file, from the server before this one."""
+        adopted = cls.__new__(cls)
+        adopted._path = os.path.abspath(path)
+        adopted.socket = sock
+        try:
+            adopted._file = _identity(adopted._path)
+        except OSError:
+            adopted._file = (0, 0, 0)  # somebody has removed it
+        return adopted
+
+    def move(self, path: str) -> None:
+        """Put the file where another server's may be, which then is reached by nobody new.
+
+        Raises:
+            OSError: it cannot be there.
+        """
+        os.replace(self._path, path)
+        self._path = os.path.abspath(path)
+
+    def remove(self) -> None:
+        """Remove the file, unless another server has put its own there."""
+        with suppress(OSError):
+            if _identity(self._path) == self._file:
+                os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # numbers of files are given out again
+
+
+def _remove_stale(path: str, option: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{option}: {path} exists and is no socket: remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except (TimeoutError, BlockingIOError):
+            pass  # somebody listens, and has much to do
+    raise ConfigError(f"{option}: {path} is already in use: stop the other program, or choose another path")

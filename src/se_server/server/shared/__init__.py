@@ -1,0 +1,1 @@
+"""What crosses process borders: shared memory, control channels, signals, the log file."""

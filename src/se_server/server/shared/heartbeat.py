@@ -1,0 +1,48 @@
+"""A worker's heartbeat: a timer on its own loop, so that it stops when the loop does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from se_server.server.shared.scoreboard import Slot
+from se_server.types import Stats
+
+BEAT_S = 0.05
+_BEAT_NS = int(BEAT_S * 1e9)
+
+
+class Heartbeat:
+    """Writes to the worker's slot, at every beat, that the loop turns, how late it is, and what was counted.
+
+    A beat costs some 5 us: a ten-thousandth of a core. Counting itself costs no more than without it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, slot: Slot, stats: Stats) -> None:
+        self._loop = loop
+        self._slot = slot
+        self._stats = stats
+        self._due_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Beat from now on."""
+        self._due_ns = time.monotonic_ns()
+        self._beat()
+
+    def stop(self) -> None:
+        """Beat a last time, for the counters."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write(time.monotonic_ns())
+
+    def _beat(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._slot.loop_lag_ns = max(0, now_ns - self._due_ns)
+        self._write(now_ns)
+        self._due_ns = now_ns + _BEAT_NS
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+    def _write(self, now_ns: int) -> None:
+        self._slot.publish(self._stats)
+        self._slot.heartbeat_ns = now_ns

@@ -1,0 +1,208 @@
+"""The scoreboard: what every worker is doing, in memory that all processes of the server share.
+
+It is made before the first fork. A worker has a slot, in cache lines of its own, and is the only one that writes to it;
+the supervisor clears it before the fork and takes it back after the reaping. Every value is one aligned 8-byte integer,
+read and written in one piece: no lock, and a reader never sees half a number. Two values read one after the other may
+be of different moments.
+
+What a dead worker has counted goes over to the supervisor's own slot, so that totals never go backwards. A reader in
+another process that meets this very moment reads again, as the slot's `version` tells it to.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import mmap
+from collections.abc import Iterator
+
+from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
+from se_server.server.shared.seats import MAX_SLOTS, SeatTable
+from se_server.telemetry.counters import COUNTERS
+from se_server.types import Stats
+
+SLOT_BYTES = 6 * LINE_BYTES
+CELL_BYTES = 8
+_VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
+
+
+class State(enum.IntEnum):
+    """Where a worker is in its life."""
+
+    FREE = 0
+    STARTING = 1
+    READY = 2
+    DRAINING = 3
+    STOPPED = 4
+
+
+class _Cell:
+    """One integer of a slot."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __get__(self, slot: Slot, owner: type[Slot]) -> int:
+        return slot.cells[self._place]
+
+    def __set__(self, slot: Slot, value: int) -> None:
+        slot.cells[self._place] = value
+
+
+class Slot:
+    """A worker's place on the scoreboard.
+
+    Attributes:
+        pid, generation: whose it is; pid 0 until the worker runs.
+        state: a `State`.
+        sessions: conversations that are live, exact at every moment.
+        heartbeat_ns: when the worker's loop last turned, on the monotonic clock; 0 before its first turn.
+        loop_lag_ns: how much later than it should that turn came.
+        started_ns: when the worker was forked, on the monotonic clock.
+        accepting: 1 while it takes connections out of the queue.
+        load: its sessions and its pending handshakes, by which connections are spread.
+        cells: the integers, for those who read many slots in a hurry; the counters follow at `FIRST_COUNTER`.
+    """
+
+    pid = _Cell(0)
+    generation = _Cell(1)
+    state = _Cell(STATE)
+    sessions = _Cell(3)
+    heartbeat_ns = _Cell(HEARTBEAT)
+    loop_lag_ns = _Cell(5)
+    started_ns = _Cell(6)
+    version = _Cell(7)  # of the supervisor's slot: odd while counters go over to it
+    in_use = _Cell(IN_USE)  # of the supervisor's slot: no worker has a slot from here on
+    FIRST_COUNTER = 16  # a new cache line
+    accepting = _Cell(ACCEPTING)
+    load = _Cell(LOAD)
+
+    __slots__ = ("_board", "_seats", "cells", "index")
+
+    def __init__(self, cells: memoryview, index: int, board: Board, seats: SeatTable) -> None:
+        self.cells = cells
+        self.index = index
+        self._board = board
+        self._seats = seats
+
+    def claim(self, limit: int) -> bool:
+        """Owner: claim a seat of those that all workers share; False if `limit` are taken."""
+        return self._seats.claim(self.index, limit)
+
+    def hold(self, sessions: int) -> None:
+        """Owner: write how many sessions are live, and give back a seat that was claimed and is none of theirs."""
+        self.sessions = sessions
+        self._seats.hold(self.index, sessions)
+
+    def claimed(self) -> int:
+        """Return how many seats all workers hold."""
+        return self._seats.taken()
+
+    def workers_in(self, state: State) -> int:
+        """Return how many workers there are in a state."""
+        return self._board.count(STATE, state)
+
+    def workers_accepting(self) -> int:
+        """Return how many workers accept connections; at least 1, the one that asks."""
+        return max(1, self._board.count(ACCEPTING, 1))
+
+    def least(self, fresh_ns: int) -> tuple[int, int]:
+        """Owner: return the smallest load among its own and those of accepting workers, and the index of its slot.
+
+        Args:
+            fresh_ns: workers with an older heartbeat are passed over, on the monotonic clock.
+        """
+        return self._board.least(self.index, fresh_ns)
+
+    def count(self, name: str) -> int:
+        """Return a counter by its name in `Stats`."""
+        return self.cells[self.FIRST_COUNTER + COUNTERS.index(name)]
+
+    def counts(self) -> list[int]:
+        """Return the counters, in the order of `COUNTERS`."""
+        return self.cells[self.FIRST_COUNTER : self.FIRST_COUNTER + len(COUNTERS)].tolist()
+
+    def publish(self, stats: Stats) -> None:
+        """Write what a worker has counted so far."""
+        cells = self.cells
+        place = self.FIRST_COUNTER
+        for name in COUNTERS:
+            cells[place] = getattr(stats, name)
+            place += 1
+
+    @property
+    def turns(self) -> int:
+        """Turns whose handlers run, as of the last heartbeat."""
+        return self.count("turns_started") - self.count("turns_ended")
+
+    def clear(self) -> None:
+        """Make every value 0."""
+        for place in range(len(self.cells)):
+            self.cells[place] = 0
+
+
+class Scoreboard:
+    """The slots of all workers, in shared memory that the processes forked from now on inherit.
+
+    Args:
+        slots: how many workers there may be at once.
+        seats: what their sessions take; shared with other supervisors.
+    """
+
+    def __init__(self, slots: int = MAX_SLOTS, seats: SeatTable | None = None) -> None:
+        if Slot.FIRST_COUNTER + len(COUNTERS) > SLOT_BYTES // CELL_BYTES:
+            raise AssertionError("the counters do not fit into a slot")
+        # Anonymous and shared: it has no name, no file and no size limit but memory's, and ends with its last process.
+        self._memory = mmap.mmap(-1, (slots + 1) * SLOT_BYTES)
+        cells = memoryview(self._memory).cast("q")
+        width = SLOT_BYTES // CELL_BYTES
+        board = Board(self._memory, width)
+        self.seats = seats or SeatTable()
+        self._retired, *self.slots = [
+            Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats) for place in range(slots + 1)
+        ]
+        self._free = list(range(slots))  # a heap: low slots first, so that readers have few to look at
+
+    def take(self, generation: int, now_ns: int) -> Slot | None:
+        """Supervisor: give a worker that is about to be forked its slot; None if there are too many workers."""
+        if not self._free:
+            return None
+        slot = self.slots[heapq.heappop(self._free)]
+        slot.clear()
+        self.seats.use(slot.index)
+        slot.generation = generation
+        slot.started_ns = now_ns
+        slot.state = State.STARTING
+        self._retired.in_use = max(self._retired.in_use, slot.index + 1)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """Supervisor: keep what a worker that was reaped has counted, and free its slot."""
+        retired = self._retired
+        counts = slot.counts()
+        lost = slot.count("sessions_opened") - slot.count("sessions_closed")
+        counts[COUNTERS.index("sessions_closed")] += max(0, lost)  # its conversations ended with it
+        running = slot.turns
+        counts[COUNTERS.index("turns_ended")] += max(0, running)
+        retired.version += 1
+        for place, count in enumerate(counts, Slot.FIRST_COUNTER):
+            retired.cells[place] += count
+        slot.clear()
+        self.seats.vacate(slot.index)
+        retired.version += 1
+        heapq.heappush(self._free, slot.index)
+
+    def live(self) -> Iterator[Slot]:
+        """Give the slots of workers that were forked and not reaped."""
+        return (slot for slot in self.slots[: self._retired.in_use] if slot.state != State.FREE)
+
+    def totals(self) -> dict[str, int]:
+        """Return the counters of all workers that are and ever were."""
+        for _ in range(_VERSION_READS):
+            version = self._retired.version
+            sums = self._retired.counts()
+            for slot in self.live():
+                sums = [total + count for total, count in zip(sums, slot.counts(), strict=True)]
+            if version % 2 == 0 and self._retired.version == version:
+                break
+        return dict(zip(COUNTERS, sums, strict=True))

@@ -1,0 +1,49 @@
+"""What a worker answers when `se-ctl` asks about its conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from se_server.conversation.session import SpeechEngineSession
+from se_server.protocol.turns import TurnState
+from se_server.server.shared.control import Ask, Told
+
+MAX_CALLS = 1000
+"""Calls of one worker that are listed: the message stays within what a socket takes at once, and the loop goes on."""
+MAX_ID = 128
+OPERATOR_REASON = "closed by the operator"
+
+
+def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> Told:
+    """Answer a question; called on the loop.
+
+    Args:
+        sessions: the live ones.
+        now: on the clock of the sessions, in seconds.
+
+    Returns:
+        Of `calls`, rows of conversation id, age in seconds, what its turn does and for how long; of `close`, a row for
+        each conversation that was closed.
+    """
+    if ask.what == "calls":
+        listed = list(sessions)[:MAX_CALLS]
+        return Told(ask.ticket, [_row_of(session, now) for session in listed], len(sessions) - len(listed))
+    if ask.what == "close":
+        named = [session for session in sessions if session.conversation_id == ask.about and session.is_open]
+        for session in named:
+            session._shutdown(1000, OPERATOR_REASON)
+        return Told(ask.ticket, [ask.about] * len(named))
+    return Told(ask.ticket)
+
+
+def _row_of(session: SpeechEngineSession, now: float) -> list[object]:
+    turn = session._ledger.current
+    name = session.conversation_id
+    doing = "ending" if not session.is_open else "listening"
+    since: float | None = None
+    if turn is not None:
+        is_speaking = turn.state is TurnState.RUNNING and turn.first_chunk_at is not None
+        doing = "speaking" if is_speaking else "thinking" if turn.state is TurnState.RUNNING else "waiting"
+        since = round(now - turn.started_at, 2)
+    shown = name if name is None else name[:MAX_ID].encode("utf-8", "backslashreplace").decode()
+    return [shown, round(now - session._opened_at, 2), doing, since]

@@ -1,0 +1,127 @@
+"""A worker's guard: the thread that reads the control channel, so that a blocked loop can still be asked and ended.
+
+It hands the supervisor's orders to the loop, except for two: stacks it writes itself, since they are asked for when the
+loop no longer turns, and it opens the log file anew. When the supervisor is gone, nobody is left to kill a worker that
+hangs: the guard does it then, by the supervisor's own rule. It needs the GIL: C code that never gives it back stops the
+guard, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Stacks, Told
+from se_server.server.shared.liveness import Silence
+from se_server.server.shared.logfile import LogFile
+from se_server.server.shared.scoreboard import Slot
+from se_server.server.worker.stacks import stack_lines
+
+logger = logging.getLogger("se_server.server.guard")
+
+TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
+EXIT_HUNG = 75
+
+
+class Guard:
+    """Watches the control channel of this worker.
+
+    Args:
+        channel: the worker's end; the guard is its only reader.
+        slot: the worker's, for its heartbeat.
+        hang_timeout_s: how long an orphan's loop may stand still.
+        end_s: how long an orphan may take to end in all.
+        log_file: what stderr goes to, if not to what it was.
+    """
+
+    def __init__(
+        self,
+        channel: ControlChannel,
+        slot: Slot,
+        *,
+        hang_timeout_s: float,
+        end_s: float,
+        log_file: LogFile | None = None,
+    ) -> None:
+        self._channel = channel
+        self._slot = slot
+        self._hang_timeout_s = hang_timeout_s
+        self._end_s = end_s
+        self._log_file = log_file
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._take: Callable[[Message | None], None] | None = None
+        self._early: list[Message | None] = []
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="se-server-guard", daemon=True).start()
+
+    def attach(self, loop: asyncio.AbstractEventLoop, take: Callable[[Message | None], None]) -> None:
+        """Give what comes to `take`, on the loop; None is the end: the supervisor is gone."""
+        with self._lock:
+            self._loop, self._take = loop, take
+            for message in self._early:
+                self._deliver(message)
+
+    def _deliver(self, message: Message | None) -> None:
+        if self._loop is None or self._take is None:
+            self._early.append(message)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._take, message)
+        except RuntimeError:  # the loop is closed: the process is about to exit
+            return
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        while not self._channel.ended:
+            poll.poll()
+            try:
+                messages = self._channel.receive()
+            except ControlError:
+                logger.exception("the supervisor cannot be understood")
+                break
+            for message in messages:
+                if isinstance(message, Stacks):
+                    self._dump()
+                    self._channel.send(Dumped(), timeout_s=TELL_S)
+                elif isinstance(message, Ask) and message.what == "stacks":
+                    self._channel.send(Told(message.ticket, [*stack_lines(self._loop)]), timeout_s=TELL_S)
+                elif isinstance(message, Ask) and message.what == "reopen-log":
+                    problem = "" if self._log_file is None else self._log_file.reopen()
+                    self._channel.send(Told(message.ticket, [problem] if problem else []), timeout_s=TELL_S)
+                else:
+                    with self._lock:
+                        self._deliver(message)
+        with self._lock:
+            is_importing = self._loop is None
+            self._deliver(None)
+        self._end_orphan(is_importing)
+
+    def _dump(self) -> None:
+        for line in stack_lines(self._loop):
+            logger.error("%s", line)
+
+    def _end_orphan(self, is_importing: bool) -> None:
+        """Let the loop end the process in its time; end it if the loop does not."""
+        if is_importing:
+            os._exit(EXIT_HUNG)  # nothing was begun that wants an end
+        silence = Silence(os.getpid(), self._hang_timeout_s, without=threading.get_native_id())
+        deadline = time.monotonic() + self._end_s
+        while (now := time.monotonic()) < deadline:
+            if silence.is_hung(self._slot.heartbeat_ns, now):
+                logger.error(
+                    "the event loop stands still for %g s, and the supervisor is gone: ending", silence.silent_s
+                )
+                self._dump()
+                os._exit(EXIT_HUNG)
+            time.sleep(silence.look_s)
+        logger.error("the worker did not end in time, and the supervisor is gone: ending")
+        os._exit(EXIT_HUNG)

@@ -1,0 +1,321 @@
+"""A worker: one process, one uvloop, the user's APP and a door. Entered by the supervisor's fork, never left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import math
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from ssl import SSLContext
+
+import uvloop
+
+from se_server.auth import TokenVerifier
+from se_server.errors import AppError, ConfigError
+from se_server.server.config.app import App, AppCrashed, load_app
+from se_server.server.config.config import Config, complete
+from se_server.server.config.options import BY_NAME, KEY_VARIABLE
+from se_server.server.door.door import Door
+from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
+from se_server.server.shared.heartbeat import Heartbeat
+from se_server.server.shared.logfile import LogFile
+from se_server.server.shared.scoreboard import Slot, State
+from se_server.server.worker.replies import reply
+from se_server.server.worker.watchdog import TELL_S, Guard
+from se_server.types import Counters, Handler
+
+logger = logging.getLogger("se_server.server.worker")
+
+EXIT_OK = 0
+EXIT_BOOT = 3
+EXIT_BUG = 70  # sysexits' EX_SOFTWARE
+
+SLOW_START_S = 10.0  # after which on_startup is reported: until it returns, nobody is served
+ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
+# Python's own are 700, 10, 10. A young collection of 5,000 objects takes 0.1 ms; a full one takes 13 ms for our modules
+# alone when they are not frozen, and 2 ms for 2,000 conversations when they are.
+COLLECTOR_THRESHOLDS = (5_000, 10, 10)
+LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
+MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
+ORPHAN_MARGIN_S = 20.0  # as the supervisor grants: for closing the sessions, on_shutdown and left-over tasks
+
+
+def run_worker(
+    config: Config,
+    listen_sockets: Sequence[socket.socket],
+    channel: ControlChannel,
+    slot: Slot,
+    tls: SSLContext | None = None,
+    log_file: LogFile | None = None,
+) -> int:
+    """Serve until told to stop; called in the forked child.
+
+    Args:
+        slot: this worker's place on the scoreboard.
+        tls: with it, TLS is spoken. Made before the fork, so that any worker resumes the TLS sessions of the others.
+        log_file: what stderr goes to, if not to what it was.
+
+    Returns:
+        The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
+    """
+    end_s = config.drain_timeout_s + config.drain_turn_grace_s + ORPHAN_MARGIN_S
+    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s, log_file=log_file)
+    guard.start()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
+        app = _load(config)
+        config, late = complete(config, app.options)
+        worker = _Worker(config, app, late, listen_sockets, channel, slot, loop, tls)
+    except (AppError, ConfigError) as error:
+        return _fail(channel, error)
+    asyncio.set_event_loop(loop)  # asyncio.run has left none
+    return loop.run_until_complete(worker.run(guard))
+
+
+def check_app(config: Config) -> tuple[str, str, str]:
+    """Load the APP as a worker does, and make the door it would open.
+
+    Returns:
+        The traceback of user code or nothing, one sentence on what is wrong or nothing, and what the operator should
+        know or nothing.
+    """
+    try:
+        app = _load(config)
+        completed, late = complete(config, app.options)
+        Door(
+            (),
+            handlers=app.handlers,
+            verifier=_verifier(completed, app),
+            path=completed.path,
+            settings=completed.session,
+            stats=Counters(),
+            access=completed.access(),
+        )
+    except (AppError, ConfigError) as error:
+        return (error.details if isinstance(error, AppCrashed) else ""), str(error), ""
+    return "", "", _notice(app, late)
+
+
+def _load(config: Config) -> App:
+    app = load_app(config.app)
+    if not (config.api_key or app.api_keys) and not config.disable_auth:
+        raise AppError(
+            f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
+            " FILE (--disable-auth lets anyone in)"
+        )
+    return app
+
+
+def _notice(app: App, late: Sequence[str]) -> str:
+    if not late:
+        return ""
+    flags = ", ".join(BY_NAME[name].flag for name in late)
+    return f"APP {app.name!r} says what only se-server can be told, and what is not taken from it: give {flags}"
+
+
+def _fail(channel: ControlChannel, error: Exception) -> int:
+    details = error.details if isinstance(error, AppCrashed) else ""
+    if len(details) > MAX_DETAILS:
+        details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
+    channel.send(Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details)), timeout_s=TELL_S)
+    return EXIT_BOOT
+
+
+def _sendable(text: str) -> str:
+    """Escape lone surrogates, which file names and user code's messages may hold, and which no JSON can."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _Worker:
+    """What lives on the worker's loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        app: App,
+        late: Sequence[str],
+        listen_sockets: Sequence[socket.socket],
+        channel: ControlChannel,
+        slot: Slot,
+        loop: asyncio.AbstractEventLoop,
+        tls: SSLContext | None,
+    ) -> None:
+        self._app = app
+        self._ready = Ready(config.path or "", _notice(app, late))
+        self._channel = channel
+        self._slot = slot
+        self._clock = config.session.clock
+        self._drain_timeout_s = config.drain_timeout_s
+        self._drain_by = math.inf  # on the loop's clock
+        self._notice_by = math.inf
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()  # set when the drain time has changed
+        self._loop = loop
+        stats = Counters()
+        self._heartbeat = Heartbeat(loop, slot, stats)
+        self._door = Door(
+            listen_sockets,
+            handlers=app.handlers,
+            verifier=_verifier(config, app),
+            path=config.path,
+            settings=config.session,
+            stats=stats,
+            slot=slot,
+            ssl=tls,
+            access=config.access(),
+            capacity=config.capacity(),
+            turn_grace_s=config.drain_turn_grace_s,
+            goodbye_text=config.goodbye_text,
+        )
+
+    async def run(self, guard: Guard) -> int:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._heartbeat.start()
+        guard.attach(self._loop, self._take)
+        try:
+            return await self._live()
+        finally:
+            self._heartbeat.stop()
+
+    async def _live(self) -> int:
+        boot = asyncio.create_task(self._start_app(), name="on_startup")
+        slow = self._loop.call_later(
+            SLOW_START_S, logger.warning, "on_startup of %s has taken %g s so far", self._app.name, SLOW_START_S
+        )
+        stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
+        await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
+        slow.cancel()
+        if not boot.done():
+            await self._end_left_overs()  # on_startup among them
+            return EXIT_OK
+        crash = boot.result()
+        if crash is not None:
+            await self._end_left_overs()
+            return _fail(self._channel, crash)
+        tune_collector()
+        # For `shutdown_asyncgens`, which nobody calls here, the loop notes every async generator that is begun. What
+        # is left unfinished is closed by the other hook, which stays.
+        sys.set_asyncgen_hooks(firstiter=None)
+        self._door.open()
+        self._slot.state = State.READY
+        self._channel.send(self._ready, timeout_s=TELL_S)
+        await stop
+        await self._drain()
+        return EXIT_OK
+
+    async def _start_app(self) -> AppCrashed | None:
+        try:
+            await _call(self._app.on_startup)
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
+        return None
+
+    def _take(self, message: Message | None) -> None:
+        """Take what the guard has heard of the supervisor."""
+        if isinstance(message, Drain):
+            self._drain_within(message.timeout_s, message.notice_s)
+        elif isinstance(message, Ask):
+            self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=TELL_S)
+        elif message is None:
+            if not self._stop.is_set():
+                logger.error("the supervisor is gone: draining")
+            self._drain_within(self._drain_timeout_s)
+
+    def _drain_within(self, timeout_s: float, notice_s: float = 0.0) -> None:
+        """Order a drain; of several orders the one that ends first counts."""
+        notice_by = self._loop.time() + notice_s
+        self._notice_by = min(self._notice_by, notice_by)
+        self._drain_by = min(self._drain_by, notice_by + timeout_s)
+        self._hurry.set()
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        self._slot.state = State.DRAINING
+        if self._drain_by == math.inf:  # by SIGTERM, from outside
+            self._drain_within(self._drain_timeout_s)
+        await self._give_notice()
+        self._door.stop_accepting()
+        live = len(self._door.sessions)
+        self._channel.send(Draining(live), timeout_s=TELL_S)
+        drained = False
+        while not drained:
+            self._hurry.clear()
+            left_s = max(0.0, self._drain_by - self._loop.time())
+            drained = await self._unless_hurried(self._door.drain(left_s))
+        await self._door.close()
+        await self._shut_app_down()
+        await self._end_left_overs()
+        self._slot.state = State.STOPPED
+        self._channel.send(Stopped(), timeout_s=TELL_S)
+
+    async def _give_notice(self) -> None:
+        """Go on for a while, when nobody else takes over: balancers shall see first that this server is not ready."""
+        while (left_s := self._notice_by - self._loop.time()) > 0:
+            self._hurry.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), left_s)
+
+    async def _unless_hurried(self, draining: Coroutine[object, object, None]) -> bool:
+        """Await a drain; give it up and return False when its time has changed meanwhile."""
+        drain = asyncio.create_task(draining, name="drain")
+        hurry = asyncio.create_task(self._hurry.wait(), name="wait for another drain time")
+        await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if drain.done():
+            drain.result()
+            return True
+        drain.cancel()
+        await asyncio.wait((drain,))
+        return False
+
+    async def _shut_app_down(self) -> None:
+        # Not wait_for: it waits for a task that swallows its cancellation.
+        task = asyncio.create_task(_call(self._app.on_shutdown), name="on_shutdown")
+        done, _ = await asyncio.wait((task,), timeout=ON_SHUTDOWN_S)
+        if not done:
+            logger.error("on_shutdown of %s takes longer than %g s: going on without it", self._app.name, ON_SHUTDOWN_S)
+        elif not task.cancelled() and task.exception() is not None:
+            logger.error("on_shutdown of %s failed", self._app.name, exc_info=task.exception())
+
+    async def _end_left_overs(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        _, deaf = await asyncio.wait(tasks, timeout=LEFT_OVER_S)
+        if deaf:
+            names = ", ".join(sorted(task.get_name() for task in deaf))
+            logger.warning("%d tasks do not heed their cancellation and end with the process: %s", len(deaf), names)
+
+
+def tune_collector() -> None:
+    """Fit the garbage collector to a worker that has started: a few modules, and then thousands of conversations.
+
+    What is there now lives as long as the process, and is not looked at any more: the supervisor froze what it had
+    before the fork, and this is the APP. The collector is never switched off: several LLM SDKs stop an abandoned
+    request only when it runs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
+def _verifier(config: Config, app: App) -> TokenVerifier | None:
+    return None if config.disable_auth else TokenVerifier(config.api_key or app.api_keys)
+
+
+async def _call(function: Handler | None) -> None:
+    """Call user code, plain or coroutine."""
+    if function is not None:
+        result = function()
+        if inspect.isawaitable(result):
+            await result

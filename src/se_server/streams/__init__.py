@@ -1,0 +1,1 @@
+"""The stream of one answer: opened, iterated, read for its text, closed."""

@@ -1,0 +1,81 @@
+"""What wraps the API's JSON objects."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import orjson
+import pytest
+
+from se_server.sdk.models import ApiObject, EngineConfig, EnginePage, SpeechEngineConfig
+
+FIELDS = {
+    "name": "n",
+    "asr": {"keywords": ["a"], "inner": {"list": [{"x": 1}, [{"y": 2}]]}},
+    "items": 3,
+    "nothing": None,
+}
+
+
+def test_fields_are_attributes_and_keys_at_any_depth() -> None:
+    config = ApiObject(FIELDS)
+    assert config.asr.inner.list[0].x == 1
+    assert config["asr"]["inner"]["list"][1][0]["y"] == 2
+    assert config.asr.inner.list[1][0].y == 2
+    assert config["items"] == 3
+    assert config.nothing is None
+    assert {**config} == config == FIELDS
+    assert "asr" in dir(config)
+
+
+def test_nothing_can_be_changed() -> None:
+    config = ApiObject(FIELDS)
+    for change in (
+        lambda: setattr(config, "name", "x"),
+        lambda: setattr(config.asr, "new", 1),
+        lambda: delattr(config, "name"),
+    ):
+        with pytest.raises(AttributeError, match="read-only"):
+            change()
+    with pytest.raises(TypeError):
+        config["name"] = "x"  # type: ignore[index]
+    config.asr.keywords.append("b")
+    config.model_dump()["asr"]["keywords"].append("b")
+    assert config.asr.keywords == ["a"]
+
+
+def test_a_field_that_was_not_sent_is_an_error_that_names_those_that_were() -> None:
+    with pytest.raises(AttributeError, match=r"no 'voice' here; it sent name, asr, items, nothing"):
+        _ = ApiObject(FIELDS).voice
+    assert EngineConfig({}).access_info is None
+    assert EnginePage({"speech_engines": []}).next_cursor is None
+
+
+def test_model_dump_gives_plain_dicts_that_json_takes() -> None:
+    dumped = EngineConfig(FIELDS).model_dump(mode="json")
+    assert type(dumped) is dict
+    assert json.loads(json.dumps(dumped)) == orjson.loads(orjson.dumps(dumped)) == FIELDS
+
+
+def test_objects_survive_copy_and_pickle() -> None:
+    config = EngineConfig(FIELDS)
+    for other in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert type(other) is EngineConfig
+        assert other == config
+
+
+def test_reprs_show_names_and_no_values() -> None:
+    assert repr(EngineConfig({"name": "secret", "asr": {}})) == "<EngineConfig name, asr>"
+    config = SpeechEngineConfig("wss://user:secret@agent.example/ws?token=secret", {"X-Auth": "secret"})
+    assert repr(config) == "<SpeechEngineConfig wss://agent.example/ws request_headers=['X-Auth']>"
+
+
+def test_a_speech_engine_config_is_a_value() -> None:
+    config = SpeechEngineConfig(ws_url="wss://x", request_headers={})
+    assert config == SpeechEngineConfig("wss://x", {})
+    assert config.model_dump() == {"ws_url": "wss://x", "request_headers": {}}
+    assert SpeechEngineConfig("wss://x").model_dump() == {"ws_url": "wss://x"}
+    with pytest.raises(AttributeError):
+        config.ws_url = "wss://y"  # type: ignore[misc]

@@ -1,0 +1,204 @@
+"""What an APP may be, and what is said when it is none."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from se_server import demo
+from se_server.errors import AppError
+from se_server.server.config.app import AppCrashed, load_app
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory of its own; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(path: Path, source: str) -> None:
+    path.write_text(textwrap.dedent(source))
+
+
+def sentence(spec: str) -> str:
+    with pytest.raises(AppError) as caught:
+        load_app(spec)
+    assert not isinstance(caught.value, AppCrashed)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert spec in text
+    return text
+
+
+AGENT = """
+    async def on_transcript(transcript, session): ...
+    def on_init(conversation_id, session): ...
+    def on_startup(): ...
+    async def on_shutdown(): ...
+    async def reply(transcript, session): ...
+
+    class Agent:
+        def on_transcript(self, transcript, session): ...
+        def on_startup(self): ...
+
+    agent = Agent()
+    table = {"on_transcript": reply, "on_shutdown": on_shutdown}
+"""
+
+
+def test_no_app_is_the_demo_agent() -> None:
+    app = load_app(None)
+    assert app.handlers.on_transcript is demo.on_transcript
+    assert app.name == "demo"
+
+
+@pytest.mark.parametrize("spec", ["agent_module", "agent_module.py", "./agent_module.py"])
+def test_a_module_or_file_with_handlers(folder: Path, spec: str) -> None:
+    write(folder / "agent_module.py", AGENT)
+    app = load_app(spec)
+    assert [getattr(app.handlers, name) is not None for name in ("on_transcript", "on_init", "on_close")] == [
+        True,
+        True,
+        False,
+    ]
+    assert app.on_startup is not None
+    assert app.on_shutdown is not None
+    assert app.name == spec
+
+
+@pytest.mark.parametrize("place", ["agent_module", "agent_module.py"])
+def test_a_function_an_object_or_a_dict_of_a_module(folder: Path, place: str) -> None:
+    write(folder / "agent_module.py", AGENT)
+    function = load_app(f"{place}:reply")
+    assert function.handlers.on_transcript.__name__ == "reply"  # type: ignore[union-attr]
+    assert function.on_startup is None
+    instance = load_app(f"{place}:agent")
+    assert instance.handlers.on_transcript is not None
+    assert instance.on_startup is not None
+    table = load_app(f"{place}:table")
+    assert table.handlers.on_transcript.__name__ == "reply"  # type: ignore[union-attr]
+    assert table.on_shutdown is not None
+
+
+def test_a_speech_engine_server_brings_its_handlers_key_and_path(folder: Path) -> None:
+    write(
+        folder / "engine_module.py",
+        """
+        from se_server import SpeechEngineServer
+        async def answer(transcript, session): ...
+        server = SpeechEngineServer(api_key=["new", "old"], path="/ws", on_transcript=answer)
+        """,
+    )
+    app = load_app("engine_module:server")
+    assert app.handlers.on_transcript.__name__ == "answer"  # type: ignore[union-attr]
+    assert (app.api_keys, app.options) == (("new", "old"), {"path": "/ws"})
+
+
+def test_a_file_imports_its_neighbours_also_from_elsewhere(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    write(folder / "sub" / "neighbour_module.py", "async def reply(transcript, session): ...")
+    write(folder / "sub" / "main_module.py", "from neighbour_module import reply as on_transcript")
+    assert load_app("sub/main_module.py").handlers.on_transcript is not None
+
+
+def test_a_file_named_like_a_loaded_module_hides_nothing(folder: Path) -> None:
+    write(folder / "logging.py", "async def on_transcript(transcript, session): ...")
+    import logging
+
+    assert load_app("logging.py").handlers.on_transcript is not None
+    assert sys.modules["logging"] is logging
+
+
+def test_a_missing_file_or_module_names_the_nearest(folder: Path) -> None:
+    write(folder / "agent_module.py", AGENT)
+    assert "did you mean agent_module.py?" in sentence("agnet_module.py")
+    text = sentence("agnet_module")
+    assert f"no module 'agnet_module' in {folder}" in text
+    assert "did you mean agent_module?" in text
+    assert "did you mean ./agent_module.py?" in sentence("./agent_module")
+
+
+def test_a_missing_attribute_names_the_nearest(folder: Path) -> None:
+    write(folder / "agent_module.py", AGENT)
+    assert "has no 'repyl'; did you mean reply?" in sentence("agent_module:repyl")
+
+
+def test_an_incomplete_spec_says_the_forms() -> None:
+    assert "module, module:attr, file.py or file.py:attr" in sentence("agent:")
+    assert "module, module:attr, file.py or file.py:attr" in sentence(":agent")
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "expected"),
+    [
+        ("async def on_transcrpt(t, s): ...", "", "did you mean on_transcript?"),
+        ("def on_init(i, s): ...\nasync def on_transcripts(t, s): ...", "", "did you mean on_transcript?"),
+        ("async def answer(t, s): ...", "", "write bad_module:answer"),
+        (
+            "import se_server\ndef answer(t, s): ...\nserver = se_server.SpeechEngineServer(on_transcript=answer)",
+            "",
+            "write bad_module:server",
+        ),
+        ("x = 1", "", "looked for on_init, on_transcript"),
+        ("x = 1", "x", "is a int with no handler"),
+        ("table = {'on_transcrip': print}", "table", "unknown handler 'on_transcrip'; did you mean on_transcript?"),
+        ("table = {'on_transcript': 3}", "table", "on_transcript must be a function, not int"),
+        ("on_startup = 3\ndef on_transcript(t, s): ...", "", "on_startup must be a function, not int"),
+        ("class Agent:\n  def on_transcript(self, t, s): ...", "Agent", "is a class: make an object of it"),
+        ("async def reply(transcript): ...", "reply", "reply(transcript) cannot be called as on_transcript("),
+    ],
+)
+def test_what_is_no_app_is_one_sentence(folder: Path, source: str, attribute: str, expected: str) -> None:
+    (folder / "bad_module.py").write_text(source + "\n")
+    assert expected in sentence("bad_module" + (f":{attribute}" if attribute else ""))
+
+
+@pytest.mark.parametrize("spec", ["crash_module", "crash_module.py"])
+def test_an_exception_of_the_app_shows_its_own_frames_only(folder: Path, spec: str) -> None:
+    write(
+        folder / "crash_module.py",
+        """
+        def connect():
+            raise RuntimeError("the database is away\\nsecond line")
+        try:
+            {}["missing"]
+        except KeyError:
+            connect()
+        """,
+    )
+    with pytest.raises(AppCrashed, match="raised RuntimeError: the database is away") as caught:
+        load_app(spec)
+    assert "\n" not in str(caught.value)
+    details = caught.value.details
+    assert details.startswith("Traceback (most recent call last):\n")
+    assert details.count("crash_module.py") == 3
+    assert "KeyError" in details
+    assert "importlib" not in details
+    assert "se_server" not in details
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import a_module_that_is_not_there", "ModuleNotFoundError"),
+        ("x = (", "SyntaxError"),
+        ("import sys; sys.exit(1)", "SystemExit"),
+    ],
+)
+def test_other_ways_to_fail_at_import(folder: Path, source: str, expected: str) -> None:
+    (folder / "crash_module.py").write_text(source + "\n")
+    for spec in ("crash_module", "crash_module.py"):
+        with pytest.raises(AppCrashed, match=f"raised {expected}") as caught:
+            load_app(spec)
+        assert expected in caught.value.details
+        assert "se_server" not in caught.value.details

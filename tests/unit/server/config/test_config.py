@@ -1,0 +1,282 @@
+"""The options: their sources, their order, and the sentence when one is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from se_server.cli.server import command
+from se_server.conversation.settings import DEFAULT_SETTINGS
+from se_server.demo import DEMO_API_KEY
+from se_server.errors import ConfigError
+from se_server.server.config import readers
+from se_server.server.config.config import Config, load_config
+from se_server.server.config.options import KEY_VARIABLE, OPTIONS
+
+KEY = "sk_secret_of_the_test"
+
+
+def load(*, env: dict[str, str] | None = None, **given: object) -> Config:
+    return load_config(given, {KEY_VARIABLE: KEY} if env is None else env)
+
+
+def sentence(*, env: dict[str, str] | None = None, **given: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(env=env, **given)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config = load(app="agent")
+    assert config.host is None
+    assert (config.port, config.path, config.api_key) == (3001, None, (KEY,))
+    assert (config.disable_auth, config.session.debug, config.log_level) == (False, False, "info")
+    assert config.drain_timeout_s == 30.0
+    assert config.session == DEFAULT_SETTINGS
+    assert config.workers == readers.usable_cpus() >= 1
+
+
+def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "se-server.toml"
+    file.write_text('port = 1\npath = "/file"\ndrain_timeout_s = 3\nmax_message_bytes = "64KiB"\n')
+    env = {KEY_VARIABLE: KEY, "SE_SERVER_PORT": "2", "SE_SERVER_PATH": "/env", "SE_SERVER_CONFIG": str(file)}
+    config = load(env=env, port="3")
+    assert (config.port, config.path, config.drain_timeout_s, config.session.max_message_bytes) == (
+        3,
+        "/env",
+        3.0,
+        65536,
+    )
+    assert config.session.ping_interval_s == 20.0
+    sources = {name: config.sources[name] for name in ("port", "path", "drain_timeout_s", "ping_interval_s")}
+    assert sources == {
+        "port": "--port",
+        "path": "SE_SERVER_PATH",
+        "drain_timeout_s": f"drain_timeout_s in {file}",
+        "ping_interval_s": "default",
+    }
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(app="agent").port = 1  # type: ignore[misc]
+
+
+def test_every_option_is_on_the_command_line_and_names_its_unit() -> None:
+    names = {parameter.name for parameter in command().params}
+    assert {option.name for option in OPTIONS} <= names
+    for option in OPTIONS:
+        if option.metavar == "SECONDS":
+            assert option.name.endswith("_s")
+        if option.metavar == "SIZE":
+            assert option.name.endswith("_bytes")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("workers", "4", 4),
+        ("max_worker_rss", "512MiB", 512 << 20),
+        ("max_worker_rss", "3GB", 3_000_000_000),
+        ("max_worker_rss", 1 << 20, 1 << 20),
+        ("max_worker_sessions", "1000", 1000),
+        ("fd", ("3", "7"), (3, 7)),
+        ("fd", 3, (3,)),
+        ("host", "*", None),
+        ("host", "", None),
+        ("host", "[::1]", "::1"),
+        ("port", 0, 0),
+        ("path", "/ws", "/ws"),
+        ("debug", "yes", True),
+        ("debug", "off", False),
+        ("log_level", "WARNING", "warning"),
+        ("max_message_bytes", "1MiB", 1 << 20),
+        ("max_message_bytes", "64kib", 1 << 16),
+        ("max_message_bytes", "1.5 MiB", 3 << 19),
+        ("max_message_bytes", "2MB", 2_000_000),
+        ("max_message_bytes", 65536, 65536),
+        ("ping_interval_s", "0.5", 0.5),
+        ("drain_timeout_s", "0", 0.0),
+        ("api_key", ("a,b", "c", "a"), ("a", "b", "c")),
+    ],
+)
+def test_reads_a_value(name: str, raw: object, value: object) -> None:
+    assert load(app="agent", **{name: raw}).value(name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("workers", "0"),
+        ("max_worker_rss", "512"),
+        ("max_worker_rss", "half"),
+        ("max_worker_rss", "9" * 30),
+        ("max_worker_sessions", "0"),
+        ("hang_timeout_s", "0"),
+        ("fd", "2"),
+        ("fd", "-1"),
+        ("workers", "2.5"),
+        ("workers", "٣"),
+        ("workers", True),
+        ("host", "http://example.org/"),
+        ("port", "65536"),
+        ("port", "-1"),
+        ("port", "1" * 5000),
+        ("port", "0" * 12 + "99999999"),
+        ("path", "ws"),
+        ("path", "/ws?x=1"),
+        ("path", "/healthz"),
+        ("path", "/größe"),
+        ("debug", "maybe"),
+        ("log_level", "loud"),
+        ("max_message_bytes", "10"),
+        ("max_message_bytes", "1 apple"),
+        ("max_message_bytes", "4GiB"),
+        ("max_message_bytes", "9" * 400),
+        ("ping_interval_s", "0"),
+        ("ping_interval_s", "nan"),
+        ("ping_interval_s", "inf"),
+        ("drain_timeout_s", "-1"),
+        ("drain_timeout_s", "30s"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_it_and_what_is_expected(name: str, raw: object) -> None:
+    text = sentence(app="agent", **{name: raw})
+    assert text.startswith(f"--{name.replace('_', '-')}: {raw!r} is not valid: expected ")
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable() -> None:
+    assert sentence(env={"SE_SERVER_PORT": "abc"}) == (
+        "SE_SERVER_PORT: 'abc' is not valid: expected a port from 0 to 65535"
+    )
+
+
+def test_an_unknown_variable_names_the_nearest() -> None:
+    text = sentence(env={"SE_SERVER_PROT": "1"})
+    assert text == "SE_SERVER_PROT in the environment is no option; did you mean SE_SERVER_PORT?"
+
+
+def test_an_unknown_key_of_the_file_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "se-server.toml"
+    file.write_text("drain_timeout = 3\n")
+    assert sentence(config=str(file)) == f"drain_timeout in {file} is no option; did you mean drain_timeout_s?"
+
+
+def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "se-server.toml"
+    assert "No such file" in sentence(config=str(file))
+    file.write_text("port = = 3\n")
+    assert "no valid TOML" in sentence(config=str(file))
+    for content in (b"\xff\xfe", b"port = " + b"9" * 5000, b"port = " + b"[" * 5000):
+        file.write_bytes(content)
+        assert "no valid TOML" in sentence(config=str(file))
+
+
+def test_a_blank_variable_is_as_good_as_none() -> None:
+    assert load(env={"SE_SERVER_PORT": "", "SE_SERVER_HOST": " ", KEY_VARIABLE: KEY}, app="agent").port == 3001
+
+
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_passed_over() -> None:
+    env = {
+        "SE_SERVER_PORT": "tcp://10.0.0.7:3001",
+        "SE_SERVER_SERVICE_HOST": "10.0.0.7",
+        "SE_SERVER_SERVICE_PORT": "3001",
+        "SE_SERVER_SERVICE_PORT_WS": "3001",
+        "SE_SERVER_PORT_3001_TCP": "tcp://10.0.0.7:3001",
+        "SE_SERVER_PORT_3001_TCP_ADDR": "10.0.0.7",
+    }
+    assert load(env=env).port == 3001
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_of_a_file_one_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# rotated on Monday\nnew\n\n  old  \n")
+    assert load(app="agent", api_key_file=str(file)).api_key == ("new", "old")
+    assert load(app="agent", api_key_file=str(file), api_key=("own",)).api_key == ("own", "new", "old")
+
+
+def test_a_key_of_a_higher_source_wins_over_a_file_of_a_lower(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("from_file\n")
+    env = {"SE_SERVER_API_KEY_FILE": str(file)}
+    assert load(env=env, app="agent", api_key=("own",)).api_key == ("own",)
+    assert load(env={"SE_SERVER_API_KEY": "own"}, app="agent", api_key_file=str(file)).api_key == ("from_file",)
+
+
+def test_a_key_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    assert f"cannot read {file}" in sentence(api_key_file=str(file))
+    file.write_text("# nothing\n")
+    assert "holds no key" in sentence(api_key_file=str(file))
+    for content in ("my key: sk_secret\n", "sk_good\nsk_secret sk_other\n", "\ufeffsk_secret\n"):
+        file.write_text(content, encoding="utf-8")
+        text = sentence(api_key_file=str(file))
+        assert "a line that is no key" in text
+        assert "sk_" not in text
+
+
+def test_elevenlabs_variable_is_the_last_resort() -> None:
+    env = {KEY_VARIABLE: "general", "SE_SERVER_API_KEY": "a, b"}
+    assert load(env=env).api_key == ("a", "b")
+    assert load(env={KEY_VARIABLE: "general"}).api_key == ("general",)
+
+
+def test_no_secret_is_shown() -> None:
+    config = load(app="agent", api_key=(KEY,))
+    assert KEY not in repr(config)
+    assert KEY not in str(config.rows())
+    assert "api_key=****" in repr(config)
+    assert "two words" not in sentence(api_key=("two words",))
+
+
+# --- the demo agent -------------------------------------------------------------------------------------------------
+
+
+def test_demo_agent_without_a_key_binds_loopback_with_the_demo_key() -> None:
+    config = load(env={})
+    assert (config.host, config.api_key, config.demo_key) == ("127.0.0.1", (DEMO_API_KEY,), True)
+
+
+def test_demo_key_is_never_served_beyond_loopback() -> None:
+    assert "loopback only" in sentence(env={}, host="0.0.0.0")
+    assert load(env={}, host="::1").demo_key
+
+
+def test_demo_agent_with_a_key_or_without_authentication_binds_as_told() -> None:
+    assert load().host is None
+    assert not load().demo_key
+    config = load(env={}, disable_auth=True)
+    assert (config.host, config.api_key, config.demo_key) == (None, (), False)
+
+
+def test_an_app_never_gets_the_demo_key() -> None:
+    assert load(env={}, app="agent").api_key == ()
+
+
+# --- CPUs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_cpu_quota_of_both_versions_of_control_groups(
+    tmp_path: Path, files: dict[str, str], quota: float | None
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert readers._cpu_quota(str(tmp_path)) == quota

@@ -1,0 +1,93 @@
+"""The crew: forking, reporting and burying real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.scoreboard import Slot, State
+from se_server.server.supervisor.generation import MAX_BOOT_FAILURES, Generation
+from se_server.server.supervisor.plan import Plan
+from se_server.server.supervisor.pool import SLOW_START_S, Crew
+
+
+def sleep(_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
+    slot.state = State.STARTING
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    poll.poll()
+    return 0
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    made = Crew([], [])
+    yield made
+    for record in made:
+        os.kill(record.pid, signal.SIGKILL)
+        os.waitpid(record.pid, 0)
+        record.channel.close()
+
+
+def generation(workers: int = 1) -> Generation:
+    return Generation(1, Plan(workers, sleep), time.monotonic(), workers)
+
+
+def test_a_slow_start_is_reported_with_the_worker_and_its_age(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
+    crew.fork(generation(), 0)
+    (record,) = crew
+    begun = record.started_at
+    crew.report_slow_starts(begun + SLOW_START_S - 0.1)
+    assert not caplog.records
+    for age_s in (10, 15, 20, 39, 40):
+        crew.report_slow_starts(begun + age_s)
+    said = [entry.getMessage() for entry in caplog.records]
+    assert said == [
+        f"worker 0 (pid {record.pid}) is not ready after {age_s} s: the import of APP still runs"
+        for age_s in (10, 20, 40)
+    ]
+    caplog.clear()
+    record.slot.heartbeat_ns = 1  # its loop turns
+    crew.report_slow_starts(begun + 80)
+    assert caplog.records[0].getMessage().endswith("is not ready after 80 s: on_startup still runs")
+    record.state = State.READY
+    crew.report_slow_starts(begun + 1000)
+    assert len(caplog.records) == 1
+
+
+def test_a_buried_worker_leaves_no_descriptor_and_no_slot(crew: Crew) -> None:
+    free = os.dup(0)
+    os.close(free)
+    crew.fork(generation(), 0)
+    (record,) = crew
+    assert len(list(crew.scoreboard.live())) == 1
+    os.kill(record.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
+    ((pid, reaped, code),) = crew.reap()
+    assert (pid, reaped, code) == (record.pid, record, -signal.SIGKILL)
+    crew.kill(record, "being dead")  # its pid may be somebody else's by now: no signal is sent
+    crew.bury(record)
+    assert not list(crew.scoreboard.live())
+    assert len(crew) == 0
+    assert os.dup(0) == free
+    os.close(free)
+
+
+def test_pauses_between_boot_failures_grow_and_the_fifth_is_the_last() -> None:
+    made = generation()
+    pauses = [made.pause_after_failure() for _ in range(MAX_BOOT_FAILURES)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, None]
+
+
+def test_only_workers_that_die_young_are_made_to_wait() -> None:
+    made = generation(workers=2)
+    assert [made.pause_after_death(1.0) for _ in range(5)] == [0.0, 0.0, 0.5, 1.0, 2.0]
+    assert made.pause_after_death(60.0) == 0.0
+    assert [made.pause_after_death(1.0) for _ in range(20)][-1] == 30.0
