@@ -1,18 +1,18 @@
-"""Puts a whole comparison where readers look: bench/results/latest, and the tables of README and docs/scaling.md."""
+"""Publishes a full comparison: bench/results/latest, and the tables of README and docs/scaling.md."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from bench.compare.charts import draw
+from bench.compare.documents import replaced
 from bench.compare.report import markdown
 from bench.compare.results import Results
-from bench.compare.scaling import table as scaling_table
+from bench.compare.scaling import write_scaling
 from bench.compare.scenarios import C_FRAME, C_TURN, JAVASCRIPT, MAIN, OURS, PUBLISHED, SCENARIOS
 from bench.kernel import BenchError
 
-__all__ = ["publish", "readme_table", "replaced", "write_scaling"]
+__all__ = ["publish", "readme_table"]
 
 
 def publish(results: Results, checkout: Path) -> list[Path]:
@@ -35,14 +35,6 @@ def publish(results: Results, checkout: Path) -> list[Path]:
     return [folder, readme, write_scaling(results, checkout)]
 
 
-def write_scaling(results: Results, checkout: Path) -> Path:
-    """Renew the table of docs/scaling.md."""
-    document = checkout / "docs" / "scaling.md"
-    crowd = checkout / "bench" / "results" / "latest" / "crowd.json"
-    document.write_text(replaced(document, "scaling", scaling_table(results, crowd)))
-    return document
-
-
 def readme_table(results: Results) -> str:
     """Return README's table and chart: what a turn costs, and how many times less than with the published SDK."""
     lines = [
@@ -63,17 +55,3 @@ def readme_table(results: Results) -> str:
         lines.append(f"| {SCENARIOS[name].title} | {' | '.join(cells)} |")
     alt = "CPU microseconds per turn of se-server, both published SDKs, frameworks and the bare machine"
     return "\n".join([*lines, "", f"![{alt}](bench/results/latest/cost.svg)"])
-
-
-def replaced(document: Path, name: str, text: str) -> str:
-    """Return a document with another text between the marks of this name.
-
-    Raises:
-        BenchError: it has no such marks.
-    """
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    before = document.read_text()
-    if not found.search(before):
-        raise BenchError(f"{document.name} has no marks `{name}: begin` and `{name}: end`")
-    return found.sub(lambda _: f"{begin}{text}\n{end}", before)

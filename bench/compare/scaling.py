@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.compare.documents import replaced
 from bench.compare.machine import CHECKOUT
 from bench.compare.results import Results
 from bench.compare.scenarios import OURS, TLS
 from bench.kernel import BenchError
 from bench.load.targets.handler import WORDS
 
-__all__ = ["Calls", "Measured", "Needs", "main", "needs", "per_core", "table"]
+__all__ = ["Calls", "Measured", "Needs", "main", "needs", "per_core", "table", "write_scaling"]
 
 LATEST = CHECKOUT / "bench" / "results" / "latest"
 NODE_CORES = 16
@@ -191,10 +192,16 @@ def _bytes(number: float) -> str:
     return f"{number / 1e3:.2g} KB"
 
 
+def write_scaling(results: Results, checkout: Path) -> Path:
+    """Renew the table of docs/scaling.md."""
+    document = checkout / "docs" / "scaling.md"
+    crowd = checkout / "bench" / "results" / "latest" / "crowd.json"
+    document.write_text(replaced(document, "scaling", table(results, crowd)))
+    return document
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, or write it into the document; return the exit code."""
-    from bench.compare.publish import write_scaling
-
     parser = argparse.ArgumentParser(prog="se-bench scaling", description="What one core, a node and a fleet carry.")
     parser.add_argument("--from", dest="source", type=Path, default=LATEST / "results.json", metavar="FILE")
     parser.add_argument("--write", action="store_true", help="into docs/scaling.md")

@@ -18,9 +18,10 @@ if sys.platform != "linux":
 
 from bench.compare.charts import CHARTS, draw
 from bench.compare.command import main
+from bench.compare.documents import replaced
 from bench.compare.goals import GOALS, judge
 from bench.compare.machine import CHECKOUT
-from bench.compare.publish import publish, readme_table, replaced
+from bench.compare.publish import publish, readme_table
 from bench.compare.report import markdown, verdict
 from bench.compare.results import Figures, Results
 from bench.compare.run import FULL, QUICK, seconds_needed
