@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from se_server.server.door.handshake import Handshake, Upgrade
+from se_server.conversation.host import Host
+from se_server.server.door.access import Access
+from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import HEAD_LATE, Answer
 
-if TYPE_CHECKING:
-    from se_server.server.door.door import Door
-
 MAX_LOGGED_PATH = 100
+
+
+class ConnectionOwner(Protocol):
+    """The door, as far as its connections see it."""
+
+    loop: asyncio.AbstractEventLoop
+    host: Host
+    path: str | None
+    limits: Limits
+    access: Access
+
+    @property
+    def draining(self) -> bool:
+        """Whether the door accepts no more connections."""
+
+    def obstacle(self) -> str:
+        """Return the key of `READINESS` for a readiness check."""
+
+    def connected(self, connection: HttpConnection) -> bool:
+        """Add a connection that has its transport; False tells it to close at once."""
+
+    def settled(self) -> None:
+        """Count one pending handshake less."""
+
+    def disconnected(self, connection: HttpConnection) -> None:
+        """Remove a connection that is closed or has become a conversation."""
+
+    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Answer, str] | None]:
+        """Return the upgrade with its client's address and, if it is refused, the response and the reason to log."""
+
+    def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
+        """Turn an admitted connection into a conversation."""
+
+    def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
+        """Log a refused request."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -43,7 +77,7 @@ class HttpConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, door: Door, remote: str, fd: int, within_limit: bool = True) -> None:
+    def __init__(self, door: ConnectionOwner, remote: str, fd: int, within_limit: bool = True) -> None:
         self._door = door
         self.fd = fd
         self.protocol = door.host.protocol(self)
