@@ -211,7 +211,10 @@ def test_a_check_makes_no_file(log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "code", "text"),
-    [(("--fd", "99"), 2, "--fd: descriptor 99 is no open socket"), ((), 3, "importing .* RuntimeError: half a deploy")],
+    [
+        (("--fd", "99"), 2, "--fd: descriptor 99 is not an open socket"),
+        ((), 3, "importing .*: half a deploy"),
+    ],
 )
 def test_why_a_server_does_not_start_is_said_where_it_was_started(
     app: Path, log: Path, options: tuple[str, ...], code: int, text: str

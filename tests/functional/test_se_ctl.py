@@ -160,7 +160,7 @@ async def test_a_worker_that_is_drained_is_replaced_and_its_conversation_goes_on
         await websocket.send(transcript_message("hello", event_id=2))
         assert int(spoken(await read_answer(websocket))) == pid
         refused = await asyncio.to_thread(run, path, "drain", str(pid))
-        assert refused.stderr == f"se-ctl: worker {place} (pid {pid}) drains already\n"
+        assert refused.stderr == f"se-ctl: worker {place} (pid {pid}) is already draining\n"
     wait_for_end([pid])
 
 
@@ -175,7 +175,7 @@ async def test_reload_and_scale(server: ServerProcess, path: str) -> None:
     assert await ctl(path, "scale", "1") == "1 worker from now on\n"
     await workers_when(path, "ready")
     refused = await asyncio.to_thread(run, path, "scale", "0")
-    assert refused.stderr == "se-ctl: scale wants a number of workers from 1 to 1024\n"
+    assert refused.stderr == "se-ctl: scale takes a number of workers from 1 to 1024\n"
 
 
 async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: ServerProcess, path: str) -> None:
@@ -221,7 +221,7 @@ async def test_without_a_log_file_there_is_none_to_reopen(server: ServerProcess,
     refused = await asyncio.to_thread(run, path, "reopen-log")
     assert (refused.returncode, refused.stderr) == (
         1,
-        "se-ctl: there is no log file to open anew: the log goes to stderr\n",
+        "se-ctl: there is no log file to reopen: the log goes to stderr\n",
     )
 
 

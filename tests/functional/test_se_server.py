@@ -474,7 +474,7 @@ async def test_a_second_stop_ends_at_once() -> None:
             await websocket.send(init_message())
             server.send_signal(signal.SIGTERM)
             server.wait_for_output("SIGTERM: taking no new conversations")
-            while server.is_running() and "stopping at once" not in server.output():
+            while server.is_running() and "stopping immediately" not in server.output():
                 # Signals that come together are one wish to stop; the next ones count.
                 server.send_signal(signal.SIGTERM)
             assert server.wait() == 0

@@ -190,7 +190,7 @@ async def test_nonsense_on_the_control_channel_ends_that_worker_only(tmp_path: P
         async with call(server) as caller:
             await caller.say(said)
             await caller.until_cut()
-        server.wait_for_output(rf"pid {victim}\) cannot be understood, killed")
+        server.wait_for_output(rf"pid {victim}\) sent an invalid control message, killed")
         server.wait_for_output(rf"\(pid (?!{victim}\))\d+\) is ready")
         assert server.stop() == 0
         assert "Traceback" not in server.output()

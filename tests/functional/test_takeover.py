@@ -78,7 +78,7 @@ async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tm
             app.write_text("raise RuntimeError('half a deploy')")
             server.send_signal(signal.SIGUSR2)
             server.wait_for_output("raised RuntimeError: half a deploy", START_TIMEOUT_S)
-            server.wait_for_output("the upgrade has failed, everything goes on as before")
+            server.wait_for_output("the upgrade has failed, the server goes on unchanged")
             wait_for_end([int(server.wait_for_output(r"supervisor (\d+) starts on the same sockets")[1])])
             assert (await caller.who())[0] == server.pid
         assert server.worker_pids() == pids
@@ -201,9 +201,9 @@ def refusal(*args: str, pass_fds: tuple[int, ...] = (), **env: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (None, "--fd: descriptor 99 is no open socket"),
+        (None, "--fd: descriptor 99 is not an open socket"),
         (socket.SOCK_STREAM, "does not listen"),
-        (socket.SOCK_DGRAM, "is no TCP or Unix stream socket"),
+        (socket.SOCK_DGRAM, "is not a TCP or Unix stream socket"),
     ],
 )
 def test_a_descriptor_that_cannot_do_is_one_sentence(kind: socket.SocketKind | None, text: str) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from se_server.cli.server import main
 from se_server.server.door.placement import Gate
 from se_server.server.listen import sockets
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.scoreboard import Slot
 from se_server.server.supervisor import launch
+from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.worker import run_worker
 
 __all__ = ["WAYS"]
@@ -40,11 +43,11 @@ def _use_a_queue_for_each_worker() -> None:
         # Bound and not listening, it holds the port and gets no connection.
         return [_bound((host, port), socket.AF_INET)]
 
-    def run(config: Any, held: Sequence[socket.socket], *rest: Any) -> int:
-        own = [_bound(sock.getsockname(), sock.family) for sock in held]
+    def run(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
+        own = tuple(_bound(sock.getsockname(), sock.family) for sock in spec.listen_sockets)
         for sock in own:
             sock.listen(sockets.BACKLOG)
-        return run_worker(config, own, *rest)
+        return run_worker(replace(spec, listen_sockets=own), slot, channel)
 
     launch.bind = hold  # type: ignore[assignment]
     launch.run_worker = run

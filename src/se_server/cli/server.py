@@ -208,7 +208,7 @@ def _complain(text: str, log_file: LogFile | None) -> None:
     """Write to stderr, and to what it was when the server was started."""
     _show(text, 2)
     if log_file is not None:
-        log_file.tell_starter(text.encode("utf-8", "backslashreplace"))
+        log_file.write_to_starter(text.encode("utf-8", "backslashreplace"))
 
 
 class Terminal:

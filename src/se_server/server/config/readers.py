@@ -11,9 +11,9 @@ from urllib.parse import quote
 from se_server.options import integer, one_of, text
 from se_server.server.door.access import UNIX, Networks, RequiredHeader
 from se_server.server.door.handshake import OWN_PATHS
+from se_server.server.shared.seats import MAX_WORKERS
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-MAX_WORKERS = 1024
 
 log_level = one_of("debug", "info", "warning", "error")
 log_format = one_of("text", "json")

@@ -110,7 +110,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Told:
+class Reply:
     """Worker: the answer.
 
     Attributes:
@@ -124,10 +124,10 @@ class Told:
     left_out: int = 0
 
 
-Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Told
+Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Told)
+    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply)
 }
 _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "list[object]": (list,)}
 

@@ -70,7 +70,7 @@ class LogFile:
 
     # --- the terminal that the server was started from ---
 
-    def tell_starter(self, data: bytes) -> None:
+    def write_to_starter(self, data: bytes) -> None:
         """Write to what was stderr before, as long as the start lasts: who starts a server looks there."""
         if self._former is not None:
             with suppress(OSError):  # nobody reads any more

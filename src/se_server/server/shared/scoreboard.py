@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import heapq
 import mmap
+import os
 from collections.abc import Iterator
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
@@ -84,6 +85,11 @@ class Slot:
         self.index = index
         self._board = board
         self._seats = seats
+
+    def occupy(self) -> None:
+        """Owner: enter the worker's pid, and keep the seats of its supervisor while this process lives."""
+        self.pid = os.getpid()
+        self._seats.join()
 
     def claim(self, limit: int) -> bool:
         """Owner: claim a seat of those that all workers share; False if `limit` are taken."""

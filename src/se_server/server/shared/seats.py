@@ -21,7 +21,8 @@ from se_server.server.shared._board import LINE_BYTES, Seats
 
 logger = logging.getLogger("se_server.server.seats")
 
-MAX_SLOTS = 2048  # twice the most workers: old ones may drain for hours while new ones come
+MAX_WORKERS = 1024
+MAX_SLOTS = 2 * MAX_WORKERS  # old workers may drain for hours while new ones start
 BLOCKS = 8  # supervisors at once: an upgrade leaves one behind until its last conversation has ended
 _BLOCK_BYTES = (MAX_SLOTS + 1) * LINE_BYTES
 _SIZE = BLOCKS * _BLOCK_BYTES + LINE_BYTES

@@ -1,4 +1,4 @@
-"""Worker processes: making one, and what the supervisor knows of each."""
+"""Worker processes: forking one, and the supervisor's record of each."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from se_server.server.shared.control import ControlChannel, Failed
+from se_server.server.shared.exit_codes import EXIT_BUG
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.shared.signals import WATCHED, settle_worker_signals
 from se_server.server.supervisor.generation import Generation
 from se_server.server.supervisor.recycle import Wear
-from se_server.server.worker.worker import EXIT_BUG
 
 logger = logging.getLogger("se_server.server.children")
 
 STACKS_SIGNAL = signal.SIGQUIT
-"""Makes a worker write its threads' stacks to stderr, by C code that needs no GIL."""
+"""Makes a worker write the stacks of its threads to stderr, from C code that does not need the GIL."""
 
 
 class Closable(Protocol):
-    """Something with a descriptor to close."""
+    """Owns a descriptor that can be closed."""
 
     def close(self) -> None: ...
 
 
 @dataclass(eq=False)
 class WorkerRecord:
-    """What the supervisor knows of a worker process.
+    """The supervisor's record of one worker process.
 
     Attributes:
-        place: which of its generation's workers it is.
-        reaped: whether its end was collected.
-        told: whether the supervisor has told it to end: nobody takes its place.
-        kill_at: when it is killed if it has not ended; None as long as it may live.
-        killed_for: why it was killed by us; empty if it was not.
-        stacks_by: when it is asked for its stacks by signal, since the guard has not answered.
-        report_at: when it is reported that it still has not started.
+        place: the worker's number within its generation.
+        reaped: whether the exit code was collected.
+        drain_ordered: whether the supervisor has ordered this worker to drain.
+        kill_at: when the worker is killed if it is still alive, in monotonic seconds; None for never.
+        killed_for: why the supervisor has killed it; empty if it has not.
+        stacks_by: when `STACKS_SIGNAL` is sent because the worker's watchdog has not written the stacks.
+        report_at: when the log next reports that the worker has not started yet.
     """
 
     place: int
@@ -56,7 +56,7 @@ class WorkerRecord:
     state: State = State.STARTING
     failure: Failed | None = None
     reaped: bool = False
-    told: bool = False
+    drain_ordered: bool = False
     kill_at: float | None = None
     killed_for: str = ""
     stacks_by: float | None = None
@@ -70,31 +70,33 @@ class WorkerRecord:
 
     @property
     def serves(self) -> bool:
-        """Whether it takes new conversations, or soon will."""
-        return not self.told and self.state in (State.STARTING, State.READY)
+        """Whether the worker takes new conversations, or will once it has started."""
+        return not self.drain_ordered and self.state in (State.STARTING, State.READY)
 
 
-def fork_worker(run: Callable[[ControlChannel], int], inherited: Sequence[Closable]) -> tuple[int, ControlChannel]:
-    """Fork a worker.
+def fork_process(
+    main: Callable[[ControlChannel], int], not_inherited: Sequence[Closable]
+) -> tuple[int, ControlChannel]:
+    """Fork a child process that has a control channel.
 
     Args:
-        run: what the child does with its end of the control channel; returns its exit code.
-        inherited: what the child must not keep open.
+        main: runs in the child with its end of the channel; returns the exit code.
+        not_inherited: closed in the child before `main` runs.
 
     Returns:
-        The child's pid and the supervisor's end of its control channel, in the supervisor only.
+        The child's pid and the supervisor's end of the control channel; in the child this never returns.
 
     Raises:
         OSError: there are too many processes or descriptors, or too little memory.
     """
     ours, theirs = ControlChannel.pair()
     flush_streams()
-    # A signal that comes between the fork and the child's own handlers must act on the child as a child.
+    # A signal between the fork and the child's own handlers must act on the child as a child.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         pid = os.fork()
         if pid == 0:
-            _be_worker(run, theirs, (ours, *inherited))
+            _run_child(main, theirs, (ours, *not_inherited))
     except OSError:
         ours.close()
         raise
@@ -104,18 +106,18 @@ def fork_worker(run: Callable[[ControlChannel], int], inherited: Sequence[Closab
     return pid, ours
 
 
-def _be_worker(
-    run: Callable[[ControlChannel], int], channel: ControlChannel, inherited: Sequence[Closable]
+def _run_child(
+    main: Callable[[ControlChannel], int], channel: ControlChannel, not_inherited: Sequence[Closable]
 ) -> NoReturn:
-    """Be the child: never return into the supervisor's frames."""
+    """Run the child and exit, without returning into the frames of the supervisor."""
     code = EXIT_BUG
     try:
         settle_worker_signals()
         faulthandler.register(STACKS_SIGNAL, 2, all_threads=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-        for item in inherited:
+        for item in not_inherited:
             item.close()
-        code = run(channel)
+        code = main(channel)
     except BaseException:
         logger.critical("the worker fails, and this is a bug of se-server", exc_info=True)
     finally:
@@ -124,11 +126,11 @@ def _be_worker(
 
 
 def flush_streams() -> None:
-    """Write out what is buffered: a fork would double it and os._exit would lose it."""
+    """Flush stdout and stderr: a fork would duplicate buffered text, and os._exit would lose it."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:  # the process was started with a closed descriptor
             continue
         try:
             stream.flush()
-        except (OSError, ValueError):  # its reader is gone, or it is closed: nobody is left to tell
+        except (OSError, ValueError):  # the reader is gone or the stream is closed, so there is no place for the text
             continue

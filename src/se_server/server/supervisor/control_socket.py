@@ -1,7 +1,8 @@
-"""The desk: the Unix socket where `se-ctl` asks the supervisor. One request a connection, one JSON line each way.
+"""The control socket: the Unix socket on which `se-ctl` asks the supervisor. One connection carries one request and one
+answer, each a line of JSON.
 
-The supervisor has no event loop: it registers the desk's descriptors in its own poll, and calls `take` when it wakes
-up. Nothing here waits. Clients, their requests, their times and what is kept for them are bounded.
+The supervisor has no event loop: it registers the descriptors in its own `poll`, and calls `take` when it wakes up.
+Nothing here waits. The number of clients, the size of requests and the time of each client are bounded.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ logger = logging.getLogger("se_server.server.desk")
 MAX_CLIENTS = 16
 MAX_REQUEST_BYTES = 4096
 CLIENT_S = 10.0
-"""How long a client may take, from its connection to the last byte of its answer."""
+"""Time from a client's connection to the last byte of its answer; a client that takes longer is disconnected."""
 _BACKLOG = 16
 PAUSE_S = 1.0
 
 
 class Client:
-    """One `se-ctl` that has connected."""
+    """A connection of `se-ctl`."""
 
     def __init__(self, connection: socket.socket, now: float) -> None:
         connection.setblocking(False)
@@ -48,13 +49,13 @@ class Client:
 
     @property
     def events(self) -> int:
-        """What to poll for."""
+        """The poll events of this client."""
         if self._unsent:
             return select.POLLOUT
-        return 0 if self.asked else select.POLLIN  # 0 still tells of a hang-up
+        return 0 if self.asked else select.POLLIN  # poll reports a hang-up even for 0
 
     def receive(self) -> dict[str, object] | None:
-        """Return the request once it is whole; one that is none is answered here."""
+        """Return the request once it is complete. An invalid request is answered with an error here."""
         try:
             data = self._socket.recv(MAX_REQUEST_BYTES + 1)
         except BlockingIOError:
@@ -79,7 +80,7 @@ class Client:
         return request
 
     def notice_end(self) -> None:
-        """Close if the client has gone while its answer is being made: polling would tell of it again and again."""
+        """Close if the client has gone before its answer is ready; otherwise poll would return at once every time."""
         try:
             if not self._socket.recv(1, socket.MSG_PEEK):
                 self.close()
@@ -89,19 +90,19 @@ class Client:
             self.close()
 
     def answer(self, body: Mapping[str, object]) -> None:
-        """Send the answer, as fast as the client reads, and close then."""
+        """Send the answer as fast as the client reads it, then close."""
         if not self.closed:
             self._unsent = memoryview(orjson.dumps(body, default=str) + b"\n")
             self.send()
 
     def send(self) -> None:
-        """Send what the socket takes."""
+        """Send as much of the answer as the socket takes."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
             return
-        except OSError:  # it has gone
+        except OSError:  # the client has gone
             pass
         self.close()
 
@@ -112,12 +113,12 @@ class Client:
         self._socket.close()
 
 
-class Desk:
-    """The socket and its clients.
+class ControlSocket:
+    """The listening socket and its clients.
 
     Args:
-        path: where the socket's file is to be; None for a desk that nobody comes to.
-        required: whether it is an error if there can be none; else a warning.
+        path: the socket's path; None opens no socket.
+        required: whether a path that cannot be used is an error; otherwise a warning is logged.
     """
 
     def __init__(self, path: str | None, *, required: bool = False) -> None:
@@ -128,13 +129,13 @@ class Desk:
         self._pause_until = 0.0
 
     def open(self, *, replace: bool = False) -> None:
-        """Listen from now on.
+        """Start to listen.
 
         Args:
-            replace: take the path from the supervisor before this one, which still listens on it.
+            replace: take over the path from the previous supervisor, which still listens on it.
 
         Raises:
-            ConfigError: a path that was asked for cannot be used.
+            ConfigError: the path is required and cannot be used.
         """
         if self._path is None:
             return
@@ -152,18 +153,18 @@ class Desk:
             logger.warning("se-ctl cannot reach this server: %s", error)
 
     def register(self, poll: select.poll) -> None:
-        """Let `poll` wake up for what is to be done here."""
+        """Register the descriptors that `take` serves."""
         if self._listen is not None and len(self._clients) < MAX_CLIENTS and not self._pause_until:
             poll.register(self._listen.socket, select.POLLIN)
         for client in self._clients:
             poll.register(client, client.events)
 
     def next_due(self) -> list[float]:
-        """Return when clients are to be given up, in monotonic seconds."""
+        """Return the times at which clients are disconnected or accepting resumes, in monotonic seconds."""
         return [*(client.due for client in self._clients), *([self._pause_until] if self._pause_until else [])]
 
     def take(self) -> list[tuple[Client, dict[str, object]]]:
-        """Do what can be done without waiting, and return the requests that came."""
+        """Accept, read and write without waiting; return the requests that have arrived."""
         if self._listen is None:
             return []
         now = time.monotonic()
@@ -174,7 +175,7 @@ class Desk:
                 connection, _ = self._listen.socket.accept()
             except BlockingIOError:
                 break
-            except OSError:  # there are no descriptors, and polling would return at once, again and again
+            except OSError:  # there are no free descriptors; without a pause, poll would return at once every time
                 self._pause_until = now + PAUSE_S
                 break
             if _may_ask(connection):
@@ -197,18 +198,18 @@ class Desk:
         return requests
 
     def forget_closed(self) -> None:
-        """Forget the clients that have got their answer, or have gone."""
+        """Remove the clients that have received their answer or have gone."""
         self._clients = [client for client in self._clients if not client.closed]
 
     def close(self) -> None:
-        """Close the descriptors; in a worker, of its copies."""
+        """Close the descriptors; in a worker, its copies of them."""
         if self._listen is not None:
             self._listen.socket.close()
         for client in self._clients:
             client.close()
 
     def remove(self) -> None:
-        """Close, and remove the file unless another supervisor has its own there."""
+        """Close the socket, and remove its file unless it belongs to another supervisor by now."""
         if self._listen is not None:
             self._listen.remove()
         self.close()
@@ -217,7 +218,7 @@ class Desk:
 
 
 def _may_ask(connection: socket.socket) -> bool:
-    """Whether the peer is this user, or root: the file's mode says so, too, where the system heeds it."""
+    """Whether the peer is this user or root. The mode of the file says the same, but not every system checks it."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     with suppress(OSError):
@@ -227,7 +228,7 @@ def _may_ask(connection: socket.socket) -> bool:
 
 
 def default_path(pidfile: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return where the socket is if nobody says: beside the pidfile, or where the user's run-time files are."""
+    """Return the default path: beside the pidfile, otherwise in the user's directory for run-time files, or None."""
     if pidfile is not None:
         return pidfile + ".ctl"
     folder = environ.get("XDG_RUNTIME_DIR", "")

@@ -1,37 +1,41 @@
-"""A generation: workers made from one plan. A reload makes the next one."""
+"""A generation: workers made from one `WorkerSpec`. A reload makes the next one."""
 
 from __future__ import annotations
 
 from se_server.server.shared.control import Ready
-from se_server.server.supervisor.plan import Plan
+from se_server.server.supervisor.recycle import RecycleLimits
+from se_server.server.worker.spec import WorkerSpec
 
-STEADY_S = 5.0  # a worker that lived this long did not die of how it started
+STEADY_S = 5.0  # a worker that lives this long has started well: its death does not delay the next worker
 MAX_BOOT_FAILURES = 5
 MAX_PAUSE_S = 30.0
 
 
 class Generation:
-    """The places of its workers, and when each vacant one is filled.
+    """The places of a generation's workers, and the times at which vacant places are filled.
 
     Args:
         number: counts from 1.
-        plan: what its workers are made from.
+        spec: describes the workers.
         now: monotonic seconds.
-        count: how many workers; the plan's number unless it was scaled.
+        count: the number of workers; `spec.config.workers` unless the server was scaled.
 
     Attributes:
-        vacant: when the next worker of a place is due, by place.
-        failures: workers that could not start, in a row.
-        told: what its workers say when they are ready.
+        recycle_limits: when a worker is replaced although it is healthy.
+        vacant: the time at which the next worker of a place is due, by place.
+        failures: consecutive workers that could not start.
+        ready_message: the last `Ready` of one of its workers.
     """
 
-    def __init__(self, number: int, plan: Plan, now: float, count: int) -> None:
+    def __init__(self, number: int, spec: WorkerSpec, now: float, count: int) -> None:
         self.number = number
-        self.plan = plan
+        self.spec = spec
+        self.config = spec.config
         self.count = count
+        self.recycle_limits = RecycleLimits.of(spec.config)
         self.vacant = dict.fromkeys(range(count), now)
         self.failures = 0
-        self.told = Ready()
+        self.ready_message = Ready()
         self._young_deaths = 0  # in a row
 
     def due(self, now: float) -> list[int]:
@@ -39,12 +43,12 @@ class Generation:
         return [place for place, due in self.vacant.items() if due <= now]
 
     def pause_after_death(self, lived_s: float) -> float:
-        """Return how long to wait before the next worker: 0 unless they die young, one after another."""
+        """Return the pause before the next worker, in seconds: 0 unless workers keep dying young."""
         self._young_deaths = self._young_deaths + 1 if lived_s < STEADY_S else 0
         return 0.0 if self._young_deaths <= self.count else _backoff(self._young_deaths - self.count)
 
     def pause_after_failure(self) -> float | None:
-        """Count one more worker that could not start; return how long to wait, None if that was the last try."""
+        """Count a worker that could not start. Return the pause before the next try in seconds, None to give up."""
         self.failures += 1
         return _backoff(self.failures) if self.failures < MAX_BOOT_FAILURES else None
 

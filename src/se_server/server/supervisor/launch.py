@@ -1,4 +1,8 @@
-"""From options to a running server: sockets, pidfile, service manager, and what a reload and an upgrade do."""
+"""Turn options into a running server: open its sockets and files, describe its workers, and run the supervisor.
+
+A worker starts like this: `serve` makes a `WorkerSpec`, `Rollout` puts it into a `Generation`, `Pool.fork` forks a
+process, and `run_worker` serves in it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import replace
+from ssl import SSLContext
 from typing import Protocol
 
 from se_server.errors import ConfigError
@@ -15,29 +20,26 @@ from se_server.server.config.config import Config
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 from se_server.server.listen.uds import UnixListenSocket
-from se_server.server.shared.control import ControlChannel
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
-from se_server.server.shared.scoreboard import Slot
 from se_server.server.shared.seats import SeatTable
 from se_server.server.supervisor.children import Closable
-from se_server.server.supervisor.control_socket import Desk, default_path
+from se_server.server.supervisor.control_socket import ControlSocket, default_path
 from se_server.server.supervisor.pidfile import PidFile
-from se_server.server.supervisor.plan import Plan
-from se_server.server.supervisor.recycle import RecycleLimits
 from se_server.server.supervisor.supervisor import Supervisor
-from se_server.server.supervisor.systemd import Notifier, adopt, take_activated
+from se_server.server.supervisor.systemd import Notifier, inherit_sockets, take_activated
 from se_server.server.supervisor.upgrade import Handover, Upgrade, begin_upgrade, start_directory
+from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.worker import run_worker
 
 logger = logging.getLogger("se_server.server.launch")
 
-# A reload keeps the sockets and the files that are there.
+# A reload keeps the sockets and files that are open.
 _FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket", "log_file")
 
 
 class Terminal(Protocol):
-    """What people and programs read of the server's start."""
+    """Shows the start of the server to people and programs."""
 
     def ready(self, workers: int, path: str) -> None: ...
 
@@ -53,105 +55,91 @@ def serve(
 
     Args:
         load: reads the options, now and at each reload; raises ConfigError.
-        terminal_of: makes what shows the start from the options and the port, None if there is no port.
-        log_file: what stderr goes to, if not to what it was.
+        terminal_of: makes the terminal from the options and the port; the port is None without a TCP socket.
+        log_file: the file that replaces stderr, if there is one.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: an option cannot be; one sentence.
+        ConfigError: an option has a value that cannot be used; one sentence.
     """
     handover = Handover.take(os.environ)
     notifier = Notifier(os.environ)
     config = load()
     directory = start_directory()
-    plan = _plan(config, directory, log_file)
+    _check(config)
+    spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
     pidfile = None
     if config.pidfile is not None:
         pidfile = PidFile(config.pidfile, handover.pidfile if handover is not None else None)
     seats = SeatTable(None if handover is None else handover.seats)
     sockets, unix = _open_sockets(config, handover)
+    spec = replace(spec, listen_sockets=tuple(sockets))
     if pidfile is not None and handover is None:
         pidfile.write()
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
+    control_socket = ControlSocket(_control_path(config), required=config.was_given("control_socket"))
 
-    def replan() -> Plan:
+    def reload_spec() -> WorkerSpec:
         fresh = load()
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
-                logger.warning("%s has changed: that needs a new start, a reload keeps what is there", name)
-        return _plan(fresh, directory, log_file)
+                logger.warning("%s has changed: a reload keeps the old value, restart the server to apply it", name)
+        _check(fresh)
+        return replace(spec, config=fresh, tls=_tls_of(fresh))
 
     def upgrade() -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         return begin_upgrade(sockets, descriptor, seats.fileno(), directory, {**os.environ, **notifier.variables})
 
-    desk = Desk(_desk_path(config), required=config.was_given("control_socket"))
-
     def reopen_log() -> str:
         if log_file is None:
-            return "there is no log file to open anew: the log goes to stderr"
+            return "there is no log file to reopen: the log goes to stderr"
         if handover is not None:
             handover.pass_on(signal.SIGUSR1)
         return log_file.reopen()
 
-    private: list[Closable] = [item for item in (pidfile, handover, log_file) if item is not None]
+    not_inherited: list[Closable] = [item for item in (pidfile, handover, log_file) if item is not None]
     supervisor = Supervisor(
-        sockets,
-        plan=plan,
-        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, desk, log_file),
-        replan=replan,
+        spec,
+        announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, control_socket, log_file),
+        reload_spec=reload_spec,
         begin_upgrade=upgrade,
         reopen_log=reopen_log,
-        private=private,
-        desk=desk,
+        not_inherited=not_inherited,
+        control_socket=control_socket,
         seats=seats,
     )
     try:
         if handover is None:
-            desk.open()
+            control_socket.open()
         return supervisor.run()
     finally:
-        desk.remove()
+        control_socket.remove()
         if unix is not None and not supervisor.handed_over:
             unix.remove()
         if pidfile is not None:
             pidfile.remove()
 
 
-def _desk_path(config: Config) -> str | None:
+def _control_path(config: Config) -> str | None:
     if config.control_socket is None:
         return default_path(config.pidfile, os.environ)
     return None if config.control_socket == "off" else config.control_socket
 
 
-def _plan(config: Config, directory: str, log_file: LogFile | None) -> Plan:
-    # Before the fork, so that any worker resumes the TLS sessions of the others.
-    tls = make_context(config.certfile, config.keyfile, config.ca_certs)
+def _check(config: Config) -> None:
     if config.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
-        raise ConfigError("--max-worker-rss needs Linux's /proc to see what a worker uses: leave it out here")
+        raise ConfigError("--max-worker-rss reads the memory of workers from /proc, which this system lacks: remove it")
 
-    def run(listen_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
-        with suppress(OSError):  # a deploy may have turned it elsewhere, or removed it
-            os.chdir(directory)
-        return run_worker(config, listen_sockets, channel, slot, tls, log_file)
 
-    return Plan(
-        workers=config.workers,
-        run_worker=run,
-        drain_timeout_s=config.drain_timeout_s,
-        drain_notice_s=config.drain_notice_s,
-        drain_turn_grace_s=config.drain_turn_grace_s,
-        reload_drain_timeout_s=config.reload_drain_timeout_s,
-        hang_timeout_s=config.hang_timeout_s,
-        recycling=RecycleLimits(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions),
-        waits_for_repair=config.reload,
-    )
+def _tls_of(config: Config) -> SSLContext | None:
+    return make_context(config.certfile, config.keyfile, config.ca_certs)
 
 
 def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socket.socket], UnixListenSocket | None]:
-    """Take the sockets that are open already, else open them."""
+    """Return the listen sockets: those that this process has inherited, or new ones."""
     if handover is not None:
         unix = next((sock for sock in handover.sockets if sock.family == socket.AF_UNIX), None)
         if config.uds is None or unix is None:
@@ -162,8 +150,8 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
         given = [name for name in ("host", "port", "uds") if config.was_given(name)]
         if config.fd and given:
             raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
-        where = "--fd" if config.fd else "LISTEN_FDS"
-        return adopt(config.fd or activated, where), None
+        source = "--fd" if config.fd else "LISTEN_FDS"
+        return inherit_sockets(config.fd or activated, source), None
     sockets = bind(config.host, config.port) if config.wants_port() else []
     if config.uds is None:
         return sockets, None
@@ -177,7 +165,7 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
 
 
 class _Announcer:
-    """Tells the terminal, the service manager, and the supervisor before this one."""
+    """Reports to the terminal, to the service manager, and to the supervisor that this one replaces."""
 
     def __init__(
         self,
@@ -185,29 +173,29 @@ class _Announcer:
         notifier: Notifier,
         pidfile: PidFile | None,
         handover: Handover | None,
-        desk: Desk,
+        control_socket: ControlSocket,
         log_file: LogFile | None,
     ) -> None:
         self._terminal = terminal
         self._notifier = notifier
         self._pidfile = pidfile
         self._handover = handover
-        self._desk = desk
+        self._control_socket = control_socket
         self._log_file = log_file
 
     def ready(self, workers: int, path: str) -> None:
         if self._pidfile is not None:
             self._pidfile.write()
         if self._handover is not None:
-            self._desk.open(replace=True)
-            self._handover.tell_ready()
+            self._control_socket.open(replace=True)
+            self._handover.report_ready()
             self._handover.close()
         self._notifier.ready("serving")
         self._terminal.ready(workers, path)
         if self._log_file is not None:
-            self._log_file.close()  # the former stderr: the server has started
+            self._log_file.close()  # the start is over: the former stderr is no longer needed
             if self._log_file.has_moved():
-                # While we started, the supervisor before us alone was told of it.
+                # The file was moved during the start, and only the previous supervisor got the signal to reopen it.
                 os.kill(os.getpid(), signal.SIGUSR1)
 
     def failed(self, reason: str, details: str) -> None:

@@ -1,7 +1,8 @@
-"""What `se-ctl` may ask of the supervisor, and how it is answered.
+"""Orders: the requests of `se-ctl`, and the answers to them.
 
-What the scoreboard shows is read there. What only a worker knows is asked over its control channel: the answer comes
-later, or the worker is named as silent after `ANSWER_S`; the supervisor never waits for it.
+The supervisor reads numbers from the scoreboard. For anything that only a worker knows it sends a question over the
+worker's control channel. It does not wait for the reply: a worker that has not replied within `ANSWER_S` is reported as
+silent.
 """
 
 from __future__ import annotations
@@ -12,29 +13,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from se_server import __version__
-from se_server.server.config.readers import MAX_WORKERS
-from se_server.server.shared.control import Ask, Told
+from se_server.server.shared.control import Ask, Reply
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import State
+from se_server.server.shared.seats import MAX_WORKERS
 from se_server.server.supervisor.children import WorkerRecord
-from se_server.server.supervisor.control_socket import Client, Desk
-from se_server.server.supervisor.pool import Crew
+from se_server.server.supervisor.control_socket import Client, ControlSocket
+from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
 
 logger = logging.getLogger("se_server.server.orders")
 
 ANSWER_S = 2.0
 MAX_ROWS = 10_000
-"""Lines of an answer that are passed on: more would be read by nobody, and be kept here for a client that is slow."""
+"""Rows of one answer. It bounds the memory that a slow client holds."""
 
 
 class Refused(Exception):
-    """An order that cannot be; the text is one sentence for the operator."""
+    """The order cannot be carried out; the text is one sentence for the operator."""
 
 
 @dataclass(eq=False)
 class _Question:
-    """What some workers were asked for one client; None is the log."""
+    """A question to several workers. A question without a client reports to the log."""
 
     client: Client | None
     due: float
@@ -44,28 +45,28 @@ class _Question:
 
 
 class Orders:
-    """Takes requests from the desk and answers them.
+    """Carries out the requests that arrive at the control socket.
 
     Args:
-        desk: where they come from.
-        crew, rollout: who does what is asked.
-        reload: begins a reload; returns why not, or nothing.
-        stop: lets the whole server drain and end; returns why not, or nothing.
-        reopen_log: opens this process's log file anew; returns why not, or nothing.
+        control_socket: receives the requests.
+        pool, rollout: carry them out.
+        reload: begins a reload; returns why that is impossible, or an empty string.
+        stop: makes the whole server drain and end; returns why that is impossible, or an empty string.
+        reopen_log: reopens the log file of this process; returns why that is impossible, or an empty string.
     """
 
     def __init__(
         self,
-        desk: Desk,
-        crew: Crew,
+        control_socket: ControlSocket,
+        pool: Pool,
         rollout: Rollout,
         *,
         reload: Callable[[], str],
         stop: Callable[[], str],
         reopen_log: Callable[[], str],
     ) -> None:
-        self._desk = desk
-        self._crew = crew
+        self._control_socket = control_socket
+        self._pool = pool
         self._rollout = rollout
         self._reload = reload
         self._stop = stop
@@ -77,19 +78,19 @@ class Orders:
             "drain": self._drain,
             "reload": self._begin_reload,
             "scale": self._scale,
-            "calls": lambda client, _: self._ask(client, "calls", "", self._answering()),
+            "calls": lambda client, _: self._ask(client, "calls", "", self._replying()),
             "close": self._close_call,
             "stacks": lambda client, given: self._ask(client, "stacks", "", [self._find(given)]),
             "reopen-log": lambda client, _: self._reopen(client),
         }
 
     def serve(self) -> None:
-        """Do what has been asked since the last time, and give up on who does not answer."""
-        for client, request in self._desk.take():
+        """Carry out new requests, and answer those whose workers have replied or whose time is up."""
+        for client, request in self._control_socket.take():
             self._serve(client, request)
         now = time.monotonic()
         for ticket, question in list(self._questions.items()):
-            question.waiting &= {record.pid for record in self._crew}  # who has ended answers no more
+            question.waiting &= {record.pid for record in self._pool}  # a worker that has ended does not reply
             asker = question.client
             if question.waiting and question.due > now and not (asker is not None and asker.closed):
                 continue
@@ -98,24 +99,24 @@ class Orders:
                 _log_reopening(question)
             else:
                 asker.answer({"rows": question.rows, "left_out": question.left_out, "silent": sorted(question.waiting)})
-        self._desk.forget_closed()
+        self._control_socket.forget_closed()
 
     def next_due(self) -> list[float]:
-        """Return when something is due, in monotonic seconds."""
-        return [*(question.due for question in self._questions.values()), *self._desk.next_due()]
+        """Return the times at which `serve` has to run, in monotonic seconds."""
+        return [*(question.due for question in self._questions.values()), *self._control_socket.next_due()]
 
-    def told(self, record: WorkerRecord, message: Told) -> None:
-        """Take what a worker has answered."""
+    def take_reply(self, record: WorkerRecord, message: Reply) -> None:
+        """Add a worker's reply to the answer."""
         question = self._questions.get(message.ticket)
         if question is None or record.pid not in question.waiting:
-            return  # too late
+            return  # the answer was sent without it
         question.waiting.discard(record.pid)
         room = MAX_ROWS - len(question.rows)
         question.rows += [[record.place, record.pid, row] for row in message.rows[:room]]
         question.left_out += max(0, len(message.rows) - room) + message.left_out
 
     def reopen_log(self) -> None:
-        """Open the log file anew, here and in all workers, and say in the log how it went."""
+        """Reopen the log file here and in all workers, and log the result."""
         try:
             self._reopen(None)
         except Refused as refused:
@@ -126,7 +127,7 @@ class Orders:
         order = self._orders.get(name) if isinstance(name, str) else None
         try:
             if order is None:
-                raise Refused(f"there is no such order; known are {', '.join(self._orders)}")
+                raise Refused(f"unknown order: use one of {', '.join(self._orders)}")
             if name not in ("status", "calls"):
                 logger.info("se-ctl: %s", name if given is None else f"{name} {given}")
             answer = order(client, given)
@@ -140,15 +141,15 @@ class Orders:
     def _status(self, _client: Client, _given: object) -> dict[str, object]:
         now_ns = time.monotonic_ns()
         serving = self._rollout.serving
-        seats = self._crew.scoreboard.seats
+        seats = self._pool.scoreboard.seats
         return {
             "version": __version__,
             "state": self._rollout.state.name.lower(),
             "generation": None if serving is None else serving.number,
             "wanted": None if serving is None else serving.count,
-            "workers": [_row_of(record, now_ns) for record in sorted(self._crew, key=_age_of)],
-            "totals": self._crew.scoreboard.totals(),
-            "sessions_elsewhere": max(0, seats.sessions() - sum(record.slot.sessions for record in self._crew)),
+            "workers": [_row_of(record, now_ns) for record in sorted(self._pool, key=_age_of)],
+            "totals": self._pool.scoreboard.totals(),
+            "sessions_elsewhere": max(0, seats.sessions() - sum(record.slot.sessions for record in self._pool)),
         }
 
     def _drain(self, _client: Client, given: object) -> dict[str, object]:
@@ -156,7 +157,7 @@ class Orders:
             return _done(self._stop(), "the server takes no new conversations, and ends after the last one")
         record = self._find(given)
         if not record.serves:
-            raise Refused(f"{record} drains already")
+            raise Refused(f"{record} is already draining")
         self._rollout.replace(record)
         return {"done": f"{record} drains, and another one takes its place"}
 
@@ -165,36 +166,36 @@ class Orders:
 
     def _scale(self, _client: Client, given: object) -> dict[str, object]:
         if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= MAX_WORKERS:
-            raise Refused(f"scale wants a number of workers from 1 to {MAX_WORKERS}")
+            raise Refused(f"scale takes a number of workers from 1 to {MAX_WORKERS}")
         serving = self._rollout.serving
         if serving is None:
-            raise Refused("the server is about to start or to end: there is nothing to scale")
+            raise Refused("the server is starting or ending: scale works while it serves")
         self._rollout.scale(given - serving.count)
         return {"done": f"{serving.count} workers from now on" if serving.count > 1 else "1 worker from now on"}
 
     def _close_call(self, client: Client, given: object) -> None:
         if not isinstance(given, str) or not given:
-            raise Refused("close wants the id of a conversation: se-ctl calls shows them")
-        self._ask(client, "close", given, self._answering())
+            raise Refused("close takes the id of a conversation: se-ctl calls lists them")
+        self._ask(client, "close", given, self._replying())
 
     def _reopen(self, client: Client | None) -> None:
         problem = self._reopen_log()
         if problem:
             raise Refused(problem)
-        self._ask(client, "reopen-log", "", list(self._crew))
+        self._ask(client, "reopen-log", "", list(self._pool))
 
-    # --- workers ---
+    # --- questions to workers ---
 
-    def _answering(self) -> list[WorkerRecord]:
-        return [record for record in self._crew if record.state in (State.READY, State.DRAINING)]
+    def _replying(self) -> list[WorkerRecord]:
+        return [record for record in self._pool if record.state in (State.READY, State.DRAINING)]
 
     def _find(self, given: object) -> WorkerRecord:
-        """Find a worker by its process id, else by its number among those that serve."""
+        """Return a worker by its process id, else by its number in the generation that serves."""
         if isinstance(given, int) and not isinstance(given, bool):
-            for record in self._crew:
+            for record in self._pool:
                 if record.pid == given:
                     return record
-            for record in sorted(self._crew, key=_age_of):
+            for record in sorted(self._pool, key=_age_of):
                 if record.place == given and record.serves and record.generation is self._rollout.serving:
                     return record
         raise Refused(f"there is no worker {given}: se-ctl status shows their numbers and process ids")
@@ -213,7 +214,7 @@ def _log_reopening(question: _Question) -> None:
     for place, pid, problem in question.rows:
         logger.error("worker %s (pid %s): %s", place, pid, problem)
     for pid in sorted(question.waiting):
-        logger.warning("the worker with pid %s does not answer: it still writes to the old log file", pid)
+        logger.warning("the worker with pid %s did not reply: it may still write to the old log file", pid)
     if not question.rows and not question.waiting:
         logger.info("SIGUSR1: all processes write to the new log file")
 
@@ -225,7 +226,7 @@ def _age_of(record: WorkerRecord) -> float:
 def _row_of(record: WorkerRecord, now_ns: int) -> dict[str, object]:
     slot = record.slot
     state = record.state
-    if record.told and state is not State.STOPPED:
+    if record.drain_ordered and state is not State.STOPPED:
         state = State.DRAINING
     return {
         "worker": record.place,

@@ -1,4 +1,4 @@
-"""A pidfile that cannot lie: it is locked as long as the supervisor lives that it names, and by no one else."""
+"""A pidfile that is never wrong: the supervisor that it names holds a lock on it for as long as it lives."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from se_server.errors import ConfigError
 class PidFile:
     """Writes this process's id to a file and holds it.
 
-    The lock goes away with the process, however that ends: a file that is not locked is stale, and is overwritten.
+    The system releases the lock when the process ends in any way. A file without a lock is stale and is overwritten.
 
     Args:
-        path: where.
-        inherited: the descriptor of the locked file, from the supervisor before this one. The file names that one until
+        path: the path of the file.
+        inherited: the descriptor of the locked file, from the previous supervisor. The file names that process until
             `write` is called.
 
     Raises:
-        ConfigError: another server holds it, or it cannot be written.
+        ConfigError: another server holds the file, or it cannot be written.
     """
 
     def __init__(self, path: str, inherited: int | None = None) -> None:
@@ -28,7 +28,7 @@ class PidFile:
         self._descriptor = self._lock() if inherited is None or not self._is_at_path(inherited) else inherited
 
     def fileno(self) -> int:
-        """Return the descriptor, for a supervisor that follows."""
+        """Return the descriptor, for the next supervisor."""
         return self._descriptor
 
     def _lock(self) -> int:
@@ -47,7 +47,7 @@ class PidFile:
                 ) from None
             if self._is_at_path(descriptor):
                 return descriptor
-            os.close(descriptor)  # its owner has removed it meanwhile
+            os.close(descriptor)  # its owner has removed the file meanwhile
 
     def write(self) -> None:
         """Write this process's id."""
@@ -61,12 +61,12 @@ class PidFile:
             return False
 
     def remove(self) -> None:
-        """Let go of the file, and remove it if it still names this process: a supervisor that follows may have it."""
+        """Release the file, and remove it if it still names this process and not the next supervisor."""
         with suppress(OSError):
             if self._is_at_path(self._descriptor) and os.pread(self._descriptor, 20, 0) == b"%d\n" % os.getpid():
                 os.unlink(self._path)
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; in a worker, of the worker's copy of the lock."""
+        """Release the file; in a worker, its copy of the lock."""
         os.close(self._descriptor)

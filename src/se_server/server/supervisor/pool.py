@@ -1,48 +1,44 @@
-"""The worker processes that are alive, of all generations, and how each is brought to its end."""
+"""The pool: all worker processes that are alive, of every generation, and the ways in which they end."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from se_server.server.shared.control import ControlChannel, ControlError, Drain, Message, Stacks
 from se_server.server.shared.liveness import Silence
-from se_server.server.shared.scoreboard import Scoreboard, State
+from se_server.server.shared.scoreboard import Scoreboard, Slot, State
 from se_server.server.shared.seats import SeatTable
-from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, WorkerRecord, fork_worker
+from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, WorkerRecord, fork_process
 from se_server.server.supervisor.generation import Generation
 
 logger = logging.getLogger("se_server.server.crew")
 
-# What a worker may need after its drain time: closing the sessions, on_shutdown and left-over tasks, each bounded.
+# A worker may need this after its drain time: closing sessions, on_shutdown and left-over tasks are each bounded.
 EXIT_MARGIN_S = 20.0
 BOOT_STOP_S = 2.0  # a worker that has not started yet has nothing to finish
 SLOW_START_S = 10.0
-GUARD_ANSWER_S = 1.0  # for the guard to write the stacks of a hung worker; then the signal does it, without the tasks
+WATCHDOG_ANSWER_S = 1.0  # for a hung worker's watchdog to write the stacks; after it, STACKS_SIGNAL omits the tasks
 STACKS_S = 2.0
 NO_HURRY_S = 1e8  # a drain that cuts nothing: three years; JSON has no infinity
-AT_ONCE = "stopping at once"
+IMMEDIATE_STOP = "stopping at once"
 
 
-class Crew:
-    """Forks, asks, tells, kills and reaps.
+class Pool:
+    """Forks, drains, kills and reaps workers.
 
     Args:
-        listen_sockets: what the workers accept from.
-        private: what a worker must not keep open besides its sisters' channels.
-        seats: what sessions take, shared with the crews of other supervisors.
+        not_inherited: closed in each worker, besides the control channels of the other workers.
+        seats: the seats of conversations, shared with the pools of other supervisors.
     """
 
-    def __init__(
-        self, listen_sockets: Sequence[socket.socket], private: Sequence[Closable], seats: SeatTable | None = None
-    ) -> None:
+    def __init__(self, not_inherited: Sequence[Closable] = (), seats: SeatTable | None = None) -> None:
         self.scoreboard = Scoreboard(seats=seats)
-        self._listen_sockets = listen_sockets
-        self._private = private
+        self._not_inherited = not_inherited
         self._records: dict[int, WorkerRecord] = {}  # by pid
 
     def __len__(self) -> int:
@@ -52,7 +48,7 @@ class Crew:
         return iter(list(self._records.values()))
 
     def of(self, generation: Generation | None, *states: State) -> list[WorkerRecord]:
-        """Return the workers of a generation that serve, or soon will, and are in one of these states."""
+        """Return the workers of a generation that are in one of the states and were not ordered to drain."""
         return [
             record for record in self if record.generation is generation and record.serves and record.state in states
         ]
@@ -66,56 +62,57 @@ class Crew:
         now = time.monotonic()
         slot = self.scoreboard.take(generation.number, time.monotonic_ns())
         if slot is None:
-            raise OSError("there are too many workers, those that drain included")
-        plan = generation.plan
-
-        def run(channel: ControlChannel) -> int:
-            slot.pid = os.getpid()
-            self.scoreboard.seats.join()
-            return plan.run_worker(self._listen_sockets, channel, slot)
-
-        # An end kept open in a child would hide the supervisor's death from a sister, or hers from the supervisor.
-        inherited = [*self._private, *(record.channel for record in self)]
+            raise OSError("there are too many workers, including those that drain")
         try:
-            pid, channel = fork_worker(run, inherited)
+            pid, channel = self._start(generation, slot)
         except OSError:
             self.scoreboard.give_back(slot)
             raise
-        self._records[pid] = WorkerRecord(
-            place, pid, channel, slot, generation, now, Silence(pid, plan.hang_timeout_s), now + SLOW_START_S
-        )
+        silence = Silence(pid, generation.config.hang_timeout_s)
+        self._records[pid] = WorkerRecord(place, pid, channel, slot, generation, now, silence, now + SLOW_START_S)
 
-    # --- what workers say ---
+    def _start(self, generation: Generation, slot: Slot) -> tuple[int, ControlChannel]:
+        # A leaked copy of a channel would keep another worker from seeing EOF when the supervisor dies, and the
+        # supervisor from seeing EOF when that worker dies.
+        not_inherited = [*self._not_inherited, *(record.channel for record in self)]
+        return fork_process(partial(generation.spec.main, generation.spec, slot), not_inherited)
 
-    def hear(self, record: WorkerRecord) -> list[Message]:
-        """Return what a worker has said. One that talks nonsense is killed."""
+    # --- messages of workers ---
+
+    def receive(self, record: WorkerRecord) -> list[Message]:
+        """Return the messages that a worker has sent. A worker that sends an invalid message is killed."""
         try:
             messages = record.channel.receive()
         except ControlError as error:
-            logger.error("%s cannot be understood, killed: %s", record, error)
+            logger.error("%s sent an invalid control message, killed: %s", record, error)
             record.channel.close()
-            self.kill(record, "talking nonsense")
+            self.kill(record, "an invalid control message")
             return []
         if record.channel.ended:
-            # It exits now, or user code has closed the channel, and then it can no longer be told anything.
+            # The worker exits now, or user code has closed the channel, and then no order can reach the worker.
             _end_by(record, EXIT_MARGIN_S)
         return messages
 
-    # --- how they end ---
+    # --- ends of workers ---
 
     def drain(self, record: WorkerRecord, timeout_s: float, notice_s: float = 0.0) -> None:
-        """Tell a worker to end, after it has gone on for `notice_s`; told again, the earlier end counts."""
-        record.told = True
+        """Order a worker to drain and end. Of several orders, the one that ends first counts.
+
+        Args:
+            timeout_s: how long running conversations may go on.
+            notice_s: how long the worker goes on serving before the drain, while readiness is denied.
+        """
+        record.drain_ordered = True
         if record.state is State.STARTING:
-            _signal(record, signal.SIGTERM)  # it may be importing, and hear nothing
+            _signal(record, signal.SIGTERM)  # it may be importing the APP, and reads no message meanwhile
             _end_by(record, BOOT_STOP_S)
         else:
             record.channel.send(Drain(timeout_s, notice_s))
             self.expect_end(record, notice_s + timeout_s)
 
     def expect_end(self, record: WorkerRecord, timeout_s: float) -> None:
-        """Take note that a worker drains by itself."""
-        _end_by(record, timeout_s + record.generation.plan.drain_turn_grace_s + EXIT_MARGIN_S)
+        """Kill a worker that drains if it has not ended some time after its drain timeout."""
+        _end_by(record, timeout_s + record.generation.config.drain_turn_grace_s + EXIT_MARGIN_S)
 
     def kill(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker."""
@@ -124,7 +121,7 @@ class Crew:
         _signal(record, signal.SIGKILL)
 
     def _kill_hung(self, record: WorkerRecord) -> None:
-        """Have a worker that hangs write its stacks, then kill it."""
+        """Make a worker that hangs write its stacks, then kill it."""
         if record.killed_for:
             return
         logger.error(
@@ -134,26 +131,26 @@ class Crew:
         )
         record.killed_for = "hanging"
         record.channel.send(Stacks())
-        record.stacks_by = time.monotonic() + GUARD_ANSWER_S
+        record.stacks_by = time.monotonic() + WATCHDOG_ANSWER_S
         _end_by(record, STACKS_S)
 
     def find_hung(self, now: float) -> None:
-        """Kill workers that hang, stacks first."""
+        """Kill workers that hang, after they have written their stacks."""
         for record in self:
             if record.state is not State.STARTING and record.silence.is_hung(record.slot.heartbeat_ns, now):
                 self._kill_hung(record)
 
     def report_slow_starts(self, now: float) -> None:
-        """Say which workers take long to start, after 10 s, 20 s, 40 s and so on."""
+        """Log the workers that have not started after 10 s, 20 s, 40 s and so on."""
         for record in self:
-            if record.state is State.STARTING and not record.told and record.report_at <= now:
+            if record.state is State.STARTING and not record.drain_ordered and record.report_at <= now:
                 age_s = now - record.started_at
                 record.report_at = now + age_s
                 doing = "on_startup" if record.slot.heartbeat_ns else "the import of APP"
                 logger.warning("%s is not ready after %.0f s: %s still runs", record, age_s, doing)
 
     def kill_overdue(self, now: float) -> None:
-        """Kill those whose time is up."""
+        """Kill the workers that did not end in time."""
         for record in self:
             if record.stacks_by is not None and record.stacks_by <= now:
                 record.stacks_by = None
@@ -164,14 +161,16 @@ class Crew:
                 self.kill(record, "being late")
 
     def next_due(self) -> list[float]:
-        """Return when something is to be done to or said of a worker."""
+        """Return the times at which a worker has to be killed, signalled or reported, in monotonic seconds."""
         times = [time for record in self for time in (record.kill_at, record.stacks_by) if time is not None]
-        return times + [record.report_at for record in self if record.state is State.STARTING and not record.told]
+        starting = [record for record in self if record.state is State.STARTING and not record.drain_ordered]
+        return times + [record.report_at for record in starting]
 
     def reap(self) -> Iterator[tuple[int, WorkerRecord | None, int]]:
-        """Give pid, record and exit code of every child that has ended; a record wants to be heard and buried, then.
+        """Yield pid, record and exit code of every child that has ended.
 
-        As a container's first process we inherit those of others, too; they have no record.
+        The caller reads the last messages of the record, then calls `release`. A child that is not a worker has no
+        record: another supervisor, or an orphan that the first process of a container has inherited.
         """
         while True:
             try:
@@ -185,13 +184,13 @@ class Crew:
                 record.reaped = True
             yield pid, record, os.waitstatus_to_exitcode(status)
 
-    def bury(self, record: WorkerRecord) -> None:
-        """Give back what a worker that was reaped has held."""
+    def release(self, record: WorkerRecord) -> None:
+        """Close the channel and free the slot of a worker that was reaped."""
         record.channel.close()
         self.scoreboard.give_back(record.slot)
 
-    def leave(self) -> None:
-        """Close the channels, upon which workers that are left drain by themselves."""
+    def close_channels(self) -> None:
+        """Close the channels; workers that are still alive drain on their own then."""
         for record in self:
             record.channel.close()
 
@@ -202,5 +201,5 @@ def _end_by(record: WorkerRecord, time_s: float) -> None:
 
 
 def _signal(record: WorkerRecord, number: signal.Signals) -> None:
-    if not record.reaped:  # or the pid could be somebody else's
+    if not record.reaped:  # the pid of a reaped worker may belong to another process
         os.kill(record.pid, number)

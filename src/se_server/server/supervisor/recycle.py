@@ -1,7 +1,7 @@
-"""Recycling: replacing a healthy worker that has become old, big or much used, before that hurts.
+"""Recycling: replacing a healthy worker that is old, large or much used, before it causes problems.
 
-One worker at a time: its replacement is ready before it drains, and the next one's turn comes when it has ended. Its
-conversations take the time they need: recycling cuts none.
+One worker is recycled at a time: its replacement is ready before it drains, and the next worker's turn comes after it
+has ended. Recycling does not limit the time of conversations that still run.
 """
 
 from __future__ import annotations
@@ -11,28 +11,34 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from se_server.server.config.config import Config
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import Slot
 
 logger = logging.getLogger("se_server.server.recycle")
 
-JITTER = 0.1  # workers that started together, with the same load, shall not become due together
+JITTER = 0.1  # keeps workers that started together, with the same load, from becoming due together
 RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
 class RecycleLimits:
-    """When a worker is recycled; None for never.
+    """The limits at which a worker is recycled; None for no limit.
 
     Attributes:
         age_s: seconds since its fork.
         rss_bytes: resident memory; Linux only.
-        sessions: conversations that it has taken, ever.
+        sessions: conversations that it has taken since its start.
     """
 
     age_s: float | None = None
     rss_bytes: int | None = None
     sessions: int | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> RecycleLimits:
+        """Return the limits that the options set."""
+        return cls(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions)
 
     def __bool__(self) -> bool:
         return self != RecycleLimits()
@@ -40,11 +46,11 @@ class RecycleLimits:
 
 @dataclass
 class Wear:
-    """How worn one worker is. Its own part of the jitter brings each limit forward by up to a tenth.
+    """The wear of one worker. Jitter lowers its limits by a random share of up to `JITTER`.
 
     Args:
-        slot: the worker's.
-        started_at: when it was forked, in monotonic seconds.
+        slot: the worker's slot on the scoreboard.
+        started_at: the time of its fork, in monotonic seconds.
     """
 
     slot: Slot
@@ -53,7 +59,7 @@ class Wear:
     _big_from_the_start: bool = False
 
     def reason(self, limits: RecycleLimits, now: float) -> str:
-        """Say why the worker is due; empty if it is not."""
+        """Return why the worker has to be recycled; empty if it does not."""
         age_s = now - self.started_at
         if limits.age_s is not None and age_s >= limits.age_s * self._share:
             return f"it is {age_s:.0f} s old"
@@ -67,7 +73,7 @@ class Wear:
         return ""
 
     def became_ready(self, limits: RecycleLimits) -> None:
-        """Look at a worker that has just started: a memory limit that it exceeds already would recycle for ever."""
+        """Ignore the memory limit if the worker exceeds it from the start: otherwise it would be recycled for ever."""
         rss_bytes = rss_bytes_of(self.slot.pid) or 0
         if limits.rss_bytes is not None and rss_bytes >= limits.rss_bytes * (1 - JITTER):
             self._big_from_the_start = True
@@ -80,18 +86,18 @@ class Wear:
 
 
 class Recycler:
-    """Says whose turn it is."""
+    """Picks the worker to be recycled next."""
 
     def __init__(self) -> None:
         self._leaving: Wear | None = None
         self._not_before = 0.0
 
     def pick(self, alive: Iterable[Wear], ready: Iterable[Wear], limits: RecycleLimits, now: float) -> Wear | None:
-        """Return the worker that is to be replaced now, if any, and log why.
+        """Return the worker that has to be replaced now, if any, and log the reason.
 
         Args:
-            alive: all workers that have not ended.
-            ready: those that may be chosen.
+            alive: the wear of all workers that have not ended.
+            ready: that of the workers to choose from.
             limits: the limits in force.
             now: monotonic seconds.
         """
@@ -105,6 +111,6 @@ class Recycler:
         return None
 
     def give_up(self, now: float) -> None:
-        """Take note that the replacement could not start; the next try is a while away."""
+        """Handle that the replacement could not start: wait `RETRY_S` before the next try."""
         self._leaving = None
         self._not_before = now + RETRY_S

@@ -1,12 +1,13 @@
-"""Which generations there are, and how the places of their workers are filled.
+"""The rollout: moves from one generation of workers to the next, and fills the places of both.
 
-One generation serves. A reload makes a candidate, whose workers start beside the serving ones: first one, and then no
-more at once than have proved to start. When all are ready, the candidate serves, and only then do the workers of the
-old generation drain, in the background. A candidate that cannot start goes; the first one has none before it, and then
-there is nothing to fall back to. A second reload drops the candidate of the first.
+One generation serves. A reload makes a candidate, whose workers start beside the serving ones: one at first, then at
+most as many at once as are ready. When all are ready, the candidate serves, and only then do the workers of the old
+generation drain, in the background. A candidate that cannot start is dropped; if it is the first generation, the server
+ends. A second reload drops the candidate of the first.
 
-A worker that dies is replaced: at once, or after a growing pause if workers keep dying young. Only workers that cannot
-start, five in a row, end the whole: no crash loop burns the machine, and no crash in a conversation ends the server.
+A worker that dies is replaced at once, or after a growing pause if workers keep dying young. Only consecutive workers
+that cannot start (`MAX_BOOT_FAILURES`) end the server: a crash loop does not use up the machine, and a crash in a
+conversation does not end the server.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from __future__ import annotations
 import logging
 import time
 
-from se_server.server.config.readers import MAX_WORKERS
 from se_server.server.shared.control import Failed
 from se_server.server.shared.scoreboard import State
+from se_server.server.shared.seats import MAX_WORKERS
+from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.generation import Generation
-from se_server.server.supervisor.plan import Announcer, Plan
-from se_server.server.supervisor.pool import NO_HURRY_S, Crew
+from se_server.server.supervisor.pool import NO_HURRY_S, Pool
 from se_server.server.supervisor.recycle import Recycler
+from se_server.server.worker.spec import WorkerSpec
 
 logger = logging.getLogger("se_server.server.rollout")
 
@@ -32,20 +34,20 @@ class Rollout:
     """Fills places, and moves from one generation to the next.
 
     Args:
-        crew: the workers that are alive.
-        announcer: told when the first generation is ready or cannot start, and of reloads.
-        plan: the first generation's.
+        pool: the workers that are alive.
+        announcer: reports that the first generation is ready or cannot start, and reloads.
+        spec: describes the workers of the first generation.
 
     Attributes:
-        plan: of the generation that serves, or did last.
+        spec: that of the generation that serves, or that served last.
         serving: the generation that serves; None before the first is ready, and after `end`.
-        failed: whether there is nothing left that could serve.
-        waits_for_repair: whether nothing serves or starts, and a reload is waited for.
+        failed: whether the server has to end because its workers cannot start.
+        waits_for_repair: whether no worker serves or starts, and the server waits for a reload.
     """
 
-    def __init__(self, crew: Crew, announcer: Announcer, plan: Plan) -> None:
-        self.plan = plan
-        self._crew = crew
+    def __init__(self, pool: Pool, announcer: Announcer, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self._pool = pool
         self._announcer = announcer
         self._made = 0
         self._recycler = Recycler()
@@ -56,39 +58,40 @@ class Rollout:
 
     # --- generations ---
 
-    def begin(self, plan: Plan) -> None:
-        """Make a candidate from a plan, instead of the one that may be under way."""
+    def begin(self, spec: WorkerSpec) -> None:
+        """Make a candidate generation; it replaces the candidate that may be starting."""
         newest = self._candidate or self.serving
-        # A number that was set by signals outlives reloads, unless the configuration has changed its mind.
-        count = plan.workers if newest is None or plan.workers != newest.plan.workers else newest.count
+        # A number set with se-ctl or signals survives a reload, unless the option --workers has changed.
+        workers = spec.config.workers
+        count = workers if newest is None or workers != newest.config.workers else newest.count
         self._drop_candidate()
         self.waits_for_repair = False
         self._made += 1
-        self._candidate = Generation(self._made, plan, time.monotonic(), count)
+        self._candidate = Generation(self._made, spec, time.monotonic(), count)
         if self.serving is not None:
             self._announcer.reloading()
             logger.info("reload: %d workers of generation %d start; the old ones serve until then", count, self._made)
 
     @property
     def state(self) -> State:
-        """Where the whole is in its life."""
+        """The state of the whole server."""
         if self.serving is not None:
             return State.READY
         return State.STARTING if self._candidate is not None or self.waits_for_repair else State.DRAINING
 
     def end(self) -> None:
-        """Start no more workers. Those that are alive are the caller's to end."""
+        """Start no more workers. The caller ends those that are alive."""
         self.serving = self._candidate = None
         self.waits_for_repair = False
 
     def _drop_candidate(self) -> None:
         dropped, self._candidate = self._candidate, None
         if dropped is not None:
-            for record in self._crew.of(dropped, State.STARTING, State.READY):
-                self._crew.drain(record, dropped.plan.reload_drain_timeout_s)
+            for record in self._pool.of(dropped, State.STARTING, State.READY):
+                self._pool.drain(record, dropped.config.reload_drain_timeout_s)
 
     def _growing(self) -> list[Generation]:
-        """The generations whose places are to be filled."""
+        """Return the generations whose vacant places are filled."""
         return [generation for generation in (self.serving, self._candidate) if generation is not None]
 
     def scale(self, change: int) -> None:
@@ -99,43 +102,43 @@ class Rollout:
                 generation.vacant[place] = time.monotonic()
             for place in range(count, generation.count):
                 generation.vacant.pop(place, None)
-            for record in self._crew.of(generation, State.STARTING, State.READY):
+            for record in self._pool.of(generation, State.STARTING, State.READY):
                 if record.place >= count:
-                    self._crew.drain(record, generation.plan.reload_drain_timeout_s)
+                    self._pool.drain(record, generation.config.reload_drain_timeout_s)
             generation.count = count
             logger.info("generation %d has %d workers from now on", generation.number, count)
         self._promote_candidate()
 
     def replace(self, record: WorkerRecord) -> None:
-        """Let a worker drain now, and another one take its place."""
-        self._crew.drain(record, record.generation.plan.reload_drain_timeout_s)
+        """Order a worker to drain, and start another one in its place."""
+        self._pool.drain(record, record.generation.config.reload_drain_timeout_s)
         self.refill(record)
 
-    # --- what happens to workers ---
+    # --- events of workers ---
 
     def became_ready(self, record: WorkerRecord) -> None:
-        """Take note that a worker is ready."""
+        """Handle that a worker is ready."""
         generation = record.generation
         generation.failures = 0
-        record.wear.became_ready(generation.plan.recycling)
-        for other in self._crew.of(generation, State.READY):
-            if other.place == record.place and other is not record:  # it is recycled
-                self._crew.drain(other, NO_HURRY_S)
+        record.wear.became_ready(generation.recycle_limits)
+        for other in self._pool.of(generation, State.READY):
+            if other.place == record.place and other is not record:  # the worker that is recycled
+                self._pool.drain(other, NO_HURRY_S)
         self._promote_candidate()
 
     def _promote_candidate(self) -> None:
         candidate, old = self._candidate, self.serving
-        if candidate is None or len(self._crew.of(candidate, State.READY)) < candidate.count:
+        if candidate is None or len(self._pool.of(candidate, State.READY)) < candidate.count:
             return
-        self.serving, self._candidate, self.plan = candidate, None, candidate.plan
-        if candidate.told.notice:
-            logger.warning("%s", candidate.told.notice)
+        self.serving, self._candidate, self.spec = candidate, None, candidate.spec
+        if candidate.ready_message.notice:
+            logger.warning("%s", candidate.ready_message.notice)
         if old is None:
-            self._announcer.ready(candidate.count, candidate.told.path)
+            self._announcer.ready(candidate.count, candidate.ready_message.path)
             return
-        leaving = self._crew.of(old, State.STARTING, State.READY)
+        leaving = self._pool.of(old, State.STARTING, State.READY)
         for record in leaving:
-            self._crew.drain(record, candidate.plan.reload_drain_timeout_s)
+            self._pool.drain(record, candidate.config.reload_drain_timeout_s)
         logger.info("reload: generation %d serves, %d old workers drain", candidate.number, len(leaving))
         self._announcer.reloaded()
 
@@ -144,7 +147,11 @@ class Rollout:
         self.refill(record, record.generation.pause_after_death(time.monotonic() - record.started_at))
 
     def could_not_start(self, record: WorkerRecord, how: str) -> None:
-        """Try again, fall back to what serves, or fail."""
+        """Handle that a worker ended before it was ready: try again, keep the old generation, or fail.
+
+        Args:
+            how: the way in which it ended, for the log.
+        """
         generation = record.generation
         failure = record.failure or Failed(f"a worker {how} before it was ready")
         if generation not in self._growing():
@@ -154,7 +161,7 @@ class Rollout:
             self._drop_candidate()
             self._announcer.reloaded()
             return
-        if any(other.place == record.place for other in self._crew.of(generation, State.READY)):
+        if any(other.place == record.place for other in self._pool.of(generation, State.READY)):
             _log_failure(f"worker {record.place} cannot be recycled", failure)
             self._recycler.give_up(time.monotonic())
             return
@@ -163,20 +170,20 @@ class Rollout:
             _log_failure(f"worker {record.place} cannot start, next try in {pause_s:g} s", failure)
             self.refill(record, pause_s)
             return
-        if generation.plan.waits_for_repair and self.serving is None:
+        if generation.config.reload and self.serving is None:
             self._drop_candidate()
             self.waits_for_repair = True
             self._announcer.failed(failure.reason, failure.details)
             logger.info("nothing serves: waiting for a change")
             return
         self.failed = True
-        self.end()  # a sister may have failed at the same moment, and once is enough
+        self.end()  # before another worker's failure is reported, too
         self._announcer.failed(failure.reason, failure.details)
 
     def refill(self, record: WorkerRecord, pause_s: float = 0.0) -> None:
-        """Give the place of a worker to another one, unless somebody has it already or nobody shall."""
+        """Start another worker in the place of this one, if the place still exists and is not taken."""
         generation = record.generation
-        holders = self._crew.of(generation, State.STARTING, State.READY)
+        holders = self._pool.of(generation, State.STARTING, State.READY)
         if (
             generation in self._growing()
             and record.place < generation.count
@@ -184,29 +191,29 @@ class Rollout:
         ):
             generation.vacant.setdefault(record.place, time.monotonic() + pause_s)
 
-    # --- what is due ---
+    # --- timed work ---
 
     def recycle(self, now: float) -> None:
-        """Find a worker that is due to be replaced."""
+        """Replace a worker that has reached a recycling limit."""
         serving = self.serving
         if serving is None or self._candidate is not None:
             return
-        ready = self._crew.of(serving, State.READY)
-        alive = [record.wear for record in self._crew]
-        due = self._recycler.pick(alive, [record.wear for record in ready], serving.plan.recycling, now)
+        ready = self._pool.of(serving, State.READY)
+        alive = [record.wear for record in self._pool]
+        due = self._recycler.pick(alive, [record.wear for record in ready], serving.recycle_limits, now)
         for record in ready:
             if record.wear is due:
                 serving.vacant.setdefault(record.place, now)
 
     def next_due(self) -> list[float]:
-        """Return when the places that may be filled are due."""
+        """Return the times at which vacant places are due, in monotonic seconds."""
         return [
             due for generation in self._growing() if self._may_fork(generation) for due in generation.vacant.values()
         ]
 
     @property
     def has_vacancies(self) -> bool:
-        """Whether a worker is still to be started."""
+        """Whether a place waits for its next worker."""
         return any(generation.vacant for generation in self._growing())
 
     def fill_places(self) -> None:
@@ -216,8 +223,8 @@ class Rollout:
                 if not self._may_fork(generation):
                     break
                 try:
-                    self._crew.fork(generation, place)
-                except OSError as error:  # out of processes, memory or descriptors: the others can do without
+                    self._pool.fork(generation, place)
+                except OSError as error:  # out of processes, memory or descriptors; the other workers go on
                     logger.error("cannot fork a worker, next try in %g s: %s", FORK_RETRY_S, error)
                     generation.vacant[place] = time.monotonic() + FORK_RETRY_S
                     return
@@ -226,7 +233,7 @@ class Rollout:
     def _may_fork(self, generation: Generation) -> bool:
         if generation is self.serving or self.serving is None:
             return True
-        starting, ready = (len(self._crew.of(generation, state)) for state in (State.STARTING, State.READY))
+        starting, ready = (len(self._pool.of(generation, state)) for state in (State.STARTING, State.READY))
         return starting < max(1, ready)
 
 

@@ -1,6 +1,6 @@
-"""The two protocols of systemd: sockets that it has opened, and what it wants to hear (sd_listen_fds(3), sd_notify(3)).
+"""The two protocols of systemd: socket activation (sd_listen_fds(3)) and state notification (sd_notify(3)).
 
-Without systemd, that is without its variables, nothing of this does anything.
+Without the environment variables of systemd, this module does nothing.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ FIRST_DESCRIPTOR = 3
 
 
 def take_activated(environ: MutableMapping[str, str]) -> list[int]:
-    """Return the descriptors that the service manager has passed to this very process, and forget its variables.
+    """Return the descriptors that the service manager passed to this process, and remove its environment variables.
 
     Raises:
-        ConfigError: the variables make no sense.
+        ConfigError: LISTEN_FDS is not a number.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count:
         return []
     if not (count.isascii() and count.isdecimal()):
-        raise ConfigError(f"LISTEN_FDS={count!r} in the environment is no number of sockets")
+        raise ConfigError(f"LISTEN_FDS={count!r} in the environment is not a number of sockets")
     return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)))
 
 
-def adopt(descriptors: Sequence[int], where: str) -> list[socket.socket]:
-    """Make listen sockets of descriptors that this process was started with; owned by the caller.
+def inherit_sockets(descriptors: Sequence[int], source: str) -> list[socket.socket]:
+    """Make listen sockets from descriptors that this process inherited; the caller owns them.
 
     Args:
-        where: what named them, for errors.
+        source: the option or variable that named the descriptors, for errors.
 
     Raises:
-        ConfigError: one of them is no listening stream socket.
+        ConfigError: a descriptor is not a listening stream socket.
     """
     sockets: list[socket.socket] = []
     try:
@@ -45,8 +45,8 @@ def adopt(descriptors: Sequence[int], where: str) -> list[socket.socket]:
             try:
                 sockets.append(socket.socket(fileno=descriptor))
             except OSError:
-                raise ConfigError(f"{where}: descriptor {descriptor} is no open socket") from None
-            _prepare(sockets[-1], where)
+                raise ConfigError(f"{source}: descriptor {descriptor} is not an open socket") from None
+            _prepare(sockets[-1], source)
     except ConfigError:
         for sock in sockets:
             sock.close()
@@ -54,12 +54,12 @@ def adopt(descriptors: Sequence[int], where: str) -> list[socket.socket]:
     return sockets
 
 
-def _prepare(sock: socket.socket, where: str) -> None:
+def _prepare(sock: socket.socket, source: str) -> None:
     is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
     if sock.type != socket.SOCK_STREAM or not (is_tcp or sock.family == socket.AF_UNIX):
-        raise ConfigError(f"{where}: descriptor {sock.fileno()} is no TCP or Unix stream socket")
+        raise ConfigError(f"{source}: descriptor {sock.fileno()} is not a TCP or Unix stream socket")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ConfigError(f"{where}: descriptor {sock.fileno()} does not listen: call listen() on it first")
+        raise ConfigError(f"{source}: descriptor {sock.fileno()} does not listen: call listen() on it first")
     sock.setblocking(False)
     sock.set_inheritable(False)
     if is_tcp:
@@ -67,13 +67,14 @@ def _prepare(sock: socket.socket, where: str) -> None:
 
 
 class Notifier:
-    """Tells the service manager about the state of the whole.
+    """Reports the state of the server to the service manager.
 
     Args:
-        environ: the process's environment, whose variables of this protocol are removed: workers have nothing to say.
+        environ: the environment of this process. The variables of the protocol are removed from it, so that workers
+            and programs that they start do not report anything.
 
     Attributes:
-        alive_s: how often it wants a sign of life, in seconds; None for never.
+        alive_s: the interval at which the manager expects `alive`, in seconds; None for never.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -85,10 +86,10 @@ class Notifier:
         self.variables = {
             name: value for name, value in (("NOTIFY_SOCKET", self._address), ("WATCHDOG_USEC", timeout)) if value
         }
-        """What a supervisor that follows needs in its environment."""
+        """The variables that the next supervisor needs in its environment."""
 
     def send(self, *assignments: str) -> None:
-        """Send `NAME=value` lines in one datagram; a manager that does not listen misses them."""
+        """Send `NAME=value` lines in one datagram. Errors are ignored: the manager may not be listening."""
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -100,21 +101,21 @@ class Notifier:
                 return
 
     def ready(self, status: str) -> None:
-        """Say that the service serves, after a start or a reload."""
+        """Report that the service serves, after a start or a reload."""
         self.send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Say that a reload begins."""
+        """Report that a reload begins."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
 
     def stopping(self) -> None:
-        """Say that the service ends."""
+        """Report that the service is stopping."""
         self.send("STOPPING=1", "STATUS=draining")
 
     def handed_over(self, pid: int) -> None:
-        """Say that another process is the service's main one."""
+        """Report that another process is the main process of the service."""
         self.send(f"MAINPID={pid}")
 
     def alive(self) -> None:
-        """Give a sign of life."""
+        """Report that the supervisor is alive."""
         self.send("WATCHDOG=1")

@@ -1,9 +1,9 @@
-"""Replacing the supervisor's own program without closing its listen sockets.
+"""Upgrades: replacing the supervisor's own program without closing its listen sockets.
 
-The supervisor in service starts another one: the same command, directory and environment, with the program that is on
-disk now. The new one inherits the listen sockets, the lock of the pidfile, the table of seats, and a pipe into which it
-says that its workers are ready. Then the old one's workers drain. If the new one ends before, everything goes on as it
-was.
+The running supervisor starts another one with the same command, directory and environment, from the program that is on
+disk now. The new supervisor inherits the listen sockets, the lock of the pidfile, the table of seats, and a pipe on
+which it reports that its workers are ready. Then the workers of the old supervisor drain. If the new supervisor ends
+before that, the old one goes on unchanged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import orjson
 from se_server.errors import ConfigError
 from se_server.server.shared.signals import WATCHED
 
-VARIABLE = "_SE_SERVER_HANDOVER"  # not with the prefix of the options, of which it is none
+VARIABLE = "_SE_SERVER_HANDOVER"  # without the prefix of the options: it is not an option
 _READY = b"ready"
 
 
 class Upgrade:
-    """A supervisor that was started to take over. Its end shows as `has_ended`, set by whoever reaps.
+    """A supervisor that was started to take over.
 
     Attributes:
-        pid: the other supervisor's.
+        pid: the pid of the other supervisor.
         is_ready: whether its workers are ready.
-        has_ended: whether the process was reaped.
+        has_ended: whether the process has ended; set by the caller that reaps it.
     """
 
     def __init__(self, pid: int, reader: int) -> None:
@@ -41,11 +41,11 @@ class Upgrade:
         self.is_ready = self.has_ended = False
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is news."""
+        """Return a descriptor that is readable when `is_settled` may have changed."""
         return self._reader
 
     def is_settled(self) -> bool:
-        """Whether the other supervisor has become ready, or never will."""
+        """Whether the other supervisor has become ready or has ended."""
         try:
             said = os.read(self._reader, len(_READY))
         except BlockingIOError:
@@ -54,7 +54,7 @@ class Upgrade:
         return True
 
     def abandon(self) -> None:
-        """Stop the other supervisor, which no longer has what it was started for."""
+        """Stop the other supervisor: this one stops, too."""
         if not self.has_ended:
             os.kill(self.pid, signal.SIGTERM)
 
@@ -71,9 +71,9 @@ def begin_upgrade(
     Args:
         sockets: the listen sockets.
         pidfile: the descriptor of the locked pidfile.
-        seats: that of the seats.
-        directory: where this supervisor was started.
-        environ: what the other one finds in its environment.
+        seats: the descriptor of the seat table.
+        directory: the directory in which this supervisor was started.
+        environ: the environment of the other supervisor.
 
     Raises:
         ConfigError: this process cannot be replaced.
@@ -89,12 +89,12 @@ def begin_upgrade(
     inherited = orjson.dumps({"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}).decode()
     environment = {**environ, VARIABLE: inherited}
     passed = [*descriptors, writer, seats, *([] if pidfile is None else [pidfile])]
-    # A signal that comes before exec must not be queued for nobody.
+    # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         pid = os.fork()
         if pid == 0:
-            _be_supervisor(passed, directory, environment)
+            _exec_supervisor(passed, directory, environment)
     except OSError:
         os.close(reader)
         raise
@@ -104,8 +104,8 @@ def begin_upgrade(
     return Upgrade(pid, reader)
 
 
-def _be_supervisor(passed: Sequence[int], directory: str, environment: dict[str, str]) -> NoReturn:
-    """Be the child: never return into the old supervisor's frames."""
+def _exec_supervisor(passed: Sequence[int], directory: str, environment: dict[str, str]) -> NoReturn:
+    """Run the other supervisor in the forked child, without returning into the frames of this one."""
     try:
         signal.set_wakeup_fd(-1)
         for number in WATCHED:
@@ -113,7 +113,7 @@ def _be_supervisor(passed: Sequence[int], directory: str, environment: dict[str,
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         for descriptor in passed:
             os.set_inheritable(descriptor, True)
-        with suppress(OSError):  # it is gone: where we are is as good
+        with suppress(OSError):  # the directory is gone: start in the current one
             os.chdir(directory)
         os.execve(sys.executable, sys.orig_argv, environment)
     finally:
@@ -122,13 +122,13 @@ def _be_supervisor(passed: Sequence[int], directory: str, environment: dict[str,
 
 @dataclass
 class Handover:
-    """What a supervisor has inherited from the one before it.
+    """The things that a supervisor inherits from the previous one.
 
     Attributes:
         sockets: the listen sockets.
         pidfile: the descriptor of the locked pidfile, if there is one.
-        seats: that of the seats, if its version had some to share.
-        predecessor: the process id of the supervisor before this one.
+        seats: the descriptor of the seat table, None if the previous version has none.
+        predecessor: the process id of the previous supervisor.
     """
 
     sockets: list[socket.socket]
@@ -139,10 +139,10 @@ class Handover:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
-        """Take over what the environment names, so that programs started later do not; None if that is nothing.
+        """Return the inheritance that the environment names, or None, and remove the variable from the environment.
 
         Raises:
-            ConfigError: what it names is not there.
+            ConfigError: the variable is malformed or names a descriptor that is not open.
         """
         text = environ.pop(VARIABLE, None)
         if text is None:
@@ -160,25 +160,25 @@ class Handover:
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
         return cls(sockets, pidfile, seats, writer)
 
-    def tell_ready(self) -> None:
-        """Tell the supervisor before this one that it may go."""
-        with suppress(OSError):  # it is gone already
+    def report_ready(self) -> None:
+        """Report to the previous supervisor that this one serves."""
+        with suppress(OSError):  # it has ended
             os.write(self._writer, _READY)
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Pass a signal on to the supervisor before this one, whose workers may still have conversations."""
-        if os.getppid() == self.predecessor:  # else it has ended
+        """Pass a signal on to the previous supervisor, whose workers may still have conversations."""
+        if os.getppid() == self.predecessor:  # otherwise it has ended
             os.kill(self.predecessor, number)
 
     def close(self) -> None:
-        """Close the pipe, also in workers: its end means that this supervisor has ended."""
+        """Close the pipe. Workers close it, too: its end means that this supervisor has ended."""
         if self._writer >= 0:
             os.close(self._writer)
             self._writer = -1
 
 
 def start_directory() -> str:
-    """Return the working directory as the shell named it: a link that a deploy turns elsewhere stays a link."""
+    """Return the working directory as the shell named it: a symlink stays a symlink, which a deploy may redirect."""
     here = os.getcwd()
     named = os.environ.get("PWD", "")
     try:

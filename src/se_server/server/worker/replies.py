@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from se_server.conversation.session import SpeechEngineSession
 from se_server.protocol.turns import TurnState
-from se_server.server.shared.control import Ask, Told
+from se_server.server.shared.control import Ask, Reply
 
 MAX_CALLS = 1000
 """Calls of one worker that are listed: the message stays within what a socket takes at once, and the loop goes on."""
@@ -14,7 +14,7 @@ MAX_ID = 128
 OPERATOR_REASON = "closed by the operator"
 
 
-def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> Told:
+def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> Reply:
     """Answer a question; called on the loop.
 
     Args:
@@ -27,13 +27,13 @@ def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> To
     """
     if ask.what == "calls":
         listed = list(sessions)[:MAX_CALLS]
-        return Told(ask.ticket, [_row_of(session, now) for session in listed], len(sessions) - len(listed))
+        return Reply(ask.ticket, [_row_of(session, now) for session in listed], len(sessions) - len(listed))
     if ask.what == "close":
         named = [session for session in sessions if session.conversation_id == ask.about and session.is_open]
         for session in named:
             session._shutdown(1000, OPERATOR_REASON)
-        return Told(ask.ticket, [ask.about] * len(named))
-    return Told(ask.ticket)
+        return Reply(ask.ticket, [ask.about] * len(named))
+    return Reply(ask.ticket)
 
 
 def _row_of(session: SpeechEngineSession, now: float) -> list[object]:

@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Stacks, Told
+from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Reply, Stacks
+from se_server.server.shared.exit_codes import EXIT_HUNG
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot
@@ -24,11 +25,10 @@ from se_server.server.worker.stacks import stack_lines
 
 logger = logging.getLogger("se_server.server.guard")
 
-TELL_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
-EXIT_HUNG = 75
+SEND_TIMEOUT_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
 
 
-class Guard:
+class Watchdog:
     """Watches the control channel of this worker.
 
     Args:
@@ -60,7 +60,7 @@ class Guard:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="se-server-guard", daemon=True).start()
+        threading.Thread(target=self._run, name="se-server-watchdog", daemon=True).start()
 
     def attach(self, loop: asyncio.AbstractEventLoop, take: Callable[[Message | None], None]) -> None:
         """Give what comes to `take`, on the loop; None is the end: the supervisor is gone."""
@@ -91,12 +91,12 @@ class Guard:
             for message in messages:
                 if isinstance(message, Stacks):
                     self._dump()
-                    self._channel.send(Dumped(), timeout_s=TELL_S)
+                    self._channel.send(Dumped(), timeout_s=SEND_TIMEOUT_S)
                 elif isinstance(message, Ask) and message.what == "stacks":
-                    self._channel.send(Told(message.ticket, [*stack_lines(self._loop)]), timeout_s=TELL_S)
+                    self._channel.send(Reply(message.ticket, [*stack_lines(self._loop)]), timeout_s=SEND_TIMEOUT_S)
                 elif isinstance(message, Ask) and message.what == "reopen-log":
                     problem = "" if self._log_file is None else self._log_file.reopen()
-                    self._channel.send(Told(message.ticket, [problem] if problem else []), timeout_s=TELL_S)
+                    self._channel.send(Reply(message.ticket, [problem] if problem else []), timeout_s=SEND_TIMEOUT_S)
                 else:
                     with self._lock:
                         self._deliver(message)

@@ -7,12 +7,11 @@ import gc
 import inspect
 import logging
 import math
+import os
 import signal
-import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from ssl import SSLContext
 
 import uvloop
 
@@ -23,18 +22,15 @@ from se_server.server.config.config import Config, complete
 from se_server.server.config.options import BY_NAME, KEY_VARIABLE
 from se_server.server.door.door import Door
 from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.heartbeat import Heartbeat
-from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.replies import reply
-from se_server.server.worker.watchdog import TELL_S, Guard
+from se_server.server.worker.spec import WorkerSpec
+from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
 from se_server.types import Counters, Handler
 
 logger = logging.getLogger("se_server.server.worker")
-
-EXIT_OK = 0
-EXIT_BOOT = 3
-EXIT_BUG = 70  # sysexits' EX_SOFTWARE
 
 SLOW_START_S = 10.0  # after which on_startup is reported: until it returns, nobody is served
 ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
@@ -46,38 +42,36 @@ MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and 
 ORPHAN_MARGIN_S = 20.0  # as the supervisor grants: for closing the sessions, on_shutdown and left-over tasks
 
 
-def run_worker(
-    config: Config,
-    listen_sockets: Sequence[socket.socket],
-    channel: ControlChannel,
-    slot: Slot,
-    tls: SSLContext | None = None,
-    log_file: LogFile | None = None,
-) -> int:
-    """Serve until told to stop; called in the forked child.
+def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
+    """Serve until ordered to stop; the main function of a worker, called in the forked child.
 
     Args:
-        slot: this worker's place on the scoreboard.
-        tls: with it, TLS is spoken. Made before the fork, so that any worker resumes the TLS sessions of the others.
-        log_file: what stderr goes to, if not to what it was.
+        spec: describes the workers of this generation.
+        slot: the slot of this worker on the scoreboard.
+        channel: the worker's end of its control channel.
 
     Returns:
-        The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may be left.
+        The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may still run.
     """
+    slot.occupy()
+    if spec.directory is not None:
+        with suppress(OSError):  # a deploy may have redirected or removed the directory
+            os.chdir(spec.directory)
+    config = spec.config
     end_s = config.drain_timeout_s + config.drain_turn_grace_s + ORPHAN_MARGIN_S
-    guard = Guard(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s, log_file=log_file)
-    guard.start()
+    watchdog = Watchdog(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s, log_file=spec.log_file)
+    watchdog.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
         app = _load(config)
         config, late = complete(config, app.options)
-        worker = _Worker(config, app, late, listen_sockets, channel, slot, loop, tls)
+        worker = _Worker(spec, config, app, late, slot, channel, loop)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run has left none
-    return loop.run_until_complete(worker.run(guard))
+    return loop.run_until_complete(worker.run(watchdog))
 
 
 def check_app(config: Config) -> tuple[str, str, str]:
@@ -125,7 +119,7 @@ def _fail(channel: ControlChannel, error: Exception) -> int:
     details = error.details if isinstance(error, AppCrashed) else ""
     if len(details) > MAX_DETAILS:
         details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
-    channel.send(Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details)), timeout_s=TELL_S)
+    channel.send(Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details)), timeout_s=SEND_TIMEOUT_S)
     return EXIT_BOOT
 
 
@@ -139,14 +133,13 @@ class _Worker:
 
     def __init__(
         self,
+        spec: WorkerSpec,
         config: Config,
         app: App,
         late: Sequence[str],
-        listen_sockets: Sequence[socket.socket],
-        channel: ControlChannel,
         slot: Slot,
+        channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
-        tls: SSLContext | None,
     ) -> None:
         self._app = app
         self._ready = Ready(config.path or "", _notice(app, late))
@@ -162,24 +155,24 @@ class _Worker:
         stats = Counters()
         self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
-            listen_sockets,
+            spec.listen_sockets,
             handlers=app.handlers,
             verifier=_verifier(config, app),
             path=config.path,
             settings=config.session,
             stats=stats,
             slot=slot,
-            ssl=tls,
+            ssl=spec.tls,
             access=config.access(),
             capacity=config.capacity(),
             turn_grace_s=config.drain_turn_grace_s,
             goodbye_text=config.goodbye_text,
         )
 
-    async def run(self, guard: Guard) -> int:
+    async def run(self, watchdog: Watchdog) -> int:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         self._heartbeat.start()
-        guard.attach(self._loop, self._take)
+        watchdog.attach(self._loop, self._take)
         try:
             return await self._live()
         finally:
@@ -206,7 +199,7 @@ class _Worker:
         sys.set_asyncgen_hooks(firstiter=None)
         self._door.open()
         self._slot.state = State.READY
-        self._channel.send(self._ready, timeout_s=TELL_S)
+        self._channel.send(self._ready, timeout_s=SEND_TIMEOUT_S)
         await stop
         await self._drain()
         return EXIT_OK
@@ -223,7 +216,7 @@ class _Worker:
         if isinstance(message, Drain):
             self._drain_within(message.timeout_s, message.notice_s)
         elif isinstance(message, Ask):
-            self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=TELL_S)
+            self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=SEND_TIMEOUT_S)
         elif message is None:
             if not self._stop.is_set():
                 logger.error("the supervisor is gone: draining")
@@ -244,7 +237,7 @@ class _Worker:
         await self._give_notice()
         self._door.stop_accepting()
         live = len(self._door.sessions)
-        self._channel.send(Draining(live), timeout_s=TELL_S)
+        self._channel.send(Draining(live), timeout_s=SEND_TIMEOUT_S)
         drained = False
         while not drained:
             self._hurry.clear()
@@ -254,7 +247,7 @@ class _Worker:
         await self._shut_app_down()
         await self._end_left_overs()
         self._slot.state = State.STOPPED
-        self._channel.send(Stopped(), timeout_s=TELL_S)
+        self._channel.send(Stopped(), timeout_s=SEND_TIMEOUT_S)
 
     async def _give_notice(self) -> None:
         """Go on for a while, when nobody else takes over: balancers shall see first that this server is not ready."""

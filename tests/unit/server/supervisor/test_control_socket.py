@@ -1,4 +1,4 @@
-"""The desk bounds what whoever reaches its socket can ask for, hold and wait for."""
+"""The control socket bounds the requests, the number and the time of its clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import pytest
 
 from se_server.errors import ConfigError
 from se_server.server.supervisor import control_socket as control_socket_module
-from se_server.server.supervisor.control_socket import MAX_CLIENTS, MAX_REQUEST_BYTES, Client, Desk, default_path
+from se_server.server.supervisor.control_socket import (
+    MAX_CLIENTS,
+    MAX_REQUEST_BYTES,
+    Client,
+    ControlSocket,
+    default_path,
+)
 
 
 @pytest.fixture
@@ -22,8 +28,8 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def desk(path: str) -> Iterator[Desk]:
-    made = Desk(path, required=True)
+def control_socket(path: str) -> Iterator[ControlSocket]:
+    made = ControlSocket(path, required=True)
     made.open()
     yield made
     made.remove()
@@ -36,87 +42,88 @@ def connect(path: str) -> socket.socket:
     return connection
 
 
-def requests(desk: Desk) -> list[tuple[Client, dict[str, object]]]:
-    """Wait as the supervisor does, and return what has come."""
+def requests(control_socket: ControlSocket) -> list[tuple[Client, dict[str, object]]]:
+    """Wait as the supervisor does, and return the requests that have arrived."""
     poll = select.poll()
-    desk.register(poll)
+    control_socket.register(poll)
     assert poll.poll(5000)
-    return desk.take()
+    return control_socket.take()
 
 
-def test_only_its_user_may_come(desk: Desk, path: str) -> None:
+@pytest.mark.usefixtures("control_socket")
+def test_only_its_user_may_connect(path: str) -> None:
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
 
 
-def test_a_request_in_pieces_is_answered_when_it_is_whole(desk: Desk, path: str) -> None:
+def test_a_request_in_pieces_is_answered(control_socket: ControlSocket, path: str) -> None:
     with connect(path) as connection:
         connection.sendall(b'{"command": ')
-        assert requests(desk) == []
+        assert requests(control_socket) == []
         connection.sendall(b'"status"}\n')
-        ((client, request),) = requests(desk)
+        ((client, request),) = requests(control_socket)
         assert request == {"command": "status"}
         client.answer({"big": "x" * 5_000_000})
         data = b""
         while not data.endswith(b"\n"):
             data += connection.recv(1 << 20)
-            desk.take()
+            control_socket.take()
         assert len(json.loads(data)["big"]) == 5_000_000
         assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\n", b"[1]\n", b"\xff\n", b"x" * (MAX_REQUEST_BYTES + 1)])
-def test_what_is_no_request_is_told_so(desk: Desk, path: str, sent: bytes) -> None:
+def test_an_invalid_request_gets_an_error(control_socket: ControlSocket, path: str, sent: bytes) -> None:
     with connect(path) as connection:
         connection.sendall(sent)
-        assert requests(desk) == []
+        assert requests(control_socket) == []
         assert b"a request is one JSON object" in connection.recv(1000)
 
 
-def test_who_says_nothing_is_given_up_and_no_more_than_a_few_can_wait(
-    desk: Desk, path: str, monkeypatch: pytest.MonkeyPatch
+def test_silent_clients_are_limited_in_number_and_time(
+    control_socket: ControlSocket, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = [connect(path) for _ in range(MAX_CLIENTS)]
-    requests(desk)
+    requests(control_socket)
     late = connect(path)
     late.sendall(b'{"command": "status"}\n')
     poll = select.poll()
-    desk.register(poll)
-    assert poll.poll(0) == []  # nothing to do until somebody goes: the supervisor sleeps
-    due = max(desk.next_due())
+    control_socket.register(poll)
+    assert poll.poll(0) == []  # no new client is accepted until one goes: the supervisor sleeps
+    due = max(control_socket.next_due())
     monkeypatch.setattr(control_socket_module.time, "monotonic", lambda: due)
-    desk.take()
-    ((_, request),) = requests(desk)
+    control_socket.take()
+    ((_, request),) = requests(control_socket)
     assert request == {"command": "status"}
     for connection in (*crowd, late):
         connection.close()
 
 
-def test_who_goes_before_the_answer_does_not_keep_the_supervisor_awake(desk: Desk, path: str) -> None:
+def test_a_client_that_leaves_does_not_keep_poll_awake(control_socket: ControlSocket, path: str) -> None:
     connection = connect(path)
     connection.sendall(b'{"command": "calls"}\n')
-    ((client, _),) = requests(desk)
+    ((client, _),) = requests(control_socket)
     connection.close()
-    requests(desk)
+    requests(control_socket)
     assert client.closed
     poll = select.poll()
-    desk.register(poll)
+    control_socket.register(poll)
     assert poll.poll(0) == []
 
 
-def test_a_path_in_use_is_refused_and_that_of_one_that_was_killed_is_not(desk: Desk, path: str) -> None:
+def test_a_path_in_use_is_refused(control_socket: ControlSocket, path: str) -> None:
     with pytest.raises(ConfigError, match=f"control_socket: {path} is already in use"):
-        Desk(path, required=True).open()
-    desk.close()
-    again = Desk(path, required=True)
+        ControlSocket(path, required=True).open()
+    control_socket.close()
+    again = ControlSocket(path, required=True)
     again.open()
     again.remove()
     assert not Path(path).exists()
 
 
-def test_a_supervisor_that_follows_takes_the_path_and_the_old_one_leaves_it(desk: Desk, path: str) -> None:
-    following = Desk(path, required=True)
+def test_the_next_supervisor_takes_over_the_path(control_socket: ControlSocket, path: str) -> None:
+    following = ControlSocket(path, required=True)
     following.open(replace=True)
-    desk.remove()
+    control_socket.remove()
     with connect(path) as connection:
         connection.sendall(b'{"command": "status"}\n')
         assert len(requests(following)) == 1
@@ -124,7 +131,7 @@ def test_a_supervisor_that_follows_takes_the_path_and_the_old_one_leaves_it(desk
     assert list(Path(path).parent.iterdir()) == []
 
 
-def test_the_default_is_beside_the_pidfile_or_among_the_users_files_or_nowhere() -> None:
+def test_the_default_path_follows_pidfile_or_runtime_directory() -> None:
     assert default_path("/run/agent.pid", {"XDG_RUNTIME_DIR": "/run/user/7"}) == "/run/agent.pid.ctl"
     found = default_path(None, {"XDG_RUNTIME_DIR": "/run/user/7"})
     assert found is not None

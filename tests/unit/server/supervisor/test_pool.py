@@ -1,24 +1,24 @@
-"""The crew: forking, reporting and burying real processes."""
+"""The pool forks, reports and releases real processes."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
+from se_server.server.config.config import load_config
 from se_server.server.shared.control import ControlChannel
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.supervisor.generation import MAX_BOOT_FAILURES, Generation
-from se_server.server.supervisor.plan import Plan
-from se_server.server.supervisor.pool import SLOW_START_S, Crew
+from se_server.server.supervisor.pool import SLOW_START_S, Pool
+from se_server.server.worker.spec import WorkerSpec
 
 
-def sleep(_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot) -> int:
+def sleep(_spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     slot.state = State.STARTING
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
@@ -27,8 +27,8 @@ def sleep(_sockets: Sequence[socket.socket], channel: ControlChannel, slot: Slot
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    made = Crew([], [])
+def pool() -> Iterator[Pool]:
+    made = Pool()
     yield made
     for record in made:
         os.kill(record.pid, signal.SIGKILL)
@@ -37,17 +37,17 @@ def crew() -> Iterator[Crew]:
 
 
 def generation(workers: int = 1) -> Generation:
-    return Generation(1, Plan(workers, sleep), time.monotonic(), workers)
+    return Generation(1, WorkerSpec(load_config({}, {}), sleep), time.monotonic(), workers)
 
 
-def test_a_slow_start_is_reported_with_the_worker_and_its_age(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
-    crew.fork(generation(), 0)
-    (record,) = crew
+def test_a_slow_start_is_reported_with_the_worker_and_its_age(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    pool.fork(generation(), 0)
+    (record,) = pool
     begun = record.started_at
-    crew.report_slow_starts(begun + SLOW_START_S - 0.1)
+    pool.report_slow_starts(begun + SLOW_START_S - 0.1)
     assert not caplog.records
     for age_s in (10, 15, 20, 39, 40):
-        crew.report_slow_starts(begun + age_s)
+        pool.report_slow_starts(begun + age_s)
     said = [entry.getMessage() for entry in caplog.records]
     assert said == [
         f"worker 0 (pid {record.pid}) is not ready after {age_s} s: the import of APP still runs"
@@ -55,27 +55,27 @@ def test_a_slow_start_is_reported_with_the_worker_and_its_age(crew: Crew, caplog
     ]
     caplog.clear()
     record.slot.heartbeat_ns = 1  # its loop turns
-    crew.report_slow_starts(begun + 80)
+    pool.report_slow_starts(begun + 80)
     assert caplog.records[0].getMessage().endswith("is not ready after 80 s: on_startup still runs")
     record.state = State.READY
-    crew.report_slow_starts(begun + 1000)
+    pool.report_slow_starts(begun + 1000)
     assert len(caplog.records) == 1
 
 
-def test_a_buried_worker_leaves_no_descriptor_and_no_slot(crew: Crew) -> None:
+def test_a_released_worker_leaves_no_descriptor_and_no_slot(pool: Pool) -> None:
     free = os.dup(0)
     os.close(free)
-    crew.fork(generation(), 0)
-    (record,) = crew
-    assert len(list(crew.scoreboard.live())) == 1
+    pool.fork(generation(), 0)
+    (record,) = pool
+    assert len(list(pool.scoreboard.live())) == 1
     os.kill(record.pid, signal.SIGKILL)
     os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
-    ((pid, reaped, code),) = crew.reap()
+    ((pid, reaped, code),) = pool.reap()
     assert (pid, reaped, code) == (record.pid, record, -signal.SIGKILL)
-    crew.kill(record, "being dead")  # its pid may be somebody else's by now: no signal is sent
-    crew.bury(record)
-    assert not list(crew.scoreboard.live())
-    assert len(crew) == 0
+    pool.kill(record, "being dead")  # its pid may be somebody else's by now: no signal is sent
+    pool.release(record)
+    assert not list(pool.scoreboard.live())
+    assert len(pool) == 0
     assert os.dup(0) == free
     os.close(free)
 
