@@ -1,1 +1,1 @@
-"""Load balancers in front of real servers, with the configurations of docs/deploying.md: `tox -e balancers`."""
+"""Load balancers in front of real servers, with the configurations of docs/deploy: `tox -e balancers`."""

@@ -1,4 +1,4 @@
-"""The three balancers, each a process with its configuration from docs/deploying.md."""
+"""The three balancers, each a process with its configuration from docs/deploy/load-balancers.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-DEPLOYING = Path(__file__).resolve().parents[2] / "docs" / "deploying.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy" / "load-balancers.md"
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
 START_ATTEMPTS = 5  # a free port may be taken by somebody else before the balancer binds it
 START_TIMEOUT_S = 20.0
@@ -25,16 +25,18 @@ STOP_TIMEOUT_S = 10.0
 
 
 def recipe(title: str) -> str:
-    """Return the configuration in docs/deploying.md whose first line is `# title`."""
-    found = re.findall(rf"^```\w+\n(# {re.escape(title)}\n.*?)^```$", DEPLOYING.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, f"docs/deploying.md has {len(found)} configurations called {title}"
+    """Return the configuration on the page whose first line is `# title`."""
+    found = re.findall(
+        rf"^```\w+\n(# {re.escape(title)}\n.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(found) == 1, f"{PAGE.name} has {len(found)} configurations called {title}"
     return str(found[0])
 
 
 def adapt(text: str, changes: Mapping[str, str]) -> str:
     """Replace what belongs to the reader's network by what belongs to this one; each must stand there."""
     for documented, here in changes.items():
-        assert documented in text, f"docs/deploying.md no longer says {documented!r}: change it in both places"
+        assert documented in text, f"{PAGE.name} no longer has {documented!r}: change it in both places"
         text = text.replace(documented, here)
     left = re.search(r"10\.0\.0\.|0\.0\.0\.0|/etc/(?!haproxy\.cfg)\w+/agent|:443\b|\b443\b", text)
     assert left is None, f"an address of the documentation is left: {left}"

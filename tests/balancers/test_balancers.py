@@ -1,4 +1,4 @@
-"""Conversations, health checks and stops through HAProxy, nginx and Envoy, as docs/deploying.md configures them."""
+"""Conversations, health checks and stops through HAProxy, nginx and Envoy, as docs/deploy configures them."""
 
 from __future__ import annotations
 

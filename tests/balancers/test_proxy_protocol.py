@@ -1,4 +1,4 @@
-"""The client's address by the PROXY protocol, as docs/deploying.md configures it."""
+"""The client's address by the PROXY protocol, as docs/deploy configures it."""
 
 from __future__ import annotations
 

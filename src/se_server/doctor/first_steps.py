@@ -180,7 +180,7 @@ class FirstSteps:
         server = answer.headers.get("server", "")
         who = f" (says {server[:40]!r})" if server else ""
         proxy_out = (
-            "let it pass `Upgrade` and `Connection`: docs/deploying.md has what to write for HAProxy, nginx, Envoy"
+            "let it pass `Upgrade` and `Connection`: docs/deploy/load-balancers.md configures HAProxy, nginx and Envoy"
         )
         if status == 101:
             return _fail(
