@@ -1,17 +1,22 @@
-"""What an option is, and readers of the values that options share.
+"""Options: how a field of a dataclass is declared as one, and the readers that many options share.
 
-A reader makes a checked value from what a source gave: text of a command line or variable, a TOML value, or a keyword's
-Python value. It raises ValueError with what it wants, worded to follow "expected".
+Options come in groups: frozen dataclasses such as `SessionSettings`, `Listening` or `Capacity`, each beside the code
+that it configures. A field made with `option(...)` is all that an option needs: `se-server` has it on its command line,
+in the environment and in its file, and `options_of` lists it for everything else.
+
+A reader turns a raw value (text from the command line or a variable, a TOML value, or a Python keyword) into a checked
+one. It raises ValueError with the expected form, worded to follow "expected".
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, overload
 
 from se_server.errors import ConfigError
 
@@ -19,6 +24,8 @@ ENVIRONMENT_PREFIX = "SE_SERVER_"
 MIN_MESSAGE_BYTES = 1024
 MAX_NAMED = 12
 
+_OPTION = "option"
+_Value = TypeVar("_Value")
 _UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
@@ -85,6 +92,72 @@ class Option:
         except ValueError as wrong:
             given = "" if self.secret else f" {raw!r}"
             raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
+
+
+@overload
+def option(
+    default: Callable[[], _Value],
+    read: Callable[[object], Any],
+    help: str,
+    metavar: str = "",
+    *,
+    default_text: str,
+) -> _Value:
+    """Declare an option whose default is found when a configuration is made."""
+
+
+@overload
+def option(
+    default: _Value,
+    read: Callable[[object], Any],
+    help: str,
+    metavar: str = "",
+    *,
+    group: str = "",
+    default_text: str | None = None,
+    secret: bool = False,
+    repeatable: bool = False,
+    positional: bool = False,
+) -> _Value:
+    """Declare an option with a fixed default."""
+
+
+def option(
+    default: Any,
+    read: Callable[[object], Any],
+    help: str,
+    metavar: str = "",
+    *,
+    group: str = "",
+    default_text: str | None = None,
+    secret: bool = False,
+    repeatable: bool = False,
+    positional: bool = False,
+) -> Any:
+    """Declare a field of a dataclass as an option. The arguments are those of `Option`, except:
+
+    Args:
+        group: the heading in `--help`; if empty, the class's `HEADING`.
+        default_text: None shows the default itself if it is a number, and nothing otherwise.
+    """
+    if default_text is None:
+        default_text = f"{default:g}" if isinstance(default, int | float) and metavar else ""
+    row = Option("", read, default, help, metavar, default_text, group, secret, repeatable, positional)
+    metadata = {_OPTION: row}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@functools.cache
+def options_of(group: type) -> Mapping[str, Option]:
+    """Return the options of a dataclass by name, in the order of its fields."""
+    heading = getattr(group, "HEADING", "")
+    return {
+        item.name: replace(row, name=item.name, group=row.group or heading)
+        for item in fields(group)
+        if (row := item.metadata.get(_OPTION)) is not None
+    }
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,15 +16,11 @@ import pytest
 import uvloop
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
-from se_server.conversation.handlers import Handlers
-from se_server.conversation.settings import SessionSettings
-from se_server.server.config import readers
 from se_server.server.door import acceptor
-from se_server.server.door.access import Access
-from se_server.server.door.door import Door
+from se_server.server.door.access import Access, networks, required_header
 from se_server.server.door.handshake import Limits
 from se_server.server.listen.sockets import bind
-from se_server.types import Counters
+from tests.doors import make_door
 from tests.functional.test_door import no_descriptors_left
 from tests.helpers import ANSWER_TIMEOUT_S, TEST_API_KEY
 from tests.unit.server.door.test_handshake import KEY, TABLE, head, upgrade
@@ -95,16 +91,7 @@ class Row(NamedTuple):
 @asynccontextmanager
 async def opened(access: Access | None = None, limits: Limits | None = None) -> AsyncIterator[int]:
     sockets = bind("127.0.0.1", 0)
-    door = Door(
-        sockets,
-        handlers=Handlers(),
-        verifier=TokenVerifier(TEST_API_KEY),
-        path="/ws",
-        settings=SessionSettings(),
-        stats=Counters(),
-        access=access,
-        limits=limits,
-    )
+    door = make_door(sockets, verifier=TokenVerifier(TEST_API_KEY), access=access, limits=limits)
     port = sockets[0].getsockname()[1]
     door.open()
     try:
@@ -146,12 +133,12 @@ async def answers() -> list[Row]:
     requests = {**AT_THE_DOOR, **{name: row[0] for name, row in TABLE.items()}}
     async with opened() as port:
         rows += [await ask(port, name, request) for name, request in requests.items()]
-    header = Access(header=readers.required_header(SECRET.decode().replace(": ", "=")))
+    header = Access(require_header=required_header(SECRET.decode().replace(": ", "=")))
     others = iter(ELSEWHERE.items())
     async with opened(header) as port:
         rows += [await ask(port, *next(others)) for _ in range(2)]
         assert (await ask(port, "", upgrade(GET, TOKEN, SECRET))).status == 101
-    async with opened(Access(allow=readers.networks("198.51.100.0/24"))) as port:
+    async with opened(Access(allow_ips=networks("198.51.100.0/24"))) as port:
         rows += [await ask(port, *next(others)) for _ in range(2)]
     async with opened(limits=Limits(head_timeout_s=0.05)) as port:
         rows += [await ask(port, *next(others)) for _ in range(2)]

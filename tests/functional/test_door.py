@@ -17,16 +17,18 @@ import uvloop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
-from se_server.conversation.handlers import Handlers
 from se_server.conversation.session import SpeechEngineSession
-from se_server.conversation.settings import SessionSettings
+from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import ConfigError
 from se_server.server.door import acceptor
 from se_server.server.door import door as door_module
+from se_server.server.door.acceptor import Acceptor
 from se_server.server.door.door import Door
 from se_server.server.door.handshake import Limits
+from se_server.server.door.placement import Placement
+from se_server.server.door.refusals import RefusalLog
 from se_server.server.listen.sockets import bind
-from se_server.types import Counters
+from tests.doors import make_door, make_routes
 from tests.helpers import TEST_API_KEY, connect, init_message, read_answer, spoken, transcript_message
 
 TIMEOUT_S = 20.0
@@ -59,8 +61,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 class Served:
     """An open door."""
 
-    def __init__(self, door: Door, host: str, port: int) -> None:
+    def __init__(self, door: Door, host: str, port: int, listen_sockets: list[socket.socket]) -> None:
         self.door = door
+        self.listen_sockets = listen_sockets
         self.host = host
         self.port = port
         self.url = f"ws://{host}:{port}/ws"
@@ -95,27 +98,26 @@ async def opened(
     path: str | None = "/ws",
     limits: Limits | None = None,
     host: str = "127.0.0.1",
-    settings: SessionSettings | None = None,
+    settings: SessionSettings = DEFAULT_SETTINGS,
     **handlers: Any,
 ) -> AsyncIterator[Served]:
     sockets = bind(host, 0)
     port = sockets[0].getsockname()[1]
-    door = Door(
+    door = make_door(
         sockets,
-        handlers=Handlers.of(handlers or {"on_transcript": echo}),
+        path,
         verifier=verifier,
-        path=path,
-        settings=settings or SessionSettings(),
-        stats=Counters(),
+        settings=settings,
+        handlers=handlers or {"on_transcript": echo},
         limits=limits,
     )
     door.open()
     try:
-        yield Served(door, host, port)
+        yield Served(door, host, port, sockets)
     finally:
         await door.close()
         assert door.sessions == set()
-        assert door._connections == set()
+        assert door.connections == set()
 
 
 async def closed(streams: Streams) -> None:
@@ -276,7 +278,7 @@ def test_a_refused_peer_that_does_not_leave_is_left(run: Run) -> None:
             reader, writer = await served.open_streams()
             writer.write(b"nonsense\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
-            await until(lambda: not served.door._connections)  # our side stays open; the door's does not
+            await until(lambda: not served.door.connections)  # our side stays open; the door's does not
             await closed((reader, writer))
 
     run(main())
@@ -336,14 +338,7 @@ def test_refusals_are_logged_with_their_reason_once_a_second(run: Run, caplog: p
 def test_two_doors_share_a_listen_socket(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
-            other = Door(
-                [sock.dup() for sock in served.door._listen_sockets],
-                handlers=Handlers(),
-                verifier=None,
-                path="/ws",
-                settings=SessionSettings(),
-                stats=Counters(),
-            )
+            other = make_door([sock.dup() for sock in served.listen_sockets])
             other.open()  # Both wake up for each connection; one of them finds nothing.
             answers = await asyncio.gather(*(served.ask(b"GET /healthz HTTP/1.0\r\n\r\n") for _ in range(50)))
             assert all(answer.endswith(b"ok\n") for answer in answers)
@@ -362,9 +357,11 @@ def test_stopped_door_leaves_connections_in_the_queue(run: Run) -> None:
             pending = asyncio.ensure_future(reader.readline())
             done, _ = await asyncio.wait([pending], timeout=0.05)
             assert not done
-            served.door._acceptor.open()
+            other = make_door([sock.dup() for sock in served.listen_sockets])
+            other.open()
             assert await pending == b"HTTP/1.1 200 OK\r\n"
             await closed((reader, writer))
+            await other.close()
 
     run(main())
 
@@ -393,26 +390,22 @@ def several_sockets(count: int) -> Iterator[list[socket.socket]]:
         yield [stack.enter_context(socket.socket()) for _ in range(count)]
 
 
-def count_accepts(door: Door) -> list[None]:
-    """Note every wake-up of the acceptor."""
-    accepts: list[None] = []
-    accept = door._acceptor._accept
+class CountingPlacement(Placement):
+    """Lets an acceptor accept at once, and counts how often it was woken."""
 
-    def counting(sock: socket.socket) -> None:
-        accepts.append(None)
-        accept(sock)
+    def __init__(self) -> None:
+        self.wake_ups = 0
 
-    door._acceptor.stop()
-    door._acceptor._accept = counting  # type: ignore[method-assign]
-    door._acceptor._start()
-    return accepts
+    def pause_s(self, listen_socket: socket.socket) -> float:
+        self.wake_ups += 1
+        return 0.0
 
 
-async def connect_waiting(served: Served, waiting: list[socket.socket], request: bytes) -> None:
+async def connect_waiting(address: tuple[str, int], waiting: list[socket.socket], request: bytes) -> None:
     loop = asyncio.get_running_loop()
     for sock in waiting:
         sock.setblocking(False)
-        await loop.sock_connect(sock, (served.host, served.port))
+        await loop.sock_connect(sock, address)
         await loop.sock_sendall(sock, request)
 
 
@@ -425,7 +418,7 @@ def test_out_of_descriptors_it_refuses_logs_once_and_recovers(
         loop = asyncio.get_running_loop()
         async with opened() as served:
             with several_sockets(5) as waiting, no_descriptors_left() as filled:
-                await connect_waiting(served, waiting, UPGRADE)
+                await connect_waiting((served.host, served.port), waiting, UPGRADE)
                 for sock in waiting:  # all before the first is closed: the door would have its descriptor
                     answer = await loop.sock_recv(sock, 4096)
                     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
@@ -442,23 +435,29 @@ def test_out_of_descriptors_it_refuses_logs_once_and_recovers(
     run(main())
 
 
-def test_without_even_a_spare_descriptor_it_waits_without_spinning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_descriptor_the_acceptor_pauses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor could be held back either: connections wait, and the loop does not spin."""
     monkeypatch.setattr(acceptor, "PAUSES_S", (0.02, 0.04))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with opened() as served:
-            accepts = count_accepts(served.door)
-            served.door._acceptor._drop_spare()
-            with several_sockets(3) as waiting, no_descriptors_left() as filled:
-                started_s = loop.time()
-                await connect_waiting(served, waiting, HEALTH_CHECK)
-                await until(lambda: len(accepts) >= 4)
-                assert loop.time() - started_s > 0.08  # pauses of 0.02, 0.04, 0.04
-                for _ in range(8):
-                    os.close(filled.pop())
-                for sock in waiting:
-                    assert (await loop.sock_recv(sock, 4096)).startswith(b"HTTP/1.1 200 OK\r\n")
+        placement, accepted = CountingPlacement(), []
+        sockets = bind("127.0.0.1", 0)
+        tested = Acceptor(
+            loop, sockets, lambda sock, _: accepted.append(sock), RefusalLog(loop.time), placement=placement
+        )
+        with several_sockets(3) as waiting, no_descriptors_left() as filled:
+            tested.open()
+            started_s = loop.time()
+            await connect_waiting(sockets[0].getsockname(), waiting, HEALTH_CHECK)
+            await until(lambda: placement.wake_ups >= 4)
+            assert loop.time() - started_s > 0.08  # pauses of 0.02, 0.04, 0.04
+            for _ in range(8):
+                os.close(filled.pop())
+            await until(lambda: len(accepted) == 3)
+        tested.close()
+        for sock in (*sockets, *accepted):
+            sock.close()
 
     run(main())
 
@@ -471,7 +470,7 @@ def test_a_path_that_can_never_match_is_a_sentence() -> None:
         ("/größe", "percent-encode"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            Door([], handlers=Handlers(), verifier=None, path=path, settings=SessionSettings(), stats=Counters())
+            make_routes(path)
 
 
 # --- conversations --------------------------------------------------------------------------------------------------
@@ -496,7 +495,7 @@ def test_a_websockets_client_holds_a_conversation(run: Run) -> None:
                 assert session.headers["x-caller"] == "me"
                 host, port = websocket.local_address
                 assert session.remote == f"{host}:{port}"
-                assert served.door._connections == set()
+                assert served.door.connections == set()
             await until(lambda: not served.door.sessions)
 
     run(main())
@@ -588,7 +587,7 @@ def test_a_connection_accepted_before_the_drain_still_becomes_a_conversation(run
         async with opened() as served:
             (reader, writer), late = await served.open_streams(), await served.open_streams()
             writer.write(UPGRADE[:50])
-            await until(lambda: len(served.door._connections) == 2)
+            await until(lambda: len(served.door.connections) == 2)
             drain = asyncio.ensure_future(served.door.drain(TIMEOUT_S))
             await until(lambda: served.door.draining)
             writer.write(UPGRADE[50:])
@@ -607,7 +606,7 @@ def test_at_the_deadline_connections_that_ask_for_nothing_are_dropped(run: Run) 
     async def main() -> None:
         async with opened() as served:
             silent = await served.open_streams()
-            await until(lambda: len(served.door._connections) == 1)
+            await until(lambda: len(served.door.connections) == 1)
             await served.door.drain(0.05)
             await closed(silent)
 

@@ -15,16 +15,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from se_server.auth import TokenVerifier
-from se_server.conversation.handlers import Handlers
-from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
-from se_server.server.config import readers
-from se_server.server.door.access import Access
+from se_server.server.door.access import Access, Networks, networks, proxies
 from se_server.server.door.door import Door
 from se_server.server.door.handshake import Limits
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
-from se_server.types import Counters
+from tests.doors import make_door
 from tests.functional.test_door import HEALTH_CHECK, Run, closed, run, until  # noqa: F401
 from tests.functional.test_se_server import sentence
 from tests.functional.test_speech_engine_server import make_server, serving
@@ -58,15 +55,12 @@ async def opened(
     *, trusted: str = "127.0.0.0/8", listening: socket.socket | None = None, **given: Any
 ) -> AsyncIterator[tuple[Door, int]]:
     sockets = bind("127.0.0.1", 0)
-    allow = readers.networks(given.pop("allow")) if "allow" in given else readers.Networks()
-    door = Door(
+    allow = networks(given.pop("allow")) if "allow" in given else Networks()
+    door = make_door(
         [*sockets, *([listening] if listening else [])],
-        handlers=Handlers.of({"on_transcript": tell_remote}),
         verifier=TokenVerifier(TEST_API_KEY),
-        path="/ws",
-        settings=SessionSettings(),
-        stats=Counters(),
-        access=Access(allow, trusted=readers.proxies(trusted), proxy_protocol=True),
+        handlers={"on_transcript": tell_remote},
+        access=Access(allow, trusted_proxies=proxies(trusted), proxy_protocol=True),
         **given,
     )
     port = sockets[0].getsockname()[1]
@@ -75,8 +69,8 @@ async def opened(
         yield door, port
     finally:
         await door.close()
-        assert not door._adopting
-        assert not door._connections
+        assert not door.establishing
+        assert not door.connections
 
 
 async def ask_remote(port: int, header: bytes, *, scheme: str = "ws", **kwargs: Any) -> str:
@@ -245,7 +239,7 @@ def test_headers_are_not_waited_for_beyond_the_end_of_a_drain(run: Run) -> None:
     async def scenario() -> None:
         async with opened() as (door, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            await until(lambda: bool(door._adopting))
+            await until(lambda: bool(door.establishing))
             await asyncio.wait_for(door.drain(0.1), 4.0)
             assert await reader.read() == b""
             await closed((reader, writer))

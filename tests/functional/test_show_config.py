@@ -77,7 +77,7 @@ def test_people_at_a_terminal_get_a_table(tmp_path: Path) -> None:
     (row,) = (line for line in shown.splitlines() if "--port" in line)
     assert "4567" in row
     assert "SE_SERVER_PORT" in row
-    assert "Who may come in" in shown
+    assert "Access" in shown
 
 
 def test_a_good_agent_passes_whatever_it_leaves_running(tmp_path: Path) -> None:

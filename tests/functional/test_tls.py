@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,14 @@ import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from se_server.conversation.handlers import Handlers
-from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
 from se_server.sdk.resource import SpeechEngineResource
 from se_server.sdk.server import SpeechEngineServer
-from se_server.server.door.door import Door
 from se_server.server.door.handshake import Limits
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
-from se_server.types import Counters
+from tests.doors import make_door
+from tests.functional.test_door import until
 from tests.functional.test_se_server import sentence
 from tests.functional.test_speech_engine_server import Run, echo, make_server, run, serving  # noqa: F401
 from tests.helpers import (
@@ -165,16 +162,7 @@ def test_old_tls_is_refused(run: Run, files: Files) -> None:  # noqa: F811
 def test_a_peer_that_speaks_no_tls_does_not_stay(run: Run, files: Files, said: bytes) -> None:  # noqa: F811
     async def scenario() -> None:
         sockets = bind("127.0.0.1", 0)
-        door = Door(
-            sockets,
-            handlers=Handlers.of({"on_transcript": echo}),
-            verifier=None,
-            path=None,
-            settings=SessionSettings(),
-            stats=Counters(),
-            limits=Limits(head_timeout_s=0.2),
-            ssl=files.server_context(),
-        )
+        door = make_door(sockets, limits=Limits(head_timeout_s=0.2), ssl=files.server_context())
         door.open()
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(said)
@@ -183,8 +171,8 @@ def test_a_peer_that_speaks_no_tls_does_not_stay(run: Run, files: Files, said: b
         writer.close()
         await asyncio.wait([asyncio.create_task(writer.wait_closed())])
         await door.close()
-        assert not door._adopting
-        assert not door._connections
+        assert not door.establishing
+        assert not door.connections
 
     run(scenario())
 
@@ -224,22 +212,13 @@ def test_a_peer_that_connects_and_goes_is_not_logged(
 def test_a_connection_accepted_in_the_moment_of_the_end_is_closed(run: Run, files: Files) -> None:  # noqa: F811
     async def scenario() -> None:
         sockets = bind("127.0.0.1", 0)
-        door = Door(
-            sockets,
-            handlers=Handlers.of({"on_transcript": echo}),
-            verifier=None,
-            path=None,
-            settings=SessionSettings(),
-            stats=Counters(),
-            ssl=files.server_context(),
-        )
+        door = make_door(sockets, ssl=files.server_context())
         door.open()
-        ours, theirs = socket.socketpair(socket.AF_UNIX)
-        ours.setblocking(False)
-        door._accepted(ours, ("192.0.2.1", 5))
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        await until(lambda: bool(door.establishing))
         await door.close()
-        assert ours.fileno() == -1
-        theirs.close()
+        assert await reader.read() == b""
+        writer.close()
 
     run(scenario())
 

@@ -16,15 +16,11 @@ import pytest
 from websockets.asyncio.client import unix_connect
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
-from se_server.conversation.handlers import Handlers
-from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
 from se_server.sdk.server import SpeechEngineServer
-from se_server.server.config.readers import proxies
-from se_server.server.door.access import Access
-from se_server.server.door.door import Door
+from se_server.server.door.access import Access, proxies
 from se_server.server.listen.uds import UnixListenSocket
-from se_server.types import Counters
+from tests.doors import make_door
 from tests.functional.test_se_server import health, sentence
 from tests.functional.test_speech_engine_server import Run, close_code, echo, make_server, run, serving  # noqa: F401
 from tests.helpers import (
@@ -74,14 +70,11 @@ def test_a_conversation_over_a_unix_socket(run: Run, path: Path) -> None:  # noq
 
     async def scenario() -> None:
         listening = UnixListenSocket(str(path))
-        door = Door(
+        door = make_door(
             [listening.socket],
-            handlers=Handlers.of({"on_transcript": echo}),
             verifier=TokenVerifier(TEST_API_KEY),
-            path="/ws",
-            settings=SessionSettings(),
-            stats=Counters(),
-            access=Access(trusted=proxies("unix")),
+            handlers={"on_transcript": echo},
+            access=Access(trusted_proxies=proxies("unix")),
         )
         door.open()
         texts = ["hello", "x" * 500_000, "goodbye"]

@@ -12,6 +12,7 @@ import h11
 
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import MALFORMED, Answer
+from tests.doors import make_routes
 
 LIMITS = Limits(max_head_bytes=1024, max_headers=12)
 PATHS = ("/call", None, "/", "/healthz")
@@ -40,7 +41,7 @@ def cut(stream: bytes, seed: int) -> list[bytes]:
 
 def outcomes(path: str | None, pieces: list[bytes]) -> list[Any]:
     """Return what a connection's requests come to, as plain values; the last is None while one is incomplete."""
-    handshake = Handshake(path, LIMITS, "peer")
+    handshake = Handshake(make_routes(path), LIMITS, "peer")
     found: list[Any] = []
     outcome: Upgrade | Answer | None = None
     for i, piece in enumerate(pieces):

@@ -38,7 +38,7 @@ ONLY = {
     "demo": {"types", "conversation"},
     "sdk": {
         "errors", "telemetry", "_message", "types", "protocol", "streams", "conversation", "auth", "options", "address",
-        "server.listen", "server.config", "server.door",
+        "server.listen", "server.shared", "server.config", "server.door",
     },
 }  # fmt: skip
 RANK |= {"address": 0, "auth": 0, "options": 0, "demo": 0}

@@ -65,11 +65,11 @@ def command() -> click.Command:
 
     from se_server import __version__
     from se_server.cli.grouped_help import GroupedCommand
-    from se_server.server.config.options import GROUPS, OPTIONS
+    from se_server.server.config.options import HEADINGS, OPTIONS
 
     parameters: list[click.Parameter] = []
     # In the order of the headings, whatever that of the table.
-    groups = {option.name: option.group for option in sorted(OPTIONS, key=lambda row: GROUPS.index(row.group))}
+    groups = {option.name: option.group for option in sorted(OPTIONS, key=lambda row: HEADINGS.index(row.group))}
     for option in OPTIONS:
         if option.positional:
             parameters.append(click.Argument([option.name], required=False, metavar=option.metavar))
@@ -141,11 +141,13 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
     def load() -> Config:
         config = load_config(given, environ)
-        setup_logging(config.log_level, config.log_format)
+        setup_logging(config.program.log_level, config.program.log_format)
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
-        if config.disable_auth and not (config.allow_ips or config.require_header or config.ca_certs):
+        if config.route.disable_auth and not (
+            config.access.allow_ips or config.access.require_header or config.listening.ca_certs
+        ):
             _complain(NO_AUTH_WARNING + "\n", log_file)
         return Terminal(config, port, log_file)
 
@@ -154,7 +156,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return _look(load(), given)
     faulthandler.enable(2)
     config = load_config(given, environ)
-    log_file = None if config.log_file is None else LogFile(config.log_file)
+    log_file = None if config.program.log_file is None else LogFile(config.program.log_file)
     try:
         with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")):
             return serve(load, terminal_of, log_file)
@@ -166,14 +168,16 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
 def _watching(config: Config, config_file: object) -> AbstractContextManager[None]:
     """Watch the APP's files if that is wished."""
-    if not config.reload:
+    if not config.program.reload:
         return nullcontext()
     from se_server.cli.watch import watching
 
     # Compiled files are found stale by whole seconds and sizes: a quick change would be missed.
     sys.dont_write_bytecode = True
     places = [str(config_file)] if config_file else []
-    return watching(config.app, places, config.log_level, config.log_format, config.log_file)
+    return watching(
+        config.program.app, places, config.program.log_level, config.program.log_format, config.program.log_file
+    )
 
 
 def _look(config: Config, given: Mapping[str, object]) -> int:
@@ -218,12 +222,12 @@ class Terminal:
         self._config = config
         self._log_file = log_file
         self._url = ""
-        self._places = [] if config.uds is None else [f"unix:{config.uds}"]
+        self._places = [] if config.listening.uds is None else [f"unix:{config.listening.uds}"]
         if port is None:
             return
-        host = config.host or "127.0.0.1"
+        host = config.listening.host or "127.0.0.1"
         host = f"[{host}]" if ":" in host else host
-        scheme = "ws" if config.certfile is None else "wss"
+        scheme = "ws" if config.listening.certfile is None else "wss"
         self._url = f"{scheme}://{host}:{port}"
 
     def ready(self, workers: int, path: str) -> None:
@@ -233,7 +237,7 @@ class Terminal:
             self._places.insert(0, self._url)
         count = f"{workers} worker" if workers == 1 else f"{workers} workers"
         lines = [f"se-server ready: {' and '.join(self._places)} ({count})"]
-        if self._config.app is None:
+        if self._config.program.app is None:
             lines += self._welcome()
         _show("\n".join(lines) + "\n", 1)
 
@@ -241,7 +245,7 @@ class Terminal:
         if self._config.demo_key:
             about = "The demo agent answers, with the public demo key and for this machine only."
             key = ""
-        elif self._config.disable_auth:
+        elif self._config.route.disable_auth:
             about, key = "The demo agent answers whoever reaches the port.", ""
         else:
             about, key = "The demo agent answers, with your API key.", f"   (with the same {self._key_variable()})"
@@ -253,7 +257,7 @@ class Terminal:
 
     @staticmethod
     def _key_variable() -> str:
-        from se_server.server.config.options import KEY_VARIABLE
+        from se_server.server.door.routes import KEY_VARIABLE
 
         return KEY_VARIABLE
 

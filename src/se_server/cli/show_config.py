@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from se_server.options import Option
 from se_server.server.config.config import MASK, Config
-from se_server.server.config.options import GROUPS, OPTIONS
+from se_server.server.config.options import HEADINGS, OPTIONS
 from se_server.server.door.access import Networks
 from se_server.server.listen.tls import make_context
 from se_server.server.shared.logfile import check_log_file
@@ -79,7 +79,7 @@ def _table(config: Config) -> Table:
     table.add_column("option", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("where it came from", overflow="fold")
-    for group in GROUPS:
+    for group in HEADINGS:
         table.add_row(Text(group, style="bold cyan"), "", "")
         for option in OPTIONS:
             if option.group != group:
@@ -114,9 +114,9 @@ def check(config: Config) -> int:
     Raises:
         ConfigError: the certificate or its key cannot be used, or the log file not be written to.
     """
-    make_context(config.certfile, config.keyfile, config.ca_certs)
-    if config.log_file is not None:
-        check_log_file(config.log_file)
+    make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
+    if config.program.log_file is not None:
+        check_log_file(config.program.log_file)
     flush_streams()
     pid = os.fork()
     if pid == 0:
@@ -140,6 +140,6 @@ def _check_app(config: Config) -> int:
         return EXIT_KILLED
     if notice:
         sys.stderr.write(f"se-server: {notice}\n")
-    what = "the demo agent" if config.app is None else f"APP {config.app!r}"
+    what = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"
     print(f"se-server: the configuration and {what} are valid")
     return 0

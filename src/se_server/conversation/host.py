@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from se_server.conversation._listener import Connection, FrameGate, Shared
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.ending import log_end
-from se_server.conversation.handlers import Handlers
+from se_server.conversation.route import Route
 from se_server.conversation.session import SpeechEngineSession
-from se_server.conversation.settings import SessionSettings
 from se_server.types import Request, Stats
 
 LOOKS_PER_INTERVAL = 4
@@ -64,57 +63,33 @@ class KeepAlive:
             connection.look()
 
 
-class Host:
-    """Serves the conversations of one door, and has what they have in common.
+class _Group:
+    """The conversations of one route, and their timers.
 
     Args:
-        loop: the running loop.
-        handlers: the user's callbacks.
-        settings: limits and times of the sessions.
-        stats: where the sessions count.
         on_end: called once with each session, when its last handler has ended and its socket is gone.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        handlers: Handlers,
-        settings: SessionSettings,
+        route: Route,
         stats: Stats,
         on_end: Callable[[SpeechEngineSession], None],
     ) -> None:
-        self._handlers = handlers
+        settings = route.settings
+        self._handlers = route.handlers
         self._settings = settings
         self._stats = stats
         self._on_end = on_end
         self._keep_alive = KeepAlive(loop, settings.ping_interval_s)
         self._silent = Deadlines(loop, settings.first_message_timeout_s, Connection.miss_message)
         self._unanswered = Deadlines(loop, settings.ping_timeout_s, Connection.miss_pong)
-        self._shared = Shared(loop, settings, self._silent, self._unanswered, self._gone)
+        self.shared = Shared(loop, settings, self._silent, self._unanswered, self._gone)
         self._over = self._session_over  # one bound method for all sessions
 
-    def protocol(self, http: asyncio.Protocol) -> FrameGate:
-        """Make the protocol of an accepted socket; `http` speaks until `serve`."""
-        return FrameGate(self._shared, http)
-
-    def serve(
-        self,
-        protocol: FrameGate,
-        transport: asyncio.Transport,
-        fd: int,
-        websocket_key: bytes,
-        tail: bytes,
-        request: Request,
-    ) -> SpeechEngineSession:
-        """Take over the transport of an accepted upgrade request and serve its conversation.
-
-        Args:
-            protocol: the transport's, made by `protocol`.
-            fd: of its socket; -1 if what is written has to go through the transport, as with TLS.
-            websocket_key: the request's `Sec-WebSocket-Key`; the 101 answer is sent here.
-            tail: what came behind the request's head.
-        """
-        connection = Connection(self._shared, protocol, transport, fd)
+    def serve(self, connection: Connection, websocket_key: bytes, tail: bytes, request: Request) -> SpeechEngineSession:
+        """Start the conversation of a connection; see `Host.serve`."""
         session = SpeechEngineSession._over(connection, request, self._handlers, self._settings, self._stats)
         session._on_ended = self._over
         self._keep_alive.add(connection)
@@ -122,7 +97,7 @@ class Host:
         return session
 
     def close(self) -> None:
-        """Give the timers up; called when there are no conversations any more, or none that are waited for."""
+        """Cancel the timers."""
         self._keep_alive.close()
         self._silent.close()
         self._unanswered.close()
@@ -143,3 +118,56 @@ class Host:
     def _ended(self, session: SpeechEngineSession) -> None:
         log_end(session)
         self._on_end(session)
+
+
+class Host:
+    """Serves the conversations of one door, and holds the state that they share.
+
+    Args:
+        loop: the running loop.
+        routes: the routes that conversations may come by, at least one.
+        stats: the counters of the sessions.
+        on_end: called once with each session, when its last handler has ended and its socket is gone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        routes: Iterable[Route],
+        stats: Stats,
+        on_end: Callable[[SpeechEngineSession], None],
+    ) -> None:
+        self._groups = {route: _Group(loop, route, stats, on_end) for route in routes}
+        # Until the upgrade the route is unknown, and a gate uses only the part that does not depend on it.
+        self._shared = next(iter(self._groups.values())).shared
+
+    def protocol(self, http: asyncio.Protocol) -> FrameGate:
+        """Make the protocol of an accepted socket; `http` receives its data until `serve`."""
+        return FrameGate(self._shared, http)
+
+    def serve(
+        self,
+        protocol: FrameGate,
+        transport: asyncio.Transport,
+        fd: int,
+        route: Route,
+        websocket_key: bytes,
+        tail: bytes,
+        request: Request,
+    ) -> SpeechEngineSession:
+        """Take over the transport of an accepted upgrade request and serve its conversation.
+
+        Args:
+            protocol: the transport's, made by `protocol`.
+            fd: the descriptor of its socket; -1 if writes have to go through the transport, as with TLS.
+            route: the route of the request's path, one of the host's.
+            websocket_key: the request's `Sec-WebSocket-Key`; the 101 response is sent here.
+            tail: bytes that followed the request's head.
+        """
+        group = self._groups[route]
+        return group.serve(Connection(group.shared, protocol, transport, fd), websocket_key, tail, request)
+
+    def close(self) -> None:
+        """Cancel the timers; called when no conversation is left, or the rest is not waited for."""
+        for group in self._groups.values():
+            group.close()

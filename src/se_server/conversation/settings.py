@@ -8,39 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from se_server.errors import ConfigError
-from se_server.options import Option, duration, flag, interval, nearest, number, one_of, size, text, texts
-
-_OPTION = "option"
-_Value = TypeVar("_Value")
+from se_server.options import duration, flag, interval, nearest, number, one_of, option, options_of, size, text, texts
 
 CONVERSATIONS = "Conversations"
 LIMITS = "Limits of a connection"
-
-
-def option(
-    default: _Value,
-    read: Callable[[object], Any],
-    help: str,
-    metavar: str = "",
-    *,
-    group: str = LIMITS,
-    default_text: str | None = None,
-    repeatable: bool = False,
-) -> _Value:
-    """Declare a field of `SessionSettings` that users may set; for the arguments see `Option`.
-
-    Args:
-        default_text: None to show the default itself, if it is a number.
-    """
-    if default_text is None:
-        default_text = f"{default:g}" if isinstance(default, int | float) and metavar else ""
-    row = Option("", read, default, help, metavar, default_text, group, repeatable=repeatable)
-    declared: _Value = field(default=default, metadata={_OPTION: row})
-    return declared
 
 
 @dataclass(frozen=True)
@@ -78,6 +53,8 @@ class SessionSettings:
         close_timeout_s: how long the close handshake is waited for.
         clock: seconds that never go back, for the times of turns; a test with a virtual loop gives its `loop.time`.
     """
+
+    HEADING: ClassVar[str] = LIMITS
 
     debug: bool = option(False, flag, "Print what happens in each conversation.", group=CONVERSATIONS)
     handover_s: float = option(
@@ -189,12 +166,7 @@ class SessionSettings:
         return cls(**values) if values else DEFAULT_SETTINGS
 
 
-def _rows() -> dict[str, Option]:
-    rows = {item.name: item.metadata[_OPTION] for item in fields(SessionSettings) if _OPTION in item.metadata}
-    return {name: Option(**{**vars(row), "name": name}) for name, row in rows.items()}
-
-
-SESSION_OPTIONS = _rows()
+SESSION_OPTIONS = options_of(SessionSettings)
 """What users may set, by name, in the order of the fields."""
 
 DEFAULT_SETTINGS = SessionSettings()

@@ -12,22 +12,26 @@ from typing import Any
 
 from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
+from se_server.conversation.route import Route
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
-from se_server.options import nearest
+from se_server.options import nearest, options_of
 from se_server.sdk.signals import stop_on_signals
 from se_server.server.config.options import BY_NAME, read_keywords
 from se_server.server.door.access import Access
 from se_server.server.door.door import Door
+from se_server.server.door.routes import RouteTable
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
+from se_server.server.shared.lifecycle import Lifecycle
 from se_server.types import Counters
 
 log = logging.getLogger("se_server.server")
 
-ACCESS_KEYWORDS = ("allow_ips", "require_header", "trusted_proxies", "proxy_protocol")
-KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl", "uds", *ACCESS_KEYWORDS)
+# Options of `se-server` that need no parameter of their own here.
+OPTIONS = {**options_of(Access), **SESSION_OPTIONS}
+KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl", "uds", *OPTIONS)
 
 NO_AUTH_WARNING = (
     "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
@@ -101,11 +105,18 @@ class SpeechEngineServer:
         if ssl is not None and not isinstance(ssl, SSLContext):
             raise TypeError(f"ssl={type(ssl).__name__} is no ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
         for name in handlers_and_options:
-            if name not in HANDLER_NAMES and name not in SESSION_OPTIONS:
-                known = (*HANDLER_NAMES, *KEYWORDS, *SESSION_OPTIONS)
+            if name not in HANDLER_NAMES and name not in OPTIONS:
+                known = (*HANDLER_NAMES, *KEYWORDS)
                 raise TypeError(f"SpeechEngineServer has neither handler nor option {name!r}{nearest(name, known)}")
-        session_options = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
-        self._settings = SessionSettings.of({"debug": debug, **session_options})
+        access = {
+            "allow_ips": allow_ips,
+            "require_header": require_header,
+            "trusted_proxies": trusted_proxies,
+            "proxy_protocol": proxy_protocol,
+            **{name: value for name, value in handlers_and_options.items() if name in options_of(Access)},
+        }
+        session = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
+        self._settings = SessionSettings.of({"debug": debug, **session})
         self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         values = read_keywords(
@@ -115,17 +126,14 @@ class SpeechEngineServer:
                 "host": host,
                 "drain_timeout_s": drain_timeout_s,
                 "uds": uds,
-                "allow_ips": allow_ips,
-                "require_header": require_header,
-                "trusted_proxies": trusted_proxies,
-                "proxy_protocol": proxy_protocol,
+                **access,
             }
         )
         options = {"path": path, **values, **{name: getattr(self._settings, name) for name in SESSION_OPTIONS}}
         self.options = {name: value for name, value in options.items() if value != BY_NAME[name].default}
         if ssl is not None:
             self.options["certfile"] = ssl
-        self._access = Access(*(values[name] for name in ACCESS_KEYWORDS))
+        self._access = Access(**{name: values[name] for name in access})
         self._wants_port = uds is None or host is not None or port is not None
         self._port: int = values["port"] if self._wants_port else 0
         self._uds: str | None = values["uds"]
@@ -187,7 +195,7 @@ class SpeechEngineServer:
             self._beginning = None
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
-        verifier = self._verifier()
+        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self._settings)])
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
         unix = None
@@ -197,13 +205,11 @@ class SpeechEngineServer:
                 unix = UnixListenSocket(self._uds)
             door = Door(
                 [*sockets, *([unix.socket] if unix else [])],
-                handlers=self.handlers,
-                verifier=verifier,
-                path=self._path,
-                settings=self._settings,
-                stats=self.stats,
-                ssl=self._ssl,
+                routes,
+                self.stats,
                 access=self._access,
+                lifecycle=Lifecycle(drain_turn_grace_s=0.0),
+                ssl=self._ssl,
             )
             if sockets:
                 self._port = sockets[0].getsockname()[1]
@@ -288,7 +294,7 @@ class SpeechEngineServer:
     def _verifier(self) -> TokenVerifier | None:
         if self._disable_auth:
             mutual_tls = self._ssl is not None and self._ssl.verify_mode is CERT_REQUIRED
-            if not (self._access.allow or self._access.header or mutual_tls):
+            if not (self._access.allow_ips or self._access.require_header or mutual_tls):
                 warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
             return None
         # As for se-server: several there, with commas between them, while one replaces another.

@@ -3,7 +3,7 @@
 
 cdef class Handshake:
     cdef readonly str path
-    cdef object _path
+    cdef object _find_route
     cdef object _limits
     cdef str _remote
     cdef object _obstacle

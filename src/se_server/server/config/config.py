@@ -9,16 +9,20 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
+from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, nearest
-from se_server.server.config.options import BY_NAME, KEY_VARIABLE, OF_CONVERSATIONS, OPTIONS, SERVER_OPTIONS
-from se_server.server.door.access import Access, Networks, RequiredHeader
+from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of
+from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
+from se_server.server.config.program import Program
+from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
+from se_server.server.door.routes import KEY_VARIABLE, RouteOptions
+from se_server.server.listen.listening import Listening
+from se_server.server.shared.lifecycle import Lifecycle
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,53 +40,27 @@ _SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 @dataclass(frozen=True)
 class Config:
-    """The options in force; made by `load_config`, never changed.
+    """The options in force, by group; made by `load_config`, never changed.
 
     Attributes:
-        session: the options of conversations.
-        sources: where each value came from, in words, by option.
+        listening: addresses and certificates.
+        route: path and keys; `api_key` holds all keys in force, those of the file included.
+        access: conditions besides the token.
+        session: limits and times of conversations.
+        capacity: limits beyond which new conversations are refused.
+        lifecycle: number, drain and replacement of workers.
+        program: APP, log and files.
         demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
-
-    The other attributes are the options of the table. `api_key` holds all keys in force, those of the file included.
+        sources: the source of each value, in words, by option.
     """
 
-    app: str | None
-    workers: int
-    host: str | None
-    port: int
-    uds: str | None
-    path: str | None
-    certfile: str | None
-    keyfile: str | None
-    ca_certs: str | None
-    api_key: tuple[str, ...]
-    api_key_file: str | None
-    disable_auth: bool
-    allow_ips: Networks
-    require_header: RequiredHeader | None
-    trusted_proxies: Networks
-    proxy_protocol: bool
-    max_sessions: int | None
-    max_pending_handshakes: int | None
-    max_turns: int | None
-    shed_loop_lag_s: float | None
-    log_level: str
-    log_format: str
-    log_file: str | None
-    reload: bool
-    drain_timeout_s: float
-    drain_notice_s: float
-    drain_turn_grace_s: float
-    goodbye_text: str | None
-    reload_drain_timeout_s: float
-    hang_timeout_s: float
-    max_worker_age_s: float | None
-    max_worker_rss: int | None
-    max_worker_sessions: int | None
-    fd: tuple[int, ...]
-    control_socket: str | None
-    pidfile: str | None
+    listening: Listening
+    route: RouteOptions
+    access: Access
     session: SessionSettings
+    capacity: Capacity
+    lifecycle: Lifecycle
+    program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -92,7 +70,7 @@ class Config:
 
     def value(self, name: str) -> Any:
         """Return the value of any option."""
-        return getattr(self.session if name in SESSION_OPTIONS else self, name)
+        return getattr(getattr(self, GROUP_OF[name]), name)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Give (name, value, source) of every option as text, secrets masked."""
@@ -105,23 +83,11 @@ class Config:
 
     def wants_port(self) -> bool:
         """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
-        return self.uds is None or self.was_given("host") or self.was_given("port")
+        return self.listening.uds is None or self.was_given("host") or self.was_given("port")
 
     def was_given(self, name: str) -> bool:
         """Whether an option was given by one of the sources."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
-
-    def capacity(self) -> Capacity:
-        """Make what the door takes on."""
-        return Capacity(self.max_sessions, self.max_pending_handshakes, self.max_turns, self.shed_loop_lag_s)
-
-    def access(self) -> Access:
-        """Make what the door asks of a connection besides its token.
-
-        Raises:
-            ConfigError: the PROXY protocol without trusted proxies.
-        """
-        return Access(self.allow_ips, self.require_header, self.trusted_proxies, self.proxy_protocol)
 
 
 def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:
@@ -139,11 +105,11 @@ def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[s
     """
     unsaid = {name: value for name, value in options.items() if not config.was_given(name)}
     taken = {name: value for name, value in unsaid.items() if name in OF_CONVERSATIONS}
-    session = replace(config.session, **{name: value for name, value in taken.items() if name in SESSION_OPTIONS})
-    others = {name: value for name, value in taken.items() if name not in SESSION_OPTIONS}
-    sources = {**config.sources, **dict.fromkeys(taken, "APP")}
-    completed = replace(config, session=session, sources=sources, **others)
-    completed.access()
+    groups = {
+        group: replace(getattr(config, group), **{name: taken[name] for name in taken if GROUP_OF[name] == group})
+        for group in {GROUP_OF[name] for name in taken}
+    }
+    completed = replace(config, sources={**config.sources, **dict.fromkeys(taken, "APP")}, **groups)
     return completed, [name for name in unsaid if name not in taken]
 
 
@@ -182,11 +148,11 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     _find_keys(values, sources, ranks, environ)
     if values["reload"] and sources["workers"] == "default":
         values["workers"], sources["workers"] = 1, "--reload"
-    values["demo_key"] = _fall_back_to_demo_key(values, sources)
-    session = SessionSettings(**{name: values.pop(name) for name in SESSION_OPTIONS})
-    config = Config(sources=sources, session=session, **values)
-    config.access()  # refuses what does not go together
-    return config
+    demo_key = _fall_back_to_demo_key(values, sources)
+    groups: dict[str, Any] = {
+        group: declared(**{name: values[name] for name in options_of(declared)}) for group, declared in GROUPS.items()
+    }
+    return Config(demo_key=demo_key, sources=sources, **groups)
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -265,9 +231,3 @@ def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> b
         values["host"] = LOOPBACK
         sources["host"] = DEMO_HOST_SOURCE
     return True
-
-
-if {option.name for option in SERVER_OPTIONS} | {"session", "demo_key", "sources"} != {
-    item.name for item in fields(Config)
-}:
-    raise AssertionError("the option table and Config differ")

@@ -1,7 +1,7 @@
 """Taking connections out of the queue of the listen sockets, one per wake-up, also when descriptors run out.
 
 One per wake-up, because several workers share the queue: each takes one and goes back to its conversations, so that a
-burst spreads over all of them. A gate (`placement.py`) may have a worker leave the queue to others.
+burst spreads over all of them. `Placement` may make a worker leave the queue to others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from se_server.server.door.placement import Gate
+from se_server.server.door.placement import Placement
 from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import UNAVAILABLE
 from se_server.server.shared.scoreboard import Slot
@@ -46,7 +46,7 @@ class Acceptor:
         on_accepted: gets each accepted socket, non-blocking and owned by the callee, and its peer's address.
         refusals: where failures are logged.
         slot: the worker's place on the scoreboard, which says whether it accepts.
-        gate: says whether it shall take a connection that waits, or leave it to others.
+        placement: decides whether this worker accepts or leaves the queue to others; None always accepts.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Acceptor:
         on_accepted: Callable[[socket.socket, Any], None],
         refusals: RefusalLog,
         slot: Slot | None = None,
-        gate: Gate | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self._slot = slot
-        self._gate = gate
+        self._placement = placement
         self._loop = loop
         self._listen_sockets = listen_sockets
         self._on_accepted = on_accepted
@@ -102,7 +102,7 @@ class Acceptor:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def _accept(self, listen_socket: socket.socket) -> None:
-        pause_s = 0.0 if self._gate is None else self._gate.pause_s(listen_socket)
+        pause_s = 0.0 if self._placement is None else self._placement.pause_s(listen_socket)
         if pause_s:
             self._leave_queue()
             self._resume = self._loop.call_later(pause_s, self._start)

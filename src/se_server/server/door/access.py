@@ -5,18 +5,21 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import NamedTuple
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import ClassVar, NamedTuple
 
 from se_server.errors import ConfigError
+from se_server.options import flag, option
 from se_server.server.door.handshake import Upgrade
 from se_server.server.door.responses import ADDRESS_REFUSED, HEADER_REFUSED, Answer
+from se_server.server.door.routes import ACCESS
 from se_server.types import Headers
 
 Address = IPv4Address | IPv6Address
 
 UNIX = "unix"  # stands for whoever connects by a Unix socket
 
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _PORT = re.compile(r":[\w.-]{1,32}", re.ASCII)
 # RFC 7239, 4: pairs between semicolons make an element, elements stand between commas.
 _PAIR = re.compile(
@@ -80,27 +83,91 @@ class Client(NamedTuple):
     text: str
 
 
+def networks(raw: object) -> Networks:
+    """Read addresses and blocks of addresses: one text with commas between them, or several texts."""
+    expected = "addresses or blocks of them with commas between them, such as 10.0.0.0/8,2001:db8::1"
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
+        raise ValueError(expected)
+    words = [word.strip() for item in texts for word in item.split(",") if word.strip()]
+    if not words or UNIX in words:
+        raise ValueError(expected)
+    try:
+        return Networks(tuple(ip_network(word) for word in words))
+    except ValueError as error:
+        wrong = str(error)
+        raise ValueError(f"{expected} ({wrong})") from None
+
+
+def proxies(raw: object) -> Networks:
+    """Read as `networks` does; the word `unix` stands for whoever connects by the Unix socket."""
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
+        return networks(raw)
+    words = [word.strip() for item in texts for word in item.split(",")]
+    others = [word for word in words if word.lower() != UNIX]
+    if len(others) == len(words):
+        return networks(raw)
+    return Networks(networks(others).blocks if any(others) else (), unix=True)
+
+
+def required_header(raw: object) -> RequiredHeader:
+    """Read NAME=VALUE."""
+    name, _, value = raw.partition("=") if isinstance(raw, str) else ("", "", "")
+    name, value = name.strip(), value.strip()
+    printable = value.isprintable() and value.isascii()
+    if not _HEADER_NAME.fullmatch(name) or not value or not printable:
+        raise ValueError("NAME=VALUE, the name of a header and its value in printable ASCII")
+    return RequiredHeader(name, value.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is asked of an upgrade before its token is looked at.
+    """Conditions that a connection and an upgrade request meet before the token is verified.
 
     Attributes:
-        allow: the clients that may come in; empty for all.
-        header: what they have to bring; None for nothing.
-        trusted: the proxies whose word about their clients' addresses counts.
-        proxy_protocol: whether every connection comes from one of them and begins with a PROXY header.
+        allow_ips: the clients that may hold conversations; empty for all.
+        require_header: the header that their requests carry; None for none.
+        trusted_proxies: the proxies that are believed about their clients' addresses.
+        proxy_protocol: whether every connection comes from such a proxy and begins with a PROXY header.
 
     Raises:
-        ConfigError: the PROXY protocol without proxies to trust.
+        ConfigError: the PROXY protocol without trusted proxies.
     """
 
-    allow: Networks = Networks()
-    header: RequiredHeader | None = None
-    trusted: Networks = Networks()
-    proxy_protocol: bool = False
+    HEADING: ClassVar[str] = ACCESS
+
+    allow_ips: Networks = option(
+        Networks(),
+        networks,
+        "Accept conversations from these addresses only. Health checks are answered everywhere.",
+        "CIDR,...",
+        default_text="all",
+        repeatable=True,
+    )
+    require_header: RequiredHeader | None = option(
+        None,
+        required_header,
+        "Accept only conversations whose request has this header. Prefer the environment or a file for it.",
+        "NAME=VALUE",
+        secret=True,
+    )
+    trusted_proxies: Networks = option(
+        Networks(),
+        proxies,
+        "Believe these proxies about their clients' addresses (Forwarded, X-Forwarded-For).",
+        "CIDR,...",
+        default_text="none",
+        repeatable=True,
+    )
+    proxy_protocol: bool = option(
+        False,
+        flag,
+        "Expect the PROXY protocol, version 1 or 2, and accept connections from the trusted proxies only.",
+    )
 
     def __post_init__(self) -> None:
-        if self.proxy_protocol and not self.trusted:
+        if self.proxy_protocol and not self.trusted_proxies:
             raise ConfigError(
                 "the PROXY protocol is believed from trusted proxies only: name them, too (trusted_proxies, such as"
                 " 10.0.0.0/8)"
@@ -108,20 +175,20 @@ class Access:
 
     def trusts(self, peer: str) -> bool:
         """Whether a peer, as `host:port` or empty for a Unix socket's, is a trusted proxy."""
-        return self.trusted.unix if not peer else _client(peer).address in self.trusted
+        return self.trusted_proxies.unix if not peer else _client(peer).address in self.trusted_proxies
 
     def check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
         """Return the upgrade with its client's address, and the answer and the log's reason if it is refused."""
         request = upgrade.request
-        if self.allow or self.trusted:
+        if self.allow_ips or self.trusted_proxies:
             client = self.client_of(request.remote, request.headers)
             if client.text != request.remote:
                 request = replace(request, remote=client.text)
                 upgrade = upgrade._replace(request=request)
-            if self.allow and client.address not in self.allow:
+            if self.allow_ips and client.address not in self.allow_ips:
                 return upgrade, (ADDRESS_REFUSED, "allow-ips" if client.address else "its address is not known")
-        if self.header is not None and not self.header.is_in(request.headers):
-            return upgrade, (HEADER_REFUSED, f"require-header {self.header.name}")
+        if self.require_header is not None and not self.require_header.is_in(request.headers):
+            return upgrade, (HEADER_REFUSED, f"require-header {self.require_header.name}")
         return upgrade, None
 
     def client_of(self, peer: str, headers: Headers) -> Client:
@@ -132,7 +199,7 @@ class Access:
         the other one: when the two disagree, or a name is no address, the client's address is unknown.
         """
         near = _client(peer)
-        if not self.trusted or not self.trusts(peer):
+        if not self.trusted_proxies or not self.trusts(peer):
             return near
         found = {}
         for name, read in (("Forwarded", _read_forwarded), ("X-Forwarded-For", _read_x_forwarded_for)):
@@ -150,7 +217,7 @@ class Access:
             client = _client(name)
             if client.address is None:
                 return Client(None, near.text)
-            if client.address not in self.trusted:
+            if client.address not in self.trusted_proxies:
                 break
         return client
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
+from se_server.options import interval, number, option
 from se_server.server.door.placement import BUSY
 from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S
 from se_server.server.shared.heartbeat import BEAT_S
@@ -20,19 +22,37 @@ _BEAT_NS = int(BEAT_S * 1e9)
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a server takes on; None for no limit.
+    """Limits beyond which new conversations are answered 503; None for no limit.
 
     Attributes:
-        max_sessions: conversations, over all workers.
-        max_pending_handshakes: connections of a worker that have not sent their whole request yet.
-        max_turns: turns of a worker whose handlers run.
-        shed_loop_lag_s: how late a worker's loop may be.
+        max_sessions: conversations at once, over all workers.
+        max_pending_handshakes: connections of one worker that have not sent their whole request yet.
+        max_turns: turns of one worker whose handlers run.
+        shed_loop_lag_s: the lag of a worker's event loop in seconds.
     """
 
-    max_sessions: int | None = None
-    max_pending_handshakes: int | None = None
-    max_turns: int | None = None
-    shed_loop_lag_s: float | None = None
+    HEADING: ClassVar[str] = "Capacity"
+
+    max_sessions: int | None = option(
+        None,
+        number,
+        "Conversations at once, over all workers. Beyond this limit and the next three, new ones are answered 503.",
+        "N",
+        default_text="no limit",
+    )
+    max_pending_handshakes: int | None = option(
+        None,
+        number,
+        "Connections of one worker that have not sent their whole request yet.",
+        "N",
+        default_text="no limit",
+    )
+    max_turns: int | None = option(
+        None, number, "Turns of one worker that are being answered at once.", "N", default_text="no limit"
+    )
+    shed_loop_lag_s: float | None = option(
+        None, interval, "The lag of a worker's event loop.", "SECONDS", default_text="no limit"
+    )
 
 
 class Admission:

@@ -13,21 +13,20 @@ from collections.abc import Sequence
 from ssl import SSLContext, SSLError
 from typing import Any
 
-from se_server.auth import TokenVerifier
-from se_server.conversation.handlers import Handlers
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
-from se_server.conversation.settings import SessionSettings
-from se_server.errors import AuthenticationError, ConfigError
+from se_server.errors import AuthenticationError
 from se_server.server.door.acceptor import Acceptor, address_text
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Admission, Capacity
-from se_server.server.door.handshake import OWN_PATHS, Limits, Upgrade
+from se_server.server.door.handshake import Limits, Upgrade
 from se_server.server.door.http_connection import HttpConnection
-from se_server.server.door.placement import Gate
+from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, SATURATED, TOKEN_REFUSED, Answer
+from se_server.server.door.routes import RouteTable
+from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
 from se_server.types import ConversationMessage, Handler, Stats
 
@@ -41,69 +40,52 @@ class Door:
 
     Args:
         listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
-        handlers: the user's callbacks.
-        verifier: checks the token of every upgrade; None admits all.
-        path: the WebSocket path; None for every path but `/healthz` and `/readyz`.
-        settings: limits and times of the sessions.
-        stats: where the sessions count.
-        limits: what a peer may ask before it has a session.
-        ssl: with it, TLS is spoken, except on Unix sockets.
-        access: what is asked of a connection and of an upgrade besides its token.
-        slot: the worker's place on the scoreboard, by which workers share connections and limits.
-        capacity: how much is taken on.
-        turn_grace_s: how long answers may go on when the time of a drain is up.
-        goodbye_text: what a turn gets that comes or waits then; None for silence.
+        routes: the engines of this server, at least one.
+        stats: the counters of the sessions.
+        access: conditions besides the token.
+        capacity: limits beyond which new conversations are refused.
+        lifecycle: times and texts of a drain.
+        limits: limits of a peer before it has a conversation.
+        ssl: the context of a server that speaks TLS, except on Unix sockets; None speaks none.
+        slot: the worker's slot on the scoreboard, by which workers share connections and limits; None in a process
+            that serves alone.
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
-
-    Raises:
-        ConfigError: the path can never be asked for.
+        connections: the connections with a transport that are no conversations yet.
+        establishing: the accepted sockets without a transport yet, by the task that reads their PROXY header and does
+            their TLS handshake.
     """
 
     def __init__(
         self,
         listen_sockets: Sequence[socket.socket],
-        *,
-        handlers: Handlers,
-        verifier: TokenVerifier | None,
-        path: str | None,
-        settings: SessionSettings,
+        routes: RouteTable,
         stats: Stats,
+        *,
+        access: Access | None = None,
+        capacity: Capacity | None = None,
+        lifecycle: Lifecycle | None = None,
         limits: Limits | None = None,
         ssl: SSLContext | None = None,
-        access: Access | None = None,
         slot: Slot | None = None,
-        capacity: Capacity | None = None,
-        turn_grace_s: float = 0.0,
-        goodbye_text: str | None = None,
     ) -> None:
-        if path is not None and not path.startswith("/"):
-            raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
-        if path is not None and (not path.isascii() or not path.isprintable() or set(path) & set(" ?#")):
-            raise ConfigError(
-                f"path {path!r} can never match a request: leave the query out, and percent-encode what is no ASCII"
-            )
-        if path in OWN_PATHS:
-            raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
+        lifecycle = lifecycle or Lifecycle()
         self.sessions: set[SpeechEngineSession] = set()
+        self.routes = routes
         self.limits = limits or Limits()
         self.access = access or Access()
         self._listen_sockets = list(listen_sockets)
-        self._handlers = handlers
-        self._verifier = verifier
-        self.path = path
-        self._settings = settings
         self._stats = stats
         self._slot = slot
-        self._turn_grace_s = turn_grace_s
-        self._goodbye = None if goodbye_text is None else _saying(goodbye_text)
+        self._turn_grace_s = lifecycle.drain_turn_grace_s
+        self._goodbye = None if lifecycle.goodbye_text is None else _saying(lifecycle.goodbye_text)
         self._admission = Admission(capacity or Capacity(), stats, slot)
         self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
-        self._adopting: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
-        self._connections: set[HttpConnection] = set()
+        self.establishing: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
+        self.connections: set[HttpConnection] = set()
         self._draining = False
         self._dropping = False  # what is no session yet
         self._quiet = asyncio.Event()  # set during a drain, when nothing is left
@@ -112,10 +94,12 @@ class Door:
     def open(self) -> None:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
-        self.host = Host(self.loop, self._handlers, self._settings, self._stats, self._session_ended)
+        self.host = Host(self.loop, self.routes, self._stats, self._session_ended)
         self._refusals = RefusalLog(self.loop.time)
-        gate = None if self._slot is None else Gate(self._slot, self._admission.show)
-        self._acceptor = Acceptor(self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, gate)
+        placement = None if self._slot is None else Placement(self._slot, self._admission.show)
+        self._acceptor = Acceptor(
+            self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, placement
+        )
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
@@ -158,11 +142,11 @@ class Door:
             return
         connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
         # The loop holds tasks weakly.
-        task = self.loop.create_task(self._adopt(accepted, connection, remote, tls))
-        self._adopting[task] = accepted, connection
-        task.add_done_callback(self._adopted)
+        task = self.loop.create_task(self._establish(accepted, connection, remote, tls))
+        self.establishing[task] = accepted, connection
+        task.add_done_callback(self._established)
 
-    async def _adopt(
+    async def _establish(
         self, accepted: socket.socket, connection: HttpConnection, remote: str, tls: dict[str, Any]
     ) -> bool:
         left_s = self.limits.head_timeout_s
@@ -189,8 +173,8 @@ class Door:
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
         return False
 
-    def _adopted(self, task: asyncio.Task[bool]) -> None:
-        accepted, connection = self._adopting.pop(task)
+    def _established(self, task: asyncio.Task[bool]) -> None:
+        accepted, connection = self.establishing.pop(task)
         if task.cancelled():
             accepted.close()
         if task.cancelled() or not task.result():
@@ -215,9 +199,10 @@ class Door:
 
     def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
         upgrade, refusal = self.access.check(upgrade)
-        if refusal is None and self._verifier is not None:
+        verifier = upgrade.route.verifier
+        if refusal is None and verifier is not None:
             try:
-                self._verifier.verify(upgrade.authorization)
+                verifier.verify(upgrade.authorization)
             except AuthenticationError as error:
                 refusal = TOKEN_REFUSED, f"{type(error).__name__}: {error}"
         return upgrade, refusal
@@ -228,6 +213,7 @@ class Door:
             connection.protocol,
             connection.transport,
             connection.fd,
+            upgrade.route,
             upgrade.websocket_key,
             upgrade.tail,
             upgrade.request,
@@ -255,7 +241,7 @@ class Door:
 
     def connected(self, connection: HttpConnection) -> bool:
         """Note a new connection; False when it comes too late."""
-        self._connections.add(connection)
+        self.connections.add(connection)
         return not self._dropping
 
     def settled(self) -> None:
@@ -264,7 +250,7 @@ class Door:
 
     def disconnected(self, connection: HttpConnection) -> None:
         """Note that a connection is gone or has become a session."""
-        self._connections.discard(connection)
+        self.connections.discard(connection)
         self._note_quiet()
 
     def _session_ended(self, session: SpeechEngineSession) -> None:
@@ -276,7 +262,7 @@ class Door:
         self._admission.live(len(self.sessions))
 
     def _note_quiet(self) -> None:
-        if self._draining and not (self.sessions or self._connections or self._adopting):
+        if self._draining and not (self.sessions or self.connections or self.establishing):
             self._quiet.set()
 
     def _refuse_new(self) -> None:
@@ -285,7 +271,7 @@ class Door:
             self._acceptor.close()
             for sock in self._listen_sockets:
                 sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
-            for connection in tuple(self._connections):
+            for connection in tuple(self.connections):
                 connection.drain()
             self._note_quiet()
 
@@ -293,9 +279,9 @@ class Door:
         """Drop the connections that are no sessions yet."""
         if not self._dropping:
             self._dropping = True
-            for task in tuple(self._adopting) if self._tls or self.access.proxy_protocol else ():
+            for task in tuple(self.establishing) if self._tls or self.access.proxy_protocol else ():
                 task.cancel()  # It may wait for the peer's part of the TLS handshake, or for its PROXY header.
-            for connection in tuple(self._connections):
+            for connection in tuple(self.connections):
                 connection.abort()
 
     async def _wait_quiet(self, timeout_s: float) -> bool:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httptools
 
 from se_server.auth import AUTHORIZATION_HEADER
+from se_server.conversation.route import Route
 from se_server.server.door.responses import (
     BODY_REFUSED,
     FIELD_REPEATED,
@@ -34,12 +35,8 @@ from se_server.server.door.responses import (
     VERSION_UNKNOWN,
     Answer,
 )
+from se_server.server.door.routes import HEALTH_PATH, OWN_PATHS, READY_PATH, RouteTable
 from se_server.types import Headers, Request
-
-HEALTH_PATH = "/healthz"
-READY_PATH = "/readyz"
-OWN_PATHS = (HEALTH_PATH, READY_PATH)
-"""What is never a conversation's."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,17 @@ class Limits:
 
 
 class Upgrade(NamedTuple):
-    """A valid upgrade request on the WebSocket path, not yet admitted.
+    """A valid upgrade request on a route's path, not yet admitted.
 
     Attributes:
+        route: the route of its path.
         request: its path, query, headers and peer.
         websocket_key: the value of `Sec-WebSocket-Key`.
         authorization: the first value of the header that carries the API's token; None without one.
         tail: bytes that followed the head.
     """
 
+    route: Route
     request: Request
     websocket_key: bytes
     authorization: str | None
@@ -113,7 +112,7 @@ class Handshake:
     """The requests of one connection, until one is an upgrade or ends it. Compiled; `handshake.pxd` has its fields.
 
     Args:
-        path: the WebSocket path; None for every path but `OWN_PATHS`.
+        routes: the routes of upgrades.
         limits: see there.
         remote: the peer's address, for `Request.remote`.
         obstacle: tells what stands in the way of readiness, a key of `READINESS`.
@@ -122,9 +121,11 @@ class Handshake:
         path: that of the last request read; empty before, and when it was malformed.
     """
 
-    def __init__(self, path: str | None, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self, routes: RouteTable, limits: Limits, remote: str, obstacle: Callable[[], str] = lambda: ""
+    ) -> None:
         self.path = ""
-        self._path = path
+        self._find_route = routes.find
         self._limits = limits
         self._remote = remote
         self._obstacle = obstacle
@@ -244,7 +245,8 @@ class Handshake:
         return self._plain(method, path, minor == b"1" and b"close" not in connection)
 
     def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Answer:
-        if self._path is not None and path != self._path:
+        route = self._find_route(path)
+        if route is None:
             return PATH_UNKNOWN
         if _HOST not in seen:
             return HOST_MISSING
@@ -255,6 +257,7 @@ class Handshake:
             return KEY_INVALID
         authorization = seen.get(_AUTHORIZATION)
         return Upgrade(
+            route,
             Request(path, query, Headers(self._fields), self._remote),
             key,
             None if authorization is None else authorization.decode("latin-1").strip(),
@@ -263,7 +266,7 @@ class Handshake:
 
     def _plain(self, method: bytes, path: str, keep_alive: bool) -> Answer:
         # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
-        is_websocket_path = self._path is None or path == self._path
+        is_websocket_path = self._find_route(path) is not None
         if path == READY_PATH:
             forms = READINESS[self._obstacle()]
         elif method == b"OPTIONS":

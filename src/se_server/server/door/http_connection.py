@@ -9,6 +9,7 @@ from se_server.conversation.host import Host
 from se_server.server.door.access import Access
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import HEAD_LATE, Answer
+from se_server.server.door.routes import RouteTable
 
 MAX_LOGGED_PATH = 100
 
@@ -18,7 +19,7 @@ class ConnectionOwner(Protocol):
 
     loop: asyncio.AbstractEventLoop
     host: Host
-    path: str | None
+    routes: RouteTable
     limits: Limits
     access: Access
 
@@ -103,7 +104,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.Transport = transport
         door = self._door
-        self._handshake = Handshake(door.path, door.limits, self._remote, door.obstacle)
+        self._handshake = Handshake(door.routes, door.limits, self._remote, door.obstacle)
         self._timer = door.loop.call_later(self._head_timeout_s, self._timed_out)
         if not door.connected(self):
             transport.abort()

@@ -33,7 +33,7 @@ _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "li
 _QUEUE_AT = 24
 
 
-class Gate:
+class Placement:
     """Lets a worker accept while it is not ahead of the others.
 
     Args:

@@ -18,7 +18,7 @@ class Generation:
         number: counts from 1.
         spec: describes the workers.
         now: monotonic seconds.
-        count: the number of workers; `spec.config.workers` unless the server was scaled.
+        count: the number of workers; `spec.config.lifecycle.workers` unless the server was scaled.
 
     Attributes:
         recycle_limits: when a worker is replaced although it is healthy.

@@ -71,8 +71,8 @@ def serve(
     _check(config)
     spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
     pidfile = None
-    if config.pidfile is not None:
-        pidfile = PidFile(config.pidfile, handover.pidfile if handover is not None else None)
+    if config.program.pidfile is not None:
+        pidfile = PidFile(config.program.pidfile, handover.pidfile if handover is not None else None)
     seats = SeatTable(None if handover is None else handover.seats)
     sockets, unix = _open_sockets(config, handover)
     spec = replace(spec, listen_sockets=tuple(sockets))
@@ -124,39 +124,39 @@ def serve(
 
 
 def _control_path(config: Config) -> str | None:
-    if config.control_socket is None:
-        return default_path(config.pidfile, os.environ)
-    return None if config.control_socket == "off" else config.control_socket
+    if config.program.control_socket is None:
+        return default_path(config.program.pidfile, os.environ)
+    return None if config.program.control_socket == "off" else config.program.control_socket
 
 
 def _check(config: Config) -> None:
-    if config.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
+    if config.lifecycle.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
         raise ConfigError("--max-worker-rss reads the memory of workers from /proc, which this system lacks: remove it")
 
 
 def _tls_of(config: Config) -> SSLContext | None:
-    return make_context(config.certfile, config.keyfile, config.ca_certs)
+    return make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
 
 
 def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socket.socket], UnixListenSocket | None]:
     """Return the listen sockets: those that this process has inherited, or new ones."""
     if handover is not None:
         unix = next((sock for sock in handover.sockets if sock.family == socket.AF_UNIX), None)
-        if config.uds is None or unix is None:
+        if config.listening.uds is None or unix is None:
             return handover.sockets, None
-        return handover.sockets, UnixListenSocket.adopt(config.uds, unix)
+        return handover.sockets, UnixListenSocket.adopt(config.listening.uds, unix)
     activated = take_activated(os.environ)
-    if activated or config.fd:
+    if activated or config.listening.fd:
         given = [name for name in ("host", "port", "uds") if config.was_given(name)]
-        if config.fd and given:
+        if config.listening.fd and given:
             raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
-        source = "--fd" if config.fd else "LISTEN_FDS"
-        return inherit_sockets(config.fd or activated, source), None
-    sockets = bind(config.host, config.port) if config.wants_port() else []
-    if config.uds is None:
+        source = "--fd" if config.listening.fd else "LISTEN_FDS"
+        return inherit_sockets(config.listening.fd or activated, source), None
+    sockets = bind(config.listening.host, config.listening.port) if config.wants_port() else []
+    if config.listening.uds is None:
         return sockets, None
     try:
-        unix_socket = UnixListenSocket(config.uds)
+        unix_socket = UnixListenSocket(config.listening.uds)
     except ConfigError:
         for sock in sockets:
             sock.close()

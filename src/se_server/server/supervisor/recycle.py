@@ -38,7 +38,8 @@ class RecycleLimits:
     @classmethod
     def of(cls, config: Config) -> RecycleLimits:
         """Return the limits that the options set."""
-        return cls(config.max_worker_age_s, config.max_worker_rss, config.max_worker_sessions)
+        lifecycle = config.lifecycle
+        return cls(lifecycle.max_worker_age_s, lifecycle.max_worker_rss, lifecycle.max_worker_sessions)
 
     def __bool__(self) -> bool:
         return self != RecycleLimits()

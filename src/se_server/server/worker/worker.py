@@ -15,12 +15,13 @@ from contextlib import suppress
 
 import uvloop
 
-from se_server.auth import TokenVerifier
+from se_server.conversation.route import Route
 from se_server.errors import AppError, ConfigError
 from se_server.server.config.app import App, AppCrashed, load_app
 from se_server.server.config.config import Config, complete
-from se_server.server.config.options import BY_NAME, KEY_VARIABLE
+from se_server.server.config.options import BY_NAME
 from se_server.server.door.door import Door
+from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.heartbeat import Heartbeat
@@ -58,8 +59,9 @@ def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         with suppress(OSError):  # a deploy may have redirected or removed the directory
             os.chdir(spec.directory)
     config = spec.config
-    end_s = config.drain_timeout_s + config.drain_turn_grace_s + ORPHAN_MARGIN_S
-    watchdog = Watchdog(channel, slot, hang_timeout_s=config.hang_timeout_s, end_s=end_s, log_file=spec.log_file)
+    lifecycle = config.lifecycle
+    end_s = lifecycle.drain_timeout_s + lifecycle.drain_turn_grace_s + ORPHAN_MARGIN_S
+    watchdog = Watchdog(channel, slot, hang_timeout_s=lifecycle.hang_timeout_s, end_s=end_s, log_file=spec.log_file)
     watchdog.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -84,23 +86,15 @@ def check_app(config: Config) -> tuple[str, str, str]:
     try:
         app = _load(config)
         completed, late = complete(config, app.options)
-        Door(
-            (),
-            handlers=app.handlers,
-            verifier=_verifier(completed, app),
-            path=completed.path,
-            settings=completed.session,
-            stats=Counters(),
-            access=completed.access(),
-        )
+        _routes(completed, app)
     except (AppError, ConfigError) as error:
         return (error.details if isinstance(error, AppCrashed) else ""), str(error), ""
     return "", "", _notice(app, late)
 
 
 def _load(config: Config) -> App:
-    app = load_app(config.app)
-    if not (config.api_key or app.api_keys) and not config.disable_auth:
+    app = load_app(config.program.app)
+    if not (config.route.api_key or app.api_keys) and not config.route.disable_auth:
         raise AppError(
             f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
             " FILE (--disable-auth lets anyone in)"
@@ -142,11 +136,11 @@ class _Worker:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._app = app
-        self._ready = Ready(config.path or "", _notice(app, late))
+        self._ready = Ready(config.route.path or "", _notice(app, late))
         self._channel = channel
         self._slot = slot
         self._clock = config.session.clock
-        self._drain_timeout_s = config.drain_timeout_s
+        self._drain_timeout_s = config.lifecycle.drain_timeout_s
         self._drain_by = math.inf  # on the loop's clock
         self._notice_by = math.inf
         self._stop = asyncio.Event()
@@ -156,17 +150,13 @@ class _Worker:
         self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
             spec.listen_sockets,
-            handlers=app.handlers,
-            verifier=_verifier(config, app),
-            path=config.path,
-            settings=config.session,
-            stats=stats,
-            slot=slot,
+            _routes(config, app),
+            stats,
+            access=config.access,
+            capacity=config.capacity,
+            lifecycle=config.lifecycle,
             ssl=spec.tls,
-            access=config.access(),
-            capacity=config.capacity(),
-            turn_grace_s=config.drain_turn_grace_s,
-            goodbye_text=config.goodbye_text,
+            slot=slot,
         )
 
     async def run(self, watchdog: Watchdog) -> int:
@@ -302,8 +292,8 @@ def tune_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-def _verifier(config: Config, app: App) -> TokenVerifier | None:
-    return None if config.disable_auth else TokenVerifier(config.api_key or app.api_keys)
+def _routes(config: Config, app: App) -> RouteTable:
+    return RouteTable([Route(config.route.path, config.route.verifier(app.api_keys), app.handlers, config.session)])
 
 
 async def _call(function: Handler | None) -> None:

@@ -11,9 +11,10 @@ from se_server.cli.server import command
 from se_server.conversation.settings import DEFAULT_SETTINGS
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.server.config import readers
 from se_server.server.config.config import Config, load_config
-from se_server.server.config.options import KEY_VARIABLE, OPTIONS
+from se_server.server.config.options import OPTIONS
+from se_server.server.door.routes import KEY_VARIABLE
+from se_server.server.shared import cpus
 
 KEY = "sk_secret_of_the_test"
 
@@ -32,12 +33,12 @@ def sentence(*, env: dict[str, str] | None = None, **given: object) -> str:
 
 def test_defaults_are_those_of_the_contract() -> None:
     config = load(app="agent")
-    assert config.host is None
-    assert (config.port, config.path, config.api_key) == (3001, None, (KEY,))
-    assert (config.disable_auth, config.session.debug, config.log_level) == (False, False, "info")
-    assert config.drain_timeout_s == 30.0
+    assert config.listening.host is None
+    assert (config.listening.port, config.route.path, config.route.api_key) == (3001, None, (KEY,))
+    assert (config.route.disable_auth, config.session.debug, config.program.log_level) == (False, False, "info")
+    assert config.lifecycle.drain_timeout_s == 30.0
     assert config.session == DEFAULT_SETTINGS
-    assert config.workers == readers.usable_cpus() >= 1
+    assert config.lifecycle.workers == cpus.usable_cpus() >= 1
 
 
 def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -45,7 +46,12 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
     file.write_text('port = 1\npath = "/file"\ndrain_timeout_s = 3\nmax_message_bytes = "64KiB"\n')
     env = {KEY_VARIABLE: KEY, "SE_SERVER_PORT": "2", "SE_SERVER_PATH": "/env", "SE_SERVER_CONFIG": str(file)}
     config = load(env=env, port="3")
-    assert (config.port, config.path, config.drain_timeout_s, config.session.max_message_bytes) == (
+    assert (
+        config.listening.port,
+        config.route.path,
+        config.lifecycle.drain_timeout_s,
+        config.session.max_message_bytes,
+    ) == (
         3,
         "/env",
         3.0,
@@ -177,7 +183,9 @@ def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_blank_variable_is_as_good_as_none() -> None:
-    assert load(env={"SE_SERVER_PORT": "", "SE_SERVER_HOST": " ", KEY_VARIABLE: KEY}, app="agent").port == 3001
+    assert (
+        load(env={"SE_SERVER_PORT": "", "SE_SERVER_HOST": " ", KEY_VARIABLE: KEY}, app="agent").listening.port == 3001
+    )
 
 
 def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_passed_over() -> None:
@@ -189,7 +197,7 @@ def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_passed_ove
         "SE_SERVER_PORT_3001_TCP": "tcp://10.0.0.7:3001",
         "SE_SERVER_PORT_3001_TCP_ADDR": "10.0.0.7",
     }
-    assert load(env=env).port == 3001
+    assert load(env=env).listening.port == 3001
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -198,16 +206,16 @@ def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_passed_ove
 def test_keys_of_a_file_one_a_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# rotated on Monday\nnew\n\n  old  \n")
-    assert load(app="agent", api_key_file=str(file)).api_key == ("new", "old")
-    assert load(app="agent", api_key_file=str(file), api_key=("own",)).api_key == ("own", "new", "old")
+    assert load(app="agent", api_key_file=str(file)).route.api_key == ("new", "old")
+    assert load(app="agent", api_key_file=str(file), api_key=("own",)).route.api_key == ("own", "new", "old")
 
 
 def test_a_key_of_a_higher_source_wins_over_a_file_of_a_lower(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("from_file\n")
     env = {"SE_SERVER_API_KEY_FILE": str(file)}
-    assert load(env=env, app="agent", api_key=("own",)).api_key == ("own",)
-    assert load(env={"SE_SERVER_API_KEY": "own"}, app="agent", api_key_file=str(file)).api_key == ("from_file",)
+    assert load(env=env, app="agent", api_key=("own",)).route.api_key == ("own",)
+    assert load(env={"SE_SERVER_API_KEY": "own"}, app="agent", api_key_file=str(file)).route.api_key == ("from_file",)
 
 
 def test_a_key_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
@@ -224,8 +232,8 @@ def test_a_key_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
 
 def test_elevenlabs_variable_is_the_last_resort() -> None:
     env = {KEY_VARIABLE: "general", "SE_SERVER_API_KEY": "a, b"}
-    assert load(env=env).api_key == ("a", "b")
-    assert load(env={KEY_VARIABLE: "general"}).api_key == ("general",)
+    assert load(env=env).route.api_key == ("a", "b")
+    assert load(env={KEY_VARIABLE: "general"}).route.api_key == ("general",)
 
 
 def test_no_secret_is_shown() -> None:
@@ -241,7 +249,7 @@ def test_no_secret_is_shown() -> None:
 
 def test_demo_agent_without_a_key_binds_loopback_with_the_demo_key() -> None:
     config = load(env={})
-    assert (config.host, config.api_key, config.demo_key) == ("127.0.0.1", (DEMO_API_KEY,), True)
+    assert (config.listening.host, config.route.api_key, config.demo_key) == ("127.0.0.1", (DEMO_API_KEY,), True)
 
 
 def test_demo_key_is_never_served_beyond_loopback() -> None:
@@ -250,14 +258,14 @@ def test_demo_key_is_never_served_beyond_loopback() -> None:
 
 
 def test_demo_agent_with_a_key_or_without_authentication_binds_as_told() -> None:
-    assert load().host is None
+    assert load().listening.host is None
     assert not load().demo_key
     config = load(env={}, disable_auth=True)
-    assert (config.host, config.api_key, config.demo_key) == (None, (), False)
+    assert (config.listening.host, config.route.api_key, config.demo_key) == (None, (), False)
 
 
 def test_an_app_never_gets_the_demo_key() -> None:
-    assert load(env={}, app="agent").api_key == ()
+    assert load(env={}, app="agent").route.api_key == ()
 
 
 # --- CPUs -----------------------------------------------------------------------------------------------------------
@@ -279,4 +287,4 @@ def test_cpu_quota_of_both_versions_of_control_groups(
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
-    assert readers._cpu_quota(str(tmp_path)) == quota
+    assert cpus.cpu_quota(str(tmp_path)) == quota

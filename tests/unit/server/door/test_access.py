@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from se_server.server.config import readers
-from se_server.server.door.access import Access, Client, Networks, RequiredHeader
+from se_server.server.door.access import Access, Client, Networks, RequiredHeader, networks, proxies, required_header
 from se_server.server.door.handshake import Upgrade
 from se_server.server.door.responses import TOKEN_REFUSED
 from se_server.types import Headers, Request
+from tests.doors import make_routes
 
-PROXIES = readers.proxies("10.0.0.0/8, 2001:db8:a::/48, unix")
+PROXIES = proxies("10.0.0.0/8, 2001:db8:a::/48, unix")
+ROUTE = next(iter(make_routes()))
 SECRET = "correct horse battery staple"
 
 
@@ -20,7 +21,7 @@ def headers(*lines: str) -> Headers:
 
 
 def upgrade(peer: str, *lines: str) -> Upgrade:
-    return Upgrade(Request("/ws", "", headers(*lines), peer), b"key", None, b"")
+    return Upgrade(ROUTE, Request("/ws", "", headers(*lines), peer), b"key", None, b"")
 
 
 def status(access: Access, peer: str, *lines: str) -> int:
@@ -74,9 +75,9 @@ BEHIND: dict[str, tuple[str, list[str], str, bool]] = {
 @pytest.mark.parametrize("case", BEHIND)
 def test_clients_behind_proxies(case: str) -> None:
     peer, lines, shown, known = BEHIND[case]
-    client = Access(trusted=PROXIES).client_of(peer, headers(*lines))
+    client = Access(trusted_proxies=PROXIES).client_of(peer, headers(*lines))
     assert (client.text, client.address is not None) == (shown, known)
-    admitted, refusal = Access(trusted=PROXIES).check(upgrade(peer, *lines))
+    admitted, refusal = Access(trusted_proxies=PROXIES).check(upgrade(peer, *lines))
     assert (admitted.request.remote, refusal) == (shown, None)
 
 
@@ -86,7 +87,7 @@ def test_without_trusted_proxies_nobody_is_believed() -> None:
 
 
 def test_allow_ips_is_about_the_client_and_not_the_proxy() -> None:
-    access = Access(allow=readers.networks("198.51.100.0/24,2001:db8::7"), trusted=PROXIES)
+    access = Access(allow_ips=networks("198.51.100.0/24,2001:db8::7"), trusted_proxies=PROXIES)
     assert status(access, f"{CLIENT}:5") == 101
     assert status(access, "[2001:db8::7]:5") == 101
     assert status(access, "[2001:db8::8]:5") == 403
@@ -96,12 +97,12 @@ def test_allow_ips_is_about_the_client_and_not_the_proxy() -> None:
     assert status(access, "10.0.0.1:5", f"X-Forwarded-For: {CLIENT}, 192.0.2.1") == 403
     assert status(access, "10.0.0.1:5", "Forwarded: for=192.0.2.1", f"X-Forwarded-For: {CLIENT}") == 403
     # Known proxies among the allowed: what they do not tell is not let in in their name.
-    proxies = Access(allow=readers.networks("10.0.0.0/8"), trusted=PROXIES)
+    proxies = Access(allow_ips=networks("10.0.0.0/8"), trusted_proxies=PROXIES)
     assert status(proxies, "10.0.0.1:5", "X-Forwarded-For: unknown") == 403
 
 
 def test_required_header() -> None:
-    access = Access(header=readers.required_header(f"X-Secret={SECRET}=="))
+    access = Access(require_header=required_header(f"X-Secret={SECRET}=="))
     assert status(access, "", f"x-SECRET:  {SECRET}== ") == 101
     for lines in (
         [],
@@ -117,26 +118,26 @@ def test_required_header() -> None:
         assert (answer.status, answer.data) == (401, TOKEN_REFUSED.data)
         assert SECRET not in detail + answer.reason
     assert SECRET not in repr(access)
-    assert "X-Secret" in repr(access)
+    assert repr(access.require_header) == "RequiredHeader(X-Secret)"
 
 
 def test_options_are_read() -> None:
-    assert repr(readers.networks(["10.0.0.0/8", "::1, 192.0.2.1"])) == "10.0.0.0/8,::1/128,192.0.2.1/32"
-    assert readers.proxies("unix") == Networks(unix=True)
-    assert repr(readers.proxies("unix,10.0.0.1")) == "10.0.0.1/32,unix"
-    assert readers.required_header("A = b=c") == RequiredHeader("A", b"b=c")
+    assert repr(networks(["10.0.0.0/8", "::1, 192.0.2.1"])) == "10.0.0.0/8,::1/128,192.0.2.1/32"
+    assert proxies("unix") == Networks(unix=True)
+    assert repr(proxies("unix,10.0.0.1")) == "10.0.0.1/32,unix"
+    assert required_header("A = b=c") == RequiredHeader("A", b"b=c")
 
 
 @pytest.mark.parametrize("raw", ["", ",", "10.0.0.1/8", "example.org", "10.0.0.0/33", 10, ["10.0.0.1", 5], "unix"])
 def test_wrong_addresses_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="addresses or blocks"):
-        readers.networks(raw)
+        networks(raw)
     if raw != "unix":
         with pytest.raises(ValueError, match="addresses or blocks"):
-            readers.proxies(raw)
+            proxies(raw)
 
 
 @pytest.mark.parametrize("raw", ["", "X-Secret", "X-Secret=", "=x", "X Secret=x", "X:=x", "X=a\nb", "X=\u00e9", 5])
 def test_wrong_headers_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="NAME=VALUE"):
-        readers.required_header(raw)
+        required_header(raw)

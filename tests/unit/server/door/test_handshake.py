@@ -11,6 +11,7 @@ from se_server.auth import AUTHORIZATION_HEADER
 from se_server.server.door import responses
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import Answer
+from tests.doors import make_routes
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 PEER = "127.0.0.1:5000"
@@ -32,7 +33,7 @@ def upgrade(line: bytes = b"GET /ws HTTP/1.1", *more: bytes, without: bytes = b"
 
 
 def reading(path: str | None = "/ws", limits: Limits | None = None) -> Handshake:
-    return Handshake(path, limits or Limits(), PEER)
+    return Handshake(make_routes(path), limits or Limits(), PEER)
 
 
 def outcome(data: bytes, path: str | None = "/ws") -> Answer | Upgrade:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from se_server.server.door.placement import AHEAD, LAPSE_NS, PATIENCE_NS, PAUSES_S, STALE_NS, Gate
+from se_server.server.door.placement import AHEAD, LAPSE_NS, PATIENCE_NS, PAUSES_S, STALE_NS, Placement
 from se_server.server.shared.scoreboard import Scoreboard, Slot
 
 
@@ -36,8 +36,8 @@ def workers(clock: Clock, *loads: int) -> list[Slot]:
     return slots
 
 
-def gate_of(slot: Slot, clock: Clock) -> Gate:
-    return Gate(slot, lambda: None, clock)
+def gate_of(slot: Slot, clock: Clock) -> Placement:
+    return Placement(slot, lambda: None, clock)
 
 
 def test_who_is_not_ahead_takes_at_once_and_who_is_waits(queue: socket.socket) -> None:

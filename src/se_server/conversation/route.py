@@ -1,0 +1,26 @@
+"""A route: everything that belongs to the conversations of one path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from se_server.auth import TokenVerifier
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """One engine of a server.
+
+    Attributes:
+        path: the WebSocket path; None for every path that no other route names.
+        verifier: checks the token of every upgrade; None accepts all.
+        handlers: the user's callbacks.
+        settings: limits and times of the conversations.
+    """
+
+    path: str | None
+    verifier: TokenVerifier | None
+    handlers: Handlers
+    settings: SessionSettings = DEFAULT_SETTINGS

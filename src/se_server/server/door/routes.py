@@ -1,0 +1,131 @@
+"""The routes of a door, found by path, and the options of the one route that a server has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import quote
+
+from se_server.auth import TokenVerifier
+from se_server.conversation.route import Route
+from se_server.errors import ConfigError
+from se_server.options import flag, option, text
+from se_server.server.listen.listening import LISTENING
+
+ACCESS = "Access"
+KEY_VARIABLE = "ELEVENLABS_API_KEY"
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+OWN_PATHS = (HEALTH_PATH, READY_PATH)
+"""Paths of the door itself, which no route may have."""
+
+
+class RouteTable:
+    """The routes of a door.
+
+    Args:
+        routes: one for each path; at most one with the path None, which takes all other paths.
+
+    Raises:
+        ConfigError: no request can match a path, or two routes have the same one.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_path: dict[str | None, Route] = {}
+        for route in routes:
+            if route.path is not None:
+                _check_path(route.path)
+            if route.path in self._by_path:
+                raise ConfigError(f"two routes have the path {route.path!r}: give each its own")
+            self._by_path[route.path] = route
+        self._others = self._by_path.pop(None, None)
+
+    def __iter__(self) -> Iterator[Route]:
+        yield from self._by_path.values()
+        if self._others is not None:
+            yield self._others
+
+    def find(self, path: str) -> Route | None:
+        """Return the route of a request's path; None if there is none."""
+        return self._by_path.get(path, self._others)
+
+
+def _check_path(path: str) -> None:
+    if not path.startswith("/"):
+        raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
+    if not path.isascii() or not path.isprintable() or set(path) & set(" ?#"):
+        raise ConfigError(
+            f"path {path!r} can never match a request: leave the query out, and percent-encode non-ASCII characters"
+        )
+    if path in OWN_PATHS:
+        raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
+
+
+def path(raw: object) -> str:
+    """Read the path of a URL."""
+    expected = "a path that starts with a slash, such as /ws, without a query"
+    if isinstance(raw, str) and not raw.isascii():
+        # Requests carry paths in this form, and are compared as they come.
+        raise ValueError(f"non-ASCII letters percent-encoded, as in {quote(raw, safe='/%', errors='replace')}")
+    if not isinstance(raw, str) or not raw.startswith("/"):
+        raise ValueError(expected)
+    if raw in OWN_PATHS:
+        raise ValueError(f"another path, such as /ws, because {raw} answers health checks")
+    if any(character.isspace() or character in "?#" or not character.isprintable() for character in raw):
+        raise ValueError(expected)
+    return raw
+
+
+def keys(raw: object) -> tuple[str, ...]:
+    """Read API keys: one text with commas between them, or several texts."""
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
+        raise ValueError("a key, or several with commas between them")
+    found = tuple(key.strip() for item in texts for key in item.split(",") if key.strip())
+    if not found or any(not key.isprintable() or " " in key for key in found):
+        raise ValueError("a key without blanks, or several with commas between them")
+    return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class RouteOptions:
+    """Path and keys of the route that a server has.
+
+    Attributes:
+        path: the only path that conversations may use; None for any.
+        api_key: the keys in force.
+        api_key_file: the file that they, or some of them, come from.
+        disable_auth: whether conversations need no token.
+    """
+
+    HEADING: ClassVar[str] = ACCESS
+
+    path: str | None = option(
+        None,
+        path,
+        "The only path that conversations may use.",
+        "PATH",
+        default_text="any path",
+        group=LISTENING,
+    )
+    api_key: tuple[str, ...] = option(
+        (),
+        keys,
+        "The ElevenLabs API key that signs the tokens; may be given several times while keys are rotated. "
+        "Other users of this machine can read it in the process list: prefer --api-key-file or the environment.",
+        "KEY",
+        default_text=f"${KEY_VARIABLE}",
+        secret=True,
+        repeatable=True,
+    )
+    api_key_file: str | None = option(None, text, "A file with one API key a line.", "FILE")
+    disable_auth: bool = option(False, flag, "Accept conversations without a token. For tests and closed networks.")
+
+    def verifier(self, more_keys: Sequence[str] = ()) -> TokenVerifier | None:
+        """Make the verifier of tokens; None if authentication is off.
+
+        Args:
+            more_keys: the keys to use if no option gives one.
+        """
+        return None if self.disable_auth else TokenVerifier(self.api_key or more_keys)
