@@ -1,4 +1,4 @@
-"""An agent with a tool: `se-server examples/booking/agent.py`. Its tests, beside it, need no key and no network."""
+"""An agent with a tool: `se-server examples/booking/agent.py`. Its tests need no key and no network."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ ROLES = {"user": "user", "agent": "assistant"}
 
 
 async def free_tables(day: str) -> str:
-    """The tool: look into the book of reservations."""
+    """Return the free tables of a day. This is the tool that the model may call."""
     return f"two tables on {day}"
 
 
 async def on_transcript(transcript: list[ConversationMessage], session: SpeechEngineSession) -> None:
-    """Answer with what the model says; run the tools it asks for first."""
+    """Answer with the model's text; run the tools it calls first."""
     messages = [{"role": ROLES[message.role], "content": message.content} for message in transcript]
     await session.send_response(answer(messages))
 
 
 async def answer(messages: list[dict[str, Any]]) -> AsyncIterator[Any]:
-    """Stream the model's answer; when it calls a tool instead, say so, run it, and ask again."""
+    """Stream the model's answer. When the model calls a tool, announce that, run the tool, and ask again."""
     while True:
         calls = []
         async for event in llm.stream(messages):
             calls += event["choices"][0]["delta"].get("tool_calls", [])
-            yield event  # se-server speaks its text, and nothing else
+            yield event  # se-server extracts the text; other events are not spoken
         if not calls:
             return
         yield "One moment, I look that up. "

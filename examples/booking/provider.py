@@ -1,4 +1,4 @@
-"""Stands where your LLM's SDK would: no key, no network, and as slow as the real ones on a bad day."""
+"""A fake LLM provider in place of a real SDK: no key, no network, and as slow as a real one on a bad day."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TOKEN_S = 0.05
 
 
 class FakeLlm:
-    """Answers as OpenAI's Chat Completions do: asked about tables it calls a tool, and then speaks of the result."""
+    """Streams events of OpenAI's Chat Completions: a question about tables calls a tool and speaks its result."""
 
     async def stream(self, messages: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-        """Give the events of one answer to a conversation."""
+        """Yield the events of one answer."""
         await asyncio.sleep(FIRST_TOKEN_S)
         last = messages[-1]
         if last["role"] == "user" and "table" in last["content"].lower():

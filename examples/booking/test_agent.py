@@ -1,4 +1,4 @@
-"""The agent's tests: `pytest examples/booking`. Six seconds of the provider's pauses take none here."""
+"""The agent's tests: `pytest examples/booking`. The provider's six seconds of pauses take no real time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_failing_tool_is_not_hidden(caller: Caller, monkeypatch: pytest.
     assert str(caller.errors.pop()) == "the book of reservations is away"
 
 
-async def test_it_stands_the_habits_of_the_live_api(make_caller: MakeCaller) -> None:
+async def test_it_handles_the_habits_of_the_live_api(make_caller: MakeCaller) -> None:
     caller = make_caller(habits=Habits.live())
     await caller.say("Hello?")
     await caller.say("Is there a table on Friday?")

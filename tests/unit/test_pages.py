@@ -18,20 +18,29 @@ from se_server.server.config.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOR_CONTRIBUTORS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/design").glob("*.md"))]
-PAGES = sorted({*FOR_CONTRIBUTORS, ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")})
+PAGES = sorted(
+    {
+        *FOR_CONTRIBUTORS,
+        ROOT / "README.md",
+        ROOT / "SECURITY.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "bench/README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    }
+)
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 SOURCES = ("src", "ext", "tests", "bench", "examples", "docs", ".ci")
 PACKAGES = (ROOT / "src/se_server", ROOT / "ext/se_server")
 PATH = re.compile(
-    r"(?<![\w./:@%-])(?:[\w.-]+/)*[\w-]+\.(?:py|pyx|pxi|pxd|pyi|md|ini)\b(?![\w/])|(?<![\w./:-])[.\w-]+/[\w./-]*"
+    r"(?<![\w./:@%-])(?:[\w.-]+/)*[\w-]+\.(?:py|pyx|pxi|pxd|pyi|md|ini)\b(?![\w/])|(?<![\w./:-])[.\w-]+/[\w./-]*(?![\w./*-])"
 )
 # Files of the reader, which the pages only invent.
 OF_THE_READER = {"app.py", "agent.py", "test_app.py", "web.py", "create_engine.py", "small-talk.toml", "call.jsonl"}
 # Options and variables of other people's programs.
 FOREIGN_FLAGS = {
     "--upgrade", "--kill-whom", "--signal", "--time", "--inplace", "--dist", "--allowlist", "--ignore-unused-allowlist",
-    "--strict",
+    "--strict", "--http", "--loop", "--ws",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOREIGN_NAMES = {"OPENAI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}
@@ -146,7 +155,7 @@ def wrong_links(text: str, page: Path) -> Iterator[str]:
 
 
 def is_there(path: str, page: Path) -> bool:
-    if path in OF_THE_READER or path.startswith(".venv/"):
+    if path in OF_THE_READER or path.startswith((".venv/", "results/scratch")):
         return True
     if "/" not in path:
         return path in file_names()
