@@ -21,10 +21,11 @@ import uvloop
 import uvloop.loop
 
 from se_server.conversation._listener import Connection, FrameGate, SocketOutbox
-from se_server.conversation._pump import Pump, buffers_out
+from se_server.conversation._outbox import buffers_out
 from se_server.conversation.session import SpeechEngineSession
 from se_server.server.door.door import Door
 from se_server.server.door.http_connection import HttpConnection
+from se_server.streams._stream import Stream
 
 GRACE_S = 5.0
 POLL_S = 0.01
@@ -53,9 +54,9 @@ _CONNECTION_TYPES = frozenset(
         Door,
         FrameGate,
         HttpConnection,
-        Pump,
         SocketOutbox,
         SpeechEngineSession,
+        Stream,
     }
 )
 

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.micro.in_memory import FINAL, UNLIMITED, InMemoryWebSocket, answer
 from bench.micro.material import ANSWERS, entries, transcript
 from se_server import SpeechEngineSession
-from se_server.conversation._pump import MessageOutbox, Outbox
+from se_server.conversation._outbox import MessageOutbox, Outbox
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.settings import DEFAULT_SETTINGS
 from se_server.protocol._wire import History, decode

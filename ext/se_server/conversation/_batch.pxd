@@ -1,7 +1,7 @@
 """What is due in one step of the event loop, taken together."""
 
-from se_server.conversation._clock cimport Clock
-from se_server.conversation._pump cimport Outbox
+from se_server.telemetry._clock cimport Clock
+from se_server.conversation._outbox cimport Outbox
 
 
 cdef class Due:

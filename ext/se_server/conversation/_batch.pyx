@@ -12,8 +12,8 @@ Only uvloop's loops have batches. Others may be made to run inside a handler (ne
 what is called in between.
 """
 
-from se_server.conversation._clock cimport Clock, clock_of
-from se_server.conversation._pump cimport Outbox
+from se_server.telemetry._clock cimport Clock, clock_of
+from se_server.conversation._outbox cimport Outbox
 
 import logging
 import time

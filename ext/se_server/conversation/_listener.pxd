@@ -3,7 +3,7 @@
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch
-from se_server.conversation._pump cimport Outbox
+from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 

@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch, batch_of
-from se_server.conversation._pump cimport borrow_buffer, return_buffer
+from se_server.conversation._outbox cimport borrow_buffer, return_buffer
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio

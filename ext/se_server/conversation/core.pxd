@@ -2,11 +2,12 @@
 
 cimport cython
 from se_server.telemetry.counters cimport Counters
-from se_server.conversation._clock cimport Clock
-from se_server.conversation._pump cimport Outbox
+from se_server.telemetry._clock cimport Clock
+from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.lane cimport Lane, Owner
 from se_server.protocol._wire cimport Message
 from se_server.protocol.turns cimport Turn, TurnLedger
+from se_server.streams._stream cimport Stream
 
 
 cdef int USER_TRANSCRIPT_KIND
@@ -43,5 +44,8 @@ cdef class SessionCore(Owner):
     # Without this type what the context variable gives would be asked by name.
     @cython.locals(turn=Turn)
     cdef Turn _turn_to_answer(self)
+    cdef Stream _open(self, response)
+    cdef _send_text(self, Turn turn, str text, bint final)
+    cdef _end_answer(self, Turn turn, bint final, bint has_failed)
     cdef _send_final(self, Turn turn)
     cdef _settle(self, Turn turn, bint failed, state)

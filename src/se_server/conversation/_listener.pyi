@@ -5,7 +5,7 @@ from typing import Any, final
 from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
-from se_server.conversation._pump import Outbox
+from se_server.conversation._outbox import Outbox
 from se_server.conversation.core import SessionCore
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from se_server.conversation._pump import MessageOutbox, Outbox
+from se_server.conversation._outbox import MessageOutbox, Outbox
 from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import MessageError

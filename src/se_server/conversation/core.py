@@ -11,11 +11,9 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
-from types import AsyncGeneratorType
 from typing import Any, Protocol
 
-from se_server.conversation._clock import clock_of
-from se_server.conversation._pump import Outbox
+from se_server.conversation._outbox import Outbox
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, Owner, current_turn
@@ -34,7 +32,8 @@ from se_server.protocol.turns import (
     Verdict,
 )
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
-from se_server.streams.closing import close_stream, open_stream
+from se_server.streams._stream import Stream, open_stream
+from se_server.telemetry._clock import clock_of
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 log = logging.getLogger("se_server.session")
@@ -148,50 +147,65 @@ class SessionCore(Owner):
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
-        is_generator = type(response) is AsyncGeneratorType
-        iterator: Any = response if is_generator else None if isinstance(response, str) else open_stream(response)
+        if isinstance(response, str):
+            turn = self._turn_to_answer()
+            if turn is None:
+                return False
+            self._send_text(turn, str(response), final)
+            rest = self._end_answer(turn, final, False)
+            if rest is not None:
+                await rest
+            return turn.open
+        stream = self._open(response)
         try:
             turn = self._turn_to_answer()
             if turn is None:
                 return False
-            outbox = self._outbox
             has_failed = False
-            if iterator is None:
-                text = str(response)
-                if turn.bytes_left >= 0:
-                    text = turn.fit(text)
-                if text or not turn.is_full:
-                    outbox.send(text, turn.event_id_json, False, final)
-                    if text:
-                        turn.keep(text)
-                        turn.note_texts(1, self._clock.now())
-                    else:
-                        turn.needs_final = True
-            else:
-                try:
-                    await outbox.pump(iterator, turn, self._clock)
-                except Exception as error:
-                    if not turn.open:
-                        log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
-                    elif not turn.is_full:
-                        has_failed = True
-                        self._speak_failure(turn)
-                        await self._report(error)
-            if turn.is_full and turn.open:
-                await self._end_full(turn)
-            if turn.open and not outbox.closed:
-                if final:
-                    if turn.needs_final or not has_failed:  # else the failure text, or the error handler, sent it
-                        self._send_final(turn)
-                else:
-                    outbox.flush()
-            if not outbox.writable:
-                await outbox.room()
+            try:
+                await stream.pump(self._outbox, turn, self._clock)
+            except Exception as error:
+                if not turn.open:
+                    log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
+                elif not turn.is_full:
+                    has_failed = True
+                    self._speak_failure(turn)
+                    await self._report(error)
+            rest = self._end_answer(turn, final, has_failed)
+            if rest is not None:
+                await rest
             return turn.open
         finally:
-            # A generator that ran to its end, the usual case, left nothing to close.
-            if iterator is not None and not (is_generator and iterator.ag_frame is None):
-                await close_stream(response, iterator, self._settings.stream_close_s)
+            if not stream.is_over:
+                await stream.aclose(self._settings.stream_close_s)
+
+    def _open(self, response: object) -> Stream:
+        # A method of its own, so that Cython knows the type of its result.
+        return open_stream(response)
+
+    def _send_text(self, turn: Turn, text: str, final: bool) -> None:
+        """Send a whole text; with `final`, it leaves together with its final."""
+        if turn.bytes_left >= 0:
+            text = turn.fit(text)
+        if text:
+            self._outbox.send(text, turn.event_id_json, False, final)
+            turn.keep(text)
+            turn.note_texts(1, self._clock.now())
+        elif not turn.is_full:
+            self._outbox.send(text, turn.event_id_json, False, final)
+            turn.needs_final = True
+
+    def _end_answer(self, turn: Turn, final: bool, has_failed: bool) -> Awaitable[None] | None:
+        """End an answer after its last text; return what its sender has to await, if anything."""
+        if turn.is_full and turn.open:
+            return self._end_full(turn)
+        outbox = self._outbox
+        if turn.open and not outbox.closed:
+            if not final:
+                outbox.flush()
+            elif turn.needs_final or not has_failed:  # else the failure text, or the error handler, sent it
+                self._send_final(turn)
+        return None if outbox.writable else outbox.room()
 
     def _turn_to_answer(self) -> Turn | None:
         """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
@@ -396,6 +410,7 @@ class SessionCore(Owner):
         turn.failed = True
         self._settle(turn, True, CUT_OFF)
         await self._report(AnswerTooLong(f"an answer had more than {self._max_answer_bytes} bytes, and was cut there"))
+        await self._outbox.room()
 
     # --- what the guards ask for ---
 

@@ -1,32 +1,14 @@
-"""An answer's stream: what may be one, and how it is closed by the task that iterated it."""
+"""Closes the stream of an answer, in the task that iterated it."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 log = logging.getLogger("se_server.session")
-
-
-def open_stream(response: object) -> AsyncIterator[object]:
-    """Return the async iterator of an answer.
-
-    Raises:
-        TypeError: `response` is neither `str` nor async iterable; the text says what is accepted.
-    """
-    if inspect.iscoroutine(response):
-        response.close()
-        raise TypeError("send_response takes a str or an async iterable, not a coroutine: await the call that makes it")
-    iterate = getattr(type(response), "__aiter__", None)
-    if iterate is None:
-        raise TypeError(f"send_response takes a str or an async iterable, not {type(response).__name__}")
-    iterator: AsyncIterator[object] = iterate(response)
-    if not hasattr(type(iterator), "__anext__"):
-        raise TypeError(f"{type(response).__name__}.__aiter__ gave {type(iterator).__name__}, no async iterator")
-    return iterator
 
 
 async def close_stream(response: object, iterator: object, timeout_s: float) -> None:

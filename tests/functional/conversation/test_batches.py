@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedOK
 from websockets.frames import Frame, Opcode
 
 from se_server.conversation._batch import batch_of
-from se_server.conversation._pump import buffers_out
+from se_server.conversation._outbox import buffers_out
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.types import ConversationMessage

@@ -1,0 +1,48 @@
+"""The stream of one answer."""
+
+from cpython.object cimport PyObject
+
+from se_server.protocol.turns cimport Turn
+from se_server.telemetry._clock cimport Clock
+
+cdef extern from "Python.h":
+    ctypedef PyObject* (*unaryfunc)(object)
+
+
+cdef class Sink:
+    """The receiver of an answer's messages, which are put one by one and leave together at the flush."""
+
+    cdef readonly bint closed       # nothing may be written any more
+    cdef readonly bint writable     # False while the peer reads too slowly
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
+    cdef Py_ssize_t pending(self) noexcept
+    cpdef int flush(self) except -1
+    cpdef room(self)
+
+
+cdef class Stream:
+    cdef object _source         # the object that user code passed
+    cdef object _iterator
+    cdef unaryfunc _anext       # the slot behind the iterator's `__anext__`
+    cdef bint _is_generator
+    cdef readonly bint is_over  # nothing is left to close
+    cdef object _awaited        # the iterator of the awaitable in progress, or None
+    cdef bint _waits_for_room
+    cdef Sink _sink
+    cdef Turn _turn
+    cdef Clock _clock
+    cdef int _events            # since the event loop last ran
+    cdef Py_ssize_t _chunks     # put and not yet noted on the turn
+    cpdef pump(self, Sink sink, Turn turn, Clock clock)
+    cdef int _note_texts(self) except -1
+    cdef int _stopped(self) except -1
+    cdef int _finish(self) except -1
+    cdef int _flush(self) except -1
+    cdef int _take(self, object event) except -1
+    cdef int _take_bounded(self, str text) except -1
+    cdef object _step(self, object value)
+    cdef int _run(self, object value, PyObject** yielded) except -1
+    cdef int _advance(self, object value, PyObject** yielded) except -1
+
+
+cpdef Stream open_stream(response)

@@ -1,0 +1,298 @@
+"""The stream of one answer: the owner of opening, iterating and closing it.
+
+    stream = open_stream(response)
+    try:
+        await stream.pump(outbox, turn, clock)
+    finally:
+        if not stream.is_over:
+            await stream.aclose(timeout_s)
+
+One task does all of it, as the cancel scopes of anyio need. A burst of texts costs one write, and a text that nothing
+follows at once is written at once: there is no timer.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+from se_server.protocol.turns cimport Turn
+from se_server.streams._delta cimport text_of
+from se_server.telemetry._clock cimport Clock
+
+from types import AsyncGeneratorType, GeneratorType
+
+from se_server.errors import AnswerTooLong
+from se_server.streams.closing import close_stream
+from se_server.streams.opening import iterator_of
+
+cdef extern from "Python.h":
+    int PYGEN_RETURN
+    int PYGEN_NEXT
+    int PYGEN_ERROR
+    # Errors are checked by hand: a `try` in the loop would save and restore the exception state for every event.
+    int PyIter_Send(object iterator, object value, PyObject** result)
+
+    ctypedef PyObject* (*iternextfunc)(object) except? NULL
+    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
+
+    ctypedef struct PyAsyncMethods:
+        unaryfunc am_await
+        unaryfunc am_anext
+        sendfunc am_send
+
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+        iternextfunc tp_iternext
+
+    PyTypeObject* Py_TYPE(object)
+
+cdef enum:
+    # A burst of this size is written although the stream has not suspended, and the event loop runs once.
+    FLUSH_BYTES = 65536
+    # The event loop runs once after this many events without text: a stream that never suspends must not starve others.
+    EVENTS_PER_STEP = 1024
+
+
+cdef class Sink:
+    def __cinit__(self):
+        self.closed = False
+        self.writable = True
+
+    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
+        raise NotImplementedError
+
+    cdef Py_ssize_t pending(self) noexcept:
+        return 0
+
+    cpdef int flush(self) except -1:
+        return 0
+
+    cpdef room(self):
+        raise NotImplementedError
+
+
+cpdef Stream open_stream(response):
+    cdef Stream stream = Stream.__new__(Stream)
+    stream._source = response
+    stream._is_generator = type(response) is AsyncGeneratorType
+    stream._iterator = response if stream._is_generator else iterator_of(response)
+    stream._anext = Py_TYPE(stream._iterator).tp_as_async.am_anext
+    return stream
+
+
+@cython.freelist(8)
+cdef class Stream:
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a stream is made by open_stream")
+
+    cpdef pump(self, Sink sink, Turn turn, Clock clock):
+        self._sink = sink
+        self._turn = turn
+        self._clock = clock
+        return self
+
+    def aclose(self, double timeout_s):
+        return close_stream(self._source, self._iterator, timeout_s)
+
+    # The protocol of coroutines, by which `await stream.pump(...)` drives it.
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._step(None)
+
+    def send(self, value):
+        return self._step(value)
+
+    def throw(self, kind, value=None, traceback=None):
+        error = kind if value is None else value
+        if isinstance(error, type):
+            error = error()
+        awaited = self._awaited
+        throw = getattr(awaited, "throw", None)
+        if throw is None:
+            raise error
+        try:
+            yielded = throw(error)
+        except StopIteration as stop:
+            self._awaited = None
+            if self._turn.open:
+                self._take(stop.value)
+            return self._step(None)
+        except StopAsyncIteration:
+            self._awaited = None
+            self._note_texts()
+            raise StopIteration from None
+        except BaseException:
+            self._awaited = None
+            self._flush()
+            raise
+        self._flush()
+        return yielded
+
+    def close(self):
+        awaited, self._awaited = self._awaited, None
+        close = getattr(awaited, "close", None)
+        if close is not None:
+            close()
+
+    cdef int _note_texts(self) except -1:
+        """Note on the turn what was put since the last time."""
+        if self._chunks:
+            self._turn.note_texts(self._chunks, self._clock.now())
+            self._chunks = 0
+        return 0
+
+    cdef int _stopped(self) except -1:
+        """Take the exception of the iterator: its end, or an error that passes through."""
+        self.is_over = self._is_generator
+        if PyErr_ExceptionMatches(StopAsyncIteration):
+            PyErr_Clear()
+            return self._finish()
+        return reraise()
+
+    cdef int _finish(self) except -1:
+        self._note_texts()
+        return PYGEN_RETURN
+
+    cdef int _flush(self) except -1:
+        self._note_texts()
+        return self._sink.flush()
+
+    cdef int _take(self, object event) except -1:
+        """Put the text of one event."""
+        if self._waits_for_room:
+            self._waits_for_room = False
+            return 0
+        cdef str text = text_of(event)
+        if text:
+            if self._turn.bytes_left >= 0:
+                return self._take_bounded(text)
+            self._sink.put(text, self._turn.event_id_json, False)
+            self._turn.keep(text)
+            self._chunks += 1
+        return 0
+
+    cdef int _take_bounded(self, str text) except -1:
+        """Put what of a text the turn's limit leaves; an answer that is longer ends here."""
+        text = self._turn.fit(text)
+        if text:
+            self._sink.put(text, self._turn.event_id_json, False)
+            self._turn.keep(text)
+            self._chunks += 1
+        if self._turn.is_full:
+            raise AnswerTooLong()
+        return 0
+
+    cdef object _step(self, object value):
+        """Advance, as Python's generators do it."""
+        cdef PyObject* yielded = NULL
+        if self._run(value, &yielded) == PYGEN_RETURN:
+            raise StopIteration
+        return _owned(yielded)
+
+    cdef int _run(self, object value, PyObject** yielded) except -1:
+        """Advance until the stream suspends, and give what it suspends on, or ends; what was put is written then.
+
+        At the end of the stream it is left for the final.
+        """
+        try:
+            return self._advance(value, yielded)
+        except BaseException:
+            self._awaited = None
+            self._flush()
+            raise
+
+    cdef int _advance(self, object value, PyObject** yielded) except -1:
+        cdef PyObject* result = NULL
+        cdef Sink sink = self._sink
+        # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
+        cdef bint is_open = self._turn.open
+        cdef int status
+        while True:
+            if self._awaited is None:
+                if sink.closed or not is_open:
+                    return self._finish()
+                if sink.pending() >= FLUSH_BYTES or self._events >= EVENTS_PER_STEP:
+                    self._events = 0
+                    self._flush()
+                    Py_INCREF(None)
+                    yielded[0] = <PyObject*>None  # as asyncio.sleep(0) does: the loop gets a turn
+                    return PYGEN_NEXT
+                if not sink.writable:
+                    self._flush()
+                    self._waits_for_room = True
+                    self._awaited = _awaiting(sink.room())
+                else:
+                    result = self._anext(self._iterator)
+                    if result is NULL:
+                        return self._stopped()
+                    self._awaited = _awaiting(_owned(result))
+            status = PyIter_Send(self._awaited, value, &result)
+            value = None
+            if status == PYGEN_NEXT:
+                self._events = 0
+                suspended = _owned(result)
+                self._flush()
+                Py_INCREF(suspended)
+                yielded[0] = <PyObject*>suspended
+                return PYGEN_NEXT
+            self._awaited = None
+            if status == PYGEN_ERROR:
+                return self._stopped()
+            self._events += 1
+            event = _owned(result)
+            if is_open:
+                self._take(event)
+
+
+# The slots by which coroutines drive a stream. Cython has no name for the one, and would end the other by an exception,
+# whose traceback costs as much as all the rest of a short answer.
+
+cdef PyObject* _stream_next(object stream) except? NULL:
+    cdef PyObject* yielded = NULL
+    (<Stream>stream)._run(None, &yielded)
+    return yielded
+
+
+cdef int _stream_send(object stream, object value, PyObject** result) except -1:
+    cdef int status = (<Stream>stream)._run(value, result)
+    if status == PYGEN_RETURN:
+        Py_INCREF(None)
+        result[0] = <PyObject*>None
+    return status
+
+
+(<PyTypeObject*>Stream).tp_iternext = _stream_next
+(<PyTypeObject*>Stream).tp_as_async.am_send = _stream_send
+
+
+cdef int reraise() except -1:
+    """Raise the exception that a C function left."""
+    return -1
+
+
+cdef inline object _awaiting(object awaitable):
+    """Return the iterator behind an awaitable, as the `await` expression does."""
+    cdef PyObject* iterator
+    cdef PyAsyncMethods* methods = Py_TYPE(awaitable).tp_as_async
+    if methods is not NULL and methods.am_await is not NULL:
+        iterator = methods.am_await(awaitable)
+        if iterator is NULL:
+            reraise()
+        return _owned(iterator)
+    if isinstance(awaitable, GeneratorType):  # what types.coroutine makes has no __await__
+        return awaitable
+    raise TypeError(f"the stream's __anext__ gave {type(awaitable).__name__}, which cannot be awaited")
+
+
+cdef inline object _owned(PyObject* result):
+    """Take over the reference that a C function gave."""
+    taken = <object>result
+    Py_XDECREF(result)
+    return taken

@@ -1,0 +1,33 @@
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
+from se_server.streams._stream import Sink
+
+def buffers_out() -> int:
+    """Return how many write buffers outboxes hold: none between two steps of the event loop."""
+
+@disjoint_base
+class Outbox(Sink):
+    """Where a session writes: messages are put one by one and leave together at the flush."""
+    def is_here(self) -> bool:
+        """Whether the caller runs in the thread of the outbox."""
+    def send(self, content: str, event_id_json: bytes, is_final: bool, more: bool = False) -> None:
+        """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
+    def send_pong(self) -> None:
+        """Write one `pong`."""
+
+@disjoint_base
+class MessageOutbox(Outbox):
+    """An outbox over a connection of another library: messages are `str`.
+
+    Args:
+        deliver: called with a list of messages at each flush.
+    """
+    def __init__(self, deliver: Callable[[list[str]], None]) -> None: ...
+    def pause(self) -> None:
+        """Note that the connection holds more unsent bytes than it should."""
+    def resume(self) -> None:
+        """Note that the connection takes more."""
+    def shut(self) -> None:
+        """Note that nothing may be written any more."""

@@ -1,0 +1,62 @@
+from asyncio import Future
+from collections.abc import Awaitable, Coroutine, Iterator
+from typing import Any, final
+
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
+from se_server.protocol.turns import Turn
+from se_server.telemetry._clock import Clock
+
+@disjoint_base
+class Sink:
+    """The receiver of an answer's messages, which are put one by one and leave together at the flush."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may be written any more."""
+    @property
+    def writable(self) -> bool:
+        """Whether the peer reads fast enough; a stream waits for `room` when it does not."""
+    def flush(self) -> int:
+        """Write what was put."""
+    def room(self) -> Future[None]:
+        """Return a future that is done when the sink is writable again, or closed."""
+
+@final
+class Stream(Awaitable[None]):
+    """The stream of one answer. `open_stream` makes it; the task that awaits `pump` awaits `aclose`, too."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: `open_stream` makes them."""
+    def pump(self, sink: Sink, turn: Turn, clock: Clock) -> Stream:
+        """Return an awaitable that sends the stream's texts as the answer of a turn.
+
+        It ends when the iterator ends, when the turn is no longer open or when the sink is closed. An exception of the
+        iterator passes through after the text before it was written, and so does `AnswerTooLong` at the turn's limit.
+        The last texts stay in the sink unflushed, so that the final can leave with them.
+
+        Args:
+            sink: receives the messages.
+            turn: the turn they belong to; its id is read at each write, since a turn may be adopted.
+            clock: gives the time for the turn.
+        """
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to close: a generator ran to its end, as most do."""
+    def aclose(self, timeout_s: float) -> Coroutine[Any, Any, None]:
+        """Close the stream within `timeout_s`; errors of closing are logged."""
+    def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object) -> Any: ...
+    def throw(self, kind: BaseException | type[BaseException], value: object = ..., traceback: object = ...) -> Any: ...
+    def close(self) -> None:
+        """Close the awaitable in progress, as `close` of a coroutine does."""
+
+def open_stream(response: object) -> Stream:
+    """Return the stream of an answer.
+
+    Args:
+        response: an async iterable of `str` or LLM events.
+
+    Raises:
+        TypeError: `response` is not an async iterable; the text says what is accepted.
+    """
