@@ -203,7 +203,7 @@ async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: 
         os.kill(pid, signal.SIGSTOP)
         silent = await asyncio.to_thread(run, path, "stacks", str(pid))
         assert silent.returncode == 1
-        assert f"worker {pid} does not answer" in silent.stderr
+        assert f"worker {pid} did not reply" in silent.stderr
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
@@ -243,7 +243,7 @@ async def test_draining_the_whole_server_ends_it(server: ServerProcess, path: st
     gone = await asyncio.to_thread(run, path, "status")
     assert (gone.returncode, gone.stderr) == (
         1,
-        f"se-ctl: no server can be reached at {path}: No such file or directory\n",
+        f"se-ctl: cannot reach a server at {path}: No such file or directory\n",
     )
 
 
@@ -258,7 +258,7 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
             server.send_signal(signal.SIGUSR2)
             server.wait_for_output(r"upgrade: supervisor \d+ serves")
             table = await ctl(path, "status")
-            assert "\nready: 0 conversations (and 1 on workers of the supervisor before), " in table
+            assert "\nready: 0 conversations (and 1 on workers of the previous supervisor), " in table
         wait_for_end([server.pid])
         (row,) = await workers(path)
         assert row["pid"] != old
@@ -277,7 +277,7 @@ async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -
         assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
         with running_server(app=app, workers=1, env=env):
             several = await asyncio.to_thread(lambda: run(None, "status", **env))
-            assert "several servers run here: choose one with --socket" in several.stderr
+            assert "several servers are running: choose one with --socket" in several.stderr
         with running_server("--control-socket", "off", app=app, workers=1, env=env):
             found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
             assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()

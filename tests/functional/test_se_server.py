@@ -502,7 +502,7 @@ async def test_user_tasks_that_swallow_cancellation_cannot_hold_a_stop_up(tmp_pa
     )
     with running_server(app=app, workers=1) as server:
         assert server.stop() == 0
-        assert "do not heed their cancellation and end with the process: the deaf one" in server.output()
+        assert "ignore their cancellation and end with the process: the deaf one" in server.output()
 
 
 def test_a_failing_on_shutdown_is_logged_and_the_stop_goes_on(tmp_path: Path) -> None:

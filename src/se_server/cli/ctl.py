@@ -1,4 +1,4 @@
-"""`se-ctl`: ask a running se-server how it is, and tell it what to do."""
+"""`se-ctl`: inspect and control a running se-server."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "endin
 
 
 class CtlError(Exception):
-    """What went wrong, in one sentence."""
+    """The command failed; the text is one sentence for the user."""
 
 
 # --- the wire ---
 
 
 def ask(path: str, command: str, argument: object = None, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Ask the server and return its answer.
+    """Send an order to the server and return its answer.
 
     Raises:
-        CtlError: it cannot be reached, does not answer in time, or refuses.
+        CtlError: the server cannot be reached, does not answer in time, or refuses.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -47,14 +47,14 @@ def ask(path: str, command: str, argument: object = None, *, timeout_s: float = 
             connection.sendall(json.dumps({"command": command, "argument": argument}).encode() + b"\n")
             answer = json.loads(_read_line(connection, time.monotonic() + timeout_s))
     except TimeoutError:
-        raise CtlError(f"the server at {path} does not answer within {timeout_s:g} s") from None
+        raise CtlError(f"the server at {path} did not answer within {timeout_s:g} s") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CtlError(f"no server can be reached at {path}: {reason}") from None
+        raise CtlError(f"cannot reach a server at {path}: {reason}") from None
     except ValueError:
-        raise CtlError(f"what answers at {path} is no se-server") from None
+        raise CtlError(f"the program that answers at {path} is not se-server") from None
     if not isinstance(answer, dict):
-        raise CtlError(f"what answers at {path} is no se-server")
+        raise CtlError(f"the program that answers at {path} is not se-server")
     if "error" in answer:
         raise CtlError(str(answer["error"]))
     return answer
@@ -67,15 +67,15 @@ def _read_line(connection: socket.socket, deadline: float) -> bytes:
         piece = connection.recv(1 << 16)
         data += piece
         if not piece or len(data) > MAX_ANSWER_BYTES:
-            raise ValueError("no whole line")
+            raise ValueError("incomplete line")
     return bytes(data)
 
 
 def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
-    """Return the path of the server's socket.
+    """Return the path of the server's control socket.
 
     Raises:
-        CtlError: nobody says where it is, and there is none or more than one where the default puts it.
+        CtlError: no path is given, and the default directory has no socket or several.
     """
     said = given or environ.get(VARIABLE)
     if said and said != "off":
@@ -86,16 +86,16 @@ def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
     if len(live) == 1:
         return live[0]
     if live:
-        raise CtlError(f"several servers run here: choose one with --socket, out of {', '.join(live)}")
+        raise CtlError(f"several servers are running: choose one with --socket: {', '.join(live)}")
     where = f"in {folder}" if folder else "without XDG_RUNTIME_DIR"
     raise CtlError(
-        f"no server found {where}: give --socket PATH, which is the server's --control-socket, or its pidfile's name"
-        " and .ctl"
+        f"no server found {where}: give --socket PATH, the path of the server's --control-socket or of its pidfile"
+        " followed by .ctl"
     )
 
 
 def _is_live(path: str) -> bool:
-    """Whether somebody listens there: a supervisor that was killed leaves its file."""
+    """Whether a server listens at the path: a supervisor that was killed leaves its socket file."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1.0)
         try:
@@ -105,11 +105,11 @@ def _is_live(path: str) -> bool:
     return True
 
 
-# --- what is shown ---
+# --- tables ---
 
 
 def printable(text: object) -> str:
-    """Return text that commands no terminal: ids of conversations come from whoever calls."""
+    """Return text without control characters for a terminal: the caller chooses the id of a conversation."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in str(text)
@@ -117,7 +117,7 @@ def printable(text: object) -> str:
 
 
 def age(seconds: float) -> str:
-    """Write a time as people say it: `48s`, `12m`, `3h 5m`, `2d 4h`."""
+    """Return a short form of a time: `48s`, `12m 5s`, `3h 5m`, `2d 4h`."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -139,7 +139,7 @@ def _new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def status_view(answer: Mapping[str, Any]) -> Group:
-    """Make what `status` shows."""
+    """Return the table that `status` shows."""
     from rich.console import Group
     from rich.text import Text
 
@@ -150,7 +150,7 @@ def status_view(answer: Mapping[str, Any]) -> Group:
         state, lag_s, silent_s = str(row["state"]), row["loop_lag_s"], row["silent_s"]
         shown_lag = f"{lag_s * 1000:.1f} ms"
         is_late = lag_s > 0.1
-        if silent_s is not None and silent_s > 1.0:  # its loop has not turned since: the lag is at least that
+        if silent_s is not None and silent_s > 1.0:  # the loop has not run since, so its lag is at least that
             shown_lag, is_late = f"silent {silent_s:.1f} s", True
         rss = row["rss_bytes"]
         table.add_row(
@@ -168,7 +168,7 @@ def status_view(answer: Mapping[str, Any]) -> Group:
     rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
     totals = answer["totals"]
     elsewhere = answer["sessions_elsewhere"]
-    beside = f" (and {elsewhere} on workers of the supervisor before)" if elsewhere else ""
+    beside = f" (and {elsewhere} on workers of the previous supervisor)" if elsewhere else ""
     summary = (
         f"{answer['state']}: {sessions} conversations{beside}, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
         f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
@@ -178,7 +178,7 @@ def status_view(answer: Mapping[str, Any]) -> Group:
 
 
 def calls_view(answer: Mapping[str, Any]) -> Group:
-    """Make what `calls` shows, the oldest first."""
+    """Return the table that `calls` shows, the oldest conversation first."""
     from rich.console import Group
     from rich.text import Text
 
@@ -201,13 +201,13 @@ def calls_view(answer: Mapping[str, Any]) -> Group:
 
 
 def _silence(answer: Mapping[str, Any]) -> str:
-    return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows where one stands"
+    return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows its stacks"
 
 
 def _print(view: Group) -> None:
     from rich.console import Console
 
-    # A pipe has no width: what programs read is not folded.
+    # Lines for other programs are not wrapped.
     Console(width=None if sys.stdout.isatty() else 200).print(view)
 
 
@@ -223,9 +223,9 @@ def _print(view: Group) -> None:
 )
 @click.pass_context
 def command(context: click.Context, path: str | None) -> None:
-    """Ask a running se-server how it is, and tell it what to do.
+    """Inspect and control a running se-server.
 
-    WORKER is a worker's number or its process id. Exit codes: 0 done, 1 refused or not reached, 2 a wrong option.
+    WORKER is the number or the process id of a worker. Exit codes: 0 done, 1 refused or not reached, 2 a wrong option.
     """
     context.obj = lambda: find_socket(path, os.environ)
 
@@ -234,9 +234,9 @@ def _as_json(answer: Mapping[str, Any]) -> None:
     print(json.dumps(answer, indent=2))
 
 
-@command.command(short_help="Show the workers, and what they do.")
-@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl+C.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch an object a line.")
+@command.command(short_help="Show the workers and their load.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl+C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object per line.")
 @click.pass_obj
 def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
     """Show the workers: state, age, conversations, turns, loop lag, memory."""
@@ -257,31 +257,31 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
                 live.update(status_view(ask(path, "status")), refresh=True)
 
 
-@command.command(short_help="Let a worker end and be replaced; or the whole server end.")
+@command.command(short_help="Drain and replace a worker, or drain the whole server.")
 @click.argument("worker", type=int, required=False)
-@click.option("--yes", is_flag=True, help="Do not ask before the whole server is drained.")
+@click.option("--yes", is_flag=True, help="Drain the whole server without asking.")
 @click.pass_obj
 def drain(find: Callable[[], str], worker: int | None, yes: bool) -> None:
-    """Let a worker end and another one take its place; without WORKER, let the whole server end.
+    """Drain a worker and start another one in its place; without WORKER, drain and end the whole server.
 
-    Either way running conversations go on, for --reload-drain-timeout-s and --drain-timeout-s.
+    Running conversations go on, for --reload-drain-timeout-s after WORKER and for --drain-timeout-s without it.
     """
     if worker is None and not yes and sys.stdin.isatty():
-        click.confirm("This ends the whole server. Go on?", abort=True)
+        click.confirm("This ends the whole server. Continue?", abort=True)
     print(ask(find(), "drain", worker)["done"])
 
 
 @command.command()
 @click.pass_obj
 def reload(find: Callable[[], str]) -> None:
-    """Read options and APP anew, without a cut."""
+    """Reload options and APP without interrupting conversations."""
     print(ask(find(), "reload")["done"])
 
 
-@command.command("reopen-log", short_help="Open the log file anew, after a rotation.")
+@command.command("reopen-log", short_help="Reopen the log file after a rotation.")
 @click.pass_obj
 def reopen_log(find: Callable[[], str]) -> None:
-    """Open the log file anew in all processes, as SIGUSR1 does; done when all have changed to the new one."""
+    """Reopen the log file in all processes, as SIGUSR1 does. Returns when all of them write to the new file."""
     answer = ask(find(), "reopen-log")
     faults = [f"worker {place} (pid {pid}) {problem}" for place, pid, problem in answer["rows"]]
     if answer["silent"]:
@@ -295,15 +295,15 @@ def reopen_log(find: Callable[[], str]) -> None:
 @click.argument("workers", type=int)
 @click.pass_obj
 def scale(find: Callable[[], str], workers: int) -> None:
-    """Run so many workers from now on."""
+    """Set the number of workers."""
     print(ask(find(), "scale", workers)["done"])
 
 
-@command.command(short_help="List the conversations, and what they do.")
+@command.command(short_help="List the conversations.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def calls(find: Callable[[], str], as_json: bool) -> None:
-    """List the conversations: id, worker, age, and what their turn does."""
+    """List the conversations: id, worker, age, and the state of their turn."""
     answer = ask(find(), "calls")
     _as_json(answer) if as_json else _print(calls_view(answer))
 
@@ -312,7 +312,7 @@ def calls(find: Callable[[], str], as_json: bool) -> None:
 @click.argument("conversation")
 @click.pass_obj
 def close(find: Callable[[], str], conversation: str) -> None:
-    """Close a conversation, by its id."""
+    """Close a conversation by its id."""
     answer = ask(find(), "close", conversation)
     if not answer["rows"]:
         about = f" ({_silence(answer)})" if answer["silent"] else ""
@@ -320,16 +320,16 @@ def close(find: Callable[[], str], conversation: str) -> None:
     print(f"closed {printable(conversation)}" + (f", {len(answer['rows'])} of them" if len(answer["rows"]) > 1 else ""))
 
 
-@command.command(short_help="Show where a worker stands, even if it hangs.")
+@command.command(short_help="Show the stacks of a worker, even if it hangs.")
 @click.argument("worker", type=int)
 @click.pass_obj
 def stacks(find: Callable[[], str], worker: int) -> None:
-    """Show where the threads and tasks of a worker stand, even if it hangs."""
+    """Show the stacks of a worker's threads and tasks, even if it hangs."""
     answer = ask(find(), "stacks", worker)
     for _, _, line in answer["rows"]:
         print(printable(line).replace(", called from ", "\n    called from "))
     if answer["silent"]:
-        raise CtlError(f"worker {worker} does not answer: it is stopped, or in C code that holds Python's lock")
+        raise CtlError(f"worker {worker} did not reply: it is stopped, or in C code that holds the GIL")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -345,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BrokenPipeError:  # head(1) has seen enough
+    except BrokenPipeError:  # head(1) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

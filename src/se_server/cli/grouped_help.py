@@ -9,11 +9,11 @@ import click
 
 
 class GroupedCommand(click.Command):
-    """A command with headings.
+    """A command whose options are listed under headings.
 
     Args:
-        groups: the heading of each parameter, by name; the headings come in the order in which they first occur.
-            Parameters without one stand under the last.
+        groups: the heading of each parameter, by name. Headings are listed in the order in which they first occur;
+            parameters without a heading come under the last one.
     """
 
     def __init__(self, *args: Any, groups: Mapping[str, str], **kwargs: Any) -> None:
@@ -21,7 +21,7 @@ class GroupedCommand(click.Command):
         self._groups = groups
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, heading by heading."""
+        """Write the options under their headings."""
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self._groups.values()}
         last = list(sections)[-1]
         for parameter in self.get_params(ctx):

@@ -21,24 +21,24 @@ WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are f
 
 _ABOUT = """Serve ElevenLabs Speech Engine conversations.
 
-APP says what answers: module, module:attr, file.py or file.py:attr, which is a module, an object or a dict with
+APP names the agent: module, module:attr, file.py or file.py:attr. It is a module, an object or a dict with
 on_transcript (and on_init, on_close, on_disconnect, on_error, on_interrupt, on_startup, on_shutdown), a
-SpeechEngineServer, or one function, which is on_transcript then. Without APP the built-in demo agent answers.
+SpeechEngineServer, or a single function, which is used as on_transcript. Without APP the built-in demo agent answers.
 
 \b
   se-server                          the demo agent, for se-chat on this machine
   se-server agent.py --workers 4     your agent, with the key in ELEVENLABS_API_KEY
 """
 
-_EPILOG = """Every option is also a variable, SE_SERVER_PORT=3001, and a key of the TOML file, port = 3001. What stands
-on the command line wins over the environment, and that over the file.
+_EPILOG = """Every option is also an environment variable, SE_SERVER_PORT=3001, and a key of the TOML file, port = 3001.
+The command line overrides the environment, and the environment overrides the file.
 
 Exit codes: 0 stopped, 2 a wrong option, 3 APP cannot be loaded or started."""
 
 NO_AUTH_WARNING = (
-    "WARNING: authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense, as"
-    " many as the machine carries, with words, history and headers of their invention, and read all that your agent"
-    " answers. Let in only requests with a secret header (--require-header NAME=VALUE, and the same among the engine's"
+    "WARNING: authentication is disabled: anyone who reaches the port can hold conversations at your LLM's expense, as"
+    " many as the machine can serve, with invented words, history and headers, and read every answer of your agent."
+    " Accept only requests with a secret header (--require-header NAME=VALUE, and the same among the engine's"
     " request headers), or from known addresses (--allow-ips CIDR,...)"
 )
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.platform == "win32":
         print(f"se-server: {WINDOWS_SENTENCE}", file=sys.stderr)
         return EXIT_USAGE
-    # Only now: what these import does not exist on Windows.
+    # Imported here: they import modules that do not exist on Windows.
     from se_server.errors import ConfigError
 
     try:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> click.Command:
-    """Make the click command from the option table; its values stay as typed, `load_config` reads them."""
+    """Make the click command from the option table. Values stay text, which `load_config` reads."""
     import click
 
     from se_server import __version__
@@ -68,7 +68,7 @@ def command() -> click.Command:
     from se_server.server.config.options import HEADINGS, OPTIONS
 
     parameters: list[click.Parameter] = []
-    # In the order of the headings, whatever that of the table.
+    # Help lists the headings in the order of HEADINGS.
     groups = {option.name: option.group for option in sorted(OPTIONS, key=lambda row: HEADINGS.index(row.group))}
     for option in OPTIONS:
         if option.positional:
@@ -86,12 +86,12 @@ def command() -> click.Command:
             )
         )
     parameters.append(click.Option(["--config"], metavar="FILE", help="Read options from a TOML file.", default=None))
-    parameters.append(click.Option(["--check"], is_flag=True, help="Check options and APP, and do not serve."))
+    parameters.append(click.Option(["--check"], is_flag=True, help="Check options and APP without serving."))
     parameters.append(
         click.Option(
             ["--print-config"],
             is_flag=True,
-            help="Print every option's value and where it came from, as TOML into a pipe; do not serve.",
+            help="Print the value and the source of every option, as TOML into a pipe, without serving.",
         )
     )
     return click.version_option(__version__, prog_name="se-server", message="%(prog)s %(version)s")(
@@ -162,17 +162,17 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
             return serve(load, terminal_of, log_file)
     except ConfigError:
         if log_file is not None:
-            log_file.give_back()  # what is wrong is said where the server was started
+            log_file.give_back()  # the error goes to the terminal where the server was started
         raise
 
 
 def _watching(config: Config, config_file: object) -> AbstractContextManager[None]:
-    """Watch the APP's files if that is wished."""
+    """Watch the files of the APP with --reload."""
     if not config.program.reload:
         return nullcontext()
     from se_server.cli.watch import watching
 
-    # Compiled files are found stale by whole seconds and sizes: a quick change would be missed.
+    # Python compares compiled files by whole seconds and sizes, and would miss a quick change.
     sys.dont_write_bytecode = True
     places = [str(config_file)] if config_file else []
     return watching(
@@ -191,10 +191,10 @@ def _look(config: Config, given: Mapping[str, object]) -> int:
 def _settle_descriptors() -> None:
     """Make the standard descriptors safe to write to, from several processes."""
     descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= 2:  # it was closed: a socket would take its place, and be logged into
+    while descriptor <= 2:  # it was closed: a socket would take its number, and receive log lines
         descriptor = os.open(os.devnull, os.O_RDWR)
     os.close(descriptor)
-    # Whole lines at once: what handlers print must not wait in a buffer that a killed worker takes along.
+    # Write whole lines at once: a killed worker loses the text in its buffers.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
 
@@ -204,19 +204,19 @@ def _show(text: str, descriptor: int) -> None:
 
     try:
         write_all(descriptor, text.encode("utf-8", "backslashreplace"))
-    except OSError:  # nobody reads any more, which is no reason to stop serving
+    except OSError:  # the reader is gone; the server goes on
         return
 
 
 def _complain(text: str, log_file: LogFile | None) -> None:
-    """Write to stderr, and to what it was when the server was started."""
+    """Write to stderr, and to the former stderr while the server starts."""
     _show(text, 2)
     if log_file is not None:
         log_file.write_to_starter(text.encode("utf-8", "backslashreplace"))
 
 
 class Terminal:
-    """What people and programs read of the server's start."""
+    """Shows the start of the server on stdout and stderr."""
 
     def __init__(self, config: Config, port: int | None, log_file: LogFile | None) -> None:
         self._config = config
@@ -231,7 +231,7 @@ class Terminal:
         self._url = f"{scheme}://{host}:{port}"
 
     def ready(self, workers: int, path: str) -> None:
-        """Print the ready line, and with the demo agent what to do next."""
+        """Print the ready line, and the next steps if the demo agent answers."""
         if self._url:
             self._url += path or "/"
             self._places.insert(0, self._url)
@@ -246,7 +246,7 @@ class Terminal:
             about = "The demo agent answers, with the public demo key and for this machine only."
             key = ""
         elif self._config.route.disable_auth:
-            about, key = "The demo agent answers whoever reaches the port.", ""
+            about, key = "The demo agent answers anyone who reaches the port.", ""
         else:
             about, key = "The demo agent answers, with your API key.", f"   (with the same {self._key_variable()})"
         return [
@@ -262,7 +262,7 @@ class Terminal:
         return KEY_VARIABLE
 
     def failed(self, reason: str, details: str) -> None:
-        """Print the traceback of user code, if any, and the sentence."""
+        """Print the traceback of user code, if any, and the reason."""
         _complain(f"{details}se-server: {reason}\n", self._log_file)
 
 

@@ -1,4 +1,4 @@
-"""`se-server --print-config` and `--check`: what would be served, without serving it."""
+"""`se-server --print-config` and `--check`: show and check the configuration without serving."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXIT_KILLED = 3
 
 
 def print_config(config: Config) -> None:
-    """Print every option with its value and where that came from, secrets masked.
+    """Print the value and the source of every option, with secrets masked.
 
-    On a terminal a table; elsewhere a TOML file that gives the same configuration, but for the secrets.
+    A terminal gets a table. Other outputs get a TOML file of the same configuration without the secrets.
     """
     if not sys.stdout.isatty():
         print("\n".join(toml_lines(config)))
@@ -51,7 +51,7 @@ def toml_lines(config: Config) -> list[str]:
 
 
 def _toml(value: object) -> str | None:
-    """Write a value as TOML; None if it stands for nothing."""
+    """Return a value as TOML; None if the option is not set."""
     if value is None or value == () or value == Networks():
         return None
     if isinstance(value, bool):
@@ -66,7 +66,7 @@ def _toml(value: object) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Keep what a file was called from ending the comment that names it."""
+    """Replace control characters: a newline in a file name would end the TOML comment."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -78,7 +78,7 @@ def _table(config: Config) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("option", no_wrap=True)
     table.add_column("value", overflow="fold")
-    table.add_column("where it came from", overflow="fold")
+    table.add_column("source", overflow="fold")
     for group in HEADINGS:
         table.add_row(Text(group, style="bold cyan"), "", "")
         for option in OPTIONS:
@@ -104,15 +104,15 @@ def _shown(option: Option, value: object) -> str:
 
 
 def check(config: Config) -> int:
-    """Load the APP and check all that can be checked without serving; say what is found.
+    """Load the APP, check everything that can be checked without serving, and print the result.
 
-    User code runs in a child, as in a worker: what it leaves running cannot keep the command from ending.
+    User code runs in a child process, as in a worker: threads that it leaves running do not keep the command alive.
 
     Returns:
-        The exit code: 0 if all is well, 3 if the APP cannot be loaded.
+        The exit code: 0 if the configuration is valid, 3 if the APP cannot be loaded.
 
     Raises:
-        ConfigError: the certificate or its key cannot be used, or the log file not be written to.
+        ConfigError: the certificate or its key cannot be used, or the log file cannot be written to.
     """
     make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
     if config.program.log_file is not None:
@@ -140,6 +140,6 @@ def _check_app(config: Config) -> int:
         return EXIT_KILLED
     if notice:
         sys.stderr.write(f"se-server: {notice}\n")
-    what = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"
-    print(f"se-server: the configuration and {what} are valid")
+    app = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"
+    print(f"se-server: the configuration and {app} are valid")
     return 0

@@ -1,6 +1,6 @@
-"""`se-server --reload`: a process of its own that watches the APP's files, and sends the supervisor a SIGHUP.
+"""`se-server --reload`: a separate process that watches the files of the APP and sends SIGHUP to the supervisor.
 
-Not a thread of the supervisor, which forks, and has to have none.
+It is not a thread of the supervisor: a process that forks should have no threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from se_server.server.shared.logfile import LogFile
 logger = logging.getLogger("se_server.watch")
 
 LOOK_S = 0.5
-"""How often the watcher sees whether the supervisor is still there."""
+"""Interval at which the watcher checks that the supervisor is alive."""
 NAMED_FILES = 3
 
 
@@ -30,15 +30,16 @@ NAMED_FILES = 3
 def watching(
     app: str | None, more: Sequence[str], level: str, form: str, log_file: str | None = None
 ) -> Iterator[None]:
-    """Watch the files that an APP and the options are made of, until the end of the block.
+    """Watch the files of an APP and of its options until the end of the block.
 
     Args:
-        app: as on the command line.
-        more: further files: the TOML file.
-        level, form, log_file: how to log, and where to if not to stderr.
+        app: the APP as on the command line.
+        more: further files, such as the TOML file.
+        level, form: the level and the format of the log.
+        log_file: the path of the log file; None logs to stderr.
 
     Raises:
-        ConfigError: there is nothing to watch, or nothing to watch it with.
+        ConfigError: there is no APP to watch, or the package watchfiles is missing.
     """
     if app is None:
         raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
@@ -56,10 +57,7 @@ def watching(
 
 
 def folder_of(app: str) -> Path:
-    """Return the folder whose files an APP is made of: its file's, or its package's.
-
-    User code is not run: a module in a package is found by the package alone.
-    """
+    """Return the folder of an APP: that of its file or of its top package. User code is not run."""
     place = app.rpartition(":")[0] if ".py:" in app else app
     if place.endswith(".py"):
         return Path(place).resolve().parent
@@ -79,7 +77,7 @@ def watch(supervisor: int, places: Sequence[str], log_file: LogFile | None) -> N
     from watchfiles import watch as changes_of
 
     there = [place for place in places if os.path.exists(place)]
-    told = False
+    has_logged = False
     found = changes_of(
         *there,
         watch_filter=PythonFilter(extra_extensions=(".toml",)),
@@ -88,8 +86,8 @@ def watch(supervisor: int, places: Sequence[str], log_file: LogFile | None) -> N
         raise_interrupt=False,
     )
     for changes in found:
-        if not told:
-            told = True
+        if not has_logged:
+            has_logged = True
             logger.info("watching %s for changes", ", ".join(there))
         if os.getppid() != supervisor:
             return
@@ -103,8 +101,8 @@ def watch(supervisor: int, places: Sequence[str], log_file: LogFile | None) -> N
 
 
 def main() -> None:
-    """Be the watcher."""
-    # A terminal's Ctrl+C reaches the whole group; the supervisor ends this one.
+    """Run the watcher process."""
+    # Ctrl+C in a terminal reaches the whole process group; the supervisor ends this process.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     supervisor, level, form, log_file, *places = sys.argv[1:]

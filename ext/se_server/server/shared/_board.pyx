@@ -1,9 +1,9 @@
-"""What workers decide by what all of them show at once: who takes a connection, and whether a seat is free.
+"""Decisions over the shared memory of all workers: which worker has the least load, and whether a seat is free.
 
-Seats need no lock and no shared counter, hence nothing that a process killed at the wrong moment could leave wrong. A
-worker first writes its claim into its own line, then adds up the claims of all, and withdraws its own if there are too
-many. Both are sequentially consistent: of all claims that stand, the one written last has seen all the others, so that
-more can never stand than the limit allows. What a dead worker held is free when its line is cleared.
+Seats need no lock and no shared counter, so a process killed at any moment leaves nothing inconsistent. A worker writes
+its claim into its own line, then adds up the claims of all workers, and withdraws its own if the sum exceeds the limit.
+Both steps are sequentially consistent: of all claims that stand, the one written last has seen the others, so that
+their sum never exceeds the limit. The seats of a dead worker are free when its line is cleared.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -21,10 +21,10 @@ cdef extern from *:
 
 LINE_BYTES = 64
 
-# Places in a slot; the rest stands in scoreboard.py.
+# Cells of a slot; scoreboard.py has the others.
 STATE = 2
 HEARTBEAT = 4
-IN_USE = 3  # of the first slot, the supervisor's
+IN_USE = 3  # first slot only, the supervisor's
 ACCEPTING = 8
 LOAD = 9
 cdef enum:
@@ -34,7 +34,7 @@ cdef enum:
     C_LOAD = 9
     TRIES = 64
     LINE = 8  # cells
-    # Places in a worker's line of seats; the first line of a block has the number of lines in use instead.
+    # Cells of a worker's line of seats; the first line of a block has the number of lines in use.
     CLAIMED = 0
     HELD = 1
 
@@ -152,7 +152,7 @@ cdef class Seats:
             if self._sum(CLAIMED) <= limit:
                 return True
             se_store(own, held)
-            # Others may only have tried, too, and all would give way to each other; but not for ever.
+            # Claims of workers that will withdraw, too, may have filled the sum: try again, at most TRIES times.
             if self._sum(HELD) >= limit:
                 return False
         return False

@@ -1,1 +1,1 @@
-"""What crosses process borders: shared memory, control channels, signals, the log file."""
+"""State and messages that cross process borders: shared memory, control channels, signals, the log file."""

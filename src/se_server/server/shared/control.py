@@ -1,8 +1,8 @@
-"""The control channel: how the supervisor and a worker talk, over a socket pair made before the fork.
+"""The control channel: messages between the supervisor and a worker, over a socket pair made before the fork.
 
-One JSON object a line. A worker says `ready`, `failed`, `draining`, `dumped`, `told` and `stopped`; the supervisor says
-`drain`, `stacks` and `ask`. The end of the stream means that the other side is gone. Kinds that this version does not
-know are passed over, so that an old supervisor and a new worker understand each other during an upgrade.
+Each message is a line with one JSON object. A worker sends `ready`, `failed`, `draining`, `dumped`, `reply` and
+`stopped`; the supervisor sends `drain`, `stacks` and `ask`. The end of the stream means that the other side is gone.
+Messages of an unknown kind are ignored.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _READS = 2 * MAX_LINE_BYTES // _READ_BYTES
 
 
 class ControlError(SpeechEngineError):
-    """The other side of a control channel wrote something that is no message."""
+    """The other side of a control channel sent an invalid message."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker: the app is loaded and the door is open.
+    """Sent by a worker: the APP is loaded and the door is open.
 
     Attributes:
-        path: the only one that conversations may use; empty for any.
-        notice: what the operator should know, in one sentence; or nothing.
+        path: the path of conversations; empty allows any.
+        notice: one sentence for the operator, or empty.
     """
 
     path: str = ""
@@ -44,11 +44,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """Worker: it cannot start.
+    """Sent by a worker: it cannot start.
 
     Attributes:
         reason: one sentence.
-        details: the traceback of user code, or nothing.
+        details: the traceback of user code, or empty.
     """
 
     reason: str
@@ -57,10 +57,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Draining:
-    """Worker: it takes no new sessions.
+    """Sent by a worker: it takes no new conversations.
 
     Attributes:
-        sessions: conversations that still run.
+        sessions: the number of conversations that still run.
     """
 
     sessions: int = 0
@@ -68,21 +68,23 @@ class Draining:
 
 @dataclass(frozen=True)
 class Dumped:
-    """Worker: the stacks that were asked for are in the log."""
+    """Sent by a worker: the stacks that `Stacks` asked for are in the log."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Worker: all is done, the process ends now."""
+    """Sent by a worker: its work is done, and the process ends now."""
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Supervisor: take no new sessions, let the running ones end, then stop. Said again, the new time counts.
+    """Sent by the supervisor: take no new conversations, let the running ones end, then stop.
+
+    Of several orders, the one that ends first counts.
 
     Attributes:
-        timeout_s: how long they may take.
-        notice_s: how long to go on before that, while readiness is denied already.
+        timeout_s: how long running conversations may take.
+        notice_s: how long the worker goes on serving before that, while readiness is denied.
     """
 
     timeout_s: float
@@ -91,15 +93,15 @@ class Drain:
 
 @dataclass(frozen=True)
 class Stacks:
-    """Supervisor: write the stacks of all threads and tasks to the log."""
+    """Sent by the supervisor: write the stacks of all threads and tasks to the log."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Supervisor: tell something that an operator wants to know, or do something.
+    """Sent by the supervisor: a question or an order of an operator.
 
     Attributes:
-        ticket: comes back with the answer.
+        ticket: identifies the question in the reply.
         what: `calls`, `close`, `stacks` or `reopen-log`.
         about: the id of the conversation to close.
     """
@@ -111,12 +113,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """Worker: the answer.
+    """Sent by a worker: the reply to `Ask`.
 
     Attributes:
-        ticket: of the question.
-        rows: one for each thing that there is to tell.
-        left_out: how many more there were.
+        ticket: that of the question.
+        rows: the parts of the reply.
+        left_out: the number of rows that were left out.
     """
 
     ticket: int
@@ -133,7 +135,7 @@ _TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (i
 
 
 class ControlChannel:
-    """One end of a control channel; owns its socket. Belongs to one process; one thread reads, any may send."""
+    """One end of a control channel, which owns its socket. One thread of one process reads; any thread may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -144,24 +146,24 @@ class ControlChannel:
 
     @classmethod
     def pair(cls) -> tuple[ControlChannel, ControlChannel]:
-        """Make both ends; after the fork each side closes the end of the other."""
+        """Return both ends. After the fork, each side closes the other side's end."""
         one, other = socket.socketpair()
         return cls(one), cls(other)
 
     def fileno(self) -> int:
-        """Return the descriptor, -1 once closed; readable when `receive` has something."""
+        """Return the descriptor, readable when `receive` has messages; -1 after `close`."""
         return self._socket.fileno()
 
     @property
     def ended(self) -> bool:
-        """Whether the other side is gone: nothing will come any more."""
+        """Whether the other side is gone, so that no more messages will arrive."""
         return self._ended
 
     def send(self, message: Message, *, timeout_s: float = 0.0) -> bool:
         """Send one message, waiting at most `timeout_s` for the other side to read.
 
         Returns:
-            False if the other side is gone or does not read; the channel is of no further use then.
+            False if the other side is gone or does not read; the channel cannot be used any longer then.
         """
         body: dict[str, object] = {"kind": type(message).__name__.lower(), **asdict(message)}
         unsent = memoryview(orjson.dumps(body) + b"\n")
@@ -183,12 +185,12 @@ class ControlChannel:
         return timeout_s > 0 and bool(poll.poll(timeout_s * 1000))
 
     def receive(self) -> list[Message]:
-        """Return messages that have come, without waiting. `ended` tells whether that was all.
+        """Return the messages that have arrived, without waiting. `ended` is set when no more will follow.
 
-        One call reads a bounded amount: a side that never stops writing cannot hold the other up.
+        One call reads a bounded amount, so that a side that never stops writing does not block the other.
 
         Raises:
-            ControlError: what came is no message; the channel is of no further use.
+            ControlError: a message is invalid; the channel cannot be used any longer.
         """
         messages: list[Message] = []
         for _ in range(_READS):
@@ -221,7 +223,7 @@ def _decode(line: bytes) -> Message | None:
         kind = body.pop("kind")
         message = _KINDS.get(kind)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ControlError(f"no control message: {line[:80]!r}") from None
+        raise ControlError(f"not a control message: {line[:80]!r}") from None
     if message is None:
         logger.debug("control message of unknown kind %r", kind)
         return None

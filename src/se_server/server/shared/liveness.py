@@ -1,19 +1,19 @@
-"""When a worker counts as hung.
+"""Liveness: decides when a worker is hung.
 
-A worker whose heartbeat moves is alive, however slowly it moves. One whose heartbeat stands still is *silent*, and it
-is hung when it has been silent for the hang timeout; but only time that it could have used is counted:
+A worker whose heartbeat advances is alive, however slowly. A worker whose heartbeat stands still is *silent*, and it is
+hung once it has been silent for the hang timeout. Only time that the worker could have used counts:
 
-* While one of its threads wants the CPU, the CPU time that its threads have really got is counted. A worker that the
-  machine starves gets none and is not to blame; an endless loop gets all it wants.
-* While all of its threads sleep, the whole time is counted: the loop has a timer running, so it sleeps elsewhere than
-  in its selector, in synchronous code.
-* While its main thread is in an uninterruptible wait (swap, a disk), nothing is counted.
-* While a debugger holds it, nothing is counted. One that was stopped by a signal is counted like a sleeper: whoever
-  stops it longer than the hang timeout takes it out of service.
-* Between two looks no more is counted than lies between two looks that are on time: when the looker itself was starved,
-  stopped or suspended, so was the worker.
+* While one of its threads wants the CPU, the CPU time that its threads have got counts. A worker that the machine
+  starves gets none; an endless loop gets all it wants.
+* While all of its threads sleep, the whole time counts. The loop has a timer, so it does not sleep in its selector but
+  in synchronous code.
+* While its main thread is in an uninterruptible wait (swap, a disk), no time counts.
+* While a debugger holds it, no time counts. A worker stopped by a signal counts like one that sleeps: stopping it for
+  longer than the hang timeout takes it out of service.
+* Between two looks, at most the interval of two punctual looks counts: when the observing process was starved, stopped
+  or suspended, the worker was, too.
 
-Without /proc the whole time is counted.
+Without /proc the whole time counts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MAX_LOOK_S = 1.0
 
 
 class Silence:
-    """How long one worker has been silent.
+    """Measures how long one worker has been silent.
 
     Args:
-        pid: the worker's.
-        hang_timeout_s: how long it may be.
-        without: a thread of the worker that does not count.
+        pid: the pid of the worker.
+        hang_timeout_s: the silence after which the worker is hung.
+        without: the native id of a thread to leave out.
     """
 
     def __init__(self, pid: int, hang_timeout_s: float, *, without: int = 0) -> None:
@@ -44,14 +44,14 @@ class Silence:
 
     @property
     def look_s(self) -> float:
-        """How long to wait between two looks."""
+        """The interval between two calls of `is_hung`, in seconds."""
         return min(MAX_LOOK_S, self._timeout_s / LOOKS)
 
     def is_hung(self, heartbeat_ns: int, now: float) -> bool:
-        """Look, and say whether the time is up.
+        """Look at the worker and return whether it is hung.
 
         Args:
-            heartbeat_ns: the worker's latest heartbeat.
+            heartbeat_ns: the latest heartbeat of the worker.
             now: monotonic seconds.
         """
         if heartbeat_ns != self._heartbeat_ns:
@@ -59,7 +59,7 @@ class Silence:
             self.silent_s = 0.0
             self._run_s = None
         else:
-            # A worker beats twenty times a second: what is silent between two looks deserves to be looked at.
+            # A worker beats twenty times a second: one without a beat between two looks is silent.
             self.silent_s += self._usable_s(min(now - self._looked_at, 2 * self.look_s))
         self._looked_at = now
         return self.silent_s >= self._timeout_s

@@ -1,8 +1,8 @@
-"""`--log-file`: a file in the place of stderr, which may be moved away and opened anew while the server runs.
+"""`--log-file`: a file that replaces stderr, and that can be moved away and reopened while the server runs.
 
-It takes the descriptor, not only what is logged: what C code prints and the stacks of `faulthandler` land in it, too.
-Every process writes whole lines to the end (O_APPEND), and changes to a new file between two of them (dup2), so that
-no line is lost, and none is in the old file once the process has said that it has changed.
+It replaces the descriptor, so that it also receives the output of C code and the stacks of `faulthandler`. Every
+process appends whole lines (O_APPEND) and changes to a new file between two lines (dup2). No line is lost, and after a
+process has reported the change, it writes no line to the old file.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from contextlib import suppress
 from se_server.errors import ConfigError
 
 _FD_STDERR = 2
-_MODE = 0o640  # conversation ids and addresses are not for everybody
+_MODE = 0o640  # conversation ids and addresses are private
 
 
 class LogFile:
-    """The file that stderr goes to. A supervisor makes it before the fork, and each worker has it for itself then.
+    """The file that replaces stderr. The supervisor opens it before the fork, and each worker reopens its own copy.
 
     Args:
-        path: where it is, seen from here and now.
+        path: the path of the file, absolute or relative to the current directory.
 
     Raises:
-        ConfigError: it cannot be written to.
+        ConfigError: the file cannot be written to.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,12 +34,12 @@ class LogFile:
             opened = self._open()
         except OSError as error:
             raise ConfigError(f"--log-file: cannot write to {self.path}: {error.strerror}") from None
-        if not os.path.sameopenfile(opened, _FD_STDERR):  # as it is after an upgrade
+        if not os.path.sameopenfile(opened, _FD_STDERR):  # after an upgrade it is the same file
             self._former = os.dup(_FD_STDERR)
         self._take_place(opened)
 
     def _open(self) -> int:
-        # Without O_NONBLOCK a pipe that nobody reads would hold us up.
+        # Without O_NONBLOCK, opening a pipe without a reader would block.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
         opened = os.open(self.path, flags, _MODE)
         os.set_blocking(opened, True)
@@ -50,10 +50,10 @@ class LogFile:
         os.close(opened)
 
     def reopen(self) -> str:
-        """Change to the file that has the path now, or is made there; any thread may.
+        """Open the file at the path again, or create it. Any thread may call this.
 
         Returns:
-            Why not, in one sentence, and all goes on into the old file; or nothing.
+            An empty string, or one sentence on why that is impossible; the old file stays in use then.
         """
         try:
             self._take_place(self._open())
@@ -62,7 +62,7 @@ class LogFile:
         return ""
 
     def has_moved(self) -> bool:
-        """Whether another file has the path by now, or none."""
+        """Whether the path has no file or another file by now."""
         try:
             return not os.path.samestat(os.stat(self.path), os.fstat(_FD_STDERR))
         except OSError:
@@ -71,29 +71,29 @@ class LogFile:
     # --- the terminal that the server was started from ---
 
     def write_to_starter(self, data: bytes) -> None:
-        """Write to what was stderr before, as long as the start lasts: who starts a server looks there."""
+        """Write to the former stderr while the server starts: the person who starts it looks there."""
         if self._former is not None:
-            with suppress(OSError):  # nobody reads any more
+            with suppress(OSError):  # the reader is gone
                 os.write(self._former, data)
 
     def give_back(self) -> None:
-        """Make stderr what it was before: the server does not start after all."""
+        """Restore the former stderr, when the server does not start."""
         if self._former is not None:
             os.dup2(self._former, _FD_STDERR)
             self.close()
 
     def close(self) -> None:
-        """Let go of the former stderr: the server has started, or this is a worker. Any number of times."""
+        """Close the former stderr, after the start and in workers. May be called any number of times."""
         if self._former is not None:
             os.close(self._former)
             self._former = None
 
 
 def check_log_file(path: str) -> None:
-    """See whether a file could be written to, without making it.
+    """Check that a log file can be written to, without creating it.
 
     Raises:
-        ConfigError: it could not.
+        ConfigError: the file cannot be written to.
     """
     path = os.path.abspath(path)
     try:

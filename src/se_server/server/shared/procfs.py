@@ -1,4 +1,4 @@
-"""What Linux tells of a process in /proc. Elsewhere, and of a process that is gone, nothing is known."""
+"""Facts about a process from Linux's /proc. On other systems, and for a process that is gone, they are unknown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Threads:
     """The threads of a process at one moment.
 
     Attributes:
-        states: the letters of proc(5), the main thread's first.
-        run_s: the CPU time that they have had together, in seconds.
+        states: one letter of proc(5) for each thread, the main thread first.
+        run_s: the CPU time of all threads together, in seconds.
     """
 
     states: str
@@ -23,10 +23,10 @@ class Threads:
 
 
 def threads_of(pid: int, *, without: int = 0) -> Threads | None:
-    """Look at the threads of a process.
+    """Return the threads of a process, None if they are unknown.
 
     Args:
-        without: a thread that does not count.
+        without: the native id of a thread to leave out.
     """
     states, run_ns = "", 0
     try:
@@ -34,7 +34,7 @@ def threads_of(pid: int, *, without: int = 0) -> Threads | None:
             if int(thread) == without:
                 continue
             place = Path("/proc", str(pid), "task", thread)
-            # The name in parentheses may hold anything.
+            # The name in parentheses may contain any character.
             states += place.joinpath("stat").read_text(errors="replace").rpartition(") ")[2][0]
             run_ns += int(place.joinpath("schedstat").read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -43,7 +43,7 @@ def threads_of(pid: int, *, without: int = 0) -> Threads | None:
 
 
 def rss_bytes_of(pid: int) -> int | None:
-    """Return the resident memory of a process."""
+    """Return the resident memory of a process, None if it is unknown."""
     try:
         return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, ValueError, IndexError):

@@ -1,12 +1,12 @@
-"""The scoreboard: what every worker is doing, in memory that all processes of the server share.
+"""The scoreboard: the state and counters of every worker, in memory that all processes of the server share.
 
-It is made before the first fork. A worker has a slot, in cache lines of its own, and is the only one that writes to it;
-the supervisor clears it before the fork and takes it back after the reaping. Every value is one aligned 8-byte integer,
-read and written in one piece: no lock, and a reader never sees half a number. Two values read one after the other may
-be of different moments.
+It is made before the first fork. Each worker has a slot in cache lines of its own and is its only writer; the
+supervisor clears the slot before the fork and frees it after the worker was reaped. Every value is one aligned 8-byte
+integer, read and written in one piece: there is no lock, and a reader never sees half a number. Two values read one
+after the other may belong to different moments.
 
-What a dead worker has counted goes over to the supervisor's own slot, so that totals never go backwards. A reader in
-another process that meets this very moment reads again, as the slot's `version` tells it to.
+The counters of a dead worker are added to the supervisor's own slot, so that totals never go backwards. The `version`
+of that slot tells a reader in another process to read again if it has read during the addition.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from se_server.types import Stats
 
 SLOT_BYTES = 6 * LINE_BYTES
 CELL_BYTES = 8
-_VERSION_READS = 1000  # a supervisor that was killed while it folded leaves an odd version behind
+_VERSION_READS = 1000  # a supervisor that was killed during the addition leaves an odd version
 
 
 class State(enum.IntEnum):
-    """Where a worker is in its life."""
+    """The state of a worker."""
 
     FREE = 0
     STARTING = 1
@@ -51,18 +51,19 @@ class _Cell:
 
 
 class Slot:
-    """A worker's place on the scoreboard.
+    """A worker's part of the scoreboard.
 
     Attributes:
-        pid, generation: whose it is; pid 0 until the worker runs.
+        pid: that of the worker; 0 until the worker runs.
+        generation: the number of the worker's generation.
         state: a `State`.
-        sessions: conversations that are live, exact at every moment.
-        heartbeat_ns: when the worker's loop last turned, on the monotonic clock; 0 before its first turn.
-        loop_lag_ns: how much later than it should that turn came.
-        started_ns: when the worker was forked, on the monotonic clock.
-        accepting: 1 while it takes connections out of the queue.
-        load: its sessions and its pending handshakes, by which connections are spread.
-        cells: the integers, for those who read many slots in a hurry; the counters follow at `FIRST_COUNTER`.
+        sessions: live conversations, exact at every moment.
+        heartbeat_ns: the time of the worker's last heartbeat, on the monotonic clock; 0 before the first.
+        loop_lag_ns: the delay of that heartbeat.
+        started_ns: the time of the worker's fork, on the monotonic clock.
+        accepting: 1 while the worker accepts connections.
+        load: its conversations and pending handshakes; placement compares it.
+        cells: all integers, for fast reads of many slots; the counters start at `FIRST_COUNTER`.
     """
 
     pid = _Cell(0)
@@ -72,8 +73,8 @@ class Slot:
     heartbeat_ns = _Cell(HEARTBEAT)
     loop_lag_ns = _Cell(5)
     started_ns = _Cell(6)
-    version = _Cell(7)  # of the supervisor's slot: odd while counters go over to it
-    in_use = _Cell(IN_USE)  # of the supervisor's slot: no worker has a slot from here on
+    version = _Cell(7)  # supervisor's slot only: odd while counters are added to it
+    in_use = _Cell(IN_USE)  # supervisor's slot only: slots from this index on are unused
     FIRST_COUNTER = 16  # a new cache line
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
@@ -92,31 +93,31 @@ class Slot:
         self._seats.join()
 
     def claim(self, limit: int) -> bool:
-        """Owner: claim a seat of those that all workers share; False if `limit` are taken."""
+        """Owner: claim one of the seats that all workers share; False if `limit` are taken."""
         return self._seats.claim(self.index, limit)
 
     def hold(self, sessions: int) -> None:
-        """Owner: write how many sessions are live, and give back a seat that was claimed and is none of theirs."""
+        """Owner: write the number of live conversations, and give back seats that were claimed beyond it."""
         self.sessions = sessions
         self._seats.hold(self.index, sessions)
 
     def claimed(self) -> int:
-        """Return how many seats all workers hold."""
+        """Return the number of seats that all workers hold."""
         return self._seats.taken()
 
     def workers_in(self, state: State) -> int:
-        """Return how many workers there are in a state."""
+        """Return the number of workers in a state."""
         return self._board.count(STATE, state)
 
     def workers_accepting(self) -> int:
-        """Return how many workers accept connections; at least 1, the one that asks."""
+        """Return the number of workers that accept connections; at least 1, for the caller."""
         return max(1, self._board.count(ACCEPTING, 1))
 
     def least(self, fresh_ns: int) -> tuple[int, int]:
         """Owner: return the smallest load among its own and those of accepting workers, and the index of its slot.
 
         Args:
-            fresh_ns: workers with an older heartbeat are passed over, on the monotonic clock.
+            fresh_ns: ignore workers whose heartbeat is older, on the monotonic clock.
         """
         return self._board.least(self.index, fresh_ns)
 
@@ -129,7 +130,7 @@ class Slot:
         return self.cells[self.FIRST_COUNTER : self.FIRST_COUNTER + len(COUNTERS)].tolist()
 
     def publish(self, stats: Stats) -> None:
-        """Write what a worker has counted so far."""
+        """Copy a worker's counters to the slot."""
         cells = self.cells
         place = self.FIRST_COUNTER
         for name in COUNTERS:
@@ -138,7 +139,7 @@ class Slot:
 
     @property
     def turns(self) -> int:
-        """Turns whose handlers run, as of the last heartbeat."""
+        """The number of turns whose handlers run, as of the last heartbeat."""
         return self.count("turns_started") - self.count("turns_ended")
 
     def clear(self) -> None:
@@ -151,14 +152,14 @@ class Scoreboard:
     """The slots of all workers, in shared memory that the processes forked from now on inherit.
 
     Args:
-        slots: how many workers there may be at once.
-        seats: what their sessions take; shared with other supervisors.
+        slots: the maximum number of workers at once.
+        seats: the seats of their conversations, shared with other supervisors.
     """
 
     def __init__(self, slots: int = MAX_SLOTS, seats: SeatTable | None = None) -> None:
         if Slot.FIRST_COUNTER + len(COUNTERS) > SLOT_BYTES // CELL_BYTES:
             raise AssertionError("the counters do not fit into a slot")
-        # Anonymous and shared: it has no name, no file and no size limit but memory's, and ends with its last process.
+        # Anonymous shared memory has no name and no file, and ends with its last process.
         self._memory = mmap.mmap(-1, (slots + 1) * SLOT_BYTES)
         cells = memoryview(self._memory).cast("q")
         width = SLOT_BYTES // CELL_BYTES
@@ -167,10 +168,10 @@ class Scoreboard:
         self._retired, *self.slots = [
             Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats) for place in range(slots + 1)
         ]
-        self._free = list(range(slots))  # a heap: low slots first, so that readers have few to look at
+        self._free = list(range(slots))  # a heap: low slots first, so that readers look at few slots
 
     def take(self, generation: int, now_ns: int) -> Slot | None:
-        """Supervisor: give a worker that is about to be forked its slot; None if there are too many workers."""
+        """Supervisor: return a slot for a worker to be forked; None if there are too many workers."""
         if not self._free:
             return None
         slot = self.slots[heapq.heappop(self._free)]
@@ -183,11 +184,11 @@ class Scoreboard:
         return slot
 
     def give_back(self, slot: Slot) -> None:
-        """Supervisor: keep what a worker that was reaped has counted, and free its slot."""
+        """Supervisor: keep the counters of a worker that was reaped, and free its slot."""
         retired = self._retired
         counts = slot.counts()
         lost = slot.count("sessions_opened") - slot.count("sessions_closed")
-        counts[COUNTERS.index("sessions_closed")] += max(0, lost)  # its conversations ended with it
+        counts[COUNTERS.index("sessions_closed")] += max(0, lost)  # its conversations ended with the worker
         running = slot.turns
         counts[COUNTERS.index("turns_ended")] += max(0, running)
         retired.version += 1
@@ -199,11 +200,11 @@ class Scoreboard:
         heapq.heappush(self._free, slot.index)
 
     def live(self) -> Iterator[Slot]:
-        """Give the slots of workers that were forked and not reaped."""
+        """Return the slots of workers that were forked and not reaped."""
         return (slot for slot in self.slots[: self._retired.in_use] if slot.state != State.FREE)
 
     def totals(self) -> dict[str, int]:
-        """Return the counters of all workers that are and ever were."""
+        """Return the counters of all workers, past and present."""
         for _ in range(_VERSION_READS):
             version = self._retired.version
             sums = self._retired.counts()

@@ -1,11 +1,11 @@
-"""Seats: what a conversation takes of `--max-sessions`, counted over all workers, those of another supervisor included.
+"""Seats: the conversations that count against `--max-sessions`, over all workers, including those of other supervisors.
 
-During an upgrade the workers of two supervisors or more have conversations at once. So seats are not kept on the
-scoreboard, which belongs to one supervisor and one version of this program, but in a small file without a name that a
-supervisor hands to the next one: a block for each, and in it a line for each of its workers.
+During an upgrade the workers of two or more supervisors have conversations at once. The scoreboard belongs to one
+supervisor and one version of this program, so seats are kept elsewhere: in a small file without a name that a
+supervisor passes to the next one. It has a block for each supervisor, and in the block a line for each worker.
 
-A block is its supervisor's and its workers' as long as one of them lives. Each holds a lock on it, which the system
-takes back from whoever dies: so a block whose processes are all gone can be told, and its seats come back.
+A block belongs to its supervisor and workers as long as one of them lives. Each of them holds a lock on the block,
+which the system releases when the process dies. A block without locks is recognised by that, and its seats are freed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ logger = logging.getLogger("se_server.server.seats")
 
 MAX_WORKERS = 1024
 MAX_SLOTS = 2 * MAX_WORKERS  # old workers may drain for hours while new ones start
-BLOCKS = 8  # supervisors at once: an upgrade leaves one behind until its last conversation has ended
+BLOCKS = 8  # supervisors at once: after an upgrade the old one remains until its last conversation has ended
 _BLOCK_BYTES = (MAX_SLOTS + 1) * LINE_BYTES
 _SIZE = BLOCKS * _BLOCK_BYTES + LINE_BYTES
-LAYOUT = b"se-server seats 1".ljust(LINE_BYTES, b"\0")  # the last line: other versions may count otherwise
+LAYOUT = b"se-server seats 1".ljust(LINE_BYTES, b"\0")  # the last line: other versions may use another layout
 
 
 class SeatTable:
-    """The seats of this supervisor's workers, among those of all.
+    """The table of all seats, with the block of this supervisor.
 
     Args:
-        inherited: the descriptor of the table of the supervisor before this one, owned from now on; None makes one.
+        inherited: the descriptor of the previous supervisor's table, owned from now on; None makes a table.
 
     Raises:
         ConfigError: there are too many supervisors already.
@@ -41,11 +41,11 @@ class SeatTable:
 
     def __init__(self, inherited: int | None = None) -> None:
         if inherited is not None and not _is_of_this_layout(inherited):
-            logger.warning("--max-sessions does not count what still runs on the version before this one")
+            logger.warning("--max-sessions does not count the conversations that still run on the previous version")
             os.close(inherited)
             inherited = None
         self._descriptor = _make() if inherited is None else inherited
-        # Kept to the end: its own copy of the descriptor is closed with it, and any such close drops the locks.
+        # Never closed: closing the map closes its copy of the descriptor, and closing any copy drops the locks.
         self._memory = mmap.mmap(self._descriptor, _SIZE)
         self._seats = Seats(self._memory, BLOCKS, MAX_SLOTS + 1)
         self._block = self._take_block()
@@ -54,7 +54,7 @@ class SeatTable:
         """Return the descriptor, for the next supervisor."""
         return self._descriptor
 
-    # --- a supervisor's ---
+    # --- for the supervisor ---
 
     def _take_block(self) -> int:
         for block in range(BLOCKS):
@@ -62,31 +62,33 @@ class SeatTable:
                 self._seats.clear(block)
                 self._lock(block, fcntl.LOCK_SH)
                 return block
-        raise ConfigError(f"{BLOCKS} supervisors have conversations, one for each upgrade: wait until one has ended")
+        raise ConfigError(
+            f"{BLOCKS} supervisors have conversations, one for each upgrade: wait until one of them has ended"
+        )
 
     def use(self, index: int) -> None:
         """Give a line to a worker that is about to be forked."""
         self._seats.use(self._block, index)
 
     def vacate(self, index: int) -> None:
-        """Free what a worker has held that was reaped."""
+        """Free the seats of a worker that was reaped."""
         self._seats.hold(self._block, index, 0)
 
     def sweep(self) -> None:
-        """Free what workers have held that are gone together with their supervisor."""
+        """Free the seats of supervisors that are gone with all of their workers."""
         for block in range(BLOCKS):
             if block != self._block and self._seats.in_use(block) and self._lock(block, fcntl.LOCK_EX):
                 self._seats.clear(block)
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, block)
 
     def sessions(self) -> int:
-        """Return how many sessions all workers have."""
+        """Return the number of conversations of all workers."""
         return self._seats.held()
 
-    # --- a worker's ---
+    # --- for a worker ---
 
     def join(self) -> None:
-        """Keep the block for as long as this process lives, whatever becomes of its supervisor."""
+        """Keep the block in use while this process lives, even after its supervisor has ended."""
         self._lock(self._block, fcntl.LOCK_SH)
 
     def claim(self, index: int, limit: int) -> bool:
@@ -94,15 +96,15 @@ class SeatTable:
         return self._seats.claim(self._block, index, limit)
 
     def hold(self, index: int, sessions: int) -> None:
-        """Keep as many seats as there are sessions, and give back what was claimed beyond that."""
+        """Keep a seat for each conversation, and give back seats that were claimed beyond that."""
         self._seats.hold(self._block, index, sessions)
 
     def taken(self) -> int:
-        """Return how many seats all workers hold."""
+        """Return the number of seats that all workers hold."""
         return self._seats.taken()
 
     def _lock(self, block: int, how: int) -> bool:
-        """Lock a block for this process, or change the lock it has; False, without waiting, if somebody else has it."""
+        """Lock a block, or change the kind of its lock; False, without waiting, if another process holds it."""
         try:
             fcntl.lockf(self._descriptor, how | fcntl.LOCK_NB, 1, block)
         except (BlockingIOError, PermissionError):  # POSIX allows either
@@ -116,7 +118,7 @@ def _make() -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, _SIZE)  # pages take memory when they are written to
+    os.ftruncate(descriptor, _SIZE)  # a page takes memory once it is written to
     os.pwrite(descriptor, LAYOUT, _SIZE - LINE_BYTES)
     return descriptor
 

@@ -1,4 +1,4 @@
-"""The supervisor's signals: a handler only queues the number and wakes the loop up."""
+"""The supervisor's signals: a handler only queues the number of the signal and wakes the loop up."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ WATCHED = (
 )
 """The signals that the supervisor handles."""
 
-# Meant for the supervisor, but a terminal or `pkill` sends them to workers as well. A handler that does nothing and not
-# SIG_IGN, which programs that user code starts would inherit.
+# A terminal or `pkill` sends these to workers as well, although they are meant for the supervisor. Workers have a
+# handler that does nothing: programs that user code starts would inherit SIG_IGN.
 _NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-# These two have to be ignored: writing to a terminal from the background would be tried again and again.
+# These two have to be ignored: with a handler, a write to a terminal from the background would be retried for ever.
 _FROM_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 
 
 class SignalQueue:
-    """The signals that came and were not taken yet.
+    """The signals that have arrived and were not taken yet.
 
     Attributes:
         hangup_ignored: whether SIGHUP was ignored at the start, as under nohup(1).
@@ -44,7 +44,7 @@ class SignalQueue:
         self.hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
     def catch(self) -> None:
-        """Queue signals from now on."""
+        """Start to queue signals."""
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in WATCHED:
             signal.signal(number, self._put)
@@ -53,11 +53,11 @@ class SignalQueue:
         self._queue.append((signal.Signals(number), time.monotonic()))
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a signal has come."""
+        """Return a descriptor that is readable when a signal has arrived."""
         return self._wake_in.fileno()
 
     def take(self) -> Iterator[tuple[signal.Signals, float]]:
-        """Give what came since the last time, and when; deaths of children only wake the loop up."""
+        """Yield each new signal and its time of arrival. SIGCHLD is left out: it only wakes the loop up."""
         with suppress(BlockingIOError):
             self._wake_in.recv(4096)
         while self._queue:
@@ -66,12 +66,12 @@ class SignalQueue:
                 yield number, came_at
 
     def close(self) -> None:
-        """Close the descriptors; in a child, of its copies."""
+        """Close the descriptors; in a child, its copies of them."""
         self._wake_in.close()
         self._wake_out.close()
 
     def release(self) -> None:
-        """Catch no more: the process is about to exit, and one more signal must not become its cause of death."""
+        """Ignore signals from now on: another signal must not change the exit code of the process that is ending."""
         for number in WATCHED:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
@@ -79,7 +79,7 @@ class SignalQueue:
 
 
 def settle_worker_signals() -> None:
-    """In the forked child: heed SIGTERM until the worker's loop does, and nothing that is meant for the supervisor."""
+    """Reset the signals of a forked child: SIGTERM ends it until its loop has a handler, the others have no effect."""
     signal.set_wakeup_fd(-1)
     for number in _NOT_FOR_WORKERS:
         signal.signal(number, _do_nothing)
@@ -94,7 +94,7 @@ def _do_nothing(_number: int, _frame: object) -> None:
 
 
 def has_terminal() -> bool:
-    """Whether the process has a controlling terminal that is still there."""
+    """Whether the process has a controlling terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:

@@ -2,8 +2,8 @@
 
 It has no event loop and runs no user code, so neither can hang it. A signal handler only queues the number of the
 signal and wakes the loop of this module. The loop uses `poll` to wait for signals, for the control channels of the
-workers, and for the next timed work. `rollout` decides which workers the server needs, `pool` forks and ends them,
-and this module passes signals and messages on to both.
+workers, and for the next timed work. `rollout` decides which workers the server needs, `pool` forks and ends them, and
+this module passes signals and messages on to both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker answers when `se-ctl` asks about its conversations."""
+"""Replies of a worker to the questions of `se-ctl` about its conversations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from se_server.protocol.turns import TurnState
 from se_server.server.shared.control import Ask, Reply
 
 MAX_CALLS = 1000
-"""Calls of one worker that are listed: the message stays within what a socket takes at once, and the loop goes on."""
+"""Conversations listed for one worker. The message fits into the buffer of the socket and does not block the loop."""
 MAX_ID = 128
 OPERATOR_REASON = "closed by the operator"
 
@@ -18,12 +18,12 @@ def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> Re
     """Answer a question; called on the loop.
 
     Args:
-        sessions: the live ones.
-        now: on the clock of the sessions, in seconds.
+        sessions: the live sessions.
+        now: seconds on the clock of the sessions.
 
     Returns:
-        Of `calls`, rows of conversation id, age in seconds, what its turn does and for how long; of `close`, a row for
-        each conversation that was closed.
+        For `calls`, rows of conversation id, age in seconds, state of the turn, and seconds in that state; for `close`,
+        a row for each conversation that was closed.
     """
     if ask.what == "calls":
         listed = list(sessions)[:MAX_CALLS]

@@ -1,4 +1,4 @@
-"""Where the threads and tasks of a worker stand, one line each."""
+"""The stacks of a worker's threads and tasks, one line each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TRIES = 10
 
 
 def stack_lines(loop: asyncio.AbstractEventLoop | None) -> list[str]:
-    """Describe all threads, and the tasks of a loop; may be called in any thread.
+    """Describe all other threads, and the tasks of a loop. Any thread may call this.
 
     Args:
-        loop: None if there is none yet.
+        loop: None before the worker has a loop.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     lines = []
@@ -43,9 +43,9 @@ def stack_lines(loop: asyncio.AbstractEventLoop | None) -> list[str]:
 def _tasks_of(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[object]]:
     for _ in range(_TRIES):
         try:
-            # Those that run synchronous code now come first: one of them is the culprit.
+            # Tasks that run code now come first: one of them blocks the loop.
             return sorted(asyncio.all_tasks(loop), key=lambda task: _state(task) != "running")
-        except RuntimeError:  # the set of tasks changed under our eyes
+        except RuntimeError:  # the set of tasks changed during the iteration
             continue
     return []
 
@@ -54,10 +54,10 @@ def _frames_of(coroutine: object) -> list[FrameType]:
     """Return the frames of a suspended coroutine, outermost first, through compiled coroutines to those they await."""
     frames: list[FrameType] = []
     while coroutine is not None:
-        frames += [frame for frame in frames_of(coroutine) if frame.f_lineno]  # compiled ones know no line
+        frames += [frame for frame in frames_of(coroutine) if frame.f_lineno]  # frames of compiled code have no line
         while (awaited := getattr(coroutine, "cr_await", None)) is not None:
             coroutine = awaited
-        # What compiled code gets of a coroutine to await tells nothing of it, except to the garbage collector.
+        # Compiled code awaits a wrapper, which refers to its coroutine only for the garbage collector.
         is_wrapper = type(coroutine).__name__ == "coroutine_wrapper"
         coroutine = next(iter(gc.get_referents(coroutine)), None) if is_wrapper else None
     return frames

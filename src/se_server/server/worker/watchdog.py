@@ -1,9 +1,8 @@
-"""A worker's guard: the thread that reads the control channel, so that a blocked loop can still be asked and ended.
+"""The watchdog: a thread that reads the worker's control channel, so that a blocked loop can be examined and ended.
 
-It hands the supervisor's orders to the loop, except for two: stacks it writes itself, since they are asked for when the
-loop no longer turns, and it opens the log file anew. When the supervisor is gone, nobody is left to kill a worker that
-hangs: the guard does it then, by the supervisor's own rule. It needs the GIL: C code that never gives it back stops the
-guard, too.
+It passes the supervisor's messages on to the loop, except for two: it writes stacks, which are wanted when the loop is
+blocked, and it reopens the log file. When the supervisor is gone and cannot kill a worker that hangs, the watchdog does
+that by the supervisor's own rule. It needs the GIL: C code that never releases it stops the watchdog, too.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from se_server.server.worker.stacks import stack_lines
 
 logger = logging.getLogger("se_server.server.guard")
 
-SEND_TIMEOUT_S = 1.0  # the supervisor only waits for messages: one that does not read is gone
+SEND_TIMEOUT_S = 1.0  # the supervisor reads at once; one that does not read is gone
 
 
 class Watchdog:
-    """Watches the control channel of this worker.
+    """Reads the control channel of this worker.
 
     Args:
-        channel: the worker's end; the guard is its only reader.
-        slot: the worker's, for its heartbeat.
-        hang_timeout_s: how long an orphan's loop may stand still.
-        end_s: how long an orphan may take to end in all.
-        log_file: what stderr goes to, if not to what it was.
+        channel: the worker's end; the watchdog is its only reader.
+        slot: the worker's slot, for its heartbeat.
+        hang_timeout_s: after the supervisor has gone, the loop may stand still for this long.
+        end_s: after the supervisor has gone, the worker has to end within this time.
+        log_file: the file that replaces stderr, if there is one.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Watchdog:
         threading.Thread(target=self._run, name="se-server-watchdog", daemon=True).start()
 
     def attach(self, loop: asyncio.AbstractEventLoop, take: Callable[[Message | None], None]) -> None:
-        """Give what comes to `take`, on the loop; None is the end: the supervisor is gone."""
+        """Call `take` on the loop with every message, including earlier ones; None when the supervisor is gone."""
         with self._lock:
             self._loop, self._take = loop, take
             for message in self._early:
@@ -86,7 +85,7 @@ class Watchdog:
             try:
                 messages = self._channel.receive()
             except ControlError:
-                logger.exception("the supervisor cannot be understood")
+                logger.exception("the supervisor sent an invalid control message")
                 break
             for message in messages:
                 if isinstance(message, Stacks):
@@ -110,9 +109,9 @@ class Watchdog:
             logger.error("%s", line)
 
     def _end_orphan(self, is_importing: bool) -> None:
-        """Let the loop end the process in its time; end it if the loop does not."""
+        """Wait for the loop to end the process; end it if the loop hangs or takes too long."""
         if is_importing:
-            os._exit(EXIT_HUNG)  # nothing was begun that wants an end
+            os._exit(EXIT_HUNG)  # no conversation and no user code needs an orderly end
         silence = Silence(os.getpid(), self._hang_timeout_s, without=threading.get_native_id())
         deadline = time.monotonic() + self._end_s
         while (now := time.monotonic()) < deadline:

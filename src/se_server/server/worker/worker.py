@@ -1,4 +1,4 @@
-"""A worker: one process, one uvloop, the user's APP and a door. Entered by the supervisor's fork, never left."""
+"""A worker: one process with one uvloop, the user's APP and a door. `run_worker` is called after the fork."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from se_server.types import Counters, Handler
 
 logger = logging.getLogger("se_server.server.worker")
 
-SLOW_START_S = 10.0  # after which on_startup is reported: until it returns, nobody is served
-ON_SHUTDOWN_S = 10.0  # user code may flush what it holds; docs tell this bound
-# Python's own are 700, 10, 10. A young collection of 5,000 objects takes 0.1 ms; a full one takes 13 ms for our modules
-# alone when they are not frozen, and 2 ms for 2,000 conversations when they are.
+SLOW_START_S = 10.0  # a longer on_startup is logged: the worker serves only after it
+ON_SHUTDOWN_S = 10.0  # a bound that docs/migrating.md states
+# Python's defaults are 700, 10, 10. A young collection of 5,000 objects takes 0.1 ms. A full collection takes 13 ms for
+# the modules alone unless they are frozen, and with frozen modules 2 ms for 2,000 conversations.
 COLLECTOR_THRESHOLDS = (5_000, 10, 10)
-LEFT_OVER_S = 1.0  # tasks of user code that do not heed their cancellation
-MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters: people read no more, and the channel takes it
-ORPHAN_MARGIN_S = 20.0  # as the supervisor grants: for closing the sessions, on_shutdown and left-over tasks
+LEFT_OVER_S = 1.0  # for tasks of user code that ignore their cancellation
+MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
+ORPHAN_MARGIN_S = 20.0  # like the supervisor's EXIT_MARGIN_S: closing sessions, on_shutdown and left-over tasks
 
 
 def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
@@ -72,16 +72,15 @@ def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         worker = _Worker(spec, config, app, late, slot, channel, loop)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
-    asyncio.set_event_loop(loop)  # asyncio.run has left none
+    asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
     return loop.run_until_complete(worker.run(watchdog))
 
 
 def check_app(config: Config) -> tuple[str, str, str]:
-    """Load the APP as a worker does, and make the door it would open.
+    """Load the APP and make its door as a worker does, without opening it.
 
     Returns:
-        The traceback of user code or nothing, one sentence on what is wrong or nothing, and what the operator should
-        know or nothing.
+        The traceback of user code, one sentence on the problem, and a notice for the operator; each may be empty.
     """
     try:
         app = _load(config)
@@ -106,7 +105,7 @@ def _notice(app: App, late: Sequence[str]) -> str:
     if not late:
         return ""
     flags = ", ".join(BY_NAME[name].flag for name in late)
-    return f"APP {app.name!r} says what only se-server can be told, and what is not taken from it: give {flags}"
+    return f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
 
 
 def _fail(channel: ControlChannel, error: Exception) -> int:
@@ -118,12 +117,12 @@ def _fail(channel: ControlChannel, error: Exception) -> int:
 
 
 def _sendable(text: str) -> str:
-    """Escape lone surrogates, which file names and user code's messages may hold, and which no JSON can."""
+    """Escape lone surrogates: file names and messages of user code may contain them, and JSON cannot."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _Worker:
-    """What lives on the worker's loop."""
+    """The part of a worker that runs on its loop."""
 
     def __init__(
         self,
@@ -184,8 +183,8 @@ class _Worker:
             await self._end_left_overs()
             return _fail(self._channel, crash)
         tune_collector()
-        # For `shutdown_asyncgens`, which nobody calls here, the loop notes every async generator that is begun. What
-        # is left unfinished is closed by the other hook, which stays.
+        # The loop would register every async generator for `shutdown_asyncgens`, which is never called here. The other
+        # hook stays: it closes unfinished generators.
         sys.set_asyncgen_hooks(firstiter=None)
         self._door.open()
         self._slot.state = State.READY
@@ -202,7 +201,7 @@ class _Worker:
         return None
 
     def _take(self, message: Message | None) -> None:
-        """Take what the guard has heard of the supervisor."""
+        """Handle a message of the supervisor, passed on by the watchdog."""
         if isinstance(message, Drain):
             self._drain_within(message.timeout_s, message.notice_s)
         elif isinstance(message, Ask):
@@ -213,7 +212,7 @@ class _Worker:
             self._drain_within(self._drain_timeout_s)
 
     def _drain_within(self, timeout_s: float, notice_s: float = 0.0) -> None:
-        """Order a drain; of several orders the one that ends first counts."""
+        """Begin a drain, or shorten it: of several orders, the one that ends first counts."""
         notice_by = self._loop.time() + notice_s
         self._notice_by = min(self._notice_by, notice_by)
         self._drain_by = min(self._drain_by, notice_by + timeout_s)
@@ -222,7 +221,7 @@ class _Worker:
 
     async def _drain(self) -> None:
         self._slot.state = State.DRAINING
-        if self._drain_by == math.inf:  # by SIGTERM, from outside
+        if self._drain_by == math.inf:  # SIGTERM from another process, without a time
             self._drain_within(self._drain_timeout_s)
         await self._give_notice()
         self._door.stop_accepting()
@@ -240,14 +239,14 @@ class _Worker:
         self._channel.send(Stopped(), timeout_s=SEND_TIMEOUT_S)
 
     async def _give_notice(self) -> None:
-        """Go on for a while, when nobody else takes over: balancers shall see first that this server is not ready."""
+        """Go on serving for the notice time, so that balancers see that this server is not ready."""
         while (left_s := self._notice_by - self._loop.time()) > 0:
             self._hurry.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), left_s)
 
     async def _unless_hurried(self, draining: Coroutine[object, object, None]) -> bool:
-        """Await a drain; give it up and return False when its time has changed meanwhile."""
+        """Await a drain. Cancel it and return False if its time has changed meanwhile."""
         drain = asyncio.create_task(draining, name="drain")
         hurry = asyncio.create_task(self._hurry.wait(), name="wait for another drain time")
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -260,11 +259,15 @@ class _Worker:
         return False
 
     async def _shut_app_down(self) -> None:
-        # Not wait_for: it waits for a task that swallows its cancellation.
+        # wait_for would wait for a task that ignores its cancellation.
         task = asyncio.create_task(_call(self._app.on_shutdown), name="on_shutdown")
         done, _ = await asyncio.wait((task,), timeout=ON_SHUTDOWN_S)
         if not done:
-            logger.error("on_shutdown of %s takes longer than %g s: going on without it", self._app.name, ON_SHUTDOWN_S)
+            logger.error(
+                "on_shutdown of %s takes longer than %g s: the worker ends without waiting for it",
+                self._app.name,
+                ON_SHUTDOWN_S,
+            )
         elif not task.cancelled() and task.exception() is not None:
             logger.error("on_shutdown of %s failed", self._app.name, exc_info=task.exception())
 
@@ -277,15 +280,15 @@ class _Worker:
         _, deaf = await asyncio.wait(tasks, timeout=LEFT_OVER_S)
         if deaf:
             names = ", ".join(sorted(task.get_name() for task in deaf))
-            logger.warning("%d tasks do not heed their cancellation and end with the process: %s", len(deaf), names)
+            logger.warning("%d tasks ignore their cancellation and end with the process: %s", len(deaf), names)
 
 
 def tune_collector() -> None:
-    """Fit the garbage collector to a worker that has started: a few modules, and then thousands of conversations.
+    """Adapt the garbage collector to a worker that has started: first modules, then thousands of conversations.
 
-    What is there now lives as long as the process, and is not looked at any more: the supervisor froze what it had
-    before the fork, and this is the APP. The collector is never switched off: several LLM SDKs stop an abandoned
-    request only when it runs.
+    All objects that exist now live as long as the process, so the collector skips them from now on. The supervisor has
+    done the same before the fork; this adds the APP. The collector is never disabled: several LLM SDKs stop an
+    abandoned request only when it runs.
     """
     gc.collect()
     gc.freeze()

@@ -120,6 +120,6 @@ def test_a_table_of_another_version_is_left_alone(caplog: pytest.LogCaptureFixtu
     ours.hold(1)
     os.pwrite(table.fileno(), b"se-server seats 9", os.fstat(table.fileno()).st_size - 64)
     theirs = worker_of(SeatTable(os.dup(table.fileno())))
-    assert "does not count what still runs on the version before this one" in caplog.text
+    assert "does not count the conversations that still run on the previous version" in caplog.text
     assert theirs.claimed() == 0
     assert ours.claimed() == 1
