@@ -1,4 +1,4 @@
-"""Every functional test leaves nothing behind; in Python's development mode objects of connections count, too."""
+"""Checks that functional tests leave nothing behind; in Python's development mode this includes connection objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.leaks import Before, no_tasks_left
 
 _BEFORE = pytest.StashKey[Before]()
 
-# Shells start what they put in the background with SIGINT ignored, nohup(1) ignores SIGHUP, and programs pass that on.
+# Shells ignore SIGINT for background programs, nohup(1) ignores SIGHUP, and child processes inherit both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -22,14 +22,14 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.fixture
 async def no_task_is_left() -> AsyncIterator[None]:
-    """See to it that the tasks of an asynchronous test have ended with it; its loop's end would cancel them unseen."""
+    """Check that the tasks of an asynchronous test have ended with it; its loop would cancel them silently."""
     yield
     await no_tasks_left()
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(request: pytest.FixtureRequest) -> None:
-    """Note what is there before the test, and after the fixtures of its module."""
+    """Record the state before the test and after the fixtures of its module."""
     request.node.stash[_BEFORE] = Before(objects=sys.flags.dev_mode)
     if inspect.iscoroutinefunction(request.function):
         request.getfixturevalue("no_task_is_left")
@@ -39,7 +39,7 @@ def nothing_is_left(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Look no further if a test fails: its traceback keeps all that it had."""
+    """Skip the check if a test fails: its traceback keeps its objects alive."""
     report = yield
     if report.failed and _BEFORE in item.stash:
         del item.stash[_BEFORE]
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Look when all fixtures have ended and what was logged is forgotten, the exceptions in it included."""
+    """Check after all fixtures have ended and the captured log, with its exceptions, is cleared."""
     yield
     before = item.stash.get(_BEFORE, None)
     if before is not None:
@@ -58,7 +58,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 
 
 def _forget_tracebacks(item: pytest.Item) -> None:
-    """Part exceptions among a test's parameters, which stay to the end, from the frames that they were raised in."""
+    """Remove the frames from exceptions among a test's parameters, which live to the end of the run."""
     callspec = getattr(item, "callspec", None)
     for value in callspec.params.values() if callspec is not None else ():
         if isinstance(value, BaseException):

@@ -1,4 +1,4 @@
-"""What the tests of supervisors and workers share: an agent that does what callers say, and callers who say it."""
+"""Shared by the tests of supervisors and workers: an agent that obeys its callers, and the callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.helpers import ANSWER_TIMEOUT_S, ServerProcess, connect, read_answer, spoken, transcript_message
 
-# Answers with its version, its supervisor and its process; what else the caller says, it does.
+# Answers with its version, its supervisor and its process, and carries out the caller's orders.
 AGENT = """
     import asyncio, os, time
     VERSION = "one"
@@ -39,16 +39,16 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reaso
 
 
 def write_agent(path: Path, source: str = AGENT, version: str = "one") -> Path:
-    """Write an agent's file, or write it anew in another version."""
+    """Write an agent's file, or overwrite it with another version."""
     path.write_text(textwrap.dedent(source).replace('VERSION = "one"', f'VERSION = "{version}"'))
-    # Python takes compiled code of the same second and size for that of this source.
+    # Python would reuse compiled code of the same second and size.
     for compiled in path.parent.glob("__pycache__/*.pyc"):
         compiled.unlink()
     return path
 
 
 class Caller:
-    """One conversation."""
+    """A conversation with the agent."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
@@ -65,7 +65,7 @@ class Caller:
         return version, int(supervisor), int(worker)
 
     async def ask(self, text: str = "who are you?") -> tuple[str, int]:
-        """Say something and return version and process id of who answers."""
+        """Send a transcript and return the version and process id of the worker that answers."""
         version, _, worker = await self._hear(text)
         return version, worker
 
@@ -75,7 +75,7 @@ class Caller:
         return supervisor, worker
 
     async def until_cut(self) -> None:
-        """Wait until the connection has ended, whatever comes before."""
+        """Read until the connection has ended."""
 
         async def read() -> None:
             while True:
@@ -87,7 +87,7 @@ class Caller:
 
 @asynccontextmanager
 async def call(server: ServerProcess, **options: Any) -> AsyncIterator[Caller]:
-    """Hold a conversation; the options are those of `connect`."""
+    """Hold a conversation; `connect` takes the options."""
     async with connect(server.url, **options) as websocket:
         yield Caller(websocket)
 

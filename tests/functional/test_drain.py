@@ -1,4 +1,4 @@
-"""How a stop ends conversations, and what balancers are told before and meanwhile."""
+"""A stop ends conversations, and denies readiness to balancers before and during it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers import (
     transcript_message,
 )
 
-# "long" is answered in two halves, a second apart; "endless" without an end.
+# "long" gets an answer in two halves, a second apart; "endless" gets an answer that never ends.
 AGENT = """
     import asyncio
     async def halves():
@@ -49,7 +49,7 @@ def app(tmp_path: Path) -> Path:
 
 
 async def until_not_ready(server: ServerProcess) -> dict[str, object]:
-    """Ask until the server says that it is not ready, and return what it says."""
+    """Request readiness until it is denied, and return the response."""
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while (answer := await get(server))[0] == 200:
         assert time.monotonic() < deadline
@@ -60,10 +60,10 @@ async def until_not_ready(server: ServerProcess) -> dict[str, object]:
 
 
 async def until_refused(server: ServerProcess) -> None:
-    """Ask until nobody listens any more."""
+    """Connect until no socket listens."""
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while time.monotonic() < deadline:
-        with suppress(ConnectionResetError):  # it came in the last moment
+        with suppress(ConnectionResetError):  # the socket was closed after it had accepted
             await get(server)
 
 
@@ -76,7 +76,7 @@ async def until_closed(websocket: ClientConnection) -> int | None:
             return closed.rcvd.code if closed.rcvd is not None else None
 
 
-async def test_an_answer_under_way_ends_before_its_conversation_is_closed(app: Path) -> None:
+async def test_a_running_answer_ends_before_its_conversation(app: Path) -> None:
     with running_server("--drain-timeout-s", "0", app=app) as server:
         async with connect(server.url) as websocket, connect(server.url) as quiet:
             await websocket.send(transcript_message("long"))
@@ -99,14 +99,14 @@ async def test_an_answer_that_outlasts_the_grace_is_cut(app: Path) -> None:
         assert server.wait() == 0
 
 
-async def test_who_speaks_after_the_deadline_hears_goodbye(app: Path) -> None:
+async def test_a_turn_after_the_deadline_gets_the_goodbye(app: Path) -> None:
     with running_server("--drain-timeout-s", "0", "--goodbye-text", GOODBYE, app=app, workers=1) as server:
         async with connect(server.url) as websocket:
             await websocket.send(transcript_message("endless", event_id=1))
             await read_message(websocket)
             server.send_signal(signal.SIGTERM)
             event_id, heard = 1, ""
-            while heard != GOODBYE:  # the order to drain travels, too
+            while heard != GOODBYE:  # the order to drain may not have arrived yet
                 event_id += 1
                 await websocket.send(transcript_message("endless", event_id=event_id))
                 message = await asyncio.wait_for(read_message(websocket), ANSWER_TIMEOUT_S)
@@ -132,7 +132,7 @@ async def test_readiness_fails_before_conversations_are_refused(app: Path) -> No
         assert server.wait() == 0
 
 
-async def test_a_reload_denies_readiness_to_nobody(app: Path) -> None:
+async def test_a_reload_does_not_deny_readiness(app: Path) -> None:
     with running_server("--log-level", "debug", app=app) as server:
         old = server.worker_pids()
         async with connect(server.url) as websocket:

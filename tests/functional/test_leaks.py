@@ -27,7 +27,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="only /proc tell
 
 @contextmanager
 def found(what: str, *, objects: bool = False) -> Iterator[None]:
-    """Expect that the block leaves `what` behind."""
+    """Expect the check to find `what` after the block."""
     before = Before(objects=objects, grace_s=SHORT_S)
     yield
     with pytest.raises(Leak, match=what):
@@ -87,7 +87,7 @@ async def test_a_live_connection_is_found() -> None:
 
 
 async def converse(sessions: list[SpeechEngineSession]) -> None:
-    """Hold a conversation, and keep its session."""
+    """Hold a conversation and keep its session."""
 
     def on_init(_conversation_id: str, session: SpeechEngineSession) -> None:
         sessions.append(session)
@@ -116,7 +116,7 @@ async def test_a_handler_is_gone_with_its_conversation() -> None:
     assert handlers[0]() is None
 
 
-async def test_a_buffer_that_is_not_given_back_is_found() -> None:
+async def test_a_leaked_buffer_is_found() -> None:
     sessions: list[SpeechEngineSession] = []
 
     def on_init(_conversation_id: str, session: SpeechEngineSession) -> None:
@@ -130,7 +130,7 @@ async def test_a_buffer_that_is_not_given_back_is_found() -> None:
         sessions[0]._outbox.flush()
 
 
-async def test_text_that_a_close_overtakes_gives_its_buffer_back() -> None:
+async def test_a_close_frees_the_buffers_of_unsent_text() -> None:
     before = Before()
     said = asyncio.Event()
 

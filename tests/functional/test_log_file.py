@@ -1,4 +1,4 @@
-"""`--log-file`: where stderr goes, also when the file is moved away while the server runs."""
+"""`--log-file` replaces stderr, and follows a rotation while the server runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers import (
     wait_for_text,
 )
 
-# Tells the log what the caller says, by Python's logging and past it.
+# Writes the caller's text to the log, through logging and directly to stderr.
 AGENT = """
     import logging, os
     logger = logging.getLogger("agent")
@@ -59,7 +59,7 @@ def folder(log: Path) -> Path:
 
 
 def rotate(pid: int, log: Path, number: int = 1) -> Path:
-    """Move the log away as logrotate does, tell the server, and wait until all of it writes to a new one."""
+    """Move the log away as logrotate does, signal the server, and wait until all processes write to a new file."""
     old = log.rename(log.with_suffix(f".{number}"))
     os.kill(pid, signal.SIGUSR1)
     wait_for_text(log, REOPENED)
@@ -71,12 +71,13 @@ def moved_away(path: Path) -> Path:
 
 
 async def say(websocket: ClientConnection, text: str, event_id: int) -> int:
-    """Say something that shows in the log, and return who answers."""
+    """Send text that is logged, and return the process that answers."""
     await websocket.send(transcript_message(text, event_id=event_id))
     return int(spoken(await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)))
 
 
-async def test_a_rotation_under_conversations_loses_no_line_and_leaves_the_old_file_alone(app: Path, log: Path) -> None:
+async def test_a_rotation_loses_no_line(app: Path, log: Path) -> None:
+    """After the rotation no line is written to the old file."""
     said: list[str] = []
     news, enough = asyncio.Event(), asyncio.Event()
     with running_server("--log-file", str(log), app=app, workers=3) as server:
@@ -116,9 +117,8 @@ async def test_a_rotation_under_conversations_loses_no_line_and_leaves_the_old_f
 
 
 @pytest.mark.parametrize("order", ["SIGHUP", "SIGUSR2"])
-async def test_who_drains_after_a_reload_or_an_upgrade_changes_to_the_new_file_as_well(
-    app: Path, log: Path, tmp_path: Path, order: str
-) -> None:
+async def test_draining_workers_change_to_the_new_file(app: Path, log: Path, tmp_path: Path, order: str) -> None:
+    """They drain after a reload or an upgrade."""
     pidfile = tmp_path / "pid"
     with running_server("--log-file", str(log), "--pidfile", str(pidfile), app=app, workers=1) as server:
         async with connect(server.url) as before:
@@ -140,9 +140,8 @@ async def test_who_drains_after_a_reload_or_an_upgrade_changes_to_the_new_file_a
                 wait_for_end([server.pid])
 
 
-async def test_a_rotation_while_an_upgrade_starts_reaches_the_new_supervisor(
-    app: Path, log: Path, tmp_path: Path
-) -> None:
+async def test_a_rotation_during_an_upgrade_reaches_both(app: Path, log: Path, tmp_path: Path) -> None:
+    """The new supervisor reopens the file once it has started."""
     go = tmp_path / "go"
     with running_server("--log-file", str(log), app=app, workers=1) as server:
         write_agent(
@@ -165,9 +164,8 @@ async def test_a_rotation_while_an_upgrade_starts_reaches_the_new_supervisor(
             wait_for_end([server.pid])
 
 
-async def test_a_file_that_cannot_be_opened_anew_is_an_error_in_the_old_one_which_goes_on(
-    app: Path, log: Path, folder: Path
-) -> None:
+async def test_a_failed_reopening_keeps_the_old_file(app: Path, log: Path, folder: Path) -> None:
+    """The error is logged there."""
     with running_server("--log-file", str(log), app=app, workers=1) as server:
         async with connect(server.url) as websocket:
             await say(websocket, "one", 1)
@@ -178,7 +176,7 @@ async def test_a_file_that_cannot_be_opened_anew_is_an_error_in_the_old_one_whic
             wait_for_text(moved, "printed two")
 
 
-async def test_stacks_that_c_code_writes_are_in_the_file(app: Path, log: Path) -> None:
+async def test_stacks_written_by_c_code_are_logged(app: Path, log: Path) -> None:
     with running_server("--log-file", str(log), app=app, workers=1) as server:
         os.kill(server.worker_pids()[0], signal.SIGQUIT)
         wait_for_text(log, "Current thread 0x")
@@ -189,9 +187,7 @@ async def test_stacks_that_c_code_writes_are_in_the_file(app: Path, log: Path) -
     ("path", "reason"), [("missing/agent.log", "No such file or directory"), ("log", "Is a directory")]
 )
 @pytest.mark.parametrize("check", [(), ("--check",)])
-def test_a_file_that_cannot_be_written_is_one_sentence(
-    tmp_path: Path, path: str, reason: str, check: tuple[str, ...]
-) -> None:
+def test_an_unwritable_log_file_is_one_sentence(tmp_path: Path, path: str, reason: str, check: tuple[str, ...]) -> None:
     name = tmp_path / path
     done = subprocess.run(
         [*COMMAND, "--log-file", str(name), *check],
@@ -216,9 +212,10 @@ def test_a_check_makes_no_file(log: Path) -> None:
         ((), 3, "importing .*: half a deploy"),
     ],
 )
-def test_why_a_server_does_not_start_is_said_where_it_was_started(
+def test_a_failed_start_is_reported_to_the_terminal(
     app: Path, log: Path, options: tuple[str, ...], code: int, text: str
 ) -> None:
+    """The error is in the log file, too."""
     app.write_text("raise RuntimeError('half a deploy')")
     command = [arg for arg in COMMAND if not options or arg not in ("--host", "127.0.0.1", "--port", "0")]
     done = subprocess.run(

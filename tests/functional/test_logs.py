@@ -1,4 +1,4 @@
-"""The log of a real server: one line for each conversation, whoever ends it and whatever it is called."""
+"""The log of a real server has one line for each conversation, for every ending and every name."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ENDED = r'\{[^\n]*"message":"conversation ended"[^\n]*\}'
 
 
 def ends(server: ServerProcess, count: int = 1) -> list[dict[str, object]]:
-    """Wait for so many lines of ended conversations."""
+    """Wait for a number of lines about ended conversations."""
     server.wait_for_output(rf"(?s)({ENDED}.*){{{count}}}")
     lines = [line for line in server.output().splitlines() if '"message":"conversation ended"' in line]
     return [json.loads(line) for line in lines]
 
 
-async def test_the_end_of_a_conversation_tells_how_it_went(tmp_path: Path) -> None:
+async def test_a_conversation_is_logged_at_its_end(tmp_path: Path) -> None:
     app = tmp_path / "agent.py"
     app.write_text(
         "import asyncio\n"
@@ -54,10 +54,10 @@ async def test_the_end_of_a_conversation_tells_how_it_went(tmp_path: Path) -> No
     assert isinstance(duration_s, float)
     assert isinstance(median_s, float)
     assert isinstance(slowest_s, float)
-    assert 0.04 <= median_s <= slowest_s < duration_s  # uvloop's timers may come a millisecond early
+    assert 0.04 <= median_s <= slowest_s < duration_s  # uvloop's timers may fire a millisecond early
 
 
-async def test_every_way_to_end_has_its_code_and_its_reason() -> None:
+async def test_every_ending_has_a_code_and_a_reason() -> None:
     with running_server("--log-format", "json", "--drain-timeout-s", "0", workers=1) as server:
         async with connect(server.url) as websocket:
             await websocket.send(close_message())
@@ -91,7 +91,7 @@ async def test_every_way_to_end_has_its_code_and_its_reason() -> None:
     ]
 
 
-async def test_a_hostile_name_stays_on_its_line_and_is_cut() -> None:
+async def test_a_hostile_name_is_escaped_and_cut() -> None:
     name = "conv\n2026 ERROR forged\x1b[2J\u2028 code=1" + "x" * 10_000
     with running_server(workers=1) as server:
         async with connect(server.url) as websocket:

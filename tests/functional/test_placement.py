@@ -1,4 +1,4 @@
-"""Conversations are spread evenly over the workers, and nobody waits for one whose turn it would be but who is gone."""
+"""Conversations are spread evenly over the workers, and never wait for a worker that is gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def app(tmp_path: Path) -> Path:
 
 
 async def begin(server: ServerProcess, stack: AsyncExitStack) -> tuple[int, Caller]:
-    """Begin a conversation that lasts as long as the stack, and return the process that has it."""
+    """Begin a conversation that lasts as long as the stack, and return the process that serves it."""
     caller = await stack.enter_async_context(call(server))
     return (await caller.ask())[1], caller
 
@@ -42,7 +42,7 @@ async def test_conversations_are_spread_evenly(app: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
-async def test_nobody_waits_for_the_least_loaded_worker_when_it_is_gone(app: Path, end: signal.Signals) -> None:
+async def test_connections_do_not_wait_for_a_dead_worker(app: Path, end: signal.Signals) -> None:
     with running_server("--drain-timeout-s", "0", "--hang-timeout-s", "1", app=app, workers=2) as server:
         async with AsyncExitStack() as stack:
             found = [await begin(server, stack) for _ in range(12)]
@@ -50,7 +50,9 @@ async def test_nobody_waits_for_the_least_loaded_worker_when_it_is_gone(app: Pat
             for pid, caller in found:
                 if pid == idle:
                     await caller.websocket.close()
-            while (await begin(server, stack))[0] != idle:  # the other one may not know yet that it has none
+            while (await begin(server, stack))[
+                0
+            ] != idle:  # the other worker may not have seen yet that this one has none
                 pass
             os.kill(idle, end)
             for _ in range(3):

@@ -1,4 +1,4 @@
-"""Reloads, more and fewer workers, and recycled ones: conversations go on meanwhile."""
+"""Conversations go on while workers are reloaded, added, removed and recycled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.helpers import (
 # --- reload ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_reload_runs_new_code_and_leaves_conversations_to_the_old(tmp_path: Path) -> None:
+async def test_a_reload_keeps_conversations_on_old_code(tmp_path: Path) -> None:
+    """New conversations get the new code."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app) as server:
         old = server.worker_pids()
@@ -36,7 +37,7 @@ async def test_a_reload_runs_new_code_and_leaves_conversations_to_the_old(tmp_pa
                 assert (await after.ask())[0] == "two"
             version, host = await before.ask()
             assert (version, host in old) == ("one", True)
-            wait_for_end([pid for pid in old if pid != host])  # the other one has nothing to wait for
+            wait_for_end([pid for pid in old if pid != host])  # the other old worker has no conversation
         wait_for_end(old)
         assert "ERROR" not in server.output()
         assert server.stop() == 0
@@ -59,7 +60,8 @@ async def test_a_reload_reads_the_configuration_again(tmp_path: Path) -> None:
         server.wait_for_output("waiting up to 10 s")
 
 
-async def test_a_reload_whose_app_is_broken_leaves_the_old_workers_and_shows_the_error_once(tmp_path: Path) -> None:
+async def test_a_failed_reload_keeps_the_old_workers(tmp_path: Path) -> None:
+    """The error is logged once."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app) as server:
         old = server.worker_pids()
@@ -78,7 +80,7 @@ async def test_a_reload_whose_app_is_broken_leaves_the_old_workers_and_shows_the
             assert (await caller.ask())[0] == "two"
 
 
-async def test_no_old_worker_drains_before_every_new_one_is_ready(tmp_path: Path) -> None:
+async def test_old_workers_drain_after_all_new_are_ready(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app) as server:
         old = server.worker_pids()
@@ -103,7 +105,7 @@ async def test_no_old_worker_drains_before_every_new_one_is_ready(tmp_path: Path
         wait_for_end(old)
 
 
-async def test_a_second_reload_during_the_first_takes_its_place(tmp_path: Path) -> None:
+async def test_a_second_reload_replaces_the_first(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app) as server:
         old = server.worker_pids()
@@ -123,7 +125,7 @@ async def test_a_second_reload_during_the_first_takes_its_place(tmp_path: Path) 
         assert "ERROR" not in server.output()
 
 
-async def test_a_reload_follows_a_link_that_a_deploy_has_turned(tmp_path: Path) -> None:
+async def test_a_reload_follows_a_redirected_symlink(tmp_path: Path) -> None:
     for version in ("one", "two"):
         (tmp_path / version).mkdir()
         write_agent(tmp_path / version / "agent.py", version=version)
@@ -153,7 +155,8 @@ async def test_a_reload_follows_a_link_that_a_deploy_has_turned(tmp_path: Path) 
         assert server.stop() == 0
 
 
-async def test_a_stop_does_not_wait_for_the_time_that_a_reload_grants(tmp_path: Path) -> None:
+async def test_a_stop_does_not_wait_for_reload_drains(tmp_path: Path) -> None:
+    """The drain timeout of a stop also applies to workers that drain after a reload."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--drain-timeout-s", "0.2", app=app, workers=1) as server:
         async with call(server) as caller:
@@ -181,7 +184,8 @@ async def test_an_old_generation_is_gone_by_its_deadline(tmp_path: Path) -> None
 # --- more and fewer workers -----------------------------------------------------------------------------------------
 
 
-async def test_ttin_adds_a_worker_and_ttou_removes_one_without_a_cut(tmp_path: Path) -> None:
+async def test_ttin_adds_and_ttou_removes_a_worker(tmp_path: Path) -> None:
+    """Conversations go on."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--log-level", "debug", app=app, workers=1) as server:
         async with call(server) as caller:
@@ -191,13 +195,13 @@ async def test_ttin_adds_a_worker_and_ttou_removes_one_without_a_cut(tmp_path: P
             assert server.worker_pids() == sorted([first, second])
             server.send_signal(signal.SIGTTOU)
             wait_for_end([second])
-            server.send_signal(signal.SIGTTOU)  # one is the least
+            server.send_signal(signal.SIGTTOU)  # one worker always stays
             server.wait_for_output("(?s)1 workers from now on.*1 workers from now on")
             assert (await caller.ask())[1] == first
         assert server.stop() == 0
 
 
-async def test_a_number_of_workers_set_by_signals_outlives_a_reload(tmp_path: Path) -> None:
+async def test_a_scaled_number_of_workers_survives_a_reload(tmp_path: Path) -> None:
     with running_server(app=write_agent(tmp_path / "agent.py"), workers=1) as server:
         server.send_signal(signal.SIGTTIN)
         server.wait_for_output("2 workers from now on")
@@ -208,7 +212,8 @@ async def test_a_number_of_workers_set_by_signals_outlives_a_reload(tmp_path: Pa
 # --- recycling ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_is_recycled_after_its_conversations_and_cuts_none(tmp_path: Path) -> None:
+async def test_a_worker_is_recycled_after_max_worker_sessions(tmp_path: Path) -> None:
+    """Its running conversations go on."""
     app = write_agent(tmp_path / "agent.py")
     args = ("--max-worker-sessions", "2", "--drain-timeout-s", "0.1", "--reload-drain-timeout-s", "0.1")
     with running_server(*args, "--log-level", "debug", app=app, workers=1) as server:
@@ -227,14 +232,14 @@ async def test_a_worker_is_recycled_after_its_conversations_and_cuts_none(tmp_pa
         assert "ERROR" not in server.output()
 
 
-async def test_workers_are_recycled_by_age_one_after_the_other(tmp_path: Path) -> None:
+async def test_workers_are_recycled_by_age_in_turn(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server("--max-worker-age-s", "1", app=app) as server:
         async with call(server) as caller:
             host = (await caller.ask())[1]
             server.wait_for_output(rf"recycling worker process {host}: it is \d+ s old")
             assert (await caller.ask("take your time"))[1] == host
-            # As long as it drains, no other one's turn comes, however old they become.
+            # While it drains, no other worker is recycled at any age.
             assert server.output().rstrip().rpartition("recycling worker process ")[2].startswith(str(host))
         server.wait_for_output(f"(?s)recycling worker process {host}.*recycling worker process")
 
@@ -253,7 +258,8 @@ async def test_a_worker_that_grew_too_big_is_recycled(tmp_path: Path) -> None:
 
 
 @needs_proc
-async def test_a_memory_limit_below_what_an_empty_worker_needs_is_reported_and_not_applied(tmp_path: Path) -> None:
+async def test_a_memory_limit_too_small_is_ignored(tmp_path: Path) -> None:
+    """A worker that exceeds it before its first conversation is reported and kept."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--max-worker-rss", "1MiB", app=app, workers=1) as server:
         (pid,) = server.worker_pids()

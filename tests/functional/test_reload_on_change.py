@@ -1,4 +1,4 @@
-"""`se-server --reload`: the agent that is being written is the one that answers."""
+"""`se-server --reload` serves an agent while it is being edited."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ async def ask(server: ServerProcess) -> str:
 
 
 async def is_answered(server: ServerProcess, word: str) -> bool:
-    """Call until this is the answer: an old worker may take a call until it has heard that it is one."""
+    """Begin conversations until the answer arrives: an old worker may take some before its order to drain."""
     deadline = time.monotonic() + 5
     while (said := await ask(server)) != word and time.monotonic() < deadline:
         pass
     return said == word
 
 
-async def test_a_changed_file_is_served_on_the_same_port_and_a_broken_one_is_not(tmp_path: Path) -> None:
+async def test_a_changed_file_is_served_unless_broken(tmp_path: Path) -> None:
+    """The port stays the same."""
     app, part = tmp_path / "agent.py", tmp_path / "words.py"
     part.write_text("WORD = 'one'\n")
     app.write_text("import words\n" + agent("-").replace("'-'", "words.WORD"))
@@ -67,7 +68,7 @@ async def test_a_changed_file_is_served_on_the_same_port_and_a_broken_one_is_not
         assert server.stop() == 0
 
 
-async def test_who_watches_follows_the_log_file_when_it_is_moved(tmp_path: Path) -> None:
+async def test_the_watcher_reopens_a_moved_log_file(tmp_path: Path) -> None:
     folder, log = tmp_path / "app", tmp_path / "agent.log"
     folder.mkdir()
     app = folder / "agent.py"
@@ -84,7 +85,8 @@ async def test_who_watches_follows_the_log_file_when_it_is_moved(tmp_path: Path)
         wait_for_text(log, r"se_server\.watch: changed: ")
 
 
-async def test_a_change_within_the_same_second_and_of_the_same_size_is_served(tmp_path: Path) -> None:
+async def test_a_quick_change_of_equal_size_is_served(tmp_path: Path) -> None:
+    """Compiled files are compared by whole seconds and size."""
     app, part = tmp_path / "agent.py", tmp_path / "words.py"
     part.write_text("WORD = 'one'\n")
     written_ns = part.stat().st_mtime_ns
@@ -98,7 +100,7 @@ async def test_a_change_within_the_same_second_and_of_the_same_size_is_served(tm
         assert await is_answered(server, "two")
 
 
-async def test_an_agent_that_cannot_be_imported_at_first_is_waited_for(tmp_path: Path) -> None:
+async def test_a_broken_agent_is_served_once_mended(tmp_path: Path) -> None:
     app = tmp_path / "agent.py"
     app.write_text("import nowhere_to_be_found\n")
     command = [sys.executable, "-m", "se_server.cli.server", str(app), "--host", "127.0.0.1", "--port", "0", "--reload"]
@@ -117,7 +119,8 @@ async def test_an_agent_that_cannot_be_imported_at_first_is_waited_for(tmp_path:
         assert server.stop() == 0
 
 
-def test_a_server_that_waits_for_a_change_can_be_stopped(tmp_path: Path) -> None:
+def test_a_server_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    """It waits for a change of an agent that cannot be imported."""
     app = tmp_path / "agent.py"
     app.write_text("raise RuntimeError('not yet')\n")
     command = [sys.executable, "-m", "se_server.cli.server", str(app), "--port", "0", "--reload"]
@@ -142,7 +145,7 @@ def test_a_server_that_waits_for_a_change_can_be_stopped(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_reload_needs_is_said_in_one_sentence(arguments: list[str], prelude: str, sentence: str) -> None:
+def test_an_impossible_reload_is_one_sentence(arguments: list[str], prelude: str, sentence: str) -> None:
     program = f"{prelude}from se_server.cli.server import main; raise SystemExit(main({arguments!r}))"
     ended = subprocess.run(
         [sys.executable, "-c", program],

@@ -84,7 +84,7 @@ def read_pid(pidfile: Path) -> int:
 
 
 async def ctl(path: str, *arguments: str) -> str:
-    """Run a command that is done, beside the conversations, and return what it prints."""
+    """Run a command that succeeds while conversations go on, and return its output."""
     done = await asyncio.to_thread(run, path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -107,7 +107,7 @@ async def workers(path: str) -> list[dict[str, Any]]:
 
 
 async def workers_when(path: str, *states: str) -> list[dict[str, Any]]:
-    """Ask for the workers until these are their states."""
+    """Read the workers until they have these states."""
     deadline = time.monotonic() + 20
     found = await workers(path)
     while sorted(row["state"] for row in found) != sorted(states):
@@ -116,7 +116,7 @@ async def workers_when(path: str, *states: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_status_and_calls_show_what_goes_on(server: ServerProcess, path: str) -> None:
+async def test_status_and_calls_show_running_conversations(server: ServerProcess, path: str) -> None:
     async with connect(server.url) as thinking, connect(server.url) as speaking, connect(server.url) as listening:
         for name, websocket in (("think", thinking), ("speak", speaking), ("listen", listening)):
             await websocket.send(init_message(f"conv_{name}\x1b[2J"))
@@ -139,7 +139,7 @@ async def test_status_and_calls_show_what_goes_on(server: ServerProcess, path: s
         )
 
 
-async def test_a_conversation_is_closed_by_its_id_and_no_other(server: ServerProcess, path: str) -> None:
+async def test_close_ends_the_named_conversation_only(server: ServerProcess, path: str) -> None:
     async with connect(server.url) as one, connect(server.url) as other:
         for name, websocket in (("one", one), ("other", other)):
             await websocket.send(init_message(f"conv_{name}"))
@@ -156,9 +156,7 @@ async def test_a_conversation_is_closed_by_its_id_and_no_other(server: ServerPro
     assert (refused.returncode, refused.stderr) == (1, "se-ctl: there is no conversation conv_nobody\n")
 
 
-async def test_a_worker_that_is_drained_is_replaced_and_its_conversation_goes_on(
-    server: ServerProcess, path: str
-) -> None:
+async def test_drain_replaces_a_worker_and_keeps_its_conversation(server: ServerProcess, path: str) -> None:
     async with connect(server.url) as websocket:
         await websocket.send(transcript_message("hello"))
         pid = int(spoken(await read_answer(websocket)))
@@ -189,7 +187,8 @@ async def test_reload_and_scale(server: ServerProcess, path: str) -> None:
     assert refused.stderr == "se-ctl: scale takes a number of workers from 1 to 1024\n"
 
 
-async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: ServerProcess, path: str) -> None:
+async def test_a_hung_worker_shows_its_stacks(server: ServerProcess, path: str) -> None:
+    """Other orders are answered meanwhile."""
     async with connect(server.url) as websocket:
         await websocket.send(transcript_message("hello"))
         pid = int(spoken(await read_answer(websocket)))
@@ -209,9 +208,7 @@ async def test_a_worker_that_hangs_shows_its_stacks_and_holds_nobody_up(server: 
             await websocket.recv()
 
 
-async def test_reopening_the_log_waits_for_every_worker_and_names_who_does_not_answer(
-    app: Path, path: str, tmp_path: Path
-) -> None:
+async def test_reopen_log_names_workers_that_do_not_reply(app: Path, path: str, tmp_path: Path) -> None:
     log = tmp_path / "agent.log"
     options = ("--control-socket", path, "--log-file", str(log), "--drain-timeout-s", "0")
     with running_server(*options, app=app, workers=2) as server:
@@ -228,7 +225,7 @@ async def test_reopening_the_log_waits_for_every_worker_and_names_who_does_not_a
         assert (silent.returncode, f"no answer from worker {victim}" in silent.stderr) == (1, True)
 
 
-async def test_without_a_log_file_there_is_none_to_reopen(server: ServerProcess, path: str) -> None:
+async def test_reopen_log_needs_a_log_file(server: ServerProcess, path: str) -> None:
     refused = await asyncio.to_thread(run, path, "reopen-log")
     assert (refused.returncode, refused.stderr) == (
         1,
@@ -296,7 +293,7 @@ def test_watching_shows_the_table_until_it_is_interrupted(server: ServerProcess,
         try:
             while os.read(leader, 4096):
                 pass
-        except OSError:  # how Linux tells the end of a terminal
+        except OSError:  # Linux reports the end of a terminal by an error
             pass
         os.close(leader)
     assert watching.returncode == 130

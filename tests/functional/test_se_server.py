@@ -1,4 +1,4 @@
-"""`se-server` as a user and an operator see it: real processes, real signals, real sockets."""
+"""`se-server` seen by users and operators: real processes, real signals, real sockets."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def exists(pid: int) -> bool:
 
 
 def wait_for_new_worker(server: ServerProcess, old: list[int]) -> int:
-    """Wait until a worker that is none of `old` is ready; needs --log-level debug."""
+    """Wait until a worker that is not in `old` is ready; needs --log-level debug."""
     known = "".join(f"(?!{pid}\\))" for pid in old)
     return int(server.wait_for_output(rf"\(pid {known}(\d+)\) is ready")[1])
 
@@ -93,7 +93,8 @@ def wait_for_new_worker(server: ServerProcess, old: list[int]) -> int:
 # --- the start ------------------------------------------------------------------------------------------------------
 
 
-def test_ready_line_comes_once_and_the_port_answers_health_checks() -> None:
+def test_the_ready_line_is_printed_once() -> None:
+    """The port answers health checks from then on."""
     with running_server("--path", "/ws") as server:
         assert len(server.worker_pids()) == 2
         assert health(server.port) == 200
@@ -103,7 +104,8 @@ def test_ready_line_comes_once_and_the_port_answers_health_checks() -> None:
     assert f"se-server ready: ws://127.0.0.1:{server.port}/ws (2 workers)\n" in output
 
 
-async def test_demo_agent_talks_with_the_demo_key_and_says_what_to_do_next() -> None:
+async def test_the_demo_agent_answers_with_the_demo_key() -> None:
+    """The next steps are printed."""
     with running_server(api_key=None, workers=1) as server:
         server.wait_for_output(f"se-chat ws://127.0.0.1:{server.port}/\n")
         async with connect(server.url, DEMO_API_KEY) as websocket:
@@ -114,7 +116,7 @@ async def test_demo_agent_talks_with_the_demo_key_and_says_what_to_do_next() -> 
     assert len(answer) > 10
 
 
-async def test_an_app_answers_with_its_file_and_its_start_and_stop(tmp_path: Path) -> None:
+async def test_an_app_runs_on_startup_and_on_shutdown(tmp_path: Path) -> None:
     log = tmp_path / "log"
     app = write(
         tmp_path / "agent.py",
@@ -148,7 +150,8 @@ async def test_an_app_answers_with_its_file_and_its_start_and_stop(tmp_path: Pat
     assert [what for what, pid in noted if pid == talker] == ["startup", "disconnect", "shutdown"]
 
 
-def test_wrong_app_is_one_sentence_and_exit_code_3(tmp_path: Path) -> None:
+def test_a_wrong_app_is_one_sentence(tmp_path: Path) -> None:
+    """The exit code is 3."""
     write(tmp_path / "agent.py", "def on_transcrpt(transcript, session): ...")
     assert "did you mean agent.py?" in sentence(tmp_path / "agnet.py", code=3)
     assert "did you mean on_transcript?" in sentence(tmp_path / "agent.py", code=3)
@@ -169,7 +172,8 @@ def test_app_without_a_key_refuses_to_start(tmp_path: Path) -> None:
         (ECHO + "\n    def on_startup(): raise RuntimeError('it broke')", "in on_startup"),
     ],
 )
-def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path, source: str, frame: str) -> None:
+def test_a_failing_app_shows_its_error_once(tmp_path: Path, source: str, frame: str) -> None:
+    """The exit code is 3."""
     app = write(tmp_path / "agent.py", source)
     code, stderr = refusal(app)
     assert code == 3
@@ -181,14 +185,14 @@ def test_an_app_that_fails_shows_its_error_once_and_exits_with_3(tmp_path: Path,
 
 
 @pytest.mark.parametrize("how", ["SystemExit(1)", "asyncio.CancelledError()", "KeyboardInterrupt()"])
-def test_a_start_that_exits_or_is_cancelled_is_a_failure(tmp_path: Path, how: str) -> None:
+def test_an_exiting_or_cancelled_start_fails(tmp_path: Path, how: str) -> None:
     app = write(tmp_path / "agent.py", f"import asyncio\nasync def on_startup(): raise {how}\n{textwrap.dedent(ECHO)}")
     code, stderr = refusal(app)
     assert code == 3
     assert stderr.count("on_startup raised ") == 1
 
 
-def test_an_interrupt_that_an_app_raises_at_import_is_its_own(tmp_path: Path) -> None:
+def test_an_interrupt_raised_at_import_is_an_error(tmp_path: Path) -> None:
     code, stderr = refusal(write(tmp_path / "agent.py", "raise KeyboardInterrupt"))
     assert code == 3
     assert stderr.count("raised KeyboardInterrupt") == 1
@@ -196,7 +200,7 @@ def test_an_interrupt_that_an_app_raises_at_import_is_its_own(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("message", ["no file \\udcff", "x" * 3_000_000])
-def test_an_error_that_is_long_or_no_valid_text_is_shown_all_the_same(tmp_path: Path, message: str) -> None:
+def test_a_long_or_invalid_error_text_is_shown(tmp_path: Path, message: str) -> None:
     app = write(tmp_path / "agent.py", f"raise RuntimeError('{message}')")
     code, stderr = refusal(app)
     assert code == 3
@@ -217,7 +221,7 @@ def test_closed_output_is_no_reason_to_stop() -> None:
         assert process.wait(START_TIMEOUT_S) == 0
 
 
-def test_a_worker_killed_while_it_starts_stops_the_whole(tmp_path: Path) -> None:
+def test_a_worker_killed_at_start_ends_the_server(tmp_path: Path) -> None:
     app = write(tmp_path / "agent.py", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert "a worker was killed by SIGKILL before it was ready" in sentence(app, code=3)
 
@@ -233,7 +237,8 @@ def test_a_stop_during_a_slow_start_is_prompt(tmp_path: Path) -> None:
         assert process.wait(START_TIMEOUT_S) == 0
 
 
-def test_wrong_options_are_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
+    """The exit code is 2."""
     assert "SE_SERVER_DRAIN_TIMEOUT_S: 'soon'" in sentence(code=2, env={"SE_SERVER_DRAIN_TIMEOUT_S": "soon"})
     assert "did you mean SE_SERVER_PORT?" in sentence(code=2, env={"SE_SERVER_PROT": "1"})
     assert "there is no option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
@@ -242,7 +247,8 @@ def test_wrong_options_are_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     assert "loopback only" in sentence("--host", "0.0.0.0", code=2, key=None)
 
 
-def test_a_port_in_use_is_one_sentence_and_exit_code_2() -> None:
+def test_a_port_in_use_is_one_sentence() -> None:
+    """The exit code is 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert port in sentence("--port", port, code=2)
@@ -253,7 +259,7 @@ def test_authentication_off_is_said_loudly() -> None:
         assert re.search("WARNING: authentication is disabled: .*--require-header.*--allow-ips", server.output())
 
 
-async def test_a_secret_header_and_addresses_stand_in_for_tokens(tmp_path: Path) -> None:
+async def test_a_secret_header_and_addresses_replace_tokens(tmp_path: Path) -> None:
     app = write(
         tmp_path / "agent.py", "async def on_transcript(t, session): await session.send_response(session.remote)"
     )
@@ -289,7 +295,7 @@ def test_help_and_version() -> None:
         assert expected in done.stdout
 
 
-# --- the life -------------------------------------------------------------------------------------------------------
+# --- serving -------------------------------------------------------------------------------------------------------
 
 
 WHO = """
@@ -325,7 +331,8 @@ async def test_fifty_conversations_and_a_worker_is_killed(tmp_path: Path) -> Non
                     assert await ask(websocket, 2) == host
 
 
-async def test_a_killed_worker_is_replaced_and_its_sister_goes_on(tmp_path: Path) -> None:
+async def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    """Conversations of the other worker go on."""
     with running_server("--log-level", "debug", app=write(tmp_path / "agent.py", WHO)) as server:
         before = server.worker_pids()
         async with connect(server.url) as websocket:
@@ -348,7 +355,7 @@ def test_replacing_workers_leaks_no_descriptor() -> None:
         return len(os.listdir(f"/proc/{pid}/fd"))
 
     def settled(pid: int, most: int) -> int:
-        """Count, and again for a while if there are more: what looks around in /proc has files open for a moment."""
+        """Count until there are no more than expected: a reader of /proc has files open for a moment."""
         deadline = time.monotonic() + 5
         while (count := descriptors(pid)) > most and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -392,7 +399,7 @@ def test_a_replacement_that_cannot_start_is_tried_again(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-async def test_term_to_a_worker_drains_it_alone_and_it_is_replaced_meanwhile(tmp_path: Path) -> None:
+async def test_sigterm_to_a_worker_drains_and_replaces_it(tmp_path: Path) -> None:
     app = write(tmp_path / "agent.py", ECHO)
     with running_server("--log-level", "debug", app=app, workers=1) as server:
         (old,) = server.worker_pids()
@@ -419,7 +426,7 @@ def test_a_stop_leaves_nothing_behind(number: signal.Signals) -> None:
     with running_server() as server:
         pids = server.worker_pids()
         for pid in (*pids, server.pid) if number == signal.SIGINT else (server.pid,):
-            os.kill(pid, number)  # Ctrl-C reaches them all
+            os.kill(pid, number)  # Ctrl-C reaches all processes
         assert server.wait() == 0
         assert not any(map(exists, pids))
         with pytest.raises(OSError, match="refused"):
@@ -455,7 +462,7 @@ async def test_a_drain_time_of_months_lets_conversations_end(drain_timeout_s: st
         assert "Traceback" not in server.output()
 
 
-async def test_conversations_that_outlast_the_drain_time_are_closed_with_1001() -> None:
+async def test_the_drain_timeout_closes_conversations_with_1001() -> None:
     with running_server("--drain-timeout-s", "0.3") as server:
         async with connect(server.url) as websocket:
             await websocket.send(init_message())
@@ -475,14 +482,14 @@ async def test_a_second_stop_ends_at_once() -> None:
             server.send_signal(signal.SIGTERM)
             server.wait_for_output("SIGTERM: taking no new conversations")
             while server.is_running() and "stopping immediately" not in server.output():
-                # Signals that come together are one wish to stop; the next ones count.
+                # Signals that arrive together are one order to stop; later ones count.
                 server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
         assert not any(map(exists, pids))
         assert "ERROR" not in server.output()
 
 
-async def test_user_tasks_that_swallow_cancellation_cannot_hold_a_stop_up(tmp_path: Path) -> None:
+async def test_tasks_that_ignore_cancellation_do_not_delay_stops(tmp_path: Path) -> None:
     app = write(
         tmp_path / "agent.py",
         """
@@ -505,7 +512,8 @@ async def test_user_tasks_that_swallow_cancellation_cannot_hold_a_stop_up(tmp_pa
         assert "ignore their cancellation and end with the process: the deaf one" in server.output()
 
 
-def test_a_failing_on_shutdown_is_logged_and_the_stop_goes_on(tmp_path: Path) -> None:
+def test_a_failing_on_shutdown_is_logged(tmp_path: Path) -> None:
+    """The stop goes on."""
     app = write(tmp_path / "agent.py", ECHO + "\n    def on_shutdown(): raise RuntimeError('flush failed')")
     with running_server(app=app, workers=1) as server:
         assert server.stop() == 0
@@ -518,4 +526,4 @@ def test_workers_end_when_the_supervisor_is_killed() -> None:
         server.send_signal(signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL  # it also waits until the workers' output has ended
         assert "the supervisor is gone: draining" in server.output()
-        wait_for_end(pids)  # their output may be closed a moment earlier
+        wait_for_end(pids)  # their output may be closed before they end

@@ -1,4 +1,4 @@
-"""What the supervisor promises about workers that hang, die or talk nonsense: real processes, real signals."""
+"""The supervisor handles workers that hang, die or send invalid messages: real processes, real signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers import (
 # --- workers that hang ----------------------------------------------------------------------------------------------
 
 
-async def test_a_hung_worker_is_killed_after_saying_where_it_stands_and_replaced(tmp_path: Path) -> None:
+async def test_a_hung_worker_logs_stacks_and_is_replaced(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server("--hang-timeout-s", "1", "--log-level", "debug", app=app, workers=1) as server:
         (victim,) = server.worker_pids()
@@ -46,7 +46,8 @@ async def test_a_hung_worker_is_killed_after_saying_where_it_stands_and_replaced
         assert server.stop() == 0
 
 
-async def test_a_worker_that_hangs_in_c_code_with_the_gil_is_killed_with_its_stacks(tmp_path: Path) -> None:
+async def test_a_worker_that_holds_the_gil_logs_stacks(tmp_path: Path) -> None:
+    """C code that never releases the GIL blocks the watchdog, too: faulthandler writes the stacks."""
     app = write_agent(
         tmp_path / "agent.py",
         """
@@ -63,7 +64,8 @@ async def test_a_worker_that_hangs_in_c_code_with_the_gil_is_killed_with_its_sta
         server.wait_for_output("was killed by SIGKILL; another one takes its place")
 
 
-async def test_a_slow_worker_whose_loop_turns_is_never_killed(tmp_path: Path) -> None:
+async def test_a_slow_worker_is_never_killed(tmp_path: Path) -> None:
+    """A loop that is late but still runs is alive."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--hang-timeout-s", "1", app=app, workers=1) as server:
         pids = server.worker_pids()
@@ -85,7 +87,7 @@ async def test_a_worker_stopped_by_a_signal_is_replaced(tmp_path: Path) -> None:
             assert (await caller.ask())[1] != victim
 
 
-async def test_a_worker_that_hangs_while_it_drains_is_killed(tmp_path: Path) -> None:
+async def test_a_draining_worker_that_hangs_is_killed(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server("--hang-timeout-s", "1", app=app, workers=1) as server:
         async with call(server) as caller:
@@ -96,7 +98,8 @@ async def test_a_worker_that_hangs_while_it_drains_is_killed(tmp_path: Path) -> 
         assert "hangs" in server.output()
 
 
-async def test_a_blocked_worker_ends_when_its_supervisor_was_killed(tmp_path: Path) -> None:
+async def test_a_blocked_orphan_ends_itself(tmp_path: Path) -> None:
+    """A worker whose loop hangs ends after its supervisor was killed."""
     app = write_agent(tmp_path / "agent.py")
     with running_server("--hang-timeout-s", "1", app=app, workers=1) as server:
         pids = server.worker_pids()
@@ -110,7 +113,8 @@ async def test_a_blocked_worker_ends_when_its_supervisor_was_killed(tmp_path: Pa
         wait_for_end(pids)
 
 
-def test_a_worker_that_is_still_importing_ends_when_its_supervisor_was_killed(tmp_path: Path) -> None:
+def test_an_importing_orphan_ends_itself(tmp_path: Path) -> None:
+    """A worker that still imports the APP ends after its supervisor was killed."""
     source = "import time\nprint('importing')\ntime.sleep(3600)"
     app = tmp_path / "agent.py"
     app.write_text(source)
@@ -124,13 +128,13 @@ def test_a_worker_that_is_still_importing_ends_when_its_supervisor_was_killed(tm
     wait_for_end(pids)
 
 
-# --- workers that die or talk nonsense ------------------------------------------------------------------------------
+# --- workers that die or send invalid messages ----------------------------------------------------------------------
 
 
 async def test_crashes_in_conversations_never_end_the_server(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server(app=app, workers=3) as server:
-        for _ in range(6):  # more than boot failures may come in a row
+        for _ in range(6):  # more often than consecutive boot failures are allowed
             async with call(server) as caller:
                 await caller.say("die")
                 await caller.until_cut()
@@ -139,7 +143,8 @@ async def test_crashes_in_conversations_never_end_the_server(tmp_path: Path) -> 
         assert server.is_running()
 
 
-def test_five_workers_in_a_row_that_cannot_start_end_the_server_with_3(tmp_path: Path) -> None:
+def test_five_failed_starts_end_the_server(tmp_path: Path) -> None:
+    """The exit code is 3."""
     app = write_agent(tmp_path / "agent.py")
     with running_server(app=app, workers=1) as server:
         app.write_text("raise RuntimeError('half a deploy')")
@@ -183,7 +188,7 @@ GARBAGE = """
         "b'hello # and exit\\n'",
     ],
 )
-async def test_nonsense_on_the_control_channel_ends_that_worker_only(tmp_path: Path, said: str) -> None:
+async def test_an_invalid_control_message_ends_that_worker_only(tmp_path: Path, said: str) -> None:
     app = write_agent(tmp_path / "agent.py", GARBAGE)
     with running_server("--log-level", "debug", app=app, workers=1) as server:
         (victim,) = server.worker_pids()
@@ -196,7 +201,7 @@ async def test_nonsense_on_the_control_channel_ends_that_worker_only(tmp_path: P
         assert "Traceback" not in server.output()
 
 
-async def test_signals_meant_for_the_supervisor_do_nothing_to_workers(tmp_path: Path) -> None:
+async def test_supervisor_signals_do_not_affect_workers(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server(app=app, workers=1) as server:
         (pid,) = server.worker_pids()
@@ -229,7 +234,7 @@ def test_a_closed_terminal_stops_the_server(tmp_path: Path) -> None:
     pid, terminal = run_in_terminal(command, log, environment)
     try:
         wait_for_text(log, "se-server ready")
-        os.kill(pid, signal.SIGHUP)  # the terminal is there: a reload
+        os.kill(pid, signal.SIGHUP)  # the terminal is open: SIGHUP is a reload
         wait_for_text(log, "generation 2 serves")
     finally:
         os.close(terminal)

@@ -1,4 +1,4 @@
-"""Replacing the supervisor, sockets that others have opened, the pidfile, and what systemd hears."""
+"""Upgrades of the supervisor, inherited sockets, the pidfile, and notifications to systemd."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
                 assert int(pidfile.read_text()) == new
                 others = [pid for pid in server.worker_pids() if pid not in (worker, new)]
                 wait_for_end(others)
-                server.wait_for_output(rf"\(pid {worker}\) drains")  # until it has heard of it, it takes calls
+                server.wait_for_output(rf"\(pid {worker}\) drains")  # before that it still takes conversations
                 async with call(server, **options) as after:
                     assert (await after.who())[0] == new
                 assert await before.who() == (old, worker)
@@ -69,7 +69,7 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
         assert "ERROR" not in server.output()
 
 
-async def test_an_upgrade_that_cannot_start_leaves_the_old_supervisor_serving(tmp_path: Path) -> None:
+async def test_a_failed_upgrade_keeps_the_old_supervisor(tmp_path: Path) -> None:
     app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
         pids = server.worker_pids()
@@ -101,14 +101,15 @@ async def test_a_stop_during_an_upgrade_stops_both(tmp_path: Path) -> None:
         wait_for_end([new])
 
 
-async def test_reloads_and_an_upgrade_under_load_refuse_no_handshake_and_cut_no_conversation(tmp_path: Path) -> None:
+async def test_reloads_and_upgrades_under_load_lose_nothing(tmp_path: Path) -> None:
+    """No handshake is refused, and no conversation is cut."""
     app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
         enough = asyncio.Event()
         answers = 0
 
         async def hold() -> None:
-            """Hold one conversation through all of it, always with the same worker."""
+            """Hold one conversation the whole time, with the same worker."""
             nonlocal answers
             async with call(server) as caller:
                 first = await caller.who()
@@ -154,7 +155,7 @@ def listening() -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def server_on(sock: socket.socket, command: list[str], **env: str) -> Iterator[ServerProcess]:
-    """Run a server that inherits `sock` under its number."""
+    """Run a server that inherits `sock` with the same descriptor."""
     os.set_inheritable(sock.fileno(), True)
     wrapper = f"import os, sys; os.dup2({sock.fileno()}, {sock.fileno()}); os.execv(sys.argv[1], sys.argv[1:])"
     if "LISTEN_FDS" in env:
@@ -173,7 +174,7 @@ def server_on(sock: socket.socket, command: list[str], **env: str) -> Iterator[S
         process.stop()
 
 
-async def test_a_server_listens_on_the_descriptor_it_is_given(tmp_path: Path) -> None:
+async def test_a_server_listens_on_a_given_descriptor(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with listening() as sock:
         command = [*SERVER, str(app), "--workers", "1", "--fd", str(sock.fileno())]
@@ -206,7 +207,7 @@ def refusal(*args: str, pass_fds: tuple[int, ...] = (), **env: str) -> str:
         (socket.SOCK_DGRAM, "is not a TCP or Unix stream socket"),
     ],
 )
-def test_a_descriptor_that_cannot_do_is_one_sentence(kind: socket.SocketKind | None, text: str) -> None:
+def test_an_unusable_descriptor_is_one_sentence(kind: socket.SocketKind | None, text: str) -> None:
     with socket.socket(type=kind or socket.SOCK_STREAM) as sock:
         number = 99 if kind is None else sock.fileno()
         assert text in refusal("--fd", str(number), pass_fds=() if kind is None else (number,))
@@ -223,7 +224,7 @@ def test_a_descriptor_beside_an_address_is_one_sentence() -> None:
 
 
 class Manager:
-    """What systemd is to a service: it listens to notifications."""
+    """Receives the notifications of a service, as systemd does."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -248,7 +249,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made.close()
 
 
-async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: Path, manager: Manager) -> None:
+async def test_systemd_activates_sockets_and_receives_notifications(tmp_path: Path, manager: Manager) -> None:
     app = write_agent(
         tmp_path / "agent.py",
         """
@@ -280,7 +281,7 @@ async def test_systemd_activates_the_socket_and_hears_of_the_service(tmp_path: P
             assert server.wait() == 0
 
 
-async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Path, manager: Manager) -> None:
+async def test_systemd_is_notified_of_the_upgraded_process(tmp_path: Path, manager: Manager) -> None:
     app = write_agent(tmp_path / "agent.py")
     with running_server(app=app, env={"NOTIFY_SOCKET": manager.path}) as server:
         assert manager.hear()["MAINPID"] == str(server.pid)
@@ -290,7 +291,7 @@ async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Pat
             heard = [manager.hear(), manager.hear()]
             assert all(item.get("MAINPID") == str(new) for item in heard)
             wait_for_end([server.pid])
-            os.kill(new, signal.SIGHUP)  # The old one's end is not the service's: the next word is the new one's.
+            os.kill(new, signal.SIGHUP)  # The old process ends without a notification: the next is the new one's.
             assert manager.hear()["RELOADING"] == "1"
         assert server.wait() == 0
 
@@ -300,7 +301,7 @@ async def test_systemd_hears_which_process_serves_after_an_upgrade(tmp_path: Pat
 
 def test_a_pidfile_names_the_supervisor_while_it_runs(tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
-    pidfile.write_text("1\n")  # stale: nobody holds it
+    pidfile.write_text("1\n")  # stale: no process holds it
     with running_server("--pidfile", str(pidfile)) as server:
         assert pidfile.read_text() == f"{server.pid}\n"
         text = refusal("--pidfile", str(pidfile), "--host", "127.0.0.1", "--port", "0")
@@ -310,7 +311,8 @@ def test_a_pidfile_names_the_supervisor_while_it_runs(tmp_path: Path) -> None:
     assert not pidfile.exists()
 
 
-async def test_the_pidfile_of_a_killed_supervisor_is_free_while_its_workers_still_drain(tmp_path: Path) -> None:
+async def test_a_killed_supervisor_frees_its_pidfile(tmp_path: Path) -> None:
+    """The file is free while its workers still drain."""
     app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
     with running_server("--pidfile", str(pidfile), app=app) as server:
         async with call(server) as caller:
@@ -322,7 +324,7 @@ async def test_the_pidfile_of_a_killed_supervisor_is_free_while_its_workers_stil
                 await caller.who()
 
 
-def test_a_pidfile_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_pidfile_of_another_server_stays(tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
     with running_server("--pidfile", str(pidfile)) as server:
         pidfile.unlink()
@@ -331,6 +333,6 @@ def test_a_pidfile_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert pidfile.read_text() == "another server's\n"
 
 
-def test_a_pidfile_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_pidfile_is_one_sentence(tmp_path: Path) -> None:
     assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path / "nowhere" / "pid"))
     assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path))

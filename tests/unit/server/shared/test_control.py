@@ -33,7 +33,7 @@ def pair() -> Iterator[tuple[ControlChannel, ControlChannel]]:
 
 @pytest.fixture
 def raw() -> Iterator[tuple[ControlChannel, socket.socket]]:
-    """A channel whose other side writes what it likes."""
+    """A channel whose other side is a plain socket."""
     one, other = socket.socketpair()
     channel = ControlChannel(one)
     yield channel, other
@@ -64,7 +64,7 @@ def test_messages_come_in_order_and_in_pieces(raw: tuple[ControlChannel, socket.
     assert channel.receive() == [Draining(2)]
 
 
-def test_last_words_arrive_before_the_end(pair: tuple[ControlChannel, ControlChannel]) -> None:
+def test_the_last_message_arrives_before_the_end(pair: tuple[ControlChannel, ControlChannel]) -> None:
     pair[0].send(Failed("no"))
     pair[0].close()
     assert pair[1].receive() == [Failed("no")]
@@ -79,19 +79,19 @@ def test_end_is_readable(pair: tuple[ControlChannel, ControlChannel]) -> None:
     assert poll.poll(0)
 
 
-def test_sending_to_nobody_says_so(pair: tuple[ControlChannel, ControlChannel]) -> None:
+def test_sending_to_a_closed_side_returns_false(pair: tuple[ControlChannel, ControlChannel]) -> None:
     pair[1].close()
     assert not pair[0].send(Ready())
     pair[0].close()
     assert not pair[0].send(Ready())
 
 
-def test_a_side_that_does_not_read_cannot_hold_the_other_up(pair: tuple[ControlChannel, ControlChannel]) -> None:
+def test_a_side_that_does_not_read_blocks_nobody(pair: tuple[ControlChannel, ControlChannel]) -> None:
     long = Failed("x" * 100_000)
     assert not all(pair[0].send(long) for _ in range(100))
 
 
-def test_unknown_kinds_and_fields_are_passed_over(raw: tuple[ControlChannel, socket.socket]) -> None:
+def test_unknown_kinds_and_fields_are_ignored(raw: tuple[ControlChannel, socket.socket]) -> None:
     channel, other = raw
     other.sendall(b'{"kind":"new"}\n{"kind":"drain","timeout_s":1.0,"why":"deploy"}\n{"kind":"draining"}\n')
     assert channel.receive() == [Drain(1.0), Draining(0)]
@@ -106,7 +106,7 @@ def test_unknown_kinds_and_fields_are_passed_over(raw: tuple[ControlChannel, soc
         b'{"kind":"drain","timeout_s":[]}',
     ],
 )
-def test_a_value_of_a_wrong_type_is_an_error(raw: tuple[ControlChannel, socket.socket], line: bytes) -> None:
+def test_a_value_of_another_type_is_invalid(raw: tuple[ControlChannel, socket.socket], line: bytes) -> None:
     channel, other = raw
     other.sendall(line + b"\n")
     with pytest.raises(ControlError, match="with a wrong"):
@@ -114,7 +114,7 @@ def test_a_value_of_a_wrong_type_is_an_error(raw: tuple[ControlChannel, socket.s
 
 
 @pytest.mark.parametrize("line", [b"hello", b"[]", b"3", b"{}", b'{"kind":"drain"}', b"", b'{"kind":["ready"]}'])
-def test_what_is_no_message_is_an_error(raw: tuple[ControlChannel, socket.socket], line: bytes) -> None:
+def test_an_invalid_message_is_an_error(raw: tuple[ControlChannel, socket.socket], line: bytes) -> None:
     channel, other = raw
     other.sendall(line + b"\n")
     with pytest.raises(ControlError):

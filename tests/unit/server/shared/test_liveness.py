@@ -1,4 +1,4 @@
-"""Which processes count as hung: real ones, on a CPU of which they get much, little or nothing."""
+"""Real processes count as hung or not, with much, little or no CPU time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def process(source: str, cpu: int | None = None, *, idle: bool = False) -> Itera
 
 
 def looked(silence: Silence, *, until: float, heartbeat_ns: int = 1) -> bool:
-    """Look as the supervisor does, for `until` seconds or until the verdict."""
+    """Look as the supervisor does, for `until` seconds or until the process is hung."""
     end = time.monotonic() + until
     while (now := time.monotonic()) < end:
         if silence.is_hung(heartbeat_ns, now):
@@ -56,12 +56,12 @@ def test_a_process_that_sleeps_without_a_heartbeat_hangs() -> None:
         assert time.monotonic() - began >= TIMEOUT_S
 
 
-def test_a_process_that_spins_hangs_when_it_has_had_the_time() -> None:
+def test_a_spinning_process_hangs_after_its_cpu_time() -> None:
     with process(SPIN) as pid:
         assert looked(Silence(pid, TIMEOUT_S), until=30)
 
 
-def test_a_process_that_the_machine_starves_does_not_hang() -> None:
+def test_a_starved_process_does_not_hang() -> None:
     cpu = min(os.sched_getaffinity(0))
     with process(SPIN, cpu, idle=True) as starved, process(SPIN, cpu):
         silence = Silence(starved, TIMEOUT_S)
@@ -75,7 +75,7 @@ def test_a_process_stopped_by_a_signal_hangs() -> None:
         assert looked(Silence(pid, TIMEOUT_S), until=20)
 
 
-def test_a_heartbeat_begins_the_time_anew() -> None:
+def test_a_heartbeat_resets_the_silence() -> None:
     with process(SLEEP) as pid:
         silence = Silence(pid, TIMEOUT_S)
         assert looked(silence, until=20)
@@ -83,7 +83,7 @@ def test_a_heartbeat_begins_the_time_anew() -> None:
         assert silence.silent_s == 0
 
 
-def test_time_in_which_nobody_looked_does_not_count() -> None:
+def test_time_between_late_looks_does_not_count() -> None:
     with process(SLEEP) as pid:
         silence = Silence(pid, TIMEOUT_S)
         now = time.monotonic()
@@ -91,7 +91,7 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
         assert not silence.is_hung(1, now + 3600)  # the machine was suspended
 
 
-def test_a_process_that_is_gone_is_no_error() -> None:
+def test_a_process_that_is_gone_raises_nothing() -> None:
     with process(SLEEP) as pid:
         pass
     silence = Silence(pid, TIMEOUT_S)

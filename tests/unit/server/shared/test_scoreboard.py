@@ -14,7 +14,7 @@ from se_server.types import Counters
 
 
 def in_child(work: Callable[[], None]) -> None:
-    """Run `work` in a forked process, to its end."""
+    """Run `work` in a forked process until it ends."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -39,7 +39,7 @@ def counted(**counts: int) -> Counters:
     return counters
 
 
-def test_what_a_worker_writes_the_supervisor_reads() -> None:
+def test_the_supervisor_reads_the_values_of_a_worker() -> None:
     board = Scoreboard(4)
     slot = taken(board, generation=3)
 
@@ -57,7 +57,7 @@ def test_what_a_worker_writes_the_supervisor_reads() -> None:
     assert [found.index for found in board.live()] == [slot.index]
 
 
-def test_totals_never_go_backwards_when_a_worker_is_gone() -> None:
+def test_totals_include_workers_that_have_ended() -> None:
     board = Scoreboard(4)
     first, second = taken(board), taken(board)
     in_child(lambda: first.publish(counted(sessions_opened=8, sessions_closed=5, turns_started=4, turns_ended=3)))
@@ -77,7 +77,7 @@ def test_totals_never_go_backwards_when_a_worker_is_gone() -> None:
     assert board.totals()["sessions_opened"] == 11
 
 
-def test_a_reader_in_another_process_sees_totals_that_only_grow() -> None:
+def test_totals_only_grow_for_other_processes() -> None:
     board = Scoreboard(2)
     stop = taken(board)
     ready_out, ready_in = os.pipe()
@@ -116,7 +116,7 @@ def test_every_slot_has_cache_lines_of_its_own() -> None:
     assert [(slot.cells[0], slot.cells[-1]) for slot in board.slots] == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_there_are_no_more_slots_than_there_are() -> None:
+def test_a_full_scoreboard_gives_no_slot() -> None:
     board = Scoreboard(2)
     taken(board)
     last = taken(board)
@@ -125,18 +125,19 @@ def test_there_are_no_more_slots_than_there_are() -> None:
     assert board.take(1, 0) is last
 
 
-def test_a_supervisor_killed_while_it_counted_does_not_hold_readers_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_addition_does_not_block_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor was killed while it added the counters of a dead worker."""
     board = Scoreboard(1)
     slot = taken(board)
     slot.publish(counted(chunks_sent=3))
-    board._retired.version += 1  # odd: it got no further
+    board._retired.version += 1  # odd: the addition was interrupted
     assert board.totals()["chunks_sent"] == 3
 
 
 # --- seats ----------------------------------------------------------------------------------------------------------
 
 
-def test_seats_are_shared_and_come_back_with_the_slot_of_a_dead_worker() -> None:
+def test_the_seats_of_a_dead_worker_are_freed() -> None:
     board = Scoreboard(4)
     first, second = taken(board), taken(board)
     assert first.claim(2)
@@ -150,7 +151,7 @@ def test_seats_are_shared_and_come_back_with_the_slot_of_a_dead_worker() -> None
 
 
 def test_the_last_seat_is_never_given_twice() -> None:
-    """Several processes claim one seat over and over; who has it writes its name down and finds it again."""
+    """Several processes claim one seat repeatedly; its holder writes its name and has to read the same name."""
     board = Scoreboard(4)
     slots = [taken(board) for _ in range(4)]
     times = 3_000
@@ -178,7 +179,7 @@ def test_the_last_seat_is_never_given_twice() -> None:
     assert slots[0].claimed() == 0
 
 
-def test_the_least_loaded_worker_is_one_that_accepts_and_shows_life() -> None:
+def test_the_least_loaded_worker_accepts_and_beats() -> None:
     board = Scoreboard(4)
     own, idle, stale, closed = (taken(board) for _ in range(4))
     for slot, load, heartbeat_ns, accepting in (

@@ -64,14 +64,15 @@ def test_the_workers_of_two_supervisors_share_the_seats() -> None:
         assert not ours.claim(2)
 
 
-def test_seats_come_back_when_the_last_process_of_a_supervisor_has_died_and_not_before() -> None:
+def test_seats_are_freed_with_the_last_process() -> None:
+    """A supervisor's seats stay taken while one of its workers lives."""
     table = SeatTable()
     ours = worker_of(table)
 
     def be_another_supervisor() -> None:
         other = SeatTable(table.fileno())
         theirs = worker_of(other)
-        if os.fork() == 0:  # its worker, which outlives it
+        if os.fork() == 0:  # a worker that outlives the supervisor
             other.join()
             theirs.hold(1)
             os.write(joined_in, b"1")
@@ -89,19 +90,19 @@ def test_seats_come_back_when_the_last_process_of_a_supervisor_has_died_and_not_
     assert not ours.claim(1)
     os.close(gone_in)
     os.write(end_in, b"1")
-    os.read(gone_out, 1)  # its end of the pipe is closed when it has died
+    os.read(gone_out, 1)  # returns when the process has died and its end of the pipe is closed
     table.sweep()
     assert ours.claim(1)
     for descriptor in (joined_out, joined_in, end_out, end_in, gone_out):
         os.close(descriptor)
 
 
-def test_a_supervisor_too_many_is_one_sentence() -> None:
+def test_too_many_supervisors_are_one_sentence() -> None:
     first = SeatTable()
     tables = []
 
     def be_one() -> None:
-        tables.append(SeatTable(first.fileno()))  # kept: its end would be the end of its locks
+        tables.append(SeatTable(first.fileno()))  # kept open: closing a table drops the locks
 
     with ExitStack() as stack:
         for _ in range(BLOCKS - 1):

@@ -98,7 +98,7 @@ def test_silent_clients_are_limited_in_number_and_time(
         connection.close()
 
 
-def test_a_client_that_leaves_does_not_keep_poll_awake(control_socket: ControlSocket, path: str) -> None:
+def test_a_client_that_leaves_lets_poll_sleep(control_socket: ControlSocket, path: str) -> None:
     connection = connect(path)
     connection.sendall(b'{"command": "calls"}\n')
     ((client, _),) = requests(control_socket)

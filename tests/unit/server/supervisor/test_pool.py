@@ -40,7 +40,8 @@ def generation(workers: int = 1) -> Generation:
     return Generation(1, WorkerSpec(load_config({}, {}), sleep), time.monotonic(), workers)
 
 
-def test_a_slow_start_is_reported_with_the_worker_and_its_age(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_start_is_logged(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    """The line names the worker and its age."""
     pool.fork(generation(), 0)
     (record,) = pool
     begun = record.started_at
@@ -54,7 +55,7 @@ def test_a_slow_start_is_reported_with_the_worker_and_its_age(pool: Pool, caplog
         for age_s in (10, 20, 40)
     ]
     caplog.clear()
-    record.slot.heartbeat_ns = 1  # its loop turns
+    record.slot.heartbeat_ns = 1  # its loop runs
     pool.report_slow_starts(begun + 80)
     assert caplog.records[0].getMessage().endswith("is not ready after 80 s: on_startup still runs")
     record.state = State.READY
@@ -62,7 +63,7 @@ def test_a_slow_start_is_reported_with_the_worker_and_its_age(pool: Pool, caplog
     assert len(caplog.records) == 1
 
 
-def test_a_released_worker_leaves_no_descriptor_and_no_slot(pool: Pool) -> None:
+def test_a_released_worker_frees_descriptor_and_slot(pool: Pool) -> None:
     free = os.dup(0)
     os.close(free)
     pool.fork(generation(), 0)
@@ -72,7 +73,7 @@ def test_a_released_worker_leaves_no_descriptor_and_no_slot(pool: Pool) -> None:
     os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
     ((pid, reaped, code),) = pool.reap()
     assert (pid, reaped, code) == (record.pid, record, -signal.SIGKILL)
-    pool.kill(record, "being dead")  # its pid may be somebody else's by now: no signal is sent
+    pool.kill(record, "being dead")  # no signal is sent: the pid may belong to another process by now
     pool.release(record)
     assert not list(pool.scoreboard.live())
     assert len(pool) == 0
@@ -80,13 +81,14 @@ def test_a_released_worker_leaves_no_descriptor_and_no_slot(pool: Pool) -> None:
     os.close(free)
 
 
-def test_pauses_between_boot_failures_grow_and_the_fifth_is_the_last() -> None:
+def test_pauses_between_boot_failures_grow() -> None:
+    """The fifth failure is the last."""
     made = generation()
     pauses = [made.pause_after_failure() for _ in range(MAX_BOOT_FAILURES)]
     assert pauses == [0.5, 1.0, 2.0, 4.0, None]
 
 
-def test_only_workers_that_die_young_are_made_to_wait() -> None:
+def test_only_young_deaths_delay_the_next_worker() -> None:
     made = generation(workers=2)
     assert [made.pause_after_death(1.0) for _ in range(5)] == [0.0, 0.0, 0.5, 1.0, 2.0]
     assert made.pause_after_death(60.0) == 0.0
