@@ -18,9 +18,10 @@ class Generation:
         number: counts from 1.
         spec: describes the workers.
         now: monotonic seconds.
-        count: the number of workers; `spec.config.lifecycle.workers` unless the server was scaled.
+        count: the number of workers; `lifecycle.workers` unless the server was scaled.
 
     Attributes:
+        lifecycle: the options of its workers' lives.
         recycle_limits: when a worker is replaced although it is healthy.
         vacant: the time at which the next worker of a place is due, by place.
         failures: consecutive workers that could not start.
@@ -30,9 +31,9 @@ class Generation:
     def __init__(self, number: int, spec: WorkerSpec, now: float, count: int) -> None:
         self.number = number
         self.spec = spec
-        self.config = spec.config
+        self.lifecycle = spec.lifecycle
         self.count = count
-        self.recycle_limits = RecycleLimits.of(spec.config)
+        self.recycle_limits = RecycleLimits.of(spec.lifecycle)
         self.vacant = dict.fromkeys(range(count), now)
         self.failures = 0
         self.ready_message = Ready()

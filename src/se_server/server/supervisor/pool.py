@@ -68,7 +68,7 @@ class Pool:
         except OSError:
             self.scoreboard.give_back(slot)
             raise
-        silence = Silence(pid, generation.config.lifecycle.hang_timeout_s)
+        silence = Silence(pid, generation.lifecycle.hang_timeout_s)
         self._records[pid] = WorkerRecord(place, pid, channel, slot, generation, now, silence, now + SLOW_START_S)
 
     def _start(self, generation: Generation, slot: Slot) -> tuple[int, ControlChannel]:
@@ -112,7 +112,7 @@ class Pool:
 
     def expect_end(self, record: WorkerRecord, timeout_s: float) -> None:
         """Kill a worker that drains if it has not ended some time after its drain timeout."""
-        _end_by(record, timeout_s + record.generation.config.lifecycle.drain_turn_grace_s + EXIT_MARGIN_S)
+        _end_by(record, timeout_s + record.generation.lifecycle.drain_turn_grace_s + EXIT_MARGIN_S)
 
     def kill(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker."""

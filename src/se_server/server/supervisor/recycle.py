@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from se_server.server.config.config import Config
+from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import Slot
 
@@ -36,9 +36,8 @@ class RecycleLimits:
     sessions: int | None = None
 
     @classmethod
-    def of(cls, config: Config) -> RecycleLimits:
+    def of(cls, lifecycle: Lifecycle) -> RecycleLimits:
         """Return the limits that the options set."""
-        lifecycle = config.lifecycle
         return cls(lifecycle.max_worker_age_s, lifecycle.max_worker_rss, lifecycle.max_worker_sessions)
 
     def __bool__(self) -> bool:

@@ -62,8 +62,8 @@ class Rollout:
         """Make a candidate generation; it replaces the candidate that may be starting."""
         newest = self._candidate or self.serving
         # A number set with se-ctl or signals survives a reload, unless the option --workers has changed.
-        workers = spec.config.lifecycle.workers
-        count = workers if newest is None or workers != newest.config.lifecycle.workers else newest.count
+        workers = spec.lifecycle.workers
+        count = workers if newest is None or workers != newest.lifecycle.workers else newest.count
         self._drop_candidate()
         self.waits_for_repair = False
         self._made += 1
@@ -88,7 +88,7 @@ class Rollout:
         dropped, self._candidate = self._candidate, None
         if dropped is not None:
             for record in self._pool.of(dropped, State.STARTING, State.READY):
-                self._pool.drain(record, dropped.config.lifecycle.reload_drain_timeout_s)
+                self._pool.drain(record, dropped.lifecycle.reload_drain_timeout_s)
 
     def _growing(self) -> list[Generation]:
         """Return the generations whose vacant places are filled."""
@@ -104,14 +104,14 @@ class Rollout:
                 generation.vacant.pop(place, None)
             for record in self._pool.of(generation, State.STARTING, State.READY):
                 if record.place >= count:
-                    self._pool.drain(record, generation.config.lifecycle.reload_drain_timeout_s)
+                    self._pool.drain(record, generation.lifecycle.reload_drain_timeout_s)
             generation.count = count
             logger.info("generation %d has %d workers from now on", generation.number, count)
         self._promote_candidate()
 
     def replace(self, record: WorkerRecord) -> None:
         """Order a worker to drain, and start another one in its place."""
-        self._pool.drain(record, record.generation.config.lifecycle.reload_drain_timeout_s)
+        self._pool.drain(record, record.generation.lifecycle.reload_drain_timeout_s)
         self.refill(record)
 
     # --- events of workers ---
@@ -138,7 +138,7 @@ class Rollout:
             return
         leaving = self._pool.of(old, State.STARTING, State.READY)
         for record in leaving:
-            self._pool.drain(record, candidate.config.lifecycle.reload_drain_timeout_s)
+            self._pool.drain(record, candidate.lifecycle.reload_drain_timeout_s)
         logger.info("reload: generation %d serves, %d old workers drain", candidate.number, len(leaving))
         self._announcer.reloaded()
 
@@ -170,7 +170,7 @@ class Rollout:
             _log_failure(f"worker {record.place} cannot start, next try in {pause_s:g} s", failure)
             self.refill(record, pause_s)
             return
-        if generation.config.program.reload and self.serving is None:
+        if generation.spec.config.program.reload and self.serving is None:
             self._drop_candidate()
             self.waits_for_repair = True
             self._announcer.failed(failure.reason, failure.details)

@@ -115,7 +115,7 @@ class Supervisor:
                 for pid, ended, code in self._pool.reap():
                     self._reaped(pid, ended, code)
                 if self._rollout.failed and not self._ending:
-                    self._end(self._rollout.spec.config.lifecycle.drain_timeout_s)
+                    self._end(self._rollout.spec.lifecycle.drain_timeout_s)
                 self._watch_upgrade()
                 self._orders.serve()
                 self._rollout.fill_places()
@@ -196,14 +196,12 @@ class Supervisor:
             logger.info(
                 "%s: taking no new conversations, waiting up to %g s for running ones; repeat to stop immediately",
                 name,
-                self._rollout.spec.config.lifecycle.drain_timeout_s,
+                self._rollout.spec.lifecycle.drain_timeout_s,
             )
             self._stop_signal_at = came_at
             if self._upgrade is not None:
                 self._upgrade.abandon()
-            self._end(
-                self._rollout.spec.config.lifecycle.drain_timeout_s, self._rollout.spec.config.lifecycle.drain_notice_s
-            )
+            self._end(self._rollout.spec.lifecycle.drain_timeout_s, self._rollout.spec.lifecycle.drain_notice_s)
         elif came_at - self._stop_signal_at > SAME_STOP_S:
             logger.warning("%s again: stopping immediately", name)
             for record in self._pool:
@@ -268,7 +266,7 @@ class Supervisor:
             logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
             self.handed_over = True
             self._announcer.handed_over(upgrade.pid)
-            self._end(self._rollout.spec.config.lifecycle.reload_drain_timeout_s)
+            self._end(self._rollout.spec.lifecycle.reload_drain_timeout_s)
 
     # --- workers ---
 
@@ -283,7 +281,7 @@ class Supervisor:
             logger.debug("%s is ready", record)
             if record.drain_ordered:
                 record.kill_at = None  # it has taken conversations since, and they get their drain time
-                self._pool.drain(record, self._rollout.spec.config.lifecycle.drain_timeout_s)
+                self._pool.drain(record, self._rollout.spec.lifecycle.drain_timeout_s)
             else:
                 self._rollout.became_ready(record)
         elif isinstance(message, Draining) and record.state in (State.STARTING, State.READY):
@@ -292,7 +290,7 @@ class Supervisor:
             logger.log(level, "%s drains, %d conversations to end", record, message.sessions)
             if not record.drain_ordered:
                 # Another process has signalled the worker. Start the next one without waiting for its conversations.
-                self._pool.expect_end(record, record.generation.config.lifecycle.drain_timeout_s)
+                self._pool.expect_end(record, record.generation.lifecycle.drain_timeout_s)
                 self._rollout.refill(record)
         elif isinstance(message, Failed):
             record.failure = message

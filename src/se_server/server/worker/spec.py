@@ -9,6 +9,7 @@ from ssl import SSLContext
 
 from se_server.server.config.config import Config
 from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot
 
@@ -35,6 +36,11 @@ class WorkerSpec:
     tls: SSLContext | None = None
     log_file: LogFile | None = None
     directory: str | None = None
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The options of the workers' lives."""
+        return self.config.lifecycle
 
 
 WorkerMain = Callable[[WorkerSpec, Slot, ControlChannel], int]

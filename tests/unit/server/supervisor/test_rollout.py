@@ -12,7 +12,7 @@ from se_server.server.supervisor.generation import MAX_BOOT_FAILURES
 from se_server.server.supervisor.pool import NO_HURRY_S
 from tests.unit.server.supervisor.fakes import Stage, make_spec
 
-RELOAD_S = make_spec().config.lifecycle.reload_drain_timeout_s
+RELOAD_S = make_spec().lifecycle.reload_drain_timeout_s
 
 
 @pytest.fixture
