@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.material import EVENTS
 from se_server.streams._delta import text_of
-from tests import fake_provider
+from tests.providers import replay
 
 published = pytest.importorskip("elevenlabs.speech_engine.session")
 
@@ -23,22 +23,22 @@ CHUNK = {"id": "c", "created": 1, "model": "m", "object": "chat.completion.chunk
 
 Stream = Callable[..., list[Any]]
 STREAMED: dict[str, tuple[str, Stream, dict[str, Any]]] = {
-    "OpenAI chat": ("openai", fake_provider.openai_chat, {**CHUNK, **EVENTS["openai-chat"]}),
+    "OpenAI chat": ("openai", replay.openai_chat, {**CHUNK, **EVENTS["openai-chat"]}),
     "OpenAI chat, not spoken": (
-        *("openai", fake_provider.openai_chat),
+        *("openai", replay.openai_chat),
         {**CHUNK, "choices": [{"index": 0, "delta": {"refusal": "no"}}]},
     ),
-    "OpenAI responses": ("openai", fake_provider.openai_responses, {**RESPONSE, **EVENTS["openai-responses"]}),
+    "OpenAI responses": ("openai", replay.openai_responses, {**RESPONSE, **EVENTS["openai-responses"]}),
     "OpenAI responses, not spoken": (
-        *("openai", fake_provider.openai_responses),
+        *("openai", replay.openai_responses),
         {**RESPONSE, "type": "response.reasoning_text.delta", "delta": "hm"},
     ),
-    "Anthropic": ("anthropic", fake_provider.anthropic_create, EVENTS["anthropic"]),
+    "Anthropic": ("anthropic", replay.anthropic_create, EVENTS["anthropic"]),
     "Anthropic, not spoken": (
-        *("anthropic", fake_provider.anthropic_create),
+        *("anthropic", replay.anthropic_create),
         {"type": "content_block_stop", "index": 0},
     ),
-    "Gemini": ("google.genai", fake_provider.gemini, EVENTS["gemini"]),
+    "Gemini": ("google.genai", replay.gemini, EVENTS["gemini"]),
 }
 EXTRACTORS: dict[str, Callable[[Any], str | None]] = {"ours": text_of, "published SDK": published._extract_text}
 

@@ -26,7 +26,6 @@ from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from se_server.sdk import requests
 from se_server.sdk.resource import SpeechEngineResource
 from tests.fake_api import DEFAULTS, FakeApi, running_api
-from tests.fake_provider import provider_of
 from tests.helpers import (
     ANSWER_TIMEOUT_S,
     TEST_API_KEY,
@@ -39,6 +38,7 @@ from tests.helpers import (
     spoken,
     transcript_message,
 )
+from tests.providers import Script, running_provider
 
 ENGINE_ID = "seng_8k3m9xr4hjnfg983brhmhkd98n6"  # the one the reference asks for
 
@@ -322,7 +322,7 @@ async def test_a_handler_that_is_called_once(snippet: Snippet, engine: SpeechEng
 async def test_answers_of_a_string_and_of_the_openai_sdk(snippet: Snippet, engine: SpeechEngineResource) -> None:
     place = {"item_id": "i", "output_index": 0, "content_index": 0, "sequence_number": 1, "logprobs": []}
     whole = {"id": "r", "object": "response", "created_at": 1, "model": "gpt-4o", "output": []}
-    provider = provider_of(
+    answer = Script.of_events(
         [
             {"type": "response.created", "sequence_number": 0, "response": whole},
             {"type": "response.output_text.delta", "delta": "It is ", **place},
@@ -342,7 +342,8 @@ async def test_answers_of_a_string_and_of_the_openai_sdk(snippet: Snippet, engin
         session.on("user_transcript", handle_transcript)
         await session.run()
 
-    with provider as url:
+    async with running_provider(answer) as provider:
+        url = provider.base_url("openai")
         async with openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0) as openai_client:
             names["openai_client"] = openai_client
             async with call(conversation) as caller:

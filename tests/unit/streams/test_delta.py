@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from se_server.streams._delta import text_of
-from tests import fake_provider
+from tests.providers import replay
 from tests.reference import delta as reference
 
 Json = dict[str, Any]
@@ -159,10 +159,10 @@ DICTS = [
 ]
 
 SDKS = {
-    "chat": fake_provider.openai_chat,
-    "responses": fake_provider.openai_responses,
-    "anthropic": fake_provider.anthropic_create,
-    "gemini": fake_provider.gemini,
+    "chat": replay.openai_chat,
+    "responses": replay.openai_responses,
+    "anthropic": replay.anthropic_create,
+    "gemini": replay.gemini,
 }
 
 
@@ -217,7 +217,7 @@ def test_text_of_the_sdks_own_events(provider: str) -> None:
 
 
 def test_anthropics_text_event_does_not_repeat_the_delta() -> None:
-    events = fake_provider.anthropic_stream([event for event, _ in ANTHROPIC])
+    events = replay.anthropic_stream([event for event, _ in ANTHROPIC])
     assert {"text", "thinking", "signature", "input_json"} <= {event.type for event in events}
     assert "".join(text_of(event) or "" for event in events) == "Good morning 🙂"
 
