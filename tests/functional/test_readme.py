@@ -20,8 +20,8 @@ from se_server.conversation.handlers import HANDLER_NAMES
 from se_server.server.config.app import LIFECYCLE_NAMES
 from se_server.simulator.caller import Caller
 from tests.fake_api import FakeApi, running_api
-from tests.fake_provider import provider_of
 from tests.helpers import TEST_API_KEY
+from tests.providers import Script, running_provider
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -49,14 +49,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
 
 
 async def test_the_agent_speaks_what_the_model_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = [
-        {"type": "response.output_text.delta", "delta": text, "content_index": 0, "item_id": "1", "output_index": 0,
-         "sequence_number": number, "logprobs": []}
-        for number, text in enumerate(["Good ", "morning."])
-    ]  # fmt: skip
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    with provider_of(events) as url:
-        monkeypatch.setenv("OPENAI_BASE_URL", url)
+    async with running_provider(Script(text=("Good ", "morning."))) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url("openai"))
         module = run("app.py")
         async with testing.call(module) as caller:
             reply = await caller.say("Hello?")

@@ -53,6 +53,7 @@ class Provider:
         default: The script of every request that nothing else chooses for.
         scripts: Scripts by name, or by model.
         requests: All requests so far.
+        connections: The number of connections that clients have open.
     """
 
     def __init__(self, script: Script) -> None:
@@ -60,9 +61,9 @@ class Provider:
         self.default = script
         self.scripts: dict[str, Script] = {}
         self.requests: list[Request] = []
+        self.connections = 0
         self.loop = asyncio.get_running_loop()
         self._queue: deque[Script] = deque()
-        self._server: web.Server | None = None
         self._closing = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
@@ -91,11 +92,6 @@ class Provider:
         return [request for request in self.requests if request.ended_s is None]
 
     @property
-    def connections(self) -> int:
-        """Connections that clients have open."""
-        return len(self._server.connections) if self._server is not None else 0
-
-    @property
     def tokens(self) -> int:
         """Tokens written in all requests."""
         return sum(request.tokens for request in self.requests)
@@ -116,6 +112,21 @@ class Provider:
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float = WAIT_S) -> T:
         """Run a coroutine, one of the waits for example, in the provider's loop from another thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
+
+    def _count_connections(self, server: Any) -> None:
+        """Count the sockets: aiohttp's own list keeps a connection until its handler has ended."""
+        made, lost = server.connection_made, server.connection_lost
+
+        def connection_made(*args: Any) -> None:
+            self.connections += 1
+            made(*args)
+
+        def connection_lost(*args: Any) -> None:
+            self.connections -= 1
+            lost(*args)
+            self._changed()
+
+        server.connection_made, server.connection_lost = connection_made, connection_lost
 
     async def _until(self, reached: Callable[[], bool], timeout_s: float, wanted: str) -> None:
         if reached():
@@ -261,15 +272,7 @@ async def running_provider(
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=ssl_context)
     await site.start()
-    server = provider._server = runner.server
-    assert server is not None
-    lost = server.connection_lost
-
-    def connection_lost(*args: Any) -> None:
-        lost(*args)
-        provider._changed()
-
-    server.connection_lost = connection_lost  # type: ignore[method-assign]
+    provider._count_connections(runner.server)
     provider.origin = f"{'https' if ssl_context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield provider
