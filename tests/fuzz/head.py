@@ -11,7 +11,7 @@ from typing import Any
 import h11
 
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
-from se_server.server.door.responses import MALFORMED, Answer
+from se_server.server.door.responses import MALFORMED, Response
 from tests.doors import make_routes
 
 LIMITS = Limits(max_head_bytes=1024, max_headers=12)
@@ -43,10 +43,10 @@ def outcomes(path: str | None, pieces: list[bytes]) -> list[Any]:
     """Return what a connection's requests come to, as plain values; the last is None while one is incomplete."""
     handshake = Handshake(make_routes(path), LIMITS, "peer")
     found: list[Any] = []
-    outcome: Upgrade | Answer | None = None
+    outcome: Upgrade | Response | None = None
     for i, piece in enumerate(pieces):
         outcome = handshake.feed(piece)
-        while isinstance(outcome, Answer):
+        while isinstance(outcome, Response):
             found.append((outcome, handshake.path))
             if not outcome.keep_alive or len(found) == MAX_REQUESTS:
                 return found

@@ -116,7 +116,7 @@ class SpeechEngineServer:
             **{name: value for name, value in handlers_and_options.items() if name in options_of(Access)},
         }
         session = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
-        self._settings = SessionSettings.of({"debug": debug, **session})
+        self.settings = SessionSettings.of({"debug": debug, **session})
         self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         values = read_keywords(
@@ -129,7 +129,7 @@ class SpeechEngineServer:
                 **access,
             }
         )
-        options = {"path": path, **values, **{name: getattr(self._settings, name) for name in SESSION_OPTIONS}}
+        options = {"path": path, **values, **{name: getattr(self.settings, name) for name in SESSION_OPTIONS}}
         self.options = {name: value for name, value in options.items() if value != BY_NAME[name].default}
         if ssl is not None:
             self.options["certfile"] = ssl
@@ -174,7 +174,7 @@ class SpeechEngineServer:
         Raises:
             UnsupportedWebSocket: see `SpeechEngineSession`.
         """
-        return SpeechEngineSession._of(ws, self.handlers, self._settings, self.stats)
+        return SpeechEngineSession._of(ws, self.handlers, self.settings, self.stats)
 
     def serve(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then return, ready to serve again.
@@ -195,7 +195,7 @@ class SpeechEngineServer:
             self._beginning = None
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
-        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self._settings)])
+        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings)])
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
         unix = None
@@ -288,7 +288,7 @@ class SpeechEngineServer:
 
     def _tell(self, level: int, text: str, *args: object) -> None:
         log.log(level, text, *args)
-        if self._settings.debug:
+        if self.settings.debug:
             print("[SpeechEngine]", text % args, flush=True)  # noqa: T201  the published SDK's debug output
 
     def _verifier(self) -> TokenVerifier | None:

@@ -91,7 +91,7 @@ async def serving(kind: str, settings: SessionSettings | None = None, **handlers
     """Serve `handlers` in this process, through the connection code named by `kind`."""
     server = SpeechEngineServer(port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, **handlers)
     if settings is not None:
-        server._settings = settings
+        server.settings = settings
     start = {"own": own, "websockets": by_websockets, "starlette": by_starlette, "aiohttp": by_aiohttp}[kind]
     async with start(server) as port:
         yield Stage(f"ws://127.0.0.1:{port}/call?x=1", server)

@@ -30,7 +30,7 @@ class Socket:
 
 
 async def of_server(**options: Any) -> SessionSettings:
-    return SpeechEngineServer(**options)._settings
+    return SpeechEngineServer(**options).settings
 
 
 async def of_session(**options: Any) -> SessionSettings:

@@ -19,6 +19,6 @@ cdef class Handshake:
     cdef _plain(self, bytes method, str path, bint keep_alive)
 
 
-cdef bint _has_what_no_head_has(bytes head)
+cdef bint _has_bad_line_ends(bytes head)
 cdef list _tokens(bytes value)
 cdef _split(bytes target)

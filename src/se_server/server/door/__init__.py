@@ -1,1 +1,1 @@
-"""What takes connections from listen sockets, checks them, and hands admitted upgrades over."""
+"""The door: accepts connections, checks them, and hands admitted upgrades over to conversations."""

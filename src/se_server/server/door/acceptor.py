@@ -1,7 +1,7 @@
-"""Taking connections out of the queue of the listen sockets, one per wake-up, also when descriptors run out.
+"""Accept connections from the listen sockets, one per wake-up, also when descriptors run out.
 
-One per wake-up, because several workers share the queue: each takes one and goes back to its conversations, so that a
-burst spreads over all of them. `Placement` may make a worker leave the queue to others.
+Several workers share the queue. Each accepts one connection and returns to its conversations, so that a burst spreads
+over all of them. `Placement` may make a worker leave the queue to others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from se_server.server.shared.scoreboard import Slot
 PAUSES_S = (0.1, 1.0)  # shortest and longest pause after a failed accept
 MAX_REFUSED_AT_ONCE = 64
 
-# What accept(2) reports of the connection and not of us.
+# Errors of accept(2) that concern the connection and not this process.
 _PEER_GONE = frozenset(
     (
         errno.ECONNABORTED,
@@ -41,11 +41,11 @@ class Acceptor:
     """Accepts connections while it is open.
 
     Args:
-        loop: the loop that waits for connections.
+        loop: the running event loop.
         listen_sockets: bound, listening and non-blocking; owned by the caller, who closes them after `close`.
-        on_accepted: gets each accepted socket, non-blocking and owned by the callee, and its peer's address.
-        refusals: where failures are logged.
-        slot: the worker's place on the scoreboard, which says whether it accepts.
+        on_accepted: called with each accepted socket, non-blocking and owned by the callee, and its peer's address.
+        refusals: the log of failures.
+        slot: the worker's slot, which shows whether it accepts; None in a process that serves alone.
         placement: decides whether this worker accepts or leaves the queue to others; None always accepts.
     """
 
@@ -69,12 +69,12 @@ class Acceptor:
         self._spare_fd = -1
 
     def open(self) -> None:
-        """Start to accept, and hold a descriptor back for the day when there are no others."""
+        """Start to accept, and reserve a descriptor for the time when the process has no others."""
         self._take_spare()
         self._start()
 
     def stop(self) -> None:
-        """Leave new connections in the queue. Any number of times."""
+        """Leave new connections in the queue. May be called repeatedly."""
         self._leave_queue()
         self._show(accepting=False)
 
@@ -87,7 +87,7 @@ class Acceptor:
                 self._loop.remove_reader(sock.fileno())
 
     def close(self) -> None:
-        """Stop for good. Any number of times."""
+        """Stop for good. May be called repeatedly."""
         self.stop()
         self._drop_spare()
 
@@ -110,7 +110,7 @@ class Acceptor:
         try:
             accepted, address = listen_socket.accept()
         except (BlockingIOError, InterruptedError):
-            return  # Another worker was faster.
+            return  # another worker accepted it
         except OSError as error:
             if error.errno not in _PEER_GONE:
                 self._failed(error)
@@ -120,10 +120,10 @@ class Acceptor:
         self._on_accepted(accepted, address)
 
     def _failed(self, error: OSError) -> None:
-        """Pause: the connection stays in the queue and the socket readable, so that to go on would be to spin.
+        """Pause: the connection stays in the queue and keeps the socket readable, so the loop would spin otherwise.
 
-        The first pause leaves the queue to other workers, who may have descriptors left. If it did not help, those who
-        wait are refused, by means of the descriptor held back.
+        The first pause leaves the queue to other workers, which may have descriptors left. If that did not help, the
+        waiting peers are refused by means of the reserved descriptor.
         """
         refused = self._refuse_waiting() if self._pause_s else 0
         shortest_s, longest_s = PAUSES_S
@@ -139,19 +139,19 @@ class Acceptor:
         self._drop_spare()
         refused = 0
         for sock in self._listen_sockets:
-            # Ends when nobody waits any more, or when the descriptor held back went elsewhere.
+            # Ends when the queue is empty, or when other code took the reserved descriptor.
             with suppress(OSError):
                 while refused < MAX_REFUSED_AT_ONCE:
                     with sock.accept()[0] as accepted:
                         refused += 1
-                        _answer(accepted)
+                        _refuse(accepted)
         self._take_spare()
         return refused
 
     def _take_spare(self) -> None:
         if self._spare_fd >= 0:
-            return  # It was kept while the acceptor was stopped.
-        # Without one, those who wait have to wait until descriptors are free again.
+            return  # kept while the acceptor was stopped
+        # Without a reserve, waiting peers wait until descriptors are free again.
         with suppress(OSError):
             self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -161,16 +161,16 @@ class Acceptor:
             self._spare_fd = -1
 
 
-def _answer(accepted: socket.socket) -> None:
+def _refuse(accepted: socket.socket) -> None:
     accepted.setblocking(False)
-    with suppress(OSError):  # Nothing has come yet.
-        accepted.recv(65536)  # Unread, it would turn the close into a reset that overtakes the answer.
-    with suppress(OSError):  # Gone already.
+    with suppress(OSError):  # nothing has arrived yet
+        accepted.recv(65536)  # unread bytes would turn the close into a reset that overtakes the response
+    with suppress(OSError):  # the peer is gone
         accepted.send(UNAVAILABLE.data)
 
 
 def address_text(address: Any) -> str:
-    """Write the address of a socket as `host:port`; empty for a Unix socket's."""
+    """Format the address of a socket as `host:port`; return the empty text for a Unix socket."""
     if not isinstance(address, tuple):
         return ""
     host, port = address[:2]

@@ -1,4 +1,4 @@
-"""Who may come in besides the token: addresses, a secret header; and whose word counts for a client's address."""
+"""Access conditions besides the token: client addresses and a secret header; and the addresses behind proxies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import ClassVar, NamedTuple
 from se_server.errors import ConfigError
 from se_server.options import flag, option
 from se_server.server.door.handshake import Upgrade
-from se_server.server.door.responses import ADDRESS_REFUSED, HEADER_REFUSED, Answer
+from se_server.server.door.responses import ADDRESS_REFUSED, HEADER_REFUSED, Response
 from se_server.server.door.routes import ACCESS
 from se_server.types import Headers
 
 Address = IPv4Address | IPv6Address
 
-UNIX = "unix"  # stands for whoever connects by a Unix socket
+UNIX = "unix"  # the word for all peers of a Unix socket
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _PORT = re.compile(r":[\w.-]{1,32}", re.ASCII)
@@ -32,8 +32,8 @@ class Networks:
     """A set of addresses.
 
     Attributes:
-        blocks: what belongs to it.
-        unix: whether peers of a Unix socket do, who have no address.
+        blocks: the blocks of addresses in the set.
+        unix: whether peers of a Unix socket, which have no address, belong to it.
     """
 
     blocks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -54,8 +54,8 @@ class RequiredHeader:
     """A header that every upgrade must carry.
 
     Attributes:
-        name: in any case.
-        value: a secret.
+        name: the name of the header, in any case.
+        value: the secret value.
     """
 
     name: str
@@ -65,18 +65,18 @@ class RequiredHeader:
         return f"RequiredHeader({self.name})"
 
     def is_in(self, headers: Headers) -> bool:
-        """Whether it came, once, with the value; in a time that tells nothing about the value."""
+        """Return whether the header came once and with the value; takes constant time."""
         values = headers.getall(self.name) or [""]
         right = hmac.compare_digest(values[0].encode("latin-1"), self.value)
         return right and len(values) == 1
 
 
 class Client(NamedTuple):
-    """Where a request comes from.
+    """The origin of a request.
 
     Attributes:
-        address: None when it is not known.
-        text: for people: `host:port`, or without a port that no proxy told; empty when unknown.
+        address: the address; None if it is not known.
+        text: the address for people, as `host:port`, or without a port if no proxy named one; empty if not known.
     """
 
     address: Address | None
@@ -100,7 +100,7 @@ def networks(raw: object) -> Networks:
 
 
 def proxies(raw: object) -> Networks:
-    """Read as `networks` does; the word `unix` stands for whoever connects by the Unix socket."""
+    """Read like `networks`; the word `unix` stands for all peers of the Unix socket."""
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
         return networks(raw)
@@ -174,11 +174,11 @@ class Access:
             )
 
     def trusts(self, peer: str) -> bool:
-        """Whether a peer, as `host:port` or empty for a Unix socket's, is a trusted proxy."""
+        """Return whether a peer (`host:port`, or empty for a Unix socket) is a trusted proxy."""
         return self.trusted_proxies.unix if not peer else _client(peer).address in self.trusted_proxies
 
-    def check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
-        """Return the upgrade with its client's address, and the answer and the log's reason if it is refused."""
+    def check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Response, str] | None]:
+        """Return the upgrade with its client's address, and the response and the reason to log if it is refused."""
         request = upgrade.request
         if self.allow_ips or self.trusted_proxies:
             client = self.client_of(request.remote, request.headers)
@@ -194,9 +194,9 @@ class Access:
     def client_of(self, peer: str, headers: Headers) -> Client:
         """Find the client behind trusted proxies.
 
-        The proxies nearest to us are the last ones named: names count from the end, up to the first that is no trusted
-        proxy. What stands before it may be the client's invention. So may be a whole header, if the proxies know only
-        the other one: when the two disagree, or a name is no address, the client's address is unknown.
+        Each proxy appends the address of its peer, so names are read from the end up to the first that is not a trusted
+        proxy. Names before it may be forged by the client. A whole header may be forged if the proxies set only the
+        other one: when the two disagree, or a name is not an address, the client's address is unknown.
         """
         near = _client(peer)
         if not self.trusted_proxies or not self.trusts(peer):
@@ -223,7 +223,7 @@ class Access:
 
 
 def _client(name: str) -> Client:
-    """Read an address as proxies and we ourselves write it: with or without a port, brackets around IPv6."""
+    """Read an address with or without a port, and with or without brackets around IPv6."""
     host, port = name, ""
     if name.startswith("["):
         host, _, port = name[1:].partition("]")
@@ -239,7 +239,7 @@ def _client(name: str) -> Client:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        elif address.scope_id is not None:  # any text, which is no part of the address
+        elif address.scope_id is not None:  # any text, which is not part of the address
             address = IPv6Address(int(address))
     shown = f"[{address}]" if port and address.version == 6 else str(address)
     return Client(address, shown + port)
@@ -250,12 +250,12 @@ def _read_x_forwarded_for(value: str) -> list[str]:
 
 
 def _read_forwarded(value: str) -> list[str]:
-    """Return what `for` says in each element; one name that is no address if the header is malformed."""
+    """Return the `for` value of each element; one name that is not an address if the header is malformed."""
     names, name, place = [], "", 0
     while place < len(value):
         pair = _PAIR.match(value, place)
         if pair is None:
-            return [""]  # Guessing at its quotes is what a forger would hope for.
+            return [""]  # a guess at its quotes would help a forger
         key, plain, quoted, end = pair.groups()
         if key.lower() == "for":
             name = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)

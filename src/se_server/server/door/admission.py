@@ -1,7 +1,7 @@
-"""Who is let in when there is much to do: the conversations that are up come first, and a new one is refused early.
+"""Admission under load: running conversations come first, and new ones are refused early.
 
-An admission counts what one worker carries, and shows it on the scoreboard: its sessions, which take seats that all
-workers share, and its pending handshakes. Turns and the loop's lag are read where they are counted anyway.
+An `Admission` counts the sessions and pending handshakes of one worker and publishes their sum on the scoreboard. Each
+session takes one of the seats that all workers share. Turns and the loop's lag are read from their own counters.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from se_server.options import interval, number, option
+from se_server.options import interval, number, option, options_of
 from se_server.server.door.placement import BUSY
-from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S
 from se_server.server.shared.heartbeat import BEAT_S
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.types import Stats
 
 _BEAT_NS = int(BEAT_S * 1e9)
+
+DRAINING = "draining"
+MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S = "max_sessions", "max_turns", "shed_loop_lag_s"
+MAX_PENDING_HANDSHAKES = "max_pending_handshakes"
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,17 @@ class Capacity:
     )
 
 
+OVERLOADS = tuple(options_of(Capacity))
+"""The limits beyond which new conversations are refused, named as their options."""
+
+
 class Admission:
-    """Counts one worker's connections, and says whether it takes one more.
+    """Counts one worker's connections and decides whether it accepts one more.
 
     Args:
         capacity: the limits.
-        stats: where its conversations count their turns.
-        slot: the worker's; without one, this process is alone, and its loop's lag is not known.
+        stats: the counters of the worker's conversations.
+        slot: the worker's slot; None in a process that serves alone, whose loop's lag is not measured.
     """
 
     def __init__(self, capacity: Capacity, stats: Stats, slot: Slot | None) -> None:
@@ -73,34 +80,37 @@ class Admission:
 
     # --- counting ---
 
-    def knocked(self) -> bool:
-        """Count a handshake that begins; False if it is one too many."""
+    def handshake_began(self) -> bool:
+        """Count a new connection; return False if it exceeds the limit of pending handshakes."""
         self._pending += 1
         self.show()
         most = self._capacity.max_pending_handshakes
         return most is None or self._pending <= most
 
-    def settled(self) -> None:
-        """Count a handshake that came to its end, good or bad."""
+    def handshake_ended(self) -> None:
+        """Count a handshake that succeeded or failed."""
         self._pending -= 1
         self.show()
 
-    def live(self, sessions: int) -> None:
-        """Take note how many sessions are live; a seat that was claimed and is none of theirs is given back."""
+    def set_sessions(self, sessions: int) -> None:
+        """Set the number of live sessions, and release a claimed seat that none of them uses."""
         self._sessions = sessions
         if self._slot is not None:
             self._slot.hold(sessions)
         self.show()
 
     def show(self) -> None:
-        """Tell the other workers how much this one carries."""
+        """Publish this worker's load on the scoreboard."""
         if self._slot is not None:
             self._slot.load = self._pending + self._sessions + (BUSY if self._strain() else 0)
 
     # --- deciding ---
 
     def claim(self) -> str:
-        """Take a seat for one more session, or return the limit that forbids it. `live` follows in any case."""
+        """Claim a seat for one more session; return the limit that forbids it, or the empty text.
+
+        Call `set_sessions` afterwards in both cases.
+        """
         strain = self._strain()
         if strain:
             return strain
@@ -111,14 +121,14 @@ class Admission:
         return "" if free else MAX_SESSIONS
 
     def obstacle(self) -> str:
-        """Return what stands in the way of new conversations, for who asks for readiness; empty for nothing."""
+        """Return the obstacle to new conversations for a readiness check; empty if there is none."""
         slot, most = self._slot, self._capacity.max_sessions
         if slot is not None and not slot.workers_in(State.READY):
             return DRAINING
         if most is not None and (self._sessions if slot is None else slot.claimed()) >= most:
             return MAX_SESSIONS
         pending = self._capacity.max_pending_handshakes
-        if pending is not None and self._pending > pending:  # the one that asks is not counted
+        if pending is not None and self._pending > pending:  # the connection of the check itself does not count
             return MAX_PENDING_HANDSHAKES
         return self._strain()
 

@@ -1,7 +1,7 @@
 """The door: accepts connections, answers plain requests, and hands admitted upgrades over to conversations.
 
-A connection is an `HttpConnection` until its upgrade is admitted; then the conversation replaces it as the protocol of
-the transport and nothing of it stays.
+A connection is an `HttpConnection` until its upgrade is admitted. Then the conversation replaces it as the protocol of
+the transport.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.errors import AuthenticationError
 from se_server.server.door.acceptor import Acceptor, address_text
 from se_server.server.door.access import Access
-from se_server.server.door.admission import Admission, Capacity
+from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
 from se_server.server.door.handshake import Limits, Upgrade
 from se_server.server.door.http_connection import HttpConnection
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
-from se_server.server.door.responses import DRAINING, MAX_PENDING_HANDSHAKES, SATURATED, TOKEN_REFUSED, Answer
+from se_server.server.door.responses import SATURATED, TOKEN_REFUSED, Response
 from se_server.server.door.routes import RouteTable
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
 from se_server.types import ConversationMessage, Handler, Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
-LOOK_S = 0.05  # between two looks whether answers have ended
-ABORT_GRACE_S = 1.0  # for user code that goes on after its connection was dropped
+POLL_S = 0.05  # the interval of checks whether the last answers have ended
+ABORT_GRACE_S = 1.0  # for user code that still runs after its connection was dropped
 
 
 class Door:
-    """Takes connections from listen sockets and serves the conversations that they become.
+    """Accepts connections from listen sockets and serves the conversations that they become.
 
     Args:
         listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
@@ -87,9 +87,9 @@ class Door:
         self.establishing: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
         self.connections: set[HttpConnection] = set()
         self._draining = False
-        self._dropping = False  # what is no session yet
-        self._quiet = asyncio.Event()  # set during a drain, when nothing is left
-        self._given_up = False  # on user code that goes on after all that
+        self._dropping = False  # the connections that are no conversations yet
+        self._quiet = asyncio.Event()  # set during a drain when no connection is left
+        self._given_up = False  # waiting for user code that does not end
 
     def open(self) -> None:
         """Start to accept on the running event loop."""
@@ -103,19 +103,18 @@ class Door:
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
-        """Leave new connections in the queue of the listen sockets, for other workers that share them."""
+        """Leave new connections in the queue of the listen sockets, to other workers that share them."""
         self._acceptor.stop()
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no more connections and let the sessions end; those that have not after a time are ended.
+        """Stop accepting connections, and wait for the conversations to end; end the others after the timeout.
 
-        Connections that were accepted before may still become sessions: their peers were told by nobody that they came
-        too late, and have as long as ever to send their request. When the time is up, no more turns are answered, but
-        an answer under way may go on for the grace. Returns when none is left, at most some 6 s after that: close
-        handshakes get 5 s, user code one more.
+        Connections that were accepted before may still become conversations, with the usual time for their request.
+        After the timeout no new turn is answered, but a running answer may go on for the grace of the `lifecycle`.
+        Returns when no conversation is left, at most 6 s after the grace: close handshakes get 5 s, user code 1 s.
 
         Args:
-            timeout_s: how long the sessions may go on.
+            timeout_s: the seconds that conversations may go on.
         """
         self._refuse_new()
         if not await self._wait_quiet(timeout_s):
@@ -123,7 +122,7 @@ class Door:
             await self._end_sessions()
 
     async def close(self) -> None:
-        """End everything now: every session with code 1001, as after a drain's time."""
+        """End every conversation now with code 1001, as after the timeout of a drain."""
         self._refuse_new()
         await self._end_sessions()
         self.host.close()
@@ -134,14 +133,14 @@ class Door:
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
         remote = address_text(address)
         tls = {} if accepted.family == socket.AF_UNIX else self._tls
-        within_limit = self._admission.knocked()
-        if tls and not within_limit:  # to say so would be the work that there is too much of
+        within_limit = self._admission.handshake_began()
+        if tls and not within_limit:  # a response would need the TLS handshake that is too much work
             accepted.close()
-            self._admission.settled()
+            self._admission.handshake_ended()
             self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
             return
         connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
-        # The loop holds tasks weakly.
+        # The dict keeps the task alive: the loop holds only weak references.
         task = self.loop.create_task(self._establish(accepted, connection, remote, tls))
         self.establishing[task] = accepted, connection
         task.add_done_callback(self._established)
@@ -152,7 +151,7 @@ class Door:
         left_s = self.limits.head_timeout_s
         try:
             if self.access.proxy_protocol:
-                # Its time is part of what comes next: the head's, or the TLS handshake's.
+                # The header uses up a part of the time for the next step: the request head or the TLS handshake.
                 due = self.loop.time() + left_s
                 remote = await read_proxy_header(self.loop, accepted, remote, self.access, left_s)
                 left_s = max(0.001, due - self.loop.time())
@@ -167,7 +166,7 @@ class Door:
             self._refusals.add("no PROXY header", f"{remote or 'a peer'} ({refused})")
         except OSError as error:
             accepted.close()
-            # Else the peer was gone: a balancer's check, maybe.
+            # A reset during TLS is not logged: health checks of load balancers end like this.
             if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
@@ -178,26 +177,26 @@ class Door:
         if task.cancelled():
             accepted.close()
         if task.cancelled() or not task.result():
-            connection.settle()
+            connection.end_handshake()
         self._note_quiet()
 
     # --- admission and hand-over ---
 
-    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Answer, str] | None]:
-        """Return the upgrade with its client's address, and if it is refused the answer and the reason for the log.
+    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Response, str] | None]:
+        """Return the upgrade with its client's address and, if it is refused, the response and the reason to log.
 
         Args:
-            within_limit: whether it was not one handshake too many.
+            within_limit: whether the connection was within the limit of pending handshakes.
         """
         limit = self._admission.claim() if within_limit else MAX_PENDING_HANDSHAKES
         if limit:
             return upgrade, (SATURATED[limit], "it may try again")
         upgrade, refusal = self._check(upgrade)
         if refusal is not None:
-            self._show_sessions()  # gives the seat back
+            self._show_sessions()  # releases the seat
         return upgrade, refusal
 
-    def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Answer, str] | None]:
+    def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Response, str] | None]:
         upgrade, refusal = self.access.check(upgrade)
         verifier = upgrade.route.verifier
         if refusal is None and verifier is not None:
@@ -208,7 +207,7 @@ class Door:
         return upgrade, refusal
 
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
-        """Make an admitted connection a session, which takes the transport over."""
+        """Turn an admitted connection into a conversation, which takes the transport over."""
         session = self.host.serve(
             connection.protocol,
             connection.transport,
@@ -218,38 +217,38 @@ class Door:
             upgrade.tail,
             upgrade.request,
         )
-        # A session never ends before it was made: its end comes from callbacks of the loop.
+        # The session cannot have ended yet: its end comes from callbacks of the loop.
         self.sessions.add(session)
         self._show_sessions()
 
-    def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
-        """Log why a peer was refused, at most once a second for each reason."""
-        self._refusals.add(answer.reason, f"{remote or 'a peer'} was answered {answer.status} ({detail})")
+    def log_refusal(self, remote: str, response: Response, detail: str) -> None:
+        """Log a refusal, at most once a second for each reason."""
+        self._refusals.add(response.reason, f"{remote or 'a peer'} was answered {response.status} ({detail})")
 
     def obstacle(self) -> str:
-        """Return what stands in the way of new conversations, a key of `READINESS`; empty for nothing."""
+        """Return the obstacle to new conversations, a key of `READINESS`; empty if there is none."""
         if self._draining and self._slot is None:
             return DRAINING
         return self._admission.obstacle()
 
-    # --- who is here ---
+    # --- connections and sessions ---
 
     @property
     def draining(self) -> bool:
-        """Whether no more connections are taken."""
+        """Whether the door has stopped accepting connections for good."""
         return self._draining
 
     def connected(self, connection: HttpConnection) -> bool:
-        """Note a new connection; False when it comes too late."""
+        """Add a connection that has its transport; return False if it comes too late."""
         self.connections.add(connection)
         return not self._dropping
 
-    def settled(self) -> None:
-        """Note that a connection has sent its request, or never will."""
-        self._admission.settled()
+    def handshake_ended(self) -> None:
+        """Count one pending handshake less."""
+        self._admission.handshake_ended()
 
     def disconnected(self, connection: HttpConnection) -> None:
-        """Note that a connection is gone or has become a session."""
+        """Remove a connection that is closed or has become a conversation."""
         self.connections.discard(connection)
         self._note_quiet()
 
@@ -259,7 +258,7 @@ class Door:
         self._note_quiet()
 
     def _show_sessions(self) -> None:
-        self._admission.live(len(self.sessions))
+        self._admission.set_sessions(len(self.sessions))
 
     def _note_quiet(self) -> None:
         if self._draining and not (self.sessions or self.connections or self.establishing):
@@ -270,17 +269,17 @@ class Door:
             self._draining = True
             self._acceptor.close()
             for sock in self._listen_sockets:
-                sock.close()  # Ours only: workers that share it keep theirs. If nobody does, peers hear of it at once.
+                sock.close()  # Workers that share it keep their own. If none does, peers are refused at once.
             for connection in tuple(self.connections):
                 connection.drain()
             self._note_quiet()
 
     def _drop_pending(self) -> None:
-        """Drop the connections that are no sessions yet."""
+        """Drop the connections that are no conversations yet."""
         if not self._dropping:
             self._dropping = True
             for task in tuple(self.establishing) if self._tls or self.access.proxy_protocol else ():
-                task.cancel()  # It may wait for the peer's part of the TLS handshake, or for its PROXY header.
+                task.cancel()  # It may wait for the peer's TLS handshake or PROXY header.
             for connection in tuple(self.connections):
                 connection.abort()
 
@@ -294,7 +293,7 @@ class Door:
         return True
 
     async def _let_answers_end(self) -> None:
-        """Close each session when its answer has ended, or at once if it has none; return when the grace is over."""
+        """Close each session when its answer has ended, or at once if there is none; return after the grace."""
         self._drop_pending()
         answering = set(self.sessions)
         for session in answering:
@@ -302,8 +301,8 @@ class Door:
         due = self.loop.time() + self._turn_grace_s
         while answering := {session for session in answering & self.sessions if self._still_answers(session)}:
             left_s = due - self.loop.time()
-            # A turn tells nobody of its end: to have it told would cost every turn, and this is the end of few.
-            if left_s <= 0 or await self._wait_quiet(min(LOOK_S, left_s)):
+            # Poll: a callback would cost every turn, and drains are rare.
+            if left_s <= 0 or await self._wait_quiet(min(POLL_S, left_s)):
                 return
 
     def _still_answers(self, session: SpeechEngineSession) -> bool:

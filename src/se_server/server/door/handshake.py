@@ -1,8 +1,7 @@
-"""Reading a request head, without I/O: bytes in, an upgrade or a ready-made answer out.
+"""Read request heads without I/O: bytes in, an upgrade or a constant response out.
 
-A head is buffered until its empty line is there and then read in one go, so that how it was split on its way cannot
-matter. httptools checks the header lines; the request line is matched here, since httptools takes RTSP and HTTP/0.9
-for requests too.
+A head is buffered until its empty line has arrived and is then read as a whole, so its fragmentation does not matter.
+httptools checks the header lines. The request line is matched here, because httptools also accepts RTSP and HTTP/0.9.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from se_server.server.door.responses import (
     READINESS,
     UPGRADE_REQUIRED,
     VERSION_UNKNOWN,
-    Answer,
+    Response,
 )
 from se_server.server.door.routes import HEALTH_PATH, OWN_PATHS, READY_PATH, RouteTable
 from se_server.types import Headers, Request
@@ -41,16 +40,17 @@ from se_server.types import Headers, Request
 
 @dataclass(frozen=True)
 class Limits:
-    """What a peer may ask of the door before it has a session.
+    """Limits of a peer before it has a conversation.
 
     Attributes:
-        head_timeout_s: time for a whole request head, from the connection or from the head's first byte.
-        keep_alive_s: how long a connection may idle between plain requests; longer than balancers' check intervals.
-        linger_s: how long a refused peer may go on sending before the connection is closed under it.
-        max_linger_bytes: the same, in bytes.
-        max_head_bytes: request line and headers, with their line ends.
-        max_headers: header lines.
-        max_pipelined: plain requests answered per read; beyond, the connection is closed.
+        head_timeout_s: seconds for a whole request head, from the connection or from the head's first byte.
+        keep_alive_s: seconds that a connection may idle between plain requests; longer than the check intervals of
+            load balancers.
+        linger_s: seconds that a refused peer may go on sending before the connection is dropped.
+        max_linger_bytes: bytes that it may send in that time.
+        max_head_bytes: size of request line and headers, line ends included.
+        max_headers: number of header lines.
+        max_pipelined: plain requests answered per read; the connection is closed after more.
     """
 
     head_timeout_s: float = 5.0
@@ -67,7 +67,7 @@ class Upgrade(NamedTuple):
 
     Attributes:
         route: the route of its path.
-        request: its path, query, headers and peer.
+        request: path, query, headers and peer.
         websocket_key: the value of `Sec-WebSocket-Key`.
         authorization: the first value of the header that carries the API's token; None without one.
         tail: bytes that followed the head.
@@ -81,7 +81,7 @@ class Upgrade(NamedTuple):
 
 
 class _NoCallbacks:
-    """What httptools asks its user for: nothing, so that it only checks. Names that are missing would cost it more."""
+    """The callbacks of httptools, all unset, so that it only checks. Missing names would cost a failing lookup each."""
 
     on_message_begin = on_url = on_header = on_headers_complete = on_body = on_message_complete = None
     on_chunk_header = on_chunk_complete = on_status = None
@@ -109,16 +109,18 @@ _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 by
 
 
 class Handshake:
-    """The requests of one connection, until one is an upgrade or ends it. Compiled; `handshake.pxd` has its fields.
+    """Reads the requests of one connection until one is an upgrade or ends it.
+
+    Compiled; `handshake.pxd` declares the fields.
 
     Args:
         routes: the routes of upgrades.
-        limits: see there.
+        limits: limits of the request heads.
         remote: the peer's address, for `Request.remote`.
-        obstacle: tells what stands in the way of readiness, a key of `READINESS`.
+        obstacle: returns the obstacle to readiness, a key of `READINESS`.
 
     Attributes:
-        path: that of the last request read; empty before, and when it was malformed.
+        path: the path of the last request read; empty before the first, and if the request was malformed.
     """
 
     def __init__(
@@ -130,25 +132,25 @@ class Handshake:
         self._remote = remote
         self._obstacle = obstacle
         self._buffer = b""
-        self._scanned = 0  # No empty line begins before this offset of the buffer.
-        self._answered = 0  # Requests of the current read that had more bytes behind them.
+        self._scanned = 0  # no empty line begins before this offset of the buffer
+        self._answered = 0  # requests of the current read with more bytes after them
         self._fields = b""  # the header lines of the last request read
 
     @property
     def headers(self) -> Headers:
-        """The headers of the last request read; none if its head never was whole."""
+        """The headers of the last request read; none if its head is incomplete."""
         return Headers(self._fields)
 
     @property
     def idle(self) -> bool:
-        """Whether no part of a request is waiting for its rest."""
+        """Whether the buffer holds no part of a request."""
         return not self._buffer
 
-    def feed(self, data: bytes) -> Upgrade | Answer | None:
-        """Take bytes and return what the next request comes to, or None while its head is incomplete.
+    def feed(self, data: bytes) -> Upgrade | Response | None:
+        """Take bytes and return the outcome of the next request, or None while its head is incomplete.
 
-        After an answer that keeps the connection, feed `b""` for a request pipelined behind; after an upgrade or any
-        other answer, nothing.
+        After a response that keeps the connection, feed `b""` to read a pipelined request. After an upgrade or any
+        other response, feed nothing.
         """
         self._fields = b""
         self.path = ""
@@ -171,11 +173,11 @@ class Handshake:
         self._answered += 1
         return self._complete(data[:end], self._buffer)
 
-    def _incomplete(self, data: bytes) -> Answer | None:
-        # What can no longer become a request is refused at once, not when the time for the head is up.
+    def _incomplete(self, data: bytes) -> Response | None:
+        # Refuse at once if no further byte can make this a request, not when the time for the head is up.
         if len(data) > self._limits.max_head_bytes:
             return self._too_large(data)
-        if _has_what_no_head_has(data):
+        if _has_bad_line_ends(data):
             return MALFORMED
         if data:
             line = _REQUEST_LINE_SO_FAR.fullmatch(data) if b"\n" not in data else _REQUEST_LINE.match(data)
@@ -186,23 +188,23 @@ class Handshake:
         self._scanned = max(0, len(data) - 3)
         return None
 
-    def _too_large(self, data: bytes) -> Answer:
-        # Had it come in pieces, then what is malformed in its beginning would have ended it before its size did.
+    def _too_large(self, data: bytes) -> Response:
+        # A malformed beginning takes precedence, as it does when the head arrives in pieces.
         return self._incomplete(data[: self._limits.max_head_bytes]) or HEAD_TOO_LARGE
 
-    def _complete(self, head: bytes, tail: bytes) -> Upgrade | Answer:
+    def _complete(self, head: bytes, tail: bytes) -> Upgrade | Response:
         line = _REQUEST_LINE.match(head)
-        if line is None or _has_what_no_head_has(head):
+        if line is None or _has_bad_line_ends(head):
             return MALFORMED
         try:
             httptools.HttpRequestParser(_NoCallbacks).feed_data(head)
         except httptools.HttpParserUpgrade:
-            pass  # The head is whole, and what follows it was never fed.
+            pass  # the head is whole, and the bytes after it were not fed
         except httptools.HttpParserInvalidMethodError:
             return METHOD_REFUSED
         except httptools.HttpParserError:
             return MALFORMED
-        # Checked, that is `name: value` and nothing else.
+        # httptools has checked that each line is `name: value`.
         self._fields = fields = head[line.end() : -2]
         lines = fields.split(b"\r\n")[:-1]
         if len(lines) > self._limits.max_headers:
@@ -244,7 +246,7 @@ class Handshake:
             return self._upgrade(path, query, seen, tail)
         return self._plain(method, path, minor == b"1" and b"close" not in connection)
 
-    def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Answer:
+    def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Response:
         route = self._find_route(path)
         if route is None:
             return PATH_UNKNOWN
@@ -264,13 +266,13 @@ class Handshake:
             tail,
         )
 
-    def _plain(self, method: bytes, path: str, keep_alive: bool) -> Answer:
-        # A missing Host is forgiven here, unlike RFC 9112 3.2 and unlike upgrades: simple health checks leave it out.
+    def _plain(self, method: bytes, path: str, keep_alive: bool) -> Response:
+        # A missing Host is accepted, against RFC 9112 3.2 and unlike in upgrades: simple health checks omit it.
         is_websocket_path = self._find_route(path) is not None
         if path == READY_PATH:
             forms = READINESS[self._obstacle()]
         elif method == b"OPTIONS":
-            # HAProxy's `option httpchk` without arguments asks OPTIONS / and wants a 2xx.
+            # HAProxy's `option httpchk` without arguments sends OPTIONS / and expects a 2xx.
             forms = OPTIONS_ALLOWED if is_websocket_path or path in ("/", "*", HEALTH_PATH) else NOT_FOUND
         elif path == HEALTH_PATH:
             forms = HEALTHY
@@ -282,8 +284,8 @@ class Handshake:
         return forms[2 * keep_alive + (method == b"HEAD")]
 
 
-def _has_what_no_head_has(head: bytes) -> bool:
-    """Whether there is a NUL, or a line feed without its carriage return."""
+def _has_bad_line_ends(head: bytes) -> bool:
+    """Return whether there is a NUL, or a line feed without its carriage return."""
     return b"\0" in head or head.count(b"\n") != head.count(b"\r\n")
 
 
@@ -292,7 +294,7 @@ def _tokens(value: bytes) -> list[bytes]:
 
 
 def _split(target: bytes) -> tuple[str, str] | None:
-    """Split a request target into path and query; None if it is none that a server takes (RFC 9112 3.2)."""
+    """Split a request target into path and query; None if its form is not for servers (RFC 9112 3.2)."""
     if target[:1] != b"/":
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:

@@ -1,4 +1,4 @@
-"""A connection that is no session yet: it asks and is answered in HTTP, until an upgrade is admitted."""
+"""HTTP on an accepted connection: plain requests are answered until an upgrade is admitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from se_server.conversation.host import Host
 from se_server.server.door.access import Access
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
-from se_server.server.door.responses import HEAD_LATE, Answer
+from se_server.server.door.responses import HEAD_LATE, Response
 from se_server.server.door.routes import RouteTable
 
 MAX_LOGGED_PATH = 100
@@ -33,34 +33,35 @@ class ConnectionOwner(Protocol):
     def connected(self, connection: HttpConnection) -> bool:
         """Add a connection that has its transport; False tells it to close at once."""
 
-    def settled(self) -> None:
+    def handshake_ended(self) -> None:
         """Count one pending handshake less."""
 
     def disconnected(self, connection: HttpConnection) -> None:
         """Remove a connection that is closed or has become a conversation."""
 
-    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Answer, str] | None]:
+    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Response, str] | None]:
         """Return the upgrade with its client's address and, if it is refused, the response and the reason to log."""
 
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
         """Turn an admitted connection into a conversation."""
 
-    def log_refusal(self, remote: str, answer: Answer, detail: str) -> None:
+    def log_refusal(self, remote: str, response: Response, detail: str) -> None:
         """Log a refused request."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection that is no session yet.
+    """A connection that is no conversation yet.
 
     Args:
-        door: what admits its upgrade, and takes it over.
-        remote: the peer's address, as `host:port`; empty for a Unix socket's.
-        fd: of its socket; -1 with TLS, where a conversation must not write to it.
-        within_limit: whether it was not one too many; else its upgrade will be refused.
+        door: the owner, which admits the upgrade and takes the connection over.
+        remote: the peer's address as `host:port`; empty for a Unix socket.
+        fd: the descriptor of its socket; -1 with TLS, since a conversation must not write to it directly.
+        within_limit: whether the connection is within the limit of pending handshakes; otherwise its upgrade is
+            refused.
 
     Attributes:
-        protocol: the one to make a transport with, also for the conversation that this may become.
-        transport: once it is made.
+        protocol: the protocol of the transport, also for the conversation that this connection may become.
+        transport: set when the connection is made.
     """
 
     __slots__ = (
@@ -85,21 +86,21 @@ class HttpConnection(asyncio.Protocol):
         self._head_timeout_s = door.limits.head_timeout_s
         self._remote = remote
         self._within_limit = within_limit
-        self._pending = True  # its first request has not come
-        self._handshake: Handshake | None = None  # None as well once the last answer went out
+        self._pending = True  # the first request has not arrived
+        self._handshake: Handshake | None = None  # None before the transport is made and after the last response
         self._resting = False  # between two requests
         self._lingered = 0
 
     def expect(self, remote: str, head_timeout_s: float) -> None:
-        """Take note of whom a PROXY header named, and of the time that is left for the first request's head."""
+        """Set the client's address, known from a PROXY header, and the time left for the first request head."""
         self._remote = remote
         self._head_timeout_s = head_timeout_s
 
-    def settle(self) -> None:
-        """Count it as a pending handshake no longer. Any number of times."""
+    def end_handshake(self) -> None:
+        """Stop counting the connection as a pending handshake. May be called repeatedly."""
         if self._pending:
             self._pending = False
-            self._door.settled()
+            self._door.handshake_ended()
 
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.Transport = transport
@@ -112,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._handshake = None
-        self.settle()
+        self.end_handshake()
         self._door.disconnected(self)
 
     def abort(self) -> None:
@@ -120,12 +121,12 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
     def drain(self) -> None:
-        """Close the connection if it only waits for another request; a first one may still come."""
+        """Close the connection if it is idle between two requests; a first request may still come."""
         if self._resting:
             self.transport.close()
 
     def pause_writing(self) -> None:
-        # Who asks and asks without reading the answers is no health check.
+        # A peer that sends requests without reading the responses is not a health check.
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -163,21 +164,21 @@ class HttpConnection(asyncio.Protocol):
         door = self._door
         upgrade, refusal = door.admit(upgrade, within_limit=self._within_limit)
         if refusal is not None:
-            answer, detail = refusal
-            door.log_refusal(upgrade.request.remote, answer, detail)
-            self._finish(answer)
+            response, detail = refusal
+            door.log_refusal(upgrade.request.remote, response, detail)
+            self._finish(response)
             return
         self._timer.cancel()
         self._handshake = None
         door.hand_over(self, upgrade)
-        self.settle()
+        self.end_handshake()
         door.disconnected(self)
 
     def _rest(self, *, resting: bool) -> None:
-        """Start the time for the next request, or for the rest of its head."""
+        """Start the timer of the next request, or of the rest of its head."""
         self._resting = resting
         if resting:
-            self.settle()
+            self.end_handshake()
             self._within_limit = True
         self._timer.cancel()
         limits = self._door.limits
@@ -192,21 +193,21 @@ class HttpConnection(asyncio.Protocol):
             self._door.log_refusal(self._remote, HEAD_LATE, "its time is up")
             self._finish(HEAD_LATE)
 
-    def _finish(self, answer: Answer) -> None:
-        """Send the last answer, and let the peer read it: a close with unread bytes resets the connection instead."""
+    def _finish(self, response: Response) -> None:
+        """Send the last response and linger: a close with unread bytes would reset the connection."""
         self._handshake = None
-        self.settle()
+        self.end_handshake()
         self._timer.cancel()
         transport = self.transport
         if transport.is_closing():
             return
-        transport.write(answer.data)
+        transport.write(response.data)
         if not transport.can_write_eof():
-            transport.close()  # TLS: waits for the peer to say goodbye, too.
+            transport.close()  # TLS waits for the peer's close_notify
         else:
             try:
                 transport.write_eof()
-            except OSError:  # The peer has reset the connection.
+            except OSError:  # the peer has reset the connection
                 transport.abort()
                 return
         self._timer = self._door.loop.call_later(self._door.limits.linger_s, transport.abort)

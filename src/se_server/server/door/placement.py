@@ -1,12 +1,12 @@
-"""Who takes the next connection: conversations last minutes, so what an uneven accept begins stays uneven.
+"""Placement: decide which worker accepts the next connection, so that conversations spread evenly.
 
-All workers wait for the same queue. One that is ahead of the least loaded worker leaves the queue alone for some
-milliseconds, takes its listen sockets out of its loop meanwhile, and looks again: it neither spins nor waits to be
-woken, so that no wake-up can be lost when the least loaded worker dies at that very moment. Nobody waits for a worker
-whose loop stands still or that does not accept, nor for one that shows life and yet leaves the queue alone.
+Conversations last minutes, so an uneven start stays uneven. All workers wait for the same queue. A worker that is ahead
+of the least loaded one removes its listen sockets from its loop for some milliseconds and then checks again. It polls
+because a wake-up could be lost if the least loaded worker died in that moment. A worker is not waited for if its loop
+stands still, if it does not accept, or if it leaves the queue alone although it is alive.
 
-While many wait, workers may differ by more: marching in step through a burst, on fewer cores than there are workers,
-would keep callers waiting. The longer the queue, the further ahead, so that what still waits is enough to level it.
+A long queue allows a larger lead: on fewer cores than workers, an exact order would keep a burst of callers waiting.
+The lead grows with the queue, so that the connections still in it suffice to level the loads.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from collections.abc import Callable
 
 from se_server.server.shared.scoreboard import Slot
 
-AHEAD = 1  # by so much may a worker be ahead and still take one more: loads differ by two at most
-MOST_MORE = 8  # ahead of that while many wait
+AHEAD = 1  # the lead with which a worker still accepts: loads differ by two at most
+MOST_MORE = 8  # the largest additional lead while the queue is long
 PAUSES_S = (0.001, 0.004)  # shortest and longest
 STALE_NS = 500_000_000  # ten heartbeats
 PATIENCE_NS = 100_000_000
-BUSY_PATIENCE_NS = 1_000_000_000  # of a worker that would refuse what it takes
-BUSY = 1 << 32  # more than any load: a worker beyond its limits takes a connection only if all are
-LAPSE_NS = 50_000_000  # who was not asked for so long has seen an empty queue since
+BUSY_PATIENCE_NS = 1_000_000_000  # the patience of an overloaded worker, which would refuse the connection
+BUSY = 1 << 32  # added to the load of an overloaded worker: it accepts only if all workers are overloaded
+LAPSE_NS = 50_000_000  # a worker not asked for this long is assumed to have seen an empty queue
 
-# Linux alone tells of a listening socket's queue, in the field `tcpi_unacked`; others have something else there.
+# Only Linux reports the queue length of a listen socket, in the field `tcpi_unacked`.
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
 _QUEUE_AT = 24
 
 
 class Placement:
-    """Lets a worker accept while it is not ahead of the others.
+    """Decides whether a worker accepts now or leaves the queue to others.
 
     Args:
-        slot: the worker's; its `load` is what counts.
-        show_load: brings it up to date.
-        clock_ns: the clock of heartbeats.
+        slot: the worker's slot; its `load` is compared with the others'.
+        show_load: updates the load.
+        clock_ns: the clock of heartbeats, in nanoseconds.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Placement:
         self._clock_ns = clock_ns
         self._pause_s = 0.0
         self._asked_ns = 0
-        self._least: tuple[int, int] | None = None  # for whom this worker waits
+        self._least: tuple[int, int] | None = None  # the least loaded worker, which this one waits for
         self._since_ns = 0
 
     def pause_s(self, listen_socket: socket.socket) -> float:
-        """Return 0 if this worker may take a connection that waits, else how long to leave it to others."""
+        """Return 0 if this worker may accept, else the seconds for which to leave the queue to others."""
         now_ns = self._clock_ns()
         self._show_load()
         slot = self._slot
@@ -69,7 +69,7 @@ class Placement:
             self._pause_s = 0.0
         elif now_ns - self._since_ns > (PATIENCE_NS if slot.load < BUSY else BUSY_PATIENCE_NS):
             self._asked_ns = now_ns
-            return 0.0  # until it takes one
+            return 0.0  # until it accepts one
         self._asked_ns = now_ns
         shortest_s, longest_s = PAUSES_S
         self._pause_s = min(max(shortest_s, 2 * self._pause_s), longest_s)
@@ -77,7 +77,7 @@ class Placement:
 
 
 def waiting(listen_socket: socket.socket) -> int:
-    """Return how many connections wait in a queue; 0 where the kernel does not tell."""
+    """Return the length of a listen socket's queue; 0 if the kernel does not report it."""
     if listen_socket.family == socket.AF_UNIX or _TCP_INFO is None:
         return 0
     try:

@@ -1,4 +1,4 @@
-"""Reading the PROXY header off an accepted socket, before it has a transport: TLS begins behind that header."""
+"""Read the PROXY header from an accepted socket before it gets a transport, because TLS begins after the header."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from se_server.server.listen.proxy import LOCAL, MAX_V2_BYTES, ProxyHeader, Prox
 
 
 class ProxyRefused(SpeechEngineError):
-    """A connection that does not begin as those of trusted proxies do; the text says why."""
+    """A connection without the PROXY header of a trusted proxy; the text gives the reason."""
 
 
 async def read_proxy_header(
     loop: asyncio.AbstractEventLoop, accepted: socket.socket, peer: str, access: Access, timeout_s: float
 ) -> str:
-    """Read the header, and nothing behind it.
+    """Read the header, and no byte after it.
 
     Args:
-        accepted: non-blocking; stays open whatever happens.
-        peer: the address of the socket's other end.
-        timeout_s: the time for all of the header.
+        accepted: non-blocking; stays open in every case.
+        peer: the address of the socket's peer.
+        timeout_s: the time limit for the whole header.
 
     Returns:
-        The client's address, as `host:port`; the peer's when the proxy speaks for itself; or a word that is no address.
+        The client's address as `host:port`; the peer's if the proxy connects for itself; or a word that is no address.
 
     Raises:
-        ProxyRefused: the peer is no trusted proxy, or sent something else, or nothing in time.
+        ProxyRefused: the peer is not a trusted proxy, sent something else, or sent no header in time.
         OSError: the peer is gone.
     """
     if not access.trusts(peer):
@@ -64,7 +64,7 @@ async def read_proxy_header(
 
 
 def _take(accepted: socket.socket, header: ProxyHeader) -> None:
-    """Take what is there of the header out of the socket: peeking alone would leave it readable for ever."""
+    """Remove the received part of the header from the socket: peeking alone would leave the socket readable."""
     peeked = accepted.recv(MAX_V2_BYTES, socket.MSG_PEEK)
     if not peeked:
         raise ConnectionResetError("the peer is gone")

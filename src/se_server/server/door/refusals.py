@@ -1,4 +1,7 @@
-"""The log of what the door refuses: the reason goes here and never to the peer, and no flood of it can fill a disk."""
+"""The log of refused connections and requests, limited in rate so that a flood cannot fill a disk.
+
+The peer does not learn the reason of a refusal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ INTERVAL_S = 1.0
 
 
 class RefusalLog:
-    """Logs refusals, at most one line per kind and second, with a count of those left out.
+    """Logs refusals, at most one line per kind and second, with the number of omitted ones.
 
     Args:
         clock: monotonic seconds.
@@ -21,7 +24,7 @@ class RefusalLog:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._kinds: dict[str, tuple[float, int]] = {}  # kind -> when the next line may go out, lines left out
+        self._kinds: dict[str, tuple[float, int]] = {}  # kind -> time of the next line, omitted lines
 
     def add(self, kind: str, detail: str) -> None:
         """Log one refusal, or count it.
@@ -42,7 +45,7 @@ class RefusalLog:
             log.warning("%s: %s", kind, detail)
 
     def flush(self) -> None:
-        """Log the counts that no line has told yet."""
+        """Log the counts of omitted lines."""
         for kind, (next_s, left_out) in self._kinds.items():
             if left_out:
                 log.warning("%s: %d more of these since the last line", kind, left_out)

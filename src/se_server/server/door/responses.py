@@ -1,24 +1,27 @@
-"""What the door answers in HTTP: constants, short, the same for everybody, and silent about the reason of a refusal.
+"""The HTTP responses of the door: short constants, the same for every peer.
 
-The reason is for the log only. Readiness is the exception: who asks for it wants to know why not.
+A refusal does not reveal its reason, which goes to the log. Readiness is the exception: its body names the obstacle.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-Forms = tuple["Answer", "Answer", "Answer", "Answer"]
-"""One answer, at `2 * keep_alive + head_only`."""
+from se_server.server.door.admission import DRAINING, OVERLOADS
+
+Forms = tuple["Response", "Response", "Response", "Response"]
+"""The four forms of one response; the index is `2 * keep_alive + head_only`."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A whole HTTP response.
 
     Attributes:
-        status: its code.
+        status: the status code.
         data: the bytes to send.
-        keep_alive: whether the connection takes another request afterwards.
-        reason: for the log, why the request was refused; empty when it was not. Never depends on what the peer sent.
+        keep_alive: whether the connection accepts another request afterwards.
+        reason: the reason of a refusal, for the log; empty if the request was not refused. Independent of the request's
+            content.
     """
 
     status: int
@@ -34,7 +37,7 @@ _METHODS_ALLOWED = b"Allow: GET, HEAD, OPTIONS\r\n"
 def _response(status: bytes, body: bytes, fields: bytes, *, keep_alive: bool, head_only: bool = False) -> bytes:
     if b"Content-Type:" not in fields:
         fields += b"Content-Type: text/plain\r\n"
-    # RFC 9110 7.8: who sends Upgrade names it in Connection as well.
+    # RFC 9110 7.8: a sender of Upgrade names it in Connection as well.
     options = b", ".join(
         option for option, given in ((b"Upgrade", b"Upgrade:" in fields), (b"close", not keep_alive)) if given
     )
@@ -47,15 +50,15 @@ def _response(status: bytes, body: bytes, fields: bytes, *, keep_alive: bool, he
     )
 
 
-def _refusal(status: bytes, reason: str, fields: bytes = b"") -> Answer:
+def _refusal(status: bytes, reason: str, fields: bytes = b"") -> Response:
     body = status[4:].lower() + b"\n"
-    return Answer(int(status[:3]), _response(status, body, fields, keep_alive=False), False, reason)
+    return Response(int(status[:3]), _response(status, body, fields, keep_alive=False), False, reason)
 
 
 def _plain(status: bytes, body: bytes, fields: bytes = b"", reason: str = "") -> Forms:
-    """Make one answer's four forms."""
+    """Make the four forms of one response."""
     close, close_head, keep, keep_head = (
-        Answer(
+        Response(
             int(status[:3]),
             _response(status, body, fields, keep_alive=keep_alive, head_only=head_only),
             keep_alive,
@@ -73,7 +76,7 @@ HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
 FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
 KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
 TOKEN_REFUSED = _refusal(b"401 Unauthorized", "token refused", b"WWW-Authenticate: Bearer\r\n")
-# The same bytes: which of the two secrets was wrong is not for strangers.
+# The same bytes as for the token: a stranger does not learn which of the two secrets was wrong.
 HEADER_REFUSED = TOKEN_REFUSED._replace(reason="required header missing or wrong")
 ADDRESS_REFUSED = _refusal(b"403 Forbidden", "address not allowed")
 PATH_UNKNOWN = _refusal(b"404 Not Found", "upgrade on an unknown path")
@@ -93,12 +96,6 @@ UPGRADE_REQUIRED = _plain(
 )
 
 # --- overload and readiness -----------------------------------------------------------------------------------------
-
-DRAINING = "draining"
-MAX_SESSIONS, MAX_TURNS, SHED_LOOP_LAG_S = "max_sessions", "max_turns", "shed_loop_lag_s"
-MAX_PENDING_HANDSHAKES = "max_pending_handshakes"
-OVERLOADS = (MAX_SESSIONS, MAX_PENDING_HANDSHAKES, MAX_TURNS, SHED_LOOP_LAG_S)
-"""The limits beyond which no new conversation is taken, named as their options."""
 
 SATURATED = {
     limit: _refusal(b"503 Service Unavailable", f"saturated ({limit})", b"Retry-After: 1\r\n") for limit in OVERLOADS
@@ -121,4 +118,4 @@ READINESS = {
         for limit in OVERLOADS
     },
 }
-"""What is answered to who asks for readiness, by what stands in its way; nothing if it is there."""
+"""Readiness responses by obstacle; the empty key means ready."""

@@ -10,7 +10,7 @@ import pytest
 from se_server.auth import AUTHORIZATION_HEADER
 from se_server.server.door import responses
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
-from se_server.server.door.responses import Answer
+from se_server.server.door.responses import Response
 from tests.doors import make_routes
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -36,13 +36,13 @@ def reading(path: str | None = "/ws", limits: Limits | None = None) -> Handshake
     return Handshake(make_routes(path), limits or Limits(), PEER)
 
 
-def outcome(data: bytes, path: str | None = "/ws") -> Answer | Upgrade:
+def outcome(data: bytes, path: str | None = "/ws") -> Response | Upgrade:
     result = reading(path).feed(data)
     assert result is not None
     return result
 
 
-def outcomes(data: bytes, reader: Handshake) -> Iterator[Answer | Upgrade]:
+def outcomes(data: bytes, reader: Handshake) -> Iterator[Response | Upgrade]:
     result = reader.feed(data)
     while result is not None:
         yield result
@@ -183,7 +183,7 @@ TABLE: dict[str, tuple[bytes, int, bool, bytes]] = {
 def test_request_gets_its_answer(name: str) -> None:
     request, status, keep_alive, field = TABLE[name]
     answer = outcome(request)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert (answer.status, answer.keep_alive) == (status, keep_alive)
     top, _, body = answer.data.partition(b"\r\n\r\n")
     lines = top.split(b"\r\n")
@@ -202,13 +202,13 @@ def test_answer_is_the_same_however_the_request_is_split(name: str) -> None:
     for cut in cuts:
         reader = reading()
         answer = reader.feed(request[:cut]) or reader.feed(request[cut:])
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         assert answer.status == status
     if len(request) < 1000:
         reader = reading()
         found = (reader.feed(request[n : n + 1]) for n in range(len(request)))
         answer = next(result for result in found if result is not None)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         assert answer.status == status
 
 
@@ -218,7 +218,7 @@ def test_answers_are_constants() -> None:
 
 
 def test_answers_say_nothing_of_the_reason() -> None:
-    answers = [value for value in vars(responses).values() if isinstance(value, Answer)]
+    answers = [value for value in vars(responses).values() if isinstance(value, Response)]
     for status in {answer.status for answer in answers}:
         refusals = [answer.data for answer in answers if answer.status == status]
         if status in (400, 431):  # several reasons each
@@ -290,7 +290,7 @@ def test_without_a_path_every_path_is_the_websocket_path_but_the_health_check() 
         (upgrade(b"GET /healthz HTTP/1.1"), 200),
     ):
         answer = outcome(request, path=None)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         assert answer.status == status
 
 
@@ -315,7 +315,7 @@ def test_pipelined_requests_are_answered_one_by_one() -> None:
     check = head(b"GET /healthz HTTP/1.1", HOST)
     reader = reading()
     answers = list(outcomes(check + head(b"GET /x HTTP/1.1", HOST) + check + upgrade() + b"\x81", reader))
-    assert [answer.status if isinstance(answer, Answer) else 101 for answer in answers] == [200, 404, 200, 101]
+    assert [answer.status if isinstance(answer, Response) else 101 for answer in answers] == [200, 404, 200, 101]
     assert isinstance(answers[-1], Upgrade)
     assert answers[-1].tail == b"\x81"
 
@@ -325,7 +325,7 @@ def test_a_flood_of_pipelined_requests_is_cut() -> None:
     check = head(b"GET /healthz HTTP/1.1", HOST)
     answers = list(outcomes(check * 100, reader))
     assert len(answers) == 4
-    assert [answer.keep_alive for answer in answers if isinstance(answer, Answer)] == [True, True, True, False]
+    assert [answer.keep_alive for answer in answers if isinstance(answer, Response)] == [True, True, True, False]
 
 
 def test_steady_requests_on_one_connection_are_never_cut() -> None:
@@ -333,7 +333,7 @@ def test_steady_requests_on_one_connection_are_never_cut() -> None:
     check = head(b"GET /healthz HTTP/1.1", HOST)
     for _ in range(50):
         answer = reader.feed(check)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Response)
         assert answer.keep_alive
         assert reader.idle
 
@@ -341,10 +341,10 @@ def test_steady_requests_on_one_connection_are_never_cut() -> None:
 def test_a_malformed_request_has_no_path_of_the_one_before() -> None:
     reader = reading()
     answer = reader.feed(head(b"GET /healthz HTTP/1.1", HOST))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert (answer.status, reader.path) == (200, "/healthz")
     answer = reader.feed(b"get")
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert (answer.status, reader.path) == (400, "")
 
 
@@ -364,7 +364,7 @@ def test_an_endless_head_is_refused_at_the_limit() -> None:
     while result is None:
         fed += 1
         result = reader.feed(b"a: b\r\n")
-    assert isinstance(result, Answer)
+    assert isinstance(result, Response)
     assert result.status == 431
     assert 16384 < 18 + fed * 6 <= 16390
 
@@ -374,5 +374,5 @@ def test_an_endless_head_is_refused_at_the_limit() -> None:
 )
 def test_what_cannot_become_a_request_is_refused_at_once(start: bytes) -> None:
     answer = outcome(start)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Response)
     assert answer.status == 400
