@@ -74,17 +74,17 @@ def page(ours: Report, theirs: Report) -> str:
     lines = [
         "# Compatibility with the live API",
         "",
-        "What the live API does to a server besides asking once and listening, case by case, and what a caller hears of"
-        " it:\nfrom se-server, and from a server made with the published SDK (`SpeechEngineServer` of `elevenlabs`).",
+        "The live API does more than ask once and listen. This page shows, case by case, what a caller hears from\n"
+        "se-server and from a server made with the published SDK (`SpeechEngineServer` of `elevenlabs`).",
         "",
         f"Made by `python -m bench.compatibility --write` on {made}: se-server of this checkout, elevenlabs"
         f" {version('elevenlabs')}\nwith websockets {version('websockets')}, Python {platform.python_version()} on"
         f" {platform.system()}. Both with default options, authentication on, and the\nreference agent of `se-doctor`"
-        " (`se_server.doctor.agent`), which fails, tarries and disobeys when it is told to.",
+        " (`se_server.doctor.agent`), which fails, delays and ignores cancellation on request.",
         "",
         _words(ours, theirs),
         "",
-        "Do not take our word for it: `se-doctor wss://your.host/ws` asks the same of your own server, of any make.",
+        "`se-doctor wss://your.host/ws` runs the same cases against your own server.",
     ]
     group = ""
     for mine, other in zip(ours["cases"], theirs["cases"], strict=True):
@@ -96,16 +96,15 @@ def page(ours: Report, theirs: Report) -> str:
         lines.append(f"| `{mine['name']}` | {_cell(mine['title'])} | {_told(mine)} | {_told(other)} |")
     lines += [
         "",
-        "## What this does not say",
+        "## Limits of this comparison",
         "",
-        "* The habits are those of field reports, with their values; the live API may change them, and does not show"
-        " all of\n  them every day. In calls in which none of them shows, both servers are heard alike.",
-        "* `quiet` and the times of answers are of loopback. Two seconds of silence stand for a language model that"
-        " thinks.",
-        "* A case is about what a caller hears and the agent's owner pays, not about speed; for that see"
+        "* The habits and their values come from field reports. The live API may change them, and does not show all of"
+        " them\n  every day. In conversations without them, both servers sound alike.",
+        "* Times are measured on loopback. Two seconds of silence simulate a language model that thinks.",
+        "* A case judges what a caller hears and what the agent's owner pays, not speed; for that see"
         " [bench/README.md](../bench/README.md).",
-        "* Two more things the published SDK was measured to do cannot be seen from outside: a stream of an unknown"
-        " shape ends\n  in silence without an error, and raw SSE lines that an agent yields are spoken as they are.",
+        "* Two faults of the published SDK cannot be seen from outside: a stream of an unknown shape ends in silence"
+        " without an\n  error, and raw SSE lines that an agent yields are spoken as they are.",
         "",
     ]
     return "\n".join(lines)
@@ -117,8 +116,8 @@ def _words(ours: Report, theirs: Report) -> str:
         text = f"passes {counts.get('pass', 0)} of {len(report['cases'])} cases"
         for state, words in (
             ("fail", "fails {}"),
-            ("warning", "is warned of in {}"),
-            ("not tested", "{} were not tested"),
+            ("warning", "has warnings in {}"),
+            ("not tested", "{} not tested"),
         ):
             text += f", {words.format(counts[state])}" if counts.get(state) else ""
         return text
