@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.unit.test_layers import LAYERS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "ARCHITECTURE.md"
 BEGIN, END = "<!-- tree: begin -->\n", "<!-- tree: end -->"
@@ -78,6 +80,13 @@ def test_the_tree_names_every_module() -> None:
     written = [name for name in names.findall(halves()[1]) if name.endswith(("/", ".py", ".pyx", ".pxi"))]
     expected = [name for name in names.findall(fenced(make_tree())) if name.endswith(("/", ".py", ".pyx", ".pxi"))]
     assert written == expected, "python -m tests.unit.test_architecture writes the tree"
+
+
+def test_the_layers_are_those_of_the_test() -> None:
+    found = re.search(r"^```\n(cli,.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert found
+    written = [set(layer.replace(",", " ").split()) for layer in found[1].split("->")]
+    assert written[::-1] == [layer for layer in LAYERS if "speech_engine" not in layer]
 
 
 def test_the_page_stays_short() -> None:
