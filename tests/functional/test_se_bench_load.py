@@ -284,9 +284,9 @@ def test_summary_tells_percentiles_and_keeps_its_thresholds(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"key": "another"}, "401 whatever token is sent, and without one: it was signed with the key of --api-key"),
+        ({"key": "another"}, "401 for any token, and without one: it was signed with the key of --api-key"),
         ({"path": "/no"}, "there are no conversations at /no (404); /ws is one: use it in the address"),
-        ({"scheme": "wss"}, "no TLS is spoken there, plain HTTP is; use ws://127.0.0.1:"),
+        ({"scheme": "wss"}, "the server does not speak TLS there, plain HTTP is; use ws://127.0.0.1:"),
         ({"port": 1}, "nothing listens at 127.0.0.1:1; start the server first"),
     ],
 )
@@ -365,4 +365,4 @@ def test_tls_is_spoken_and_checked(tmp_path: Path) -> None:
         assert "the server's certificate is not trusted" in done.stderr
         done = load(server.url.replace("wss://", "ws://"), *options)
         assert done.returncode == 2
-        assert "TLS is spoken there, and ws:// asks for none; use wss://" in done.stderr
+        assert "the server speaks TLS, and ws:// does not use it; use wss://" in done.stderr

@@ -24,7 +24,7 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, clock_gettime
 from se_server.telemetry._histogram cimport Histogram
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT
 
-from se_server.load import lines
+from se_server.load import phrases
 from se_server.telemetry import _histogram
 from se_server.load.target import what_is_wrong
 
@@ -129,7 +129,7 @@ cdef class Engine:
     cdef Timers timers
     cdef Bytes inbox, frame
     cdef Shape shapes[SHAPES]
-    cdef list lines, ascii_lines, agent_lines, words
+    cdef list phrases, ascii_phrases, agent_phrases, words
     cdef uint64_t random
     cdef int control, address
     cdef bint is_stopped, is_running, is_open_loop, is_profiled, calls_again, spins
@@ -159,10 +159,10 @@ cdef class Engine:
         self.waiting = deque()
         self.errors = {}
         self.failures = []
-        self.lines = [lines.escaped(line, is_ascii=False) for line in lines.USER_LINES]
-        self.ascii_lines = [lines.escaped(line, is_ascii=True) for line in lines.USER_LINES]
-        self.agent_lines = [lines.escaped(line, is_ascii=False) for line in lines.AGENT_LINES]
-        self.words = [lines.escaped(word, is_ascii=False) for word in plan.expected_words]
+        self.phrases = [phrases.escaped(phrase, is_ascii=False) for phrase in phrases.USER_PHRASES]
+        self.ascii_phrases = [phrases.escaped(phrase, is_ascii=True) for phrase in phrases.USER_PHRASES]
+        self.agent_phrases = [phrases.escaped(phrase, is_ascii=False) for phrase in phrases.AGENT_PHRASES]
+        self.words = [phrases.escaped(word, is_ascii=False) for word in plan.expected_words]
         self.random = plan.seed
         self.count = plan.conversations
         self.chunks = plan.chunks or 0

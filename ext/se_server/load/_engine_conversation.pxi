@@ -36,7 +36,7 @@ cdef class Conversation:
     cdef Py_ssize_t base                       # of a history that stays the same: its bytes
     cdef Py_ssize_t message_at                 # where the agent's message starts; 0 while there is none
     cdef Py_ssize_t answer_at
-    cdef Py_ssize_t line
+    cdef Py_ssize_t phrase
     # Its turn.
     cdef bint is_asking
     cdef bint is_wrong

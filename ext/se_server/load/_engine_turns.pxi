@@ -14,9 +14,9 @@ cdef int begin_transcript(Engine engine, Conversation c) except -1:
     for place in range(old, 0, -1):
         begin_message(engine, c, USER if place % 2 == 0 else AGENT)
         if place % 2 == 0:
-            add_line(engine, c)
+            add_phrase(engine, c)
         else:
-            add_bytes(&c.text, engine.agent_lines[draw(&c.random) % len(engine.agent_lines)])
+            add_bytes(&c.text, engine.agent_phrases[draw(&c.random) % len(engine.agent_phrases)])
         add_bytes(&c.text, END)
     c.base = c.text.size
     return 0
@@ -30,11 +30,11 @@ cdef inline int begin_message(Engine engine, Conversation c, bytes start) except
     return 0
 
 
-cdef int add_line(Engine engine, Conversation c) except -1:
+cdef int add_phrase(Engine engine, Conversation c) except -1:
     """Something that a user says, and not what was said last."""
-    cdef Py_ssize_t count = len(engine.lines)
-    c.line = (c.line + 1 + draw(&c.random) % (count - 1)) % count
-    return add_bytes(&c.text, (engine.ascii_lines if c.is_ascii else engine.lines)[c.line])
+    cdef Py_ssize_t count = len(engine.phrases)
+    c.phrase = (c.phrase + 1 + draw(&c.random) % (count - 1)) % count
+    return add_bytes(&c.text, (engine.ascii_phrases if c.is_ascii else engine.phrases)[c.phrase])
 
 
 cdef inline bint may_ask(Engine engine, int64_t now) noexcept:
@@ -83,7 +83,7 @@ cdef int ask(Engine engine, Conversation c, int64_t scheduled_ns) except -1:
     begin_message(engine, c, USER)
     if engine.chunks:
         add_order(engine, c)
-    add_line(engine, c)
+    add_phrase(engine, c)
     add_bytes(&c.text, END)
     c.is_asking = True
     c.is_wrong = False

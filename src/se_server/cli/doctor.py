@@ -22,7 +22,7 @@ from se_server.doctor.cases import Case, examine, examine_all
 from se_server.doctor.catalogue import chosen
 from se_server.doctor.first_steps import FirstSteps
 from se_server.doctor.results import Finding, Result, State, count
-from se_server.doctor.target import REFERENCE_WORDS, Patient, Words
+from se_server.doctor.target import REFERENCE_WORDS, Target, Words
 from se_server.errors import ConfigError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_CALL = 1, 2, 3
@@ -87,7 +87,7 @@ def main(
         return
     key, source = signing_key(api_key)
     words = dataclasses.replace(REFERENCE_WORDS if agent == "reference" else Words(), short=short, long=story)
-    patient = Patient(
+    target = Target(
         url=url,
         api_key=key,
         headers=headers,
@@ -104,7 +104,7 @@ def main(
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="--api-key") from None
     console = Console(stderr=as_json, highlight=False, emoji=False, quiet=as_json and not sys.stderr.isatty())
-    examination = Examination(patient, steps, cases, at_once, agent)
+    examination = Examination(target, steps, cases, at_once, agent)
     try:
         exit_code = asyncio.run(examination.run(console))
     except KeyboardInterrupt:
@@ -118,10 +118,10 @@ def main(
 class Examination:
     """One run, and what it found so far."""
 
-    def __init__(self, patient: Patient, steps: FirstSteps, cases: Sequence[Case], at_once: int, agent: str) -> None:
+    def __init__(self, target: Target, steps: FirstSteps, cases: Sequence[Case], at_once: int, agent: str) -> None:
         self.findings: list[Finding] = []
         self.results: list[Result] = []
-        self._patient = patient
+        self._target = target
         self._steps = steps
         self._cases = cases
         self._at_once = at_once
@@ -133,7 +133,7 @@ class Examination:
         """Examine, show, and return the exit code."""
         began = time.monotonic()
         with Scorecard(console, len(self._cases)) as card:
-            card.title(self._patient.url, self._about())
+            card.title(self._target.url, self._about())
             async for finding in self._steps.walk():
                 self.findings.append(finding)
                 card.finding(finding)
@@ -141,11 +141,11 @@ class Examination:
                 return EXIT_NO_CALL
             first, *others = self._cases
             card.started(first)
-            self._add(await examine(self._patient, first), card)
+            self._add(await examine(self._target, first), card)
             if self.results[0].state is State.FAIL and not self.results[0].heard:
                 console.print(_nobody_answers())
                 return EXIT_FAILED
-            async for result in examine_all(self._patient, others, at_once=self._at_once, on_start=card.started):
+            async for result in examine_all(self._target, others, at_once=self._at_once, on_start=card.started):
                 self._add(result, card)
             self._took_s = time.monotonic() - began
         card.summary(self.results, self._took_s)
@@ -154,7 +154,7 @@ class Examination:
     def report(self) -> dict[str, object]:
         """Return everything, for programs."""
         return {
-            "url": self._patient.url,
+            "url": self._target.url,
             "se_server": __version__,
             "agent": self._agent,
             "began_at": round(self._began_at, 3),

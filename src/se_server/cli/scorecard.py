@@ -79,7 +79,7 @@ class Scorecard:
     def started(self, case: Case) -> None:
         """Show that a case is under way."""
         self._running.append(case.name)
-        self._tell()
+        self._update_status()
 
     def finding(self, finding: Finding) -> None:
         """Show a step of the set-up."""
@@ -93,7 +93,7 @@ class Scorecard:
         self._done += 1
         if result.name in self._running:
             self._running.remove(result.name)
-        self._tell()
+        self._update_status()
         self.heading(result.group)
         heard = quoted(result.heard, HEARD_CHARS if result.state is State.PASS else MAX_CHARS) if result.heard else ""
         if result.state is State.PASS:
@@ -117,7 +117,7 @@ class Scorecard:
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _update_status(self) -> None:
         if self._status is not None:
             room = self.width - 24
             names = textwrap.shorten(", ".join(self._running), room, placeholder=" …")

@@ -1,1 +1,1 @@
-"""What `se-doctor` asks a server: whether it can be called at all, then case by case how it bears the API's habits."""
+"""The cases and checks of `se-doctor`: the set-up of a server, and its conversations case by case."""

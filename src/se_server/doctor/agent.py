@@ -1,21 +1,21 @@
-"""The reference agent: it does on request what an agent at its worst does, so that every case of se-doctor is decided.
+"""The reference agent, which misbehaves on request so that se-doctor can decide every case.
 
-`se-server se_server.doctor.agent` serves it, and `se-doctor --agent reference URL` counts on it. It stands alone, needs
-no language model, and is served by the published SDK as well. What the user says decides, wherever it stands in the
-sentence, in any case and punctuation:
+`se-server se_server.doctor.agent` serves it, and `se-doctor --agent reference URL` examines it. It depends on nothing
+else, needs no language model, and also runs under the published SDK. It looks for these words anywhere in the user's
+sentence, in any letter case and punctuation:
 
-words                        | what it does
+words                        | reaction
 -----------------------------+------------------------------------------------------------------------------------
-tell me a long story         | answers for some 4 s, a few words at a time
-think for N seconds          | is silent for N seconds, then answers in a sentence
-take N seconds to clean up   | tells the story; when it is interrupted, its handler ends N seconds later
-ignore interruptions         | tells the story; when it is interrupted, its handler goes on for 6 s
-use a language model         | tells the story from a stream that has to be closed, as those of LLM clients have
-are your streams closed      | says whether those of this conversation are
+tell me a long story         | answers for about 4 s, a few words at a time
+think for N seconds          | is silent for N seconds, then answers in one sentence
+take N seconds to clean up   | tells the story; after an interruption its handler ends N seconds later
+ignore interruptions         | tells the story; after an interruption its handler continues for 6 s
+use a language model         | tells the story from a stream that has to be closed, like the stream of an LLM client
+are your streams closed      | says whether the streams of this conversation are closed
 fail                         | raises before the first word
 fail midway                  | raises after some words
 say nothing                  | returns without an answer
-anything else                | repeats what was said
+anything else                | repeats the user's words
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ MAX_SECONDS = 30.0
 
 
 class Failure(Exception):
-    """What the agent was asked to raise."""
+    """The exception that the agent raises on request."""
 
 
 async def on_transcript(transcript: list[Any], session: Any) -> None:
-    """Do what the user's last words ask for."""
+    """React to the user's last words."""
     said = next((message.content for message in reversed(transcript) if message.role == "user"), "")
     words = " ".join(re.findall(r"[\w.]+", said.lower()))
     if "say nothing" in words:
@@ -64,7 +64,7 @@ async def on_transcript(transcript: list[Any], session: Any) -> None:
 
 
 class ModelStream:
-    """A stream that goes on, at a price, until somebody closes it."""
+    """A stream that continues, at a price, until it is closed."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -74,7 +74,7 @@ class ModelStream:
         return self
 
     async def __anext__(self) -> str:
-        # What is cancelled is the wait for the next piece, as with an HTTP client: the stream itself stays.
+        # As with an HTTP client, cancellation only ends the wait for the next piece; the stream stays open.
         text = await asyncio.shield(asyncio.ensure_future(_next(self._story)))
         if text is None:
             self.is_closed = True

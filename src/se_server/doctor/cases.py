@@ -1,4 +1,4 @@
-"""What a case is, the list of them all, and how they are run side by side."""
+"""The cases of se-doctor: their type, their registry, and running them concurrently."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from se_server.doctor.results import CaseFailed, NotTested, Result, State, Warned
-from se_server.doctor.target import Patient
+from se_server.doctor.target import Target
 from se_server.errors import CallerError
 
 CASE_TIMEOUT_S = 60.0
 _HEARD_CHARS = 500
 
-Run = Callable[[Patient], Awaitable[tuple[str, str]]]
-"""Examines a patient: what was heard, and a sentence; raises `CaseFailed`, `NotTested`, `Warned` or `CallerError`."""
+Run = Callable[[Target], Awaitable[tuple[str, str]]]
+"""Examines a target and returns the words heard and a sentence; raises `CaseFailed`, `NotTested`, `Warned` or
+`CallerError`.
+"""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that a good server bears.
+    """One behaviour that a good server shows.
 
     Attributes:
-        name: in one word.
-        group: what it belongs to.
-        title: what a good server does, in half a sentence.
-        turns: how many questions the agent answers for it, at most.
-        run: examines a patient.
-        needs_reference: whether only the reference agent gives occasion to it.
+        name: the name, one word.
+        group: the heading on the scorecard.
+        title: the behaviour of a good server, as half a sentence.
+        turns: the largest number of questions that the agent answers in this case.
+        run: examines a target.
+        needs_reference: whether only the reference agent can show the behaviour.
     """
 
     name: str
@@ -54,15 +56,15 @@ def case(name: str, group: str, title: str, *, turns: int, needs_reference: bool
     return add
 
 
-async def examine(patient: Patient, examined: Case) -> Result:
-    """Run one case; whatever happens in it becomes its result."""
+async def examine(target: Target, examined: Case) -> Result:
+    """Run one case. Every outcome, errors included, becomes its result."""
     began = time.monotonic()
     heard = why = ""
     try:
-        if examined.needs_reference and not patient.words.does_on_request:
+        if examined.needs_reference and not target.words.does_on_request:
             raise NotTested("only the reference agent does this on request: --agent reference")
-        timeout_s = CASE_TIMEOUT_S + patient.quiet_s + patient.reply_timeout_s
-        heard, why = await asyncio.wait_for(examined.run(patient), timeout_s)
+        timeout_s = CASE_TIMEOUT_S + target.quiet_s + target.reply_timeout_s
+        heard, why = await asyncio.wait_for(examined.run(target), timeout_s)
         state = State.PASS
     except NotTested as reason:
         state, why = State.NOT_TESTED, str(reason)
@@ -71,23 +73,23 @@ async def examine(patient: Patient, examined: Case) -> Result:
     except CaseFailed as failure:
         state, why, heard = State.FAIL, str(failure), failure.heard
     except CallerError as error:
-        state, why = State.FAIL, str(error).removeprefix(f"{patient.url}: ")
+        state, why = State.FAIL, str(error).removeprefix(f"{target.url}: ")
     except asyncio.TimeoutError:
-        # Silence has a shorter timeout of its own: this one meets agents that talk for very long.
-        state, why = State.NOT_TESTED, f"nothing was decided within {timeout_s:.0f} s"
+        # Silence has a shorter timeout of its own; this one ends answers that are very long.
+        state, why = State.NOT_TESTED, f"no decision within {timeout_s:.0f} s"
     took_s = time.monotonic() - began
     return Result(examined.name, examined.group, examined.title, state, heard[:_HEARD_CHARS], why, took_s)
 
 
 async def examine_all(
-    patient: Patient, cases: Sequence[Case], *, at_once: int, on_start: Callable[[Case], None] | None = None
+    target: Target, cases: Sequence[Case], *, at_once: int, on_start: Callable[[Case], None] | None = None
 ) -> AsyncIterator[Result]:
-    """Run cases side by side and give their results in the order of the cases.
+    """Run cases concurrently and yield their results in the order of the cases.
 
     Args:
-        patient: the server.
-        cases: what to run.
-        at_once: how many conversations may be held at the same time.
+        target: the server.
+        cases: the cases to run.
+        at_once: the largest number of concurrent conversations.
         on_start: called with each case as it begins.
     """
     free = asyncio.Semaphore(at_once)
@@ -96,9 +98,9 @@ async def examine_all(
         async with free:
             if on_start is not None:
                 on_start(examined)
-            return await examine(patient, examined)
+            return await examine(target, examined)
 
-    # The long ones first: they decide how long it all takes.
+    # Start the long cases first: they determine the total time.
     order = sorted(cases, key=lambda examined: examined.name not in ("quiet", "hostile"))
     tasks = {examined.name: asyncio.ensure_future(one(examined)) for examined in order}
     try:

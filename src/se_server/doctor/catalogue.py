@@ -1,24 +1,24 @@
-"""All cases, in the order of the scorecard."""
+"""The list of all cases, in the order of the scorecard."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# In this order they stand on the scorecard.
+# The order of these modules is the order on the scorecard.
 from se_server.doctor import conversation_cases, habit_cases, handler_cases, long_cases
 from se_server.doctor.cases import CASES, Case
 
 FIRST = "question"
-"""The case that is run before all others: what it finds is true of them, too."""
+"""The case that runs before all others: if it fails without an answer, the others cannot pass."""
 
 MODULES = (conversation_cases, habit_cases, handler_cases, long_cases)
 
 
 def chosen(only: Sequence[str] = ()) -> list[Case]:
-    """Return the cases of these names, all of them by default; `FIRST` is always one.
+    """Return the cases with these names, by default all; `FIRST` is always included.
 
     Raises:
-        KeyError: there is no case of that name.
+        KeyError: there is no case with that name.
     """
     for name in only:
         if name not in CASES:

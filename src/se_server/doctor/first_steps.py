@@ -1,4 +1,4 @@
-"""Whether a server can be called at all: the usual failures of a first set-up, each by its name, with the way out."""
+"""Check that a server can be reached, and name the usual faults of a first set-up with a way out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from se_server.auth import AUTHORIZATION_HEADER, LEEWAY_S, sign_token
 from se_server.doctor.probe import HttpAnswer, NoHttp, ask_upgrade, resolve
 from se_server.doctor.results import Finding, State
 
-OTHER_PATHS = ("/ws", "/")  # where servers usually listen
+OTHER_PATHS = ("/ws", "/")  # the usual paths of servers
 ANOTHER_KEY = "sk_a_key_that_is_nobodys"
 
 
 @dataclass
 class FirstSteps:
-    """The way to a first conversation, step by step.
+    """The checks on the way to a first conversation, step by step.
 
     Args:
         address: the server.
-        api_key: signs the tokens.
-        key_source: where the key comes from, for people.
+        api_key: the key that signs the tokens.
+        key_source: the origin of the key, in words.
         headers: further headers of each request.
         timeout_s: the longest wait for a connection, and again for an answer, in seconds.
         is_verified: whether the server's certificate has to be trusted.
-        cafile: certificates to trust, in place of the system's.
+        cafile: certificates to trust, instead of the system's.
     """
 
     address: Address
@@ -42,7 +42,7 @@ class FirstSteps:
     cafile: str | None = None
 
     async def walk(self) -> AsyncIterator[Finding]:
-        """Give one finding a step; the last one is a failure if no conversation is possible."""
+        """Yield one finding for each step; the last one is a failure if no conversation is possible."""
         address = self.address
         try:
             found = await resolve(address)
@@ -67,17 +67,17 @@ class FirstSteps:
                 yield clock
             yield await self._explain_status(answer)
             return
-        yield _pass("upgrade", f"{address.target} takes a token signed with {self.key_source}")
+        yield _pass("upgrade", f"{address.target} accepts a token signed with {self.key_source}")
         yield clock
         yield await self._authentication()
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def check_key(self) -> None:
-        """Make sure that the key can sign.
+        """Check that the key can sign.
 
         Raises:
-            ConfigError: it is blank, or no text.
+            ConfigError: the key is blank, or is not text.
         """
         sign_token(self.api_key)
 
@@ -109,13 +109,13 @@ class FirstSteps:
         where = f"{self.address.host}:{self.address.port}"
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._explain_certificate(error)
-        # Order matters: TimeoutError and SSLError are OSErrors.
+        # Order matters: TimeoutError and SSLError are subclasses of OSError.
         if isinstance(error, ssl.SSLError) or (self.address.is_tls and isinstance(error, ConnectionResetError)):
             if await self._speaks(is_tls=False):
                 url = f"ws://{where}{self.address.target}"
                 return _fail(
                     "TLS",
-                    "no TLS is spoken there, plain HTTP is",
+                    "the server does not speak TLS, but plain HTTP",
                     f"use {url}, or put TLS before the server: --certfile",
                 )
             reason = getattr(error, "reason", None) or error
@@ -131,13 +131,13 @@ class FirstSteps:
         if isinstance(error, NoHttp):
             said = f"{error.data[:20]!r}" if error.data else "nothing, and hangs up"
             return _fail(
-                "connection", f"what listens at {where} answers {said}", "that is no web server: check the port"
+                "connection", f"what listens at {where} answers {said}", "that is not a web server: check the port"
             )
         if isinstance(error, asyncio.TimeoutError | TimeoutError):
             return _fail(
                 "connection",
                 f"no answer from {where} within {self.timeout_s:g} s",
-                "a firewall that drops packets, a proxy that waits for a server that hangs, or a wrong port",
+                "a firewall may drop packets, a proxy may wait for a server that hangs, or the port is wrong",
             )
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         return _fail("connection", f"cannot connect to {where}: {reason}", "check host, port and the network")
@@ -147,14 +147,14 @@ class FirstSteps:
         if "expired" in why:
             out = "renew it; the server has to be reloaded then"
         elif "mismatch" in why or "not valid for" in why:
-            out = f"have one issued for {self.address.host}, or use the name it was issued for"
+            out = f"get one issued for {self.address.host}, or use the name it was issued for"
         elif "self" in why or "local issuer" in why:
             out = (
                 "serve the whole chain (fullchain.pem) of a public authority; to test with your own, name it in"
                 " SSL_CERT_FILE"
             )
         else:
-            out = "ElevenLabs will refuse it, too: use one of a public authority"
+            out = "ElevenLabs will refuse it, too: use a certificate of a public authority"
         return _fail("certificate", f"the server's certificate is not trusted: {why}", out)
 
     async def _wants_tls(self) -> bool:
@@ -162,7 +162,7 @@ class FirstSteps:
 
     def _tls_wanted(self) -> Finding:
         url = f"wss://{self.address.host}:{self.address.port}{self.address.target}"
-        return _fail("TLS", "TLS is spoken there, and ws:// asks for none", f"use {url}")
+        return _fail("TLS", "the server speaks TLS, and ws:// does not use it", f"use {url}")
 
     async def _speaks(self, *, is_tls: bool) -> bool:
         try:
@@ -191,38 +191,38 @@ class FirstSteps:
         if status == 404:
             return _fail("path", f"there are no conversations at {target} (404){who}", await self._other_path())
         if status == 426:
-            return _fail("upgrade", f"the server saw no upgrade (426): a proxy before it strips it{who}", proxy_out)
+            return _fail("upgrade", f"the server saw no upgrade (426): a proxy before it removes it{who}", proxy_out)
         if status == 400 and await self._wants_tls():
             return self._tls_wanted()
         if status == 400:
             return _fail(
-                "upgrade", f"the request was refused as malformed (400): a proxy may strip the upgrade{who}", proxy_out
+                "upgrade", f"the request was refused as malformed (400): a proxy may remove the upgrade{who}", proxy_out
             )
         if 200 <= status < 300:
             return _fail(
                 "upgrade",
-                f"{target} answers with a page ({status}): a proxy strips the upgrade, or no agent lives here{who}",
+                f"{target} answers with a page ({status}): a proxy removes the upgrade, or there is no agent{who}",
                 proxy_out,
             )
         if 300 <= status < 400:
             goes_to = answer.headers.get("location", "nowhere")[:200]
             return _fail(
                 "path",
-                f"it sends callers away (HTTP {status}), to {goes_to}",
+                f"it redirects (HTTP {status}) to {goes_to}",
                 "use that address; redirects are not followed",
             )
         if status == 403:
             return _fail(
                 "access",
-                f"this machine, or this request, is not let in (403){who}",
-                "--allow-ips of the server, or a firewall for the web; a header it wants goes with -H",
+                f"this machine or this request is not allowed (403){who}",
+                "check --allow-ips of the server and the web firewall; pass a required header with -H",
             )
         if status == 407 or status == 511:
             return _fail(
-                "connection", f"a proxy of this network wants a login (HTTP {status})", "run from another network"
+                "connection", f"a proxy of this network requires a login (HTTP {status})", "run from another network"
             )
         if status == 429:
-            return _fail("capacity", f"too many requests (429){who}", "wait, or lift the limit for this address")
+            return _fail("capacity", f"too many requests (429){who}", "wait, or raise the limit for this address")
         if status == 503:
             wait = answer.headers.get("retry-after", "")
             after = f"; it says to come back in {wait} s" if wait.isdecimal() else ""
@@ -254,18 +254,18 @@ class FirstSteps:
         ahead_s = _clock_ahead_s(answer)
         if ahead_s is not None and abs(ahead_s) > LEEWAY_S / 2:
             now = time.time() + ahead_s
-            told = await self._status(self._token(now=now))
-            if told is not None and told.status == 101:
+            probe = await self._status(self._token(now=now))
+            if probe is not None and probe.status == 101:
                 return _fail(
                     "clock",
-                    f"401, and the same token dated by the server's clock is taken, which is {_apart(ahead_s)}",
-                    "set the clocks, by NTP: tokens bear 60 s at most",
+                    f"401, and the server accepts the same token dated by its own clock, which is {_apart(ahead_s)}",
+                    "set the clocks by NTP: tokens tolerate a difference of 60 s",
                 )
-        for aside_s in (120 - LEEWAY_S, -300 - LEEWAY_S):  # no Date, or a proxy's
-            told = await self._status(self._token(now=time.time() + aside_s * 2))
-            if told is not None and told.status == 101:
+        for aside_s in (120 - LEEWAY_S, -300 - LEEWAY_S):  # without a Date header, or with that of a proxy
+            probe = await self._status(self._token(now=time.time() + aside_s * 2))
+            if probe is not None and probe.status == 101:
                 return _fail(
-                    "clock", "the token was refused (401), and one of another time is taken", "set the clocks, by NTP"
+                    "clock", "the token was refused (401), and one of another time is accepted", "set the clocks by NTP"
                 )
         missing, foreign = await self._status(None), await self._status(self._token(ANOTHER_KEY))
         if missing is None or foreign is None or missing.status == foreign.status == 401:
@@ -274,13 +274,13 @@ class FirstSteps:
                 if answer.body == bodies[0]:
                     return _fail(
                         "header",
-                        f"401, and the words are those for no token at all: a proxy strips {name}",
-                        "let it pass all request headers, or name this one",
+                        f"401, with the same words as for no token: a proxy removes {name}",
+                        "let it pass all request headers, or at least this one",
                     )
-                return self._wrong_key("401, and the words are those for a wrong key, not those for no token")
+                return self._wrong_key("401, with the same words as for a wrong key, not as for no token")
             return self._wrong_key(
-                "401 whatever token is sent, and without one",
-                f"; if it is the same key, a proxy strips the header {name}. The server's log tells which",
+                "401 for any token, and without one",
+                f"; if it is the same key, a proxy removes the header {name}. The server's log has the reason",
             )
         return self._wrong_key("the token was refused (401)")
 
@@ -289,31 +289,31 @@ class FirstSteps:
             "key", f"{why}: it was signed with {self.key_source}", f"use the API key the server was started with{more}"
         )
 
-    # --- what is worth knowing though it works ----------------------------------------------------------------------
+    # --- remarks on a server that works -----------------------------------------------------------------------------
 
     def _tls(self) -> Finding:
         if self.address.is_tls:
             return _pass("TLS", "the certificate is trusted")
         if self.address.is_loopback:
-            return _pass("TLS", "none, and none is needed on this machine")
+            return _pass("TLS", "none; it is not needed on this machine")
         return Finding(
-            "TLS", State.WARNING, "ws:// shows the token and every word to the network", "ElevenLabs calls wss:// only"
+            "TLS", State.WARNING, "ws:// shows the token and every word to the network", "ElevenLabs requires wss://"
         )
 
     def _clock(self, answer: HttpAnswer) -> Finding:
         ahead_s = _clock_ahead_s(answer)
         if ahead_s is None:
             return (
-                _pass("clock", "near enough to ours: the token is taken")
+                _pass("clock", "close enough to ours: the token is accepted")
                 if answer.status == 101
-                else Finding("clock", State.NOT_TESTED, "the answer has no Date")
+                else Finding("clock", State.NOT_TESTED, "the answer has no Date header")
             )
         if abs(ahead_s) > LEEWAY_S / 2:
             return Finding(
                 "clock",
                 State.WARNING,
                 f"the server's clock is {_apart(ahead_s)}",
-                "set it by NTP: tokens bear 60 s at most",
+                "set it by NTP: tokens tolerate a difference of 60 s",
             )
         return _pass("clock", f"within {max(1.0, abs(ahead_s)):.0f} s of ours")
 
@@ -323,8 +323,8 @@ class FirstSteps:
             return Finding(
                 "authentication",
                 State.WARNING,
-                "off: a caller without any token is let in",
-                "switch it on, or let in known addresses or a secret header only (--allow-ips, --require-header)",
+                "off: a caller without a token is accepted",
+                "switch it on, or allow only known addresses or a secret header (--allow-ips, --require-header)",
             )
         status = "no answer" if answer is None else f"{answer.status}"
         return _pass("authentication", f"on: without a token {status}")
@@ -335,7 +335,7 @@ def _apart(ahead_s: float) -> str:
 
 
 def _clock_ahead_s(answer: HttpAnswer) -> float | None:
-    """Return by how many seconds the server's clock is ahead, to within a second; None if it does not tell."""
+    """Return the lead of the server's clock, in seconds, to within a second; None without a Date header."""
     try:
         return email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time() + 0.5
     except (KeyError, ValueError, TypeError, OverflowError):

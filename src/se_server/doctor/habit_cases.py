@@ -1,4 +1,4 @@
-"""The cases of the live API's habits, each alone: it asks again, transcribes again, interrupts, breaks off."""
+"""Cases of the live API's habits, one by one: repetition, further ids, interruptions, lost connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from se_server.doctor.cases import case
 from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
 from se_server.doctor.target import (
-    Patient,
+    Target,
     first_chunk,
     had_more_to_say,
     heard_well,
@@ -30,91 +30,91 @@ AGAIN, INTERRUPTIONS, NETWORK = "The API asks again", "Interruptions", "A bad ne
 
 
 @case("again-thinking", AGAIN, "goes on when asked again before the first word", turns=1)
-async def again_thinking(patient: Patient) -> tuple[str, str]:
-    async with patient.call(Habits(resend_after_s=patient.silence_s, max_tries=100)) as caller:
-        turn = await _ask(caller, patient.silent_question)
+async def again_thinking(target: Target) -> tuple[str, str]:
+    async with target.call(Habits(resend_after_s=target.silence_s, max_tries=100)) as caller:
+        turn = await _ask(caller, target.silent_question)
         tries = len(turn.asks[-1].sent_at)
         if tries < 2:
             raise NotTested(
-                f"the first word was there before the API could ask again, after {shown_s(patient.silence_s)}"
+                f"the first word was there before the API could ask again, after {shown_s(target.silence_s)}"
             )
         heard = heard_well(caller, turn)
-        await _is_answered_once(patient, caller, turn)
+        await _is_answered_once(target, caller, turn)
         return heard, f"asked {tries} times, heard once"
 
 
 @case("again-speaking", AGAIN, "goes on when asked again while it speaks", turns=1)
-async def again_speaking(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        turn = caller.utter(patient.words.long)
+async def again_speaking(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        turn = caller.utter(target.words.long)
         await first_chunk(caller, turn)
         since = caller.now
         caller.replay(turn.asks[-1].message)
         await caller.answered(turn)
         heard = heard_well(caller, turn)
         had_more_to_say(caller, turn, since)
-        await _is_answered_once(patient, caller, turn)
+        await _is_answered_once(target, caller, turn)
         return heard, "asked twice, heard once"
 
 
 @case("again-answered", AGAIN, "does not answer again what it has answered", turns=1)
-async def again_answered(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        reply = await say(caller, patient.words.short)
+async def again_answered(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        reply = await say(caller, target.words.short)
         turn = last_turn(caller)
         caller.replay(turn.asks[-1].message)
-        await _is_answered_once(patient, caller, turn)
+        await _is_answered_once(target, caller, turn)
         return reply.text, "asked twice, answered once"
 
 
 @case("older-thinking", AGAIN, "goes on when an older id comes before its first word", turns=2)
-async def older_thinking(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        silence_s = patient.silence_s
-        await say(caller, patient.words.short)
+async def older_thinking(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        silence_s = target.silence_s
+        await say(caller, target.words.short)
         older = last_turn(caller)
-        turn = caller.utter(patient.silent_question)
+        turn = caller.utter(target.silent_question)
         await asyncio.sleep(silence_s / 2)
         if turn.chunks:
             raise NotTested("the first word was there before the older id could come again")
-        return await _older_again(patient, caller, older, turn)
+        return await _older_again(target, caller, older, turn)
 
 
 @case("older-speaking", AGAIN, "goes on when the interrupted id comes again", turns=2)
-async def older_speaking(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        older = caller.utter(patient.words.long)
+async def older_speaking(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        older = caller.utter(target.words.long)
         await first_chunk(caller, older)
-        turn = caller.utter(patient.words.long)
+        turn = caller.utter(target.words.long)
         await first_chunk(caller, turn)
         since = caller.now
-        heard, why = await _older_again(patient, caller, older, turn)
+        heard, why = await _older_again(target, caller, older, turn)
         had_more_to_say(caller, turn, since)
         return heard, why
 
 
 @case("older-answered", AGAIN, "does nothing when an answered older id comes again", turns=2)
-async def older_answered(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        await say(caller, patient.words.short)
+async def older_answered(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        await say(caller, target.words.short)
         older = last_turn(caller)
-        await say(caller, patient.words.short)
-        return await _older_again(patient, caller, older, last_turn(caller))
+        await say(caller, target.words.short)
+        return await _older_again(target, caller, older, last_turn(caller))
 
 
 @case("two-ids", AGAIN, "answers under the second of two ids for a pause", turns=2)
-async def two_ids(patient: Patient) -> tuple[str, str]:
-    return await _several_ids(patient, 1, Wording.PUNCTUATION)
+async def two_ids(target: Target) -> tuple[str, str]:
+    return await _several_ids(target, 1, Wording.PUNCTUATION)
 
 
 @case("three-ids", AGAIN, "answers under the third of three ids for a pause", turns=3)
-async def three_ids(patient: Patient) -> tuple[str, str]:
-    return await _several_ids(patient, 2, Wording.PUNCTUATION)
+async def three_ids(target: Target) -> tuple[str, str]:
+    return await _several_ids(target, 2, Wording.PUNCTUATION)
 
 
 @case("growing-words", AGAIN, "answers the whole of what comes in three parts", turns=3)
-async def growing_words(patient: Patient) -> tuple[str, str]:
-    return await _several_ids(patient, 2, Wording.GROWING)
+async def growing_words(target: Target) -> tuple[str, str]:
+    return await _several_ids(target, 2, Wording.GROWING)
 
 
 async def _ask(caller: Caller, text: str) -> CallTurn:
@@ -126,17 +126,17 @@ async def _ask(caller: Caller, text: str) -> CallTurn:
     return turn
 
 
-async def _is_answered_once(patient: Patient, caller: Caller, turn: CallTurn) -> None:
-    """Find that nothing more comes for a turn that was answered."""
-    repeated = await until(caller, lambda: caller.verdict(turn).is_billed_twice, 0.5 + 2 * patient.first_word_s)
-    await patient.settle()
+async def _is_answered_once(target: Target, caller: Caller, turn: CallTurn) -> None:
+    """Check that no further answer comes for a turn that was answered."""
+    repeated = await until(caller, lambda: caller.verdict(turn).is_billed_twice, 0.5 + 2 * target.first_word_s)
+    await target.settle()
     if repeated or caller.verdict(turn).is_billed_twice:
         times = sum(bool(answer) for ask in turn.asks for answer in ask.answers)
-        raise CaseFailed(f"the handler ran again: {times} answers to one question, and two bills", turn.heard)
+        raise CaseFailed(f"the handler ran again: {times} answers to one question, each of them billed", turn.heard)
     heard_well(caller, turn)
 
 
-async def _older_again(patient: Patient, caller: Caller, older: CallTurn, turn: CallTurn) -> tuple[str, str]:
+async def _older_again(target: Target, caller: Caller, older: CallTurn, turn: CallTurn) -> tuple[str, str]:
     ask = older.asks[-1]
     answered_before = len(ask.text)
     caller.replay(ask.message)
@@ -145,26 +145,26 @@ async def _older_again(patient: Patient, caller: Caller, older: CallTurn, turn: 
     except CallerError:
         raise CaseFailed(caller.verdict(turn).reason, turn.heard) from None
     heard = heard_well(caller, turn)
-    await patient.settle()
+    await target.settle()
     late = ask.text[answered_before:]
     if late and older.final_at is not None:
         raise CaseFailed(
-            f"the handler ran again for id {ask.event_id}, and nobody hears it: {len(late)} characters", heard
+            f"the handler ran again for id {ask.event_id}, and its answer is not heard: {len(late)} characters", heard
         )
     heard_well(caller, turn)
     return heard, f"id {ask.event_id} came again, {turn.event_id} was heard"
 
 
-async def _several_ids(patient: Patient, extra: int, wording: Wording) -> tuple[str, str]:
+async def _several_ids(target: Target, extra: int, wording: Wording) -> tuple[str, str]:
     try:
-        gap_s, text = min(0.5, patient.silence_s), patient.silent_question
-    except NotTested:  # an agent that answers at once gets the further ids while it speaks
-        gap_s, text = SPEAKING_GAP_S, patient.words.long
+        gap_s, text = min(0.5, target.silence_s), target.silent_question
+    except NotTested:  # an agent without silence gets the further ids while it speaks
+        gap_s, text = SPEAKING_GAP_S, target.words.long
     habits = Habits(extra_ids=extra, extra_id_after_s=gap_s, wording=wording)
-    async with patient.call(habits) as caller:
+    async with target.call(habits) as caller:
         turn = await _ask(caller, text)
         if len(turn.asks) < extra + 1:
-            raise NotTested("the answer was there before the API could transcribe again")
+            raise NotTested("the answer was complete before the API could transcribe again")
         heard = heard_well(caller, turn)
         ids = ", ".join(str(ask.event_id) for ask in turn.asks)
         twice = ", two answers were begun" if caller.verdict(turn).is_billed_twice else ""
@@ -175,36 +175,36 @@ async def _several_ids(patient: Patient, extra: int, wording: Wording) -> tuple[
 
 
 @case("interrupts-thinking", INTERRUPTIONS, "answers the second of two questions in one breath", turns=2)
-async def interrupts_thinking(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        first = caller.utter(patient.silent_question)
-        turn = await _ask(caller, patient.words.short)
+async def interrupts_thinking(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        first = caller.utter(target.silent_question)
+        turn = await _ask(caller, target.words.short)
         heard = heard_well(caller, turn, first)
-        await patient.settle()
+        await target.settle()
         return heard_well(caller, turn, first) or heard, _how_soon(turn)
 
 
 @case("interrupts-speaking", INTERRUPTIONS, "stops when it is interrupted, and answers", turns=2)
-async def interrupts_speaking(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
-        first = caller.utter(patient.words.long)
+async def interrupts_speaking(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
+        first = caller.utter(target.words.long)
         await first_chunk(caller, first)
-        turn = await _ask(caller, patient.words.short)
+        turn = await _ask(caller, target.words.short)
         heard_well(caller, turn, first)
-        await patient.settle()
+        await target.settle()
         return heard_well(caller, turn, first), f"{len(first.heard)} characters, then the next answer {_how_soon(turn)}"
 
 
 @case("interrupts-often", INTERRUPTIONS, "answers the last of five questions at once", turns=5)
-async def interrupts_often(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def interrupts_often(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
         before = []
         for _ in range(4):
-            before.append(caller.utter(patient.words.long))
+            before.append(caller.utter(target.words.long))
             await until(caller, lambda: bool(before[-1].chunks), 0.2)
-        turn = await _ask(caller, patient.words.short)
+        turn = await _ask(caller, target.words.short)
         heard_well(caller, turn, *before)
-        await patient.settle()
+        await target.settle()
         return heard_well(caller, turn, *before), _how_soon(turn)
 
 
@@ -217,61 +217,61 @@ def _how_soon(turn: CallTurn) -> str:
 
 
 @case("reset-thinking", NETWORK, "goes on after a TCP reset before the first word", turns=2)
-async def reset_thinking(patient: Patient) -> tuple[str, str]:
+async def reset_thinking(target: Target) -> tuple[str, str]:
     habits = Habits(reset=Moment.BEFORE_ANSWER, reconnect=True)
-    async with patient.call(habits) as caller:
-        caller.utter(patient.silent_question)
+    async with target.call(habits) as caller:
+        caller.utter(target.silent_question)
         caller.model.habits = dataclasses.replace(habits, reset=None, reconnect=False)
-        await until(caller, lambda: last_turn(caller).is_final, patient.reply_timeout_s)
+        await until(caller, lambda: last_turn(caller).is_final, target.reply_timeout_s)
         return heard_well(caller, last_turn(caller)), "asked again over a new connection, and heard"
 
 
 @case("reset-speaking", NETWORK, "goes on after a TCP reset while it speaks", turns=2)
-async def reset_speaking(patient: Patient) -> tuple[str, str]:
-    return await _reset(patient, Moment.MID_ANSWER, patient.words.long)
+async def reset_speaking(target: Target) -> tuple[str, str]:
+    return await _reset(target, Moment.MID_ANSWER, target.words.long)
 
 
 @case("reset-answered", NETWORK, "goes on after a TCP reset between two turns", turns=2)
-async def reset_answered(patient: Patient) -> tuple[str, str]:
-    return await _reset(patient, Moment.AFTER_ANSWER, patient.words.short)
+async def reset_answered(target: Target) -> tuple[str, str]:
+    return await _reset(target, Moment.AFTER_ANSWER, target.words.short)
 
 
-async def _reset(patient: Patient, moment: Moment, text: str) -> tuple[str, str]:
+async def _reset(target: Target, moment: Moment, text: str) -> tuple[str, str]:
     habits = Habits(reset=moment, reconnect=True)
-    async with patient.call(habits) as caller:
+    async with target.call(habits) as caller:
         turn = caller.utter(text)
         if not await until(
-            caller, lambda: turn.is_interrupted or not caller.model.is_connected, patient.reply_timeout_s
+            caller, lambda: turn.is_interrupted or not caller.model.is_connected, target.reply_timeout_s
         ):
             raise CaseFailed(caller.verdict(turn).reason, turn.heard)
         caller.model.habits = Habits()
         if not await until(caller, lambda: caller.model.is_connected, 5.0):
             raise CaseFailed(f"no new connection: {caller.ended}", turn.heard)
-        reply = await say(caller, patient.words.short)
+        reply = await say(caller, target.words.short)
         return reply.text, "the next question was heard, over a new connection"
 
 
 def _malformed(kind: Malformed, title: str) -> None:
     @case(kind.value.replace("_", "-"), NETWORK, title, turns=2)
-    async def malformed(patient: Patient) -> tuple[str, str]:
-        async with patient.call(Habits(malformed=(kind,))) as caller:
+    async def malformed(target: Target) -> tuple[str, str]:
+        async with target.call(Habits(malformed=(kind,))) as caller:
             for _ in range(2):
-                reply = await say(caller, patient.words.short)
+                reply = await say(caller, target.words.short)
             return reply.text, "both questions were heard"
 
 
-_malformed(Malformed.NO_JSON, "goes on after a message that is no JSON")
-_malformed(Malformed.NOT_UTF8, "goes on after a binary message that is no UTF-8")
+_malformed(Malformed.NO_JSON, "goes on after a message that is not JSON")
+_malformed(Malformed.NOT_UTF8, "goes on after a binary message that is not UTF-8")
 _malformed(Malformed.BAD_ENTRY, "goes on after an entry with content: null")
-_malformed(Malformed.UNKNOWN_TYPE, "goes on after a message of a type it does not know")
+_malformed(Malformed.UNKNOWN_TYPE, "goes on after a message of an unknown type")
 
 
 def _cut(name: str, title: str, habits: Habits, texts: Sequence[str]) -> None:
     @case(name, NETWORK, title, turns=len(texts))
-    async def cut(patient: Patient) -> tuple[str, str]:
-        async with patient.call(habits) as caller:
+    async def cut(target: Target) -> tuple[str, str]:
+        async with target.call(habits) as caller:
             for text in texts:
-                reply = await say(caller, getattr(patient.words, text))
+                reply = await say(caller, getattr(target.words, text))
             return reply.text, f"{len(reply.text)} characters in {shown_count(len(reply.chunks), 'piece')}"
 
 

@@ -1,4 +1,4 @@
-"""The cases of handlers that misbehave: what the published SDK was measured to get wrong, and its neighbours."""
+"""Cases of handlers that misbehave, such as the faults measured in the published SDK."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from se_server.doctor.cases import case
 from se_server.doctor.conversation_cases import LATE_PONG_S, hang_up
 from se_server.doctor.results import CaseFailed, shown_s
-from se_server.doctor.target import CASCADE_TIMEOUT_S, Patient, first_chunk, heard_well, say, until
+from se_server.doctor.target import CASCADE_TIMEOUT_S, Target, first_chunk, heard_well, say, until
 from se_server.errors import CallerError
 
 HANDLERS = "Handlers that misbehave"
@@ -17,10 +17,10 @@ IGNORE = "Ignore interruptions."
 
 
 @case("clean-up-pong", HANDLERS, "answers pings while an old handler cleans up", turns=2, needs_reference=True)
-async def clean_up_pong(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def clean_up_pong(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
         await first_chunk(caller, caller.utter(CLEAN_UP))
-        turn = caller.utter(patient.words.short)
+        turn = caller.utter(target.words.short)
         waited_s = await caller.ping()
         if waited_s > LATE_PONG_S:
             raise CaseFailed(f"the pong came after {shown_s(waited_s)}", turn.heard)
@@ -29,27 +29,27 @@ async def clean_up_pong(patient: Patient) -> tuple[str, str]:
 
 
 @case("clean-up-turn", HANDLERS, "answers while an old handler cleans up", turns=2, needs_reference=True)
-async def clean_up_turn(patient: Patient) -> tuple[str, str]:
-    return await _next_answer_in_time(patient, CLEAN_UP)
+async def clean_up_turn(target: Target) -> tuple[str, str]:
+    return await _next_answer_in_time(target, CLEAN_UP)
 
 
 @case("no-cancel", HANDLERS, "answers while a handler ignores cancellation", turns=2, needs_reference=True)
-async def no_cancel(patient: Patient) -> tuple[str, str]:
-    return await _next_answer_in_time(patient, IGNORE)
+async def no_cancel(target: Target) -> tuple[str, str]:
+    return await _next_answer_in_time(target, IGNORE)
 
 
 @case("no-cancel-goodbye", HANDLERS, "hangs up while a handler ignores cancellation", turns=1, needs_reference=True)
-async def no_cancel_goodbye(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def no_cancel_goodbye(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
         turn = caller.utter(IGNORE)
         await first_chunk(caller, turn)
         return await hang_up(caller, turn.heard)
 
 
-async def _next_answer_in_time(patient: Patient, text: str) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def _next_answer_in_time(target: Target, text: str) -> tuple[str, str]:
+    async with target.call() as caller:
         await first_chunk(caller, caller.utter(text))
-        turn = caller.utter(patient.words.short)
+        turn = caller.utter(target.words.short)
         try:
             await caller.answered(turn)
         except CallerError:
@@ -63,43 +63,43 @@ async def _next_answer_in_time(patient: Patient, text: str) -> tuple[str, str]:
 
 
 @case("stream-closed", HANDLERS, "closes the stream of an interrupted answer", turns=2, needs_reference=True)
-async def stream_closed(patient: Patient) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def stream_closed(target: Target) -> tuple[str, str]:
+    async with target.call() as caller:
         await first_chunk(caller, caller.utter("Use a language model."))
-        await say(caller, patient.words.short)
-        await asyncio.sleep(0.5)  # it may be closed after the next answer has begun
+        await say(caller, target.words.short)
+        await asyncio.sleep(0.5)  # the stream may be closed after the next answer has begun
         reply = await say(caller, "Are your streams closed?")
         if not reply.text.startswith("Yes"):
-            raise CaseFailed("the stream is still open: the language model goes on, and so does its bill", reply.text)
+            raise CaseFailed("the stream is still open: the language model goes on, and is billed", reply.text)
         return reply.text, "the agent says so"
 
 
 @case("fails", HANDLERS, "ends the turn when a handler raises at once", turns=2, needs_reference=True)
-async def fails(patient: Patient) -> tuple[str, str]:
-    return await _is_ended(patient, "Fail.")
+async def fails(target: Target) -> tuple[str, str]:
+    return await _is_ended(target, "Fail.")
 
 
 @case("fails-midway", HANDLERS, "ends the turn of a stream that raises", turns=2, needs_reference=True)
-async def fails_midway(patient: Patient) -> tuple[str, str]:
-    return await _is_ended(patient, "Fail midway.")
+async def fails_midway(target: Target) -> tuple[str, str]:
+    return await _is_ended(target, "Fail midway.")
 
 
 @case("says-nothing", HANDLERS, "ends the turn of a handler that sends nothing", turns=2, needs_reference=True)
-async def says_nothing(patient: Patient) -> tuple[str, str]:
-    return await _is_ended(patient, "Say nothing.")
+async def says_nothing(target: Target) -> tuple[str, str]:
+    return await _is_ended(target, "Say nothing.")
 
 
-async def _is_ended(patient: Patient, text: str) -> tuple[str, str]:
-    async with patient.call() as caller:
+async def _is_ended(target: Target, text: str) -> tuple[str, str]:
+    async with target.call() as caller:
         turn = caller.utter(text)
         ended = await until(caller, lambda: turn.final_at is not None, CASCADE_TIMEOUT_S)
         if not ended:
             what = "nothing more came" if turn.chunks else "nothing came"
             raise CaseFailed(
-                f"{what} within {CASCADE_TIMEOUT_S:g} s, not even an end: the API asks again, then gives up",
+                f"{what} within {CASCADE_TIMEOUT_S:g} s, not even a final: the API asks again, then gives up",
                 turn.heard,
             )
         assert turn.final_at is not None
         after = f"ended after {shown_s(turn.final_at - turn.said_at)}"
-        await say(caller, patient.words.short)
+        await say(caller, target.words.short)
         return turn.heard, f"{after}, and the next question was heard"

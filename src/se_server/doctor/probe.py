@@ -1,4 +1,4 @@
-"""One upgrade request by hand: what a server answers to it, down to the bytes, without a client library's manners."""
+"""Send one upgrade request by hand and read the raw answer, without a client library."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What came back.
+    """The answer to an upgrade request.
 
     Attributes:
         status: the HTTP status.
-        headers: by name in lower case; of several the last.
-        body: its beginning, as text.
-        is_valid_upgrade: whether it is a 101 that proves to come from a WebSocket server.
+        headers: the headers by lower-case name; of repeated headers the last.
+        body: the beginning of the body, as text.
+        is_valid_upgrade: whether the answer is a 101 with a valid Sec-WebSocket-Accept.
     """
 
     status: int
@@ -38,10 +38,10 @@ class HttpAnswer:
 
 
 class NoHttp(Exception):
-    """What came back is no HTTP; `data` is its beginning, empty when the server hung up without a word."""
+    """The answer is not HTTP; `data` is its beginning, empty when the server closed without an answer."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(f"{len(data)} bytes that are no HTTP" if data else "nothing")
+        super().__init__(f"{len(data)} bytes that are not HTTP" if data else "nothing")
         self.data = data
 
 
@@ -49,7 +49,7 @@ async def resolve(address: Address) -> list[str]:
     """Return the addresses of the host.
 
     Raises:
-        socket.gaierror: the name is not known.
+        socket.gaierror: the name is unknown.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -64,19 +64,20 @@ async def ask_upgrade(
     is_verified: bool = True,
     cafile: str | None = None,
 ) -> HttpAnswer:
-    """Send an upgrade request and read the answer; a connection that was upgraded is closed again.
+    """Send an upgrade request and read the answer; an upgraded connection is closed.
 
     Args:
         address: the server.
         headers: further headers.
         timeout_s: the longest wait for the connection, and again for the answer, in seconds.
         is_verified: whether the server's certificate has to be trusted.
-        cafile: certificates to trust, in place of the system's.
+        cafile: certificates to trust, instead of the system's.
 
     Raises:
-        OSError: no connection, no TLS, no trust (`ssl.SSLCertVerificationError`).
+        OSError: the connection or the TLS handshake failed, or the certificate is not trusted
+            (`ssl.SSLCertVerificationError`).
         asyncio.TimeoutError: no connection, or no answer, in time.
-        NoHttp: an answer that is none.
+        NoHttp: the answer is not HTTP.
     """
     context = None
     if address.is_tls:

@@ -1,4 +1,4 @@
-"""What se-doctor found: of the set-up and of each case a state, and sentences for people."""
+"""The results of se-doctor: a state for each check and case, with sentences for people."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from enum import Enum
 
 
 class State(str, Enum):
-    """How a check or a case came out."""
+    """The outcome of a check or a case."""
 
     PASS = "pass"
     FAIL = "fail"
-    WARNING = "warning"  # it works, and somebody should know
-    NOT_TESTED = "not tested"  # this server or this agent gave no occasion to
+    WARNING = "warning"  # it works, with a reservation
+    NOT_TESTED = "not tested"  # this server or this agent gave no opportunity
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One step of the set-up.
+    """The result of one check of the set-up.
 
     Attributes:
-        name: what was looked at.
-        state: how it came out.
-        why: one sentence.
-        way_out: what to do about it; empty when nothing is to be done.
+        name: the subject of the check.
+        state: the outcome.
+        why: the reason, one sentence.
+        way_out: advice for the user; empty when there is nothing to do.
     """
 
     name: str
@@ -35,16 +35,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """One case.
+    """The result of one case.
 
     Attributes:
-        name: the case's.
-        group: what it belongs to.
-        title: what a good server does, in half a sentence.
-        state: how it came out.
+        name: the case's name.
+        group: the case's heading on the scorecard.
+        title: the behaviour of a good server, as half a sentence.
+        state: the outcome.
         heard: the words that the caller heard; empty when there were none.
-        why: one sentence.
-        duration_s: how long the case took, in seconds.
+        why: the reason, one sentence.
+        duration_s: the duration of the case, in seconds.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Result:
 
 
 class CaseFailed(Exception):
-    """The server did something wrong; the text says what."""
+    """The server misbehaved; the text describes the fault."""
 
     def __init__(self, why: str, heard: str = "") -> None:
         super().__init__(why)
@@ -65,23 +65,23 @@ class CaseFailed(Exception):
 
 
 class NotTested(Exception):
-    """The case could not be decided; the text says why."""
+    """The case could not be decided; the text gives the reason."""
 
 
 class Warned(Exception):
-    """What was seen is allowed, and somebody should know of it; the text says why."""
+    """The behaviour is allowed but deserves attention; the text gives the reason."""
 
 
 def shown_s(seconds: float) -> str:
-    """Return a time for people."""
+    """Format a duration for people."""
     return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def shown_count(number: int, what: str) -> str:
-    """Return a number of things for people."""
+    """Format a number of things for people."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def count(results: Sequence[Result | Finding]) -> dict[State, int]:
-    """Count the states that occur."""
+    """Count the results in each state that occurs."""
     return {state: found for state in State if (found := sum(result.state is state for result in results))}

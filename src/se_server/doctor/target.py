@@ -1,4 +1,4 @@
-"""The server under examination, what can be said to its agent, and the questions that cases have in common."""
+"""The server under examination, the words for its agent, and steps that several cases share."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from se_server.simulator.conversation import Reply
 from se_server.simulator.habits import CASCADE_TIMEOUT_S, Habits
 from se_server.simulator.judge import Outcome
 
-LEFT_S = 0.1  # what is done to an answer decides nothing if less than this of the answer was to come
+LEFT_S = 0.1  # a change within the last 0.1 s of an answer decides nothing
 LONGEST_SETTLE_S = 4.0
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is said to an agent.
+    """The words that are said to an agent.
 
     Attributes:
-        short: gets a short answer.
-        long: gets a long one, which comes in pieces over some seconds.
-        silent: gets an answer after some two seconds of silence; None: there is no such request.
-        does_on_request: whether the agent is the reference agent, and fails, tarries and disobeys when it is told to.
+        short: a request for a short answer.
+        long: a request for a long answer, which arrives in pieces over some seconds.
+        silent: a request for an answer after about two seconds of silence; None if there is no such request.
+        does_on_request: whether the agent is the reference agent, which fails, delays and ignores cancellation on
+            request.
     """
 
     short: str = "Hello, can you hear me?"
@@ -41,19 +42,19 @@ REFERENCE_WORDS = Words(silent="Please think for 2 seconds.", does_on_request=Tr
 
 
 @dataclass
-class Patient:
-    """The server, as the cases see it.
+class Target:
+    """The server under examination.
 
     Attributes:
-        url: its address.
-        address: the same, taken apart.
-        api_key: signs the tokens.
+        url: the server's URL.
+        address: the parsed URL.
+        api_key: the key that signs the tokens.
         headers: further headers of each upgrade.
-        words: what is said to its agent.
-        quiet_s: how long a quiet call is quiet, in seconds.
-        reply_timeout_s: the longest silence while an answer is awaited, in seconds.
-        seed: what is random hangs on it.
-        first_word_s: after what silence its answers begin, as far as known, in seconds.
+        words: the words for its agent.
+        quiet_s: the length of a quiet conversation, in seconds.
+        reply_timeout_s: the longest silence before a complete answer, in seconds.
+        seed: the seed of random decisions.
+        first_word_s: the silence before its answers, as far as known, in seconds.
     """
 
     url: str
@@ -71,7 +72,7 @@ class Patient:
 
     @asynccontextmanager
     async def call(self, habits: Habits | None = None, conversation_id: str | None = None) -> AsyncIterator[Caller]:
-        """Hold a conversation with the server; what is random in it hangs on the id, by default a fresh one."""
+        """Hold a conversation with the server; random decisions depend on the id, by default a fresh one."""
         async with Caller.connect(
             self.url,
             api_key=self.api_key,
@@ -84,10 +85,10 @@ class Patient:
 
     @property
     def silence_s(self) -> float:
-        """A time in which an answer to `silent_question` surely has not begun.
+        """A time within which an answer to `silent_question` does not begin, in seconds.
 
         Raises:
-            NotTested: the agent's answers begin at once, and nothing can happen before.
+            NotTested: the agent answers at once, which leaves no time.
         """
         if self.words.silent is not None:
             return 0.5
@@ -97,21 +98,21 @@ class Patient:
 
     @property
     def silent_question(self) -> str:
-        """Something that is answered after the longest silence that this agent can be brought to."""
+        """The question that this agent answers after the longest silence."""
         return self.words.silent or self.words.long
 
     async def settle(self) -> None:
-        """Wait for what a server might still do that it should not."""
+        """Give the server time for faults that appear late."""
         await asyncio.sleep(min(LONGEST_SETTLE_S, 1.0 + 2 * self.first_word_s))
 
 
-def needs_reference(patient: Patient) -> None:
-    """Leave a case that only an agent decides that misbehaves on request.
+def needs_reference(target: Target) -> None:
+    """Skip a case that only an agent that misbehaves on request can decide.
 
     Raises:
-        NotTested: this one does not.
+        NotTested: this agent does not.
     """
-    if not patient.words.does_on_request:
+    if not target.words.does_on_request:
         raise NotTested("only the reference agent does this on request (--agent reference)")
 
 
@@ -119,7 +120,7 @@ async def first_chunk(caller: Caller, turn: CallTurn) -> None:
     """Wait until the answer has begun.
 
     Raises:
-        NotTested: it was complete by then.
+        NotTested: the answer was already complete.
     """
     while not turn.chunks and turn.is_answering:
         await caller.event("answer")
@@ -130,7 +131,7 @@ async def first_chunk(caller: Caller, turn: CallTurn) -> None:
 
 
 async def until(caller: Caller, is_there: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until something is the case, as long as the conversation goes on; whether it came about in time."""
+    """Wait until a condition holds, while the conversation goes on; return whether it held in time."""
     deadline = caller.now + timeout_s
     while not is_there():
         if caller.now >= deadline or caller.ended is not None:
@@ -140,15 +141,15 @@ async def until(caller: Caller, is_there: Callable[[], bool], timeout_s: float) 
 
 
 def had_more_to_say(caller: Caller, turn: CallTurn, since: float) -> None:
-    """Make sure that there was something left of an answer.
+    """Check that the answer was long enough to decide the case.
 
     Args:
         caller: the conversation.
-        turn: the answer, complete.
-        since: when something was done to it, in the conversation's seconds.
+        turn: the turn with the complete answer.
+        since: the time of the disturbance, in seconds of the conversation's clock.
 
     Raises:
-        NotTested: it was complete so soon that what was done may have come too late.
+        NotTested: the answer was complete so soon that the disturbance may have come too late.
     """
     if turn.final_at is not None and turn.final_at - since < LEFT_S:
         raise NotTested(
@@ -157,13 +158,13 @@ def had_more_to_say(caller: Caller, turn: CallTurn, since: float) -> None:
 
 
 def heard_well(caller: Caller, turn: CallTurn, *also: CallTurn) -> str:
-    """Make sure that the last turn was heard wholly, and that nothing is wrong with the conversation.
+    """Check that the last turn was heard completely, and that the conversation has no fault.
 
     Returns:
-        what the caller heard of the last turn.
+        The words that the caller heard in the last turn.
 
     Raises:
-        CaseFailed: with what the caller would say.
+        CaseFailed: something is wrong; the text is the caller's verdict.
     """
     for each in (turn, *also):
         verdict = caller.verdict(each)
@@ -185,10 +186,10 @@ def last_turn(caller: Caller) -> CallTurn:
 
 
 async def say(caller: Caller, text: str) -> Reply:
-    """Say something, hear the whole answer, and find nothing wrong with it.
+    """Say something, hear the whole answer, and check that it has no fault.
 
     Raises:
-        CaseFailed: with what the caller would say.
+        CaseFailed: something is wrong; the text is the caller's verdict.
     """
     try:
         reply = await caller.say(text)
@@ -212,7 +213,7 @@ def _pieces(turn: CallTurn) -> str:
 __all__ = [
     "CASCADE_TIMEOUT_S",
     "REFERENCE_WORDS",
-    "Patient",
+    "Target",
     "Words",
     "first_chunk",
     "had_more_to_say",

@@ -1,1 +1,1 @@
-"""What operators see: logs now; metrics and pages later."""
+"""The view of operators: logs, later metrics and pages."""

@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or JSON: one record, one line, one write, so that the lines of several workers never mix."""
+"""Logs on stderr, as text or JSON: one line and one write a record, so that workers' lines never mix."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from collections.abc import Mapping
 import orjson
 
 _FD_STDERR = 2
-# A pipe takes no more in one piece (POSIX promises 512, Linux gives 4096): longer lines would mix with other workers'.
+# A pipe takes larger writes in several pieces (POSIX guarantees 512 bytes, Linux 4096), which would mix with the lines
+# of other workers.
 LINE_BYTES = getattr(select, "PIPE_BUF", 512)
-_LEAST_TEXT = 64  # characters: a line whose frame alone is too long is not cut for ever
+_LEAST_TEXT = 64  # characters: stop splitting a line whose frame alone is too long
 
 _UNPRINTABLE = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """Escape what commands a terminal, ends a line or cannot be written: messages may hold what a peer sent."""
+    """Escape control characters, line ends and surrogates: messages may contain text of a peer."""
     return text if text.isprintable() else _UNPRINTABLE.sub(_escape, text)
 
 
@@ -33,8 +34,8 @@ class LineFormatter(logging.Formatter):
     """Formats `time LEVEL [pid] logger: message`.
 
     Args:
-        multiline: give a traceback lines of its own, for people at a terminal; else it follows on the same line.
-        limit_bytes: records that need longer lines are told in several; None for no limit.
+        multiline: put a traceback on its own lines, for people at a terminal; otherwise it follows on the same line.
+        limit_bytes: split records into lines of at most this size; None for no limit.
     """
 
     def __init__(self, *, multiline: bool = False, limit_bytes: int | None = None) -> None:
@@ -43,7 +44,7 @@ class LineFormatter(logging.Formatter):
         self._limit_bytes = limit_bytes
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text, as many lines as it needs, without a line feed at its end."""
+        """Return the record as text, in one or more lines, without a final line feed."""
         details = _details_of(record)
         text = printable(self._message_of(record))
         if details and self._multiline:
@@ -71,7 +72,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(LineFormatter):
-    """Formats a JSON object: time, level, pid, logger, message, and the fields that a record has by name.
+    """Formats a JSON object: time, level, pid, logger, message, and the record's named fields.
 
     Args:
         limit_bytes: as for `LineFormatter`.
@@ -81,7 +82,7 @@ class JsonFormatter(LineFormatter):
         super().__init__(limit_bytes=limit_bytes)
 
     def _message_of(self, record: logging.LogRecord) -> str:
-        event = getattr(record, "event", None)  # what it is called, where its fields say the rest
+        event = getattr(record, "event", None)  # the name of the event, for records whose fields have the details
         return event if isinstance(event, str) else super()._message_of(record)
 
     def _line(self, record: logging.LogRecord, text: str) -> str:
@@ -123,7 +124,7 @@ class DescriptorHandler(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record; one that cannot be written is lost, and so would be a complaint about it."""
+        """Write the record. A record that cannot be written is lost, and an error message would be lost as well."""
         try:
             data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
             if len(data) <= LINE_BYTES:
@@ -133,27 +134,27 @@ class DescriptorHandler(logging.Handler):
                 write_all(self._descriptor, line)
         except OSError:
             return
-        except (TypeError, ValueError):  # arguments that do not fit the message: logging's own complaint names the line
+        except (TypeError, ValueError):  # the arguments do not fit the message: logging reports the line
             self.handleError(record)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`: a signal that comes while a pipe is full ends a write early.
+    """Write all of `data`; a signal may end a write to a full pipe early.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the descriptor cannot be written.
     """
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:
-    """Send the log records of this process, and of those it forks, to a descriptor.
+    """Send the log records of this process and its forks to a descriptor.
 
     Args:
         level: debug, info, warning or error.
         form: text or json.
-        descriptor: where to; stderr by default.
+        descriptor: the descriptor; stderr by default.
     """
     handler = DescriptorHandler(descriptor)
     if form == "json":
@@ -161,6 +162,6 @@ def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDER
     else:
         handler.setFormatter(LineFormatter(multiline=os.isatty(descriptor), limit_bytes=LINE_BYTES))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Libraries that log every request or every connection at info would drown the conversations.
+    # Libraries that log every request or connection at info level would drown the conversations.
     for noisy in ("httpx", "httpcore", "picows"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -1,1 +1,1 @@
-"""The API's side of the wire, without an account: a sans-IO model, and conversations that drive it over any link."""
+"""The API's side of a conversation, simulated: a sans-IO model and the code that drives it."""

@@ -1,4 +1,4 @@
-"""A caller on a real socket: a conversation with the API's model over picows."""
+"""A simulated caller on a real socket: the API's model driven over picows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from se_server.auth import AUTHORIZATION_HEADER, sign_token
+from se_server.simulator.connection import Link, LinkEvents, OnEvent
 from se_server.simulator.conversation import Conversation
 from se_server.simulator.habits import Habits
-from se_server.simulator.lines import Line, Link, OnEvent
 from se_server.simulator.link import SocketLink, open_websocket
 from se_server.simulator.model import ApiModel
 from se_server.simulator.recording import Recording
 
 
 class Caller(Conversation):
-    """One conversation with a server over a real socket, from the API's side. Made by `Caller.connect`."""
+    """One conversation with a server over a real socket, from the API's side. Create one with `Caller.connect`."""
 
     @classmethod
     @asynccontextmanager
@@ -41,26 +41,26 @@ class Caller(Conversation):
             api_key: the key that signs the token; None sends no token.
             headers: further headers of the upgrade request.
             conversation_id: the id to announce; a fresh one by default.
-            habits: what the API does by itself; by default a polite one's.
-            ids: where event ids come from, growing; by default the model's own.
+            habits: the API's habits; polite by default.
+            ids: an iterator of increasing event ids; the model's own by default.
             connect_timeout_s: the longest wait for the connection, and again for the upgrade, in seconds.
-            reply_timeout_s: the longest silence while an answer is awaited, in seconds.
-            on_event: called in place with everything that happens, and last with how the conversation ended.
-            recording: where everything that goes over the wire is written down.
+            reply_timeout_s: the longest silence before a complete answer, in seconds.
+            on_event: called synchronously with each event, and last with the conversation's `Ended`.
+            recording: receives everything that goes over the wire.
 
         Raises:
-            CallerError: the connection was refused, by the machine or by the server.
+            CallerError: the network or the server refused the connection.
         """
         model = ApiModel(conversation_id or f"conv_{secrets.token_hex(10)}", habits=habits, ids=ids)
 
         links: list[SocketLink] = []
 
-        async def dial(line: Line) -> Link:
+        async def dial(events: LinkEvents) -> Link:
             sent = dict(headers or {})
             if api_key is not None:
                 sent[AUTHORIZATION_HEADER] = sign_token(api_key)
-            link = await open_websocket(url, sent, connect_timeout_s, line, model.habits)
-            links[:] = [*links[-1:], link]  # the one before may still be on its way out
+            link = await open_websocket(url, sent, connect_timeout_s, events, model.habits)
+            links[:] = [*links[-1:], link]  # the previous link may still be closing
             return link
 
         caller = cls(dial, model, reply_timeout_s=reply_timeout_s, on_event=on_event, recording=recording, name=url)

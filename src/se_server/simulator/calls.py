@@ -1,4 +1,4 @@
-"""What a call consists of: its turns, what a received message meant, and what a driver is to do."""
+"""The parts of a simulated conversation: turns, events received, and actions to carry out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ask:
-    """One event id of an utterance: its transcript, and what came back under it.
+    """One event id of an utterance: its transcript and the answers that arrived under it.
 
     Attributes:
         event_id: the id.
-        wording: the user's words as this transcript has them.
-        message: the transcript, as it is sent, also the next times.
-        sent_at: when it was sent, in seconds; more than once when the API asked again.
-        answers: the texts that came under the id, one for each final; the last one may lack its final still.
-        responded_at: when the first `agent_response` came, an empty one too; None before.
+        wording: the user's words as this transcript spells them.
+        message: the transcript as sent; a repetition sends the same text.
+        sent_at: the time of each transmission, in seconds; several when the API asked again.
+        answers: the text of each answer under the id, one for each final; the last answer may still lack its final.
+        responded_at: when the first `agent_response` arrived, even an empty one; None before.
         final_at: when an answer was first marked complete; None before.
     """
 
@@ -29,12 +29,12 @@ class Ask:
 
     @property
     def text(self) -> str:
-        """Everything that came under the id."""
+        """All text that arrived under the id."""
         return "".join(self.answers)
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the question, asked more than once, was answered more than once."""
+        """Whether a question that was asked more than once was answered more than once."""
         if len(self.sent_at) < 2 or self.final_at is None:
             return False
         given = [answer for answer in self.answers if answer]
@@ -43,13 +43,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Unheard:
-    """A text that the caller never heard.
+    """A text that the caller did not hear.
 
     Attributes:
-        event_id: the id it came under.
-        text: what it said.
-        is_outdated: whether the server knew better: it had begun to answer a newer id, or had completed this one.
-            Otherwise the text may have met the newer transcript on its way.
+        event_id: the id of the text's message.
+        text: the text.
+        is_outdated: whether the server knew that the id was outdated: it had begun to answer a newer id, or had
+            completed this one. Otherwise the text may have crossed the newer transcript on the wire.
     """
 
     event_id: int
@@ -59,20 +59,20 @@ class Unheard:
 
 @dataclass
 class CallTurn:
-    """One thing the user said, and what the caller would have heard in answer.
+    """One utterance of the user and the answer that the caller heard.
 
     Attributes:
         said: the user's words.
-        said_at: when the first transcript went out, in seconds.
-        asks: the ids under which it went out, oldest first; only the answer under the last one is heard.
-        chunks: the texts heard, in the order they came.
-        first_chunk_at: when the first text came; None as long as there was only silence.
+        said_at: when the first transcript was sent, in seconds.
+        asks: the event ids of the utterance, oldest first; only the answer under the last one is heard.
+        chunks: the texts heard, in order of arrival.
+        first_chunk_at: when the first text arrived; None while there is silence.
         final_at: when the answer was first marked complete; None before.
-        interrupted_at: when the user spoke, hung up, or the connection broke before the answer was complete.
-        interrupted_by: who did that: "user", "api" or "server"; empty when nobody did.
-        unheard: the texts that came while it was the newest turn, and were not heard.
-        is_heard_twice: whether the caller heard the answer again, because the question had come again.
-        is_habit: whether it is an interruption by habit, which nobody asked for.
+        interrupted_at: when the user spoke, a side hung up, or the connection broke before the answer was complete.
+        interrupted_by: "user", "api" or "server"; empty for an answer that was not interrupted.
+        unheard: the texts that arrived while this was the newest turn and were not heard.
+        is_heard_twice: whether the caller heard the answer again because the question was sent again.
+        is_habit: whether a habit of the API made the user interrupt.
     """
 
     said: str
@@ -89,12 +89,12 @@ class CallTurn:
 
     @property
     def event_id(self) -> int:
-        """The newest id, the only one whose answer is heard."""
+        """The newest event id, the only one whose answer is heard."""
         return self.asks[-1].event_id
 
     @property
     def heard(self) -> str:
-        """What the caller heard of the answer."""
+        """The part of the answer that the caller heard."""
         return "".join(self.chunks)
 
     @property
@@ -104,25 +104,25 @@ class CallTurn:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether somebody cut the answer off before it was complete."""
+        """Whether the answer was cut off before it was complete."""
         return self.interrupted_at is not None
 
     @property
     def is_answering(self) -> bool:
-        """Whether more of the answer is to come."""
+        """Whether more of the answer is expected."""
         return self.final_at is None and self.interrupted_at is None
 
 
-# --- what a message meant -------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A chunk of the running turn's answer was accepted: the caller hears it.
+    """A chunk of the current answer was accepted: the caller hears it.
 
     Attributes:
-        turn: the turn it answers.
-        text: the chunk; may be empty when `is_final`.
+        turn: the turn that it answers.
+        text: the chunk; may be empty when `is_final` is set.
         is_final: whether it completes the answer.
     """
 
@@ -133,12 +133,12 @@ class Heard:
 
 @dataclass(frozen=True)
 class Discarded:
-    """A chunk that the caller never hears: its turn is over.
+    """A chunk that the caller does not hear because its turn is over.
 
     Attributes:
-        event_id: the id it came under.
-        text: what it said.
-        reason: why nobody hears it.
+        event_id: the id of the chunk's message.
+        text: the chunk.
+        reason: the reason why it is discarded.
     """
 
     event_id: int
@@ -153,11 +153,11 @@ class Pong:
 
 @dataclass(frozen=True)
 class Violation:
-    """A message that the protocol does not allow.
+    """A message that breaks the protocol.
 
     Attributes:
-        reason: what is wrong with it.
-        raw: the message, as it came.
+        reason: the rule that it breaks.
+        raw: the message as received.
     """
 
     reason: str
@@ -166,11 +166,11 @@ class Violation:
 
 @dataclass(frozen=True)
 class Said:
-    """The user spoke. No message of the server, but a part of what a driver tells.
+    """The user spoke. The event is not a message of the server, but a driver reports it.
 
     Attributes:
-        turn: what was said.
-        interrupts: whether it cut the answer before it off.
+        turn: the new turn.
+        interrupts: whether it cut off the previous answer.
     """
 
     turn: CallTurn
@@ -178,10 +178,10 @@ class Said:
 
 
 Event = Heard | Discarded | Pong | Violation
-"""What a received message meant."""
+"""The meaning of a received message."""
 
 
-# --- what a driver is to do -----------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ class Send:
     """Send a message.
 
     Attributes:
-        message: text for a text message, bytes for a binary one.
-        why: the habit that made the API send it, for people; empty for what a polite API sends.
+        message: str for a text message, bytes for a binary one.
+        why: the habit behind the message, as a sentence; empty for a message of a polite API.
     """
 
     message: str | bytes
@@ -199,7 +199,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Close:
-    """Begin the WebSocket's close handshake, after what was sent."""
+    """Begin the WebSocket's close handshake once all earlier messages are sent."""
 
     code: int = 1000
     why: str = ""
@@ -207,7 +207,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Drop:
-    """End the connection without a word."""
+    """Drop the connection without a close handshake."""
 
     why: str = ""
 
@@ -221,11 +221,11 @@ class Reset:
 
 @dataclass(frozen=True)
 class Reconnect:
-    """Connect again after `after_s` seconds, and call the model's `connected`."""
+    """Connect again after `after_s` seconds, then call the model's `connected`."""
 
     after_s: float
     why: str = ""
 
 
 Action = Send | Close | Drop | Reset | Reconnect
-"""What the model wants a driver to do, in the order of the list it comes in."""
+"""An action that the model asks a driver to carry out, in list order."""

@@ -1,4 +1,4 @@
-"""Carries a conversation's model: its messages over a link, its times by a clock, its events to who wants to know."""
+"""Drive a conversation's model: its actions over a link, its timers, and its events."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 from se_server.errors import CallerError
 from se_server.simulator.calls import Action, Close, Pong, Reconnect, Reset, Said, Send
-from se_server.simulator.lines import Connect, Ended, Happening, Line, Link, OnEvent
+from se_server.simulator.connection import Connect, Ended, Happening, Link, LinkEvents, OnEvent
 from se_server.simulator.model import ApiModel
 from se_server.simulator.recording import Recording
 
 
-class Carrier:
-    """The lower half of `Conversation`, which documents it."""
+class Driver:
+    """The I/O of a `Conversation`: it carries out the model's actions and feeds the model messages and time.
+
+    The arguments are those of `Conversation`.
+    """
 
     def __init__(
         self,
@@ -36,40 +39,41 @@ class Carrier:
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
         self._name = name
-        self._line: Line | None = None
+        self._events: LinkEvents | None = None
         self._link: Link | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self._pings_answered = 0
-        self._turns_told = 0
+        self.pings_answered = 0
+        self._turns_reported = 0
 
     async def open(self) -> None:
-        """Connect, and begin the conversation.
+        """Connect and begin the conversation.
 
         Raises:
             CallerError: the connection was refused.
         """
-        self._line = Line(self)
-        self._link = await self._connect(self._line)
+        self._events = LinkEvents(self)
+        self._link = await self._connect(self._events)
         self._record("open", "out")
-        if self._line.is_live:
-            self._carry(self.model.connected(now=self._clock()))
+        if self._events.is_live:
+            self.act(self.model.connected(now=self._clock()))
 
     @property
     def is_open(self) -> bool:
-        """Whether the conversation goes on, with or without a connection at this moment."""
+        """Whether the conversation goes on, with or without a connection at the moment."""
         return self._link is not None and self.ended is None
 
     @property
     def now(self) -> float:
-        """The conversation's clock, in seconds."""
+        """The time of the conversation's clock, in seconds."""
         return self._clock()
 
     def changed(self) -> asyncio.Future[None]:
-        """Give what is done as soon as something was said or arrived from now on, or the connection ended.
+        """Return a future that is done at the next event, utterance or end of a connection.
 
-        No coroutine: `wait_for` lets one begin late (before Python 3.12), and what came meanwhile would go unnoticed.
+        This is not a coroutine: before Python 3.12 `wait_for` may start one late, and an event in between would be
+        missed.
         """
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
@@ -78,10 +82,10 @@ class Carrier:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     async def close(self, *, timeout_s: float = 2.0) -> None:
-        """End the conversation as the API does: `close`, then the WebSocket's close handshake. Safe to call again.
+        """End the conversation as the API does: a `close` message, then the WebSocket's close handshake. Idempotent.
 
         Args:
-            timeout_s: how long the server may take for its part, in seconds; then the connection is dropped.
+            timeout_s: how long to wait for the server's CLOSE, in seconds, before the connection is dropped.
         """
         if self._reconnecting is not None:
             self._reconnecting.cancel()
@@ -92,7 +96,7 @@ class Carrier:
             self._hang_up_unconnected()
             return
         if not self.model.is_closed:
-            self._carry(self.model.close(now=self._clock()))
+            self.act(self.model.close(now=self._clock()))
         try:
             await asyncio.wait_for(self.wait_ended(), timeout_s)
         except asyncio.TimeoutError:
@@ -100,53 +104,54 @@ class Carrier:
             await self.wait_ended()
 
     def drop(self) -> None:
-        """Break the connection off without a word, as a network does."""
+        """Drop the connection without a close handshake, as a network failure does."""
         if self._link is None or self.ended is not None:
             return
         if self.model.is_connected:
-            self.model.close(now=self._clock())  # its messages never leave
+            self.model.close(now=self._clock())  # its messages are not sent
             self._link.drop()
         else:
             self._hang_up_unconnected()
 
     async def reconnect(self, *, after_s: float = 0.1, repeats: bool = True) -> None:
-        """Lose the connection, and go on with the same conversation over a new one.
+        """Drop the connection and continue the same conversation over a new one.
 
         Args:
-            after_s: how long there is none, in seconds.
-            repeats: whether a question that nothing was heard of is asked again.
+            after_s: the time without a connection, in seconds.
+            repeats: whether a question without any answer is asked again.
 
         Raises:
-            CallerError: the conversation has ended, or there was no new connection to be had.
+            CallerError: the conversation has ended, or the new connection was refused.
         """
-        self._check_open()
-        assert self._line is not None
+        self.check_open()
+        assert self._events is not None
         assert self._link is not None
-        self._line.is_live = False
+        self._events.is_live = False
         self._link.drop()
         self._record("drop", "out")
         self.model.disconnected(now=self._clock())
         await self._reconnect(after_s, repeats=repeats)
-        self._check_open()
+        self.check_open()
 
     async def wait_ended(self) -> Ended:
-        """Wait until the conversation is over, and tell how it ended."""
+        """Wait until the conversation is over and return its end."""
         while self.ended is None:
             await self.changed()
         return self.ended
 
     # --- the link ---------------------------------------------------------------------------------------------------
 
-    def _carry(self, actions: list[Action]) -> None:
+    def act(self, actions: list[Action]) -> None:
+        """Carry out the actions of the model, and report a new turn."""
         turns = self.model.turns
-        if len(turns) > self._turns_told:
-            self._turns_told = len(turns)
+        if len(turns) > self._turns_reported:
+            self._turns_reported = len(turns)
             before = turns[-2] if len(turns) > 1 else None
-            self._tell(Said(turns[-1], before is not None and before.interrupted_at == turns[-1].said_at))
+            self._report(Said(turns[-1], before is not None and before.interrupted_at == turns[-1].said_at))
         for action in actions:
-            link, line = self._link, self._line
+            link, events = self._link, self._events
             assert link is not None
-            assert line is not None
+            assert events is not None
             self._note(action)
             if isinstance(action, Reconnect):
                 self._reconnecting = self._loop.create_task(self._reconnect(action.after_s))
@@ -155,8 +160,8 @@ class Carrier:
             elif isinstance(action, Close):
                 link.close(action.code)
             else:
-                # What this connection still tells is no longer of interest; that it ends by our doing is known.
-                line.is_live = False
+                # Ignore later events of this connection; its end is the API's own doing.
+                events.is_live = False
                 link.reset() if isinstance(action, Reset) else link.drop()
                 if self.model.is_closed:
                     self._finish(None, "", is_clean=False, by_server=False)
@@ -164,21 +169,21 @@ class Carrier:
 
     async def _reconnect(self, after_s: float, *, repeats: bool = True) -> None:
         await asyncio.sleep(after_s)
-        line = Line(self)
+        events = LinkEvents(self)
         try:
-            link = await self._connect(line)
+            link = await self._connect(events)
         except CallerError as error:
             self.model.lost(now=self._clock())
             self._finish(None, str(error), is_clean=False, by_server=True)
             return
-        self._line, self._link = line, link
+        self._events, self._link = events, link
         self._record("open", "out")
-        if line.is_live:
-            self._carry(self.model.connected(now=self._clock(), repeats=repeats))
-        self._wake()
+        if events.is_live:
+            self.act(self.model.connected(now=self._clock(), repeats=repeats))
+        self.wake()
 
     def _hang_up_unconnected(self) -> None:
-        """End a conversation that is between two connections: there is nothing whose end could be waited for."""
+        """End a conversation that is between two connections; there is no close handshake to wait for."""
         if self._reconnecting is not None:
             self._reconnecting.cancel()
         self.model.close(now=self._clock())
@@ -188,10 +193,10 @@ class Carrier:
         self._record("text" if isinstance(message, str) else "binary", "in", message)
         event = self.model.receive(message, now=self._clock())
         if isinstance(event, Pong):
-            self._pings_answered += 1
-        self._tell(event)
+            self.pings_answered += 1
+        self._report(event)
         self._set_timer()
-        self._wake()
+        self.wake()
 
     def on_traffic(self, kind: str) -> None:
         self._record(kind, "in")
@@ -208,8 +213,8 @@ class Carrier:
             self.ended = Ended(code, reason, by_server, is_clean, by_habit=self.model.end_reason)
             self._record("end", "in", str(self.ended))
             self._set_timer()
-            self._tell(self.ended)
-            self._wake()
+            self._report(self.ended)
+            self.wake()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -219,20 +224,20 @@ class Carrier:
         if due is not None and self.ended is None:
             self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._tick, due)
 
-    def _catch_up(self) -> None:
-        """Do what is due before anything else happens: who waited for an answer may go on before the timer does."""
+    def catch_up(self) -> None:
+        """Carry out overdue actions first: a waiting coroutine may resume before the timer's callback."""
         now = self._clock()
         due = self.model.next_due()
         if due is not None and due <= now:
-            self._carry(self.model.tick(now))
+            self.act(self.model.tick(now))
 
     def _tick(self, due: float) -> None:
         self._timer = None
-        # A loop may wake up a little early by its own clock.
-        self._carry(self.model.tick(max(self._clock(), due)))
-        self._wake()
+        # A loop may run a timer slightly early by its own clock.
+        self.act(self.model.tick(max(self._clock(), due)))
+        self.wake()
 
-    # --- telling ----------------------------------------------------------------------------------------------------
+    # --- reporting --------------------------------------------------------------------------------------------------
 
     def _note(self, action: Action) -> None:
         if isinstance(action, Send):
@@ -240,14 +245,14 @@ class Carrier:
         else:
             self._record(type(action).__name__.lower(), "out", why=action.why)
         if action.why:
-            self._tell(action)
+            self._report(action)
 
-    def _tell(self, happening: Happening) -> None:
+    def _report(self, happening: Happening) -> None:
         if self._on_event is not None:
             try:
                 self._on_event(happening)
             except Exception as error:
-                # The link would hang up on it, which would hide whose fault it was.
+                # An exception here would close the link and hide its cause.
                 context = {"message": "on_event of a simulated caller raised", "exception": error}
                 self._loop.call_exception_handler(context)
 
@@ -255,22 +260,22 @@ class Carrier:
         if self._recording is not None:
             try:
                 self._recording.add(self._clock(), direction, kind, content, why)
-            except OSError as error:  # the conversation matters more than its record
+            except OSError as error:  # the conversation goes on without its recording
                 self.recording_problem, self._recording = error, None
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def event(self, awaited: str, until: float | None = None) -> None:
-        """Wait for the next thing that happens, as long as one can.
+        """Wait for the next event.
 
         Args:
-            awaited: what is waited for, in a word, for the error.
-            until: the time at which to return even so, in seconds of the conversation's clock.
+            awaited: a noun for the awaited event, for the error message.
+            until: the time at which to return without an event, in seconds of the conversation's clock.
 
         Raises:
             CallerError: the conversation has ended, or nothing happened for the reply timeout.
         """
-        self._check_open()
+        self.check_open()
         patience_s = self._reply_timeout_s
         if until is not None:
             patience_s = min(patience_s, max(0.0, until - self._clock()))
@@ -283,13 +288,19 @@ class Carrier:
                 f"no {awaited} from {self._name} for {self._reply_timeout_s:g} s: does the handler send a response?"
             ) from None
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Complete the futures of `changed`."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Check that the conversation goes on.
+
+        Raises:
+            CallerError: it has ended.
+        """
         if self.ended is not None or self.model.end_reason:
             how = self.ended or f"the API ended the conversation: {self.model.end_reason}"
             raise CallerError(f"the conversation is over: {how}")

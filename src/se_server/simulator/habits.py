@@ -1,7 +1,7 @@
-"""What the live API does to a server besides asking once and listening: each habit a switch.
+"""The habits of the live API beyond asking and listening, each with a switch.
 
-The values come from field reports. `Habits()` is a polite API that does none of it, `Habits.live()` does what the live
-API does by itself, `Habits.hostile(seed)` does everything at random, the same for the same seed.
+The values come from field reports. `Habits()` is a polite API without any habit, `Habits.live()` has the habits that
+the live API always shows, and `Habits.hostile(seed)` shows all habits at random; equal seeds give equal conversations.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from enum import Enum
 CASCADE_TIMEOUT_S = 4.0  # the engine setting's default
 MAX_TRIES = 3
 IDLE_DROP_S = 60.0
-ONE_PAUSE_S = 3.0  # ids 26, 43 and 45 for one pause came within this time
+ONE_PAUSE_S = 3.0  # ids 26, 43 and 45 arrived for one pause within this time
 
 
 class Moment(str, Enum):
-    """When in a turn something happens."""
+    """A moment within a turn."""
 
     BEFORE_ANSWER = "before_answer"
     MID_ANSWER = "mid_answer"
@@ -27,7 +27,7 @@ class Moment(str, Enum):
 
 
 class Wording(str, Enum):
-    """How the transcripts of one pause differ."""
+    """The way in which the transcripts of one pause differ."""
 
     PUNCTUATION = "punctuation"
     GROWING = "growing"
@@ -35,43 +35,43 @@ class Wording(str, Enum):
 
 
 class Malformed(str, Enum):
-    """A message that no server should stumble over. The conversation goes on after each."""
+    """A malformed message. A server is expected to continue the conversation after each."""
 
     NO_JSON = "no_json"
-    NOT_UTF8 = "not_utf8"  # in a binary message: in a TEXT frame it would have to end the connection (RFC 6455, 8.1)
+    NOT_UTF8 = "not_utf8"  # in a binary message: a bad TEXT frame has to end the connection (RFC 6455, 8.1)
     BAD_ENTRY = "bad_entry"  # in the history, from that turn on
     UNKNOWN_TYPE = "unknown_type"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """The habits of a simulated API; the defaults are those of a polite one.
+    """The habits of a simulated API; the defaults are polite.
 
     Attributes:
-        resend_after_s: an unanswered transcript is sent again every so many seconds; None: never.
-        max_tries: after so many unanswered tries the API ends the call; counts with `resend_after_s` only.
-        extra_ids: how many further event ids one pause of the user gets: 0, 1 or 2.
-        extra_id_after_s: how long after the one before a further id comes, in seconds.
-        wording: how the transcripts of one pause differ.
-        resend_older: when in a turn the transcript of the turn before is sent again, under its own, older id.
-        interrupt_after_s: the user speaks into an answer so many seconds after the question.
-        interrupt_after_chars: the user speaks into an answer after so many characters of it.
-        interruption: what the user says then.
-        idle_drop_s: a connection that carried nothing in either direction for so many seconds is dropped.
-        reset: when in a turn the TCP connection is reset.
-        reconnect: whether the conversation goes on over a new connection after `reset`; without `reset` the
+        resend_after_s: repeat an unanswered transcript at this interval, in seconds; None never does.
+        max_tries: end the conversation after this many unanswered tries; requires `resend_after_s`.
+        extra_ids: the number of further event ids for one pause of the user: 0, 1 or 2.
+        extra_id_after_s: the delay from one id to the next, in seconds.
+        wording: the way in which the transcripts of one pause differ.
+        resend_older: the moment of a turn at which the previous transcript is repeated under its own, older id.
+        interrupt_after_s: the user interrupts an answer this many seconds after the question.
+        interrupt_after_chars: the user interrupts an answer after this many characters.
+        interruption: the words of the interruption.
+        idle_drop_s: drop a connection after this many seconds without traffic in either direction.
+        reset: the moment of a turn at which the TCP connection is reset.
+        reconnect: whether the conversation continues over a new connection after `reset`; without `reset` the
             connection is dropped after an answer.
-        reconnect_after_s: how long that takes, in seconds.
-        malformed: the messages sent between the others, before a transcript.
-        fragment_bytes: messages leave in WebSocket fragments of at most so many bytes (real sockets only).
-        segment_bytes: frames leave in TCP segments of at most so many bytes (real sockets only).
-        slow_read_bytes_s: the API reads no more than so many bytes a second (real sockets only).
-        chance: how probable it is that a habit of single turns shows in a turn: 1 is in every one. Below 1 the
-            seconds and counts above are upper bounds, and what they are in a turn is random, too.
-        seed: what the chances hang on, together with the conversation id.
+        reconnect_after_s: the time until the new connection, in seconds.
+        malformed: the malformed messages that are sent before a transcript.
+        fragment_bytes: send messages in WebSocket fragments of at most this size (real sockets only).
+        segment_bytes: send frames in TCP segments of at most this size (real sockets only).
+        slow_read_bytes_s: read at most this many bytes a second (real sockets only).
+        chance: the probability that a habit shows in a turn; 1 shows it in every turn. Below 1, the seconds and counts
+            above are upper bounds of random values.
+        seed: the seed of the random decisions, together with the conversation id.
 
     Raises:
-        ValueError: a value is out of its range; the sentence names it.
+        ValueError: a value is out of its range; the message names it.
     """
 
     resend_after_s: float | None = None
@@ -111,18 +111,20 @@ class Habits:
             if getattr(self, name) is not None or name == "wording":
                 object.__setattr__(self, name, _member(name, getattr(self, name), kind))
         if not isinstance(self.malformed, tuple | list):
-            raise ValueError(f"malformed is {self.malformed!r}: it has to be a list")
+            raise ValueError(f"malformed is {self.malformed!r}: it must be a list")
         kinds = tuple(_member("malformed", kind, Malformed) for kind in self.malformed)
         object.__setattr__(self, "malformed", kinds)
 
     @classmethod
     def live(cls) -> Habits:
-        """Return what the live API does by itself: it asks again, gives up after three tries, and drops idle calls."""
+        """Return the habits that the live API always shows: it asks again, gives up after three tries and drops idle
+        connections.
+        """
         return cls(resend_after_s=CASCADE_TIMEOUT_S, idle_drop_s=IDLE_DROP_S)
 
     @classmethod
     def hostile(cls, seed: int = 0) -> Habits:
-        """Return all habits at random, each in about a third of the turns; the same for the same seed."""
+        """Return all habits at random, each in about a third of the turns; equal seeds give equal habits."""
         return cls(
             resend_after_s=CASCADE_TIMEOUT_S,
             extra_ids=2,
@@ -143,7 +145,7 @@ class Habits:
         )
 
     def scaled(self, factor: float) -> Habits:
-        """Return the same habits with every time multiplied, for a server that is to be tested in less time."""
+        """Return the same habits with every time multiplied by `factor`, to test a server in less time."""
         times = {
             field.name: value * factor
             for field in dataclasses.fields(self)
@@ -152,8 +154,8 @@ class Habits:
         }
         return dataclasses.replace(self, **times)
 
-    def plan(self, dice: random.Random) -> Plan:
-        """Decide which of the habits of single turns show in the next turn, and with which values."""
+    def draw(self, dice: random.Random) -> TurnHabits:
+        """Draw the habits that show in the next turn, and their values."""
         return _draw(self, dice)
 
     def _check(self, name: str, is_fine: object, wanted: str) -> None:
@@ -163,12 +165,12 @@ class Habits:
         except (TypeError, ValueError, AttributeError):
             fine = False
         if not fine or (isinstance(value, bool) and wanted != "true or false"):
-            raise ValueError(f"{name} is {value!r}: it has to be {wanted}")
+            raise ValueError(f"{name} is {value!r}: it must be {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the API will do in one turn; the fields are those of `Habits`, with everything random decided."""
+class TurnHabits:
+    """The habits that show in one turn; the fields are those of `Habits`, with all random values drawn."""
 
     extra_id_gaps_s: tuple[float, ...] = ()
     wording: Wording = Wording.PUNCTUATION
@@ -183,7 +185,7 @@ class Plan:
 _MOMENTS = (Moment.BEFORE_ANSWER, Moment.MID_ANSWER, Moment.AFTER_ANSWER)
 
 
-def _draw(habits: Habits, dice: random.Random) -> Plan:
+def _draw(habits: Habits, dice: random.Random) -> TurnHabits:
     is_random = habits.chance < 1
 
     def shows() -> bool:
@@ -193,7 +195,7 @@ def _draw(habits: Habits, dice: random.Random) -> Plan:
         chosen = dice.choice(_MOMENTS) if wanted is Moment.ANY else wanted
         return chosen if shows() else None
 
-    # Everything is drawn in every turn, whether it shows or not: one habit switched off leaves the others as they were.
+    # Draw every value in every turn: switching one habit off does not change the others.
     ids = habits.extra_ids and (dice.randint(1, habits.extra_ids) if is_random else habits.extra_ids)
     gaps = tuple(habits.extra_id_after_s * (dice.uniform(0.05, 1) if is_random else 1) for _ in range(ids))
     wording = dice.choice((Wording.PUNCTUATION, Wording.GROWING)) if habits.wording is Wording.ANY else habits.wording
@@ -207,7 +209,7 @@ def _draw(habits: Habits, dice: random.Random) -> Plan:
     kinds = habits.malformed
     if is_random and kinds:
         kinds = (dice.choice(kinds),)
-    return Plan(
+    return TurnHabits(
         extra_id_gaps_s=gaps if shows() else (),
         wording=wording,
         resend_older=moment(habits.resend_older),
@@ -224,4 +226,4 @@ def _member(name: str, value: object, kind: type[Enum]) -> Enum:
         return kind(value)
     except ValueError:
         names = ", ".join(repr(member.value) for member in kind)
-        raise ValueError(f"{name} is {value!r}: it has to be one of {names}") from None
+        raise ValueError(f"{name} is {value!r}: it must be one of {names}") from None

@@ -1,4 +1,4 @@
-"""What a caller would say of a call: of each turn what was heard, or why there was silence."""
+"""Verdicts on a conversation: the answer that the caller heard in each turn, or the reason for silence."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from se_server.simulator.model import GENERATION_FAILED, ApiModel
 
 
 class Outcome(str, Enum):
-    """How a turn came out, for the one who called."""
+    """The outcome of a turn for the caller."""
 
     HEARD = "heard"  # the whole answer
     INTERRUPTED = "interrupted"  # a part of it, then the user spoke
-    SUPERSEDED = "superseded"  # nothing, since the user spoke again before the first word
-    HUNG_UP = "hung up"  # the caller's side ended the call, or broke the connection, before the answer was complete
-    CUT_OFF = "cut off"  # the server's side did
+    SUPERSEDED = "superseded"  # no word; the user spoke again before the first one
+    HUNG_UP = "hung up"  # the API's side ended the conversation or the connection before the answer was complete
+    CUT_OFF = "cut off"  # the server's side ended it
     SILENT = "silent"
-    WAITING = "waiting"  # the answer is not complete, and may still be
+    WAITING = "waiting"  # the answer is not complete yet
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the caller would have heard of one turn.
+    """The verdict on one turn.
 
     Attributes:
         said: the user's words.
-        event_ids: the ids under which they went out.
-        outcome: how it came out.
-        reason: one sentence that says so, for people.
+        event_ids: the event ids of the utterance.
+        outcome: the outcome.
+        reason: the outcome as one sentence.
         heard: the words heard.
-        event_id: the id under which they came; None when there were none.
-        first_word_s: from the user's words to the first of the answer, in seconds; None when there was none.
-        complete_s: the same to the end of the answer; None when it was not complete.
-        tries: how often the words went out, under all ids.
-        is_heard_twice: whether the caller heard an answer again, because the API had asked again.
-        wrong_ids: id and text of what the server sent under an id that it had to know was outdated.
-        late_chars: how many characters crossed the newer transcript on their way; nobody is to blame for them.
-        is_billed_twice: whether the words were answered more than once, under several ids or because they came again.
+        event_id: the id of the words heard; None when there were none.
+        first_word_s: the time from the utterance to the first word, in seconds; None when there was none.
+        complete_s: the time from the utterance to the end of the answer, in seconds; None for an incomplete answer.
+        tries: the number of transcripts sent, under all ids.
+        is_heard_twice: whether the caller heard an answer again because the API asked again.
+        wrong_ids: (id, text) of texts whose id the server knew to be outdated.
+        late_chars: the number of characters that crossed the newer transcript on the wire, which is not a fault.
+        is_billed_twice: whether the utterance was answered more than once, under several ids or after a repetition.
     """
 
     said: str
@@ -58,20 +58,20 @@ class Verdict:
 
     @property
     def is_ok(self) -> bool:
-        """Whether the server did all it could: the answer was heard once, or not wanted, and nothing was wrong."""
+        """Whether the server did its part: the answer was heard once, or not wanted, and nothing was wrong."""
         failed = self.outcome in (Outcome.SILENT, Outcome.CUT_OFF, Outcome.WAITING)
         return not (failed or self.is_heard_twice or self.wrong_ids)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the caller would say of the whole conversation.
+    """The verdict on a conversation.
 
     Attributes:
-        turns: a verdict for each.
-        discarded: how many chunks nobody heard.
-        violations: how many messages broke the protocol.
-        end_reason: why the API ended the conversation by itself; empty when it did not.
+        turns: a verdict for each turn.
+        discarded: the number of chunks that were not heard.
+        violations: the number of messages that broke the protocol.
+        end_reason: the reason why the API ended the conversation on its own; empty when it did not.
     """
 
     turns: tuple[Verdict, ...]
@@ -81,12 +81,12 @@ class Summary:
 
     @property
     def is_ok(self) -> bool:
-        """Whether every turn is fine, and every message was one of the protocol."""
+        """Whether every turn is fine and every message obeyed the protocol."""
         return not self.violations and all(turn.is_ok for turn in self.turns)
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each turn that is not fine."""
+        """One sentence for each turn that is not fine."""
         found = [f"{turn.said!r}: {turn.reason}" for turn in self.turns if not turn.is_ok]
         return [*found, f"{self.violations} messages broke the protocol"] if self.violations else found
 
@@ -106,16 +106,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the user heard in answer to one utterance.
+    """The answer to one utterance, as the user heard it.
 
     Attributes:
         text: the words heard.
-        chunks: the same as they came.
+        chunks: the same words in the chunks that arrived.
         event_id: the turn's newest id.
         is_interrupted: whether the user spoke before the answer was complete.
-        first_word_s: silence before the first word, in seconds; None when there was no word.
-        duration_s: from the utterance to the end of the answer, in seconds.
-        verdict: what the judge says of the turn.
+        first_word_s: the silence before the first word, in seconds; None when there was no word.
+        duration_s: the time from the utterance to the end of the answer, in seconds.
+        verdict: the verdict on the turn.
     """
 
     text: str
@@ -128,7 +128,7 @@ class Reply:
 
     @classmethod
     def of(cls, turn: CallTurn, verdict: Verdict) -> Reply:
-        """Sum up a turn that is over."""
+        """Summarise a turn that is over."""
         end = turn.final_at if turn.final_at is not None else turn.interrupted_at
         return cls(
             text=turn.heard,
@@ -145,10 +145,10 @@ def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = No
     """Judge one turn.
 
     Args:
-        turn: one of the model's.
+        turn: a turn of the model.
         model: the conversation.
         now: the time, in seconds.
-        ended: how the connection ended; None while it stands.
+        ended: the end of the connection in words; None while it is open.
     """
     wrong: dict[int, str] = {}
     for text in turn.unheard:
@@ -158,7 +158,7 @@ def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = No
     is_billed_twice = repeated or sum(bool(ask.text) for ask in turn.asks) > 1
     outcome, reason = _outcome(turn, model, now, ended)
     if turn.is_heard_twice:
-        reason += "; it was heard twice, since the question had come again"
+        reason += "; it was heard twice, because the question was sent again"
     elif is_billed_twice:
         reason += "; the same words were answered more than once"
     if wrong and outcome is not Outcome.SILENT:
@@ -181,12 +181,12 @@ def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = No
 
 
 def sum_up(verdicts: Sequence[Verdict], model: ApiModel) -> Summary:
-    """Judge a conversation by its turns."""
+    """Combine the verdicts on a conversation's turns."""
     return Summary(tuple(verdicts), model.discarded, model.violations, model.end_reason)
 
 
 def span(seconds: float) -> str:
-    """Return a time for people: milliseconds below a second."""
+    """Format a duration for people: milliseconds below one second."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
@@ -203,17 +203,17 @@ def _outcome(turn: CallTurn, model: ApiModel, now: float, ended: str | None) -> 
         return Outcome.SILENT, f"the answer was empty, after {waited}{asked}"
     if turn.interrupted_by == "user":
         if turn.chunks:
-            return Outcome.INTERRUPTED, f"the user spoke into the answer, after {len(turn.heard)} characters"
+            return Outcome.INTERRUPTED, f"the user interrupted the answer, after {len(turn.heard)} characters"
         return Outcome.SUPERSEDED, f"the user spoke again before the first word, after {waited}"
     if turn.interrupted_by == "api" and model.end_reason != GENERATION_FAILED:
-        return Outcome.HUNG_UP, f"the API's side ended the call or the connection, after {waited}"
+        return Outcome.HUNG_UP, f"the API's side ended the conversation or the connection, after {waited}"
     if turn.chunks and turn.interrupted_by:
         return Outcome.CUT_OFF, f"the answer broke off: {ended or 'the connection was lost'}"
     if under:
         return Outcome.SILENT, f"the answer came under id {', '.join(map(str, under))}, which was outdated"
     if turn.interrupted_by == "server":
-        return Outcome.SILENT, f"no answer came, since after {waited} {ended or 'the connection was lost'}"
+        return Outcome.SILENT, f"no answer came: after {waited} {ended or 'the connection was lost'}"
     if turn.interrupted_by:
-        return Outcome.SILENT, f"no answer came within {waited}{asked}: the API ended the call"
+        return Outcome.SILENT, f"no answer came within {waited}{asked}: the API ended the conversation"
     what = "the answer is not complete" if turn.chunks else "no answer came"
     return Outcome.WAITING, f"{what} within {waited}{asked}"

@@ -1,4 +1,4 @@
-"""The WebSocket under a caller: picows' client, with what it leaves to its user, and with bad manners on demand."""
+"""A `Link` on a real socket: picows' client, plus the API's bad habits on the wire."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import picows
 from picows.url import WSInvalidURL, parse_url
 
 from se_server.errors import CallerError
+from se_server.simulator.connection import LinkEvents
 from se_server.simulator.habits import Habits
-from se_server.simulator.lines import Line
 from se_server.simulator.wire import BINARY, TEXT, Cutter, message_frames, pong
 
-# picows tells about every connection, and about what we turn into sentences ourselves: this logger drops it all.
+# picows logs every connection, and errors that are reported as sentences here. This logger drops its records.
 _silent = logging.Logger("se_server.simulator", logging.CRITICAL + 1)
 
 
 async def open_websocket(
-    url: str, headers: Mapping[str, str], timeout_s: float, line: Line, habits: Habits
+    url: str, headers: Mapping[str, str], timeout_s: float, events: LinkEvents, habits: Habits
 ) -> SocketLink:
     """Connect and upgrade.
 
@@ -30,18 +30,18 @@ async def open_websocket(
         url: a `ws://` or `wss://` address.
         headers: further headers of the upgrade request.
         timeout_s: the longest wait for the connection, and again for the upgrade, in seconds.
-        line: is told what comes, on the loop.
-        habits: how the bytes go out, and how fast they are read.
+        events: receives the link's events, on the loop.
+        habits: the habits of writing and reading.
 
     Raises:
-        CallerError: with the sentence that says what to do.
+        CallerError: the connection was refused; the message says what to do.
     """
     try:
         parse_url(url)
     except (WSInvalidURL, ValueError):
-        raise CallerError(f"{url}: this is no WebSocket address: it looks like ws://127.0.0.1:3001/ws") from None
-    # Made before the connection: picows asks for it in the middle of the handshake, and types it as its base.
-    link = SocketLink(line, habits)
+        raise CallerError(f"{url}: not a WebSocket address; expected one like ws://127.0.0.1:3001/ws") from None
+    # Created before the connection: picows requests the listener during the handshake, typed as its base class.
+    link = SocketLink(events, habits)
     try:
         transport, accepted = await asyncio.wait_for(
             picows.ws_connect(
@@ -50,9 +50,9 @@ async def open_websocket(
                 logger_name=_silent,
                 extra_headers=headers,
                 max_redirects=0,
-                # Only picows can give the half-open connection back: its own timeout has to be the first.
+                # picows' own timeout must fire first: only picows can clean up a half-open connection.
                 websocket_handshake_timeout=timeout_s,
-                # A pong in the middle of a frame that leaves in pieces would be read as a part of it.
+                # A pong between the pieces of a segmented frame would be read as part of that frame.
                 enable_auto_pong=False,
                 use_aiofastnet=False,
             ),
@@ -60,19 +60,19 @@ async def open_websocket(
         )
     except (picows.WSError, OSError, asyncio.TimeoutError) as error:
         raise _refusal(url, error, timeout_s) from error
-    # picows reports a connection that broke off during the handshake as opened, without a listener.
+    # picows reports a connection that broke off during the handshake as open, without a listener.
     if accepted is not link:
         raise CallerError(f"{url}: the server hung up during the handshake: is a WebSocket server listening there?")
-    link.adopt(transport)
+    link.start(transport)
     return link
 
 
 class SocketLink(picows.WSListener):
-    """A `Link` on a real socket: puts messages together from frames, and keeps the bad manners of `habits`."""
+    """A `Link` on a real socket. It assembles messages from frames and applies the `habits` of the wire."""
 
-    def __init__(self, line: Line, habits: Habits) -> None:
+    def __init__(self, events: LinkEvents, habits: Habits) -> None:
         super().__init__()
-        self._line = line
+        self._events = events
         self._habits = habits
         self._transport: picows.WSTransport
         self._cutter: Cutter
@@ -82,16 +82,16 @@ class SocketLink(picows.WSListener):
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.Task[None] | None = None
 
-    def adopt(self, transport: picows.WSTransport) -> None:
-        """Begin to watch over the connection, which is open."""
+    def start(self, transport: picows.WSTransport) -> None:
+        """Start to watch the open connection for its end."""
         self._watch = self._loop.create_task(self._watch_connection())
 
     async def wait_gone(self) -> None:
-        """Wait until nothing of the connection is left. Call after `drop`, `reset`, or the end."""
+        """Wait until the connection is closed. Call it after `drop`, `reset`, or the end."""
         if self._watch is not None:
             await self._watch
 
-    # --- what a conversation asks for -------------------------------------------------------------------------------
+    # --- called by the conversation -----------------------------------------------------------------------------------
 
     def send(self, message: str | bytes) -> None:
         if self._is_closing():
@@ -112,14 +112,14 @@ class SocketLink(picows.WSListener):
         self._cutter.stop()
         sock = self._transport.underlying_transport.get_extra_info("socket")
         if sock is not None:
-            # Closing with unsent data thrown away is what sends RST (SO_LINGER, socket(7)).
+            # Closing a socket that discards its unsent data sends RST (SO_LINGER, socket(7)).
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.underlying_transport.abort()
 
-    # --- what picows asks for ---------------------------------------------------------------------------------------
+    # --- called by picows ---------------------------------------------------------------------------------------------
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        # Here, and not in `adopt`: frames may be delivered before `ws_connect` returns.
+        # Not in `start`: frames may be delivered before `ws_connect` returns.
         self._transport = transport
         self._cutter = Cutter(self._write, self._habits.segment_bytes)
         if self._habits.slow_read_bytes_s is not None:
@@ -129,30 +129,30 @@ class SocketLink(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if self._close is not None:
-            return  # nothing counts after a CLOSE, but picows delivers what came in the same read
+            return  # picows delivers frames of the same read after a CLOSE; they are ignored
         payload = frame.get_payload_as_bytes()
         kind = frame.msg_type
         if kind == picows.WSMsgType.CLOSE:
             code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else None
             self._close = (code, payload[2:].decode("utf-8", "replace"))
-            # picows leaves the answer to us (RFC 6455, section 5.5.1).
+            # picows leaves the answer to its user (RFC 6455, section 5.5.1).
             self._cutter.then(self._answer_close)
         elif kind == picows.WSMsgType.PING:
             self._cutter.put(pong(payload))
-            self._line.traffic("ping")
+            self._events.traffic("ping")
         elif kind in (picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION):
             if kind != picows.WSMsgType.CONTINUATION:
                 self._is_text = kind == picows.WSMsgType.TEXT
             self._message += payload
             if frame.fin:
                 message, self._message = bytes(self._message), bytearray()
-                self._line.received(_text(message) if self._is_text else message)
+                self._events.received(_text(message) if self._is_text else message)
         else:
-            self._line.traffic("pong")
+            self._events.traffic("pong")
         self._read_slowly(len(payload))
 
     def pause_writing(self) -> None:
-        """What a user says is small: let the transport buffer it."""
+        """Do nothing: the transport buffers the user's short messages."""
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""
@@ -196,11 +196,11 @@ class SocketLink(picows.WSListener):
         finally:
             self._cutter.stop()
             code, reason = self._close or (None, problem)
-            self._line.gone(code, reason, is_clean=self._close is not None)
+            self._events.gone(code, reason, is_clean=self._close is not None)
 
 
 def _text(message: bytes) -> str | bytes:
-    """Return the text of a TEXT message, or the bytes of one that is not UTF-8 for the model to tell of."""
+    """Return the text of a TEXT message, or its bytes if it is not UTF-8, which the model reports."""
     try:
         return message.decode()
     except UnicodeDecodeError:
@@ -215,7 +215,7 @@ _STATUS_SENTENCES = {
 
 
 def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
-    """Turn what went wrong while connecting into one sentence that names the way out."""
+    """Return an error whose sentence names the failure and the way out."""
     if isinstance(error, picows.WSHandshakeError) and error.response is not None:
         status = int(error.response.status)
         if status != 101:
@@ -224,17 +224,17 @@ def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
                 f"the answer was HTTP {status} instead of a WebSocket: is this a Speech Engine server's address?",
             )
             return CallerError(f"{url}: {sentence}", status=status)
-    # Order matters: TimeoutError and ssl.SSLError are OSErrors, too.
+    # Order matters: TimeoutError and ssl.SSLError are subclasses of OSError.
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         sentence = f"no WebSocket within {timeout_s:g} s: check host and port, or a proxy that holds upgrades back"
     elif isinstance(error, ssl.SSLCertVerificationError):
         sentence = f"the server's certificate is not trusted ({error.verify_message}): use the name it was issued for"
     elif isinstance(error, ssl.SSLError) or (url.startswith("wss:") and isinstance(error, ConnectionResetError)):
-        sentence = "no TLS is spoken there: use ws:// in the address, or put a TLS proxy before the server"
+        sentence = "the server does not speak TLS: use ws:// in the address, or put a TLS proxy before the server"
     elif isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         sentence = "nothing listens there: start se-server first, or check host and port"
     elif isinstance(error, OSError):
         sentence = f"cannot connect ({error.strerror or error}): check host and port"
     else:
-        sentence = f"no WebSocket handshake ({error}): is this a Speech Engine server's address?"
+        sentence = f"the WebSocket handshake failed ({error}): is this a Speech Engine server's address?"
     return CallerError(f"{url}: {sentence}")

@@ -1,4 +1,4 @@
-"""Reads scripts: from TOML, from Python, and from what was recorded."""
+"""Load scripts from TOML, from Python files and from recordings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MAX_SCRIPT_BYTES = 1024 * 1024
 
 
 def load_script(path: Path) -> Script:
-    """Read a script: `.toml`, `.py`, or a recording in `.jsonl`.
+    """Load a script: `.toml`, `.py`, or a recording in `.jsonl`.
 
     Raises:
-        ScriptError: it cannot be read, or something in it is wrong; the sentence names file, step and key.
+        ScriptError: the file cannot be read, or its content is wrong; the message names file, step and key.
     """
     if path.suffix == ".py":
         return _load_python(path)
@@ -42,12 +42,12 @@ def load_script(path: Path) -> Script:
         with path.open("rb") as file:
             data = file.read(MAX_SCRIPT_BYTES + 1)
         if len(data) > MAX_SCRIPT_BYTES:
-            raise ScriptError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024} KiB, which no script is")
+            raise ScriptError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024} KiB, the limit of a script")
         content = tomllib.loads(data.decode())
     except OSError as error:
         raise ScriptError(f"{path}: cannot read the script: {error.strerror or error}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ScriptError(f"{path}: no TOML: {error}") from None
+        raise ScriptError(f"{path}: not valid TOML: {error}") from None
     return parse_script(content, str(path), path.name)
 
 
@@ -65,15 +65,15 @@ def _load_python(path: Path) -> Script:
         raise ScriptError(f"{path}, line {line}: {type(error).__name__}: {error}") from None
     conversation = names.get("conversation")
     if not callable(conversation):
-        raise ScriptError(f"{path}: a script in Python has `async def conversation(caller)`, and this has none")
+        raise ScriptError(f"{path}: a Python script defines `async def conversation(caller)`, and this one does not")
     habits = names.get("habits")
     if habits is not None and not isinstance(habits, Habits):
-        raise ScriptError(f"{path}: habits are {habits!r}: write a Habits(...) of se_server.simulator.habits")
+        raise ScriptError(f"{path}: habits are {habits!r}: use a Habits(...) of se_server.simulator.habits")
     return Script(name=path.name, conversation=conversation, habits=habits)
 
 
 def _line_in(error: BaseException, path: Path) -> int:
-    """Return the line of the script in which an exception arose."""
+    """Return the line of the script at which an exception was raised."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
@@ -83,10 +83,10 @@ def _line_in(error: BaseException, path: Path) -> int:
 
 
 def script_of_recording(records: list[Record], name: str = "recording") -> Script:
-    """Make a script that sends what was recorded, each message when as much was heard as then.
+    """Return a script that sends a recording's messages, each once as much was heard as in the recording.
 
     Raises:
-        ScriptError: the recording holds no message of the API.
+        ScriptError: the recording has no message of the API.
     """
     steps: list[Step | Replay] = []
     newest = _Newest()
@@ -109,13 +109,13 @@ def script_of_recording(records: list[Record], name: str = "recording") -> Scrip
             steps.append(Replay(record.content, gap_s, newest.chars, newest.is_final))
             newest.said(message)
     if not is_open:
-        raise ScriptError(f"{name}: the recording holds no conversation")
+        raise ScriptError(f"{name}: the recording has no conversation")
     return Script(name=name, steps=tuple(steps), conversation_id=conversation_id)
 
 
 @dataclass
 class _Newest:
-    """What had been heard of the newest answer."""
+    """The progress of the newest answer at a point of a recording."""
 
     event_id: object = None
     chars: int = 0

@@ -1,4 +1,4 @@
-"""The messages of the protocol as the API writes and reads them."""
+"""The messages of the protocol, encoded and decoded from the API's side."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class PongMessage:
 
 
 def encode(kind: str, **fields: object) -> str:
-    """Return a message of the API."""
-    # The default separators, blanks included, as the live API sends them.
+    """Encode a message of the API."""
+    # The live API sends the default separators, which contain blanks.
     return json.dumps({"type": kind, **fields})
 
 
 def transcript(entries: Sequence[object], event_id: int) -> str:
-    """Return the history under an event id."""
+    """Encode a `user_transcript` with a history and an event id."""
     return encode("user_transcript", user_transcript=list(entries), event_id=event_id)
 
 
 def decode(raw: str | bytes) -> AgentResponse | PongMessage | str:
-    """Read a message of the server; the sentence that says what is wrong with it when it breaks the protocol."""
+    """Decode a message of the server. For a message that breaks the protocol return a sentence with the reason."""
     message = load(raw)
     if isinstance(message, str):
         return message
@@ -46,7 +46,7 @@ def decode(raw: str | bytes) -> AgentResponse | PongMessage | str:
     content, event_id, is_final = message.get("content"), message.get("event_id"), message.get("is_final")
     if not isinstance(content, str):
         return "agent_response without a string as content"
-    # bool is an int to isinstance, and `true` is no event id.
+    # bool is a subclass of int, but `true` is not an event id.
     if not isinstance(event_id, int) or isinstance(event_id, bool):
         return "agent_response without a number as event_id"
     if not isinstance(is_final, bool):
@@ -55,15 +55,15 @@ def decode(raw: str | bytes) -> AgentResponse | PongMessage | str:
 
 
 def load(raw: str | bytes) -> dict[str, Any] | str:
-    """Return the JSON object, or the sentence that says why it is none."""
+    """Return the JSON object, or a sentence with the reason why there is none."""
     try:
         text = raw.decode() if isinstance(raw, bytes) else raw
     except UnicodeDecodeError as error:
-        return f"no UTF-8: {error.reason} at byte {error.start}"
+        return f"not UTF-8: {error.reason} at byte {error.start}"
     try:
         message = json.loads(text)
     except RecursionError:
-        return "no JSON: nested too deeply"
+        return "not valid JSON: nested too deeply"
     except ValueError as error:
-        return f"no JSON: {error}"
-    return message if isinstance(message, dict) else "no JSON object"
+        return f"not valid JSON: {error}"
+    return message if isinstance(message, dict) else "not a JSON object"

@@ -1,9 +1,9 @@
-"""One conversation from the API's side: what it sends when, and what it makes of what comes back. Sans-IO, no clock.
+"""The API's side of one conversation as a state machine, without I/O and without a clock.
 
-The model decides, a driver carries. `connected`, `say`, `ping`, `close`, `replay` and `tick` return the actions to
-carry out, in their order; `receive` takes a message that arrived and says what it meant. After each of these calls the
-driver asks `next_due` and calls `tick` at that time. Every method is given the time as `now`, in seconds of any
-monotonic clock, so that a virtual clock drives the model as well as a real one.
+The model decides, a driver acts. `connected`, `say`, `ping`, `close`, `replay` and `tick` return the actions to carry
+out, in order; `receive` takes a message and returns its meaning. After each of these the driver asks `next_due` and
+calls `tick` at that time. Every method takes the time as `now`, in seconds of any monotonic clock, so that a virtual
+clock drives the model as well as a real one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from se_server.simulator import messages
 from se_server.simulator.calls import Action, Ask, CallTurn, Close, Drop, Reconnect, Reset, Send
-from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
-from se_server.simulator.response_tracker import Hearing
+from se_server.simulator.habits import Habits, Malformed, Moment, TurnHabits, Wording
+from se_server.simulator.response_tracker import ResponseTracker
 
 MAX_ID_GAP = 20  # field reports show ids such as 26, 43 and 45 for neighbouring turns
 GENERATION_FAILED = "Speech Engine generation failed"
@@ -30,7 +30,7 @@ _MALFORMED: dict[Malformed, str | bytes] = {
 
 
 def growing_ids(seed: str) -> Iterator[int]:
-    """Give event ids as the API does: growing, with gaps; the same for the same seed."""
+    """Yield event ids as the API does: increasing, with gaps; equal seeds give equal ids."""
     dice = random.Random(seed)
     event_id = 0
     while True:
@@ -38,17 +38,17 @@ def growing_ids(seed: str) -> Iterator[int]:
         yield event_id
 
 
-class ApiModel(Hearing):
+class ApiModel(ResponseTracker):
     """The API's side of one conversation.
 
     Args:
         conversation_id: the id that `init` announces.
-        habits: what the API does by itself.
-        ids: where event ids come from, growing; by default `growing_ids` of the conversation id.
+        habits: the API's habits; polite by default.
+        ids: an iterator of increasing event ids; `growing_ids` of the conversation id by default.
 
     Attributes:
-        is_connected: whether there is a connection now.
-        end_reason: why the API ended it without being told to; empty otherwise.
+        is_connected: whether there is a connection at the moment.
+        end_reason: the reason why the API ended the conversation on its own; empty otherwise.
     """
 
     def __init__(self, conversation_id: str, *, habits: Habits | None = None, ids: Iterator[int] | None = None) -> None:
@@ -60,20 +60,20 @@ class ApiModel(Hearing):
         self._connected_at = 0.0
         self._ids = growing_ids(conversation_id) if ids is None else ids
         self._dice = random.Random(f"{self.habits.seed}/{conversation_id}")
-        self._plan = Plan()
+        self._turn_habits = TurnHabits()
         self._due: list[tuple[float, int, Callable[[float], list[Action]]]] = []
-        self._order = itertools.count()  # equal times keep their order
+        self._order = itertools.count()  # keeps the order of equal times
         self._is_watching_idle = False
-        self._resends = 0  # the newest wait for an answer is the one that counts
+        self._resends = 0  # the number of the newest wait for an answer; older ones are void
 
-    # --- what the API sends -----------------------------------------------------------------------------------------
+    # --- messages of the API ----------------------------------------------------------------------------------------
 
     def connected(self, *, now: float, repeats: bool = True) -> list[Action]:
-        """Take a connection that was made, the first one or a further one, and begin the conversation on it.
+        """Begin the conversation on a new connection, or continue it there.
 
         Args:
             now: the time, in seconds.
-            repeats: whether a question that nothing was heard of is asked again.
+            repeats: whether a question without any answer is asked again.
         """
         self.is_connected = True
         self.last_traffic = self._connected_at = now
@@ -88,19 +88,19 @@ class ApiModel(Hearing):
         return actions
 
     def say(self, text: str, *, now: float, is_habit: bool = False) -> list[Action]:
-        """Let the user speak; an answer that is not complete is interrupted by it.
+        """Let the user speak; an incomplete answer is interrupted.
 
         Args:
-            text: the user's words.
             now: the time, in seconds.
+            text: the user's words.
             is_habit: whether a habit made the user speak.
         """
         self._cut_off(now, "user")
-        plan = Plan() if is_habit else self.habits.plan(self._dice)
-        self._plan = plan
+        turn_habits = TurnHabits() if is_habit else self.habits.draw(self._dice)
+        self._turn_habits = turn_habits
         turn = CallTurn(text, now, is_habit=is_habit)
         actions: list[Action] = []
-        for kind in plan.malformed:
+        for kind in turn_habits.malformed:
             if kind is Malformed.BAD_ENTRY:
                 self._bad_entries.add(len(self.turns))
             elif self.is_connected:
@@ -108,32 +108,32 @@ class ApiModel(Hearing):
         self.turns.append(turn)
         if len(self.turns) > 3:
             for old in self.turns[-4].asks:
-                old.message = ""  # each holds the whole history, and will not be sent again
-        first, *self.wordings_to_come = _wordings(text, len(plan.extra_id_gaps_s), plan.wording)
+                old.message = ""  # each message holds the whole history; this one will not be repeated
+        first, *self.wordings_to_come = _wordings(text, len(turn_habits.extra_id_gaps_s), turn_habits.wording)
         actions += self._ask(turn, first, now, "")
         when = now
-        for gap_s in plan.extra_id_gaps_s:
+        for gap_s in turn_habits.extra_id_gaps_s:
             when += gap_s
             self._at(when, lambda now: self._transcribe_again(turn, now))
-        if plan.interrupt_after_s is not None:
-            self._at(now + plan.interrupt_after_s, lambda now: self._interrupt(turn, now))
+        if turn_habits.interrupt_after_s is not None:
+            self._at(now + turn_habits.interrupt_after_s, lambda now: self._interrupt(turn, now))
         self._reached(Moment.BEFORE_ANSWER, turn, now)
         return actions
 
     def ping(self, *, now: float) -> list[Action]:
-        """Send a keep-alive, which the server owes a pong."""
+        """Send a `ping` message, which the server has to answer with a `pong`."""
         self.pings_unanswered += 1
         self.last_traffic = now
         return [Send(messages.encode("ping"))]
 
     def close(self, *, now: float) -> list[Action]:
-        """End the conversation; whatever arrives afterwards is heard by nobody."""
+        """End the conversation; messages that arrive later are discarded."""
         self._cut_off(now, "api")
         self._over("")
         return [Send(messages.encode("close")), Close()]
 
     def disconnected(self, *, now: float) -> None:
-        """Take it that the connection is gone, and that there will be another one. What was being said is cut off."""
+        """Note the loss of a connection that will be replaced. The current answer is cut off."""
         turn = self.turn
         if turn is not None and turn.chunks and turn.is_answering:
             turn.interrupted_at, turn.interrupted_by = now, "api"
@@ -141,17 +141,17 @@ class ApiModel(Hearing):
         self.is_connected = False
 
     def lost(self, *, now: float) -> None:
-        """Take it that the connection is gone, and that not this side ended it."""
+        """Note the loss of a connection that the API did not end."""
         self._cut_off(now, "server")
         self._over("")
         self.is_connected = False
 
     def traffic(self, *, now: float) -> None:
-        """Take it that something that is no message went over the connection, such as a WebSocket ping."""
+        """Note traffic that is not a message, such as a WebSocket ping."""
         self.last_traffic = now
 
     def replay(self, raw: str | bytes, *, now: float) -> list[Action]:
-        """Send a message of the API as it was recorded, and take it for what it says."""
+        """Send a recorded message of the API and update the state by its content."""
         message = messages.load(raw) if isinstance(raw, str) else ""
         self.last_traffic = now
         if isinstance(message, dict):
@@ -166,21 +166,24 @@ class ApiModel(Hearing):
                 self._replay_transcript(raw, event_id, message.get("user_transcript"), now)
         return [Send(raw)]
 
-    # --- what time brings -------------------------------------------------------------------------------------------
+    # --- timers -----------------------------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        """Return when `tick` has something to do; None when only a message or the user can change anything."""
+        """Return the time of the next `tick`; None if only a message or the user can change the state."""
         return self._due[0][0] if self._due else None
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due by `now`, in seconds."""
+        """Carry out everything due by `now`, in seconds."""
         actions: list[Action] = []
         while self._due and self._due[0][0] <= now:
             actions += heapq.heappop(self._due)[2](now)
         return actions
 
     def _heard_more(self, turn: CallTurn, now: float) -> None:
-        if self._plan.interrupt_after_chars is not None and len(turn.heard) >= self._plan.interrupt_after_chars:
+        if (
+            self._turn_habits.interrupt_after_chars is not None
+            and len(turn.heard) >= self._turn_habits.interrupt_after_chars
+        ):
             self._at(now, lambda now: self._interrupt(turn, now))
 
     def _at(self, when: float, step: Callable[[float], list[Action]]) -> None:
@@ -192,7 +195,7 @@ class ApiModel(Hearing):
     def _resend(self, turn: CallTurn, ask: Ask, token: int, now: float) -> list[Action]:
         if not self._is_asking(turn) or ask is not turn.asks[-1] or ask.responded_at is not None:
             return []
-        if token != self._resends:  # it was sent again meanwhile, which began the wait anew
+        if token != self._resends:  # the transcript was repeated since; that repetition started a new wait
             return []
         tries = sum(at >= self._connected_at for at in ask.sent_at)  # on this connection, as its server counts them
         if tries < self.habits.max_tries:
@@ -219,7 +222,7 @@ class ApiModel(Hearing):
         if not self._is_asking(turn):
             return []
         older = turn.asks[0] if len(turn.asks) > 1 else self.turns[-2].asks[-1] if len(self.turns) > 1 else None
-        # No report tells of an id that comes again over another connection than its own.
+        # In no field report does an id return on a connection other than its own.
         if older is None or not older.message or not older.sent_at or older.sent_at[-1] < self._connected_at:
             return []
         return self._send_again(older, now, f"the older id {older.event_id} again")
@@ -229,7 +232,7 @@ class ApiModel(Hearing):
             return []
         self.disconnected(now=now)
         actions: list[Action] = [Reset("a TCP reset") if self.habits.reset else Drop("a lost connection")]
-        if self._plan.reconnect:
+        if self._turn_habits.reconnect:
             return [*actions, Reconnect(self.habits.reconnect_after_s, "the same conversation again")]
         self._cut_off(now, "api")
         self._over("the API's side reset the connection")
@@ -286,7 +289,7 @@ class ApiModel(Hearing):
             self._cut_off(now, "user")
             turn = CallTurn(text, now)
             self.turns.append(turn)
-        else:  # one more id for the same pause
+        else:  # a further id for the same pause
             self._begin_again(turn)
             turn.said = text
         ask = Ask(event_id, text, raw if isinstance(raw, str) else "", [now])
@@ -296,9 +299,9 @@ class ApiModel(Hearing):
     def _reached(self, moment: Moment, turn: CallTurn, now: float) -> None:
         if turn.is_habit:
             return
-        if self._plan.resend_older is moment:
+        if self._turn_habits.resend_older is moment:
             self._at(now, lambda now: self._resend_older(turn, now))
-        if self._plan.reset is moment:
+        if self._turn_habits.reset is moment:
             self._at(now, lambda now: self._break(turn, now))
 
     def _over(self, reason: str) -> None:
@@ -313,7 +316,7 @@ class ApiModel(Hearing):
 
 
 def _wordings(text: str, extra: int, wording: Wording) -> list[str]:
-    """Return what one pause is transcribed to, in turn; the last one is the text itself."""
+    """Return the transcripts of one pause in order; the last one is the text itself."""
     words = text.split()
     if wording is Wording.GROWING:
         parts = [" ".join(words[: max(1, len(words) * n // (extra + 1))]) for n in range(1, extra + 1)]

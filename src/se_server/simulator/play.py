@@ -1,4 +1,4 @@
-"""Plays a script: holds the conversation it describes, and tells what was not as expected."""
+"""Play a script: hold its conversation and report the expectations that were not met."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Failure:
     """An expectation that was not met.
 
     Attributes:
-        step: the number of the step, from 1 on; 0 when it is about the whole conversation.
-        expected: what was expected.
-        heard: what was heard instead.
-        reason: the judge's sentence about the turn, or what ended the conversation.
+        step: the number of the step, counted from 1; 0 for the whole conversation.
+        expected: the expectation in words.
+        heard: the words heard instead.
+        reason: the judge's sentence about the turn, or the end of the conversation.
     """
 
     step: int
@@ -46,12 +46,12 @@ async def play(
     """Hold the conversation of a script.
 
     Args:
-        script: what happens.
-        caller: an open conversation, with the script's habits and id.
+        script: the script.
+        caller: an open conversation with the script's habits and id.
         on_failure: called with each failure as it happens.
 
     Returns:
-        what was not as expected; the conversation goes on after an unmet expectation, as long as there is one.
+        The expectations that were not met. The conversation continues after each, while it is open.
     """
     failures: list[Failure] = []
 
@@ -98,7 +98,7 @@ def _wanted(step: Step) -> str:
 
 
 async def _take(step: Step, caller: Conversation, *, waits: bool) -> list[tuple[str, CallTurn | None]]:
-    """Do what a step says, and return what was not as expected, with the turn it is about."""
+    """Carry out a step. Return the expectations that were not met, each with its turn."""
     if step.say is not None:
         await caller.quiet()
         turn = caller.utter(step.say)
@@ -127,7 +127,7 @@ async def _take(step: Step, caller: Conversation, *, waits: bool) -> list[tuple[
     elif spoken.is_answering:
         await caller.answered(spoken)
     if _is_disturbed(caller, spoken):
-        return []  # it is not the server's fault that the answer was not heard
+        return []  # a habit cut off the answer; the server is not at fault
     return [(expected, spoken) for expected in unmet(step.expect, spoken)]
 
 
@@ -142,7 +142,7 @@ async def _interrupt(step: Step, words: str, caller: Conversation) -> None:
 
 
 def _is_disturbed(caller: Conversation, turn: CallTurn) -> bool:
-    """Whether a habit cut an answer off: the user spoke by habit, or the connection broke."""
+    """Whether a habit cut off an answer: the user spoke by habit, or the connection broke."""
     newest = caller.model.turn
     return (
         turn.is_habit or turn.interrupted_by == "api" or (newest is not turn and newest is not None and newest.is_habit)
@@ -150,7 +150,7 @@ def _is_disturbed(caller: Conversation, turn: CallTurn) -> bool:
 
 
 async def _listen(turn: CallTurn, caller: Conversation, within_s: float | None) -> None:
-    """Wait until there is a word, or could be none any more, or the time is over."""
+    """Wait until the first word, until none can come any more, or until the time is over."""
     until = caller.now + (1.0 if within_s is None else within_s)
     while not turn.chunks and turn.is_answering and caller.ended is None and caller.now < until:
         try:
@@ -160,7 +160,7 @@ async def _listen(turn: CallTurn, caller: Conversation, within_s: float | None) 
 
 
 def unmet(expect: Expect, turn: CallTurn) -> list[str]:
-    """Return what of an expectation a turn does not meet, each as what was expected."""
+    """Return the expectations that a turn does not meet, in words."""
     heard = turn.heard
     if expect.silence:
         return ["silence"] if turn.chunks else []

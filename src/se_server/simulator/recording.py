@@ -1,4 +1,4 @@
-"""Everything that went over a conversation's wire, both ways, with its time: bounded, in memory or on disk."""
+"""Record the traffic of a conversation with its times, bounded, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Record:
-    """One message, or one thing that happened to a connection.
+    """One message, or one event of a connection.
 
     Attributes:
-        t_s: when, in seconds since the recording began.
-        direction: "out" from the API to the server, "in" the other way.
+        t_s: the time since the recording began, in seconds.
+        direction: "out" from the API to the server, "in" from the server to the API.
         kind: "text" and "binary" are messages; "open", "close", "drop", "reset", "reconnect", "end", "ping" and "pong"
-            happen to connections.
-        content: the message: text, or the bytes of a binary one; of an end, how it came about.
-        why: the habit that made the API do it; empty when it was none.
+            are events of connections.
+        content: the text or bytes of a message; for an end, its description.
+        why: the habit that made the API act; empty without one.
     """
 
     t_s: float
@@ -33,7 +33,7 @@ class Record:
     why: str = ""
 
     def line(self) -> str:
-        """Return the record as one JSON object without a line end; bytes are in base64."""
+        """Return the record as one JSON object without a line end; bytes are encoded in base64."""
         entry: dict[str, object] = {"t_s": round(self.t_s, 6), "direction": self.direction, "kind": self.kind}
         if isinstance(self.content, bytes):
             entry["base64"] = base64.b64encode(self.content).decode()
@@ -45,14 +45,14 @@ class Record:
 
 
 class Recording:
-    """A conversation's records.
+    """The records of a conversation.
 
     Args:
-        file: where each record is written as a line of JSON, at once; None keeps them in `records` instead.
-        max_bytes: what is recorded at most; one "truncated" record then ends it.
+        file: receives each record at once as a line of JSON; None keeps the records in `records`.
+        max_bytes: the size limit; a final "truncated" record marks that it was reached.
 
     Attributes:
-        records: what was recorded, when there is no file.
+        records: the records, when there is no file.
         is_full: whether `max_bytes` was reached.
     """
 
@@ -64,10 +64,10 @@ class Recording:
         self._began: float | None = None
 
     def add(self, now: float, direction: str, kind: str, content: str | bytes | None = None, why: str = "") -> None:
-        """Write something down; `now` is in seconds of the conversation's clock.
+        """Add a record; `now` is in seconds of the conversation's clock.
 
         Raises:
-            OSError: the file cannot take it.
+            OSError: the file cannot be written.
         """
         if self.is_full:
             return
@@ -87,10 +87,10 @@ class Recording:
 
 
 def load_recording(path: Path) -> list[Record]:
-    """Read a recording from disk.
+    """Load a recording from a file.
 
     Raises:
-        CallerError: the file cannot be read or is no recording; the sentence names the line.
+        CallerError: the file cannot be read or is not a recording; the message names the line.
     """
     try:
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ def load_recording(path: Path) -> list[Record]:
     except (OSError, UnicodeDecodeError) as error:
         raise CallerError(f"{path}: cannot read the recording: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_BYTES:
-        raise CallerError(f"{path}: larger than {MAX_BYTES // 1024 // 1024} MiB, which no recording is")
+        raise CallerError(f"{path}: larger than {MAX_BYTES // 1024 // 1024} MiB, the limit of a recording")
     records = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -110,8 +110,8 @@ def load_recording(path: Path) -> list[Record]:
             record = Record(float(entry["t_s"]), entry["direction"], entry["kind"], content, entry.get("why", ""))
             is_message = record.kind in ("text", "binary")
             if record.direction not in ("in", "out") or (is_message and not isinstance(content, str | bytes)):
-                raise ValueError("no record")
+                raise ValueError("not a record")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise CallerError(f"{path}, line {number}: this is no record of a conversation") from None
+            raise CallerError(f"{path}, line {number}: not a record of a conversation") from None
         records.append(record)
     return records

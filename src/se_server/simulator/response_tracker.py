@@ -1,4 +1,4 @@
-"""The ear of the simulated API: what comes back from the server, and whether the caller hears it. Sans-IO."""
+"""Track the server's responses to each turn, and whether the caller hears them. Sans-IO."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from se_server.simulator.habits import Moment
 _BAD_ENTRY = {"role": "user", "content": None}
 
 
-class Hearing:
-    """The turns of one conversation, and the answers to them as far as they came.
+class ResponseTracker:
+    """The turns of one conversation and the answers received so far.
 
     Attributes:
-        turns: every turn so far, oldest first.
-        discarded: how many chunks came too late to be heard.
-        violations: how many messages broke the protocol.
-        pings_unanswered: pings that no pong has answered yet.
-        is_closed: whether the conversation is over, by the API's doing or by the server's.
-        wordings_to_come: what the user's pause under way will still be transcribed to.
-        last_traffic: when something last went over the connection, in seconds.
+        turns: all turns, oldest first.
+        discarded: the number of chunks that arrived too late to be heard.
+        violations: the number of messages that broke the protocol.
+        pings_unanswered: the number of pings without a pong.
+        is_closed: whether the API or the server has ended the conversation.
+        wordings_to_come: the transcripts still to be sent for the user's current pause.
+        last_traffic: the time of the last traffic on the connection, in seconds.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Hearing:
         self.wordings_to_come: list[str] = []
         self.last_traffic = 0.0
         self._asks: dict[int, tuple[CallTurn, Ask]] = {}
-        self._bad_entries: set[int] = set()  # indices of the turns before whose words one stands
+        self._bad_entries: set[int] = set()  # indices of the turns that follow a bad entry in the history
 
     @property
     def turn(self) -> CallTurn | None:
@@ -40,26 +40,26 @@ class Hearing:
 
     @property
     def is_answering(self) -> bool:
-        """Whether more of the newest turn's answer is to come, or its last event id."""
+        """Whether more of the newest turn's answer, or another event id of that turn, is expected."""
         turn = self.turn
         return turn is not None and (turn.is_answering or (bool(self.wordings_to_come) and not turn.is_interrupted))
 
     @property
     def history(self) -> list[dict[str, str]]:
-        """The conversation as the API knows it: of each answer what was heard, and no entry where that is nothing."""
+        """The history as the API knows it: the heard part of each answer, without entries for unheard ones."""
         return [entry for entry in self._entries() if entry is not _BAD_ENTRY]  # type: ignore[misc]
 
-    # --- what the API receives --------------------------------------------------------------------------------------
+    # --- messages of the server -------------------------------------------------------------------------------------
 
     def receive(self, raw: str | bytes, *, now: float) -> Event:
         """Take one message of the server.
 
         Args:
-            raw: the message as it came; bytes must be UTF-8.
+            raw: the message as received; bytes must be UTF-8.
             now: the time, in seconds.
 
         Returns:
-            what it meant: a message that breaks the protocol is a `Violation`, never an exception.
+            The meaning of the message. A message that breaks the protocol gives a `Violation`, never an exception.
         """
         self.last_traffic = now
         message = messages.decode(raw)
@@ -100,8 +100,8 @@ class Hearing:
         if reason:
             return Discarded(message.event_id, message.content, reason)
         current.is_heard_twice = current.is_heard_twice or ask.is_repeated
-        # A handler may answer twice in one turn, each answer with its final: the first one completes the turn,
-        # what follows it is heard nevertheless.
+        # A handler may answer twice in one turn, each time with a final. The first final completes the turn; the caller
+        # hears the second answer nevertheless.
         if message.is_final and current.final_at is None:
             current.final_at = now
             if not self.wordings_to_come:
@@ -117,7 +117,7 @@ class Hearing:
             self._reached(Moment.MID_ANSWER, turn, now)
 
     def _knew_better(self, ask: Ask) -> bool:
-        """Whether the server, when it sent a text under this id, cannot have missed that it would not be heard."""
+        """Return whether the server knew, when it sent a text under this id, that the text would not be heard."""
         newest = self.turns[-1].asks[-1]
         if newest is not ask and newest.responded_at is not None:
             return True
@@ -130,15 +130,15 @@ class Hearing:
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _reached(self, moment: Moment, turn: CallTurn, now: float) -> None:
-        """A turn came to a moment at which habits may do something."""
+        """Called when a turn reaches a moment at which habits may act."""
         raise NotImplementedError
 
     def _heard_more(self, turn: CallTurn, now: float) -> None:
-        """The caller heard more of an answer that goes on."""
+        """Called when the caller heard more of an incomplete answer."""
         raise NotImplementedError
 
     def _begin_again(self, turn: CallTurn) -> None:
-        """Throw away what came for an older id of the pause: the caller hears the answer under the newest one."""
+        """Discard the answer under an older id of the pause: the caller hears the answer under the newest id."""
         if turn.chunks:
             turn.unheard.append(Unheard(turn.event_id, turn.heard, is_outdated=False))
         turn.chunks.clear()

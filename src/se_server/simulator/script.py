@@ -1,4 +1,4 @@
-"""Scripts of conversations: what the user says, and what has to be heard."""
+"""Scripts of conversations: the user's words and the expected answers, read from TOML."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from se_server.simulator.habits import Habits
 
 @dataclass(frozen=True, kw_only=True)
 class Expect:
-    """What has to be heard in answer to the last thing the user said.
+    """The expected answer to the user's last utterance.
 
     Attributes:
-        contains: texts that are all in the answer; letter case does not matter.
-        equals: the answer, but for blanks around it.
-        matches: a regular expression that is found in it.
-        within_s: the first word comes within so many seconds. With `silence`: how long it lasts.
-        complete_within_s: the answer is complete within so many seconds.
-        silence: whether nothing at all has to be heard.
+        contains: texts that the answer contains; letter case is ignored.
+        equals: the exact answer; surrounding blanks are ignored.
+        matches: a regular expression that is found in the answer.
+        within_s: the limit for the first word, in seconds. With `silence`: the length of the silence.
+        complete_within_s: the limit for the complete answer, in seconds.
+        silence: whether no answer is expected.
     """
 
     contains: tuple[str, ...] = ()
@@ -35,19 +35,19 @@ class Expect:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing that happens in a conversation: exactly one of the first seven is set.
+    """One step of a conversation: exactly one of the first seven attributes is set.
 
     Attributes:
         say: the user's words. Their answer is awaited, unless the next step interrupts it, waits or hangs up.
-        interrupt: the words that the user speaks into the answer.
-        wait_s: seconds that pass.
-        ping: a keep-alive, whose answer is awaited.
-        reconnect: the connection is lost and made again, for the same conversation.
-        hang_up: the connection breaks off without a word.
-        close: the conversation ends as the API ends it.
-        after_chars: interrupt when so many characters were heard.
-        after_s: interrupt so many seconds after the question.
-        expect: what has to be heard.
+        interrupt: the words with which the user interrupts the answer.
+        wait_s: the length of a pause, in seconds.
+        ping: send a `ping` and wait for its `pong`.
+        reconnect: drop the connection and continue the conversation over a new one.
+        hang_up: drop the connection without a close handshake.
+        close: end the conversation as the API ends it.
+        after_chars: interrupt once this many characters were heard.
+        after_s: interrupt this many seconds after the question.
+        expect: the expected answer.
     """
 
     say: str | None = None
@@ -64,13 +64,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Replay:
-    """A recorded message or break of the API's side, and what had been heard before it.
+    """A recorded message or reconnect of the API's side, and the state of the answer before it.
 
     Attributes:
-        content: the message; None for a connection that was lost and made again.
-        gap_s: seconds since whatever happened last.
-        heard_chars: how many characters had come under the newest id.
-        is_final: whether the answer under it was complete.
+        content: the message; None for a reconnect.
+        gap_s: the time since the previous record, in seconds.
+        heard_chars: the number of characters received under the newest id.
+        is_final: whether the answer under that id was complete.
     """
 
     content: str | bytes | None
@@ -84,12 +84,12 @@ class Script:
     """A conversation to hold.
 
     Attributes:
-        name: for people: the file's own name for it, or the file.
-        steps: what happens, in this order; for a recording `Replay`, for a Python file nothing.
-        conversation: the coroutine function of a Python file, which gets the caller; None for others.
-        habits: what the API does by itself; None leaves that to who runs it.
-        conversation_id: the id that init announces; None for a fresh one.
-        reply_timeout_s: the longest silence while an answer is awaited, in seconds.
+        name: a name for people: the `name` key of the file, or the file's name.
+        steps: the steps in order; `Replay` for a recording, empty for a Python file.
+        conversation: the coroutine function of a Python file, which is called with the caller; None otherwise.
+        habits: the API's habits; None leaves the choice to the player.
+        conversation_id: the id that `init` announces; None for a fresh one.
+        reply_timeout_s: the longest silence before a complete answer, in seconds.
     """
 
     name: str
@@ -109,17 +109,15 @@ _HABITS = ("polite", "live", "hostile")
 
 
 def parse_script(content: Mapping[str, Any], where: str, name: str) -> Script:
-    """Make a script of a TOML document; `where` names the file in errors.
+    """Create a script from a TOML document; `where` names the file in errors.
 
     Raises:
-        ScriptError: something in it is wrong.
+        ScriptError: the document is wrong.
     """
     _check_keys(content, _SCRIPT_KEYS, where)
     steps = content.get("steps", [])
     if not isinstance(steps, list) or not steps:
-        raise ScriptError(
-            f"{where}: a script has steps: write [[steps]] and below it what happens, as in say = 'hello'"
-        )
+        raise ScriptError(f"{where}: a script has steps: write [[steps]] and an action below it, such as say = 'hello'")
     return Script(
         name=_typed(content, "name", str, "a text", where) or name,
         steps=tuple(_step(step, f"{where}, step {number}") for number, step in enumerate(steps, 1)),
@@ -131,25 +129,25 @@ def parse_script(content: Mapping[str, Any], where: str, name: str) -> Script:
 
 def _step(step: object, where: str) -> Step:
     if not isinstance(step, dict):
-        raise ScriptError(f"{where}: a step is a table")
+        raise ScriptError(f"{where}: a step must be a table")
     _check_keys(step, (*_ACTIONS, *_MODIFIERS), where)
     found = [key for key in _ACTIONS if key in step]
     if len(found) > 1:
-        raise ScriptError(f"{where}: {found[0]!r} and {found[1]!r} are two things: make two steps of them")
+        raise ScriptError(f"{where}: {found[0]!r} and {found[1]!r} are two actions: write them as two steps")
     if not found and "expect" not in step:
-        raise ScriptError(f"{where}: nothing happens: it needs one of {', '.join(_ACTIONS)} or expect")
+        raise ScriptError(f"{where}: a step without an action: it needs one of {', '.join(_ACTIONS)} or expect")
     for key in ("after_chars", "after_s"):
         if key in step and "interrupt" not in step:
-            raise ScriptError(f"{where}: {key!r} goes with 'interrupt'")
+            raise ScriptError(f"{where}: {key!r} requires 'interrupt'")
     for key in ("ping", "reconnect", "hang_up", "close"):
         if key in step and step[key] is not True:
             raise ScriptError(f"{where}: {key!r} is {step[key]!r}: it can only be true")
     for key in ("say", "interrupt"):
         if not (_typed(step, key, str, "a text", where) or "x").strip():
-            raise ScriptError(f"{where}: {key!r} is blank: the user has to say something")
+            raise ScriptError(f"{where}: {key!r} is blank: write the user's words")
     chars = _typed(step, "after_chars", int, "a whole number", where)
     if chars is not None and chars < 1:
-        raise ScriptError(f"{where}: 'after_chars' is {chars}: it has to be above 0")
+        raise ScriptError(f"{where}: 'after_chars' is {chars}: it must be above 0")
     return Step(
         say=step.get("say"),
         interrupt=step.get("interrupt"),
@@ -165,18 +163,18 @@ def _expect(given: object, where: str) -> Expect:
     if isinstance(given, str):
         given = {"contains": given}
     if not isinstance(given, dict) or not given:
-        raise ScriptError(f"{where}: it is a text, or a table such as {{ contains = 'hello', within_s = 2 }}")
+        raise ScriptError(f"{where}: expected a text, or a table such as {{ contains = 'hello', within_s = 2 }}")
     _check_keys(given, tuple(key.name for key in fields(Expect)), where)
     contains = given.get("contains", [])
     contains = [contains] if isinstance(contains, str) else contains
     if not isinstance(contains, list) or not all(isinstance(text, str) for text in contains):
-        raise ScriptError(f"{where}: 'contains' is {contains!r}: it has to be a text or a list of texts")
+        raise ScriptError(f"{where}: 'contains' is {contains!r}: it must be a text or a list of texts")
     matches = _typed(given, "matches", str, "a text", where)
     if matches is not None:
         try:
             re.compile(matches)
         except re.error as error:
-            raise ScriptError(f"{where}: 'matches' is no regular expression: {error}") from None
+            raise ScriptError(f"{where}: 'matches' is not a regular expression: {error}") from None
     expect = Expect(
         contains=tuple(contains),
         equals=_typed(given, "equals", str, "a text", where),
@@ -186,14 +184,14 @@ def _expect(given: object, where: str) -> Expect:
         silence=bool(_typed(given, "silence", bool, "true or false", where)),
     )
     if expect.silence and (expect.contains or expect.equals or matches or expect.complete_within_s is not None):
-        raise ScriptError(f"{where}: 'silence' goes with 'within_s' alone: nothing is heard")
+        raise ScriptError(f"{where}: 'silence' can only be combined with 'within_s'")
     return expect
 
 
 def _habits(content: Mapping[str, Any], where: str) -> Habits | None:
     given, seed = content.get("habits"), _typed(content, "seed", int, "a whole number", where)
     if seed is not None and given != "hostile":
-        raise ScriptError(f"{where}: 'seed' goes with habits = 'hostile'")
+        raise ScriptError(f"{where}: 'seed' requires habits = 'hostile'")
     if given is None:
         return None
     if isinstance(given, str):
@@ -220,7 +218,7 @@ def _check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str)
 def _typed(table: Mapping[str, Any], key: str, kind: type[object], wanted: str, where: str) -> Any:
     value = table.get(key)
     if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        raise ScriptError(f"{where}: {key!r} is {value!r}: it has to be {wanted}")
+        raise ScriptError(f"{where}: {key!r} is {value!r}: it must be {wanted}")
     return value
 
 
@@ -229,5 +227,5 @@ def _seconds(table: Mapping[str, Any], key: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 86400:
-        raise ScriptError(f"{where}: {key!r} is {value!r}: it has to be seconds, as a number from 0 on")
+        raise ScriptError(f"{where}: {key!r} is {value!r}: it must be a number of seconds, 0 or more")
     return float(value)

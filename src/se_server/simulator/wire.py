@@ -1,4 +1,4 @@
-"""Frames as a client writes them, and the ways to cut them that a server has to put up with."""
+"""Build a client's WebSocket frames, whole, in fragments or in small TCP segments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 CONTINUATION, TEXT, BINARY, PONG = 0x0, 0x1, 0x2, 0xA
-_BETWEEN_SEGMENTS_S = 0.0005  # writes that follow each other at once leave in one segment, or are read as one
+_BETWEEN_SEGMENTS_S = 0.0005  # writes without a gap are sent in one segment, or read as one
 
 
 def frame(opcode: int, payload: bytes, *, is_last: bool = True) -> bytes:
@@ -28,7 +28,7 @@ def frame(opcode: int, payload: bytes, *, is_last: bool = True) -> bytes:
 
 
 def message_frames(opcode: int, payload: bytes, fragment_bytes: int | None) -> list[bytes]:
-    """Build the frames of a message: one, or fragments of at most so many bytes."""
+    """Build the frames of a message: one, or fragments of at most `fragment_bytes`."""
     step = fragment_bytes or max(1, len(payload))
     parts = [payload[start : start + step] for start in range(0, len(payload), step)] or [b""]
     return [
@@ -43,11 +43,11 @@ def pong(payload: bytes) -> bytes:
 
 
 class Cutter:
-    """Writes bytes in pieces, each in a segment of its own, and keeps the order of all that goes out.
+    """Write bytes in pieces, each in its own TCP segment, and keep the order of all output.
 
     Args:
-        write: takes a piece.
-        segment_bytes: the largest piece; None writes whatever it is given at once.
+        write: writes a piece.
+        segment_bytes: the largest piece; None writes all data at once.
     """
 
     def __init__(self, write: Callable[[bytes], None], segment_bytes: int | None) -> None:
@@ -58,14 +58,14 @@ class Cutter:
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, data: bytes) -> None:
-        """Write `data` after all that was put before."""
+        """Write `data` after all earlier data."""
         step = self._segment_bytes or len(data)
         for start in range(0, len(data), step):
             self._queue.append(data[start : start + step])
         self._go_on()
 
     def then(self, step: Callable[[], None]) -> None:
-        """Call `step` when all that was put before is written."""
+        """Call `step` once all earlier data is written."""
         self._queue.append(step)
         self._go_on()
 

@@ -1,8 +1,8 @@
-"""Tests of agents: conversations in process, without sockets, in virtual time.
+"""Test agents in process: conversations without sockets, in virtual time.
 
-With pytest the fixtures of `plugin.py` are there by themselves: `caller`, `plain_caller`, `make_caller`, `se_app`.
-Everything else uses `call`. The names below are the public ones, imported when first used, since every run of pytest
-loads the plugin.
+With pytest, the fixtures of `plugin.py` are available without an import: `caller`, `plain_caller`, `make_caller` and
+`se_app`. Other tests use `call`. The names below are public; they are imported at their first use, because every run of
+pytest loads the plugin.
 """
 
 from __future__ import annotations

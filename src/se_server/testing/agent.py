@@ -1,4 +1,4 @@
-"""The agent under test: whatever the user names as it, loaded and started as a worker does it."""
+"""Load and start the agent under test as a worker does."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from se_server.errors import AppError, VirtualTimeError
 from se_server.server.config.app import App, app_of, load_app
 from se_server.types import Handler
 
-SHUTDOWN_S = 10.0  # what a worker gives it
+SHUTDOWN_S = 10.0  # the timeout of a worker
 
 
 class Agent:
-    """One agent, for all callers of a test.
+    """One agent, shared by all callers of a test.
 
     Args:
-        source: what `se-server` takes as its APP, or the object itself: a module, a `SpeechEngineServer`, an object or
-            a mapping with handlers, or a transcript handler.
-        ids: where conversation ids come from.
+        source: the APP argument of `se-server`, or the object itself: a module, a `SpeechEngineServer`, an object or a
+            mapping with handlers, or a transcript handler.
+        ids: returns the next conversation id.
 
     Raises:
-        AppError: it is none.
+        AppError: `source` is not an agent.
     """
 
     def __init__(self, source: object, ids: Callable[[], str]) -> None:
@@ -41,7 +41,7 @@ class Agent:
         self._started: asyncio.Future[None] | None = None
 
     def check_loop(self) -> None:
-        """Refuse to go on where the agent does not run.
+        """Check that the agent runs on the current event loop.
 
         Raises:
             VirtualTimeError: it was started on another event loop.
@@ -53,10 +53,10 @@ class Agent:
             )
 
     async def start(self, options: Mapping[str, Any]) -> tuple[App, SessionSettings]:
-        """Run `on_startup`, once, and return the agent with the settings of its conversations.
+        """Run `on_startup` once. Return the agent and the settings of its conversations.
 
         Args:
-            options: of conversations, as keywords; they come before those of a `SpeechEngineServer`.
+            options: session options as keywords; they override those of a `SpeechEngineServer`.
 
         Raises:
             TypeError: there is no such option.
@@ -68,28 +68,28 @@ class Agent:
         if self._started is None:
             self._started = asyncio.ensure_future(_call(self._app.on_startup))
         await asyncio.shield(self._started)
-        # Asked each time: the method is another one as long as time is virtual.
+        # Look `time` up at each call: virtual time replaces the method.
         return self._app, replace(settings, clock=lambda: loop.time())  # noqa: PLW0108
 
     async def stop(self) -> None:
         """Run `on_shutdown`, if the agent was started.
 
         Raises:
-            AppError: it takes longer than a worker would wait.
+            AppError: it takes longer than the timeout of a worker.
         """
         if self._started is not None and self._started.done() and self._started.exception() is None:
             self._started = None
             try:
                 await asyncio.wait_for(_call(self._app.on_shutdown), SHUTDOWN_S)
             except asyncio.TimeoutError:
-                raise AppError(f"on_shutdown takes longer than the {SHUTDOWN_S:g} s that a worker gives it") from None
+                raise AppError(f"on_shutdown takes longer than the {SHUTDOWN_S:g} s that a worker allows") from None
 
 
 def load(source: object) -> App:
-    """Load an agent, or take an object for one.
+    """Load an agent by name, or from an object.
 
     Raises:
-        AppError: it is none; one sentence.
+        AppError: `source` is not an agent; the message is one sentence.
     """
     if source is None:
         raise AppError("there is no agent: se_app gave None instead of a module, an object or a name like 'app.py'")
@@ -102,13 +102,13 @@ def load(source: object) -> App:
 
 
 def conversation_ids() -> Callable[[], str]:
-    """Count conversations: the same ids in every run of a test."""
+    """Return a counter of conversation ids: the same ids in every run of a test."""
     numbers = itertools.count(1)
     return lambda: f"conv_{next(numbers)}"
 
 
 def _imported(source: str) -> ModuleType | None:
-    """Return the module of a file that the test has imported: what it patches there has to be what runs."""
+    """Return the module of a file that the test has imported, so that the test's patches take effect."""
     if not source.endswith(".py"):
         return None
     file = Path(source).resolve()

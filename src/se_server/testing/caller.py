@@ -12,10 +12,10 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import CallerError, MessageError, PeerError
 from se_server.simulator.calls import CallTurn
+from se_server.simulator.connection import Ended, Link, LinkEvents
 from se_server.simulator.conversation import Conversation
 from se_server.simulator.habits import Habits
 from se_server.simulator.judge import Reply, Summary, Verdict
-from se_server.simulator.lines import Ended, Line, Link
 from se_server.simulator.model import ApiModel
 from se_server.testing.agent import Agent
 from se_server.testing.clock import settled
@@ -28,10 +28,10 @@ DEFAULT_REPLY_TIMEOUT_S = 30.0
 
 
 class Interruption(Awaitable[Reply]):
-    """An interruption that was arranged; await it for the answer that it got. Made by `Caller.interrupt`.
+    """An interruption that was arranged by `Caller.interrupt`. Await it for the answer to the interruption.
 
     Raises:
-        CallerError: (when awaited) the answer was complete before its moment came, or the conversation was over.
+        CallerError: (when awaited) the answer was complete before the interruption, or the conversation was over.
     """
 
     def __init__(self, task: asyncio.Task[Reply]) -> None:
@@ -45,14 +45,14 @@ class Interruption(Awaitable[Reply]):
 
 
 class Caller:
-    """One caller of the agent under test. Made by the fixtures `caller` and `make_caller`, and by `call`.
+    """One caller of the agent under test. Created by the fixtures `caller` and `make_caller`, and by `call`.
 
-    Everything between the API's messages and the agent's handlers is the server's own code. The conversation begins
-    with the first thing said, or with `open`; the caller hangs up when the test ends.
+    All code between the API's messages and the agent's handlers is the server's own. The conversation begins with the
+    first utterance, or with `open`; the caller hangs up when the test ends.
 
     Attributes:
-        errors: what the agent's handlers raised and no `on_error` took, oldest first. What is left in it at the end
-            fails the test: take out what is expected, `error = caller.errors.pop()`.
+        errors: the exceptions that the agent's handlers raised and no `on_error` handled, oldest first. Exceptions left
+            in it at the end fail the test: remove an expected one with `error = caller.errors.pop()`.
         session: the server's side of the conversation, the newest after a reconnect; None before the beginning.
     """
 
@@ -84,11 +84,11 @@ class Caller:
     # --- the conversation -------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Begin the conversation, and run the agent's `on_startup` if nobody did; again, it does nothing.
+        """Begin the conversation, and run the agent's `on_startup` if it has not run. Idempotent.
 
         Raises:
-            AppError: what was given as the agent is none.
-            VirtualTimeError: the loop that runs here cannot have virtual time.
+            AppError: the object given as the agent is not one.
+            VirtualTimeError: the running loop does not support virtual time.
         """
         self._agent.check_loop()
         if self._opened is not None:
@@ -101,12 +101,12 @@ class Caller:
         await self._opened.open()
 
     async def say(self, text: str) -> Reply:
-        """Say something and wait until its answer is complete, or interrupted.
+        """Say something and wait until its answer is complete or interrupted.
 
-        An interruption that was arranged before is made meanwhile; one that was made already is answered first.
+        An interruption that was arranged before takes place meanwhile; one that has already spoken is answered first.
 
         Raises:
-            CallerError: the conversation is over, or the agent said nothing for longer than the reply timeout.
+            CallerError: the conversation is over, or the agent was silent for longer than the reply timeout.
         """
         await self.open()
         for interruption in self._interruptions:
@@ -116,10 +116,10 @@ class Caller:
         return await self.reply_to(self.utter(text))
 
     def utter(self, text: str) -> CallTurn:
-        """Say something without waiting for the answer; one that is under way is interrupted at once.
+        """Say something without waiting for the answer. A current answer is interrupted at once.
 
         Returns:
-            The turn, which fills while the answer arrives.
+            The turn, which fills as the answer arrives.
 
         Raises:
             CallerError: the conversation has not begun (`await caller.open()`), or is over.
@@ -127,15 +127,15 @@ class Caller:
         return self._conversation.utter(text)
 
     def interrupt(self, text: str = INTERRUPTION, *, after_chars: int = 0, after_s: float = 0.0) -> Interruption:
-        """Arrange that the user speaks into the answer under way, or else into the next one.
+        """Arrange that the user interrupts the current answer, or else the next one.
 
         Args:
             text: the user's words.
-            after_chars: speak when so many characters of the answer were heard.
-            after_s: and not before so many seconds after the question.
+            after_chars: interrupt once this many characters of the answer were heard.
+            after_s: interrupt no sooner than this many seconds after the question.
 
         Returns:
-            What to await for the answer to these words; it need not be awaited.
+            An awaitable for the answer to these words; awaiting it is optional.
         """
         task = asyncio.get_running_loop().create_task(self._interrupt(text, after_chars, after_s))
         interruption = Interruption(task)
@@ -143,50 +143,50 @@ class Caller:
         return interruption
 
     async def pause(self, seconds: float) -> None:
-        """Be silent for so many virtual seconds, in which the agent goes on."""
+        """Stay silent for this many virtual seconds, while the agent continues."""
         await self.open()
         await asyncio.sleep(seconds)
 
     async def reply_to(self, turn: CallTurn) -> Reply:
-        """Wait until the answer to what was uttered is complete or interrupted, and sum it up."""
+        """Wait until the answer to an utterance is complete or interrupted, and return it."""
         await self._conversation.answered(turn)
-        # A handler may send a second answer after its first one's final.
+        # A handler may send a second answer after the final of the first.
         await settled()
         return self._conversation.reply(turn)
 
     async def hang_up(self) -> None:
-        """End the conversation as the API does, and wait until the agent's last handler has ended; again, nothing."""
+        """End the conversation as the API does, and wait until the agent's last handler has ended. Idempotent."""
         if self._opened is not None:
             await self._opened.close()
             await self._wait_runs()
 
     async def drop(self) -> None:
-        """Break the connection off without a word, and wait until the agent's last handler has ended."""
+        """Drop the connection without a close handshake, and wait until the agent's last handler has ended."""
         self._conversation.drop()
         await self._wait_runs()
 
     async def wait_ended(self) -> Ended:
-        """Wait until the agent ends the conversation, and tell how it did."""
+        """Wait until the agent ends the conversation, and return its end."""
         await self.open()
         ended = await self._conversation.wait_ended()
         await self._wait_runs()
         return ended
 
-    # --- what was heard ---------------------------------------------------------------------------------------------
+    # --- the answers heard ------------------------------------------------------------------------------------------
 
     @property
     def heard(self) -> str:
-        """What the caller heard in answer to the last thing the user said."""
+        """The part of the newest answer that the caller heard."""
         return "" if self._model.turn is None else self._model.turn.heard
 
     @property
     def turns(self) -> list[CallTurn]:
-        """Everything that the user said, and what was heard in answer, oldest first."""
+        """The utterances of the user with the answers heard, oldest first."""
         return self._model.turns
 
     @property
     def ended(self) -> Ended | None:
-        """How the conversation ended; None as long as it goes on."""
+        """The end of the conversation; None while it goes on."""
         return None if self._opened is None else self._opened.ended
 
     def summary(self) -> Summary:
@@ -197,7 +197,7 @@ class Caller:
         """Judge one turn as it stands now."""
         return self._conversation.verdict(turn)
 
-    # --- the life of it ---------------------------------------------------------------------------------------------
+    # --- lifetime -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Caller:
         await self.open()
@@ -219,13 +219,13 @@ class Caller:
             raise CallerError("the conversation has not begun: `await caller.open()`, or say something, first")
         return self._opened
 
-    async def _connect(self, line: Line) -> Link:
+    async def _connect(self, events: LinkEvents) -> Link:
         assert self._path is not None
         path, _, query = self._path.partition("?")
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
         request = Request(path, query, Headers.of(pairs), "")
         is_watched = self._model.habits.idle_drop_s is not None
-        link = InProcessLink(line, self._settings.ping_interval_s if is_watched else None)
+        link = InProcessLink(events, self._settings.ping_interval_s if is_watched else None)
         end = LinkEnd(link, request, self._settings)
         session = WatchedSession._over(end, request, self._handlers, self._settings, Counters())
         assert isinstance(session, WatchedSession)
@@ -239,7 +239,7 @@ class Caller:
         await asyncio.gather(*self._runs)
 
     async def finish(self) -> list[BaseException]:
-        """Hang up, and return what the test has to fail for, the most telling first."""
+        """Hang up, and return the errors that fail the test, the most informative first."""
         problems: list[BaseException] = []
         for interruption in self._interruptions:
             task = interruption._task
@@ -270,7 +270,7 @@ class Caller:
         return await self.reply_to(conversation.utter(text))
 
     async def _news(self, at_most_s: float) -> None:
-        # Awaited as such: each step of the loop between a chunk and this would let another chunk in.
+        # Await the future directly: each extra step of the loop between a chunk and this would let another chunk in.
         news = self._conversation.changed()
         within_s = at_most_s if at_most_s > 0 else self._reply_timeout_s
         timer = asyncio.get_running_loop().call_later(within_s, _wake, news)

@@ -1,8 +1,8 @@
 """Virtual time on an ordinary asyncio loop: when nothing is ready, the clock jumps to the next timer.
 
-A loop asks its selector to sleep until the next timer is due. The selector that stands in for it here does not sleep:
-it moves the loop's clock forward. What happens outside the loop cannot be hurried, so while any of it is pending, time
-runs at its real pace: see `VirtualClock.outside_work`.
+A loop asks its selector to sleep until the next timer is due. The replacement selector does not sleep; it moves the
+loop's clock forward. Work outside the loop cannot be accelerated, so time runs at its real pace while any is pending:
+see `VirtualClock.outside_work`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from se_server.errors import VirtualTimeError
 
 BUDGET_S = 3600.0
 
-_LOOPBACK_S = 0.005  # for what was written to a loopback socket to be readable at its other end
-_UNKNOWN_THREADS_S = 0.5  # for threads that nobody counted to wake a loop that has nothing else to wait for
-_OUTSIDE_S = 60.0  # for counted threads and connections to do so
-_CLEAN_UP_S = 2.0  # for tasks that were cancelled to end, in real seconds
+_LOOPBACK_S = 0.005  # the time for data written to a loopback socket to become readable
+_UNKNOWN_THREADS_S = 0.5  # the time for uncounted threads to wake a loop without timers
+_OUTSIDE_S = 60.0  # the same for counted threads and connections
+_CLEAN_UP_S = 2.0  # the time for cancelled tasks to end, in real seconds
 
 _T = TypeVar("_T")
 
@@ -34,7 +34,7 @@ _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, VirtualClock] = WeakKeyDic
 
 
 class VirtualClock:
-    """The clock of one loop. Use `virtual_time`, which makes one when it is needed.
+    """The clock of one loop. Use `virtual_time`, which creates it on demand.
 
     Raises:
         VirtualTimeError: the loop is not one of asyncio's own.
@@ -47,12 +47,12 @@ class VirtualClock:
                 f"virtual time needs asyncio's own event loop, and this one is {name}: let the test run on the default "
                 "loop, or without another plugin's mark, so that it gets a loop of its own"
             )
-        own: Any = loop  # any, for `_selector`: a loop has no public way to be given another one
+        own: Any = loop  # untyped for `_selector`: a loop has no public way to replace it
         self._loop = own
         self._selector: selectors.BaseSelector = own._selector
-        self._own_fds = {own._ssock.fileno()}  # by which other threads wake it
+        self._own_fds = {own._ssock.fileno()}  # the socket by which other threads wake the loop
         self._now = 0.0
-        self._ahead_s = 0.0  # of real time, once the clock has moved by itself
+        self._ahead_s = 0.0  # of real time, after virtual time has ended
         self._began = 0.0
         self._budget_s = BUDGET_S
         self._jobs = 0
@@ -61,17 +61,17 @@ class VirtualClock:
         self._settling: list[asyncio.Future[None]] = []
         self._real_run_in_executor = loop.run_in_executor
 
-    # --- on and off -------------------------------------------------------------------------------------------------
+    # --- entering and leaving ---------------------------------------------------------------------------------------
 
     def enter(self, task: asyncio.Task[Any] | None, budget_s: float) -> None:
-        """Make time virtual until `leave`, which is called as often.
+        """Make time virtual until `leave`; calls nest.
 
         Args:
-            task: is cancelled when time cannot go on; None to let the loop's runner raise instead.
-            budget_s: how many virtual seconds may pass from now on; of several users the first one's holds.
+            task: the task to cancel when time cannot go on; None raises from the loop's runner instead.
+            budget_s: the limit of virtual seconds from now on; of nested calls the outermost one's applies.
         """
         if not self._users:
-            # A whole number, so that what tests measure is not blurred by the fractions of a long uptime.
+            # A whole number keeps the fractions of a long uptime out of measured times.
             self._now = self._began = float(math.ceil(self._loop.time()))
             self._budget_s = budget_s
             self._loop.time = self._time
@@ -80,11 +80,11 @@ class VirtualClock:
         self._users.append(task)
 
     def leave(self) -> VirtualTimeError | None:
-        """End one use; return what made the task that used it be cancelled, if anything did."""
+        """End one use. Return the error that cancelled its task, if any."""
         self._users.pop()
         problem, self._problem = self._problem, None
         if not self._users:
-            # Pending timers of the loop stay true: its clock goes on from where it is, at the real pace.
+            # Pending timers stay valid: the clock continues from its current time at the real pace.
             self._ahead_s = self._now - time.monotonic()
             self._loop.time = self._time_after
             self._loop.run_in_executor = self._real_run_in_executor
@@ -101,7 +101,7 @@ class VirtualClock:
     # --- moving -----------------------------------------------------------------------------------------------------
 
     def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; when nothing is, let time pass up to `timeout`, really or virtually."""
+        """Return the ready events; without any, let real or virtual time pass up to `timeout`."""
         events = self._selector.select(0)
         if events or (timeout is not None and timeout <= 0):
             return events
@@ -115,19 +115,19 @@ class VirtualClock:
             return events
         if timeout is None:
             if not (events := self._selector.select(_UNKNOWN_THREADS_S)):
-                self._give_up("nothing can happen any more: what the test waits for, no timer, thread or peer will do")
+                self._give_up("nothing can happen any more: no timer, thread or peer will end the test's wait")
             return events
         if self._now + timeout - self._began > self._budget_s:
             self._give_up(
-                f"more than {self._budget_s:g} virtual seconds would pass: does something wait for ever, in a loop "
-                "that sleeps? If the test is to take that long, give it a larger time_budget_s"
+                f"more than {self._budget_s:g} virtual seconds would pass: does a loop that sleeps run for ever? "
+                "If the test needs that long, give it a larger time_budget_s"
             )
             return []
         self._now += timeout
         return []
 
     async def settled(self) -> None:
-        """Wait until all that can happen at this instant has happened."""
+        """Wait until everything that can happen at this instant has happened."""
         if self._users:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._settling.append(waiter)
@@ -148,14 +148,14 @@ class VirtualClock:
         return events
 
     def outside_work(self) -> tuple[str, bool]:
-        """Look for work whose end the loop's timers do not decide.
+        """Look for pending work whose end the loop's timers do not decide.
 
-        That is a job in an executor (`asyncio.to_thread`, a look-up of a host's name) or in a thread of anyio's, and
-        an open connection, pipe or other file whose far end is not in this loop. A listening socket is none, and
-        neither is a connection with both ends in this loop, since then all that it waits for are timers.
+        This is a job in an executor (`asyncio.to_thread`, a host name lookup) or in a thread of anyio, or an open
+        connection, pipe or other file with its far end outside this loop. A listening socket does not count, and
+        neither does a connection with both ends in this loop, since it only waits for timers.
 
         Returns:
-            What it is, in words, or an empty string; and whether sockets have to be looked after.
+            A description of the work, or an empty string; and whether sockets have to be polled.
         """
         if self._jobs:
             return "a job in a thread", True
@@ -182,7 +182,7 @@ class VirtualClock:
         self._jobs -= 1
 
     def _give_up(self, why: str) -> None:
-        """Cancel the test where it stands; one that waits on after that is ended without its help."""
+        """Cancel the test where it waits. If it waits again afterwards, raise from the loop."""
         error = VirtualTimeError(why)
         task = self._users[-1] if self._users else None
         if task is None or task.done() or self._problem is not None:
@@ -193,7 +193,7 @@ class VirtualClock:
 
 
 class _JumpingSelector:
-    """The loop's selector, but for `select`."""
+    """The loop's selector with another `select`."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class _JumpingSelector:
 
 
 def _ends(fd: int) -> tuple[object, object | None] | None:
-    """Return the two addresses of an internet socket, the far one None if it listens; None if it is no such thing."""
+    """Return the near and far address of an internet socket, the far one None if it listens; None for other files."""
     try:
         with _borrowed(fd) as sock:
             if sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -217,7 +217,7 @@ def _ends(fd: int) -> tuple[object, object | None] | None:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 return near, None
             return near, sock.getpeername()[:2]
-    except OSError:  # no socket, or one that is not connected yet
+    except OSError:  # not a socket, or not connected yet
         return None
 
 
@@ -231,14 +231,14 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def _anyio_jobs() -> int:
-    """Count the running jobs of `anyio.to_thread`, whose threads are no executor's."""
+    """Count the running jobs of `anyio.to_thread`, whose threads belong to no executor."""
     to_thread = sys.modules.get("anyio.to_thread")
     if to_thread is None:
         return 0
     sniffio = sys.modules.get("sniffio")
 
     def count() -> int:
-        if sniffio is not None:  # outside a task it cannot tell
+        if sniffio is not None:  # sniffio detects asyncio only inside a task
             sniffio.current_async_library_cvar.set("asyncio")
         return int(to_thread.current_default_thread_limiter().borrowed_tokens)
 
@@ -247,13 +247,13 @@ def _anyio_jobs() -> int:
 
 @contextmanager
 def virtual_time(time_budget_s: float = BUDGET_S) -> Iterator[None]:
-    """Make time virtual on the running loop, for the block; to be used in a coroutine.
+    """Make time virtual on the running loop, within the block. Use it in a coroutine.
 
-    `asyncio.sleep` and every other timer of the loop cost nothing then, as long as nothing outside the loop is waited
-    for. Only the loop's own clock is virtual: `time.monotonic()` and `time.time()` stay real.
+    `asyncio.sleep` and all other timers of the loop then take no real time, except while something outside the loop is
+    awaited. Only the loop's own clock is virtual: `time.monotonic()` and `time.time()` stay real.
 
     Args:
-        time_budget_s: how many virtual seconds may pass.
+        time_budget_s: the limit of virtual seconds.
 
     Raises:
         VirtualTimeError: the loop is not one of asyncio's own; nothing can happen any more; the budget is spent.
@@ -280,14 +280,14 @@ def virtual_time(time_budget_s: float = BUDGET_S) -> Iterator[None]:
 
 
 async def settled() -> None:
-    """Wait until all that can happen at this instant of virtual time has happened; in real time, for nothing."""
+    """Wait until everything possible at this instant of virtual time has happened; return at once in real time."""
     clock = _clocks.get(asyncio.get_running_loop())
     if clock is not None:
         await clock.settled()
 
 
 def run(main: Coroutine[Any, Any, _T], time_budget_s: float = BUDGET_S) -> _T:
-    """Run a coroutine in virtual time on a loop of its own, as `asyncio.run` does in real time.
+    """Run a coroutine in virtual time on a new loop, as `asyncio.run` does in real time.
 
     Raises:
         VirtualTimeError: see `virtual_time`.
@@ -301,7 +301,7 @@ def run(main: Coroutine[Any, Any, _T], time_budget_s: float = BUDGET_S) -> _T:
 
 
 def run_on_new_loop(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine, which makes time virtual itself or not at all, on a loop of its own."""
+    """Run a coroutine on a new loop; the coroutine makes time virtual itself, if it needs to."""
     __tracebackhide__ = True
     loop = new_loop()
     try:
@@ -311,17 +311,17 @@ def run_on_new_loop(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 def new_loop() -> asyncio.SelectorEventLoop:
-    """Make a loop whose time can be virtual, whatever the loop policy is; it is the thread's current one."""
+    """Create a loop that supports virtual time under any loop policy, and make it the thread's current one."""
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
     return loop
 
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left of a loop's tasks, and close it, as `asyncio.run` does, but wait for no task for ever.
+    """Cancel a loop's remaining tasks and close it as `asyncio.run` does, but with a timeout.
 
     Raises:
-        VirtualTimeError: a task goes on though it was cancelled.
+        VirtualTimeError: a task continues although it was cancelled.
     """
     __tracebackhide__ = True
     try:
@@ -333,11 +333,11 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
             if deaf:
                 raise VirtualTimeError(
                     f"{len(deaf)} handler(s) or task(s) still run {_CLEAN_UP_S:g} s after they were cancelled; the log "
-                    f"says where handlers stand: let asyncio.CancelledError pass there"
+                    f"names the lines of handlers: let asyncio.CancelledError pass there"
                 )
         for task in tasks:
             if not task.cancelled() and task.exception() is not None:
-                text = "a task that was left behind raised while it was cancelled"
+                text = "a remaining task raised while it was cancelled"
                 loop.call_exception_handler({"message": text, "exception": task.exception(), "task": task})
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())

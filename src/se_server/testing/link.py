@@ -1,4 +1,4 @@
-"""A connection without a socket: the API's end is a `Link`, the server's end what a WebSocket library would be."""
+"""A connection without a socket: a `Link` for the API's end, an `Adapter` for the server's end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 
 from se_server.conversation.adapter import Adapter
 from se_server.conversation.settings import SessionSettings
-from se_server.simulator.lines import Line
+from se_server.simulator.connection import LinkEvents
 from se_server.types import Request
 
 
 class LinkEnd(Adapter):
-    """The server's end: what a session reads and writes, with the limits of every library's connection."""
+    """The server's end: the session reads and writes it, with the limits of a WebSocket library's connection."""
 
     def __init__(self, link: InProcessLink, request: Request, settings: SessionSettings) -> None:
         super().__init__(link, settings)
@@ -24,7 +24,7 @@ class LinkEnd(Adapter):
 
     async def _send(self, message: str) -> None:
         self._link.deliver(message)
-        # The user may speak between any two messages, also between those of one write.
+        # The user may speak between any two messages, even between those of one write.
         await asyncio.sleep(0)
 
     async def _close(self, code: int, reason: str) -> None:
@@ -32,26 +32,26 @@ class LinkEnd(Adapter):
 
     @property
     def request(self) -> Request:
-        """The upgrade request that a test asked for."""
+        """The upgrade request that the test configured."""
         return self._request
 
 
 class InProcessLink:
-    """The API's end of a connection. Messages keep their order, none is lost, and none takes any time.
+    """The API's end of a connection. Messages keep their order, are never lost, and take no time.
 
-    How bytes go over a wire is no matter here: the habits that fragment frames or read slowly have no effect.
+    There are no bytes on a wire: the habits that fragment frames or read slowly have no effect.
 
     Args:
-        line: is told what comes, on the loop.
-        keep_alive_s: how often the server would ping a connection that is quiet, in seconds; None never does.
+        events: receives the link's events, on the loop.
+        keep_alive_s: the server's ping interval on a quiet connection, in seconds; None never pings.
     """
 
-    def __init__(self, line: Line, keep_alive_s: float | None) -> None:
-        self._line = line
+    def __init__(self, events: LinkEvents, keep_alive_s: float | None) -> None:
+        self._events = events
         self._loop = asyncio.get_running_loop()
         self._messages: deque[str | bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
-        self._close_code: int | None = None  # of the API's CLOSE
+        self._close_code: int | None = None  # the code of the API's CLOSE
         self._is_broken = False
         self._is_over = False
         self._keep_alive_s = keep_alive_s
@@ -78,7 +78,7 @@ class InProcessLink:
         self._loop.call_soon(self.end, None, "")
 
     def reset(self) -> None:
-        """See `Link`; what was not read is lost with the connection."""
+        """See `Link`; unread messages are lost with the connection."""
         self._messages.clear()
         self.drop()
 
@@ -97,23 +97,23 @@ class InProcessLink:
         return self._messages.popleft()
 
     def deliver(self, message: str) -> None:
-        """Give the API a message of the server.
+        """Deliver a message of the server to the API.
 
         Raises:
-            ConnectionResetError: the connection is gone.
+            ConnectionResetError: the connection has ended.
         """
         if self._is_broken or self._is_over:
-            raise ConnectionResetError("the caller's connection is gone")
-        self._line.received(message)
+            raise ConnectionResetError("the caller's connection has ended")
+        self._events.received(message)
 
     def end(self, code: int | None, reason: str, is_clean: bool = False) -> None:
-        """Tell the API, once, that the connection is gone."""
+        """Report the end of the connection to the API, once."""
         if not self._is_over:
             self._is_over = True
             self._wake()
             if self._ping_timer is not None:
                 self._ping_timer.cancel()
-            self._line.gone(code, reason, is_clean=is_clean)
+            self._events.gone(code, reason, is_clean=is_clean)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -129,5 +129,5 @@ class InProcessLink:
             self._ping_timer = self._loop.call_later(self._keep_alive_s, self._ping)
 
     def _ping(self) -> None:
-        self._line.traffic("ping")
+        self._events.traffic("ping")
         self._set_ping_timer()

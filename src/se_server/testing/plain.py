@@ -1,4 +1,4 @@
-"""A caller for plain functions: its methods run the loop themselves, and return when they are done."""
+"""A caller for plain functions: its methods run the loop and return when they are done."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _T = TypeVar("_T")
 
 
 class PlainCaller:
-    """What `Caller` is, without `await`. Made by the fixture `plain_caller`.
+    """A `Caller` without `await`. Created by the fixture `plain_caller`.
 
-    Time is virtual here, too; between two calls it stands still, and the agent with it.
+    Time is virtual here, too. Between two calls it stands still, and so does the agent.
 
     Attributes:
-        caller: the caller behind it.
+        caller: the underlying caller.
     """
 
     def __init__(self, caller: Caller, stage: Stage) -> None:
@@ -42,7 +42,9 @@ class PlainCaller:
         return self.run(utter())
 
     def interrupt(self, text: str = INTERRUPTION, *, after_chars: int = 0, after_s: float = 0.0) -> Reply:
-        """Speak into the answer to what was uttered, and return the answer to that; see `Caller.interrupt`."""
+        """Interrupt the answer to the last utterance, and return the answer to the interruption; see
+        `Caller.interrupt`.
+        """
 
         async def interrupt() -> Reply:
             return await self.caller.interrupt(text, after_chars=after_chars, after_s=after_s)
@@ -94,7 +96,7 @@ class PlainCaller:
         return self._loop.run_until_complete(within())
 
     def finish(self) -> None:
-        """End the conversation and the loop."""
+        """End the conversation and close the loop."""
         try:
             self.run(self._stage.finish())
         finally:

@@ -1,6 +1,7 @@
 """The pytest plugin: the fixtures `caller`, `plain_caller`, `make_caller` and `se_app`.
 
-Every run of pytest in the user's environment imports this module: the rest is imported when a test asks for a fixture.
+Every run of pytest in the user's environment imports this module, so it imports the rest only for tests that use a
+fixture.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _STAGE = pytest.StashKey["Stage"]()
 
 MARKER = (
-    "se_app(app, **options): the agent that the fixture `caller` calls, as se-server takes it or the object itself; "
+    "se_app(app, **options): the agent that the fixture `caller` calls, as the APP of se-server or as an object; "
     "options as for `make_caller`, and time_budget_s"
 )
 
@@ -36,11 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def se_app(request: pytest.FixtureRequest) -> object:
-    """The agent under test. Override it with a fixture that returns yours, or use the marker `se_app`."""
+    """The agent under test. Override it with a fixture that returns your agent, or use the marker `se_app`."""
     marker = request.node.get_closest_marker("se_app")
     if marker is None or not marker.args:
         pytest.fail(
-            "which agent is to be called? Define a fixture `se_app` that returns it, or mark the tests: "
+            "there is no agent to call: define a fixture `se_app` that returns it, or mark the tests: "
             'pytestmark = pytest.mark.se_app("app.py")',
             pytrace=False,
         )
@@ -52,7 +53,7 @@ def se_app(request: pytest.FixtureRequest) -> object:
 
 @pytest.fixture
 def make_caller(request: pytest.FixtureRequest, _se_stage: Stage) -> MakeCaller:
-    """Make callers: of another agent, with headers, with habits of the API, with options of conversations."""
+    """Create callers of other agents, with headers, with habits of the API, or with session options."""
 
     def make(app: object = None, **options: Any) -> Caller:
         marked = _options(request)
@@ -78,7 +79,7 @@ def caller(request: pytest.FixtureRequest, make_caller: MakeCaller) -> Caller:
 
 @pytest.fixture
 def plain_caller(request: pytest.FixtureRequest, make_caller: MakeCaller, _se_stage: Stage) -> PlainCaller:
-    """The same for plain functions: `reply = plain_caller.say("Hello")`."""
+    """A caller for plain functions: `reply = plain_caller.say("Hello")`."""
     from se_server.testing.plain import PlainCaller
 
     if inspect.iscoroutinefunction(request.function):
@@ -107,8 +108,8 @@ def _se_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     stage.time_budget_s = _options(request).get("time_budget_s", stage.time_budget_s)
     test = item.obj
     if inspect.iscoroutinefunction(test):
-        # Whichever plugin runs the test then runs it in virtual time and to its end, on one loop and in one task: the
-        # clean-up of a fixture would come on another one, or on none.
+        # Any plugin that runs the test then runs it in virtual time and to its end, on one loop and in one task. The
+        # clean-up of a fixture might run on another loop, or on none.
         @functools.wraps(test)
         async def to_the_end(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
@@ -136,14 +137,14 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def _or_fail(make: Any) -> Any:
-    """Show a mistake of the user's as its sentence."""
+    """Report a mistake of the user as one sentence, without a traceback."""
     from se_server.errors import AppError
 
     try:
         return make()
     except AppError as error:
         text = "\n".join([str(error), getattr(error, "details", "")]).rstrip()
-    pytest.fail(text, pytrace=False)  # not above, where pytest would tell the error a second time, as its context
+    pytest.fail(text, pytrace=False)  # not above, where pytest would show the error again as context
 
 
 # --- hooks ----------------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def _or_fail(make: Any) -> Any:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Run a coroutine test that no other plugin runs; fail one whose agent raised what nobody handled."""
+    """Run a coroutine test that no other plugin runs; fail a test whose agent raised an unhandled exception."""
     __tracebackhide__ = True
     stage = pyfuncitem.stash.get(_STAGE, None)
     result = yield
@@ -163,11 +164,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 class _Runner:
-    """The second implementation of the same hook."""
+    """A second implementation of `pytest_pyfunc_call`."""
 
     @staticmethod
     def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-        # The plugins of other libraries have put a plain function in its place by now, or have come before.
+        # Plugins of other libraries have replaced the coroutine by a plain function by now, or ran before.
         __tracebackhide__ = True
         if _STAGE not in pyfuncitem.stash or not inspect.iscoroutinefunction(pyfuncitem.obj):
             return None
@@ -179,7 +180,7 @@ class _Runner:
 
 
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
-    """Register the second implementation beside the first."""
+    """Register the second implementation with the first."""
     if getattr(plugin, "__name__", "") == __name__:
         manager.register(_Runner, "se_server-runner")
 
@@ -188,12 +189,12 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the conversations of a test that failed."""
+    """Add the conversations to the report of a failed test."""
     report = yield
     stage = item.stash.get(_STAGE, None)
     if stage is not None and report.failed and call.when == "call":
-        from se_server.testing.report import tell
+        from se_server.testing.report import format_conversations
 
-        if text := tell(stage.callers, None if call.excinfo is None else call.excinfo.value):
+        if text := format_conversations(stage.callers, None if call.excinfo is None else call.excinfo.value):
             report.sections.append(("conversation", text))
     return report

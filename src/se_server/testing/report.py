@@ -1,4 +1,4 @@
-"""Conversations as text, for the one who looks for the cause of a failure."""
+"""Format the conversations of a failed test as text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from se_server.testing.errors import as_text
 MAX_TEXT_CHARS = 400
 
 
-def tell(callers: Iterable[Caller], shown: BaseException | None) -> str:
-    """Tell what was said in the conversations so far: who, when, under which ids; and what the agents raised.
+def format_conversations(callers: Iterable[Caller], shown: BaseException | None) -> str:
+    """Format the conversations so far with their times and ids, and the exceptions of the agents.
 
     Args:
-        callers: those of the test.
-        shown: an error that is shown anyway.
+        callers: the callers of the test.
+        shown: an error that is already shown elsewhere.
     """
     return "\n".join(_conversation(caller, shown) for caller in callers if caller.turns or caller.errors)
 

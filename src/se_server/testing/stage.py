@@ -1,4 +1,4 @@
-"""What one test needs: its agents, its callers, and virtual time while it runs."""
+"""The agents and callers of one test, and its virtual time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from se_server.testing.errors import with_own_frames
 
 
 class MakeCaller(Protocol):
-    """Makes a caller; what the fixture `make_caller` gives.
+    """Create a caller; the type of the fixture `make_caller`.
 
     Args:
-        app: the agent; by default what the test names by the fixture or the marker `se_app`.
-        headers: of the upgrade request, as the engine's `request_headers` make them.
-        path: of the upgrade request, with its query: `/call?customer=7`.
-        habits: what the API does by itself: `Habits.live()`; by default nothing.
+        app: the agent; by default that of the fixture or the marker `se_app`.
+        headers: headers of the upgrade request, as the engine's `request_headers` set them.
+        path: the path of the upgrade request, with its query: `/call?customer=7`.
+        habits: the API's habits, such as `Habits.live()`; polite by default.
         conversation_id: the id to announce; by default `conv_1`, `conv_2` and so on.
-        reply_timeout_s: the longest silence while an answer is awaited, in virtual seconds.
-        **options: of conversations, as `se-server` knows them: `handover_s=0.2`.
+        reply_timeout_s: the longest silence before a complete answer, in virtual seconds.
+        **options: session options, as those of `se-server`: `handover_s=0.2`.
     """
 
     def __call__(
@@ -43,8 +43,8 @@ class Stage:
     """The agents and callers of one test.
 
     Attributes:
-        callers: those made so far.
-        problems: what the test has to fail for, although its own lines did not; known when it is over.
+        callers: the callers created so far.
+        problems: the errors that fail the test although its own lines passed; set when it is over.
     """
 
     def __init__(self, time_budget_s: float = BUDGET_S) -> None:
@@ -65,10 +65,10 @@ class Stage:
         reply_timeout_s: float = DEFAULT_REPLY_TIMEOUT_S,
         **options: Any,
     ) -> Caller:
-        """Make a caller of an agent; see `MakeCaller`.
+        """Create a caller of an agent; see `MakeCaller`.
 
         Raises:
-            AppError: `app` is no agent.
+            AppError: `app` is not an agent.
         """
         agent = next((agent for agent in self._agents if agent.source is app or agent.source == app), None)
         if agent is None:
@@ -87,7 +87,7 @@ class Stage:
         return caller
 
     async def play(self, test: Awaitable[None]) -> None:
-        """Run a test in virtual time to its end, and let its callers hang up then."""
+        """Run a test in virtual time to its end, then let its callers hang up."""
         __tracebackhide__ = True
         with virtual_time(self.time_budget_s):
             try:
@@ -119,16 +119,16 @@ async def call(
 ) -> AsyncGenerator[Caller, None]:
     """Call an agent in virtual time, on the running loop; leaving the block hangs up.
 
-    For `unittest` and for code without a test framework; tests of pytest take the fixture `caller`.
+    For `unittest` and for code without a test framework; pytest tests use the fixture `caller`.
 
     Args:
-        app: the agent; for it and for the rest see `MakeCaller`.
-        time_budget_s: how many virtual seconds the block may take.
+        app: the agent; see `MakeCaller` for it and for the other arguments.
+        time_budget_s: the limit of virtual seconds for the block.
 
     Raises:
-        AppError: `app` is no agent.
+        AppError: `app` is not an agent.
         VirtualTimeError: see `virtual_time`.
-        Exception: whatever the agent's handlers raised and nobody handled, at the end of a block that ran through.
+        Exception: an unhandled exception of the agent's handlers, at the end of a block that did not raise.
     """
     stage = Stage()
     with virtual_time(time_budget_s):

@@ -19,7 +19,7 @@ from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import Discarded, Heard, Said, Violation
-from se_server.simulator.conversation import Conversation, Ended, Happening, Line, Link
+from se_server.simulator.conversation import Conversation, Ended, Happening, Link, LinkEvents
 from se_server.simulator.model import ApiModel
 from tests.helpers import TEST_API_KEY
 
@@ -142,24 +142,24 @@ async def test_an_answer_that_comes_while_the_wait_for_it_begins_is_noticed() ->
     class Prompt:
         """A link whose server answers in the very next step of the loop."""
 
-        def __init__(self, line: Line) -> None:
-            self._line = line
+        def __init__(self, events: LinkEvents) -> None:
+            self._events = events
 
         def send(self, message: str | bytes) -> None:
             said = json.loads(message)
             if said["type"] == "user_transcript":
-                loop.call_soon(self._line.received, chunk(said["event_id"], "prompt", True))
+                loop.call_soon(self._events.received, chunk(said["event_id"], "prompt", True))
 
         def close(self, code: int) -> None:
-            loop.call_soon(self._line.gone, code)
+            loop.call_soon(self._events.gone, code)
 
         def drop(self) -> None:
-            loop.call_soon(self._line.gone)
+            loop.call_soon(self._events.gone)
 
         reset = drop
 
-    async def connect(line: Line) -> Link:
-        return Prompt(line)
+    async def connect(events: LinkEvents) -> Link:
+        return Prompt(events)
 
     conversation = Conversation(connect, ApiModel("conv_test"), reply_timeout_s=2.0)
     await conversation.open()

@@ -7,44 +7,46 @@ from typing import Any
 
 import pytest
 
-from se_server.simulator.habits import Habits, Malformed, Moment, Plan, Wording
+from se_server.simulator.habits import Habits, Malformed, Moment, TurnHabits, Wording
 
 
 def test_a_polite_api_plans_nothing() -> None:
-    assert Habits().plan(random.Random(1)) == Plan()
+    assert Habits().draw(random.Random(1)) == TurnHabits()
 
 
 def test_the_live_api_asks_three_times_every_four_seconds_and_drops_idle_calls() -> None:
     live = Habits.live()
     assert (live.resend_after_s, live.max_tries, live.idle_drop_s) == (4.0, 3, 60.0)
-    assert live.plan(random.Random(1)) == Plan()
+    assert live.draw(random.Random(1)) == TurnHabits()
 
 
 def test_hostile_plans_repeat_for_the_same_seed_and_show_every_habit_now_and_then() -> None:
     habits = Habits.hostile(7)
 
-    def plans() -> list[Plan]:
+    def draws() -> list[TurnHabits]:
         dice = random.Random(7)
-        return [habits.plan(dice) for _ in range(300)]
+        return [habits.draw(dice) for _ in range(300)]
 
-    found = plans()
-    assert found == plans()
-    assert {plan.resend_older for plan in found} == {plan.reset for plan in found} == {*Moment, None} - {Moment.ANY}
-    assert {kind for plan in found for kind in plan.malformed} == set(Malformed)
-    assert {plan.wording for plan in found} == set(Wording) - {Wording.ANY}
-    assert {len(plan.extra_id_gaps_s) for plan in found} == {0, 1, 2}
-    assert any(plan.interrupt_after_s for plan in found)
-    assert any(plan.interrupt_after_chars for plan in found)
-    quiet = sum(plan.reset is None for plan in found)
+    found = draws()
+    assert found == draws()
+    moments = {*Moment, None} - {Moment.ANY}
+    assert {turn_habits.resend_older for turn_habits in found} == moments
+    assert {turn_habits.reset for turn_habits in found} == moments
+    assert {kind for turn_habits in found for kind in turn_habits.malformed} == set(Malformed)
+    assert {turn_habits.wording for turn_habits in found} == set(Wording) - {Wording.ANY}
+    assert {len(turn_habits.extra_id_gaps_s) for turn_habits in found} == {0, 1, 2}
+    assert any(turn_habits.interrupt_after_s for turn_habits in found)
+    assert any(turn_habits.interrupt_after_chars for turn_habits in found)
+    quiet = sum(turn_habits.reset is None for turn_habits in found)
     assert 150 < quiet < 270, "a habit shows in about a third of the turns"
 
 
 def test_a_chance_of_one_plays_every_habit_with_exactly_its_values() -> None:
     habits = Habits(extra_ids=2, extra_id_after_s=0.4, interrupt_after_chars=10, malformed=("no_json", "bad_entry"))
-    plan = habits.plan(random.Random(1))
-    assert plan.extra_id_gaps_s == (0.4, 0.4)
-    assert plan.interrupt_after_chars == 10
-    assert plan.malformed == (Malformed.NO_JSON, Malformed.BAD_ENTRY)
+    turn_habits = habits.draw(random.Random(1))
+    assert turn_habits.extra_id_gaps_s == (0.4, 0.4)
+    assert turn_habits.interrupt_after_chars == 10
+    assert turn_habits.malformed == (Malformed.NO_JSON, Malformed.BAD_ENTRY)
 
 
 def test_scaling_changes_times_and_nothing_else() -> None:

@@ -135,10 +135,10 @@ def test_a_pong_answers_a_ping(model: ApiModel) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"\xff", "no UTF-8"),
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ("[]", "no JSON object"),
+        (b"\xff", "not UTF-8"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "not a JSON object"),
         ("{}", "unknown message type"),
         ('{"type": "speak"}', "unknown message type 'speak'"),
         (answer(3, None), "string as content"),

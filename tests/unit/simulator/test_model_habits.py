@@ -80,7 +80,7 @@ def test_an_unanswered_transcript_comes_three_times_then_the_call_ends() -> None
     assert call.model.end_reason == GENERATION_FAILED
     verdict = call.verdict()
     assert verdict.outcome is Outcome.SILENT
-    assert verdict.reason == "no answer came within 12 s, asked 3 times: the API ended the call"
+    assert verdict.reason == "no answer came within 12 s, asked 3 times: the API ended the conversation"
     assert not verdict.is_ok
     call.pass_time(100)
     assert len(call.sent()) == 5

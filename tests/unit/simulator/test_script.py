@@ -204,30 +204,30 @@ STEP = "[[steps]]\nsay = 'x'\n"
     [
         ("", "has steps"),
         ("steps = 3", "has steps"),
-        ("steps = [3]", "step 1: a step is a table"),
+        ("steps = [3]", "step 1: a step must be a table"),
         (STEP + "[[steps]]\nsya = 'x'", "step 2: unknown key 'sya'; did you mean say?"),
-        (STEP + "interrupt = 'y'", "step 1: 'say' and 'interrupt' are two things"),
-        ("[[steps]]\n", "step 1: nothing happens"),
-        ("[[steps]]\nsay = 3", "step 1: 'say' is 3: it has to be a text"),
+        (STEP + "interrupt = 'y'", "step 1: 'say' and 'interrupt' are two actions"),
+        ("[[steps]]\n", "step 1: a step without an action"),
+        ("[[steps]]\nsay = 3", "step 1: 'say' is 3: it must be a text"),
         ("[[steps]]\nsay = ' '", "step 1: 'say' is blank"),
-        ("[[steps]]\nwait_s = -1", "step 1: 'wait_s' is -1: it has to be seconds"),
+        ("[[steps]]\nwait_s = -1", "step 1: 'wait_s' is -1: it must be a number of seconds"),
         ("[[steps]]\nwait_s = nan", "step 1: 'wait_s' is nan"),
         ("[[steps]]\nwait_s = true", "step 1: 'wait_s' is True"),
         ("[[steps]]\nclose = false", "step 1: 'close' is False: it can only be true"),
-        (STEP + "after_chars = 4", "'after_chars' goes with 'interrupt'"),
-        ("[[steps]]\ninterrupt = 'x'\nafter_chars = 0", "it has to be above 0"),
-        (STEP + "expect = 4", "step 1, expect: it is a text, or a table"),
+        (STEP + "after_chars = 4", "'after_chars' requires 'interrupt'"),
+        ("[[steps]]\ninterrupt = 'x'\nafter_chars = 0", "it must be above 0"),
+        (STEP + "expect = 4", "step 1, expect: expected a text, or a table"),
         (STEP + "expect = { contain = 'x' }", "step 1, expect: unknown key 'contain'; did you mean contains?"),
         (STEP + "expect = { contains = 3 }", "'contains' is 3"),
-        (STEP + "expect = { matches = '(' }", "'matches' is no regular expression"),
-        (STEP + "expect = { silence = true, contains = 'x' }", "'silence' goes with 'within_s' alone"),
+        (STEP + "expect = { matches = '(' }", "'matches' is not a regular expression"),
+        (STEP + "expect = { silence = true, contains = 'x' }", "'silence' can only be combined with 'within_s'"),
         ("habbits = 'live'\n" + STEP, "unknown key 'habbits'; did you mean habits?"),
         ("habits = 'hostil'\n" + STEP, "habits are 'hostil'; did you mean hostile?"),
         ("habits = { resend_after = 4 }\n" + STEP, "habits: unknown key 'resend_after'; did you mean resend_after_s?"),
-        ("habits = { extra_ids = 9 }\n" + STEP, "habits: extra_ids is 9: it has to be 0, 1 or 2"),
+        ("habits = { extra_ids = 9 }\n" + STEP, "habits: extra_ids is 9: it must be 0, 1 or 2"),
         ("habits = { malformed = 3 }\n" + STEP, "habits: malformed is 3"),
-        ("seed = 4\n" + STEP, "'seed' goes with habits = 'hostile'"),
-        ("[[steps]\n", "no TOML"),
+        ("seed = 4\n" + STEP, "'seed' requires habits = 'hostile'"),
+        ("[[steps]\n", "not valid TOML"),
     ],
 )
 def test_a_wrong_script_names_file_step_and_key(tmp_path: Path, text: str, told: str) -> None:
@@ -247,8 +247,8 @@ def test_a_wrong_script_names_file_step_and_key(tmp_path: Path, text: str, told:
         ("talk.py", "\nimport no_such_module\n", "line 2: ModuleNotFoundError"),
         ("talk.py", "conversation = 3\n", "async def conversation(caller)"),
         ("talk.py", "habits = 'live'\nasync def conversation(caller): ...\n", "habits are 'live'"),
-        ("talk.jsonl", "{}\n", "line 1: this is no record"),
-        ("talk.jsonl", "", "holds no conversation"),
+        ("talk.jsonl", "{}\n", "line 1: not a record"),
+        ("talk.jsonl", "", "has no conversation"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:
@@ -265,7 +265,7 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, name: str) -> 
 
 def test_bytes_that_are_no_text_are_no_script(tmp_path: Path) -> None:
     (tmp_path / "talk.toml").write_bytes(b"\xff")
-    with pytest.raises(ScriptError, match="no TOML"):
+    with pytest.raises(ScriptError, match="not valid TOML"):
         load_script(tmp_path / "talk.toml")
 
 

@@ -1,4 +1,4 @@
-"""Between a conversation and what carries it: the link it sends on, the line it hears on."""
+"""The interface between a conversation and its connection: `Link` sends, `LinkEvents` receives."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from se_server.simulator.calls import Action, Event, Said
 
 @dataclass(frozen=True)
 class Ended:
-    """How the connection ended.
+    """The end of a conversation's connection.
 
     Attributes:
-        code: the close code that the server sent; None when it sent no CLOSE frame, or one without a code.
-        reason: its reason, often empty; or what was wrong with the server's frames.
-        by_server: whether the server began it.
-        is_clean: whether a CLOSE frame came before the connection went.
-        by_habit: why the API ended the conversation without being told to; empty otherwise.
+        code: the server's close code; None without a CLOSE frame, or for one without a code.
+        reason: the server's close reason, often empty; or the fault in the server's frames.
+        by_server: whether the server ended the connection.
+        is_clean: whether a CLOSE frame arrived before the connection ended.
+        by_habit: the reason why the API ended the conversation by a habit; empty otherwise.
     """
 
     code: int | None
@@ -39,23 +39,23 @@ class Ended:
 
 
 class Link(Protocol):
-    """One connection to the server, from the API's side. Nothing in it waits, and nothing raises."""
+    """One connection to the server, from the API's side. Its methods neither block nor raise."""
 
     def send(self, message: str | bytes) -> None:
-        """Send a whole message: text as a text message, bytes as a binary one."""
+        """Send a whole message: str as a text message, bytes as a binary one."""
 
     def close(self, code: int) -> None:
-        """Begin the WebSocket's close handshake, after all that was sent."""
+        """Begin the WebSocket's close handshake once all earlier messages are sent."""
 
     def drop(self) -> None:
-        """End the connection without a word."""
+        """Drop the connection without a close handshake."""
 
     def reset(self) -> None:
-        """End the connection as a TCP reset does."""
+        """Reset the TCP connection."""
 
 
-class LineListener(Protocol):
-    """Whom a line tells."""
+class LinkListener(Protocol):
+    """The receiver of a link's events."""
 
     def on_message(self, message: str | bytes) -> None: ...
 
@@ -64,29 +64,29 @@ class LineListener(Protocol):
     def on_gone(self, code: int | None, reason: str, is_clean: bool) -> None: ...
 
 
-class Line:
-    """What a link tells its conversation, on the conversation's loop. Each connection gets one of its own."""
+class LinkEvents:
+    """The events of one link, reported to its conversation on the loop. Each connection has its own instance."""
 
-    def __init__(self, listener: LineListener) -> None:
+    def __init__(self, listener: LinkListener) -> None:
         self._listener = listener
         self.is_live = True
 
     def received(self, message: str | bytes) -> None:
-        """A whole message came. Never raises."""
+        """Report a whole message. Does not raise."""
         if self.is_live:
             self._listener.on_message(message)
 
     def traffic(self, kind: str = "ping") -> None:
-        """Something that is no message came, such as a WebSocket ping; it keeps an idle connection alive."""
+        """Report traffic that is not a message, such as a WebSocket ping; it keeps an idle connection alive."""
         if self.is_live:
             self._listener.on_traffic(kind)
 
     def gone(self, code: int | None = None, reason: str = "", *, is_clean: bool = False) -> None:
-        """The connection is gone; to be called once, also after `close`, `drop` and `reset`.
+        """Report the end of the connection; call it once, also after `close`, `drop` and `reset`.
 
         Args:
-            code: the close code the server sent, if it sent one.
-            reason: the reason that it gave, or what was wrong with what it sent.
+            code: the server's close code, if any.
+            reason: the server's close reason, or the fault in its frames.
             is_clean: whether the server sent a CLOSE frame.
         """
         if self.is_live:
@@ -94,9 +94,9 @@ class Line:
             self._listener.on_gone(code, reason, is_clean)
 
 
-Connect = Callable[[Line], Awaitable[Link]]
-"""Makes a connection that tells the line what happens; raises `CallerError` when there is none to be had."""
+Connect = Callable[[LinkEvents], Awaitable[Link]]
+"""A function that opens a connection and reports its events; it raises `CallerError` if the connection is refused."""
 
 Happening = Event | Said | Action | Ended
 OnEvent = Callable[[Happening], None]
-"""Called in place with what was said, everything that came, what a habit did, and last how the conversation ended."""
+"""A function called synchronously with each utterance, message and habit's action, and last with the `Ended`."""

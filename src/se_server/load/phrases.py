@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-__all__ = ["AGENT_LINES", "USER_LINES", "escaped"]
+__all__ = ["AGENT_PHRASES", "USER_PHRASES", "escaped"]
 
-USER_LINES = (
+USER_PHRASES = (
     "Yes.",
     "No, thank you, that is all.",
     "I ordered a lamp last week and it has not arrived yet, can you check?",
@@ -28,7 +28,7 @@ USER_LINES = (
     "क्या आप मुझे बता सकते हैं कि मेरा पार्सल कब आएगा?",
     "Great 👍 see you then 😀",
 )
-AGENT_LINES = (
+AGENT_PHRASES = (
     "Of course, I am happy to look that up. Could you tell me the order number, please?",
     "Thank you. I found an order with two items; the first left our warehouse on Monday morning.",
     "I see. That one is still waiting for its second parcel, and both should go out tomorrow.",
@@ -39,6 +39,6 @@ AGENT_LINES = (
 """What an agent has said in histories that are made up; in those that grow stands what it really said."""
 
 
-def escaped(line: str, *, is_ascii: bool) -> bytes:
+def escaped(text: str, *, is_ascii: bool) -> bytes:
     """Return a text as it stands between the quotes of a JSON string, as UTF-8 or with escapes for all but ASCII."""
-    return json.dumps(line, ensure_ascii=is_ascii)[1:-1].encode()
+    return json.dumps(text, ensure_ascii=is_ascii)[1:-1].encode()
