@@ -286,7 +286,7 @@ def test_summary_tells_percentiles_and_keeps_its_thresholds(tmp_path: Path) -> N
     [
         ({"key": "another"}, "401 for any token, and without one: it was signed with the key of --api-key"),
         ({"path": "/no"}, "there are no conversations at /no (404); /ws is one: use it in the address"),
-        ({"scheme": "wss"}, "the server does not speak TLS there, plain HTTP is; use ws://127.0.0.1:"),
+        ({"scheme": "wss"}, "the server does not speak TLS, but plain HTTP; use ws://127.0.0.1:"),
         ({"port": 1}, "nothing listens at 127.0.0.1:1; start the server first"),
     ],
 )

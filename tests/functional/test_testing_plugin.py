@@ -233,7 +233,7 @@ def test_an_agent_that_handles_its_errors_is_left_alone(pytester: pytest.Pyteste
 
 
 MISTAKES = [
-    ("async def test_it(caller): ...", "*there is no agent to call Define a fixture `se_app`*"),
+    ("async def test_it(caller): ...", "*there is no agent to call: define a fixture `se_app`*"),
     ("@MARK('ap.py')\nasync def test_it(caller): ...", "*there is no file */ap.py; did you mean app.py?"),
     ("@MARK('app.py:nothing')\nasync def test_it(caller): ...", "*has no 'nothing'*"),
     ("@MARK('app.py')\ndef test_it(caller): ...", "*a plain function takes `plain_caller`*"),
