@@ -239,8 +239,8 @@ async def test_wrong_answers_are_no_turns(texts: list[str], kind: str, words: st
 @pytest.mark.parametrize(
     ("data", "kind", "words"),
     [
-        ("{", "bad message", "a text that is no JSON: '{'"),
-        ('{"type": "agent_response", "content": 1}', "bad message", "whose content is no string"),
+        ("{", "bad message", "a text that is not JSON: '{'"),
+        ('{"type": "agent_response", "content": 1}', "bad message", "whose content is not a string"),
         (b"\x00", "bad frame", "the server sent a binary message"),
     ],
 )

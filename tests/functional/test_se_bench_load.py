@@ -128,9 +128,9 @@ def test_unanswered_transcripts_are_sent_again_and_silence_is_an_error(tmp_path:
     with serving(tmp_path, SAYS_NOTHING_AT_FIRST) as server:
         done = load(server.url, "-n", "2", "--duration-s", "0.2", "--resend-after-s", "0.2")
     assert done.returncode == 1
-    assert "4 asked again for want of an answer" in done.stdout
+    assert "4 asked again for lack of an answer" in done.stdout
     assert re.search(r"2 +silent +conversation [01], turn 1: no answer within 1 s, though it was asked 3", done.stdout)
-    assert "! No turn was answered: the agent says nothing. Does its on_transcript call send_response?" in done.stdout
+    assert "! No turn was answered: the agent sends nothing. Does its on_transcript call send_response?" in done.stdout
     assert "FAIL 2 errors, at most 0" in done.stdout
 
 
@@ -295,7 +295,7 @@ def test_a_server_that_cannot_be_called_is_explained(tmp_path: Path, change: dic
         url = f"{change.get('scheme', 'ws')}://127.0.0.1:{change.get('port', server.port)}{change.get('path', '/ws')}"
         done = load(url, "-n", "2", "--duration-s", "1", key=change.get("key", TEST_API_KEY))
     assert done.returncode == 2
-    assert done.stderr.startswith("se-bench load: no conversation could be begun: ")
+    assert done.stderr.startswith("se-bench load: no conversation could begin: ")
     assert sentence in done.stderr
 
 

@@ -388,7 +388,7 @@ def test_hostile_in_a_pipe_ends_with_a_summary(server: ServerProcess) -> None:
 def test_a_seed_without_hostile_is_refused() -> None:
     ended = piped("--seed", "4")
     assert ended.returncode == 2
-    assert "--seed goes with --hostile" in ended.stderr
+    assert "--seed requires --hostile" in ended.stderr
 
 
 @pytest.mark.parametrize("header", ["X: a\r\nY: b", "X: a\nY: b", "X: \x00", "X y: a", "X: größer", "X\r\n: a"])

@@ -1,7 +1,7 @@
 """The loop of a load generator: one thread that holds many conversations, from bytes to figures.
 
-Everything of a turn is done in C, on plain descriptors; Python's objects come in only where a connection begins or ends,
-where something fails, and for TLS. Counters and histograms lie in memory that a parent may read meanwhile.
+A turn is handled in C on plain descriptors. Python objects are used only when a connection begins or ends, for errors,
+and for TLS. Counters and histograms are in memory that a parent may read at any time.
 """
 
 import json
@@ -68,14 +68,14 @@ SLOT_BYTES = HISTOGRAMS_AT + 3 * _histogram.HISTOGRAM_BYTES
 cdef enum:
     INBOX = 1 << 18
     HEAD_LIMIT = 1 << 16
-    AT_ONCE = 64                               # handshakes under way, unless they come at a rate
-    ARRIVALS_AT_ONCE = 64                      # before what has come is read
+    AT_ONCE = 64  # concurrent handshakes, unless they come at a rate
+    ARRIVALS_AT_ONCE = 64  # arrivals handled before sockets are read
     TRIES = 3
     SAMPLE_EVERY = 16
-    INTERRUPT_WITHIN = 6                       # texts of an answer
+    INTERRUPT_WITHIN = 6  # texts of an answer
     ID_STEP = 8
-    NUMBER_MAX = 24                            # of the digits of an id
-    FAILURES_KEPT = 3                          # of each kind
+    NUMBER_MAX = 24  # digits of an id
+    FAILURES_KEPT = 3  # for each kind
 
 cdef int64_t NS = 1_000_000_000
 cdef int64_t NEVER = INT64_MAX
@@ -190,7 +190,7 @@ cdef class Engine:
     # --- the rounds of the loop -------------------------------------------------------------------------------------
 
     def connect(self, double timeout_s, per_s=None, count=None):
-        """Open conversations, and return how long it took, in seconds."""
+        """Open conversations, and return the time taken, in seconds."""
         cdef int64_t began_ns = now_ns(), end_ns = began_ns + <int64_t> (timeout_s * 1e9)
         cdef Conversation c
         begin_round(self)
@@ -210,7 +210,7 @@ cdef class Engine:
         return (now_ns() - began_ns) / 1e9
 
     def run(self, double seconds, turns=None):
-        """Hold the conversations for so long, or for so many turns, and then let every open turn end."""
+        """Hold the conversations for a time or a number of turns, then let every open turn end."""
         cdef Conversation c
         cdef int64_t now, give_up_ns = NEVER
         cdef bint is_over = False
@@ -249,11 +249,11 @@ cdef class Engine:
                     give_up_ns = min(give_up_ns, now + STOP_GRACE_NS)
                 if self.is_stopped or self.asks_left <= 0:
                     self.next_arrival_ns = NEVER
-                # Turns that were due before the end are asked even when their time has come late.
+                # Turns that were due before the end are asked even if their time comes late.
                 if now >= give_up_ns or not (self.open or self.queued or self.next_arrival_ns != NEVER):
                     break
             elif not (self.cells[UP_NOW] or self.under_way or self.waiting or self.calls_due or self.is_profiled):
-                break                          # nobody is left, and nobody will come
+                break  # no conversation is left, and none will come
             go_round(self, give_up_ns if is_over else self.end_ns)
         self.is_running = False
         give_up(self)
@@ -262,7 +262,7 @@ cdef class Engine:
         return (now_ns() - self.began_ns) / 1e9
 
     def hang_up(self):
-        """End all conversations as the API does, and wait for the server to close them, two seconds at most."""
+        """End all conversations as the API does, and wait up to two seconds for the server to close them."""
         cdef Conversation c
         cdef int64_t end_ns = now_ns() + LEAVE_TIMEOUT_NS
         self.waiting.clear()
@@ -280,7 +280,7 @@ cdef class Engine:
                 shut(self, c)
 
     def close(self):
-        """Drop everything."""
+        """Drop all connections."""
         cdef Conversation c
         for c in self.conversations:
             if c.state != DOWN:

@@ -1,7 +1,7 @@
-# When turns come by a schedule, and how the load changes over a run.
+# Arrivals of turns on a schedule, and the change of the load over a run.
 
 cdef double share_at(Engine engine, int64_t now) except -1.0:
-    """The share of the load at a moment of the run."""
+    """Return the share of the load at a time of the run."""
     cdef double at = (now - engine.began_ns) / <double> max(1, engine.end_ns - engine.began_ns)
     for (begins, low), (ends, high) in zip(engine.profile, engine.profile[1:]):
         if at < ends:
@@ -16,10 +16,10 @@ cdef int follow_profile(Engine engine, int64_t now) except -1:
 
 
 cdef int schedule(Engine engine) except -1:
-    """Set the moment of the next turn: somewhere in its own interval, the intervals being even."""
+    """Set the time of the next turn: a random point of its own interval, the intervals being even."""
     cdef int64_t begins_ns = engine.arrival_base_ns, ends_ns = begins_ns
     cdef double due = 1.0, rate
-    # An interval ends when one more turn is due; while the rate changes, that is found in small steps.
+    # An interval ends when one more turn is due; while the rate changes, small steps find its end.
     while due > 0.0 and ends_ns < engine.end_ns:
         rate = engine.rate * (share_at(engine, ends_ns) if engine.is_profiled else 1.0)
         if not engine.is_profiled or rate * STEP_S >= due:
@@ -35,7 +35,7 @@ cdef int schedule(Engine engine) except -1:
 
 
 cdef int arrive(Engine engine, int64_t now) except -1:
-    """Ask what is due. What is late keeps its moment."""
+    """Ask the turns that are due. A late turn keeps its scheduled time."""
     cdef int64_t scheduled_ns
     cdef int count
     for count in range(ARRIVALS_AT_ONCE):
@@ -52,7 +52,7 @@ cdef int arrive(Engine engine, int64_t now) except -1:
 
 
 cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
-    """Let the next conversation that is up ask, or wait in its line if it has a turn open."""
+    """Give a turn to the next open conversation, or queue it there while a turn is open."""
     cdef Py_ssize_t tries
     cdef Conversation c
     for tries in range(engine.count):
@@ -72,7 +72,7 @@ cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
 
 
 cdef int give_up(Engine engine) except -1:
-    """At the end of a run: what is still open, though it was waited for."""
+    """Count the turns that are still open at the end of a run as errors."""
     cdef Conversation c
     for c in engine.conversations:
         if c.is_asking:

@@ -13,8 +13,8 @@ cdef enum:
     PONG = 0xA
     FIN = 0x80
     MASKED = 0x80
-    HEAD_MAX = 14                              # of a frame with its mask
-    KEPT = 16384                               # what an empty buffer may keep
+    HEAD_MAX = 14  # the largest head of a frame, mask included
+    KEPT = 16384  # the room that an empty buffer may keep
 
 
 cdef int reserve(Bytes* buffer, Py_ssize_t more) except -1:
@@ -40,7 +40,7 @@ cdef inline int add(Bytes* buffer, const void* data, Py_ssize_t size) except -1:
 
 
 cdef void empty(Bytes* buffer) noexcept:
-    """Forget what is in it, and give back what is more than a little."""
+    """Clear the buffer, and free its memory if it is larger than `KEPT`."""
     buffer.size = 0
     if buffer.room > KEPT:
         release(buffer)
@@ -53,13 +53,13 @@ cdef void release(Bytes* buffer) noexcept:
 
 
 cdef inline void drop(Bytes* buffer, Py_ssize_t size) noexcept:
-    """Take away what is in front."""
+    """Remove bytes from the front."""
     buffer.size -= size
     memmove(buffer.data, buffer.data + size, buffer.size)
 
 
 cdef inline uint64_t draw(uint64_t* state) noexcept nogil:
-    """SplitMix64 (Steele, Lea, Flood 2014): 64 random bits."""
+    """SplitMix64 (Steele, Lea, Flood 2014): return 64 random bits."""
     cdef uint64_t bits
     state[0] += <uint64_t> 0x9E3779B97F4A7C15ULL
     bits = state[0]
@@ -69,12 +69,12 @@ cdef inline uint64_t draw(uint64_t* state) noexcept nogil:
 
 
 cdef inline double draw_share(uint64_t* state) noexcept nogil:
-    """A number from 0 to just below 1."""
+    """Return a number from 0 to just below 1."""
     return (draw(state) >> 11) * 1.1102230246251565e-16  # 2 ** -53
 
 
 cdef int add_frame(Bytes* out, int opcode, const unsigned char* payload, Py_ssize_t size, uint64_t random) except -1:
-    """A whole frame, masked (RFC 6455, 5.2 and 5.3)."""
+    """Append a whole frame, masked (RFC 6455, 5.2 and 5.3)."""
     cdef unsigned char* at
     cdef unsigned char mask[8]
     cdef uint64_t mask_word, word
@@ -111,7 +111,7 @@ cdef int add_frame(Bytes* out, int opcode, const unsigned char* payload, Py_ssiz
     return 0
 
 
-# --- what a server sends --------------------------------------------------------------------------------------------
+# --- frames of the server -------------------------------------------------------------------------------------------
 
 cdef enum:
     MAX_MESSAGE = 1 << 24
@@ -125,7 +125,7 @@ cdef struct Frame:
 
 
 cdef Py_ssize_t read_frame(const unsigned char* at, Py_ssize_t size, Frame* frame) noexcept nogil:
-    """The size of the frame at `at`; 0 if more of it has to come, -1 with a `fault` if it breaks RFC 6455, 5.2."""
+    """Return the size of the frame at `at`; 0 if it is incomplete, -1 with a `fault` if it breaks RFC 6455, 5.2."""
     cdef Py_ssize_t head = 2
     cdef uint64_t length
     cdef int shift

@@ -1,7 +1,7 @@
-# How calls begin and end.
+# Beginning and ending connections.
 
 cdef int want(Engine engine, Py_ssize_t wanted) except -1:
-    """Let this many of the conversations, the first ones, be up from now on."""
+    """Keep the first `wanted` conversations open from now on, and let the others end."""
     cdef Py_ssize_t place
     cdef Conversation c
     for place in range(wanted, engine.count):
@@ -19,7 +19,7 @@ cdef int want(Engine engine, Py_ssize_t wanted) except -1:
 
 
 cdef int call_waiting(Engine engine, int64_t now) except -1:
-    """Let those call whose turn it is: at a rate, or some at once."""
+    """Connect waiting conversations: at a rate, or some at once."""
     cdef Conversation c
     while engine.waiting:
         if engine.connect_gap_ns:
@@ -30,7 +30,7 @@ cdef int call_waiting(Engine engine, int64_t now) except -1:
         c = <Conversation> engine.conversations[engine.waiting.popleft()]
         if c.state != DOWN or c.place >= engine.wanted:
             continue
-        # A scheduled moment that has passed counts, too: who is late to call has waited.
+        # A scheduled time in the past counts as the start: the delay is part of the handshake's time.
         call(engine, c, engine.next_connect_ns if engine.connect_gap_ns else now)
         engine.next_connect_ns += engine.connect_gap_ns
     return 0
@@ -70,7 +70,7 @@ cdef inline uint64_t key_of(Engine engine, Conversation c) noexcept:
 
 cdef int no_connection(Engine engine, Conversation c, int failed) except -1:
     if failed in (ECONNREFUSED, EHOSTUNREACH, ENETUNREACH) and engine.address + 1 < len(engine.target.addresses) and not engine.cells[OPENED]:
-        engine.address += 1                     # a host may have addresses that nobody listens at
+        engine.address += 1  # a host may have addresses without a listener
         shut(engine, c)
         engine.waiting.append(c.place)
         return 0
@@ -87,7 +87,7 @@ cdef int connected(Engine engine, Conversation c) except -1:
     c.state = SECURING
     fd = c.fd
     try:
-        engine.poller.remove(fd)                # the wrapped socket takes the descriptor over
+        engine.poller.remove(fd)  # the wrapped socket takes over the descriptor
         c.sock = c.tls = engine.target.context.wrap_socket(
             c.sock, server_hostname=engine.target.host, do_handshake_on_connect=False
         )
@@ -120,7 +120,7 @@ cdef int upgrade(Engine engine, Conversation c) except -1:
 
 
 cdef int answered_upgrade(Engine engine, Conversation c, const unsigned char* data, Py_ssize_t size) except -1:
-    """The size of the head; 0 if more of it has to come, or if the connection is lost."""
+    """Return the size of the head; 0 if it is incomplete, or if the connection is lost."""
     cdef bytes head = (<const char*> data)[:min(size, HEAD_LIMIT)]
     end = head.find(b"\r\n\r\n")
     if end < 0:
@@ -142,7 +142,7 @@ cdef int answered_upgrade(Engine engine, Conversation c, const unsigned char* da
     engine.cells[UP_NOW] += 1
     engine.cells[OPENED] += 1
     if engine.call_ns:
-        # Those that come together do not leave together.
+        # Conversations that begin together do not end together.
         lasts = draw_share(&c.random) if c.calls == 1 else 0.5 + draw_share(&c.random)
         push(&engine.timers, now + <int64_t> (engine.call_ns * lasts), c.place, c.generation, HANG_UP)
     begin_transcript(engine, c)
@@ -157,7 +157,7 @@ cdef int answered_upgrade(Engine engine, Conversation c, const unsigned char* da
 
 
 cdef int say_goodbye(Engine engine, Conversation c) except -1:
-    """Say goodbye, and let the server close."""
+    """Send `close` and a CLOSE frame, and let the server close the connection."""
     send_text(engine, c, GOODBYE)
     if c.state != UP:
         return 0
@@ -169,7 +169,7 @@ cdef int say_goodbye(Engine engine, Conversation c) except -1:
 
 
 cdef int lose(Engine engine, Conversation c, str kind, str what) except -1:
-    """The connection is lost; what was open of its turn is lost with it, and counts once."""
+    """Count a lost connection as one error, drop its open turn, and schedule a new call."""
     cdef State state = c.state
     if state != LEAVING:
         count_error(engine, c, kind, what)
@@ -181,7 +181,7 @@ cdef int lose(Engine engine, Conversation c, str kind, str what) except -1:
 
 
 cdef int shut(Engine engine, Conversation c) except -1:
-    """Close the socket and forget what belonged to it."""
+    """Close the socket and reset the state of its connection."""
     cdef State state = c.state
     cdef int64_t scheduled_ns
     c.state = DOWN

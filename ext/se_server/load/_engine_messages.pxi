@@ -1,11 +1,12 @@
-# What a server says: messages in JSON, read in place.
+# Messages of the server: JSON, read in place.
 #
-# The texts of an answer are alike but for what is said. So what stands around the content and the id of one message is
-# kept, and the next one is first compared with that; what does not match is read by the grammar.
+# The texts of an answer differ only in their content. The bytes around the content and the id of a message are kept,
+# and
+# the next message is first compared with them; one that does not match is parsed.
 
 cdef enum:
-    AROUND = 128                               # bytes of a shape's part, at most
-    SHAPES = 2                                 # texts, finals
+    AROUND = 128  # bytes of a shape's part, at most
+    SHAPES = 2  # texts and finals
 
 cdef struct Part:
     unsigned char data[AROUND]
@@ -82,7 +83,7 @@ cdef void learn_shape(Shape* shape, Scan* scan, Value* content, Value* event_id)
 cdef int read_message(
     Shape* shapes, const unsigned char* data, Py_ssize_t size, const unsigned char* our_id, Py_ssize_t id_size, Heard* heard
 ) noexcept nogil:
-    """-1 with a `fault` for what is no JSON object, or none that the protocol allows."""
+    """Read a message; return -1 with a `fault` if it is not a JSON object or breaks the protocol."""
     cdef Scan scan
     cdef Value name, value, kind, event_id, is_final
     cdef int final
@@ -102,7 +103,7 @@ cdef int read_message(
     is_final.start = data
     skip_blanks(&scan)
     if scan.at >= scan.end or scan.at[0] != c"{":
-        heard.fault = b"a text that is no JSON object"
+        heard.fault = b"a text that is not a JSON object"
         return -1
     scan.at += 1
     skip_blanks(&scan)
@@ -111,7 +112,7 @@ cdef int read_message(
     else:
         while True:
             if scan_name(&scan, &name) < 0 or scan_value(&scan, &value, 1) < 0:
-                heard.fault = b"a text that is no JSON"
+                heard.fault = b"a text that is not JSON"
                 return -1
             if is_text(&name, b"type", 4):
                 kind = value
@@ -126,7 +127,7 @@ cdef int read_message(
                 scan.at += 1
                 continue
             if scan.at >= scan.end or scan.at[0] != c"}":
-                heard.fault = b"a text that is no JSON"
+                heard.fault = b"a text that is not JSON"
                 return -1
             scan.at += 1
             break
@@ -140,13 +141,13 @@ cdef int read_message(
     if not is_text(&kind, b"agent_response", 14):
         return 0
     if heard.content.kind != STRING:
-        heard.fault = b"an agent_response whose content is no string"
+        heard.fault = b"an agent_response whose content is not a string"
         return -1
     if event_id.kind != NUMBER or not event_id.integral:
-        heard.fault = b"an agent_response whose event_id is no integer"
+        heard.fault = b"an agent_response whose event_id is not an integer"
         return -1
     if is_final.kind != BOOLEAN:
-        heard.fault = b"an agent_response whose is_final is no boolean"
+        heard.fault = b"an agent_response whose is_final is not a boolean"
         return -1
     heard.is_response = True
     heard.is_final = is_final.start[0] == c"t"
@@ -156,14 +157,14 @@ cdef int read_message(
 
 
 cdef Py_ssize_t cut_before(const unsigned char* data, Py_ssize_t size, Py_ssize_t most) noexcept nogil:
-    """How much of a JSON string's inside may stand in `most` bytes without cutting a character or an escape."""
+    """Return how much of a JSON string's inside fits in `most` bytes without splitting a character or an escape."""
     cdef Py_ssize_t at = 0, step
     while at < size:
         if data[at] == c"\\":
             step = 2
             if data[at + 1] == c"u":
                 step = 6
-                # A pair of surrogates is one character.
+                # A surrogate pair is one character.
                 if (data[at + 2] | 0x20) == c"d" and (hex_value(data[at + 3]) & 0xC) == 8 and size - at >= 12:
                     step = 12
         elif data[at] < 0x80:

@@ -1,4 +1,4 @@
-# Parts by themselves, for tests that compare them with other people's parsers.
+# Parts of the engine exposed for tests that compare them with other parsers.
 
 def build_frame(int opcode, bytes payload, uint64_t random):
     cdef Bytes out

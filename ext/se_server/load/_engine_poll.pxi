@@ -1,4 +1,4 @@
-# Waiting for sockets: epoll, by itself; elsewhere whatever Python's `selectors` has, which costs some microseconds more.
+# Polling of sockets: epoll directly; on other systems Python's `selectors`, which costs some microseconds more.
 
 cdef extern from *:
     """
@@ -72,7 +72,7 @@ cdef struct Ready:
 
 
 cdef class Poller:
-    """Which sockets are ready, each known by a key. Level-triggered; all are always read."""
+    """A level-triggered poller of sockets, each with a key. Every socket is polled for reading."""
     cdef int _epoll
     cdef object _selector
     cdef Event _events[EVENTS]
@@ -111,7 +111,7 @@ cdef class Poller:
         return 0
 
     cdef int wait(self, int64_t timeout_ns, bint spins) except -1:
-        """How many are in `ready`. Who spins is not woken late, and takes a whole core."""
+        """Return the number of entries in `ready`. Spinning avoids late wake-ups and uses a whole core."""
         cdef int count, place
         cdef int64_t ends_ns, cpu_ns
         if self._selector is not None:

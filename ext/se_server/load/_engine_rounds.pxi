@@ -1,4 +1,4 @@
-# The rounds of the loop: what is due, what is ready.
+# The rounds of the loop: due timers, then ready sockets.
 
 cdef Conversation new_conversation(Engine engine, Py_ssize_t place):
     cdef Conversation c = Conversation.__new__(Conversation)
@@ -40,7 +40,7 @@ cdef int publish(Engine engine, int64_t now) except -1:
 
 
 cdef int go_round(Engine engine, int64_t until_ns) except -1:
-    """One round: what is due, what is ready."""
+    """Run one round: due timers, then ready sockets."""
     cdef int64_t now = now_ns(), next_ns
     cdef int count, place
     PyErr_CheckSignals()
@@ -69,7 +69,7 @@ cdef int go_round(Engine engine, int64_t until_ns) except -1:
 
 
 cdef int meet(Engine engine, Ready* ready) except -1:
-    """A socket that is ready for something."""
+    """Handle a ready socket."""
     cdef Conversation c
     if ready.key == CONTROL:
         engine.is_stopped = True
@@ -77,7 +77,7 @@ cdef int meet(Engine engine, Ready* ready) except -1:
         return 0
     c = <Conversation> engine.conversations[<Py_ssize_t> (ready.key & 0xFFFFFFFF)]
     if c.generation != ready.key >> 32 or c.state == DOWN:
-        return 0                           # of a connection that ended in this very round
+        return 0  # it belongs to a connection that ended in this round
     if c.state == CONNECTING:
         return connected(engine, c)
     if c.state == SECURING:
@@ -116,7 +116,7 @@ cdef int fire(Engine engine, Timer timer, int64_t now) except -1:
 
 
 cdef int watch(Engine engine, Conversation c, int64_t deadline_ns) except -1:
-    """See that something has happened by then. A timer that is due earlier will do: it looks again."""
+    """Set the deadline of the next event. An earlier timer suffices: it checks again when it fires."""
     c.deadline_ns = deadline_ns
     if deadline_ns < c.watched_ns:
         c.watched_ns = deadline_ns
@@ -125,7 +125,7 @@ cdef int watch(Engine engine, Conversation c, int64_t deadline_ns) except -1:
 
 
 cdef int count_error(Engine engine, Conversation c, str kind, str what) except -1:
-    """Count an error, and keep the first few in words."""
+    """Count an error, and keep the first few of each kind in words."""
     engine.cells[ERRORS] += 1
     count = engine.errors[kind] = engine.errors.get(kind, 0) + 1
     if count <= FAILURES_KEPT:

@@ -1,4 +1,4 @@
-# The bytes of calls: what is sent, and what comes, up to whole messages.
+# The bytes of connections: sending, and receiving up to whole messages.
 
 cdef int watch_writable(Engine engine, Conversation c, bint wanted) except -1:
     if c.writes != wanted:
@@ -14,7 +14,7 @@ cdef int send_text(Engine engine, Conversation c, bytes text) except -1:
 
 
 cdef int put(Engine engine, Conversation c, const unsigned char* data, Py_ssize_t size) except -1:
-    """Send, and keep what the socket does not take."""
+    """Send, and keep the bytes that the socket does not accept."""
     cdef Py_ssize_t sent = 0
     engine.cells[SENT_BYTES] += size
     if not c.outbox.size:
@@ -34,7 +34,7 @@ cdef int flush(Engine engine, Conversation c) except -1:
 
 
 cdef Py_ssize_t give(Engine engine, Conversation c, const unsigned char* data, Py_ssize_t size) except -1:
-    """How much the socket took; a connection that is lost takes nothing."""
+    """Return the number of bytes that the socket accepted; a lost connection accepts none."""
     cdef Py_ssize_t sent
     if c.tls is not None:
         try:
@@ -53,7 +53,7 @@ cdef Py_ssize_t give(Engine engine, Conversation c, const unsigned char* data, P
 
 
 cdef Py_ssize_t take(Engine engine, Conversation c, unsigned char* data, Py_ssize_t room) except -2:
-    """How much was received; 0 if nothing is there, -1 if nothing will come: the connection is lost then."""
+    """Return the number of bytes received; 0 if there are none now, -1 if the connection is lost."""
     cdef Py_ssize_t received
     if c.tls is not None:
         try:
@@ -78,7 +78,7 @@ cdef Py_ssize_t take(Engine engine, Conversation c, unsigned char* data, Py_ssiz
 
 
 cdef int read(Engine engine, Conversation c) except -1:
-    """Read what is there, and hear every whole frame of it."""
+    """Read all available bytes, and handle every whole frame."""
     cdef Py_ssize_t size, got, used
     cdef unsigned char* data
     while True:
@@ -108,7 +108,7 @@ cdef int read(Engine engine, Conversation c) except -1:
 
 
 cdef Py_ssize_t hear_frames(Engine engine, Conversation c, const unsigned char* data, Py_ssize_t size) except -1:
-    """How much was used up."""
+    """Handle whole frames, and return the number of bytes used."""
     cdef Frame frame
     cdef Py_ssize_t used = 0, step
     cdef int64_t now = now_ns()
@@ -130,7 +130,7 @@ cdef Py_ssize_t hear_frames(Engine engine, Conversation c, const unsigned char* 
 
 
 cdef int hear_other(Engine engine, Conversation c, Frame* frame, int64_t now) except -1:
-    """Control frames and fragments (RFC 6455, 5.4 and 5.5)."""
+    """Handle control frames and fragments (RFC 6455, 5.4 and 5.5)."""
     if frame.opcode == PING:
         engine.cells[PINGS] += 1
         engine.frame.size = 0

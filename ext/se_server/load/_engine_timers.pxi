@@ -1,15 +1,15 @@
-# What is due when: a binary heap. Timers are never taken back; who is told looks whether it still matters.
+# Timers in a binary heap. A timer is never removed before it fires; stale ones are ignored then.
 
 cdef enum Due:
-    WATCH = 0                                  # an answer, or the next step of a connection, may be overdue
-    ASK = 1                                    # thought enough
-    HANG_UP = 2                                # the call has lasted long enough
-    CALL = 3                                   # call again after a failure
+    WATCH = 0  # an answer, or the next step of a connection, may be overdue
+    ASK = 1  # the pause before a question is over
+    HANG_UP = 2  # the conversation has lasted long enough
+    CALL = 3  # call again after a failure
 
 cdef struct Timer:
     int64_t at_ns
-    int32_t place                              # of a conversation
-    uint32_t generation                        # of its connection
+    int32_t place  # the place of the conversation
+    uint32_t generation  # the generation of its connection
     Due due
 
 cdef struct Timers:

@@ -1,7 +1,7 @@
-# What is said, and what is made of what is heard.
+# Transcripts, questions, and the handling of answers.
 
 cdef int begin_transcript(Engine engine, Conversation c) except -1:
-    """A new call: an empty history, or one as long as the plan says."""
+    """Begin a transcript with an empty history, or with one of the plan's length."""
     cdef Py_ssize_t old = 0, place
     c.text.size = c.messages = c.message_at = 0
     c.event_id = draw(&c.random) % ID_STEP
@@ -10,7 +10,7 @@ cdef int begin_transcript(Engine engine, Conversation c) except -1:
         old = engine.history - 1
     elif engine.plan.is_staggered and c.calls == 1:
         old = 2 * (draw(&c.random) % (engine.max_history // 2 or 1))
-    # The newest message of a transcript is the user's: roles count back from it.
+    # The newest message of a transcript is the user's: roles alternate back from it.
     for place in range(old, 0, -1):
         begin_message(engine, c, USER if place % 2 == 0 else AGENT)
         if place % 2 == 0:
@@ -31,7 +31,7 @@ cdef inline int begin_message(Engine engine, Conversation c, bytes start) except
 
 
 cdef int add_phrase(Engine engine, Conversation c) except -1:
-    """Something that a user says, and not what was said last."""
+    """Add a phrase of the user, other than the last one."""
     cdef Py_ssize_t count = len(engine.phrases)
     c.phrase = (c.phrase + 1 + draw(&c.random) % (count - 1)) % count
     return add_bytes(&c.text, (engine.ascii_phrases if c.is_ascii else engine.phrases)[c.phrase])
@@ -42,7 +42,7 @@ cdef inline bint may_ask(Engine engine, int64_t now) noexcept:
 
 
 cdef int begin_asking(Engine engine, Conversation c, int64_t now) except -1:
-    """The first turn of a closed loop; callers who think come spread over the time that they think."""
+    """Ask the first turn of a closed loop; with think times the start is spread over them."""
     if engine.is_open_loop or c.is_leaving or not may_ask(engine, now):
         return 0
     if engine.think_ns:
@@ -53,7 +53,7 @@ cdef int begin_asking(Engine engine, Conversation c, int64_t now) except -1:
 
 
 cdef int go_on(Engine engine, Conversation c, int64_t now) except -1:
-    """After a turn: the next one, a pause, or the end."""
+    """After a turn: ask the next one, pause, or end the conversation."""
     cdef int64_t scheduled_ns
     if c.state != UP:
         return 0
@@ -73,7 +73,7 @@ cdef int go_on(Engine engine, Conversation c, int64_t now) except -1:
 
 
 cdef int ask(Engine engine, Conversation c, int64_t scheduled_ns) except -1:
-    """The user has said something. `scheduled_ns` is when latency starts; 0 is now."""
+    """Add the user's message and send the transcript. `scheduled_ns` is the start of the latency; 0 is now."""
     cdef int64_t now
     if not engine.history and c.messages >= engine.max_history:
         c.text.size = len(HEAD)
@@ -87,7 +87,7 @@ cdef int ask(Engine engine, Conversation c, int64_t scheduled_ns) except -1:
     add_bytes(&c.text, END)
     c.is_asking = True
     c.is_wrong = False
-    # Spread over the conversations, so that not all of them are checked in full at the same time.
+    # Spread the samples over the conversations, so that not all are checked in full at the same time.
     c.is_sample = (c.number + c.asked) % SAMPLE_EVERY == 0
     c.asked += 1
     c.texts = 0
@@ -105,7 +105,7 @@ cdef int ask(Engine engine, Conversation c, int64_t scheduled_ns) except -1:
 
 
 cdef int add_order(Engine engine, Conversation c) except -1:
-    """What the benchmark's handler is to answer: "CHUNKS TAG "."""
+    """Add the order for the benchmark's handler: "CHUNKS TAG "."""
     cdef char order[64]
     cdef int size = snprintf(
         order, sizeof(order), b"%lld c%llde%lld", <long long> engine.chunks, <long long> c.number, <long long> c.event_id
@@ -128,7 +128,7 @@ cdef int transmit(Engine engine, Conversation c, int64_t now) except -1:
 
 
 cdef int overdue(Engine engine, Conversation c, int64_t now) except -1:
-    """What was to happen by now has not."""
+    """Handle a deadline that has passed."""
     if c.state == LEAVING:
         return shut(engine, c)
     if c.state != UP:
@@ -149,7 +149,7 @@ cdef int overdue(Engine engine, Conversation c, int64_t now) except -1:
 
 
 cdef int hear(Engine engine, Conversation c, const unsigned char* data, Py_ssize_t size, int64_t now) except -1:
-    """A whole message."""
+    """Handle a whole message."""
     cdef Heard heard
     cdef const unsigned char* content
     cdef Py_ssize_t content_size
@@ -185,7 +185,7 @@ cdef int hear(Engine engine, Conversation c, const unsigned char* data, Py_ssize
 
 
 cdef int check_text(Engine engine, Conversation c, Heard* heard) except -1:
-    """One text of the benchmark's handler: the tag comes first; the others are checked in some turns."""
+    """Check a text of the benchmark's handler: the first is the tag; the others are checked in some turns."""
     cdef Py_ssize_t size = heard.content.end - heard.content.start - 2
     cdef const unsigned char* content = heard.content.start + 1
     cdef char tag[64]
@@ -227,7 +227,7 @@ cdef int hear_final(Engine engine, Conversation c, Py_ssize_t content_size, int6
 
 
 cdef int interrupt(Engine engine, Conversation c, int64_t now) except -1:
-    """The user speaks while the answer still comes: the next transcript goes out now, or the turn goes on if none may."""
+    """Let the user interrupt the answer: send the next transcript now, or let the turn continue if none may be sent."""
     if c.is_leaving or c.queue.size or not may_ask(engine, now):
         return 0
     engine.cells[TURNS] += not c.is_wrong
@@ -235,7 +235,7 @@ cdef int interrupt(Engine engine, Conversation c, int64_t now) except -1:
     c.is_asking = False
     engine.open -= 1
     keep_answer(engine, c, is_cut=True)
-    # On schedule, too, users interrupt when they want: the turn is then not asked again at its time.
+    # Interruptions ignore the schedule; the turn is then not asked again at its scheduled time.
     c.ahead += engine.is_open_loop
     return ask(engine, c, 0)
 
@@ -249,7 +249,7 @@ cdef int end_turn(Engine engine, Conversation c, int64_t now, bint is_cut) excep
 
 
 cdef int keep_answer(Engine engine, Conversation c, bint is_cut) except -1:
-    """Let the history have the answer: as it was sent, or what the user heard of it."""
+    """Add the answer to the history: in full, or the part that the user heard."""
     cdef Py_ssize_t size
     if engine.history:
         c.text.size = c.base
@@ -259,7 +259,7 @@ cdef int keep_answer(Engine engine, Conversation c, bint is_cut) except -1:
         return 0
     if is_cut:
         size = c.text.size - c.answer_at
-        # At least the first character was heard, which may be an escaped pair of surrogates.
+        # At least the first character was heard, which may be an escaped surrogate pair.
         size = cut_before(c.text.data + c.answer_at, size, max(12, 1 + draw(&c.random) % size))
         c.text.size = c.answer_at + size
     c.message_at = 0

@@ -1,1 +1,1 @@
-"""The commands, kept thin: they read options, wire the layers together and print."""
+"""The commands: they read options, connect the layers and print. The logic is elsewhere."""

@@ -1,4 +1,4 @@
-"""`se-bench`: load for any server, and measurements of this one. Its commands are imported when they are run."""
+"""`se-bench`: put load on any server, and measure this one. Commands are imported when they run."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from se_server.cli.checkout import command_of_checkout
 __all__ = ["main"]
 
 _LAZY = {
-    "load": ("se_server.cli.load", "Put load on a server of any make, and tell how it bears it."),
+    "load": ("se_server.cli.load", "Put load on any Speech Engine server, and report how it copes."),
 }
-"""For each command the module that has it as `command`, and its line in the help."""
+"""Maps each command to its module, which has it as `command`, and to its line in the help."""
 
 _OF_CHECKOUT = (
     ("compare", "bench.compare.command", "Measure this server next to its peers and the bare machine."),
     ("micro", "bench.micro.command", "Measure single parts, or count their instructions."),
-    ("scaling", "bench.compare.scaling", "Work out what a core, a node and a fleet carry."),
+    ("scaling", "bench.compare.scaling", "Work out the capacity of a core, a node and a fleet."),
 )
-"""Name, module and line in the help of what measures a checkout."""
+"""(name, module, line in the help) of the commands that measure a checkout."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports none of its commands to list them."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands' names, in the order in which they are shown."""
+        """Return the commands' names in display order."""
         return [*_LAZY, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported."""
+        """Import and return a command."""
         if cmd_name not in _LAZY:
             return super().get_command(ctx, cmd_name)
         found: Any = importlib.import_module(_LAZY[cmd_name][0])
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def command() -> None:
-    """Load a Speech Engine server, or measure this one against others."""
+    """Put load on a Speech Engine server, or measure this one against others."""
 
 
 for _row in _OF_CHECKOUT:

@@ -1,4 +1,4 @@
-"""`se-chat`: talk to a server from a terminal. It plays the API's side; what you type is what the user says."""
+"""`se-chat`: talk to a server from a terminal, in the API's place."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DEFAULT_URL = "ws://127.0.0.1:3001/ws"
 
 
 def _open_closed_streams() -> None:
-    """Open streams that were closed (`<&-`) to nothing: Python has None for them, and a socket would take the place.
+    """Open closed streams (`<&-`) on /dev/null. Python sets them to None, and a socket would take their descriptor.
 
-    In this order each gets its own descriptor, the lowest that is free.
+    In this order each stream gets its own descriptor, the lowest free one.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -49,8 +49,8 @@ def _script(_context: click.Context, _option: click.Parameter, path: Path | None
 @click.option("--script", metavar="FILE", type=click.Path(path_type=Path), callback=_script,
               help="Hold the conversation of a script (.toml, .py) or of a recording (.jsonl); exit with 1 if something"
                    " is not as expected.")  # fmt: skip
-@click.option("--hostile", is_flag=True, help="Have all bad habits of the live API, at random.")
-@click.option("--seed", type=int, help="What --hostile does depends on it; by default 0.")
+@click.option("--hostile", is_flag=True, help="Show all bad habits of the live API, at random.")
+@click.option("--seed", type=int, help="Seed of --hostile's random decisions; by default 0.")
 @click.option("--record", metavar="FILE", type=click.Path(path_type=Path),
               help="Write everything that goes over the wire to a file, for --script.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, for programs.")
@@ -72,7 +72,7 @@ def main(
     """
     _open_closed_streams()
     if seed is not None and not hostile:
-        raise click.UsageError("--seed goes with --hostile.")
+        raise click.UsageError("--seed requires --hostile.")
     key, source = signing_key(api_key)
     habits = Habits.hostile(seed or 0) if hostile else None
     try:
@@ -109,7 +109,7 @@ def _recording(path: Path | None) -> Iterator[TextIO | None]:
 
 
 def _give_up_output() -> None:
-    """Let what is left in standard output's buffer go nowhere: the interpreter would fail on it again as it ends."""
+    """Discard the rest of standard output's buffer: the interpreter would fail on it again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""Commands that need a checkout: their benchmarks, and the servers they measure against, are not installed."""
+"""Commands that need a checkout: their benchmarks and the compared servers are not installed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _OURS = re.compile(r'^name = "se-server"$', re.MULTILINE)
 
 
 def checkout_above(folder: Path) -> Path | None:
-    """Return the checkout that a folder is in; None if it is in none."""
+    """Return the checkout that contains a folder; None if there is none."""
     for candidate in (folder, *folder.parents):
         try:
             if _OURS.search((candidate / "pyproject.toml").read_text()) and (candidate / "bench").is_dir():
                 return candidate
         except OSError:
-            continue  # there is none, or it is not ours to read
+            continue  # missing or unreadable
     return None
 
 
 def command_of_checkout(name: str, module: str, summary: str) -> click.Command:
-    """Return a command that hands its arguments to `main(arguments) -> exit code` of a module below `bench`.
+    """Return a command that passes its arguments to `main(arguments) -> exit code` of a module below `bench`.
 
     Args:
-        name: of the command.
-        module: as in `bench.compare.command`; imported when the command is run.
+        name: the command's name.
+        module: the module, such as `bench.compare.command`; imported when the command runs.
         summary: its line in the group's help; its own help is the module's.
     """
 
@@ -42,7 +42,7 @@ def command_of_checkout(name: str, module: str, summary: str) -> click.Command:
             raise click.ClickException(
                 f"{name} measures the servers of a checkout of se-server: clone the repository, and run it in there"
             )
-        # The load generators and the servers are processes of their own, and import from there as well.
+        # The load generators and servers are separate processes and import from there, too.
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(found), *([before] if before else [])])
         sys.path.insert(0, str(found))

@@ -1,4 +1,4 @@
-"""The terminal of se-chat: the user types a line while the answer above it still grows."""
+"""The terminal of se-chat: the user types a line below the growing answer."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from typing import TextIO
 from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some, write
 
 _TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
-# Escape sequences are swallowed: arrows and function keys have no meaning in a line that is only typed and erased.
+# Escape sequences are dropped: arrows and function keys have no meaning in a line that is only typed and erased.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)
 _ESCAPE_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 
 
 class Console:
-    """A terminal on which the user types below the answer while that still grows.
+    """A terminal on which the user types below the growing answer.
 
-    The terminal's own line editing would mix the two, so the line being typed is kept here: before anything is
-    written it is erased, and afterwards drawn again below. Use it as a context manager: leaving it gives the terminal
-    its own modes back.
+    The terminal's own line editing would mix the two, so the line being typed is kept here: before each output it is
+    erased, and drawn again below it afterwards. Use it as a context manager: leaving it restores the terminal's modes.
 
     Args:
-        in_fd: the terminal to read.
-        out: the same terminal, to write.
-        on_line: called with each line the user enters.
-        on_end: called when the user ends the input (Ctrl-D on an empty line), or the terminal is gone.
+        in_fd: the terminal, for reading.
+        out: the same terminal, for writing.
+        on_line: called with each line that the user enters.
+        on_end: called when the user ends the input (Ctrl-D on an empty line), or the terminal is closed.
     """
 
     def __init__(self, in_fd: int, out: TextIO, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
@@ -40,13 +39,13 @@ class Console:
         self._on_end = on_end
         self._paint = Paint(out)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._keys = ""  # what has been read and not been understood yet: an escape sequence cut in half
+        self._keys = ""  # input that is not yet complete, such as half an escape sequence
         self._line = ""
         self._is_prompting = False
         self._in_answer = False
-        self._column = 0  # of the answer's end; the line being typed stands one row below it
-        self._drawn = ""  # the input as it stands on the screen; empty when it does not
-        self._pending: list[str] = []  # output that is written in one go, so that nothing flickers
+        self._column = 0  # the column of the answer's end; the line being typed is one row below it
+        self._drawn = ""  # the input line as shown on the screen; empty when it is not shown
+        self._pending: list[str] = []  # output that is written at once, to avoid flicker
 
     def __enter__(self) -> Console:
         self._saved = termios.tcgetattr(self._fd)
@@ -62,7 +61,7 @@ class Console:
         termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
 
     def resume(self) -> None:
-        """Take the terminal's modes, also again after the shell had them (SIGCONT)."""
+        """Set the terminal's modes, also after the shell had the terminal (SIGCONT)."""
         modes = termios.tcgetattr(self._fd)
         modes[3] &= ~(termios.ICANON | termios.ECHO)  # ISIG stays: Ctrl-C and Ctrl-Z remain signals
         modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
@@ -112,7 +111,7 @@ class Console:
         self._redraw()
 
     def rest(self) -> None:
-        """Leave the cursor at the beginning of a line: somebody else writes next."""
+        """Move the cursor to the beginning of a line for the next writer."""
         self._erase()
         self._new_line()
         self._flush()
@@ -131,7 +130,9 @@ class Console:
             self._column = 0
 
     def _wrap(self, text: str) -> None:
-        """Write a piece of the answer, broken between words; a row is never filled, which terminals treat apart."""
+        """Write a piece of the answer, wrapped between words. A row is never filled: terminals differ in how they treat
+        that.
+        """
         last = self._columns() - 1
         for token in _TOKENS.findall(printable(text)):
             size = width(token)
@@ -148,7 +149,7 @@ class Console:
                 self._column += width(piece)
 
     def _erase(self) -> None:
-        """Take the line being typed off the screen, and go back to the end of the answer."""
+        """Erase the line being typed, and return to the end of the answer."""
         if not self._drawn:
             return
         rows = (width(self._drawn) - 1) // self._columns()
@@ -158,7 +159,7 @@ class Console:
         self._drawn = ""
 
     def _redraw(self) -> None:
-        """Draw the line being typed; during an answer only when there is something in it."""
+        """Draw the line being typed; during an answer only if it is not empty."""
         if self._line or (self._is_prompting and not self._in_answer):
             self._put(("\n" if self._column else "") + self._paint.you() + self._line)
             self._drawn = YOU + self._line
@@ -166,7 +167,7 @@ class Console:
 
     def _columns(self) -> int:
         try:
-            # Some pseudo-terminals say 0; below the least sensible width nothing could be drawn.
+            # Some pseudo-terminals report 0 columns; below this minimum nothing can be drawn.
             return max(os.get_terminal_size(self._out.fileno()).columns or 80, 2 * len(AGENT))
         except OSError:
             return 80
@@ -213,7 +214,7 @@ class Console:
 
 
 def width(text: str) -> int:
-    """Return how many columns a terminal gives the text: two for wide letters and emoji, none for what combines."""
+    """Return the number of columns of a text: two for wide letters and emoji, none for combining characters."""
     columns = 0
     for char in text:
         if unicodedata.category(char) in ("Mn", "Me", "Cf", "Cc"):
@@ -223,7 +224,7 @@ def width(text: str) -> int:
 
 
 def _cut(token: str, room: int, row: int) -> list[str]:
-    """Cut a token that is wider than a whole row; every other one is returned as it is."""
+    """Split a token that is wider than a whole row; return other tokens unchanged."""
     if width(token) <= max(room, row):
         return [token]
     pieces: list[str] = []

@@ -1,4 +1,4 @@
-"""What se-chat does once it knows what to do: holds a conversation, typed, piped or scripted, and shows it."""
+"""Hold se-chat's conversation, typed, piped or scripted, and show it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ SILENCE_TIMEOUT_S = 60.0
 
 
 class Chat:
-    """What is typed, said and shown: the conversation's course, without its terminal and its socket.
+    """The course of the conversation, without its terminal and its socket.
 
     Args:
-        waits: whether a line waits until the answer before it is complete. If not, it interrupts it.
+        waits: whether a line waits until the previous answer is complete. If not, it interrupts the answer.
 
     Attributes:
-        caller: the other side, as soon as it is connected.
-        screen: what the conversation is shown on.
-        done: the exit code, when the conversation is over.
-        shows_habits: whether also what the API discards is shown.
-        follows_script: whether the lines are a script's, which also decides when the conversation is over.
-        is_over: whether nothing is to be shown any more.
+        caller: the simulated caller, once it is connected.
+        screen: the screen that shows the conversation.
+        done: the exit code, once the conversation is over.
+        shows_habits: whether discarded chunks are shown, too.
+        follows_script: whether a script speaks and decides when the conversation is over.
+        is_over: whether nothing more is shown.
     """
 
     def __init__(self, waits: bool) -> None:
@@ -62,17 +62,17 @@ class Chat:
         return self.caller.model.is_answering
 
     def typed(self, line: str) -> None:
-        """The user entered a line."""
+        """Handle a line that the user entered."""
         self._lines.append(line.strip())
         self._safely(self._advance)
 
     def input_over(self) -> None:
-        """The user will enter no more."""
+        """Handle the end of the user's input."""
         self._is_input_over = True
         self._safely(self._advance)
 
     def happened(self, event: Happening) -> None:
-        """Something came from the server."""
+        """Handle an event of the conversation."""
         self._safely(lambda: self._show(event))
 
     def finish(self, exit_code: int) -> None:
@@ -119,7 +119,7 @@ class Chat:
         elif isinstance(event, Discarded):
             if self.shows_habits and event.text:
                 self.screen.note(
-                    f"[nobody hears: {printable(event.text)!r}, {event.reason} {event.event_id}]",
+                    f"[not heard: {printable(event.text)!r}, {event.reason} {event.event_id}]",
                     "discarded", content=event.text, reason=event.reason, event_id=event.event_id,
                 )  # fmt: skip
         elif isinstance(event, Ended):
@@ -128,11 +128,11 @@ class Chat:
                 self.finish(1)
         elif not isinstance(event, Pong):
             self.screen.note(f"[API: {event.why}]", "habit", action=type(event).__name__.lower())
-            # It may have ended an answer. Later, since what the habit does is not done yet.
+            # A habit may have ended an answer. Advance later, once its actions are carried out.
             asyncio.get_running_loop().call_soon(self._safely, self._go_on)
 
     def _listen(self) -> None:
-        """Bound the silence that a script, with nobody there to lose patience, waits through."""
+        """Bound the silence that piped input waits through."""
         if self._silence is not None:
             self._silence.cancel()
         if self._waits and not self.follows_script and self._is_answering:
@@ -144,7 +144,7 @@ class Chat:
         self.finish(1)
 
     def _safely(self, step: Callable[[], None]) -> None:
-        """Let what a step raises end the chat, instead of the callback it runs in."""
+        """Run a step. An exception ends the chat instead of the callback it occurs in."""
         try:
             step()
         except Exception as error:
@@ -154,18 +154,18 @@ class Chat:
 
 @dataclass(frozen=True)
 class Call:
-    """What to do, as the command line has it.
+    """The options of one conversation, from the command line.
 
     Attributes:
         url: the server.
-        key: signs the token.
-        key_source: where the key is from, for people.
+        key: the key that signs the token.
+        key_source: the origin of the key, in words.
         conversation_id: the id that init announces; None for a fresh one, or the script's.
         headers: further headers of the upgrade.
-        habits: what the API does by itself; None for the script's, or none.
-        script: what is said; None when it is typed or piped.
-        record: the file that everything is recorded to.
-        as_json: whether programs read what is shown.
+        habits: the API's habits; None for the script's, or none.
+        script: the script; None for typed or piped input.
+        record: the file of the recording.
+        as_json: whether to write JSON for programs.
     """
 
     url: str
@@ -183,11 +183,11 @@ async def converse(call: Call) -> int:
     """Hold one conversation between the terminal and a server, and return the exit code.
 
     Raises:
-        CallerError: there is no server at the address, or it refused.
-        OutputError: what is shown cannot be written.
+        CallerError: there is no server at the address, or it refused the connection.
+        OutputError: the output cannot be written.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Half an emoji, or a letter that the locale cannot show, must not end the conversation.
+        # Half an emoji, or a letter outside the locale's encoding, must not end the conversation.
         sys.stdout.reconfigure(errors="replace")
     script = call.script
     in_fd, is_typed, is_shown = sys.stdin.fileno(), sys.stdin.isatty() and script is None, sys.stdout.isatty()
@@ -197,7 +197,7 @@ async def converse(call: Call) -> int:
     if call.as_json:
         chat.screen = JsonLines(sys.stdout)
     elif (is_typed or script is not None) and is_shown and os.environ.get("TERM", "dumb") != "dumb":
-        # A script is shown on it, too, for its line breaks; it is entered only to read what is typed.
+        # A script uses it as well, for its line breaks; it is entered only to read typed lines.
         console = Console(in_fd, sys.stdout, chat.typed, chat.input_over)
         chat.screen, terminal, resume = console, console, console.resume
     else:
@@ -240,7 +240,7 @@ async def converse(call: Call) -> int:
 
 
 async def follow(script: Script, chat: Chat) -> int:
-    """Play a script on the chat's caller, and return the exit code: 0 when everything was as expected."""
+    """Play a script on the chat's caller, and return the exit code: 0 when all expectations were met."""
     chat.follows_script = True
 
     def failed(failure: Failure) -> None:
@@ -250,19 +250,19 @@ async def follow(script: Script, chat: Chat) -> int:
         )  # fmt: skip
 
     playing = asyncio.create_task(play(script, chat.caller, failed))
-    chat.done.add_done_callback(lambda _: playing.cancel())  # Ctrl-C, or what is shown cannot be written
+    chat.done.add_done_callback(lambda _: playing.cancel())  # Ctrl-C, or the output cannot be written
     await asyncio.wait([playing])
     if playing.cancelled():
         return chat.done.result()
     chat.finish(0)
-    chat.done.result()  # what showing the conversation raised
+    chat.done.result()  # raises the error of showing the conversation, if any
     if playing.result():
         return 1
     return 0 if not chat.shows_habits or chat.caller.summary().is_ok else 1
 
 
 def conclude(chat: Chat, call: Call, exit_code: int) -> None:
-    """Say how a script or a conversation with habits came out: to programs in full, to people in a line or a few."""
+    """Show the result of a script or of a conversation with habits: in full as JSON, or in a few lines for people."""
     summary = chat.caller.summary()
     if call.as_json:
         turns = [{**dataclasses.asdict(turn), "is_ok": turn.is_ok} for turn in summary.turns]
@@ -283,7 +283,7 @@ def conclude(chat: Chat, call: Call, exit_code: int) -> None:
 
 
 def greet(caller: Caller, url: str, key_source: str, is_typed: bool) -> None:
-    """Say on standard error, away from the conversation, whom one talks to."""
+    """Print the server and the conversation id on standard error, apart from the conversation."""
     dim = Paint(sys.stderr)
     click.echo(dim(f"Connected to {url} as {caller.model.conversation_id}, with {key_source}.", dim=True), err=True)
     if is_typed:

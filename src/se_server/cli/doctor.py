@@ -1,4 +1,4 @@
-"""`se-doctor`: find out whether a server bears the live API, by doing to it what the live API does."""
+"""`se-doctor`: examine a server by showing it the habits of the live API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUIET_S, QUICK_QUIET_S, LONG_QUIET_S = 25.0, 3.0, 65.0
 
 _EPILOG = """Exit codes: 0 nothing failed, 1 a case failed, 2 a wrong option, 3 no conversation was possible.
 
-The reference agent does on request what agents do at their worst, so that every case is decided:
+The reference agent misbehaves on request, so that every case can be decided:
 se-server se_server.doctor.agent, and then se-doctor --agent reference."""
 
 
@@ -41,18 +41,18 @@ se-server se_server.doctor.agent, and then se-doctor --agent reference."""
               help="A further header of each upgrade request; may be repeated.")  # fmt: skip
 @click.option("--agent", type=click.Choice(["any", "reference"]), default="any", show_default=True,
               help="Whether the server's agent is the reference agent.")  # fmt: skip
-@click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="What gets a short answer.")
+@click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="Question with a short answer.")
 @click.option("--story", metavar="TEXT", default=Words.long, show_default=True,
-              help="What gets a long answer, of some seconds: it is interrupted, and asked for again.")  # fmt: skip
+              help="Request for an answer of some seconds, which is interrupted and repeated.")  # fmt: skip
 @click.option("--only", metavar="CASE", multiple=True, help="Run this case; may be repeated.")
 @click.option("--list", "shows_list", is_flag=True, help="Show the cases, and run none.")
-@click.option("--quick", is_flag=True, help="Leave the quiet call quiet for 3 s only.")
-@click.option("--long", "is_long", is_flag=True, help="Leave it quiet for 65 s, and drop it after 60 without a sign.")
+@click.option("--quick", is_flag=True, help="Keep the quiet conversation quiet for 3 s only.")
+@click.option("--long", "is_long", is_flag=True, help="Keep it quiet for 65 s, and drop it after 60 s without traffic.")
 @click.option("--at-once", metavar="N", type=click.IntRange(1, 50), default=6, show_default=True,
               help="Conversations held at the same time.")  # fmt: skip
 @click.option("--reply-timeout-s", metavar="SECONDS", type=click.FloatRange(0, min_open=True), default=20.0,
-              show_default=True, help="The longest silence while an answer is awaited.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="What is random hangs on it.")
+              show_default=True, help="The longest silence before a complete answer.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 def main(
     url: str,
@@ -70,18 +70,18 @@ def main(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Examine a Speech Engine server, of any make: is it set up, and does it bear what the live API does?
+    """Examine any Speech Engine server: is it set up, and does it handle what the live API does?
 
     URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. Each case is a conversation of its own, held as
-    the API holds it. The server's agent answers, and its language model is paid for: how many turns there will be
-    is said first.
+    the API holds it. The server's agent answers, and its language model has to be paid for: the largest number of turns
+    is shown first.
     """
     if quick and is_long:
         raise click.UsageError("--quick and --long exclude each other.")
     try:
         cases = chosen(only)
     except KeyError as error:
-        raise click.BadParameter(f"no case is called {error.args[0]!r}; see --list", param_hint="--only") from None
+        raise click.BadParameter(f"there is no case {error.args[0]!r}; see --list", param_hint="--only") from None
     if shows_list:
         _show_list(chosen(only))
         return
@@ -116,7 +116,7 @@ def main(
 
 
 class Examination:
-    """One run, and what it found so far."""
+    """One examination and its results so far."""
 
     def __init__(self, target: Target, steps: FirstSteps, cases: Sequence[Case], at_once: int, agent: str) -> None:
         self.findings: list[Finding] = []
@@ -130,7 +130,7 @@ class Examination:
         self._took_s = 0.0
 
     async def run(self, console: Console) -> int:
-        """Examine, show, and return the exit code."""
+        """Examine the server, show the results, and return the exit code."""
         began = time.monotonic()
         with Scorecard(console, len(self._cases)) as card:
             card.title(self._target.url, self._about())
@@ -152,7 +152,7 @@ class Examination:
         return EXIT_FAILED if State.FAIL in count(self.results) else 0
 
     def report(self) -> dict[str, object]:
-        """Return everything, for programs."""
+        """Return all results as JSON-compatible values."""
         return {
             "url": self._target.url,
             "se_server": __version__,
@@ -182,8 +182,8 @@ class Examination:
 
 def _nobody_answers() -> Text:
     return Text(
-        "\nThe agent answers nothing, so nothing else was tried. Does its on_transcript call send_response? Its log,"
-        " and --debug of se-server, tell what arrived. An agent that wants other words gets them by --short.",
+        "\nThe agent does not answer, so nothing else was tried. Does its on_transcript call send_response? Its log,"
+        " and --debug of se-server, show what arrived. If the agent needs other words, set them with --short.",
         style="cyan",
     )
 

@@ -1,4 +1,4 @@
-"""A conversation for programs: one JSON object a line for everything that happens."""
+"""A conversation for programs: one JSON object a line for each event."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class JsonLines:
     """A `Screen` that writes JSON.
 
     Each line has `t_s`, the seconds since the first, and `event`: `said` (`text`, `interrupts`), `heard` (`text`),
-    `answered`, or what a note is about (`text` and more).
+    `answered`, or the kind of a note (`text` and more).
 
     Args:
-        out: where to.
+        out: the output.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -36,7 +36,7 @@ class JsonLines:
         self._put(kind, text=text, **details)
 
     def prompt(self) -> None:
-        """A program needs no prompt."""
+        """Show nothing: a program needs no prompt."""
 
     def _put(self, event: str, **fields: object) -> None:
         entry = {"t_s": round(time.monotonic() - self._began, 4), "event": event, **fields}

@@ -1,4 +1,4 @@
-"""`se-bench load`: put load on a server, and tell how it bears it."""
+"""`se-bench load`: put load on a server, and report how it copes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CONNECT_TIMEOUT_S = 30.0
 LOOK_S = 0.25
 SOAK_CALL_S = 120.0
 MAX_DURATION_S = 7 * 86400.0
-PORTS = 28_000  # of one address, by Linux' default: 32768 to 60999
+PORTS = 28_000  # ports of one address, by Linux' default: 32768 to 60999
 
-_EPILOG = """Closed loop, unless --turns-per-s says otherwise: each conversation asks again when it has its answer, so
-a server that slows down is asked less. Open loop: turns come on schedule, and one that has to wait has waited.
+_EPILOG = """Closed loop, the default: each conversation asks its next question when it has its answer, so a server that
+slows down is asked less. Open loop, with --turns-per-s: turns come on schedule, and latency includes their wait.
 
-Exit codes: 0 fine, 1 a threshold missed or no turn answered, 2 a wrong option or a server that cannot be called."""
+Exit codes: 0 fine, 1 a threshold missed or no turn answered, 2 a wrong option or a server that cannot be reached."""
 
-_HOW_MUCH, _TALK, _CALL, _RESULT = "How much", "How callers talk", "How they call", "Result"
+_HOW_MUCH, _TALK, _CALL, _RESULT = "How much", "How callers talk", "How they connect", "Result"
 _GROUPS = {
     **dict.fromkeys(("conversations", "duration_s", "turns_per_s", "profile", "connect_per_s", "processes"), _HOW_MUCH),
     **dict.fromkeys(("think_s", "history", "max_history", "interruption_rate", "resend_after_s", "call_s"), _TALK),
@@ -65,29 +65,33 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
 @click.option("-n", "--conversations", metavar="N", type=click.IntRange(1, 1_000_000), default=100, show_default=True,
               help="Conversations at once.")  # fmt: skip
 @click.option("--duration-s", metavar="SECONDS", type=click.FloatRange(0, MAX_DURATION_S, min_open=True), default=30.0,
-              show_default=True, help="How long turns are asked.")  # fmt: skip
+              show_default=True, help="Time in which turns are asked.")  # fmt: skip
 @click.option("--turns-per-s", metavar="RATE", type=_positive, help="Open loop: turns of all conversations together.")
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="steady", show_default=True,
-              help="How the load changes: ramp grows from nothing, spike quadruples for a fifth of the time, soak has"
-                   " calls end and new ones come.")  # fmt: skip
+              help="Change of the load: ramp grows from nothing, spike quadruples for a fifth of the time, soak ends"
+                   " conversations and begins new ones.")  # fmt: skip
 @click.option("--think-s", metavar="SECONDS", type=click.FloatRange(0), default=0.0, show_default=True,
               help="Closed loop: mean pause between an answer and the next question.")  # fmt: skip
-@click.option("--history", metavar="N", type=click.IntRange(1), help="Messages of every transcript; else it grows.")
+@click.option(
+    "--history", metavar="N", type=click.IntRange(1), help="Messages of every transcript; by default it grows."
+)
 @click.option("--max-history", metavar="N", type=click.IntRange(2), default=200, show_default=True,
-              help="Where a growing history starts over.")  # fmt: skip
+              help="Messages at which a growing history starts over.")  # fmt: skip
 @click.option("--interruption-rate", metavar="SHARE", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of the answers that their user interrupts.")  # fmt: skip
 @click.option("--resend-after-s", metavar="SECONDS", type=click.FloatRange(0), default=4.0, show_default=True,
               help="Ask again after this time without an answer, as the API does; 0 never.")  # fmt: skip
 @click.option("--call-s", metavar="SECONDS", type=_positive,
-              help=f"Hang up after some such time, and call again.  [default: {SOAK_CALL_S:g} in a soak]")  # fmt: skip
-@click.option("--connect-per-s", metavar="RATE", type=_positive, help="Calls that begin a second; else 64 at a time.")
+              help=f"Mean length of a conversation before the next.  [default: {SOAK_CALL_S:g} in a soak]")  # fmt: skip
+@click.option(
+    "--connect-per-s", metavar="RATE", type=_positive, help="New conversations a second; by default 64 at a time."
+)
 @click.option("--processes", metavar="N", type=click.IntRange(1, 512),
               help="Generator processes.  [default: one for 50 conversations, on all cores but one]")  # fmt: skip
 @click.option("--source-addresses", metavar="A,B,...", callback=_source_addresses,
-              help="Local addresses to call from: one has some 28,000 ports.")  # fmt: skip
+              help="Local addresses to connect from: one has about 28,000 ports.")  # fmt: skip
 @click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
-@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="A file whose first line is it.")
+@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="A file that starts with it.")
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
               help="A further header of each upgrade request; may be repeated.")  # fmt: skip
 @click.option("--cafile", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
@@ -96,10 +100,10 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
 @click.option("--max-p99-s", metavar="SECONDS", type=_positive,
               help="Fail if the p99 to the first chunk is longer.")  # fmt: skip
 @click.option("--max-errors", metavar="N", type=click.IntRange(0), default=0, show_default=True,
-              help="Fail if more goes wrong.")  # fmt: skip
+              help="Fail if there are more errors.")  # fmt: skip
 @click.option("--hdr", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the percentiles of both times as HdrHistogram does, to FILE and to FILE.final.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="What is random hangs on it.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 def command(
     url: str,
@@ -118,10 +122,11 @@ def command(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Hold many conversations with a Speech Engine server, of any make, and tell how it bears them.
+    """Hold many conversations with any Speech Engine server, and report how it copes.
 
-    URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. Its agent answers, and its language model is paid
-    for. Conversations grow as real ones do, in several scripts; transcripts that get no answer are sent again.
+    URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. Its agent answers, and its language model has to
+    be
+    paid for. Conversations grow as real ones do, in several scripts; transcripts without an answer are sent again.
     """
     try:
         address = Address.of(url)
@@ -148,7 +153,7 @@ def command(
     if plan.conversations > PORTS * max(1, len(plan.source_addresses)):
         need = -(-plan.conversations // PORTS)
         raise click.UsageError(
-            f"{plan.conversations:,} conversations need {need} local addresses, of some {PORTS:,} ports each: name them"
+            f"{plan.conversations:,} conversations need {need} local addresses, about {PORTS:,} ports each: name them"
             f" with --source-addresses{' 127.0.0.2,127.0.0.3,...' if address.is_loopback else ''}."
         )
     console = Console(stderr=as_json, highlight=False, emoji=False, quiet=as_json and not sys.stderr.isatty())
@@ -178,10 +183,10 @@ class Load:
     """One run, from the first handshake to the report.
 
     Args:
-        plan: what to do.
-        processes: how many generators do it.
-        duration_s: how long turns are asked.
-        connect_per_s: how many calls begin a second; None for as many as go.
+        plan: the plan of all processes.
+        processes: the number of generator processes.
+        duration_s: the time in which turns are asked, in seconds.
+        connect_per_s: the rate of new conversations, per second; None for as many as possible.
     """
 
     def __init__(self, plan: LoadPlan, processes: int, duration_s: float, connect_per_s: float | None) -> None:
@@ -192,11 +197,11 @@ class Load:
         self._was_stopped = False
 
     def run(self, console: Console, steps: FirstSteps, *, max_p99_s: float | None, max_errors: int) -> Report:
-        """Put the load on.
+        """Put the load on the server.
 
         Raises:
-            LoadError: no conversation could be begun; the text says why, and what to do.
-            KeyboardInterrupt: the user has no patience, not even for the summary.
+            LoadError: no conversation could begin; the message gives the reason and a way out.
+            KeyboardInterrupt: the user interrupted a second time, and wants no summary.
         """
         with (
             LoadScreen(console, self._plan.url, self._about(), self._duration_s) as screen,
@@ -232,7 +237,7 @@ class Load:
         return fleet.ran(self._duration_s)
 
     def _watch(self, fleet: Fleet, show: Callable[[], None]) -> None:
-        """Show how it goes until it is over; the first Ctrl+C ends it early, the second at once."""
+        """Show the progress until the step is over. The first Ctrl+C ends it early, the second stops at once."""
         while True:
             try:
                 while not fleet.is_done(LOOK_S):
@@ -256,18 +261,18 @@ class Load:
         if plan.interruption_rate:
             parts.append(f"{plan.interruption_rate:.0%} of the answers interrupted")
         if plan.call_s:
-            parts.append(f"calls of {plan.call_s:g} s")
+            parts.append(f"conversations of {plan.call_s:g} s")
         parts.append(f"{self._processes} process{'' if self._processes == 1 else 'es'}, {self._duration_s:g} s")
         return "; ".join(parts)
 
     def _explain(self, steps: FirstSteps, connected: Connected) -> str:
-        """Say why nobody could call, as se-doctor finds it out."""
+        """Return the reason why no conversation could begin, as se-doctor finds it."""
         finding = asyncio.run(_first_fault(steps))
         if finding is None:
-            why = connected.failures[0] if connected.failures else "stopped before the first conversation was up"
-            return f"no conversation could be begun: {why}"
+            why = connected.failures[0] if connected.failures else "stopped before the first conversation was open"
+            return f"no conversation could begin: {why}"
         out = f"; {finding.way_out}" if finding.way_out else ""
-        return f"no conversation could be begun: {finding.why}{out}"
+        return f"no conversation could begin: {finding.why}{out}"
 
 
 async def _first_fault(steps: FirstSteps) -> Finding | None:

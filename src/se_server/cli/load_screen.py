@@ -1,4 +1,4 @@
-"""What `se-bench load` shows: a live table on a terminal, lines in a pipe, and the summary."""
+"""The output of `se-bench load`: a live table on a terminal, lines in a pipe, and the summary."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ BAR_COLUMNS = 40
 
 
 class LoadScreen:
-    """Shows the figures as they grow. A context manager.
+    """Shows the figures during the run. A context manager.
 
     Args:
-        console: where to.
-        title: what is loaded.
-        about: how, in a sentence.
-        duration_s: how long the run will take.
+        console: the output.
+        title: the server under load.
+        about: the load, in a sentence.
+        duration_s: the length of the run, in seconds.
     """
 
     def __init__(self, console: Console, title: str, about: str, duration_s: float) -> None:
@@ -67,7 +67,7 @@ class LoadScreen:
             self._live.stop()
 
     def connecting(self, up: int, wanted: int) -> None:
-        """Show how many conversations are up so far."""
+        """Show the number of open conversations so far."""
         if self._live is not None:
             self._live.update(_bar(f"connecting: {up:,} of {wanted:,}", up / wanted), refresh=True)
 
@@ -154,12 +154,12 @@ def show_report(console: Console, report: Report) -> None:
 
 
 def _width(console: Console) -> int:
-    """Return the columns to fill: a pipe has no width."""
+    """Return the number of columns to fill: a pipe has no width."""
     return min(console.width, MAX_COLUMNS) if console.is_terminal else MAX_COLUMNS
 
 
 def duration(seconds: float) -> str:
-    """Write a duration to three digits: `85 us`, `1.23 ms`, `4.05 s`."""
+    """Format a duration with three digits: `85 us`, `1.23 ms`, `4.05 s`."""
     if seconds < 0.0009995:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 0.9995:
@@ -183,7 +183,7 @@ def _totals(report: Report) -> list[str]:
         f"{count:,} {what}"
         for count, what in (
             (report.interrupted, "interrupted by their users"),
-            (report.resends, "asked again for want of an answer"),
+            (report.resends, "asked again for lack of an answer"),
             (report.late_texts, "texts came too late"),
         )
         if count
@@ -211,7 +211,7 @@ def _bar(text: str, share: float) -> RenderableType:
 
 
 def _sparks(values: Sequence[float] | deque[float], style: str) -> Text:
-    """Draw the values as bars, the highest as high as can be."""
+    """Draw the values as bars; the largest has the full height."""
     top = max(values, default=0.0)
     steps = [SPARKS[min(len(SPARKS) - 1, int(value / top * len(SPARKS)))] if top else SPARKS[0] for value in values]
     return Text("".join(steps), style=style)

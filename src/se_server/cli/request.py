@@ -1,4 +1,4 @@
-"""What an upgrade request of se-chat, se-doctor and se-bench carries, as their options say it."""
+"""Options of se-chat, se-doctor and se-bench for the upgrade request: headers and key."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def read_headers(_context: click.Context, _option: click.Parameter, given: tuple
         name, colon, value = header.partition(":")
         name, value = name.strip(" \t"), value.strip(" \t")
         if not colon or not name:
-            raise click.BadParameter(f"{header!r} is no header: write 'Name: value'")
+            raise click.BadParameter(f"{header!r} is not a header: write 'Name: value'")
         if _TOKEN.fullmatch(name) is None:
-            raise click.BadParameter(f"{name!r} is no header's name: it has letters, digits and hyphens")
+            raise click.BadParameter(f"{name!r} is not a header name: it has letters, digits and hyphens")
         if not value.isprintable() or not value.isascii():
-            raise click.BadParameter(f"the value of {name} holds a line end or a letter that no header can carry")
+            raise click.BadParameter(f"the value of {name} has a line end or a letter that no header can carry")
         headers[name] = value
     return headers
 
 
 def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
-    """Return the key that signs the token, and where it comes from, for people.
+    """Return the key that signs the token, and its origin in words.
 
     Args:
         given: the key of the command line.
-        file: a file with one key a line, as se-server takes it, whose first is used; without either the environment's
-            key is taken, or else the demo agent's.
+        file: a file with one key a line, as for se-server; its first key is used. Without both, the key of the
+            environment or the demo agent's is used.
 
     Raises:
         ConfigError: the file has no key.
@@ -45,7 +45,7 @@ def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
         return given, "the key of --api-key"
     if file is not None:
         return _first_key(file), f"the key of {file}"
-    # se-server takes several keys there, while one replaces another.
+    # se-server accepts several keys there, while one replaces another.
     keys = (key.strip() for key in os.environ.get("ELEVENLABS_API_KEY", "").split(","))
     key = next(filter(None, keys), None)
     return (key, "the key of ELEVENLABS_API_KEY") if key else (DEMO_API_KEY, "the demo key")
@@ -57,8 +57,8 @@ def _first_key(file: Path) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is no text file") from None
+        raise ConfigError(f"{file} is not a text file") from None
     for line in lines:
         if line and not line.startswith("#"):
             return line
-    raise ConfigError(f"{file} holds no key; expected one a line")
+    raise ConfigError(f"{file} has no key; expected one a line")

@@ -1,4 +1,4 @@
-"""The scorecard of se-doctor on a terminal or in a pipe: one line a case, and what to do about what is wrong."""
+"""The scorecard of se-doctor, for a terminal or a pipe: one line a case, and advice on each fault."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MAX_CHARS = 120
 
 
 class Scorecard:
-    """Shows findings and results as they come. A context manager.
+    """Shows findings and results as they arrive. A context manager.
 
     Args:
-        console: where to.
-        total: how many cases there will be.
+        console: the output.
+        total: the number of cases.
     """
 
     def __init__(self, console: Console, total: int) -> None:
@@ -41,14 +41,14 @@ class Scorecard:
         self._running: list[str] = []
         self._done = 0
         self._status: Status | None = None
-        # ASCII marks where somebody searches with grep, or the encoding has no others.
+        # Use ASCII marks in pipes, where they are easy to grep, and for encodings without the others.
         is_plain = not console.is_terminal or console.options.ascii_only
         self._marks = PLAIN_MARKS if is_plain else MARKS
         self._mark_chars = max(map(len, self._marks.values()))
 
     def __enter__(self) -> Scorecard:
         if self._console.is_terminal:
-            self._status = self._console.status("[dim]knocking at the door[/]", spinner="dots")
+            self._status = self._console.status("[dim]connecting[/]", spinner="dots")
             self._status.start()
         return self
 
@@ -60,36 +60,36 @@ class Scorecard:
 
     @property
     def width(self) -> int:
-        """Columns to fill: a pipe has no width, and lines that are cut into pieces are hard to search."""
+        """The number of columns to fill. A pipe has no width, and wrapped lines are hard to search."""
         return min(self._console.width, MAX_CHARS) if self._console.is_terminal else PIPE_CHARS
 
     def title(self, url: str, about: str) -> None:
-        """Show who is examined."""
+        """Show the server under examination."""
         self._console.print(f"[bold]se-doctor[/] {escape(url)}", highlight=False, soft_wrap=True)
         for line in textwrap.wrap(about, self.width):
             self._console.print(Text(line, style="dim"))
 
     def heading(self, text: str) -> None:
-        """Begin a group, unless it is the one under way."""
+        """Begin a group, unless it is the current one."""
         if text != self._group:
             self._group = text
             self._console.print()
             self._console.print(Text(text, style="bold"))
 
     def started(self, case: Case) -> None:
-        """Show that a case is under way."""
+        """Show that a case has started."""
         self._running.append(case.name)
         self._update_status()
 
     def finding(self, finding: Finding) -> None:
-        """Show a step of the set-up."""
+        """Show a finding of the set-up."""
         self.heading("Set-up")
         self._line(finding.name, finding.state, finding.why)
         if finding.way_out:
             self._below(f"→ {finding.way_out}", "cyan" if finding.state is State.FAIL else "dim")
 
     def result(self, result: Result) -> None:
-        """Show a case."""
+        """Show the result of a case."""
         self._done += 1
         if result.name in self._running:
             self._running.remove(result.name)
@@ -97,7 +97,7 @@ class Scorecard:
         self.heading(result.group)
         heard = quoted(result.heard, HEARD_CHARS if result.state is State.PASS else MAX_CHARS) if result.heard else ""
         if result.state is State.PASS:
-            # On a narrow terminal what was heard counts for more than what the case is about, which its name tells.
+            # On a narrow terminal the heard words replace the title, which the name implies.
             title = f"{result.title:<{TITLE_CHARS}} " if self.width >= WIDE_CHARS else ""
             self._line(result.name, result.state, title, f"{result.why}  {heard}")
         elif result.state is State.FAIL:
@@ -106,7 +106,7 @@ class Scorecard:
             self._line(result.name, result.state, f"{result.title}: {result.why}")
 
     def summary(self, results: Sequence[Result], seconds: float) -> None:
-        """Show how many came out how."""
+        """Show the number of results in each state."""
         counts = count(results)
         words = {State.PASS: "passed", State.FAIL: "failed", State.WARNING: "warnings", State.NOT_TESTED: "not tested"}
         text = Text("\n")
@@ -124,7 +124,7 @@ class Scorecard:
             self._status.update(f"[dim]{self._done} of {self._total} · {escape(names)}[/]")
 
     def _line(self, name: str, state: State, text: str, more: str = "") -> None:
-        """Show one result: on one line what fits, unless it is a failure, which is told in full."""
+        """Show one result, shortened to one line; a failure is shown in full."""
         colour = COLOURS[state]
         indent = self._mark_chars + NAME_CHARS + 4
         room = max(20, self.width - indent)
@@ -152,7 +152,7 @@ class Scorecard:
 
 
 def quoted(text: str, chars: int) -> str:
-    """Return words that were heard, on one line of at most so many characters, in quotation marks."""
+    """Return heard words in quotation marks, on one line of at most `chars` characters."""
     return f"“{_shortened(' '.join(text.split()), chars - 2)}”"
 
 

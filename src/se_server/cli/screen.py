@@ -1,4 +1,4 @@
-"""What se-chat shows a conversation on, and the plain way to: lines for pipes, files and dumb terminals."""
+"""The `Screen` of se-chat, and its plain form: lines for pipes, files and dumb terminals."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ INTERRUPTED = "—"
 
 
 class OutputError(Exception):
-    """What is shown cannot be written; the text is the system's reason."""
+    """The output cannot be written; the text is the system's reason."""
 
 
 class Screen(Protocol):
-    """Where a conversation is shown."""
+    """An output that shows a conversation."""
 
     def heard(self, text: str) -> None:
         """Show a piece of the agent's answer."""
 
     def answered(self) -> None:
-        """The answer is complete."""
+        """Mark the answer as complete."""
 
     def said(self, text: str, *, interrupts: bool) -> None:
-        """Show what the user said, and mark the answer that it cut off."""
+        """Show the user's words, and mark an answer that they interrupt."""
 
     def note(self, text: str, kind: str = "note", **details: object) -> None:
-        """Show a line that nobody said; what it is about is for those who show it to programs."""
+        """Show a remark that is not part of the conversation; `kind` and `details` are for programs."""
 
     def prompt(self) -> None:
         """Show that it is the user's turn."""
 
 
 class Paint:
-    """Colours for one output: none when it is no terminal, or when NO_COLOR (no-color.org) says so."""
+    """Colours for one output: none if it is not a terminal, or if NO_COLOR (no-color.org) is set."""
 
     def __init__(self, out: TextIO) -> None:
         dumb = os.environ.get("TERM", "dumb") == "dumb"
@@ -57,11 +57,11 @@ class Paint:
 
 
 class Transcript:
-    """Shows a conversation as plain lines, one below the other.
+    """Shows a conversation as plain lines.
 
     Args:
-        out: where to.
-        echo: whether to print the user's words; not when the terminal has shown them as they were typed.
+        out: the output.
+        echo: whether to print the user's words; not needed when the terminal has shown them.
     """
 
     def __init__(self, out: TextIO, *, echo: bool) -> None:
@@ -104,7 +104,7 @@ def write(out: TextIO, text: str) -> None:
     """Write and flush.
 
     Raises:
-        OutputError: the disk is full, or nobody reads any more.
+        OutputError: the disk is full, or the reader has closed the pipe.
     """
     try:
         out.write(text)
@@ -117,7 +117,7 @@ class LineReader:
     """Reads lines from a file descriptor without blocking the loop. A context manager, as `Console` is.
 
     Args:
-        fd: a pipe, a terminal, a file.
+        fd: a pipe, a terminal or a file.
         on_line: called with each line, without its end.
         on_end: called at the end of the input.
     """
@@ -158,7 +158,7 @@ class LineReader:
 
 
 def read_some(fd: int) -> bytes:
-    """Read what is there; nothing at the end, and when the terminal is gone."""
+    """Read the available bytes; none at the end of the input, or if the terminal is closed."""
     try:
         return os.read(fd, 65536)
     except OSError:
@@ -166,6 +166,6 @@ def read_some(fd: int) -> bytes:
 
 
 def printable(text: str) -> str:
-    """Return the text without what would command the terminal: it comes from somebody else."""
+    """Replace control characters, which could command the terminal: the text comes from a peer."""
     text = text.replace("\r\n", "\n").replace("\t", " ")
     return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cs") and char != "\n" else char for char in text)

@@ -1,7 +1,8 @@
-"""The load generator: many conversations with a server of any make, as the live API holds them.
+"""The load generator: many concurrent conversations with any server, as the live API holds them.
 
-`LoadPlan` says what is asked for, and a `LoadProcess` does it in a process of its own; its parent only reads. The loop
-that holds the conversations is compiled (`_engine`): on a core of its own it has to be faster than what it measures.
+A `LoadPlan` describes the load, and a `LoadProcess` applies it in a process of its own; the parent only reads figures.
+The loop that holds the conversations is compiled (`_engine`): on its own core it must be faster than the server it
+measures.
 """
 
 from se_server.load.plan import PROFILES, LoadPlan

@@ -19,19 +19,19 @@ from se_server.telemetry._histogram import Histogram
 __all__ = ["Fleet", "merged_figures", "processes_for", "split"]
 
 MIN_CONVERSATIONS = 50
-"""Of each process, by default: a few conversations need no more than one."""
+"""Conversations for each process by default; fewer need only one process."""
 SPARE_DESCRIPTORS = 64
 _WORST = ("wall_ns", "behind_ns")
 
 
 def processes_for(conversations: int) -> int:
-    """Return how many processes hold so many conversations well: on all cores but one, and each within its limit."""
+    """Return the number of processes for this many conversations: at most all cores but one, each within its limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores - 1, conversations // MIN_CONVERSATIONS), -(-conversations // _descriptors()))
 
 
 def split(plan: LoadPlan, processes: int) -> list[LoadPlan]:
-    """Return a plan for each process: its part of the conversations, and of the rate.
+    """Return a plan for each process with its part of the conversations and of the rate.
 
     Raises:
         LoadError: a process may not open as many sockets as its part needs.
@@ -58,7 +58,7 @@ def split(plan: LoadPlan, processes: int) -> list[LoadPlan]:
 
 
 def merged_figures(figures: Sequence[Figures]) -> Figures:
-    """Return what several processes have counted, as one; of times the longest."""
+    """Return the sum of the figures of several processes; of times the largest."""
     merged = Figures()
     for one in figures:
         for field in dataclasses.fields(Figures):
@@ -74,14 +74,14 @@ class Fleet:
     """Generator processes, started on creation. A context manager.
 
     Args:
-        plan: of all of them together.
-        processes: how many.
+        plan: the plan of all processes together.
+        processes: the number of processes.
 
     Attributes:
         processes: the processes.
 
     Raises:
-        LoadError: one could not start; the text says why.
+        LoadError: a process could not start; the message gives the reason.
     """
 
     def __init__(self, plan: LoadPlan, processes: int) -> None:
@@ -94,22 +94,22 @@ class Fleet:
             raise
 
     def figures(self) -> Figures:
-        """Return what all have counted so far; at any time."""
+        """Return the figures of all processes so far; callable at any time."""
         return merged_figures([process.figures() for process in self.processes])
 
     def start_connect(self, timeout_s: float, per_s: float | None, share: float = 1.0) -> None:
-        """Begin to open this share of the conversations, at least one; `connected` has to follow."""
+        """Begin to open this share of the conversations, at least one. Call `connected` next."""
         total = sum(process.plan.conversations for process in self.processes)
         wanted = max(1, round(total * share))
         for process in self.processes:
             part = process.plan.conversations
-            # The first ones take what rounding leaves.
+            # The first processes take the remainder of the rounding.
             count = min(part, -(-wanted * part // total)) if wanted else 0
             wanted, total = wanted - count, total - part
             process.start_connect(timeout_s, None if per_s is None else per_s * part / (total + part), count)
 
     def connected(self, timeout_s: float) -> Connected:
-        """Wait until they are open, or as good as that gets."""
+        """Wait until the conversations are open or have failed."""
         parts = [process.connected(timeout_s) for process in self.processes]
         return Connected(
             count=sum(part.count for part in parts),
@@ -121,22 +121,22 @@ class Fleet:
         )
 
     def start_run(self, seconds: float) -> None:
-        """Begin to run; `ran` has to follow."""
+        """Begin to run. Call `ran` next."""
         for process in self.processes:
             process.start_run(seconds)
 
     def ran(self, seconds: float) -> list[Run]:
-        """Wait until the run is over, and return that of each process."""
+        """Wait until the run is over, and return each process's `Run`."""
         return [process.ran(seconds) for process in self.processes]
 
     def is_done(self, timeout_s: float) -> bool:
-        """Wait at most so long until what was begun is over, and say whether it is."""
+        """Wait up to `timeout_s` for the current step to end, and return whether it has."""
         deadline = time.monotonic() + timeout_s
-        # One after the other: those behind one that is not done are not either, for this time.
+        # Check in order: if one process is not done, the later ones need not be asked.
         return all(process.is_done(max(0.0, deadline - time.monotonic())) for process in self.processes)
 
     def stop(self) -> None:
-        """End what was begun early; its result has still to be fetched."""
+        """End the current step early; its result still has to be fetched."""
         for process in self.processes:
             process.stop()
 
@@ -159,7 +159,7 @@ class Fleet:
 def _descriptors() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = 1 << 20 if hard == resource.RLIM_INFINITY else hard
-    with contextlib.suppress(OSError, ValueError):  # of macOS and others, where the hard limit is not all
+    with contextlib.suppress(OSError, ValueError):  # on macOS and other systems the hard limit is not the only one
         limit = min(limit, os.sysconf("SC_OPEN_MAX")) if hard == resource.RLIM_INFINITY else limit
     return max(1, limit - SPARE_DESCRIPTORS)
 

@@ -13,7 +13,7 @@ _BUCKETS, _SUB_BUCKETS = 22, 2048
 
 
 def percentile_distribution(histogram: Histogram) -> str:
-    """Return the distribution, in milliseconds: the closer to 100%, the finer, as HdrHistogram writes it."""
+    """Return the distribution in milliseconds, finer towards 100%, in HdrHistogram's format."""
     lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}\n"]
     buckets, count = histogram.buckets(), histogram.count
     below, place, percent = 0, 0, 0.0
@@ -28,7 +28,7 @@ def percentile_distribution(histogram: Histogram) -> str:
         lines.append(f"{1000 * value_s:12.3f} {share:2.12f} {reached:10d}{tail}")
         if reached == count:
             break
-        # From each half of what is left to the next, so many steps.
+        # Take the same number of steps for each half of the remainder.
         half = 2.0 ** (math.floor(math.log2(100.0 / (100.0 - percent))) + 1)
         percent += 100.0 / (TICKS_PER_HALF * half)
     mean_s = histogram.mean_s

@@ -1,4 +1,4 @@
-"""What the callers of the load generator say: several scripts, several lengths, as a recogniser writes it."""
+"""The phrases of the load generator's callers, in several languages, scripts and lengths."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ AGENT_PHRASES = (
     "Natürlich, das ändere ich gern für Sie.",
     "かしこまりました。明日の午後三時はいかがでしょうか。",
 )
-"""What an agent has said in histories that are made up; in those that grow stands what it really said."""
+"""The agent's side of a fixed history; a growing history holds the agent's real answers."""
 
 
 def escaped(text: str, *, is_ascii: bool) -> bytes:
-    """Return a text as it stands between the quotes of a JSON string, as UTF-8 or with escapes for all but ASCII."""
+    """Return a text as the inside of a JSON string, in UTF-8 or with escapes for all but ASCII."""
     return json.dumps(text, ensure_ascii=is_ascii)[1:-1].encode()

@@ -1,4 +1,4 @@
-"""What a load generator is to do."""
+"""The plan of a load generator: conversations, rates, histories and thresholds of time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from se_server.errors import ConfigError
 __all__ = ["PROFILES", "LoadPlan", "Profile"]
 
 Profile = tuple[tuple[float, float], ...]
-"""Points (share of the time, share of the load), both from 0 to 1, with straight lines in between."""
+"""Points (share of the time, share of the load), both from 0 to 1, joined by straight lines."""
 
 PROFILES: dict[str, Profile] = {
     "steady": ((0.0, 1.0), (1.0, 1.0)),
@@ -23,36 +23,41 @@ PROFILES: dict[str, Profile] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """What one generator process does.
+    """The task of one generator process.
 
     Attributes:
         url: the server's WebSocket, `ws://` or `wss://`.
-        api_key: signs the token of the upgrades: one for many, renewed in time. None sends none.
+        api_key: the key that signs the tokens of the upgrades; a token is reused and renewed in time. None sends no
+            token.
         headers: further headers of each upgrade.
-        conversations: how many are held at once.
-        turns_per_s: open loop: turns of all conversations together, on schedule whatever the server does; latency
-            counts from the scheduled moment. None is a closed loop: who has an answer asks the next.
-        think_s: closed loop: the pause between an answer and the next question, half to one and a half times this.
-        history: messages of every transcript, the new one included; always the same. None lets it grow by two a turn.
-        max_history: growing: where a transcript starts over.
-        is_staggered: growing: the first transcripts are of all lengths, as on a server that runs for long.
-        interruption_rate: the share of turns in which the user interrupts: the next transcript comes during the
-            answer if it is still being sent, and has it cut short in any case.
-        resend_after_s: a transcript without an answer is sent again after this time, twice at most; None never.
-        chunks: for servers with the benchmark's handler: the question starts with "CHUNKS TAG ", and the answer has to
-            be TAG and, in all, this many texts. None takes any answer.
-        pause: with `chunks`: the handler is asked to suspend before each text.
-        expected_words: with `chunks`: the texts of an answer by their places, against which one turn in 16 is checked.
-        profile: how the load changes over the time of a run.
-        call_s: conversations hang up after this time, half to one and a half times, and call again; None never.
-        reconnects: conversations that were cut, or never answered, call again.
-        source_addresses: local addresses to call from, in turn: one has some 28,000 ports.
-        spins: wait without sleeping: the kernel wakes sleepers late, by 0.1 ms and at times by milliseconds, which
-            would count as the server's. For a process that has a core for itself; its CPU time is counted without.
+        conversations: the number of concurrent conversations.
+        turns_per_s: open loop: turns of all conversations together, on a schedule that does not wait for the server;
+            latency counts from the scheduled time. None selects a closed loop: each answer is followed by the next
+            question.
+        think_s: closed loop: the mean pause between an answer and the next question; drawn from half to one and a half
+            times this value.
+        history: the constant number of messages in each transcript, the new one included. None grows it by two a turn.
+        max_history: growing history: the number of messages at which a transcript starts over.
+        is_staggered: growing history: the first transcripts have all lengths, as on a server that has run for long.
+        interruption_rate: the share of turns that the user interrupts: the next transcript is sent during the answer if
+            it is still arriving, and the history keeps only a part of the answer.
+        resend_after_s: repeat a transcript without an answer after this time, at most twice; None never does.
+        chunks: for the benchmark's handler: the question starts with "CHUNKS TAG ", and the answer must be TAG and have
+            this many texts in all. None accepts any answer.
+        pause: with `chunks`: ask the handler to suspend before each text.
+        expected_words: with `chunks`: the expected texts of an answer, checked in one turn of 16.
+        profile: the share of the load over the time of a run.
+        call_s: the mean length of a conversation, which then hangs up and calls again; drawn from half to one and a
+            half times this value. None never hangs up.
+        reconnects: whether conversations that were cut or never answered call again.
+        source_addresses: local addresses to connect from, in rotation: one has about 28,000 ports.
+        spins: poll without sleeping: the kernel wakes sleepers 0.1 ms late, at times several milliseconds, and the
+            delay would be attributed to the server. It requires a core of its own; the CPU time of polling is not
+            counted.
         insecure: do not verify the certificate.
-        cafile: certificates to trust, in place of the system's.
-        first_number: the number of the first conversation, for those of several processes to differ.
-        seed: what is random hangs on it.
+        cafile: certificates to trust, instead of the system's.
+        first_number: the number of the first conversation, which keeps the processes' conversations distinct.
+        seed: the seed of random decisions.
     """
 
     url: str
@@ -80,10 +85,10 @@ class LoadPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done.
+        """Validate the values.
 
         Raises:
-            ConfigError: a value makes no sense.
+            ConfigError: a value is out of its range.
         """
         positive = {"conversations": self.conversations, "max_history": self.max_history}
         for name in ("turns_per_s", "history", "resend_after_s", "chunks", "call_s"):
@@ -99,7 +104,7 @@ class LoadPlan:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LoadPlan:
-        """Make a plan of `dataclasses.asdict`, through JSON or not."""
+        """Create a plan from the output of `dataclasses.asdict`, also after a round trip through JSON."""
         return cls(**{field.name: _frozen(values[field.name]) for field in fields(cls) if field.name in values})
 
 

@@ -27,27 +27,27 @@ __all__ = ["Connected", "Figures", "LoadProcess", "Run"]
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 GRACE_S = 90.0
-"""How much longer than asked a run may take before the generator counts as hung; above its own limit of a minute."""
+"""A run that exceeds its duration by this much counts as hung; the generator's own limit is one minute."""
 
 
 @dataclasses.dataclass(slots=True)
 class Figures:
-    """What a generator process has counted so far; those from `asked` on, and the two histograms, of this run.
+    """The figures of a generator process so far. Those from `asked` on, and two histograms, belong to the current run.
 
     Attributes:
-        up, opened, closed: conversations that are up; that ever were, and that are no more.
-        asked, turns: turns begun, and those that were answered in full or interrupted by their user.
+        up, opened, closed: conversations that are open now, were ever opened, and have ended.
+        asked, turns: turns begun, and turns answered in full or interrupted by their user.
         chunks: texts of answers.
-        interrupted: turns with an answer that the user cut short.
-        resends: transcripts that were sent again for want of an answer.
+        interrupted: answered turns that the user interrupted.
+        resends: transcripts repeated for lack of an answer.
         late_texts: texts under the id of an older turn, which the live API discards.
-        pings: of the server, each answered.
-        errors: whatever went wrong.
-        sent_bytes, received_bytes: on the wire, before TLS.
-        cpu_ns, wall_ns: CPU time of the process, and the time it took.
-        behind_ns: open loop: how much later than scheduled a turn was begun, at worst.
-        first_chunk, final: from asking to the first text, and to the final of turns answered in full.
-        handshake: of the conversations since the last `connect`.
+        pings: pings of the server, each answered.
+        errors: errors of all kinds.
+        sent_bytes, received_bytes: bytes on the wire, before TLS.
+        cpu_ns, wall_ns: CPU time of the process, and elapsed time.
+        behind_ns: open loop: the largest delay of a turn behind its schedule.
+        first_chunk, final: the time to the first text, and to the final of turns answered in full.
+        handshake: the time of the handshakes since the last `connect`.
     """
 
     up: int = 0
@@ -72,7 +72,7 @@ class Figures:
 
     @classmethod
     def read(cls, memory: mmap.mmap) -> Figures:
-        """Copy what stands in a slot."""
+        """Copy the figures from a slot."""
         with memoryview(memory) as view:
             numbers = view[: len(COUNTERS) * 8].cast("q").tolist()
             histograms = [Histogram(view[HISTOGRAMS_AT + place * HISTOGRAM_BYTES :]).copy() for place in range(3)]
@@ -86,14 +86,14 @@ class Figures:
 
 @dataclasses.dataclass(slots=True)
 class Connected:
-    """What became of `connect`.
+    """The result of `connect`.
 
     Attributes:
-        count: conversations that are up.
-        seconds: how long it took until the last one was.
+        count: conversations that are open.
+        seconds: the time until the last one was open.
         cpu_s: CPU time of the generator.
-        handshake: from the start of each connection, or from when it should have started, to the answer's end.
-        errors: how often what went wrong.
+        handshake: the time from the start of each connection, or from its scheduled start, to the end of the answer.
+        errors: the number of errors of each kind.
         failures: the first few of each kind in words.
     """
 
@@ -107,13 +107,13 @@ class Connected:
 
 @dataclasses.dataclass(slots=True)
 class Run:
-    """What became of `run`; names as in `Figures`.
+    """The result of `run`; names as in `Figures`.
 
     Attributes:
-        wall_s: until the last open turn had ended.
-        cpu_s: CPU time of the generator: where it is near `wall_s`, the generator was the limit.
-        behind_s: open loop: how much later than scheduled a turn was begun, at worst.
-        errors: how often what went wrong.
+        wall_s: the time until the last open turn had ended.
+        cpu_s: CPU time of the generator; if it is close to `wall_s`, the generator was the limit.
+        behind_s: open loop: the largest delay of a turn behind its schedule.
+        errors: the number of errors of each kind.
         failures: the first few of each kind in words.
     """
 
@@ -142,23 +142,23 @@ _SHARED = {field.name for field in dataclasses.fields(Run)} & {field.name for fi
 
 
 class LoadProcess:
-    """One generator process: started on creation, idle between orders, ended by `close`. A context manager.
+    """One generator process: started on creation, idle between commands, ended by `close`. A context manager.
 
     Args:
-        plan: what it does.
-        core: the core it is bound to; None leaves that to the system.
+        plan: the process's plan.
+        core: the core to bind it to; None leaves the choice to the system.
 
     Attributes:
-        plan: what it does.
+        plan: the process's plan.
 
     Raises:
-        LoadError: it could not start; the text says why.
+        LoadError: the process could not start; the message gives the reason.
     """
 
     def __init__(self, plan: LoadPlan, *, core: int | None = None) -> None:
         self.plan = plan
         self._unread = b""
-        # Shared by a file without a name, not by a fork: the parent may have threads.
+        # Memory is shared by an unnamed file rather than by a fork: the parent may have threads.
         with tempfile.TemporaryFile() as file:
             file.truncate(SLOT_BYTES)
             self._memory = mmap.mmap(file.fileno(), SLOT_BYTES)
@@ -167,7 +167,7 @@ class LoadProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[file.fileno()],
-                start_new_session=True,  # a terminal's Ctrl+C is the parent's to hear
+                start_new_session=True,  # Ctrl+C at a terminal goes to the parent only
             )
         try:
             self._order(dataclasses.asdict(plan))
@@ -178,24 +178,24 @@ class LoadProcess:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     def figures(self) -> Figures:
-        """Return what it has counted so far; at any time."""
+        """Return the figures so far; callable at any time."""
         return Figures.read(self._memory)
 
     def connect(self, timeout_s: float = 30.0, per_s: float | None = None) -> Connected:
-        """Open all conversations that are not up, at once or so many a second.
+        """Open all conversations that are not open, at once or at a rate.
 
         Raises:
-            LoadError: the process died or hangs. A server that refuses is no exception: see `errors`.
+            LoadError: the process died or hangs. A server's refusal does not raise: see `errors`.
         """
         self.start_connect(timeout_s, per_s)
         return self.connected(timeout_s)
 
     def run(self, seconds: float, turns: int | None = None) -> Run:
-        """Hold the conversations for so long or for so many turns, and then let every open turn end.
+        """Hold the conversations for this time or this many turns, then let every open turn end.
 
         Raises:
             LoadError: the process died or hangs.
@@ -213,11 +213,11 @@ class LoadProcess:
         self._reply(START_TIMEOUT_S)
 
     def start_connect(self, timeout_s: float = 30.0, per_s: float | None = None, count: int | None = None) -> None:
-        """Begin to connect, all or the first so many; `connected` has to follow."""
+        """Begin to connect all conversations or the first `count`. Call `connected` next."""
         self._order({"do": "connect", "timeout_s": timeout_s, "per_s": per_s, "count": count})
 
     def connected(self, timeout_s: float = 30.0) -> Connected:
-        """Wait until all conversations are open, or as good as that gets."""
+        """Wait until all conversations are open or have failed."""
         reply = self._reply(timeout_s + GRACE_S)
         figures = self.figures()
         return Connected(
@@ -230,14 +230,14 @@ class LoadProcess:
         )
 
     def start_run(self, seconds: float, turns: int | None = None) -> None:
-        """Begin to run; `ran` has to follow."""
+        """Begin to run. Call `ran` next."""
         self._order({"do": "run", "seconds": seconds, "turns": turns})
 
     def ran(self, seconds: float) -> Run:
         """Wait until the run is over."""
         reply = self._reply(seconds + GRACE_S)
         figures = self.figures()
-        # What both have by the same name; the rest is in other units, or known at the end only.
+        # Fields of the same name; the others differ in unit, or are known only at the end.
         shared: dict[str, Any] = {name: getattr(figures, name) for name in _SHARED}
         return Run(
             **shared,
@@ -249,20 +249,20 @@ class LoadProcess:
         )
 
     def is_done(self, timeout_s: float) -> bool:
-        """Wait at most so long until what was begun is over, and say whether it is."""
+        """Wait up to `timeout_s` for the current step to end, and return whether it has."""
         return b"\n" in self._unread or self._read(timeout_s)
 
     def stop(self) -> None:
-        """End what was begun early; its result has still to be fetched."""
+        """End the current step early; its result still has to be fetched."""
         self._order({"do": "stop"})
 
     def begin_close(self) -> None:
-        """Let it end its conversations and itself; `close` has to follow."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended already
+        """Let the process end its conversations and exit. Call `close` next."""
+        with contextlib.suppress(BrokenPipeError):  # it has already ended
             _pipe(self._process.stdin).close()
 
     def close(self) -> None:
-        """Let it end its conversations, and end it."""
+        """End the process's conversations and the process."""
         self.begin_close()
         try:
             self._process.wait(STOP_TIMEOUT_S)
@@ -292,7 +292,7 @@ class LoadProcess:
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._unread:
             if not self._read(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
-                raise LoadError(f"the load generator has said nothing for {timeout_s:.0f} s")
+                raise LoadError(f"the load generator did not reply for {timeout_s:.0f} s")
         line, self._unread = self._unread.split(b"\n", 1)
         reply: dict[str, Any] = orjson.loads(line)
         if "failed" in reply:
@@ -311,7 +311,7 @@ class LoadProcess:
 
     def _how_it_ended(self) -> str:
         self._process.wait()
-        return f"the load generator ended with status {self._process.returncode}; its error stands above"
+        return f"the load generator ended with status {self._process.returncode}; its error is shown above"
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

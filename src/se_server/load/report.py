@@ -1,4 +1,4 @@
-"""What a load run comes to: figures of all processes in one, whether they are good, and whose they are."""
+"""The report of a load run: merged figures, verdicts on thresholds, and remarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PERCENTILES", "Report", "Verdict"]
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 BUSY_SHARE = 0.85
-"""Of a core: a generator process that works more than this may have been what limited the figures."""
+"""The share of a core above which a generator process may have limited the figures."""
 LATE_S = 0.01
 EXAMPLES = 3
 
@@ -29,24 +29,24 @@ class Verdict:
 
 
 class Report:
-    """A run's figures.
+    """The figures of a run.
 
     Args:
-        plan: of all processes.
-        runs: of each process.
-        connected: how the conversations began.
-        was_stopped: whether the user ended it early.
+        plan: the plan of all processes.
+        runs: the result of each process.
+        connected: the result of connecting.
+        was_stopped: whether the user ended the run early.
         max_p99_s, max_errors: the thresholds; None for none.
 
     Attributes:
         turns, chunks, asked, interrupted, resends, late_texts, sent_bytes, received_bytes: as in `Figures`.
-        wall_s: until the last process was done.
-        first_chunk, final, handshake: durations.
-        errors: how often what went wrong, the most frequent first.
-        examples: the first of each kind, in words.
-        shares: of each process the share of a core it took.
-        behind_s: open loop: how much later than scheduled a turn was begun, at worst.
-        verdicts: what became of the thresholds.
+        wall_s: the time until the last process was done.
+        first_chunk, final, handshake: histograms of times.
+        errors: the number of errors of each kind, the most frequent first.
+        examples: the first errors of each kind, in words.
+        shares: the share of a core that each process used.
+        behind_s: open loop: the largest delay of a turn behind its schedule.
+        verdicts: the verdicts on the thresholds.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Report:
 
     @property
     def error_count(self) -> int:
-        """How much went wrong."""
+        """The number of errors."""
         return sum(self.errors.values())
 
     @property
@@ -101,23 +101,23 @@ class Report:
 
     @property
     def was_the_limit(self) -> bool:
-        """Whether the figures may be the generator's."""
+        """Whether the generator may have limited the figures."""
         return max(self.shares) > BUSY_SHARE
 
     def remarks(self) -> list[str]:
-        """Return what has to be known to read the figures, in sentences."""
+        """Return remarks on how to read the figures, one sentence or more each."""
         remarks = []
         if not self.turns:
             remarks.append(f"No turn was answered: {self._why_none()}.")
         if self.was_the_limit:
             remarks.append(
-                f"The generator was the limit: a process of it took {max(self.shares):.0%} of a core. The figures are"
-                " its own; use more --processes, another machine, or less load."
+                f"The generator was the limit: one of its processes used {max(self.shares):.0%} of a core. The figures"
+                " are its own; use more --processes, another machine, or less load."
             )
         elif self.behind_s > LATE_S:
             remarks.append(
-                f"The generator was up to {1000 * self.behind_s:.0f} ms late to ask, which counts as the server's:"
-                " something else had its core. Use another machine."
+                f"The generator was up to {1000 * self.behind_s:.0f} ms late to ask, which counts as the server's time:"
+                " something else used its core. Use another machine."
             )
         if self.late_texts and not self.interrupted:
             remarks.append(
@@ -126,7 +126,7 @@ class Report:
         return remarks
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, for programs."""
+        """Return all figures as JSON-compatible values."""
         plan = dataclasses.asdict(self.plan)
         del plan["api_key"], plan["headers"]  # they may be secrets
         names = ("asked", "turns", "chunks", "interrupted", "resends", "late_texts", "sent_bytes", "received_bytes")
@@ -170,12 +170,12 @@ class Report:
                 return "none was asked; the time to think may be longer than the run"
             return "none was asked, since no conversation was up"
         if self.errors.get("silent"):
-            return "the agent says nothing. Does its on_transcript call send_response? Its log tells what arrived"
+            return "the agent sends nothing. Does its on_transcript call send_response? Its log shows what arrived"
         if self.errors.get("cut"):
-            return "the server closes conversations before it answers. Its log should tell why"
+            return "the server closes conversations before it answers. Its log should give the reason"
         if self.first_chunk.count:
             return "answers began and none had its final by the end; a longer --duration-s lets them end"
-        return "the run was over before an answer came; a longer --duration-s lets them come"
+        return "the run was over before an answer came; a longer --duration-s gives them time"
 
 
 def _percentiles(histogram: Histogram) -> dict[str, Any]:

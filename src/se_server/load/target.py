@@ -1,4 +1,4 @@
-"""Whom the load generator calls: addresses, TLS, the upgrade request, and what is wrong with an answer to it."""
+"""The server under load: its addresses, TLS, the upgrade request, and checks of the answer."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from se_server.load.plan import LoadPlan
 __all__ = ["Target"]
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_TOKEN_AGE_S = 120.0  # servers take tokens of 5 minutes, and their clock may be a minute off
+_TOKEN_AGE_S = 120.0  # servers accept tokens for 5 minutes, and their clock may be a minute off
 
 
 class Target:
     """The server that a plan names.
 
     Attributes:
-        addresses: (family, socket address) of it, in the resolver's order.
-        context: what speaks TLS; None for `ws://`.
-        host: the name that the certificate has to be for.
+        addresses: (family, socket address) pairs, in the resolver's order.
+        context: the TLS context; None for `ws://`.
+        host: the name that the certificate has to match.
 
     Raises:
-        AddressError: the URL is none.
-        LoadError: the host is not known, or the certificates to trust cannot be read.
+        AddressError: the URL is not valid.
+        LoadError: the host is unknown, or the certificates to trust cannot be read.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -52,7 +52,7 @@ class Target:
         self._before_key = b""
 
     def upgrade(self) -> tuple[bytes, bytes]:
-        """Return the head of an upgrade request, and the key in it."""
+        """Return an upgrade request and the key in it."""
         now = time.monotonic()
         if now - self._signed_at >= _TOKEN_AGE_S:
             self._signed_at = now
@@ -66,11 +66,11 @@ class Target:
 
 
 def what_is_wrong(head: bytes, key: bytes) -> tuple[str, str] | None:
-    """Return (kind, sentence) for an answer that is no upgrade (RFC 6455, 4.1); None for a good one.
+    """Return (kind, sentence) for an answer that is not an upgrade (RFC 6455, 4.1); None for a valid one.
 
     Args:
-        head: the answer's head, with its last empty line.
-        key: of the request.
+        head: the answer's head, with its final empty line.
+        key: the key of the request.
     """
     found = re.match(rb"HTTP/1\.1 (\d{3})\b", head)
     if found is None:
@@ -90,7 +90,7 @@ def what_is_wrong(head: bytes, key: bytes) -> tuple[str, str] | None:
     ):
         return "upgrade", "the 101 does not say `Upgrade: websocket` and `Connection: Upgrade`"
     if b"sec-websocket-extensions" in headers or b"sec-websocket-protocol" in headers:
-        return "upgrade", "the 101 chose an extension or a protocol that nobody had offered"
+        return "upgrade", "the 101 chose an extension or a protocol that was not offered"
     return None
 
 

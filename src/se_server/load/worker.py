@@ -1,7 +1,7 @@
 """The process of a load generator: `python -m se_server.load.worker FD CORE`, driven by `LoadProcess`.
 
-The first line of its input is the plan, each further one an order; each gets one line of JSON in return. A line that
-comes during an order ends it early, and so does the end of the input, with which the process ends.
+The first input line is the plan, each further line a command; each gets one line of JSON in reply. A line that arrives
+during a command ends it early. The end of the input does so, too, and ends the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STDIN, STDOUT = 0, 1
 
 
 def main(fd: str, core: str) -> None:
-    """Be the generator."""
+    """Run the generator."""
     if core:
         os.sched_setaffinity(0, {int(core)})
     memory = mmap.mmap(int(fd), SLOT_BYTES)
@@ -39,7 +39,7 @@ def main(fd: str, core: str) -> None:
         _reply({"failed": str(error)})
         return
     gc.freeze()
-    gc.disable()  # nothing here makes cycles, and a pause would look like one of the server's
+    gc.disable()  # nothing here creates cycles, and a collection would look like a pause of the server
     _reply({})
     for order in orders:
         seconds = 0.0
@@ -50,14 +50,14 @@ def main(fd: str, core: str) -> None:
         elif order["do"] == "hang_up":
             engine.hang_up()
         else:
-            continue  # "stop", which has come late
+            continue  # "stop", which arrived too late
         _reply({"seconds": seconds, "errors": engine.errors, "failures": engine.failures})
     engine.hang_up()
     engine.close()
 
 
 def _orders() -> Iterator[dict[str, Any]]:
-    """Give the lines of the input; read without a buffer, in which the engine would not see what has come."""
+    """Yield the input lines. Reads are unbuffered, because the engine polls the descriptor for further lines."""
     unread = b""
     while data := os.read(STDIN, 1 << 16):
         *lines, unread = (unread + data).split(b"\n")
@@ -70,7 +70,7 @@ def _reply(reply: dict[str, Any]) -> None:
 
 
 def _raise_limit(conversations: int) -> None:
-    """Allow as many descriptors as are needed, where the system lets us; where not, connecting says so."""
+    """Raise the descriptor limit as far as the system allows; a shortage shows when connecting."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = conversations + 64
     if hard != resource.RLIM_INFINITY:
