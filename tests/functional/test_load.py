@@ -1,4 +1,4 @@
-"""Generator processes against a real server, and against one that does what a server may, or may not."""
+"""Generator processes against a real server, and against a fake with allowed and faulty behaviour."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def plan(url: str, **values: Any) -> LoadPlan:
 # --- a real server --------------------------------------------------------------------------------------------------
 
 
-def test_closed_loop_asks_as_often_as_told_and_leaves_the_server_idle() -> None:
+def test_closed_loop_asks_as_often_as_told() -> None:
+    """A closed loop with think time asks the planned number of turns and leaves the server idle in between."""
     with (
         running_server(app=HANDLER, workers=1) as server,
         LoadProcess(plan(server.url, conversations=7, chunks=5, history=4)) as load,
@@ -57,10 +58,10 @@ def test_open_loop_keeps_its_schedule(spins: bool) -> None:
         run = load.run(1.0)
     assert (run.turns, run.errors) == (200, {})
     assert 1.0 <= run.wall_s < 3.0
-    assert run.cpu_s < run.wall_s / 2  # a waiting generator is no limit, though it may spin
+    assert run.cpu_s < run.wall_s / 2  # a waiting generator is not the limit, even if it spins
 
 
-def test_handshakes_come_at_the_rate_that_is_asked_for() -> None:
+def test_handshakes_come_at_the_given_rate() -> None:
     with running_server(app=HANDLER, workers=1) as server, LoadProcess(plan(server.url, conversations=20)) as load:
         connected = load.connect(per_s=50)
         assert connected.count == 20
@@ -82,7 +83,7 @@ def test_the_loop_without_epoll_does_the_same() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes all of 127.0.0.0/8 for its own")
-async def test_callers_come_from_the_addresses_that_they_are_given() -> None:
+async def test_callers_connect_from_the_given_addresses() -> None:
     seen = set()
 
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ async def test_callers_come_from_the_addresses_that_they_are_given() -> None:
     assert seen == {"127.0.0.1", "127.0.0.2"}
 
 
-def test_a_core_of_its_own_is_a_core_of_its_own() -> None:
+def test_a_generator_stays_on_its_own_core() -> None:
     if not hasattr(os, "sched_getaffinity"):
         pytest.skip("this system binds no process to a core")
     core = max(os.sched_getaffinity(0))
@@ -110,10 +111,10 @@ def test_what_cannot_be_done_is_refused_at_once() -> None:
     with LoadProcess(plan("ws://127.0.0.1:1/", conversations=2)) as load:
         connected = load.connect()
         assert (connected.count, connected.errors) == (0, {"refused": 2})
-        assert load.run(5).turns == 0  # and at once, since nobody is there to ask
+        assert load.run(5).turns == 0  # at once: no conversation is open
 
 
-def test_a_generator_that_dies_is_told_from_one_that_is_done() -> None:
+def test_a_generator_that_dies_raises() -> None:
     with LoadProcess(plan("ws://127.0.0.1:1/")) as load:
         os.kill(load.pid, 9)
         with pytest.raises(LoadError, match="ended with status -9"):
@@ -134,7 +135,7 @@ async def serving(handler: Callable[[ServerConnection], Awaitable[None]], **opti
 
 @asynccontextmanager
 async def answering(answer: Answer, **options: Any) -> AsyncIterator[str]:
-    """Serve transcripts by `answer`."""
+    """Serve transcripts with `answer`."""
 
     async def handle(websocket: ServerConnection) -> None:
         async for data in websocket:
@@ -162,7 +163,7 @@ def response(message: dict[str, Any], content: str, *, is_final: bool = False, *
     return json.dumps({**fields, **more})
 
 
-async def test_messages_may_come_in_fragments_among_pings_and_news() -> None:
+async def test_messages_may_arrive_in_fragments_among_pings() -> None:
     pongs = []
 
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
@@ -184,7 +185,9 @@ async def test_messages_may_come_in_fragments_among_pings_and_news() -> None:
         assert all([await pong >= 0 for pong in pongs])
 
 
-async def test_texts_under_another_id_are_late_and_no_answer() -> None:
+async def test_texts_under_another_id_are_late() -> None:
+    """A text under another id counts as late and does not answer the turn."""
+
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
         await websocket.send(response({"event_id": message["event_id"] - 1}, "late"))
         await websocket.send(response({"event_id": message["event_id"] - 1}, "", is_final=True))
@@ -194,10 +197,10 @@ async def test_texts_under_another_id_are_late_and_no_answer() -> None:
     async with answering(answer) as url:
         run = await loaded(plan(url, conversations=1, chunks=None), turns=10)
     assert (run.turns, run.chunks, run.errors) == (10, 10, {})
-    assert 19 <= run.late_texts <= 20  # the last one comes after the run
+    assert 19 <= run.late_texts <= 20  # the last one arrives after the run
 
 
-async def test_an_answer_to_the_transcript_sent_again_counts_from_the_first() -> None:
+async def test_latency_counts_from_the_first_of_repeated_transcripts() -> None:
     asked: list[int] = []
 
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
@@ -253,10 +256,10 @@ async def test_what_breaks_the_protocol_is_named(data: str | bytes, kind: str, w
         run = await loaded(plan(url, conversations=1, chunks=None), turns=1)
     assert run.errors == {kind: 1}
     assert words in run.failures[0]
-    assert run.turns == (kind == "bad message")  # after a broken frame there is no conversation
+    assert run.turns == (kind == "bad message")  # a broken frame ends the conversation
 
 
-async def test_a_conversation_that_is_cut_says_with_which_code() -> None:
+async def test_an_error_names_the_close_code() -> None:
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
         await websocket.close(1011, "out of order")
 
@@ -264,7 +267,7 @@ async def test_a_conversation_that_is_cut_says_with_which_code() -> None:
         run = await loaded(plan(url, conversations=2, chunks=None))
     assert run.errors == {"cut": 2}
     assert "turn 1: the server closed the conversation with code 1011 ('out of order')" in run.failures[0]
-    assert run.wall_s < 4  # nobody is left, and the run does not wait for its time
+    assert run.wall_s < 4  # no conversation is left, so the run ends early
 
 
 async def test_a_slow_reader_gets_every_transcript_whole() -> None:
@@ -272,7 +275,7 @@ async def test_a_slow_reader_gets_every_transcript_whole() -> None:
 
     async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
         sizes.append(len(message["user_transcript"]))
-        await asyncio.sleep(0.05)  # what the socket does not take meanwhile has to wait
+        await asyncio.sleep(0.05)  # meanwhile the socket's buffer fills
         await websocket.send(response(message, "word " * 20_000, is_final=True))
 
     async with answering(answer, max_size=None, max_queue=1, write_limit=1024) as url:

@@ -1,4 +1,4 @@
-"""`se-bench load` against real servers: what it counts, what it shows, how it ends."""
+"""`se-bench load` against real servers: its counts, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serving(tmp_path: Path, code: str, *args: str, workers: int = 1, **options: 
 # --- the figures ----------------------------------------------------------------------------------------------------
 
 
-def test_totals_of_several_processes_are_what_the_server_has_counted(tmp_path: Path) -> None:
+def test_totals_of_several_processes_match_the_server(tmp_path: Path) -> None:
     control = tmp_path / "ctl"
     with serving(tmp_path, ECHO, "--control-socket", str(control), workers=2) as server:
         code, found = report(server.url, "-n", "9", "--processes", "3", "--duration-s", "1", "--think-s", "0.005")
@@ -91,7 +91,7 @@ def test_open_loop_lets_no_stall_go_unseen(tmp_path: Path) -> None:
         code, found = report(
             server.url, "-n", "4", "--turns-per-s", "50", "--duration-s", "2", "--max-p99-s", "0.5", "--seed", "1"
         )
-    # Fifty turns were due in the second that the agent stood still, and all of them had to wait for its rest.
+    # Fifty turns were due in the second in which the agent blocked, and all of them had to wait for its end.
     assert found["asked"] == found["turns"] == 100
     assert found["first_chunk_s"]["max"] > 0.9
     assert found["first_chunk_s"]["p90"] > 0.5
@@ -103,7 +103,7 @@ def test_closed_loop_asks_a_stalled_server_less(tmp_path: Path) -> None:
     with serving(tmp_path, STALLS_ONCE) as server:
         _, found = report(server.url, "-n", "4", "--duration-s", "2", "--think-s", "0.05")
     assert found["first_chunk_s"]["max"] > 0.9
-    assert found["first_chunk_s"]["p90"] < 0.5  # only those who were waiting have seen it
+    assert found["first_chunk_s"]["p90"] < 0.5  # only the waiting conversations saw the stall
     assert found["asked"] < 2 * 4 / 0.05
 
 
@@ -124,7 +124,7 @@ async def forever():
 """
 
 
-def test_unanswered_transcripts_are_sent_again_and_silence_is_an_error(tmp_path: Path) -> None:
+def test_unanswered_transcripts_are_repeated_and_silence_is_counted(tmp_path: Path) -> None:
     with serving(tmp_path, SAYS_NOTHING_AT_FIRST) as server:
         done = load(server.url, "-n", "2", "--duration-s", "0.2", "--resend-after-s", "0.2")
     assert done.returncode == 1
@@ -220,7 +220,7 @@ async def on_transcript(transcript, session):
 """
 
 
-def test_conversations_that_the_server_closes_are_counted_and_come_again(tmp_path: Path) -> None:
+def test_conversations_closed_by_the_server_are_replaced(tmp_path: Path) -> None:
     with serving(tmp_path, HANGS_UP) as server:
         code, found = report(server.url, "-n", "3", "--duration-s", "2.5", "--think-s", "0.01", "--max-errors", "1000")
     assert code == 0
@@ -306,7 +306,7 @@ def test_a_server_that_cannot_be_called_is_explained(tmp_path: Path, change: dic
         (("--turns-per-s", "5", "--think-s", "1"), "--think-s is for the closed loop"),
         (("-n", "60000"), "60,000 conversations need 3 local addresses"),
         (("--api-key-file", "/nowhere"), "cannot read /nowhere"),
-        (("-H", "nonsense"), "is no header"),
+        (("-H", "nonsense"), "is not a header"),
     ],
 )
 def test_wrong_options_are_told_in_a_sentence(options: tuple[str, ...], sentence: str) -> None:
@@ -317,7 +317,7 @@ def test_wrong_options_are_told_in_a_sentence(options: tuple[str, ...], sentence
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_a_full_server_is_loaded_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_full_server_is_loaded_up_to_capacity(tmp_path: Path) -> None:
     with serving(tmp_path, ECHO, "--max-sessions", "3") as server:
         done = load(server.url, "-n", "20", "--duration-s", "0.5", "--think-s", "0.01")
     assert done.returncode == 1
@@ -335,7 +335,7 @@ def test_ctrl_c_ends_early_with_the_summary(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         first = process.stdout.readline() + process.stdout.readline()
-        while ", 2 up, " not in first and " up, " not in first:  # lines come every five seconds
+        while ", 2 up, " not in first and " up, " not in first:  # lines appear every five seconds
             first += process.stdout.readline()
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=TIMEOUT_S)
@@ -352,7 +352,7 @@ def test_tls_is_spoken_and_checked(tmp_path: Path) -> None:
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
     trusted = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(trusted))
-    code = ECHO.replace('"You said: "', '"You said: " * 20_000')  # answers of many TLS records
+    code = ECHO.replace('"You said: "', '"You said: " * 20_000')  # answers that need many TLS records
     options = ("-n", "5", "--duration-s", "0.5", "--think-s", "0.01", "--history", "1")
     with serving(tmp_path, code, "--certfile", str(certificate)) as server:
         for trust in (("--cafile", str(trusted)), ("--insecure",)):

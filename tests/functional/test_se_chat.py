@@ -25,7 +25,7 @@ from tests.helpers import ServerProcess, running_server
 TIMEOUT_S = 20.0
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
-# What `se-chat` runs, in a session of its own whose terminal is standard input: so that Ctrl-C reaches it.
+# Run `se-chat` in a session of its own, with standard input as the terminal, so that Ctrl-C reaches it.
 IN_TERMINAL = """
 import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -50,7 +50,7 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until what came after the last match holds `pattern`, and go on after it."""
+        """Wait until the output after the last match contains `pattern`, and continue after it."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             found = re.compile(pattern).search(self.text(), self._seen)
@@ -66,7 +66,7 @@ class Terminal:
         return self.process.wait(TIMEOUT_S)
 
     def text(self) -> str:
-        """What was written, without colours and cursor movements."""
+        """The output without colours and cursor movements."""
         return ESCAPE.sub("", self.raw).replace("\r\n", "\n")
 
     def modes(self) -> int:
@@ -82,7 +82,7 @@ class Terminal:
         try:
             data = os.read(self._master, 65536)
         except OSError as error:
-            if error.errno != errno.EIO:  # the way Linux says that the other side has ended
+            if error.errno != errno.EIO:  # Linux reports the end of the other side as EIO
                 raise
             return False
         self.raw += data.decode("utf-8", "replace")
@@ -128,7 +128,7 @@ def server() -> Iterator[ServerProcess]:
         yield running
 
 
-def test_a_conversation_of_three_turns_one_of_them_interrupted(server: ServerProcess) -> None:
+def test_a_conversation_with_an_interruption(server: ServerProcess) -> None:
     with terminal(server.url) as chat:
         chat.wait_for(rf"Connected to {server.url} .*demo key")
         chat.wait_for("you> ")
@@ -148,7 +148,7 @@ def test_a_conversation_of_three_turns_one_of_them_interrupted(server: ServerPro
 
 
 @pytest.mark.parametrize("keys", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-def test_control_keys_end_the_chat_and_give_the_terminal_back(server: ServerProcess, keys: str) -> None:
+def test_control_keys_end_the_chat_and_restore_terminal(server: ServerProcess, keys: str) -> None:
     with terminal(server.url) as chat:
         chat.wait_for("you> ")
         assert not chat.modes() & termios.ICANON
@@ -182,7 +182,8 @@ def test_a_dumb_terminal_gets_plain_lines(server: ServerProcess) -> None:
         assert "\x1b" not in chat.raw
 
 
-def test_piped_lines_wait_for_their_answers_and_give_a_plain_transcript(server: ServerProcess) -> None:
+def test_piped_lines_give_a_plain_transcript(server: ServerProcess) -> None:
+    """Each piped line waits for the previous answer."""
     ended = piped(server.url, said="hi\n\nbye")
     assert ended.returncode == 0
     lines = [line.rstrip() for line in ended.stdout.splitlines()]
@@ -195,7 +196,7 @@ def test_piped_lines_wait_for_their_answers_and_give_a_plain_transcript(server: 
     assert "with the demo key" in ended.stderr
 
 
-def test_letters_that_the_output_cannot_show_do_not_end_the_chat(server: ServerProcess) -> None:
+def test_letters_outside_the_output_encoding_are_replaced(server: ServerProcess) -> None:
     ended = piped(server.url, said="größer 你好\nbye\n", env={"PYTHONIOENCODING": "ascii"})
     assert ended.returncode == 0
     assert "agent> It was a pleasure" in ended.stdout
@@ -223,7 +224,7 @@ def one_sentence(ended: subprocess.CompletedProcess[str]) -> str:
     return ended.stderr
 
 
-def test_a_wrong_key_is_one_sentence_that_names_it(server: ServerProcess) -> None:
+def test_an_error_names_the_wrong_key(server: ServerProcess) -> None:
     sentence = one_sentence(piped(server.url, "--api-key", "sk_wrong_key", said="hi\n"))
     assert "401" in sentence
     assert "the key of --api-key" in sentence
@@ -243,14 +244,14 @@ def test_no_server_is_one_sentence() -> None:
     assert "start se-server" in sentence
 
 
-def test_of_several_keys_in_the_environment_the_first_signs() -> None:
+def test_the_first_key_of_the_environment_signs() -> None:
     with running_server(workers=1, api_key="sk_one") as server:
         ended = piped(server.url, said="bye\n", env={"ELEVENLABS_API_KEY": " sk_one,sk_two"})
     assert "agent> It was a pleasure" in ended.stdout
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_as_good_as_an_empty_one(server: ServerProcess, closed: str) -> None:
+def test_a_closed_stream_counts_as_empty(server: ServerProcess, closed: str) -> None:
     ended = subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "se_server.cli.chat", server.url],
         input="bye\n", env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
@@ -266,7 +267,7 @@ def test_a_header_without_a_colon_is_refused() -> None:
     assert "Name: value" in ended.stderr
 
 
-def test_the_end_that_the_server_makes_is_one_line() -> None:
+def test_a_close_by_the_server_is_one_line() -> None:
     with (
         running_server("--drain-timeout-s", "0.1", workers=1, api_key=None) as going,
         terminal(going.url) as chat,
@@ -302,7 +303,7 @@ def script_file(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_script_that_passes_exits_with_0_and_shows_the_conversation(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_script_that_passes_exits_with_0(server: ServerProcess, tmp_path: Path) -> None:
     ended = piped(server.url, "--script", script_file(tmp_path, SMALL_TALK))
     assert ended.returncode == 0
     assert [line.partition("> ")[0] for line in ended.stdout.splitlines() if "> " in line] == ["you", "agent"] * 3
@@ -311,9 +312,8 @@ def test_a_script_that_passes_exits_with_0_and_shows_the_conversation(server: Se
     assert "Small talk: passed. 3 turns: 2 heard, 1 interrupted." in ended.stderr
 
 
-def test_a_script_that_fails_exits_with_1_and_says_which_step_and_what_was_heard(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_a_script_that_fails_exits_with_1(server: ServerProcess, tmp_path: Path) -> None:
+    """The output names the step and the words heard."""
     ended = piped(server.url, "--script", script_file(tmp_path, SMALL_TALK.replace("pleasure", "nightmare")))
     assert ended.returncode == 1
     assert "[not as expected: step 3: expected 'nightmare', heard 'It was a pleasure." in ended.stdout
@@ -321,7 +321,7 @@ def test_a_script_that_fails_exits_with_1_and_says_which_step_and_what_was_heard
     assert "Traceback" not in ended.stderr
 
 
-def test_a_wrong_script_is_one_error_before_anything_is_connected(tmp_path: Path) -> None:
+def test_a_wrong_script_is_refused_before_connecting(tmp_path: Path) -> None:
     ended = piped("ws://127.0.0.1:1/", "--script", script_file(tmp_path, "[[steps]]\nsya = 'hello'\n"))
     assert ended.returncode == 2
     assert "step 1: unknown key 'sya'; did you mean say?" in ended.stderr
@@ -340,7 +340,7 @@ def test_a_recording_holds_the_conversation_and_replays_it(server: ServerProcess
     assert "as conv_recorded" in again.stderr
 
 
-def test_json_is_one_object_a_line_up_to_a_summary(server: ServerProcess, tmp_path: Path) -> None:
+def test_json_is_one_object_a_line(server: ServerProcess, tmp_path: Path) -> None:
     ended = piped(server.url, "--json", "--script", script_file(tmp_path, SMALL_TALK))
     assert ended.returncode == 0
     assert ended.stderr == ""
@@ -365,7 +365,7 @@ def test_piped_lines_as_json(server: ServerProcess) -> None:
     assert "answered" in kinds
 
 
-def test_hostile_habits_are_shown_and_repeat_for_a_seed(server: ServerProcess) -> None:
+def test_hostile_habits_repeat_for_a_seed(server: ServerProcess) -> None:
     options = ("--hostile", "--seed", "3", "--conversation-id", "conv_h", "--json")
     for _ in range(2):
         ended = piped(server.url, *options, said="bye\nbye\n")
@@ -392,9 +392,9 @@ def test_a_seed_without_hostile_is_refused() -> None:
 
 
 @pytest.mark.parametrize("header", ["X: a\r\nY: b", "X: a\nY: b", "X: \x00", "X y: a", "X: größer", "X\r\n: a"])
-def test_a_header_that_would_break_the_request_is_refused(header: str) -> None:
+def test_a_header_that_breaks_the_request_is_refused(header: str) -> None:
     if "\x00" in header:
-        header = header.replace("\x00", "\x7f")  # no program can be given a NUL
+        header = header.replace("\x00", "\x7f")  # a program's argument cannot contain NUL
     ended = piped("-H", header)
     assert ended.returncode == 2
     assert "--header" in ended.stderr
@@ -431,7 +431,7 @@ def test_a_reader_that_goes_away_is_no_traceback(server: ServerProcess) -> None:
     assert "Exception ignored" not in ended.stderr
 
 
-def test_a_recording_that_cannot_be_written_is_told_before_anything_is_connected(tmp_path: Path) -> None:
+def test_an_unwritable_recording_is_refused_before_connecting(tmp_path: Path) -> None:
     ended = piped("ws://127.0.0.1:1/", "--record", str(tmp_path / "no" / "such" / "folder"))
     assert ended.returncode == 2
     assert "No such file" in ended.stderr

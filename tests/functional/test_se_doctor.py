@@ -1,4 +1,4 @@
-"""se-doctor, run as its users run it: against real servers, good ones and ones that are set up wrongly."""
+"""se-doctor as its users run it: against real servers, with good and wrong set-ups."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_case_passes_for_our_own_server() -> None:
         code, report = examined(server.url, "--agent", "reference", "--quick", "--at-once", "12")
     wrong = [(case["name"], case["why"]) for case in report["cases"] if case["state"] == "fail"]
     assert not wrong
-    # Whether a keep-alive comes is not to be seen in three seconds; the measure of 25 is the document's.
+    # Three seconds are too short for a keep-alive; the documentation's table uses 25.
     assert [case["name"] for case in report["cases"] if case["state"] != "pass"] == ["quiet"]
     assert len(report["cases"]) > 40
     assert code == 0
@@ -94,7 +94,7 @@ GOOD_IN_BOTH = {
 
 @contextmanager
 def published_server() -> Iterator[str]:
-    """Run the published SDK's server with the reference agent, and give its URL."""
+    """Run the published SDK's server with the reference agent, and yield its URL."""
     command = [sys.executable, "-u", "-m", "bench.load.targets.published_sdk_target", "asyncio", REFERENCE_AGENT]
     process = subprocess.Popen(
         command,
@@ -115,7 +115,7 @@ def published_server() -> Iterator[str]:
         process.stdout.close()
 
 
-def test_the_cases_find_what_the_published_sdk_was_measured_to_get_wrong_and_nothing_else() -> None:
+def test_the_cases_find_exactly_the_published_sdks_faults() -> None:
     names = sorted(MEASURED_FAILURES | GOOD_IN_BOTH)
     with published_server() as url:
         only = [f"--only={name}" for name in names]
@@ -126,8 +126,8 @@ def test_the_cases_find_what_the_published_sdk_was_measured_to_get_wrong_and_not
     assert code == 1
 
 
-def test_an_agent_that_does_nothing_on_request_leaves_cases_undecided_and_passes() -> None:
-    with running_server(workers=1) as server:  # the demo agent, whose first word comes at once
+def test_an_ordinary_agent_passes_with_undecided_cases() -> None:
+    with running_server(workers=1) as server:  # the demo agent answers at once
         code, output = doctor(
             server.url, "--only", "again-thinking", "--only", "fails", "--only", "interrupts-speaking"
         )
@@ -138,7 +138,7 @@ def test_an_agent_that_does_nothing_on_request_leaves_cases_undecided_and_passes
     assert "2 not tested" in output
 
 
-def test_an_agent_that_answers_nothing_is_told_so_and_nothing_else_is_tried(tmp_path: Path) -> None:
+def test_a_silent_agent_ends_the_examination(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text("async def on_transcript(transcript, session):\n    pass\n")
     with running_server(app=app, workers=1) as server:
@@ -148,7 +148,7 @@ def test_an_agent_that_answers_nothing_is_told_so_and_nothing_else_is_tried(tmp_
     assert "hostile" not in output
 
 
-def test_a_first_word_above_the_cascade_timeout_is_a_failure_though_it_comes(tmp_path: Path) -> None:
+def test_a_first_word_after_cascade_timeout_fails(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(
         "import asyncio\n\nasync def on_transcript(transcript, session):\n"
@@ -202,7 +202,7 @@ def test_a_wrong_option_is_named(args: list[str], sentence: str) -> None:
 
 
 def steps(*args: str, **options: Any) -> str:
-    """Run the set-up against what cannot be called, and return what is said of it, on one line."""
+    """Run the set-up against an unreachable server, and return the output on one line."""
     code, output = doctor(*args, **options)
     assert code == 3, output
     return " ".join(output.split())
@@ -213,19 +213,19 @@ Respond = Callable[[dict[str, str]], bytes]
 
 @contextmanager
 def web_server(respond: Respond, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Answer each request by what `respond` makes of its headers (lower case), and hang up; gives the port."""
+    """Answer each request with `respond(headers)` (lower-case names) and close; yield the port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first = await reader.readexactly(1)
-            if first == b"\x16":  # TLS, which servers of plain HTTP do not wait for
+            if first == b"\x16":  # TLS; a plain HTTP server closes at once
                 return
             head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
             lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
             writer.write(respond({name.lower(): value.strip() for name, _, value in lines}))
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a handshake that failed, as it has to
+            pass  # the handshake fails as expected
         finally:
             writer.close()
 
@@ -275,7 +275,9 @@ def test_a_proxy_that_strips_the_header() -> None:
     assert f"a proxy removes the header {AUTHORIZATION_HEADER}" in said
 
 
-def test_a_wrong_key_of_a_server_that_tells_a_wrong_token_from_none() -> None:
+def test_a_wrong_key_is_recognised_by_the_answer() -> None:
+    """The server's answer to a wrong token differs from its answer to none."""
+
     def respond(headers: dict[str, str]) -> bytes:
         is_there = AUTHORIZATION_HEADER.lower() in headers
         return plain("401 Unauthorized", "authorization failed\n" if is_there else "missing authorization header\n")
@@ -312,7 +314,7 @@ def test_a_saturated_server_says_when_to_come_back() -> None:
         assert "it says to come back in 7 s" in steps(f"ws://127.0.0.1:{port}/ws")
 
 
-def test_a_clock_that_goes_wrong_is_told_from_a_wrong_key() -> None:
+def test_a_wrong_clock_differs_from_a_wrong_key() -> None:
     ahead_s = 900
 
     def respond(headers: dict[str, str]) -> bytes:
@@ -368,7 +370,7 @@ def test_a_certificate_that_nobody_trusts(certificate: trustme.LeafCert) -> None
 
 def test_nothing_listens() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        taken.bind(("127.0.0.1", 0))  # bound but not listening
         assert "FAIL connection nothing listens at" in steps(f"ws://127.0.0.1:{taken.getsockname()[1]}/ws")
 
 
@@ -381,7 +383,7 @@ def test_something_else_listens() -> None:
         assert "that is not a web server: check the port" in steps(f"ws://127.0.0.1:{port}/ws")
 
 
-def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
+def test_a_server_that_never_answers() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -390,7 +392,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
     assert "a firewall may drop packets" in said
 
 
-def test_authentication_that_is_off_is_a_warning_and_no_failure() -> None:
+def test_authentication_that_is_off_is_a_warning() -> None:
     with running_server("--disable-auth", workers=1, api_key=None) as server:
         code, report = examined(server.url, "--only", "no-token", "--only", "expired-token")
     assert code == 0

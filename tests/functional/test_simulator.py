@@ -1,4 +1,4 @@
-"""The simulator's habits, each against a real server: every turn is heard, whatever the API does."""
+"""Each habit of the simulator against a real server: every turn is heard."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_every_turn_is_fine_whatever_the_habit(server: ServerProcess, habi
         assert summary.end_reason == ""
         outcomes = {turn.outcome for turn in summary.turns}
         assert outcomes <= {Outcome.HEARD, Outcome.INTERRUPTED, Outcome.SUPERSEDED, Outcome.HUNG_UP}
-        # The first words may be there before a reset that was to come before them.
+        # The first words may arrive before a reset that was scheduled to precede them.
         assert Outcome.HUNG_UP not in outcomes or habits.reset is not None
         assert Outcome.HUNG_UP in outcomes or habits.reset is not Moment.MID_ANSWER
         assert Outcome.INTERRUPTED in outcomes or habits.interrupt_after_chars is None
@@ -69,7 +69,7 @@ async def test_all_habits_at_random(server: ServerProcess, seed: int) -> None:
         assert caller.summary().problems == []
 
 
-async def test_an_idle_call_is_dropped_by_the_api_and_survived_by_the_server(server: ServerProcess) -> None:
+async def test_a_server_survives_an_idle_drop(server: ServerProcess) -> None:
     for _ in range(2):
         async with Caller.connect(server.url, api_key=DEMO_API_KEY, habits=Habits(idle_drop_s=0.1)) as caller:
             assert "nothing went over the connection" in str(await asyncio.wait_for(caller.wait_ended(), 10))

@@ -1,4 +1,4 @@
-"""Calls in process: what an agent may be, and that it notices no difference to our own door."""
+"""In-process conversations: the kinds of agents, and the same behaviour as on a real server."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ async def test_whatever_se_server_serves_can_be_called(app: object) -> None:
 
 
 @pytest.mark.parametrize("app", [None, 3, "no_such_agent", {"on_transcrip": echo}, Agent])
-async def test_what_is_no_agent_is_said_in_a_sentence(app: object) -> None:
+async def test_a_source_without_an_agent_is_refused(app: object) -> None:
     with pytest.raises(AppError) as caught:
         async with call(app):
             pass
     assert "\n" not in str(caught.value)
 
 
-async def test_the_agent_sees_the_whole_life_of_a_call() -> None:
+async def test_the_agent_sees_a_conversations_whole_life() -> None:
     agent = Agent()
     async with call(agent, conversation_id="conv_x") as caller:
         await caller.say("hello")
@@ -107,7 +107,7 @@ async def test_the_agent_may_hang_up() -> None:
         assert (ended.by_server, ended.code, ended.is_clean) == (True, 1000, True)
 
 
-async def test_the_options_of_a_server_hold_and_those_of_the_call_come_before_them() -> None:
+async def test_options_of_the_test_override_the_servers() -> None:
     server = SpeechEngineServer(on_transcript=echo, max_message_bytes="2KiB", path="/only")
     async with call(server) as caller:
         assert caller.session is not None
@@ -118,7 +118,7 @@ async def test_the_options_of_a_server_hold_and_those_of_the_call_come_before_th
         assert len((await caller.say("x" * 3000)).text) > 3000
 
 
-async def test_an_agent_that_never_answers_is_told_apart_from_a_slow_one() -> None:
+async def test_a_silent_agent_differs_from_a_slow_one() -> None:
     async def silent(transcript: Any, session: Any) -> None:
         await asyncio.sleep(1000)
 
@@ -141,7 +141,7 @@ async def test_errors_of_handlers_come_out_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("register", ["on", "once"])
-async def test_an_error_that_a_handler_of_the_session_takes_is_no_failure(register: str) -> None:
+async def test_an_error_handled_by_the_session_passes(register: str) -> None:
     taken: list[BaseException] = []
 
     class Handling:
@@ -157,7 +157,7 @@ async def test_an_error_that_a_handler_of_the_session_takes_is_no_failure(regist
         assert caller.errors == []
 
 
-async def test_an_idle_call_is_kept_alive_as_by_our_door() -> None:
+async def test_an_idle_conversation_is_kept_alive() -> None:
     async with call(echo, habits=Habits(idle_drop_s=60)) as caller:
         await caller.pause(600)
         assert caller.ended is None
@@ -166,7 +166,7 @@ async def test_an_idle_call_is_kept_alive_as_by_our_door() -> None:
         assert caller.ended is not None
 
 
-async def test_a_reconnect_is_a_new_session_of_the_same_conversation() -> None:
+async def test_a_reconnect_begins_a_new_session() -> None:
     async def slow(transcript: Any, session: Any) -> None:
         await asyncio.sleep(1)
         await echo(transcript, session)
@@ -239,7 +239,7 @@ async def pieces(said: str, entries: int) -> AsyncIterator[str]:
 
 
 def ignore(error: Exception, session: Any) -> None:
-    """Errors are a part of the script."""
+    """Ignore errors: the script provokes them."""
 
 
 SCRIPT = ("hello", "two", "nothing", "fail", "both", "é 漢 😀 \u2028", "", "the end")
@@ -249,7 +249,7 @@ async def converse(conversation: Conversation | Caller) -> None:
     for text in SCRIPT:
         await conversation.say(text)
         if isinstance(conversation, Conversation):
-            await conversation.ping()  # what the turn has sent after its first final is there before the pong
+            await conversation.ping()  # texts after the turn's first final arrive before the pong
 
 
 def seen(turns: list[CallTurn]) -> list[object]:
@@ -259,7 +259,7 @@ def seen(turns: list[CallTurn]) -> list[object]:
 
 
 @pytest.mark.parametrize("habits", [Habits(), Habits(extra_ids=1, extra_id_after_s=0.3)])
-async def test_the_same_script_gets_the_same_messages_as_from_our_door(habits: Habits) -> None:
+async def test_a_script_gets_the_real_servers_messages(habits: Habits) -> None:
     server = SpeechEngineServer(
         port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, on_transcript=stream, on_error=ignore
     )

@@ -1,4 +1,4 @@
-"""The pytest plugin, as its users see it: runs of pytest of their own, with and without other plugins."""
+"""The pytest plugin as its users see it: separate runs of pytest, with and without other plugins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 IS_INSTALLED = any(point.name == "se_server" for point in entry_points(group="pytest11"))
 OURS = () if IS_INSTALLED else ("-p", "se_server.testing.plugin")
-# Nothing here is about those plugins, and one of them takes half a second to load.
+# These tests do not need those plugins, and one of them takes half a second to load.
 OTHERS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
 
 
@@ -59,7 +59,7 @@ ANYIO = ("-p", "no:asyncio")
 
 
 def run(pytester: pytest.Pytester, tests: str, *options: str, app: str = APP) -> pytest.RunResult:
-    """Run pytest on one file of tests, in a process of its own."""
+    """Run pytest on one file of tests in a separate process."""
     pytester.makepyfile(app=app)
     pytester.makepyfile(test_agent=tests)
     return pytester.runpytest_subprocess(*OURS, *OTHERS, *(options or NONE), timeout=50)
@@ -103,7 +103,7 @@ THE_FIRST_TRY = """
             assert (one.session.path, one.session.query) == ("/call", "x=1")
             assert [one.conversation_id, other.conversation_id] == ["conv_1", "conv_2"]
 
-    def test_the_app_was_started_and_stopped_for_each_test():
+    def test_each_test_starts_and_stops_the_app():
         assert app.log == ["startup", "shutdown"] * 4
 """
 
@@ -178,7 +178,7 @@ FAILING = """
 """
 
 
-def test_an_error_that_no_handler_takes_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_an_unhandled_error_fails_the_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, FAILING)
     result.assert_outcomes(failed=3, passed=1)
     output = result.stdout.str()
@@ -189,7 +189,7 @@ def test_an_error_that_no_handler_takes_fails_the_test(pytester: pytest.Pytester
     assert "_run_turn" not in output  # the server's own frames
 
 
-def test_an_agent_that_swallows_its_cancellation_ends_in_one_sentence(pytester: pytest.Pytester) -> None:
+def test_a_swallowed_cancellation_is_one_sentence(pytester: pytest.Pytester) -> None:
     app = """
         import asyncio
 
@@ -214,7 +214,7 @@ def test_an_agent_that_swallows_its_cancellation_ends_in_one_sentence(pytester: 
     result.stdout.fnmatch_lines(["*handler app.on_transcript still runs*"])
 
 
-def test_an_agent_that_handles_its_errors_is_left_alone(pytester: pytest.Pytester) -> None:
+def test_an_agent_that_handles_its_errors_passes(pytester: pytest.Pytester) -> None:
     app = APP + "\n    def on_error(error, session):\n        log.append(str(error))\n"
     result = run(
         pytester,

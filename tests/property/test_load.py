@@ -179,7 +179,7 @@ def test_other_types_are_nobodys_business_and_faults_are_named() -> None:
         None,
         None,
         "a message without a type",
-        "a text that is not JSON object",
+        "a text that is not a JSON object",
         "an agent_response whose content is not a string",
         "an agent_response whose event_id is not an integer",
         "an agent_response whose is_final is not a boolean",

@@ -1,4 +1,4 @@
-"""The group of se-bench: it lists its commands without importing what they need."""
+"""The group of se-bench lists its commands without importing them."""
 
 from __future__ import annotations
 

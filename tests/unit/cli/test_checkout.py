@@ -1,4 +1,4 @@
-"""Commands of a checkout find it from anywhere in it, hand everything on, and say so where there is none."""
+"""Commands of a checkout find it from any folder in it, and report when there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from se_server.cli.checkout import command_of_checkout
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a checkout with one benchmark in it, which tells its arguments."""
+    """Return a checkout with one benchmark, which prints its arguments."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "se-server"\n')
     (tmp_path / "bench").mkdir()
     (tmp_path / "telling_bench.py").write_text("def main(arguments):\n    print(arguments)\n    return 3\n")
@@ -29,9 +29,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("folder", [".", "docs/deep"])
-def test_arguments_and_exit_code_pass_through_from_anywhere_in_a_checkout(
-    checkout: Path, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arguments_and_exit_code_pass_through(checkout: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkout / folder)
     monkeypatch.delitem(sys.modules, "telling_bench", raising=False)
     told = run("--only", "one", "--help", "--", "-x")
@@ -39,7 +37,7 @@ def test_arguments_and_exit_code_pass_through_from_anywhere_in_a_checkout(
     assert told.output == "['--only', 'one', '--help', '--', '-x']\n"
 
 
-def test_outside_a_checkout_one_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_checkout_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "something-else"\n')
     monkeypatch.chdir(tmp_path)
     told = run("--quick")

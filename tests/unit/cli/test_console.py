@@ -1,4 +1,4 @@
-"""The line being typed and the answer above it, on a terminal small enough to emulate in a few lines."""
+"""The line being typed and the answer above it, on a small emulated terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEQUENCE = re.compile(r"\x1b\[(\d*)([A-Za-z])|(.)", re.DOTALL)
 
 
 class Emulator(io.StringIO):
-    """An output that is drawn: rows of cells, a cursor, and a wrap that waits for the next letter, as terminals do."""
+    """An emulated screen: rows of cells, a cursor, and a wrap deferred to the next letter, as in terminals."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Emulator(io.StringIO):
 
 
 class Stage:
-    """A console on an emulated terminal, with the user's keys and what they led to."""
+    """A console on an emulated terminal, with the user's keys and their results."""
 
     def __init__(self, master: int, slave: int) -> None:
         self.lines: list[str] = []
@@ -84,7 +84,7 @@ class Stage:
 
     def type(self, keys: str | bytes) -> None:
         os.write(self._master, keys if isinstance(keys, bytes) else keys.encode())
-        self.console._readable()  # blocks until the keys are through the terminal
+        self.console._readable()  # blocks until the keys have passed the terminal
 
     def shows(self) -> list[str]:
         return self.out.lines()
@@ -122,7 +122,7 @@ async def test_the_line_stays_below_the_answer_that_grows(stage: Stage) -> None:
     assert stage.shows()[2:] == ["       there was a", "you> x"]
 
 
-async def test_an_interruption_is_marked_where_the_answer_broke_off(stage: Stage) -> None:
+async def test_an_interruption_is_marked_in_the_answer(stage: Stage) -> None:
     stage.console.heard("Once upon ")
     stage.type("stop\r")
     assert stage.lines == ["stop"]
@@ -135,7 +135,7 @@ async def test_an_interruption_of_silence_is_marked_too(stage: Stage) -> None:
     assert stage.shows() == ["agent> —", "you> hello?", ""]
 
 
-async def test_an_answer_without_a_word_is_shown_as_such(stage: Stage) -> None:
+async def test_an_empty_answer_is_shown(stage: Stage) -> None:
     stage.console.answered()
     stage.console.prompt()
     assert stage.shows() == ["agent> (no answer)", "you>"]
@@ -162,7 +162,8 @@ async def test_a_line_of_several_rows_is_erased_wholly(stage: Stage, typed: str)
     assert stage.shows() == ["agent> Once upon a", ""]
 
 
-async def test_answers_break_between_words_and_words_only_when_they_must(stage: Stage) -> None:
+async def test_answers_wrap_between_words(stage: Stage) -> None:
+    """A word is split only if it is wider than a row."""
     for piece in ["A word, and an", "other.\n", "New. ", "Donaudampfschifffahrtsgesellschaft"]:
         stage.console.heard(piece)
     assert stage.shows() == [
@@ -190,14 +191,14 @@ async def test_keys_without_a_meaning_are_ignored(stage: Stage) -> None:
     assert stage.ends == 0
 
 
-async def test_a_letter_that_comes_in_two_reads_is_one(stage: Stage) -> None:
+async def test_a_letter_may_arrive_in_two_reads(stage: Stage) -> None:
     euro = "€\r".encode()
     stage.type(euro[:1])
     stage.type(euro[1:])
     assert stage.lines == ["€"]
 
 
-async def test_ctrl_d_on_an_empty_line_ends_the_input(stage: Stage) -> None:
+async def test_ctrl_d_ends_the_input(stage: Stage) -> None:
     stage.type("a\x7f\x04")
     assert stage.ends == 1
 

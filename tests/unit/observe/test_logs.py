@@ -32,13 +32,13 @@ def test_a_line_tells_time_level_pid_and_logger() -> None:
     assert re.fullmatch(pattern, line)
 
 
-def test_what_a_peer_sent_cannot_begin_a_line_of_its_own() -> None:
+def test_text_of_a_peer_cannot_begin_a_line() -> None:
     line = LineFormatter().format(record("path %s", "/\n2026 ERROR forged\r\x1b[2J"))
     assert line.endswith(r"path /\n2026 ERROR forged\r\x1b[2J")
     assert line.isprintable()
 
 
-def test_a_traceback_stays_on_the_line_unless_people_read_it() -> None:
+def test_a_traceback_is_multiline_only_for_people() -> None:
     line = LineFormatter().format(record("failed", error=caught()))
     assert "\n" not in line
     assert r"failed | Traceback (most recent call last):\n" in line
@@ -47,7 +47,7 @@ def test_a_traceback_stays_on_the_line_unless_people_read_it() -> None:
     assert lines[1] == "Traceback (most recent call last):"
 
 
-def test_a_record_is_written_at_once_whatever_it_holds() -> None:
+def test_each_record_is_written_at_once() -> None:
     reader, writer = os.pipe()
     handler = DescriptorHandler(writer)
     handler.setFormatter(LineFormatter())
@@ -58,7 +58,7 @@ def test_a_record_is_written_at_once_whatever_it_holds() -> None:
     assert line.endswith(b"half an emoji \\ud83d\n")
 
 
-def test_a_closed_descriptor_loses_the_record_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_descriptor_loses_only_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     handler = DescriptorHandler(writer)
@@ -72,7 +72,7 @@ def test_nothing_that_a_peer_sent_commands_a_terminal() -> None:
     assert line.endswith("said a\\x9b2J\\x08\\u202eb\\u2028c\td")
 
 
-def test_json_is_one_object_a_line_with_the_fields_of_the_record() -> None:
+def test_json_has_the_fields_of_the_record() -> None:
     told = record("conversation ended: %s", "x=1", error=caught())
     told.event = "conversation ended"
     told.fields = {"code": 1000, "reason": "by\ne\ud83d", "first_chunk_max_s": None}
@@ -83,7 +83,7 @@ def test_json_is_one_object_a_line_with_the_fields_of_the_record() -> None:
 
 
 @pytest.mark.parametrize("formatter", [LineFormatter(limit_bytes=LINE_BYTES), JsonFormatter(limit_bytes=LINE_BYTES)])
-def test_a_record_too_long_for_one_write_is_told_in_several_lines(formatter: LineFormatter) -> None:
+def test_a_long_record_is_split_into_lines(formatter: LineFormatter) -> None:
     said = "é\n" * 5000
     lines = formatter.format(record("%s.", said)).split("\n")
     assert all(len(line.encode()) < LINE_BYTES for line in lines)
@@ -94,7 +94,7 @@ def test_a_record_too_long_for_one_write_is_told_in_several_lines(formatter: Lin
 
 def test_lines_of_several_writers_never_mix() -> None:
     reader, writer = os.pipe()
-    handlers = [DescriptorHandler(writer) for _ in range(4)]  # with a lock of its own each, as in processes
+    handlers = [DescriptorHandler(writer) for _ in range(4)]  # each with its own lock, as in separate processes
     for handler in handlers:
         handler.setFormatter(LineFormatter(limit_bytes=LINE_BYTES))
 
@@ -123,7 +123,7 @@ def test_a_signal_ends_no_write_early() -> None:
     got = bytearray()
 
     def read() -> None:
-        interrupted.wait(10)  # until then the pipe is full, and the write stands
+        interrupted.wait(10)  # the pipe is full until then, and the write blocks
         while data := os.read(reader, 1 << 16):
             got.extend(data)
 

@@ -1,4 +1,4 @@
-"""The caller over a real socket, against servers made with another WebSocket implementation."""
+"""The simulated caller on a real socket, against servers of another WebSocket implementation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def server(handler: Handler, **options: Any) -> AsyncIterator[str]:
 
 
 async def parrot(websocket: ServerConnection) -> None:
-    """Repeat the user's last words, a word a chunk; `wait` is answered by half an answer, until the next turn."""
+    """Repeat the user's last words, one word a chunk; answer `wait` with half an answer."""
     async for raw in websocket:
         message = json.loads(raw)
         if message["type"] == "ping":
@@ -80,7 +80,7 @@ async def test_a_conversation_of_several_turns() -> None:
     assert str(caller.ended) == "the caller hung up"
 
 
-async def test_the_upgrade_carries_a_valid_token_the_headers_and_the_query() -> None:
+async def test_the_upgrade_has_token_headers_and_query() -> None:
     seen: list[Request] = []
     first: list[dict[str, Any]] = []
 
@@ -129,18 +129,19 @@ async def test_a_waiting_say_returns_when_another_interrupts_it() -> None:
     async with server(parrot) as url, Caller.connect(url, api_key=TEST_API_KEY) as caller:
         waiting = asyncio.create_task(caller.say("wait"))
         await caller.changed()  # said
-        await caller.changed()  # the first word of the answer that never ends
+        await caller.changed()  # the first word of an endless answer
         assert (await caller.interrupt("stop")).text == "stop "
         reply = await waiting
         assert reply.is_interrupted
         assert reply.text == "wait "
 
 
-async def test_an_answer_that_comes_while_the_wait_for_it_begins_is_noticed() -> None:
+async def test_an_answer_at_once_is_noticed() -> None:
+    """The answer arrives while the wait for it begins."""
     loop = asyncio.get_running_loop()
 
     class Prompt:
-        """A link whose server answers in the very next step of the loop."""
+        """A link whose server answers in the next step of the loop."""
 
         def __init__(self, events: LinkEvents) -> None:
             self._events = events
@@ -190,7 +191,7 @@ async def test_ping_returns_when_the_pong_is_there() -> None:
         assert caller.model.pings_unanswered == 0
 
 
-async def test_every_event_is_told_and_the_end_comes_last() -> None:
+async def test_every_event_is_reported_and_the_end_last() -> None:
     async def messy(websocket: ServerConnection) -> None:
         await read(websocket)
         old = (await read(websocket))["event_id"]
@@ -213,7 +214,8 @@ async def test_every_event_is_told_and_the_end_comes_last() -> None:
     assert events[-1] == ended == Ended(4001, "enough", by_server=True, is_clean=True)
 
 
-async def test_what_an_observer_raises_goes_to_the_loop_and_the_conversation_goes_on() -> None:
+async def test_an_error_of_on_event_reaches_the_loop() -> None:
+    """The conversation goes on."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
 
@@ -237,7 +239,7 @@ async def test_a_lost_connection_ends_the_wait() -> None:
         assert caller.ended == Ended(None, "", by_server=True, is_clean=False)
 
 
-async def test_frames_that_break_websocket_are_told_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_broken_frames_are_reported_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def break_it(websocket: ServerConnection) -> None:
         await read(websocket)
         websocket.transport.write(b"\x83\x00")  # a reserved opcode
@@ -272,7 +274,7 @@ async def test_close_says_close_and_is_safe_twice() -> None:
     assert [message["type"] for message in received] == ["init", "close"]
 
 
-async def test_close_drops_a_server_that_does_not_take_part() -> None:
+async def test_close_drops_an_unresponsive_server() -> None:
     released = asyncio.Event()
 
     async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The habits on a real socket: what a server made with other code sees of each."""
+"""The habits on a real socket, as a server of another implementation sees them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_frames_leave_in_small_segments_and_arrive_whole() -> None:
             assert caller.ended.is_clean
 
 
-async def test_a_ping_amid_a_frame_in_pieces_does_not_break_it() -> None:
+async def test_a_ping_does_not_break_a_segmented_frame() -> None:
     async with server() as state:
 
         async def ping_all_the_time(websocket: ServerConnection) -> None:
@@ -180,7 +180,7 @@ async def test_a_reset_is_one_for_the_server() -> None:
     running.close()
 
 
-async def test_a_reconnect_goes_on_with_the_same_conversation_and_its_history() -> None:
+async def test_a_reconnect_continues_the_conversation_and_its_history() -> None:
     told: list[Happening] = []
     async with (
         server() as state,
@@ -203,7 +203,7 @@ async def test_a_reconnect_goes_on_with_the_same_conversation_and_its_history() 
     assert sum(isinstance(event, Reconnect) for event in told) >= 2
 
 
-async def test_a_question_is_asked_again_over_the_new_connection_when_nothing_was_heard() -> None:
+async def test_an_unanswered_question_is_repeated_after_a_reconnect() -> None:
     habits = Habits(reset=Moment.BEFORE_ANSWER, reconnect=True, reconnect_after_s=0.01)
     async with server() as state, call(state, habits) as caller:
         reply = await caller.say("hello")
@@ -212,7 +212,7 @@ async def test_a_question_is_asked_again_over_the_new_connection_when_nothing_wa
         assert reply.verdict.tries == 2
 
 
-async def test_a_server_that_is_gone_when_the_api_comes_back_is_told() -> None:
+async def test_a_failed_reconnect_is_reported() -> None:
     async with server() as state, serve(state.handle, "127.0.0.1", 0, compression=None) as short_lived:
         state.url = f"ws://127.0.0.1:{short_lived.sockets[0].getsockname()[1]}/ws"
         context = call(state, Habits(reconnect=True, reconnect_after_s=0.1))
@@ -224,7 +224,7 @@ async def test_a_server_that_is_gone_when_the_api_comes_back_is_told() -> None:
         await context.__aexit__(None, None, None)
 
 
-async def test_an_unanswered_question_comes_three_times_and_then_the_call_ends() -> None:
+async def test_three_unanswered_tries_end_the_conversation() -> None:
     async with server() as state, call(state, Habits.live().scaled(0.01)) as caller:
         state.is_silent = True
         with pytest.raises(CallerError, match="Speech Engine generation failed"):
@@ -288,13 +288,13 @@ async def test_a_slow_reader_stops_the_server() -> None:
         turn = caller.utter("hello")
         while not turn.chunks:
             await caller.changed()
-        await asyncio.sleep(0.5)  # by then a server that nobody stops has sent everything
+        await asyncio.sleep(0.5)  # an unthrottled server has sent everything by then
         assert len(turn.heard) < size // 4
         assert len(sent_at) < 400, "the server still waits to be read"
         caller.drop()
 
 
-async def test_the_user_interrupts_by_habit_and_the_next_words_wait_for_the_answer_to_that() -> None:
+async def test_an_utterance_waits_for_a_habits_interruption() -> None:
     async with server() as state, call(state, Habits(interrupt_after_chars=4, interruption="stop it now")) as caller:
 
         async def endless(websocket: ServerConnection, raw: str | bytes) -> None:
@@ -311,7 +311,7 @@ async def test_the_user_interrupts_by_habit_and_the_next_words_wait_for_the_answ
         assert [verdict.outcome for verdict in caller.summary().turns] == [Outcome.INTERRUPTED, Outcome.HEARD] * 2
 
 
-async def test_a_recording_holds_every_message_both_ways_in_order() -> None:
+async def test_a_recording_has_every_message_in_order() -> None:
     recording = Recording()
     async with server() as state, call(state, Habits(), recording=recording) as caller:
         await caller.say("hello")
@@ -325,7 +325,7 @@ async def test_a_recording_holds_every_message_both_ways_in_order() -> None:
     ]
 
 
-async def test_a_habit_that_is_due_after_an_answer_comes_before_what_is_said_next() -> None:
+async def test_a_due_habit_precedes_the_next_utterance() -> None:
     told: list[str] = []
 
     def speak_at_once(event: Happening) -> None:

@@ -1,4 +1,4 @@
-"""What the switches mean, and which values they refuse."""
+"""The switches of the habits: their meaning and their valid values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def test_a_polite_api_plans_nothing() -> None:
     assert Habits().draw(random.Random(1)) == TurnHabits()
 
 
-def test_the_live_api_asks_three_times_every_four_seconds_and_drops_idle_calls() -> None:
+def test_the_live_api_repeats_and_drops_idle_connections() -> None:
     live = Habits.live()
     assert (live.resend_after_s, live.max_tries, live.idle_drop_s) == (4.0, 3, 60.0)
     assert live.draw(random.Random(1)) == TurnHabits()
 
 
-def test_hostile_plans_repeat_for_the_same_seed_and_show_every_habit_now_and_then() -> None:
+def test_hostile_habits_repeat_for_the_same_seed() -> None:
+    """Every habit shows now and then."""
     habits = Habits.hostile(7)
 
     def draws() -> list[TurnHabits]:
@@ -41,7 +42,7 @@ def test_hostile_plans_repeat_for_the_same_seed_and_show_every_habit_now_and_the
     assert 150 < quiet < 270, "a habit shows in about a third of the turns"
 
 
-def test_a_chance_of_one_plays_every_habit_with_exactly_its_values() -> None:
+def test_a_chance_of_one_shows_every_habit() -> None:
     habits = Habits(extra_ids=2, extra_id_after_s=0.4, interrupt_after_chars=10, malformed=("no_json", "bad_entry"))
     turn_habits = habits.draw(random.Random(1))
     assert turn_habits.extra_id_gaps_s == (0.4, 0.4)

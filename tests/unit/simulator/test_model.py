@@ -20,7 +20,7 @@ def model() -> ApiModel:
 
 
 def sent(actions: list[Action]) -> str:
-    """The one message among the actions."""
+    """Return the only message among the actions."""
     (message,) = [action.message for action in actions if isinstance(action, Send)]
     assert isinstance(message, str)
     return message
@@ -34,7 +34,7 @@ def history_of(actions: list[Action]) -> list[tuple[str, str]]:
     return [(entry["role"], entry["content"]) for entry in json.loads(sent(actions))["user_transcript"]]
 
 
-def test_messages_are_spaced_as_the_live_api_sends_them(model: ApiModel) -> None:
+def test_messages_have_the_live_apis_blanks(model: ApiModel) -> None:
     assert model.connected(now=0.0) == [Send('{"type": "init", "conversation_id": "conv_1"}')]
     assert sent(model.say("hé", now=0.0)) == (
         '{"type": "user_transcript", "user_transcript": [{"role": "user", "content": "h\\u00e9"}], "event_id": 3}'
@@ -55,7 +55,7 @@ def test_history_grows_by_what_was_heard(model: ApiModel) -> None:
     ]
 
 
-def test_an_interrupted_answer_is_history_only_as_far_as_it_was_heard(model: ApiModel) -> None:
+def test_the_history_has_only_the_heard_part(model: ApiModel) -> None:
     model.say("a story", now=0.0)
     model.receive(answer(3, "Once upon "), now=0.5)
     assert history_of(model.say("stop", now=1.0))[1] == ("agent", "Once upon ")
@@ -77,7 +77,7 @@ def test_an_answer_nobody_heard_is_no_entry(model: ApiModel) -> None:
     assert history_of(model.say("are you there", now=1.0)) == [("user", "hello"), ("user", "are you there")]
 
 
-def test_a_complete_answer_is_not_interrupted_by_the_next_utterance(model: ApiModel) -> None:
+def test_a_complete_answer_is_not_interrupted(model: ApiModel) -> None:
     model.say("hello", now=0.0)
     model.receive(answer(3, "Good day.", True), now=0.5)
     model.say("bye", now=1.0)
@@ -104,7 +104,7 @@ def test_an_empty_final_leaves_no_first_chunk(model: ApiModel) -> None:
     assert model.turns[0].is_final
 
 
-def test_a_second_answer_in_one_turn_is_heard_too(model: ApiModel) -> None:
+def test_a_second_answer_is_heard_too(model: ApiModel) -> None:
     model.say("hello", now=0.0)
     for text, is_final in [("One. ", False), ("", True), ("Two.", False), ("", True)]:
         assert isinstance(model.receive(answer(3, text, is_final), now=1.0), Heard)
@@ -149,7 +149,7 @@ def test_a_pong_answers_a_ping(model: ApiModel) -> None:
         (answer(4, "x"), "no transcript had"),
     ],
 )
-def test_what_breaks_the_protocol_is_told_and_heard_by_nobody(model: ApiModel, raw: str | bytes, reason: str) -> None:
+def test_a_violation_is_reported_and_not_heard(model: ApiModel, raw: str | bytes, reason: str) -> None:
     model.say("hello", now=0.0)
     event = model.receive(raw, now=1.0)
     assert isinstance(event, Violation)
@@ -159,7 +159,7 @@ def test_what_breaks_the_protocol_is_told_and_heard_by_nobody(model: ApiModel, r
     assert model.turns[0].heard == ""
 
 
-def test_ids_grow_with_gaps_and_repeat_for_the_same_conversation() -> None:
+def test_ids_grow_and_repeat_for_a_conversation() -> None:
     ids = list(itertools.islice(growing_ids("conv_1"), 200))
     gaps = {later - earlier for earlier, later in itertools.pairwise(ids)}
     assert min(gaps) >= 1

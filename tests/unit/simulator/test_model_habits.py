@@ -1,4 +1,4 @@
-"""What the API does by itself, under a clock moved by hand, and what the judge says of servers that get it wrong."""
+"""The habits of the API under a manual clock, and the judge's verdicts on faulty servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from se_server.simulator.model import GENERATION_FAILED, ApiModel
 
 
 class Call:
-    """A model under a clock that stands until it is moved, and what went out so far."""
+    """A model under a manual clock, with the messages sent so far."""
 
     def __init__(self, **habits: Any) -> None:
         self.model = ApiModel("conv_1", habits=Habits(**habits), ids=itertools.count(10, 10))
@@ -31,7 +31,7 @@ class Call:
         self.did(self.model.say(text, now=self.now))
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and do what is due when it is due."""
+        """Let time pass, and carry out each action when it is due."""
         end = self.now + seconds
         while (due := self.model.next_due()) is not None and due <= end:
             self.now = max(self.now, due)
@@ -61,7 +61,7 @@ def said_in(message: dict[str, Any]) -> str:
 # --- asking again ---------------------------------------------------------------------------------------------------
 
 
-def test_an_unanswered_transcript_comes_three_times_then_the_call_ends() -> None:
+def test_three_unanswered_tries_end_the_conversation() -> None:
     call = Call(resend_after_s=4.0)
     call.say("hello")
     call.pass_time(3.9)
@@ -86,7 +86,7 @@ def test_an_unanswered_transcript_comes_three_times_then_the_call_ends() -> None
     assert len(call.sent()) == 5
 
 
-def test_a_new_connection_begins_the_wait_and_the_tries_anew() -> None:
+def test_a_new_connection_restarts_the_tries() -> None:
     call = Call(resend_after_s=4.0, reset=Moment.BEFORE_ANSWER, reconnect=True, reconnect_after_s=0.1)
     call.say("hello")
     call.pass_time(0.1)
@@ -112,7 +112,7 @@ def test_any_response_stops_the_asking(content: str) -> None:
     assert not call.model.is_closed
 
 
-def test_an_utterance_that_was_superseded_is_not_asked_again() -> None:
+def test_a_superseded_utterance_is_not_repeated() -> None:
     call = Call(resend_after_s=4.0)
     call.say("hello")
     call.pass_time(1)
@@ -121,7 +121,7 @@ def test_an_utterance_that_was_superseded_is_not_asked_again() -> None:
     assert call.sent_ids() == [10, 20]
 
 
-def test_an_answer_to_the_second_try_is_heard_and_fine() -> None:
+def test_an_answer_to_the_second_try_is_fine() -> None:
     call = Call(resend_after_s=4.0)
     call.say("hello")
     call.pass_time(4.5)
@@ -133,7 +133,7 @@ def test_an_answer_to_the_second_try_is_heard_and_fine() -> None:
 # --- several ids ----------------------------------------------------------------------------------------------------
 
 
-def test_one_pause_gets_three_ids_within_three_seconds_and_the_same_words() -> None:
+def test_one_pause_gets_three_ids() -> None:
     call = Call(extra_ids=2, extra_id_after_s=1.0)
     call.say("Hello, over there!")
     call.pass_time(3)
@@ -158,13 +158,13 @@ def test_a_growing_transcript_ends_with_the_whole_text() -> None:
     ]
 
 
-def test_only_the_answer_under_the_newest_id_is_heard() -> None:
+def test_only_the_newest_ids_answer_is_heard() -> None:
     call = Call(extra_ids=1, extra_id_after_s=1.0)
     call.say("Hello.")
     call.pass_time(0.5)
     call.answer(10, "Hi the", False)
     call.pass_time(1)
-    call.answer(10, "re!")  # on its way when the new id came
+    call.answer(10, "re!")  # sent before the new id arrived
     call.answer(20, "Hi there!", True)
     verdict = call.verdict()
     assert (verdict.heard, verdict.event_id, verdict.event_ids) == ("Hi there!", 20, (10, 20))
@@ -174,7 +174,7 @@ def test_only_the_answer_under_the_newest_id_is_heard() -> None:
     assert verdict.is_ok
 
 
-def test_a_turn_is_not_over_before_its_last_id() -> None:
+def test_a_turn_lasts_until_its_last_id() -> None:
     call = Call(extra_ids=1, extra_id_after_s=1.0)
     call.say("Hello.")
     call.answer(10, "Hi!", True)
@@ -187,7 +187,7 @@ def test_a_turn_is_not_over_before_its_last_id() -> None:
     assert not call.verdict().is_heard_twice
 
 
-def test_speaking_again_ends_the_pause_before_its_further_ids() -> None:
+def test_speaking_again_cancels_further_ids() -> None:
     call = Call(extra_ids=2, extra_id_after_s=1.0)
     call.say("Hello there.")
     call.say("No, wait.")
@@ -225,7 +225,7 @@ def test_the_older_id_comes_again_at_its_moment(moment: Moment, expected: list[i
     assert earlier is None or seen[earlier] == [10, 20]
 
 
-def test_an_id_of_an_earlier_connection_does_not_come_again() -> None:
+def test_an_earlier_connections_id_is_not_repeated() -> None:
     call = Call(resend_older=Moment.BEFORE_ANSWER)
     call.say("one")
     call.answer(10, "First.", True)
@@ -237,7 +237,7 @@ def test_an_id_of_an_earlier_connection_does_not_come_again() -> None:
     assert call.sent_ids() == [10, 20]
 
 
-def test_an_empty_final_under_an_older_id_is_no_fault() -> None:
+def test_an_empty_final_under_an_older_id_passes() -> None:
     call = Call(resend_older=Moment.MID_ANSWER)
     call.say("one")
     call.answer(10, "First.", True)
@@ -249,7 +249,7 @@ def test_an_empty_final_under_an_older_id_is_no_fault() -> None:
     assert sum_up([call.verdict(0), call.verdict(1)], call.model).is_ok
 
 
-def test_an_answer_under_the_older_id_instead_of_the_newer_is_silence_with_its_reason() -> None:
+def test_an_answer_under_an_older_id_is_silence() -> None:
     call = Call(resend_older=Moment.BEFORE_ANSWER)
     call.say("one")
     call.answer(10, "First.", True)
@@ -265,7 +265,8 @@ def test_an_answer_under_the_older_id_instead_of_the_newer_is_silence_with_its_r
     assert call.verdict(0).is_billed_twice
 
 
-def test_text_that_crosses_a_newer_transcript_is_late_and_text_after_its_answer_began_is_wrong() -> None:
+def test_late_text_differs_from_text_under_outdated_ids() -> None:
+    """Text that crosses a newer transcript is late; text after that transcript's answer began is wrong."""
     call = Call()
     call.say("one")
     call.answer(10, "A ")
@@ -282,11 +283,11 @@ def test_text_that_crosses_a_newer_transcript_is_late_and_text_after_its_answer_
     assert not verdict.is_ok
 
 
-def test_an_answer_given_again_because_the_question_came_again_is_heard_twice() -> None:
+def test_an_answer_to_a_repetition_is_heard_twice() -> None:
     call = Call(resend_after_s=4.0)
     call.say("hello")
     call.pass_time(4.1)
-    for _ in range(2):  # the server took the second try for a second question
+    for _ in range(2):  # the server treated the second try as a second question
         call.answer(10, "Hi!")
         call.answer(10, "", True)
     verdict = call.verdict()
@@ -295,7 +296,7 @@ def test_an_answer_given_again_because_the_question_came_again_is_heard_twice() 
     assert not verdict.is_ok
 
 
-def test_two_different_answers_in_one_turn_are_the_handlers_right() -> None:
+def test_two_different_answers_in_one_turn_pass() -> None:
     call = Call()
     call.say("hello")
     for text in ("One moment. ", "Here you are."):
@@ -308,7 +309,7 @@ def test_two_different_answers_in_one_turn_are_the_handlers_right() -> None:
 # --- speaking into answers ------------------------------------------------------------------------------------------
 
 
-def test_the_user_speaks_into_the_answer_after_so_many_characters() -> None:
+def test_the_user_interrupts_after_a_number_of_characters() -> None:
     call = Call(interrupt_after_chars=10, interruption="Stop.")
     call.say("a story")
     call.answer(10, "Once upon")
@@ -325,7 +326,7 @@ def test_the_user_speaks_into_the_answer_after_so_many_characters() -> None:
     assert len(call.model.turns) == 2, "nobody interrupts the answer to an interruption"
 
 
-def test_the_user_speaks_after_so_many_seconds_answer_or_not() -> None:
+def test_the_user_interrupts_after_some_seconds() -> None:
     call = Call(interrupt_after_s=2.0)
     call.say("a story")
     call.pass_time(2)
@@ -345,7 +346,7 @@ def test_a_complete_answer_is_interrupted_by_nobody() -> None:
 # --- the connection -------------------------------------------------------------------------------------------------
 
 
-def test_an_idle_connection_is_dropped_and_any_traffic_keeps_it() -> None:
+def test_any_traffic_keeps_a_connection_from_being_idle() -> None:
     call = Call(idle_drop_s=60.0)
     call.pass_time(50)
     call.model.traffic(now=call.now)  # a WebSocket ping of the server
@@ -363,7 +364,7 @@ def test_an_idle_connection_is_dropped_and_any_traffic_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE_ANSWER, Moment.MID_ANSWER, Moment.AFTER_ANSWER])
-def test_a_reset_with_a_reconnect_goes_on_where_it_was(moment: Moment) -> None:
+def test_a_reset_with_reconnect_continues(moment: Moment) -> None:
     call = Call(reset=moment, reconnect=True, reconnect_after_s=0.25)
     call.say("hello")
     call.pass_time(0.1)
@@ -385,7 +386,7 @@ def test_a_reset_with_a_reconnect_goes_on_where_it_was(moment: Moment) -> None:
     call.did(call.model.connected(now=call.now))
     init, *again = call.sent()
     assert init == {"type": "init", "conversation_id": "conv_1"}
-    # Only a question that nothing was heard of is asked again, under its own id.
+    # Only a question without any answer is asked again, under its own id.
     assert [message["event_id"] for message in again] == ([10] if moment is Moment.BEFORE_ANSWER else [])
     assert (
         call.verdict().outcome
@@ -407,7 +408,7 @@ def test_a_reset_without_a_reconnect_ends_the_conversation() -> None:
     assert call.model.next_due() is None
 
 
-def test_words_said_while_there_is_no_connection_go_out_with_the_next() -> None:
+def test_words_without_a_connection_wait_for_the_next() -> None:
     call = Call(reconnect=True)
     call.say("one")
     call.answer(10, "First.", True)
@@ -422,7 +423,7 @@ def test_words_said_while_there_is_no_connection_go_out_with_the_next() -> None:
     assert [entry["content"] for entry in call.sent()[1]["user_transcript"]] == ["one", "First.", "two"]
 
 
-def test_the_last_wording_is_asked_when_the_connection_broke_before_it() -> None:
+def test_a_reconnect_asks_the_last_wording() -> None:
     call = Call(extra_ids=1, wording=Wording.GROWING, reset=Moment.BEFORE_ANSWER, reconnect=True)
     call.say("one two three")
     call.pass_time(0)
@@ -431,7 +432,7 @@ def test_the_last_wording_is_asked_when_the_connection_broke_before_it() -> None
     assert call.sent_ids() == [10, 20]
 
 
-def test_a_connection_lost_by_the_server_is_its_silence_or_its_cut() -> None:
+def test_a_connection_lost_by_the_server_counts() -> None:
     for text, outcome in (("", Outcome.SILENT), ("Hi", Outcome.CUT_OFF)):
         call = Call()
         call.say("hello")
@@ -482,7 +483,7 @@ def test_a_bad_entry_stays_in_the_history() -> None:
 # --- replaying ------------------------------------------------------------------------------------------------------
 
 
-def test_a_replayed_conversation_has_the_turns_of_the_recorded_one() -> None:
+def test_a_replay_has_the_recorded_turns() -> None:
     habits = {"resend_after_s": 4.0, "extra_ids": 1, "interrupt_after_chars": 5}
     recorded, replayed = Call(**habits), Call()
 
@@ -497,7 +498,7 @@ def test_a_replayed_conversation_has_the_turns_of_the_recorded_one() -> None:
         recorded.out.clear()
 
     recorded.say("Hello there.")
-    recorded.pass_time(4.6)  # both ids, and the second one once more
+    recorded.pass_time(4.6)  # both ids, and a repetition of the second
     replay()
     both(20, "Hi there!")
     recorded.pass_time(0)

@@ -1,4 +1,4 @@
-"""Scripts: what their steps do, and how a wrong one is told; recordings, and what they do again."""
+"""Scripts: their steps and error messages; recordings and their replay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "scripts.md").read_text(encodin
 
 
 async def agent(websocket: ServerConnection) -> None:
-    """Answer as the demo agent would, in a word or two; a story has no end."""
+    """Answer like the demo agent, in a word or two; a story has no end."""
     with suppress(ConnectionClosed):
         await converse(websocket)
 
@@ -91,7 +91,8 @@ async def test_the_examples_of_the_documentation_pass(tmp_path: Path, number: in
     assert [str(failure) for failure in await held(script)] == []
 
 
-def test_the_documentation_has_examples_of_both_kinds_and_names_every_switch_and_key() -> None:
+def test_the_documentation_names_every_switch_and_key() -> None:
+    """Its examples of both kinds load."""
     assert set(re.findall(r"```(toml|python)\n", DOCUMENT)) == {"toml", "python"}
     for kind in (Habits, Expect, Step):
         for field in fields(kind):
@@ -158,14 +159,14 @@ async def test_an_unmet_expectation_tells_what_was_heard(tmp_path: Path, said: s
         assert caller.heard == "It was a pleasure.", "the conversation goes on"
 
 
-async def test_a_step_that_cannot_be_taken_ends_the_script(tmp_path: Path) -> None:
+async def test_an_impossible_step_ends_the_script(tmp_path: Path) -> None:
     text = "[[steps]]\nsay = 'hello'\n[[steps]]\ninterrupt = 'stop'\nafter_chars = 5000\n[[steps]]\nsay = 'bye'"
     (failure,) = await held(load_script(written(tmp_path, text)))
     assert "step 2: expected an answer to 'stop'" in str(failure)
     assert "complete before" in str(failure) or "the last one is complete" in str(failure)
 
 
-async def test_what_a_habit_cut_off_is_not_held_against_the_server(tmp_path: Path) -> None:
+async def test_an_answer_cut_by_a_habit_passes(tmp_path: Path) -> None:
     text = """
         habits = { interrupt_after_chars = 5, interruption = "bye" }
         [[steps]]
@@ -258,7 +259,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told
 
 
 @pytest.mark.parametrize("name", ["none.toml", "none.py", "none.jsonl"])
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScriptError, match="No such file"):
         load_script(tmp_path / name)
 
@@ -273,7 +274,7 @@ def test_bytes_that_are_no_text_are_no_script(tmp_path: Path) -> None:
 
 
 def sent_in(records: list[Record]) -> list[str | bytes]:
-    """What the API sent; without the end, which a conversation between two connections cannot tell the server."""
+    """Return the API's messages without `close`, which a conversation between two connections cannot send."""
     sent = [record.content for record in records if record.direction == "out" and record.content is not None]
     return [message for message in sent if message != '{"type": "close"}']
 
@@ -293,17 +294,17 @@ async def test_a_recorded_hostile_conversation_replays_as_the_same(tmp_path: Pat
     async with calling(again, recording) as replayer:
         await play(again, replayer)
     assert sent_in(recording.records) == sent_in(load_recording(path))
-    # Of a pause that an interruption cut short a recording has no more than was asked, where the words grow.
+    # If an interruption ends a pause early, the recording has only the transcripts sent until then.
     assert [(turn.asks[-1].wording, turn.event_id) for turn in replayer.model.turns] == [
         (turn.asks[-1].wording, turn.event_id) for turn in caller.model.turns
     ]
     for before, after in zip(caller.summary().turns, replayer.summary().turns, strict=True):
         if before.complete_s is not None:
-            # The recording may have ended before the answer to a question that had come again.
+            # The recording may have ended before the answer to a repeated question.
             assert after.heard.startswith(before.heard)
 
 
-async def test_a_server_that_answers_less_than_the_recorded_one_fails_the_replay() -> None:
+async def test_a_server_that_answers_less_fails_the_replay() -> None:
     recording = Recording()
     script = Script("recorded")
     async with calling(script, recording) as caller:

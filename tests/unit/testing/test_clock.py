@@ -1,4 +1,4 @@
-"""Virtual time: what it passes over, what it waits for, and when it gives up."""
+"""Virtual time: the waits it skips, the waits it respects, and its limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_timers_fire_in_their_order_and_cost_nothing() -> None:
     assert time.monotonic() - began < 30
 
 
-def test_time_stands_still_while_there_is_something_to_do() -> None:
+def test_time_stands_still_during_work() -> None:
     async def main() -> None:
         began = now()
         for _ in range(1000):
@@ -70,7 +70,7 @@ def test_a_thread_is_waited_for(to_thread: Callable[..., Awaitable[str]]) -> Non
 
     async def main() -> None:
         began = now()
-        # An hour's timer beside it must not fire before the thread is done.
+        # A timer of one hour must not fire before the thread is done.
         job = asyncio.ensure_future(to_thread(work))
         while not started.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -110,7 +110,7 @@ def test_a_peer_outside_the_loop_is_waited_for() -> None:
         thread.join()
 
 
-def test_a_slow_peer_in_the_same_loop_costs_nothing() -> None:
+def test_a_slow_peer_in_the_loop_costs_nothing() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await reader.readline()
         await asyncio.sleep(1000)
@@ -131,7 +131,7 @@ def test_a_slow_peer_in_the_same_loop_costs_nothing() -> None:
     run(main())
 
 
-def test_nothing_to_wait_for_is_an_error_where_the_task_stands() -> None:
+def test_an_endless_wait_raises_in_the_task() -> None:
     cleaned_up = []
 
     async def main() -> None:
@@ -147,7 +147,7 @@ def test_nothing_to_wait_for_is_an_error_where_the_task_stands() -> None:
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
-def test_one_that_swallows_its_cancellation_ends_all_the_same() -> None:
+def test_a_task_that_swallows_cancellation_ends() -> None:
     async def main() -> None:
         while True:
             try:
@@ -182,7 +182,7 @@ def test_the_budget_is_a_bound() -> None:
     run(asyncio.sleep(DAY_S), time_budget_s=DAY_S)
 
 
-def test_a_loop_goes_on_at_the_real_pace_from_where_it_is() -> None:
+def test_a_loop_continues_at_the_real_pace() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         began, began_really = loop.time(), time.monotonic()
@@ -190,7 +190,7 @@ def test_a_loop_goes_on_at_the_real_pace_from_where_it_is() -> None:
         loop.call_later(1000, lambda: due.append(loop.time() - began))
         with virtual_time():
             await asyncio.sleep(500)
-            with virtual_time():  # one inside another is the same
+            with virtual_time():  # nested uses share one clock
                 await asyncio.sleep(499)
         assert not due
         after = loop.time()
