@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from se_server.cli.dialogue import Call, converse
+from se_server.cli.dialogue import ChatOptions, converse
 from se_server.cli.request import read_headers, signing_key
 from se_server.cli.screen import OutputError
 from se_server.errors import CallerError, ScriptError
@@ -77,8 +77,8 @@ def main(
     habits = Habits.hostile(seed or 0) if hostile else None
     try:
         with _recording(record) as file:
-            call = Call(url, key, source, conversation_id, headers, habits, script, file, as_json)
-            exit_code = asyncio.run(converse(call))
+            options = ChatOptions(url, key, source, conversation_id, headers, habits, script, file, as_json)
+            exit_code = asyncio.run(converse(options))
     except CallerError as error:
         used = f" (se-chat used {source})" if error.status == 401 else ""
         click.echo(f"se-chat: {error}{used}", err=True)

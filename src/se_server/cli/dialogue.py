@@ -153,7 +153,7 @@ class Chat:
 
 
 @dataclass(frozen=True)
-class Call:
+class ChatOptions:
     """The options of one conversation, from the command line.
 
     Attributes:
@@ -179,7 +179,7 @@ class Call:
     as_json: bool
 
 
-async def converse(call: Call) -> int:
+async def converse(options: ChatOptions) -> int:
     """Hold one conversation between the terminal and a server, and return the exit code.
 
     Raises:
@@ -189,12 +189,12 @@ async def converse(call: Call) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Half an emoji, or a letter outside the locale's encoding, must not end the conversation.
         sys.stdout.reconfigure(errors="replace")
-    script = call.script
+    script = options.script
     in_fd, is_typed, is_shown = sys.stdin.fileno(), sys.stdin.isatty() and script is None, sys.stdout.isatty()
     chat = Chat(waits=not is_typed)
     terminal: AbstractContextManager[object] = LineReader(in_fd, chat.typed, chat.input_over)
     resume: Callable[[], None] | None = None
-    if call.as_json:
+    if options.as_json:
         chat.screen = JsonLines(sys.stdout)
     elif (is_typed or script is not None) and is_shown and os.environ.get("TERM", "dumb") != "dumb":
         # A script uses it as well, for its line breaks; it is entered only to read typed lines.
@@ -202,21 +202,21 @@ async def converse(call: Call) -> int:
         chat.screen, terminal, resume = console, console, console.resume
     else:
         chat.screen = Transcript(sys.stdout, echo=not (is_typed and is_shown))
-    habits = call.habits or (script.habits if script is not None else None)
+    habits = options.habits or (script.habits if script is not None else None)
     chat.shows_habits = habits is not None
     async with Caller.connect(
-        call.url,
-        api_key=call.key,
-        headers=call.headers,
-        conversation_id=call.conversation_id or (script.conversation_id if script is not None else None),
+        options.url,
+        api_key=options.key,
+        headers=options.headers,
+        conversation_id=options.conversation_id or (script.conversation_id if script is not None else None),
         habits=habits,
         reply_timeout_s=script.reply_timeout_s if script is not None else SILENCE_TIMEOUT_S,
-        recording=None if call.record is None else Recording(call.record),
+        recording=None if options.record is None else Recording(options.record),
         on_event=chat.happened,
     ) as caller:
         chat.caller = caller
-        if not call.as_json:
-            greet(caller, call.url, call.key_source, is_typed)
+        if not options.as_json:
+            greet(caller, options.url, options.key_source, is_typed)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)
@@ -233,7 +233,7 @@ async def converse(call: Call) -> int:
                 exit_code = await chat.done
         chat.is_over = True
         await caller.close()
-        conclude(chat, call, exit_code)
+        conclude(chat, options, exit_code)
     if caller.recording_problem is not None:
         raise OutputError(f"the recording: {caller.recording_problem.strerror}")
     return exit_code
@@ -261,21 +261,21 @@ async def follow(script: Script, chat: Chat) -> int:
     return 0 if not chat.shows_habits or chat.caller.summary().is_ok else 1
 
 
-def conclude(chat: Chat, call: Call, exit_code: int) -> None:
+def conclude(chat: Chat, options: ChatOptions, exit_code: int) -> None:
     """Show the result of a script or of a conversation with habits: in full as JSON, or in a few lines for people."""
     summary = chat.caller.summary()
-    if call.as_json:
+    if options.as_json:
         turns = [{**dataclasses.asdict(turn), "is_ok": turn.is_ok} for turn in summary.turns]
         chat.screen.note(
             str(summary), "summary",
             exit_code=exit_code, turns=turns, discarded=summary.discarded, violations=summary.violations,
         )  # fmt: skip
-    elif call.script is not None or chat.shows_habits:
+    elif options.script is not None or chat.shows_habits:
         paint = Paint(sys.stderr)
         verdict = ""
-        if call.script is not None:
+        if options.script is not None:
             word = paint("failed", fg="red", bold=True) if exit_code else paint("passed", fg="green", bold=True)
-            verdict = f"{call.script.name}: {word}. "
+            verdict = f"{options.script.name}: {word}. "
         click.echo(verdict + f"{summary}.", err=True)
         if chat.shows_habits:
             for problem in summary.problems:

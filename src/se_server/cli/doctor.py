@@ -25,7 +25,7 @@ from se_server.doctor.results import Finding, Result, State, count
 from se_server.doctor.target import REFERENCE_WORDS, Target, Words
 from se_server.errors import ConfigError
 
-EXIT_FAILED, EXIT_USAGE, EXIT_NO_CALL = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 QUIET_S, QUICK_QUIET_S, LONG_QUIET_S = 25.0, 3.0, 65.0
 
 _EPILOG = """Exit codes: 0 nothing failed, 1 a case failed, 2 a wrong option, 3 no conversation was possible.
@@ -138,7 +138,7 @@ class Examination:
                 self.findings.append(finding)
                 card.finding(finding)
             if any(finding.state is State.FAIL for finding in self.findings):
-                return EXIT_NO_CALL
+                return EXIT_UNREACHABLE
             first, *others = self._cases
             card.started(first)
             self._add(await examine(self._target, first), card)

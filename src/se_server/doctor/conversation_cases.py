@@ -20,7 +20,7 @@ CLOSE_S = 2.0
 
 @case("question", CONVERSATION, "answers a question, before the API asks again", turns=1)
 async def question(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         reply = await say(caller, target.words.short)
     assert reply.first_word_s is not None
     target.first_word_s = reply.first_word_s
@@ -36,7 +36,7 @@ async def question(target: Target) -> tuple[str, str]:
 
 @case("turns", CONVERSATION, "answers each question in its turn, under its id", turns=3)
 async def turns(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         for _ in range(3):
             reply = await say(caller, target.words.short)
         ids = ", ".join(str(turn.event_id) for turn in caller.model.turns)
@@ -45,13 +45,13 @@ async def turns(target: Target) -> tuple[str, str]:
 
 @case("pong", CONVERSATION, "answers a ping when nobody speaks", turns=0)
 async def pong(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         return "", _in_time(await caller.ping())
 
 
 @case("pong-thinking", CONVERSATION, "answers a ping while the agent thinks", turns=1)
 async def pong_thinking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         silence_s = target.silence_s
         turn = caller.utter(target.silent_question)
         await asyncio.sleep(silence_s / 2)
@@ -62,7 +62,7 @@ async def pong_thinking(target: Target) -> tuple[str, str]:
 
 @case("pong-speaking", CONVERSATION, "answers a ping while an answer streams", turns=1)
 async def pong_speaking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         turn = caller.utter(target.words.long)
         await first_chunk(caller, turn)
         return turn.heard, _in_time(await caller.ping())
@@ -70,14 +70,14 @@ async def pong_speaking(target: Target) -> tuple[str, str]:
 
 @case("goodbye", CONVERSATION, "answers the close handshake", turns=1)
 async def goodbye(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         reply = await say(caller, target.words.short)
         return await hang_up(caller, reply.text)
 
 
 @case("goodbye-speaking", CONVERSATION, "answers the close handshake while it speaks", turns=1)
 async def goodbye_speaking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         turn = caller.utter(target.words.long)
         await first_chunk(caller, turn)
         return await hang_up(caller, turn.heard)

@@ -31,7 +31,7 @@ AGAIN, INTERRUPTIONS, NETWORK = "The API asks again", "Interruptions", "A bad ne
 
 @case("again-thinking", AGAIN, "goes on when asked again before the first word", turns=1)
 async def again_thinking(target: Target) -> tuple[str, str]:
-    async with target.call(Habits(resend_after_s=target.silence_s, max_tries=100)) as caller:
+    async with target.conversation(Habits(resend_after_s=target.silence_s, max_tries=100)) as caller:
         turn = await _ask(caller, target.silent_question)
         tries = len(turn.asks[-1].sent_at)
         if tries < 2:
@@ -45,7 +45,7 @@ async def again_thinking(target: Target) -> tuple[str, str]:
 
 @case("again-speaking", AGAIN, "goes on when asked again while it speaks", turns=1)
 async def again_speaking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         turn = caller.utter(target.words.long)
         await first_chunk(caller, turn)
         since = caller.now
@@ -59,7 +59,7 @@ async def again_speaking(target: Target) -> tuple[str, str]:
 
 @case("again-answered", AGAIN, "does not answer again what it has answered", turns=1)
 async def again_answered(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         reply = await say(caller, target.words.short)
         turn = last_turn(caller)
         caller.replay(turn.asks[-1].message)
@@ -69,7 +69,7 @@ async def again_answered(target: Target) -> tuple[str, str]:
 
 @case("older-thinking", AGAIN, "goes on when an older id comes before its first word", turns=2)
 async def older_thinking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         silence_s = target.silence_s
         await say(caller, target.words.short)
         older = last_turn(caller)
@@ -82,7 +82,7 @@ async def older_thinking(target: Target) -> tuple[str, str]:
 
 @case("older-speaking", AGAIN, "goes on when the interrupted id comes again", turns=2)
 async def older_speaking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         older = caller.utter(target.words.long)
         await first_chunk(caller, older)
         turn = caller.utter(target.words.long)
@@ -95,7 +95,7 @@ async def older_speaking(target: Target) -> tuple[str, str]:
 
 @case("older-answered", AGAIN, "does nothing when an answered older id comes again", turns=2)
 async def older_answered(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         await say(caller, target.words.short)
         older = last_turn(caller)
         await say(caller, target.words.short)
@@ -161,7 +161,7 @@ async def _several_ids(target: Target, extra: int, wording: Wording) -> tuple[st
     except NotTested:  # an agent without silence gets the further ids while it speaks
         gap_s, text = SPEAKING_GAP_S, target.words.long
     habits = Habits(extra_ids=extra, extra_id_after_s=gap_s, wording=wording)
-    async with target.call(habits) as caller:
+    async with target.conversation(habits) as caller:
         turn = await _ask(caller, text)
         if len(turn.asks) < extra + 1:
             raise NotTested("the answer was complete before the API could transcribe again")
@@ -176,7 +176,7 @@ async def _several_ids(target: Target, extra: int, wording: Wording) -> tuple[st
 
 @case("interrupts-thinking", INTERRUPTIONS, "answers the second of two questions in one breath", turns=2)
 async def interrupts_thinking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         first = caller.utter(target.silent_question)
         turn = await _ask(caller, target.words.short)
         heard = heard_well(caller, turn, first)
@@ -186,7 +186,7 @@ async def interrupts_thinking(target: Target) -> tuple[str, str]:
 
 @case("interrupts-speaking", INTERRUPTIONS, "stops when it is interrupted, and answers", turns=2)
 async def interrupts_speaking(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         first = caller.utter(target.words.long)
         await first_chunk(caller, first)
         turn = await _ask(caller, target.words.short)
@@ -197,7 +197,7 @@ async def interrupts_speaking(target: Target) -> tuple[str, str]:
 
 @case("interrupts-often", INTERRUPTIONS, "answers the last of five questions at once", turns=5)
 async def interrupts_often(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         before = []
         for _ in range(4):
             before.append(caller.utter(target.words.long))
@@ -219,7 +219,7 @@ def _how_soon(turn: CallTurn) -> str:
 @case("reset-thinking", NETWORK, "goes on after a TCP reset before the first word", turns=2)
 async def reset_thinking(target: Target) -> tuple[str, str]:
     habits = Habits(reset=Moment.BEFORE_ANSWER, reconnect=True)
-    async with target.call(habits) as caller:
+    async with target.conversation(habits) as caller:
         caller.utter(target.silent_question)
         caller.model.habits = dataclasses.replace(habits, reset=None, reconnect=False)
         await until(caller, lambda: last_turn(caller).is_final, target.reply_timeout_s)
@@ -238,7 +238,7 @@ async def reset_answered(target: Target) -> tuple[str, str]:
 
 async def _reset(target: Target, moment: Moment, text: str) -> tuple[str, str]:
     habits = Habits(reset=moment, reconnect=True)
-    async with target.call(habits) as caller:
+    async with target.conversation(habits) as caller:
         turn = caller.utter(text)
         if not await until(
             caller, lambda: turn.is_interrupted or not caller.model.is_connected, target.reply_timeout_s
@@ -254,7 +254,7 @@ async def _reset(target: Target, moment: Moment, text: str) -> tuple[str, str]:
 def _malformed(kind: Malformed, title: str) -> None:
     @case(kind.value.replace("_", "-"), NETWORK, title, turns=2)
     async def malformed(target: Target) -> tuple[str, str]:
-        async with target.call(Habits(malformed=(kind,))) as caller:
+        async with target.conversation(Habits(malformed=(kind,))) as caller:
             for _ in range(2):
                 reply = await say(caller, target.words.short)
             return reply.text, "both questions were heard"
@@ -269,7 +269,7 @@ _malformed(Malformed.UNKNOWN_TYPE, "goes on after a message of an unknown type")
 def _cut(name: str, title: str, habits: Habits, texts: Sequence[str]) -> None:
     @case(name, NETWORK, title, turns=len(texts))
     async def cut(target: Target) -> tuple[str, str]:
-        async with target.call(habits) as caller:
+        async with target.conversation(habits) as caller:
             for text in texts:
                 reply = await say(caller, getattr(target.words, text))
             return reply.text, f"{len(reply.text)} characters in {shown_count(len(reply.chunks), 'piece')}"

@@ -18,7 +18,7 @@ IGNORE = "Ignore interruptions."
 
 @case("clean-up-pong", HANDLERS, "answers pings while an old handler cleans up", turns=2, needs_reference=True)
 async def clean_up_pong(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         await first_chunk(caller, caller.utter(CLEAN_UP))
         turn = caller.utter(target.words.short)
         waited_s = await caller.ping()
@@ -40,14 +40,14 @@ async def no_cancel(target: Target) -> tuple[str, str]:
 
 @case("no-cancel-goodbye", HANDLERS, "hangs up while a handler ignores cancellation", turns=1, needs_reference=True)
 async def no_cancel_goodbye(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         turn = caller.utter(IGNORE)
         await first_chunk(caller, turn)
         return await hang_up(caller, turn.heard)
 
 
 async def _next_answer_in_time(target: Target, text: str) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         await first_chunk(caller, caller.utter(text))
         turn = caller.utter(target.words.short)
         try:
@@ -64,7 +64,7 @@ async def _next_answer_in_time(target: Target, text: str) -> tuple[str, str]:
 
 @case("stream-closed", HANDLERS, "closes the stream of an interrupted answer", turns=2, needs_reference=True)
 async def stream_closed(target: Target) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         await first_chunk(caller, caller.utter("Use a language model."))
         await say(caller, target.words.short)
         await asyncio.sleep(0.5)  # the stream may be closed after the next answer has begun
@@ -90,7 +90,7 @@ async def says_nothing(target: Target) -> tuple[str, str]:
 
 
 async def _is_ended(target: Target, text: str) -> tuple[str, str]:
-    async with target.call() as caller:
+    async with target.conversation() as caller:
         turn = caller.utter(text)
         ended = await until(caller, lambda: turn.final_at is not None, CASCADE_TIMEOUT_S)
         if not ended:

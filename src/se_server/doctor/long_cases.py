@@ -18,7 +18,7 @@ HOSTILE_TURNS = 5
 @case("quiet", WHOLE, "keeps a quiet conversation alive", turns=1)
 async def quiet(target: Target) -> tuple[str, str]:
     habits = Habits(idle_drop_s=60.0) if target.quiet_s > 60 else Habits()
-    async with target.call(habits) as caller:
+    async with target.conversation(habits) as caller:
         began = caller.now
         signs = 0
         while (left_s := began + target.quiet_s - caller.now) > 0 and caller.ended is None:
@@ -43,7 +43,7 @@ async def hostile(target: Target) -> tuple[str, str]:
     habits = dataclasses.replace(
         Habits.hostile(target.seed).scaled(0.25), resend_after_s=CASCADE_TIMEOUT_S, idle_drop_s=IDLE_DROP_S
     )
-    async with target.call(habits, f"hostile-{target.seed}") as caller:
+    async with target.conversation(habits, f"hostile-{target.seed}") as caller:
         for number in range(HOSTILE_TURNS):
             try:
                 await caller.say(target.words.long if number % 2 else target.words.short)

@@ -71,7 +71,9 @@ class Target:
         return Address.of(self.url)
 
     @asynccontextmanager
-    async def call(self, habits: Habits | None = None, conversation_id: str | None = None) -> AsyncIterator[Caller]:
+    async def conversation(
+        self, habits: Habits | None = None, conversation_id: str | None = None
+    ) -> AsyncIterator[Caller]:
         """Hold a conversation with the server; random decisions depend on the id, by default a fresh one."""
         async with Caller.connect(
             self.url,
@@ -104,16 +106,6 @@ class Target:
     async def settle(self) -> None:
         """Give the server time for faults that appear late."""
         await asyncio.sleep(min(LONGEST_SETTLE_S, 1.0 + 2 * self.first_word_s))
-
-
-def needs_reference(target: Target) -> None:
-    """Skip a case that only an agent that misbehaves on request can decide.
-
-    Raises:
-        NotTested: this agent does not.
-    """
-    if not target.words.does_on_request:
-        raise NotTested("only the reference agent does this on request (--agent reference)")
 
 
 async def first_chunk(caller: Caller, turn: CallTurn) -> None:
@@ -219,7 +211,6 @@ __all__ = [
     "had_more_to_say",
     "heard_well",
     "last_turn",
-    "needs_reference",
     "say",
     "until",
 ]

@@ -216,15 +216,15 @@ async def test_every_event_is_reported_and_the_end_last() -> None:
 
 async def test_an_error_of_on_event_reaches_the_loop() -> None:
     """The conversation goes on."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context))
 
     def fail(event: Happening) -> None:
         raise LookupError("mine")
 
     async with server(parrot) as url, Caller.connect(url, api_key=TEST_API_KEY, on_event=fail) as caller:
         assert (await caller.say("hello")).text == "hello "
-    assert {str(context["exception"]) for context in told} == {"mine"}
+    assert {str(context["exception"]) for context in raised} == {"mine"}
 
 
 async def test_a_lost_connection_ends_the_wait() -> None:
