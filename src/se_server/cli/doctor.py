@@ -194,7 +194,7 @@ def _show_list(cases: Sequence[Case]) -> None:
         if case.group != group:
             group = case.group
             click.echo(f"{'' if case is cases[0] else chr(10)}{click.style(group, bold=True)}")
-        needs = ", of the reference agent only" if case.needs_reference else ""
+        needs = ", reference agent only" if case.needs_reference else ""
         click.echo(f"  {case.name:<20} {case.title} ({case.turns} turn{'' if case.turns == 1 else 's'}{needs})")
 
 

@@ -91,7 +91,7 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
 @click.option("--source-addresses", metavar="A,B,...", callback=_source_addresses,
               help="Local addresses to connect from: one has about 28,000 ports.")  # fmt: skip
 @click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
-@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="A file that starts with it.")
+@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="File that starts with the key.")
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
               help="A further header of each upgrade request; may be repeated.")  # fmt: skip
 @click.option("--cafile", metavar="FILE", type=click.Path(exists=True, dir_okay=False),

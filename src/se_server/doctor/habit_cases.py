@@ -112,7 +112,7 @@ async def three_ids(target: Target) -> tuple[str, str]:
     return await _several_ids(target, 2, Wording.PUNCTUATION)
 
 
-@case("growing-words", AGAIN, "answers the whole of what comes in three parts", turns=3)
+@case("growing-words", AGAIN, "answers all of an utterance that comes in three parts", turns=3)
 async def growing_words(target: Target) -> tuple[str, str]:
     return await _several_ids(target, 2, Wording.GROWING)
 
