@@ -1,4 +1,4 @@
-"""The loop of a load generator: one thread that holds many conversations, from bytes to figures.
+"""The loop of a load generator: one thread holds many conversations.
 
 A turn is handled in C on plain descriptors. Python objects are used only when a connection begins or ends, for errors,
 and for TLS. Counters and histograms are in memory that a parent may read at any time.

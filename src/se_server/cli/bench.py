@@ -1,4 +1,4 @@
-"""`se-bench`: put load on any server, and measure this one. Commands are imported when they run."""
+"""`se-bench`: put load on any server, and measure this one. Commands are imported lazily."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that need a checkout: their benchmarks and the compared servers are not installed."""
+"""Commands that need a checkout, because their benchmarks are not installed."""
 
 from __future__ import annotations
 

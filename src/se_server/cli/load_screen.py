@@ -1,4 +1,4 @@
-"""The output of `se-bench load`: a live table on a terminal, lines in a pipe, and the summary."""
+"""The output of `se-bench load`: a live table, or lines in a pipe, and the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scorecard of se-doctor, for a terminal or a pipe: one line a case, and advice on each fault."""
+"""The scorecard of se-doctor: one line a case, and advice on each fault."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The cases and checks of `se-doctor`: the set-up of a server, and its conversations case by case."""
+"""The checks of `se-doctor`: the set-up of a server, then its conversations."""

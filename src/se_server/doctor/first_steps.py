@@ -1,4 +1,4 @@
-"""Check that a server can be reached, and name the usual faults of a first set-up with a way out."""
+"""Check that a server can be reached, and explain the usual faults of a set-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases of the live API's habits, one by one: repetition, further ids, interruptions, lost connections."""
+"""Cases of the live API's habits: repetition, further ids, interruptions, lost connections."""
 
 from __future__ import annotations
 

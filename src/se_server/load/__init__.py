@@ -1,4 +1,4 @@
-"""The load generator: many concurrent conversations with any server, as the live API holds them.
+"""The load generator: many concurrent conversations, as the live API holds them.
 
 A `LoadPlan` describes the load, and a `LoadProcess` applies it in a process of its own; the parent only reads figures.
 The loop that holds the conversations is compiled (`_engine`): on its own core it must be faster than the server it

@@ -1,4 +1,4 @@
-"""The loop of a load generator: one thread that holds many conversations, from bytes to figures."""
+"""The loop of a load generator: one thread holds many conversations."""
 
 from typing import final
 

@@ -1,7 +1,8 @@
-"""The process of a load generator: `python -m se_server.load.worker FD CORE`, driven by `LoadProcess`.
+"""The process of a load generator, driven by `LoadProcess` through a pipe.
 
-The first input line is the plan, each further line a command; each gets one line of JSON in reply. A line that arrives
-during a command ends it early. The end of the input does so, too, and ends the process.
+Command line: `python -m se_server.load.worker FD CORE`. The first input line is the plan, each further line a command;
+each gets one line of JSON in reply. A line that arrives during a command ends it early. The end of the input does so,
+too, and ends the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or JSON: one line and one write a record, so that workers' lines never mix."""
+"""Logs on stderr, as text or JSON: one line and one write a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface between a conversation and its connection: `Link` sends, `LinkEvents` receives."""
+"""The interface of a connection: a conversation sends to `Link` and gets `LinkEvents`."""
 
 from __future__ import annotations
 

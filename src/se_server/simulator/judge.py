@@ -1,4 +1,4 @@
-"""Verdicts on a conversation: the answer that the caller heard in each turn, or the reason for silence."""
+"""Verdicts on a conversation: the answer heard in each turn, or the reason for silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Virtual time on an ordinary asyncio loop: when nothing is ready, the clock jumps to the next timer.
+"""Virtual time on an asyncio loop: when nothing is ready, the clock jumps to the next timer.
 
 A loop asks its selector to sleep until the next timer is due. The replacement selector does not sleep; it moves the
 loop's clock forward. Work outside the loop cannot be accelerated, so time runs at its real pace while any is pending:

@@ -1,4 +1,4 @@
-"""A connection without a socket: a `Link` for the API's end, an `Adapter` for the server's end."""
+"""A connection without a socket: a `Link` at the API's end, an `Adapter` at the server's."""
 
 from __future__ import annotations
 
