@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from se_server.cli.server import main
-from se_server.server.door.placement import Gate
+from se_server.server.door.placement import Placement
 from se_server.server.listen import sockets
 from se_server.server.shared.control import ControlChannel
 from se_server.server.shared.scoreboard import Slot
@@ -26,7 +26,7 @@ WAYS = ("gate", "plain", "reuseport")
 
 
 def _take_whatever_comes() -> None:
-    Gate.pause_s = lambda self, listen_socket: 0.0  # type: ignore[method-assign]
+    Placement.pause_s = lambda self, listen_socket: 0.0  # type: ignore[method-assign]
 
 
 def _bound(address: Any, family: int) -> socket.socket:

@@ -177,7 +177,7 @@ class Rollout:
             logger.info("nothing serves: waiting for a change")
             return
         self.failed = True
-        self.end()  # before another worker's failure is reported, too
+        self.end()  # the failure of another worker is not reported again then
         self._announcer.failed(failure.reason, failure.details)
 
     def refill(self, record: WorkerRecord, pause_s: float = 0.0) -> None:

@@ -34,7 +34,7 @@ from se_server.types import Counters, Handler
 logger = logging.getLogger("se_server.server.worker")
 
 SLOW_START_S = 10.0  # a longer on_startup is logged: the worker serves only after it
-ON_SHUTDOWN_S = 10.0  # a bound that docs/migrating.md states
+ON_SHUTDOWN_S = 10.0  # docs/deploy/operating.md states this bound
 # Python's defaults are 700, 10, 10. A young collection of 5,000 objects takes 0.1 ms. A full collection takes 13 ms for
 # the modules alone unless they are frozen, and with frozen modules 2 ms for 2,000 conversations.
 COLLECTOR_THRESHOLDS = (5_000, 10, 10)

@@ -44,7 +44,7 @@ def test_the_supervisor_reads_the_values_of_a_worker() -> None:
     slot = taken(board, generation=3)
 
     def work() -> None:
-        slot.pid = os.getpid()
+        slot.occupy()
         slot.state = State.READY
         slot.sessions = 5
         slot.heartbeat_ns = 2**62
