@@ -1,4 +1,4 @@
-"""Where a WebSocket server is: what a `ws://` or `wss://` URL says."""
+"""The address of a WebSocket server, read from a `ws://` or `wss://` URL."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 
 
 class AddressError(ValueError):
-    """A text that is no address of a WebSocket."""
+    """A text that is not the address of a WebSocket."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is.
+    """The address of a server.
 
     Attributes:
-        is_tls: whether TLS is to be spoken.
-        host, port: whom to connect to.
-        target: path and query, as the request line has them.
+        is_tls: whether the server speaks TLS.
+        host, port: the host and port to connect to.
+        target: path and query, as in the request line.
     """
 
     is_tls: bool
@@ -33,7 +33,7 @@ class Address:
         """Read a `ws://` or `wss://` address.
 
         Raises:
-            AddressError: it is none; the sentence says what is wrong.
+            AddressError: the text is not such an address; one sentence.
         """
         try:
             parts = urlsplit(url)
@@ -53,7 +53,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nothing leaves this machine."""
+        """Whether the server is on this machine."""
         with suppress(ValueError):
             return ipaddress.ip_address(self.host).is_loopback
         return self.host == "localhost"

@@ -1,4 +1,4 @@
-"""Who may connect: the HS256 token that the Speech Engine API signs every WebSocket upgrade with.
+"""Token authentication: the HS256 token that the Speech Engine API signs every WebSocket upgrade with.
 
 PyJWT reads the token and checks its signature; the claims are checked here, because each failure is an outcome of its
 own (`errors.py`) and both the order and the leeway are the protocol's, not PyJWT's. A verified token is remembered by
@@ -34,14 +34,14 @@ AUTHORIZATION_HEADER = "X-Elevenlabs-Speech-Engine-Authorization"
 ISSUER = "https://api.elevenlabs.io/convai/speech-engine"
 SUBJECT = "convai_speech_engine_upstream"
 LEEWAY_S = 60
-MAX_HEADER_CHARS = 8192  # what a front door accepts for one header line; the API's tokens have some 250 characters
+MAX_HEADER_CHARS = 8192  # a usual limit of proxies for one header line; the API's tokens have about 250 characters
 
 _ALGORITHMS = ["HS256"]
 _RESIDENCY_SUFFIX = re.compile(r"_residency_[a-z0-9]+\Z")
-# 32 bytes are 42 characters and 4 bits: the last character has two bits that mean nothing and must be zero, or the
-# same signature could be spelled in four ways.
+# 32 bytes are 42 characters and 4 bits. The two unused bits of the last character must be zero, or the same signature
+# could be spelled in four ways.
 _SIGNATURE = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]\Z")
-# The signature is what PyJWT is here for; the claims are ours.
+# PyJWT verifies the signature; the claims are checked here.
 _SIGNATURE_ONLY: Any = {
     "verify_signature": True,
     **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
@@ -66,7 +66,7 @@ def signing_secret(api_key: str) -> bytes:
         encoded = base_key.encode()
     except UnicodeEncodeError:
         encoded = b""
-    if not encoded:  # raised out here: inside `except` the key would hang on the exception as its context
+    if not encoded:  # raised outside of `except`, which would attach the key to the exception as its context
         raise ConfigError("the API key is not valid text: it holds bytes that are no UTF-8")
     return hashlib.sha256(encoded).digest()
 
@@ -211,7 +211,7 @@ def _token_of(header_value: str | None) -> str:
 
 
 def _check_claims(payload: dict[str, Any]) -> tuple[float, float]:
-    """Check what no clock is needed for and return (`exp`, `iat`) in seconds since the epoch."""
+    """Check everything that needs no clock and return (`exp`, `iat`) in seconds since the epoch."""
     if payload.get("iss") != ISSUER:
         raise WrongIssuer(f'Invalid JWT: expected issuer "{ISSUER}", got {_shown(payload.get("iss"))}')
     if payload.get("sub") != SUBJECT:
@@ -232,7 +232,7 @@ def _number(payload: dict[str, Any], claim: str) -> float:
 
 
 def _shown(value: object) -> str:
-    """A claim for the log: bounded, and with no character that could forge a line."""
+    """Format a claim for the log: bounded, and without characters that could forge a line."""
     return ascii(value[:80]) if isinstance(value, str) else type(value).__name__
 
 

@@ -1,7 +1,7 @@
-"""The built-in demo agent: what `se-server` serves when no APP is given. Copy it to begin your own.
+"""The built-in demo agent, which `se-server` runs without an APP. Copy it to begin your own.
 
-It needs no account and no LLM: `reply` stands where you would call one. Everything else is what an agent usually has:
-a transcript handler that streams, and one line for the log when a conversation begins or breaks.
+It needs no account and no LLM: replace `reply` by a call of yours. The rest is usual for an agent: a transcript handler
+that streams, and a log line when a conversation begins or fails.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ class MessageError(SpeechEngineError, ValueError):
     """A message that breaks JSON or the protocol.
 
     Attributes:
-        reason: what is wrong, without the offset.
-        offset: where, in bytes from the start of the message.
+        reason: the error, without the offset.
+        offset: its position, in bytes from the start of the message.
     """
 
     def __init__(self, reason: str, offset: int) -> None:
@@ -31,7 +31,7 @@ class MessageError(SpeechEngineError, ValueError):
 
 
 class InvalidUtf8(MessageError):
-    """A message whose bytes are no UTF-8."""
+    """A message whose bytes are not UTF-8."""
 
 
 class PeerError(SpeechEngineError):
@@ -42,7 +42,7 @@ class PeerError(SpeechEngineError):
 
 
 class SessionClosed(SpeechEngineError, RuntimeError):
-    """Something was asked of a session that is closed."""
+    """A session that is closed was used."""
 
 
 class WrongThread(SpeechEngineError, RuntimeError):
@@ -62,7 +62,7 @@ class AnswerTooLong(SpeechEngineError):
 
 
 class UnsupportedWebSocket(SpeechEngineError, TypeError):
-    """`create_session` was given an object that is no known WebSocket."""
+    """`create_session` was given an object that is not a known WebSocket."""
 
 
 # --- authentication: one class per reason inside, one 401 outside ---------------------------------------------------
@@ -79,7 +79,7 @@ class TokenMissing(AuthenticationError):
 
 
 class TokenMalformed(AuthenticationError):
-    """The token is no JWT, or one that does not use HS256."""
+    """The token is not a JWT, or does not use HS256."""
 
 
 class SignatureMismatch(AuthenticationError):
@@ -95,7 +95,7 @@ class WrongSubject(AuthenticationError):
 
 
 class ClaimMissing(AuthenticationError):
-    """The token has no `exp` or no `iat`, or one that is no number."""
+    """The token has no `exp` or no `iat`, or one that is not a number."""
 
 
 class TokenExpired(AuthenticationError):
@@ -114,11 +114,11 @@ class ConfigError(SpeechEngineError, ValueError):
 
 
 class KeyMissing(ConfigError, RuntimeError):
-    """A server is to verify tokens and has no API key; a `RuntimeError`, too, as in the published SDK."""
+    """A server that verifies tokens has no API key; also a `RuntimeError`, as in the published SDK."""
 
 
 class AppError(SpeechEngineError):
-    """The user's application could not be loaded or started; the text says what was looked for."""
+    """The user's application could not be loaded or started; the text names it and the way out."""
 
 
 # --- the REST API ---------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Conflict(ApiError):
 
 
 class UnprocessableEntity(ApiError):
-    """422: the request's values were refused; `body` says which."""
+    """422: values of the request were refused; `body` names them."""
 
 
 class RateLimited(ApiError):
@@ -187,7 +187,7 @@ class CallerError(SpeechEngineError):
     """The simulated caller could not connect, or waited in vain; the text names the way out.
 
     Attributes:
-        status: the HTTP status that refused the connection; None when it was something else.
+        status: the HTTP status that refused the connection; None for any other failure.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -204,4 +204,4 @@ class ScriptError(SpeechEngineError, ValueError):
 
 
 class VirtualTimeError(SpeechEngineError):
-    """Virtual time is not to be had on this loop, or cannot go on; the text says why."""
+    """Virtual time does not work on this loop, or cannot go on; the text gives the reason."""

@@ -30,7 +30,7 @@ _UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-_LONG_S = 1e8  # three years stand for longer: event loops cannot wait for any number of seconds
+_LONG_S = 1e8  # three years replace longer times, which event loops cannot wait for
 _MAX_NUMBER = 10**9
 
 
@@ -39,14 +39,14 @@ class Option:
     """One option.
 
     Attributes:
-        name: its key, also the keyword of functions; names of times and sizes end in their unit.
-        parse: its reader.
-        default: the value when no source gives one, or a function that finds it.
+        name: the key in the file and the keyword of functions; names of times and sizes end in their unit.
+        parse: the reader of its values.
+        default: the value if no source gives one, or a function that returns it.
         help: one sentence for `--help`.
-        metavar: what stands for the value in `--help`; empty for a flag.
-        default_text: how the default reads in `--help`; empty to say nothing.
-        group: the heading it stands under in `--help`.
-        secret: whether the value is masked wherever it is shown.
+        metavar: the placeholder of the value in `--help`; empty for a flag.
+        default_text: the default as shown in `--help`; empty to show none.
+        group: its heading in `--help`.
+        secret: whether the value is masked when it is shown.
         repeatable: whether it may be given several times.
         positional: whether it is the command's argument instead of an option.
     """
@@ -64,7 +64,7 @@ class Option:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it takes no value on the command line."""
+        """Whether the option takes no value on the command line."""
         return not self.metavar
 
     @property
@@ -81,11 +81,11 @@ class Option:
         """Read a value.
 
         Args:
-            raw: what the source gave.
-            where: the source, as the error's sentence begins.
+            raw: the value as the source gave it.
+            where: the source, with which the error's sentence begins.
 
         Raises:
-            ConfigError: the value is not valid; one sentence, without the value if it is a secret.
+            ConfigError: the value is not valid; one sentence, which omits a secret value.
         """
         try:
             return self.parse(raw)
@@ -161,7 +161,7 @@ def options_of(group: type) -> Mapping[str, Option]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """End an error's sentence with the name that was probably meant, or with all there are, if they are few."""
+    """Return the end of an error's sentence: the name that was probably meant, or all names if they are few."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
@@ -187,7 +187,7 @@ def texts(raw: object) -> tuple[str, ...]:
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """Make the reader of one of some words, in any case."""
+    """Return a reader that accepts one of the words, in any case."""
 
     def read(raw: object) -> str:
         word = raw.strip().lower() if isinstance(raw, str) else ""
@@ -209,7 +209,7 @@ def flag(raw: object) -> bool:
 
 
 def integer(raw: object, low: int, high: int, expected: str) -> int:
-    """Read a whole number within bounds; for readers, with what they want."""
+    """Read a whole number within bounds; `expected` is the text of the error."""
     if isinstance(raw, bool) or not isinstance(raw, int | str):
         raise ValueError(expected)
     digits = str(raw).strip()
@@ -223,7 +223,7 @@ def integer(raw: object, low: int, high: int, expected: str) -> int:
 
 
 def number(raw: object) -> int:
-    """Read how many of something may be there: at least 1."""
+    """Read a count of at least 1."""
     return integer(raw, 1, _MAX_NUMBER, "a whole number from 1 to a billion")
 
 

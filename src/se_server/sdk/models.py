@@ -1,4 +1,4 @@
-"""What goes to the REST API and what comes back, without a schema library.
+"""The requests and responses of the REST API as objects, without a schema library.
 
 The API's objects grow fields all the time, so answers are wrapped, not parsed: every field is reachable the day the
 API sends it. Annotations name the fields that are documented, for editors and type checkers.
@@ -138,7 +138,7 @@ class EnginePage(ApiObject):
 
     Attributes:
         speech_engines: the engines of this page.
-        next_cursor: what `list(cursor=...)` takes to give the next page; None on the last.
+        next_cursor: the argument of `list(cursor=...)` for the next page; None on the last.
         has_more: whether there is a next page.
     """
 
@@ -157,7 +157,7 @@ class EnginePage(ApiObject):
 
 
 class WebRTCToken(ApiObject):
-    """What a browser needs to open one conversation over WebRTC. Its values are secrets."""
+    """The token with which a browser opens one conversation over WebRTC. Its values are secrets."""
 
     __slots__ = ()
 
@@ -169,7 +169,7 @@ class WebRTCToken(ApiObject):
 
 
 class SignedUrl(ApiObject):
-    """What a browser needs to open one conversation over a WebSocket. Its value is a secret."""
+    """The URL with which a browser opens one conversation over a WebSocket. Its value is a secret."""
 
     __slots__ = ()
 
@@ -182,7 +182,7 @@ class SignedUrl(ApiObject):
 
 @dataclass(frozen=True, repr=False, slots=True)
 class SpeechEngineConfig:
-    """Where the API finds your server: the `speech_engine` argument of `create` and `update`.
+    """The address of your server for the API: the `speech_engine` argument of `create` and `update`.
 
     Args:
         ws_url: the WebSocket URL of your server, as the API reaches it.
@@ -195,7 +195,7 @@ class SpeechEngineConfig:
     request_headers: Mapping[str, Any] | None = None
 
     def model_dump(self, **_options: object) -> dict[str, Any]:
-        """Return what is sent, as a dict."""
+        """Return the fields to send, as a dict."""
         fields: dict[str, Any] = {"ws_url": self.ws_url}
         if self.request_headers is not None:
             fields["request_headers"] = dict(self.request_headers)

@@ -1,4 +1,4 @@
-"""What the answers of the REST API mean, free of I/O: results, exceptions, and what may be repeated.
+"""Interpret the replies of the REST API without I/O: results, exceptions, and whether to repeat a call.
 
 The API key must not get out: not in an exception, a log line, a repr, nor when the API echoes it. So what goes wrong
 is told in our own words, texts of others are scrubbed, and no exception of the HTTP library is chained, since those
@@ -41,7 +41,7 @@ _ERRORS: dict[int, type[errors.ApiError]] = {
 
 
 def error_of(prepared: Prepared, status: int, headers: Mapping[str, str], content: bytes) -> errors.ApiError:
-    """Return the exception that an answer which is no success stands for."""
+    """Return the exception for an unsuccessful reply."""
     body = _body(content, prepared.secrets)
     if 300 <= status < 400:
         target = urlsplit(headers.get("location", "")).netloc.rpartition("@")[2] or "another path"
@@ -79,7 +79,7 @@ def result_of(prepared: Prepared, status: int, headers: Mapping[str, str], conte
 
 
 def retry_delay_s(prepared: Prepared, status: int, headers: Mapping[str, str], retries: int) -> float | None:
-    """Return how long to wait before the call is repeated, None if it is not.
+    """Return the seconds to wait before the call is repeated; None if it must not be repeated.
 
     Only what cannot happen twice is repeated: reads that the server failed, and anything that was refused by the rate
     limit before it was done.
@@ -95,7 +95,7 @@ def retry_delay_s(prepared: Prepared, status: int, headers: Mapping[str, str], r
     except ValueError:
         wanted_s = math.nan
     if not math.isfinite(wanted_s):
-        # Absent, or a date: doubled each time, and spread so that many clients do not come back at once.
+        # Without a number of seconds: double the time for each try, and spread the clients.
         wanted_s = FIRST_RETRY_DELAY_S * 2**retries * random.uniform(0.9, 1.1)
     return min(max(wanted_s, 0.0), MAX_RETRY_DELAY_S)
 

@@ -21,11 +21,11 @@ API_KEY_HEADER = "xi-api-key"
 
 
 class RequestOptions(TypedDict, total=False):
-    """What one call may change, with the names of the published SDK.
+    """The settings that one call may override, with the names of the published SDK.
 
     Keys:
         timeout_in_seconds: instead of the client's `timeout`.
-        max_retries: how often a call that may be repeated is repeated; 2 by default.
+        max_retries: the most repetitions of a call that may be repeated; 2 by default.
         additional_headers, additional_query_parameters, additional_body_parameters: sent as well, and win.
     """
 
@@ -56,7 +56,7 @@ class Prepared:
     """One HTTP request, ready to send.
 
     Attributes:
-        secrets: what must be scrubbed from every text that comes back.
+        secrets: texts to remove from every text that comes back.
         timeout_s: the limit for connecting and for each wait for bytes, None for the HTTP client's own.
     """
 
@@ -72,12 +72,12 @@ class Prepared:
 
     @property
     def name(self) -> str:
-        """What messages call the request: no host, no query."""
+        """The name of the request in messages, without host and query."""
         return f"{self.method} {urlsplit(self.url).path}"
 
 
 class ClientWrapper:
-    """Where the clients and the resources they return find the API key and the address.
+    """Gives the clients and their resources the API key and the address.
 
     Args:
         api_key: the key; None or blank means the environment variable ELEVENLABS_API_KEY, read at each request.
@@ -163,7 +163,7 @@ class ClientWrapper:
 
 
 def segment(name: str, value: str) -> str:
-    """Return `value` as one segment of a path, whatever stands in it.
+    """Return `value` as one segment of a path, with every special character escaped.
 
     Raises:
         ValueError: it is empty, or one of the two names that a path would resolve away.

@@ -1,4 +1,4 @@
-"""`SpeechEngineResource`: one Speech Engine, as the REST clients return it, and what a server does for it."""
+"""`SpeechEngineResource`: one Speech Engine, as the REST clients return it, and its server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AUTHORIZATION = AUTHORIZATION_HEADER.lower()
 
 
 class HasHeaders(Protocol):
-    """Where a resource finds the API key: `get_headers()["xi-api-key"]`."""
+    """Gives a resource its API key: `get_headers()["xi-api-key"]`."""
 
     def get_headers(self) -> Mapping[str, str]: ...
 
@@ -30,7 +30,7 @@ class SpeechEngineResource:
 
     Args:
         engine_id: its id.
-        client_wrapper: where the API key is looked up, at each use; None means that there is no key.
+        client_wrapper: gives the API key, at each use; None means that there is no key.
         response: its settings, as the API returned them.
 
     Attributes:
@@ -50,7 +50,7 @@ class SpeechEngineResource:
         self._verifier: tuple[str, TokenVerifier] | None = None
 
     def verify_request(self, headers: Mapping[Any, Any]) -> bool:
-        """Say whether an upgrade request comes from the Speech Engine API.
+        """Return whether an upgrade request comes from the Speech Engine API.
 
         Only needed when your own server accepts the WebSocket; `serve` verifies by itself.
 
@@ -102,7 +102,7 @@ class SpeechEngineResource:
         ssl: SSLContext | None = None,
         **handlers_and_options: Any,
     ) -> None:
-        """Serve conversations in this process until cancelled, stopped, or told by SIGINT or SIGTERM.
+        """Serve conversations in this process until cancellation, `server.stop()`, SIGINT or SIGTERM.
 
         Args:
             port: the port to listen on; 0 takes a free one, see `server.port`. None is 3001, or with `uds=` no port.

@@ -40,13 +40,13 @@ NO_AUTH_WARNING = (
 
 
 class _Stop:
-    """What one `serve()` is asked by `stop()`."""
+    """The requests of `stop()` to one `serve()`."""
 
     def __init__(self) -> None:
         self.drain_asked, self.end_asked = asyncio.Event(), asyncio.Event()
 
     def ask(self) -> None:
-        # Two events: two calls in one turn of the loop are two calls.
+        # Two events, so that two calls within one step of the loop count as two.
         if self.drain_asked.is_set():
             self.end_asked.set()
         self.drain_asked.set()
@@ -66,18 +66,19 @@ class SpeechEngineServer:
         uds: a Unix socket to listen on, mode 0600; and on a port only if `host` or `port` is given.
         allow_ips: addresses and blocks from which conversations are accepted; None accepts all.
         require_header: `NAME=VALUE`, a header that the requests of conversations must carry.
-        trusted_proxies: addresses and blocks of the proxies whose word about their clients' addresses counts; `unix`
+        trusted_proxies: addresses and blocks of the proxies that are believed about their clients' addresses; `unix`
             for those on the Unix socket.
         proxy_protocol: expect the PROXY protocol, from the trusted proxies and nobody else.
-        drain_timeout_s: how long running conversations may go on after `stop()`, SIGINT or SIGTERM.
+        drain_timeout_s: seconds that running conversations may go on after `stop()`, SIGINT or SIGTERM.
         ssl: the context of a server that speaks TLS; None speaks none. Run by `se-server`, use its `--certfile`.
         **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`, `on_interrupt`;
             and times and limits of conversations, as `se-server` knows them: `max_message_bytes="64KiB"`,
             `ping_timeout_s=10`.
 
     Attributes:
-        options: those it was made with, as far as they are not the defaults, for `se-server` to run it; by the names
-            of the command's options, so that `ssl` is called `certfile`.
+        options: the options that differ from their defaults, for `se-server` to run it; by the names of the command's
+            options, so that `ssl` is called `certfile`.
+        settings: times and limits of its conversations.
 
     Raises:
         TypeError: an unknown name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
@@ -144,7 +145,7 @@ class SpeechEngineServer:
         self._drain_timeout_s: float = values["drain_timeout_s"]
         self._ssl = ssl
         self._running: _Stop | None = None
-        self._beginning: _Stop | None = None  # what `serve()` was called and not yet awaited for
+        self._beginning: _Stop | None = None  # of a `serve()` that was called and not yet awaited
         self._accepting = False
         # Futures, because an Event belongs to the first loop that waits for it; this object may see several.
         self._waiting_ready: set[asyncio.Future[None]] = set()
@@ -280,7 +281,7 @@ class SpeechEngineServer:
 
     def _tell_of_stopping(self, conversations: int, drain_timeout_s: float) -> None:
         if conversations and drain_timeout_s:
-            # A warning is seen without any logging set up, by whoever pressed Ctrl-C and waits for the prompt.
+            # A warning is shown even if logging is not set up, to the user who pressed Ctrl-C.
             text = "stopping: %d conversation(s) may go on for %g s; stop() or the signal once more ends them"
             self._tell(logging.WARNING, text, conversations, drain_timeout_s)
         else:
@@ -297,7 +298,7 @@ class SpeechEngineServer:
             if not (self._access.allow_ips or self._access.require_header or mutual_tls):
                 warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
             return None
-        # As for se-server: several there, with commas between them, while one replaces another.
+        # As in se-server, several keys with commas between them, while one replaces another.
         from_environment = os.environ.get("ELEVENLABS_API_KEY", "").split(",")
         key = self._api_key or [item for item in from_environment if item.strip()]
         if not key:

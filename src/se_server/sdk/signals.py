@@ -64,7 +64,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _is_free(handler: Any) -> bool:
-    """Whether a signal has no handler of the program's own."""
+    """Return whether the program has no handler of its own for a signal."""
     if handler in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
         return True
     # asyncio.run, from Python 3.11, cancels the main task at SIGINT: that would end running conversations at once.

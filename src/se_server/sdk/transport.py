@@ -116,6 +116,6 @@ def _arguments(prepared: Prepared) -> dict[str, Any]:
         "headers": prepared.headers,
         "content": prepared.content,
         "timeout": httpx.USE_CLIENT_DEFAULT if prepared.timeout_s is None else prepared.timeout_s,
-        # Whatever the client's own setting: the key goes to the address it was given for and nowhere else.
+        # Overrides the client's own setting: the key is sent to its own address only.
         "follow_redirects": False,
     }

@@ -1,6 +1,6 @@
-"""Finding and loading the user's APP: what to call when something happens in a conversation.
+"""Find and load the user's APP, an object with the handlers of conversations.
 
-Loaded in each worker, after the fork, so that a new worker runs the code that is on disk then.
+Each worker loads it after the fork, so that a new worker runs the code that is on disk at that time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class AppCrashed(AppError):
     """User code raised while it was loaded or started.
 
     Attributes:
-        details: the traceback, of the user's frames only.
+        details: the traceback, with the user's frames only.
     """
 
     def __init__(self, message: str, details: str) -> None:
@@ -68,7 +68,7 @@ class AppCrashed(AppError):
 
     @classmethod
     def of(cls, what: str, error: BaseException) -> AppCrashed:
-        """Make it from the exception that `what`, a few words, has raised."""
+        """Make the error from an exception; `what` names the code that raised it."""
         text = str(error).strip().partition("\n")[0]
         return cls(f"{what} raised {type(error).__name__}{': ' + text if text else ''}", user_traceback(error))
 
@@ -81,8 +81,8 @@ def load_app(spec: str | None) -> App:
             demo agent.
 
     Raises:
-        AppError: there is no such APP, or it is none; one sentence.
-        AppCrashed: the APP's own code raised when it was imported.
+        AppError: there is no such APP, or the object is not an APP; one sentence.
+        AppCrashed: the APP's own code raised during its import.
     """
     if spec is None:
         return app_of(importlib.import_module(DEMO_APP), "demo")
@@ -93,7 +93,7 @@ def load_app(spec: str | None) -> App:
 
 
 def user_traceback(error: BaseException) -> str:
-    """Format an exception as its author wants to see it: without our frames and the import system's."""
+    """Format an exception without the frames of this package and of the import system."""
     seen: set[int] = set()
     report = traceback.TracebackException.from_exception(error)
     waiting: list[traceback.TracebackException | None] = [report]
@@ -133,7 +133,7 @@ def _load_file(file: str, spec: str) -> ModuleType:
     if not path.is_file():
         raise AppError(f"APP {spec!r}: there is no file {path}{_nearest(path.name, _python_names(path.parent, '.py'))}")
     _put_on_path(str(path.parent))
-    # Its own name, so that a second file which imports it gets this one; another only if that would hide a module.
+    # Use the file's own name, so that other files can import it, unless that would hide a module.
     name = path.stem if path.stem not in sys.modules else f"se_app_{path.stem}"
     description = importlib.util.spec_from_file_location(name, path)
     if description is None or description.loader is None:
@@ -178,13 +178,13 @@ def _find_attribute(module: ModuleType, attribute: str, spec: str) -> object:
 
 
 def app_of(found: object, spec: str) -> App:
-    """Take an object for an APP: a module, a mapping, a server, any object with handlers, or one transcript handler.
+    """Make an APP from a module, a mapping, a server, any object with handlers, or one transcript handler.
 
     Args:
-        spec: what to call it in errors.
+        spec: the APP's name in errors.
 
     Raises:
-        AppError: it is none; one sentence.
+        AppError: the object is not an APP; one sentence.
     """
     if isinstance(found, type):
         raise AppError(f"APP {spec!r} is a class: make an object of it in your module, and name that")
@@ -235,10 +235,10 @@ def _handlers(named: dict[str, object], spec: str) -> Handlers:
 
 
 def _check_signature(handler: Handler, spec: str) -> None:
-    """Refuse now what would fail at every turn."""
+    """Refuse a handler that would fail at every turn."""
     try:
         signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # a builtin that does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return
     try:
         signature.bind(object(), object())
@@ -256,7 +256,7 @@ def _callable(value: object, name: str, spec: str) -> Handler:
 
 
 def _refuse_misspelt(found: object, spec: str) -> None:
-    # Without on_transcript nobody is ever answered; a function that nearly has this name is why.
+    # Without on_transcript no turn is answered: look for a function with nearly that name.
     for name in dir(found):
         if difflib.get_close_matches(name, ["on_transcript"], cutoff=0.7) and callable(getattr(found, name)):
             raise AppError(f"APP {spec!r} has no on_transcript, but {name}; did you mean on_transcript?")
@@ -273,7 +273,7 @@ def _nothing_found(found: object, spec: str) -> str:
         and not isinstance(value, type)
         and (isinstance(getattr(value, "handlers", None), Handlers) or _is_function_of(value, found))
     ]
-    # A server first: the functions are its handlers then.
+    # A server comes first: the functions are probably its handlers.
     own.sort(key=lambda name: not isinstance(getattr(getattr(found, name), "handlers", None), Handlers))
     for name in own:
         if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
@@ -288,7 +288,7 @@ def _is_function_of(value: object, module: ModuleType) -> bool:
 
 
 def _python_names(folder: Path, suffix: str) -> list[str]:
-    """List what could be imported from a folder; with the suffix `.py`, its files only."""
+    """List the importable names of a folder; with the suffix `.py`, its files only."""
     try:
         entries = list(folder.iterdir())
     except OSError:

@@ -1,7 +1,7 @@
-"""The options of `se-server`: one table (`options.py`), four sources, one frozen `Config`.
+"""Load the options of `se-server` from their sources into one frozen `Config`.
 
-A value comes from the command line, else from the environment (`SE_SERVER_<NAME>`), else from the file named with
-`--config`, else from the table.
+The sources in order of precedence: the command line, the environment (`SE_SERVER_<NAME>`), the file named with
+`--config`, and the default of the option.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
 
-# Kubernetes gives every pod such variables for each service: one that is called "se-server" would collide with ours.
+# Kubernetes sets these variables in every pod for each service. Those of a service "se-server" match our prefix.
 _SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 _SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
@@ -73,7 +73,7 @@ class Config:
         return getattr(getattr(self, GROUP_OF[name]), name)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Give (name, value, source) of every option as text, secrets masked."""
+        """Return name, value and source of every option as text, secrets masked."""
         rows = []
         for option in OPTIONS:
             value = self.value(option.name)
@@ -82,23 +82,23 @@ class Config:
         return rows
 
     def wants_port(self) -> bool:
-        """Whether to listen on host and port: a Unix socket alone is enough, unless one of them was given."""
+        """Return whether to listen on host and port: with a Unix socket only if one of them was given."""
         return self.listening.uds is None or self.was_given("host") or self.was_given("port")
 
     def was_given(self, name: str) -> bool:
-        """Whether an option was given by one of the sources."""
+        """Return whether one of the sources gave the option."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
 
 
 def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:
-    """Take what an APP says of its conversations, where no source has said it.
+    """Add the options of an APP that concern conversations, as far as no source has given them.
 
     Args:
-        options: what the APP was made with, by name.
+        options: the options that the APP was made with, by name.
 
     Returns:
-        The options in force, and the names of those that come too late: the sockets are open, and what guards them is
-        not for a program's text to switch off.
+        The options in force, and the names of those that are not taken: the sockets are open already, and an APP must
+        not switch off their protection.
 
     Raises:
         ConfigError: the options do not go together.
@@ -114,14 +114,14 @@ def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[s
 
 
 def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) -> Config:
-    """Bring the sources together.
+    """Merge the sources.
 
     Args:
-        command_line: option names and what was typed, only for those that were given; `config` names a file.
+        command_line: the given options, by name, as typed; `config` names a file.
         environ: the process's environment.
 
     Raises:
-        ConfigError: an unknown name or a wrong value, in one sentence that says where it stands and the way out.
+        ConfigError: a name is unknown or a value is wrong; one sentence with the source and the way out.
     """
     file_name = command_line.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     from_file = _read_file(str(file_name)) if file_name else {}
@@ -178,7 +178,7 @@ def _read_file(name: str) -> dict[str, object]:
             content: dict[str, object] = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, but also of what it cannot hold
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
         raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
     for key in content:
         if key not in BY_NAME:
@@ -189,7 +189,7 @@ def _read_file(name: str) -> dict[str, object]:
 def _find_keys(
     values: dict[str, Any], sources: dict[str, str], ranks: Mapping[str, int], environ: Mapping[str, str]
 ) -> None:
-    """Settle `api_key`: the source that ranks higher wins, equal ones add up, ELEVENLABS_API_KEY is the last resort."""
+    """Set `api_key`: the source of higher rank wins, equal ones add up, ELEVENLABS_API_KEY is the last resort."""
     file_name = values["api_key_file"]
     key_rank, file_rank = ranks.get("api_key", len(OPTIONS)), ranks.get("api_key_file", len(OPTIONS))
     if file_name is not None and file_rank <= key_rank:

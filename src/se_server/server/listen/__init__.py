@@ -1,1 +1,1 @@
-"""What a server is bound to, and what a byte stream starts with: sockets, TLS, the PROXY protocol."""
+"""Listen sockets and the beginnings of byte streams: TLS and the PROXY protocol."""

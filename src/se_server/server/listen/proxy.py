@@ -9,13 +9,13 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 LOCAL = "local"
-"""In place of an address: the proxy speaks for itself, with its health checks (2.2)."""
+"""Instead of an address: the proxy itself connects, as for its health checks (2.2)."""
 
 UNKNOWN = "unknown"
-"""In place of an address: the client has none, or none that the proxy tells."""
+"""Instead of an address: the client has none, or the proxy does not pass it on."""
 
 MAX_V1_BYTES = 107  # 2.1, with the CRLF
-MAX_V2_BYTES = 4096  # The addresses take 232 at most; the rest are extensions (2.2.1 ff.), which nobody here reads.
+MAX_V2_BYTES = 4096  # addresses take 232 bytes at most; the rest are extensions (2.2.1 ff.), which are skipped
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -24,12 +24,12 @@ _V2_FIXED_BYTES = 16
 _LINE = re.compile(rb"PROXY TCP([46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
 _UNKNOWN_LINE = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 
-_ADDRESS_BYTES = {0x1: 12, 0x2: 36, 0x3: 216}  # 2.2: both addresses, and ports, of IPv4, IPv6 and Unix sockets
+_ADDRESS_BYTES = {0x1: 12, 0x2: 36, 0x3: 216}  # 2.2: addresses and ports of IPv4, IPv6 and Unix sockets
 _TCP4, _TCP6 = 0x11, 0x21
 
 
 class ProxyHeaderError(ValueError):
-    """What came is no PROXY header; the text says why, without what came."""
+    """The data is not a PROXY header; the text gives the reason without the data."""
 
 
 class ProxyHeader:
@@ -46,12 +46,12 @@ class ProxyHeader:
         self.client: str | None = None
 
     def feed(self, data: bytes) -> int:
-        """Take the bytes that came next, and return how many of them belong to the header.
+        """Take the next bytes and return the number of those that belong to the header.
 
-        After an error, or when `client` is there, feed nothing more.
+        After an error, or when `client` is set, feed nothing more.
 
         Raises:
-            ProxyHeaderError: this is no header.
+            ProxyHeaderError: the data is not a PROXY header.
         """
         before = len(self._data)
         if before + len(data) > MAX_V2_BYTES:

@@ -1,4 +1,4 @@
-"""Binding the listen sockets, once, before any worker exists."""
+"""Bind the listen sockets, once, before any worker exists."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from se_server.errors import ConfigError
 
-BACKLOG = 4096  # A burst of calls waits in the kernel while the loop is busy; the kernel caps it at net.core.somaxconn.
+BACKLOG = 4096  # room for a burst while the loop is busy; the kernel caps it at net.core.somaxconn
 
-_PORT_0_TRIES = 16  # The kernel picks a port free on IPv4; each try finds it taken on IPv6 only by bad luck.
+_PORT_0_TRIES = 16  # the kernel picks a port that is free on IPv4; rarely it is in use on IPv6
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 _Address = tuple[socket.AddressFamily, tuple[Any, ...]]
@@ -28,7 +28,7 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
         Non-blocking listen sockets, IPv4 first, owned by the caller. A machine without IPv6 gives IPv4 ones only.
 
     Raises:
-        ConfigError: the address cannot be used; the text says why and what to change.
+        ConfigError: the address cannot be used; the text gives the reason and the way out.
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"port {port} does not exist: choose 0 to 65535")
@@ -63,7 +63,7 @@ def _bind_all(addresses: list[_Address], port: int, backlog: int) -> list[socket
             try:
                 sock = _listen(family, (address[0], port, *address[2:]), backlog)
             except OSError as error:
-                # IPv6 compiled in but switched off: IPv4 alone is what such a machine can do.
+                # IPv6 is compiled in but switched off: serve IPv4 alone.
                 if sockets and error.errno in _NO_SUCH_FAMILY:
                     continue
                 raise
@@ -80,7 +80,7 @@ def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit it: chunks go out at once and no connection pays a system call for that.
+        # Accepted sockets inherit the option, which saves a system call per connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -11,20 +11,20 @@ _KEY = b"PRIVATE KEY-----"
 
 
 class _EncryptedKey(Exception):
-    """The key wants a password, which OpenSSL would ask the terminal for."""
+    """The key is encrypted; OpenSSL would ask the terminal for its password."""
 
 
 def make_context(certfile: str | None, keyfile: str | None, ca_certs: str | None) -> ssl.SSLContext | None:
     """Make the context of a server that speaks TLS 1.2 and later.
 
     Args:
-        certfile: a PEM file with the certificate and its chain; None to speak no TLS.
+        certfile: a PEM file with the certificate and its chain; None for no TLS.
         keyfile: a PEM file with the certificate's key; None if the key is in `certfile`.
-        ca_certs: a PEM file with the authorities that sign the clients' certificates; with it, no client comes in
-            without one.
+        ca_certs: a PEM file with the authorities that sign the clients' certificates; with it, every
+            client needs a certificate.
 
     Raises:
-        ConfigError: a file cannot be used; the text names it.
+        ConfigError: a file cannot be used; the text names the file.
     """
     if certfile is None:
         for option, name in (("keyfile", keyfile), ("ca-certs", ca_certs)):
@@ -35,7 +35,7 @@ def make_context(certfile: str | None, keyfile: str | None, ca_certs: str | None
     _check_file(*(("keyfile", keyfile) if keyfile else ("certfile", certfile)), _KEY, "private key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The handshake is the costly part, and a renegotiation makes us repeat it for the asking.
+    # A renegotiation lets a client repeat the handshake, the costly part, at will.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -58,7 +58,7 @@ def make_context(certfile: str | None, keyfile: str | None, ca_certs: str | None
 
 
 def _check_file(option: str, name: str, marker: bytes, wanted: str) -> None:
-    # OpenSSL tells neither which of two files it could not read, nor what it missed in it.
+    # OpenSSL does not report which of two files it could not read.
     try:
         with open(name, "rb") as file:
             content = file.read()

@@ -18,16 +18,16 @@ class UnixListenSocket:
     """A listen socket and its file.
 
     Args:
-        path: where. A file left there by a process that is gone is replaced.
-        mode: the file's; who may write to it may connect.
+        path: the path of the file. The file of a process that has ended is replaced.
+        mode: the permissions of the file; write permission allows to connect.
         backlog: connections that the kernel holds until they are accepted.
-        option: what errors begin with.
+        option: the name of the option, with which errors begin.
 
     Attributes:
         socket: bound, listening and non-blocking; owned by the caller.
 
     Raises:
-        ConfigError: the path cannot be used; the text says why.
+        ConfigError: the path cannot be used; the text gives the reason.
     """
 
     def __init__(self, path: str, *, mode: int = MODE, backlog: int = BACKLOG, option: str = "uds") -> None:
@@ -40,7 +40,7 @@ class UnixListenSocket:
             self._file = _identity(self._path)
             os.chmod(self._path, mode)  # nobody can connect before the next line
             self.socket.listen(backlog)
-        except OSError as error:  # Python itself says that a path is too long, without a number
+        except OSError as error:  # Python raises it without a number if the path is too long
             self.socket.close()
             raise ConfigError(f"{option}: cannot listen on {path}: {error.strerror or error}") from None
         except ConfigError:
@@ -49,27 +49,27 @@ class UnixListenSocket:
 
     @classmethod
     def adopt(cls, path: str, sock: socket.socket) -> UnixListenSocket:
-        """Take over a listen socket, and its file, from the server before this one."""
+        """Take over a listen socket and its file from the server that this one replaces."""
         adopted = cls.__new__(cls)
         adopted._path = os.path.abspath(path)
         adopted.socket = sock
         try:
             adopted._file = _identity(adopted._path)
         except OSError:
-            adopted._file = (0, 0, 0)  # somebody has removed it
+            adopted._file = (0, 0, 0)  # the file was removed
         return adopted
 
     def move(self, path: str) -> None:
-        """Put the file where another server's may be, which then is reached by nobody new.
+        """Move the file to another path. A server whose file is replaced gets no new connections.
 
         Raises:
-            OSError: it cannot be there.
+            OSError: the file cannot be moved.
         """
         os.replace(self._path, path)
         self._path = os.path.abspath(path)
 
     def remove(self) -> None:
-        """Remove the file, unless another server has put its own there."""
+        """Remove the file, unless another server has replaced it."""
         with suppress(OSError):
             if _identity(self._path) == self._file:
                 os.unlink(self._path)
@@ -77,7 +77,7 @@ class UnixListenSocket:
 
 def _identity(path: str) -> tuple[int, int, int]:
     found = os.lstat(path)
-    return found.st_dev, found.st_ino, found.st_mtime_ns  # numbers of files are given out again
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # inode numbers are reused
 
 
 def _remove_stale(path: str, option: str) -> None:
@@ -95,5 +95,5 @@ def _remove_stale(path: str, option: str) -> None:
             os.unlink(path)
             return
         except (TimeoutError, BlockingIOError):
-            pass  # somebody listens, and has much to do
+            pass  # a busy server listens
     raise ConfigError(f"{option}: {path} is already in use: stop the other program, or choose another path")
