@@ -16,4 +16,4 @@ def test_the_outcome_is_the_references(path: Path) -> None:
 
 
 def test_every_target_has_inputs() -> None:
-    assert {path.name for path in CORPUS.iterdir()} == {"wire", "delta", "listener", "head"}
+    assert {path.name for path in CORPUS.iterdir()} == {"wire", "delta", "scan", "listener", "head"}

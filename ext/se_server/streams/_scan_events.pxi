@@ -1,0 +1,592 @@
+# The meaning of one event: its text, a refusal, a failure, what it counts; by its JSON, read in place.
+#
+# An event is first checked as a whole, while the members that any API names are found. Then the few that matter are
+# walked into. The rules are those of `_delta.pyx`, and what else the APIs document.
+
+MAX_MESSAGE_CHARS = 1000
+MAX_KEYS = 8
+MAX_KEY_CHARS = 64
+
+cdef str REPLACEMENT = "\ufffd"
+cdef str NO_MESSAGE = "the provider gave no message"
+cdef str BLOCKED = "blocked"
+cdef object MAX_TOKENS = 10**15  # a count above it is a provider's mistake
+
+cdef enum:
+    LONGEST_NAME = 24
+    MAX_TYPE_BYTES = 80
+    MAX_ERROR_BYTES = 4 * 1000                 # of UTF-8: what MAX_MESSAGE_CHARS may take
+
+cdef struct Word:
+    const char* text
+    Py_ssize_t size
+
+
+cdef inline Word word(const char* text) noexcept:
+    cdef Word made
+    made.text = text
+    made.size = strlen(text)
+    return made
+
+
+# The members that are looked for in an object, by the object.
+cdef enum:
+    TYPE, CHOICES, DELTA, CANDIDATES, MESSAGE, ERROR, USAGE, USAGE_METADATA, PROMPT_FEEDBACK, RESPONSE, DONE, CODE
+    PROMPT_EVAL_COUNT, EVAL_COUNT, X_GROQ, CONTENT, EVENT_WORDS
+
+cdef Word[EVENT_WORDS] IN_EVENT
+IN_EVENT[:] = [
+    word(b"type"), word(b"choices"), word(b"delta"), word(b"candidates"), word(b"message"), word(b"error"),
+    word(b"usage"), word(b"usageMetadata"), word(b"promptFeedback"), word(b"response"), word(b"done"), word(b"code"),
+    word(b"prompt_eval_count"), word(b"eval_count"), word(b"x_groq"), word(b"content"),
+]
+
+cdef Word[5] IN_CHOICE
+IN_CHOICE[:] = [word(b"index"), word(b"delta"), word(b"finish_reason"), word(b"message"), word(b"text")]
+cdef Word[2] IN_MESSAGE
+IN_MESSAGE[:] = [word(b"content"), word(b"refusal")]
+cdef Word[3] IN_PART
+IN_PART[:] = [word(b"type"), word(b"text"), word(b"thought")]
+cdef Word[3] IN_CANDIDATE
+IN_CANDIDATE[:] = [word(b"content"), word(b"finishReason"), word(b"finishMessage")]
+cdef Word[1] PARTS
+PARTS[:] = [word(b"parts")]
+cdef Word[2] IN_FEEDBACK
+IN_FEEDBACK[:] = [word(b"blockReason"), word(b"blockReasonMessage")]
+cdef Word[4] IN_ERROR
+IN_ERROR[:] = [word(b"message"), word(b"code"), word(b"status"), word(b"type")]
+cdef Word[3] IN_RESPONSE
+IN_RESPONSE[:] = [word(b"error"), word(b"incomplete_details"), word(b"usage")]
+cdef Word[1] REASON
+REASON[:] = [word(b"reason")]
+cdef Word[1] USAGE_ONLY
+USAGE_ONLY[:] = [word(b"usage")]
+# Of Anthropic's and Cohere's deltas.
+cdef Word[7] IN_DELTA
+IN_DELTA[:] = [
+    word(b"type"), word(b"text"), word(b"stop_reason"), word(b"message"), word(b"finish_reason"), word(b"error"),
+    word(b"usage"),
+]
+# OpenAI chat, Mistral, groq; OpenAI Responses and Anthropic, whose cached tokens are counted apart.
+cdef Word[7] IN_USAGE
+IN_USAGE[:] = [
+    word(b"prompt_tokens"), word(b"completion_tokens"), word(b"input_tokens"), word(b"output_tokens"),
+    word(b"cache_creation_input_tokens"), word(b"cache_read_input_tokens"), word(b"tokens"),
+]
+cdef Word[3] IN_METADATA
+IN_METADATA[:] = [word(b"promptTokenCount"), word(b"candidatesTokenCount"), word(b"thoughtsTokenCount")]
+
+# Events of a known API that have nothing to speak. OpenAI's are known by their first word.
+cdef frozenset SILENT_TYPES = frozenset({
+    b"ping", b"keepalive", b"message_start", b"message_delta", b"message_stop", b"content_block_start",
+    b"content_block_delta", b"content_block_stop",
+    b"message-start", b"message-end", b"content-start", b"content-delta", b"content-end", b"tool-plan-delta",
+    b"tool-call-start", b"tool-call-delta", b"tool-call-end", b"citation-start", b"citation-end", b"debug",
+})  # fmt: skip
+
+# Why Gemini ends an answer that it does not give.
+cdef frozenset GEMINI_BLOCKS = frozenset({
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL",
+    "IMAGE_SAFETY", "OTHER",
+})
+
+
+# --- reading in place ---------------------------------------------------------------------------------------------
+
+
+cdef int find_members(Scan* scan, const Word* words, int count, Value* found) noexcept nogil:
+    """Read an object from its brace to behind its end; the last member of each name counts, as in `json`.
+
+    Args:
+        found: as many as `words`; MISSING where there is none.
+    """
+    cdef Value name, other
+    cdef Value* value
+    cdef unsigned char room[6 * LONGEST_NAME]
+    cdef const unsigned char* written
+    cdef Py_ssize_t size
+    cdef int i
+    for i in range(count):
+        found[i].kind = MISSING
+    scan.at += 1
+    skip_blanks(scan)
+    if scan.at < scan.end and scan.at[0] == c"}":
+        scan.at += 1
+        return 0
+    while True:
+        if scan_name(scan, &name) < 0:
+            return -1
+        written = name.start + 1
+        size = name.end - name.start - 2
+        if name.escaped:
+            # Never longer than it was.
+            size = unescape(written, written + size, room) if size <= 6 * LONGEST_NAME else -1
+            written = room
+        value = &other
+        for i in range(count):
+            if words[i].size == size and memcmp(words[i].text, written, size) == 0:
+                value = &found[i]
+                break
+        if scan_value(scan, value, 1) < 0:
+            return -1
+        skip_blanks(scan)
+        if scan.at < scan.end and scan.at[0] == c"}":
+            scan.at += 1
+            return 0
+        if expect(scan, c",", b"expected ',' or '}'") < 0:
+            return -1
+
+
+cdef inline bint look_into(Value* value, const Word* words, int count, Value* found) noexcept nogil:
+    """Find the members of a value that was checked before; false, and none found, if it is no object."""
+    cdef Scan scan
+    cdef int i
+    if value.kind != OBJECT:
+        for i in range(count):
+            found[i].kind = MISSING
+        return False
+    scan.at = scan.start = value.start
+    scan.end = value.end
+    return find_members(&scan, words, count, found) == 0
+
+
+cdef inline void open_array(Value* array, Scan* scan) noexcept nogil:
+    scan.at = scan.start = array.start + 1
+    scan.end = array.end
+
+
+cdef inline bint next_item(Scan* scan, Value* item) noexcept nogil:
+    """The next item of an array that was checked before."""
+    skip_blanks(scan)
+    if scan.at < scan.end and scan.at[0] == c",":
+        scan.at += 1
+        skip_blanks(scan)
+    return scan.at < scan.end and scan.at[0] != c"]" and scan_value(scan, item, 1) == 0
+
+
+cdef inline bint equals(Value* value, const char* text) noexcept:
+    """Whether a string is this ASCII text, however it is escaped."""
+    cdef Py_ssize_t size = value.end - value.start - 2
+    if value.kind != STRING:
+        return False
+    if value.escaped:
+        return string_of(value) == text.decode("ascii")
+    return <size_t>size == strlen(text) and memcmp(value.start + 1, text, size) == 0
+
+
+cdef inline bint is_true(Value* value) noexcept nogil:
+    return value.kind == BOOLEAN and value.start[0] == c"t"
+
+
+cdef inline bint is_zero(Value* value) except -1:
+    if value.end - value.start == 1:
+        return value.start[0] == c"0"
+    return count_of(value) == 0
+
+
+cdef str string_of(Value* value):
+    """A scanned string, lone surrogates included."""
+    cdef Py_ssize_t size = value.end - value.start - 2
+    cdef unsigned char stack[1024]
+    cdef unsigned char* room = stack
+    if not value.escaped:
+        return PyUnicode_DecodeUTF8(<const char*>value.start + 1, size, NULL)
+    if size > 1024:
+        room = <unsigned char*>PyMem_Malloc(size)
+        if room == NULL:
+            raise MemoryError()
+    try:
+        size = unescape(value.start + 1, value.end - 1, room)
+        if size >= 0:
+            return PyUnicode_DecodeUTF8(<const char*>room, size, NULL)
+    finally:
+        if room != stack:
+            PyMem_Free(room)
+    return json.loads(value.start[: value.end - value.start])
+
+
+cdef str well_formed(str text):
+    """Join the halves of each surrogate pair; one that is alone becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+cdef str label_of(Value* value, Py_ssize_t max_chars):
+    """A string for people, of bounded length; None if it is no string, or empty."""
+    if value.kind != STRING or value.end - value.start == 2:
+        return None
+    return well_formed(string_of(value)[:max_chars])
+
+
+cdef object count_of(Value* value):
+    """A number of tokens; None if it cannot be one."""
+    cdef Py_ssize_t size = value.end - value.start
+    cdef long long small = 0
+    cdef Py_ssize_t i
+    cdef object number
+    if value.kind != NUMBER:
+        return None
+    if value.integral and size <= 15 and value.start[0] != c"-":
+        for i in range(size):
+            small = 10 * small + (value.start[i] - c"0")
+        return small
+    # No integer has more digits than a float can hold here: `int` would refuse thousands of them.
+    number = float(value.start[: value.end - value.start])
+    return int(number) if 0 <= number < MAX_TOKENS else None
+
+
+# --- what is given ------------------------------------------------------------------------------------------------
+
+
+cdef int give_text(Scanner self, Value* value, bint is_refusal, list results) except -1:
+    """Give a delta, joined to the half of a character that the one before it may have ended with."""
+    cdef str text
+    cdef str half = self.refused_high_half if is_refusal else self.high_half
+    if value.end - value.start == 2:
+        return 0
+    text = string_of(value)
+    if half is not None or value.escaped:
+        text = joined(self, half, text, is_refusal)
+        if not text:
+            return 0
+    if is_refusal:
+        return PyList_Append(results, Refusal(text))
+    self.has_text = True
+    return PyList_Append(results, text)
+
+
+cdef str joined(Scanner self, str half, str text, bint is_refusal):
+    if half is not None:
+        text = half + text
+        half = None
+    if text and 0xD800 <= ord(text[len(text) - 1]) < 0xDC00:
+        half = text[len(text) - 1]
+        text = text[: len(text) - 1]
+    if is_refusal:
+        self.refused_high_half = half
+    else:
+        self.high_half = half
+    return text if text.isascii() else well_formed(text)
+
+
+cdef int give_content(Scanner self, Value* content, list results) except -1:
+    """A string, or an array of parts of which those of type "text" are spoken."""
+    cdef Value item
+    cdef Value[3] part
+    cdef Scan scan
+    if content.kind == STRING:
+        return give_text(self, content, False, results)
+    if content.kind == ARRAY:
+        open_array(content, &scan)
+        while next_item(&scan, &item):
+            if look_into(&item, IN_PART, 3, part) and part[1].kind == STRING and equals(&part[0], b"text"):
+                give_text(self, &part[1], False, results)
+    return 0
+
+
+cdef int give_failure(str kind, str message, str code, list results) except -1:
+    return PyList_Append(results, Failure(kind, message or NO_MESSAGE, code))
+
+
+cdef int give_error(Value* error, list results) except -1:
+    """The failure that an error object, or an error's text, describes."""
+    cdef Value[4] parts
+    cdef str code = None
+    cdef int i
+    if not look_into(error, IN_ERROR, 4, parts):
+        return give_failure("error", label_of(error, MAX_MESSAGE_CHARS), None, results)
+    for i in range(1, 4):
+        if code is None:
+            code = label_of(&parts[i], MAX_KEY_CHARS)
+    if code is None and parts[1].kind == NUMBER:
+        code = parts[1].start[: min(parts[1].end - parts[1].start, MAX_KEY_CHARS)].decode("ascii")
+    return give_failure("error", label_of(&parts[0], MAX_MESSAGE_CHARS), code, results)
+
+
+cdef int give_block(Scanner self, str name, str reason, str message, list results) except -1:
+    """An answer that the provider held back. After some text it is an end like any other."""
+    if self.has_text:
+        return 0
+    return give_failure(BLOCKED, message or f"{name}: {reason}", reason, results)
+
+
+cdef int give_unknown(const unsigned char* start, const unsigned char* end, Value* type, list results) except -1:
+    cdef Scan scan
+    cdef Value name, value
+    cdef list keys = []
+    cdef str key
+    scan.at = scan.start = start + 1
+    scan.end = end
+    while len(keys) < MAX_KEYS and scan_name(&scan, &name) == 0:
+        key = label_of(&name, MAX_KEY_CHARS) or ""
+        if key not in keys:
+            keys.append(key)
+        if scan_value(&scan, &value, 1) < 0:
+            break
+        skip_blanks(&scan)
+        if scan.at < scan.end and scan.at[0] == c",":
+            scan.at += 1
+    return PyList_Append(results, Unknown(label_of(type, MAX_KEY_CHARS), tuple(keys)))
+
+
+# --- what is counted ----------------------------------------------------------------------------------------------
+
+
+cdef int keep_usage(Scanner self, object input_tokens, object output_tokens) except -1:
+    """Usage is told in parts, or again and again with what it has come to: the last of each counts."""
+    cdef Usage before = self.usage
+    if input_tokens is None and output_tokens is None:
+        return 0
+    if before is not None:
+        input_tokens = before.input_tokens if input_tokens is None else input_tokens
+        output_tokens = before.output_tokens if output_tokens is None else output_tokens
+    self.usage = Usage(input_tokens, output_tokens)
+    return 0
+
+
+cdef object sum_of(object first, object second):
+    return second if first is None else first if second is None else first + second
+
+
+cdef int read_usage(Scanner self, Value* usage) except -1:
+    cdef Value[7] parts
+    cdef Value tokens
+    cdef object input_tokens, output_tokens
+    if not look_into(usage, IN_USAGE, 7, parts):
+        return 0
+    if parts[6].kind == OBJECT:                # Cohere's
+        tokens = parts[6]
+        look_into(&tokens, IN_USAGE, 7, parts)
+    input_tokens, output_tokens = count_of(&parts[0]), count_of(&parts[1])
+    if input_tokens is None:
+        input_tokens = sum_of(sum_of(count_of(&parts[2]), count_of(&parts[4])), count_of(&parts[5]))
+    if output_tokens is None:
+        output_tokens = count_of(&parts[3])
+    return keep_usage(self, input_tokens, output_tokens)
+
+
+cdef int read_metadata(Scanner self, Value* metadata) except -1:
+    cdef Value[3] parts
+    if not look_into(metadata, IN_METADATA, 3, parts):
+        return 0
+    return keep_usage(self, count_of(&parts[0]), sum_of(count_of(&parts[1]), count_of(&parts[2])))
+
+
+# --- one event ----------------------------------------------------------------------------------------------------
+
+
+cdef int read_event(
+    Scanner self, const unsigned char* start, const unsigned char* end, bint is_error, list results
+) except -1:
+    """Give what one event says. `is_error` if it was sent under that name."""
+    cdef Value[EVENT_WORDS] event
+    cdef Scan scan
+    if end - start > self.max_event_bytes:
+        return self.malformed(f"an event is longer than {self.max_event_bytes} bytes", results)
+    scan.at = scan.start = start
+    scan.end = end
+    scan.reason = NULL
+    scan.names_byte = False
+    skip_blanks(&scan)
+    if scan.at == end:
+        return 0
+    if end - scan.at >= 6 and memcmp(scan.at, b"[DONE]", 6) == 0 and self.framing == SSE:
+        self.done = self.is_over = True
+        return 0
+    start = scan.at
+    self.events += 1
+    if start[0] != c"{":
+        refuse_start(&scan)
+    elif find_members(&scan, IN_EVENT, EVENT_WORDS, event) == 0:
+        skip_blanks(&scan)
+        if scan.at == end:
+            if not is_error:
+                return understand(self, start, end, event, results)
+            if event[ERROR].kind == MISSING or event[ERROR].kind == NULL_VALUE:
+                return give_failure(
+                    "error", label_of(&event[MESSAGE], MAX_MESSAGE_CHARS), label_of(&event[CODE], MAX_KEY_CHARS), results
+                )
+            return give_error(&event[ERROR], results)
+        fail(&scan, b"expected the end of the event")
+    if is_error:
+        text = start[: min(end - start, MAX_ERROR_BYTES)].decode("utf-8", "replace")
+        return give_failure("error", text[:MAX_MESSAGE_CHARS], None, results)
+    reason = scan.reason.decode("ascii")
+    return self.malformed(f"an event is no JSON: {reason} (byte {scan.at - start})", results)
+
+
+cdef int understand(
+    Scanner self, const unsigned char* start, const unsigned char* end, Value* event, list results
+) except -1:
+    cdef Value[EVENT_WORDS] inner
+    cdef bint is_known = False
+    if event[ERROR].kind == OBJECT or (event[ERROR].kind == STRING and event[ERROR].end - event[ERROR].start > 2):
+        return give_error(&event[ERROR], results)
+    if event[TYPE].kind == STRING and understand_type(self, event, results):
+        return 0
+    if event[USAGE].kind == OBJECT:
+        is_known = True
+        read_usage(self, &event[USAGE])
+    if event[X_GROQ].kind == OBJECT:
+        is_known = True
+        look_into(&event[X_GROQ], USAGE_ONLY, 1, inner)
+        read_usage(self, &inner[0])
+    if event[CHOICES].kind == ARRAY:
+        is_known = True
+        read_choices(self, &event[CHOICES], results)
+    if event[USAGE_METADATA].kind == OBJECT:
+        is_known = True
+        read_metadata(self, &event[USAGE_METADATA])
+    if event[CANDIDATES].kind == ARRAY:
+        is_known = True
+        read_candidate(self, &event[CANDIDATES], results)
+    if event[PROMPT_FEEDBACK].kind == OBJECT:
+        is_known = True
+        look_into(&event[PROMPT_FEEDBACK], IN_FEEDBACK, 2, inner)
+        if inner[0].kind == STRING:
+            give_block(
+                self, "blockReason", label_of(&inner[0], MAX_KEY_CHARS), label_of(&inner[1], MAX_MESSAGE_CHARS), results
+            )
+    if event[DONE].kind == BOOLEAN and (event[MESSAGE].kind == OBJECT or event[RESPONSE].kind == STRING):
+        is_known = True
+        read_ollama(self, event, results)
+    return 0 if is_known else give_unknown(start, end, &event[TYPE], results)
+
+
+cdef bint understand_type(Scanner self, Value* event, list results) except -1:
+    """The APIs that name their events; false if none of them has this name."""
+    cdef Value* type = &event[TYPE]
+    cdef Value[7] delta
+    cdef Value[3] inner
+    cdef Value content
+    cdef Py_ssize_t size = type.end - type.start - 2
+    cdef bytes name
+    if size > 6 * MAX_TYPE_BYTES:
+        return False
+    name = string_of(type).encode("utf-8", "surrogatepass") if type.escaped else type.start[1 : size + 1]
+    if len(name) > MAX_TYPE_BYTES:
+        return False
+    if name == b"response.output_text.delta":
+        if event[DELTA].kind == STRING:
+            give_text(self, &event[DELTA], False, results)
+        return True
+    if name == b"content_block_delta":
+        if look_into(&event[DELTA], IN_DELTA, 7, delta) and delta[1].kind == STRING and equals(&delta[0], b"text_delta"):
+            give_text(self, &delta[1], False, results)
+        return True
+    if name == b"content-delta":
+        look_into(&event[DELTA], IN_DELTA, 7, delta)
+        look_into(&delta[3], IN_MESSAGE, 2, inner)
+        content = inner[0]
+        if look_into(&content, IN_PART, 3, inner) and inner[1].kind == STRING:
+            give_text(self, &inner[1], False, results)
+        return True
+    if name.startswith(b"response."):
+        read_response(self, name, event, results)
+        return True
+    if name == b"error":
+        give_failure(
+            "error", label_of(&event[MESSAGE], MAX_MESSAGE_CHARS), label_of(&event[CODE], MAX_KEY_CHARS), results
+        )
+        return True
+    if name == b"message" and event[CONTENT].kind == ARRAY:  # Anthropic's answer, not streamed
+        read_usage(self, &event[USAGE])
+        give_content(self, &event[CONTENT], results)
+        return True
+    if name not in SILENT_TYPES:
+        return False
+    if name == b"message_start":
+        look_into(&event[MESSAGE], USAGE_ONLY, 1, inner)
+        read_usage(self, &inner[0])
+    elif name == b"message_delta":
+        read_usage(self, &event[USAGE])
+        look_into(&event[DELTA], IN_DELTA, 7, delta)
+        if equals(&delta[2], b"refusal"):
+            give_block(self, "stop_reason", "refusal", None, results)
+    elif name == b"message_stop":
+        self.done = True
+    elif name == b"message-end":
+        self.done = True
+        look_into(&event[DELTA], IN_DELTA, 7, delta)
+        read_usage(self, &delta[6])
+        if equals(&delta[4], b"ERROR") or equals(&delta[4], b"TIMEOUT"):
+            give_failure("error", label_of(&delta[5], MAX_MESSAGE_CHARS), string_of(&delta[4]), results)
+    return True
+
+
+cdef int read_response(Scanner self, bytes name, Value* event, list results) except -1:
+    """The other events of OpenAI's Responses: they repeat the text, or hold what is not spoken."""
+    cdef Value[3] parts
+    cdef Value[1] reason
+    if name == b"response.refusal.delta":
+        return give_text(self, &event[DELTA], True, results) if event[DELTA].kind == STRING else 0
+    if name not in (b"response.completed", b"response.failed", b"response.incomplete"):
+        return 0
+    self.done = True
+    look_into(&event[RESPONSE], IN_RESPONSE, 3, parts)
+    read_usage(self, &parts[2])
+    if name == b"response.failed":
+        return give_error(&parts[0], results)
+    if name == b"response.incomplete":
+        look_into(&parts[1], REASON, 1, reason)
+        message = label_of(&reason[0], MAX_KEY_CHARS)
+        return give_failure("incomplete", message, message, results)
+    return 0
+
+
+cdef int read_choices(Scanner self, Value* choices, list results) except -1:
+    """The first choice: with `n` above 1, the others are other answers."""
+    cdef Scan scan
+    cdef Value item
+    cdef Value[5] choice
+    cdef Value[2] message
+    open_array(choices, &scan)
+    while next_item(&scan, &item):
+        if not look_into(&item, IN_CHOICE, 5, choice):
+            continue
+        if choice[0].kind == NUMBER and not is_zero(&choice[0]):
+            continue
+        if look_into(&choice[1], IN_MESSAGE, 2, message) or look_into(&choice[3], IN_MESSAGE, 2, message):
+            give_content(self, &message[0], results)
+            if message[1].kind == STRING:
+                give_text(self, &message[1], True, results)
+        elif choice[4].kind == STRING:
+            give_text(self, &choice[4], False, results)
+        if equals(&choice[2], b"content_filter"):
+            give_block(self, "finish_reason", "content_filter", None, results)
+        break
+    return 0
+
+
+cdef int read_candidate(Scanner self, Value* candidates, list results) except -1:
+    cdef Scan scan
+    cdef Value item
+    cdef Value[3] candidate
+    cdef Value[3] part
+    cdef Value[1] parts
+    open_array(candidates, &scan)
+    if not next_item(&scan, &item) or not look_into(&item, IN_CANDIDATE, 3, candidate):
+        return 0
+    if look_into(&candidate[0], PARTS, 1, parts) and parts[0].kind == ARRAY:
+        open_array(&parts[0], &scan)
+        while next_item(&scan, &item):
+            if look_into(&item, IN_PART, 3, part) and part[1].kind == STRING and not is_true(&part[2]):
+                give_text(self, &part[1], False, results)
+    if candidate[1].kind == STRING:
+        reason = label_of(&candidate[1], MAX_KEY_CHARS)
+        if reason in GEMINI_BLOCKS:
+            give_block(self, "finishReason", reason, label_of(&candidate[2], MAX_MESSAGE_CHARS), results)
+    return 0
+
+
+cdef int read_ollama(Scanner self, Value* event, list results) except -1:
+    cdef Value[2] message
+    if event[MESSAGE].kind == OBJECT:
+        look_into(&event[MESSAGE], IN_MESSAGE, 2, message)
+        if message[0].kind == STRING:
+            give_text(self, &message[0], False, results)
+    elif event[RESPONSE].kind == STRING:
+        give_text(self, &event[RESPONSE], False, results)
+    if is_true(&event[DONE]):
+        self.done = True
+        keep_usage(self, count_of(&event[PROMPT_EVAL_COUNT]), count_of(&event[EVAL_COUNT]))
+    return 0
