@@ -85,6 +85,7 @@ EVENTS = st.one_of(
         promptFeedback=almost(blockReason=WORDS, blockReasonMessage=TEXTS),
     ),
     almost(message=MESSAGES, done=st.booleans(), prompt_eval_count=COUNTS, eval_count=COUNTS),
+    almost(object=st.just("error"), message=TEXTS, type=TYPES, code=TEXTS | COUNTS),
     almost(response=TEXTS, done=st.booleans(), error=ERRORS | TEXTS),
     ANYTHING,
 )

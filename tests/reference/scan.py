@@ -209,6 +209,9 @@ class Reader:
             self.fail("error", label(event.get("message"), MAX_MESSAGE), label(event.get("code"), MAX_LABEL))
         elif is_error or isinstance(error, dict) or (isinstance(error, str) and error):
             self.error(error)
+        elif event.get("object") == "error":
+            code = label(event.get("code"), MAX_LABEL) or label(event.get("type"), MAX_LABEL)
+            self.fail("error", label(event.get("message"), MAX_MESSAGE), code)
         elif not self.named(event) and not self.shaped(event):
             keys = [label(name, MAX_LABEL) or "" for name in event]
             self.items.append(("unknown", (label(event.get("type"), MAX_LABEL), tuple(dict.fromkeys(keys))[:8])))

@@ -32,13 +32,14 @@ cdef inline Word word(const char* text) noexcept:
 # The members that are looked for in an object, by the object.
 cdef enum:
     TYPE, CHOICES, DELTA, CANDIDATES, MESSAGE, ERROR, USAGE, USAGE_METADATA, PROMPT_FEEDBACK, RESPONSE, DONE, CODE
-    PROMPT_EVAL_COUNT, EVAL_COUNT, X_GROQ, CONTENT, EVENT_WORDS
+    PROMPT_EVAL_COUNT, EVAL_COUNT, X_GROQ, CONTENT, EVENT_OBJECT, EVENT_WORDS
 
 cdef Word[EVENT_WORDS] IN_EVENT
 IN_EVENT[:] = [
     word(b"type"), word(b"choices"), word(b"delta"), word(b"candidates"), word(b"message"), word(b"error"),
     word(b"usage"), word(b"usageMetadata"), word(b"promptFeedback"), word(b"response"), word(b"done"), word(b"code"),
     word(b"prompt_eval_count"), word(b"eval_count"), word(b"x_groq"), word(b"content"),
+    word(b"object"),
 ]
 
 cdef Word[5] IN_CHOICE
@@ -421,6 +422,9 @@ cdef int understand(
     cdef bint is_known = False
     if event[ERROR].kind == OBJECT or (event[ERROR].kind == STRING and event[ERROR].end - event[ERROR].start > 2):
         return give_error(&event[ERROR], results)
+    if equals(&event[EVENT_OBJECT], b"error"):  # Mistral, vLLM
+        code = label_of(&event[CODE], MAX_KEY_CHARS) or label_of(&event[TYPE], MAX_KEY_CHARS)
+        return give_failure("error", label_of(&event[MESSAGE], MAX_MESSAGE_CHARS), code, results)
     if event[TYPE].kind == STRING and understand_type(self, event, results):
         return 0
     if event[USAGE].kind == OBJECT:

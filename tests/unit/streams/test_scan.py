@@ -183,6 +183,10 @@ FAILURES: dict[str, tuple[Event, tuple[str, str, str | None]]] = {
         {"error": {"code": 503, "message": "Try later", "status": "UNAVAILABLE"}},
         ("error", "Try later", "UNAVAILABLE"),
     ),
+    "error object": (
+        {"object": "error", "message": "Too long", "type": "BadRequestError", "param": None, "code": 400},
+        ("error", "Too long", "BadRequestError"),
+    ),
     "number": ({"error": {"code": 503, "message": "Try later"}}, ("error", "Try later", "503")),
     "text": ({"error": "model not found"}, ("error", "model not found", None)),
     "no message": ({"error": {}}, ("error", "the provider gave no message", None)),
