@@ -1,6 +1,7 @@
 """Extension modules only; everything else stands in pyproject.toml."""
 
 import os
+import re
 import sys
 
 if sys.platform == "win32":
@@ -43,6 +44,17 @@ def is_stale(sources: list[Path]) -> bool:
     return bool(made) and max(pxd.stat().st_mtime for pxd in EXT.rglob("*.pxd")) > min(made)
 
 
+def write_counters() -> None:
+    """Make `counters.pxd` of the lines of `Counters`, so that a new counter is one line."""
+    source, made = SRC / "se_server/telemetry/counters.py", EXT / "se_server/telemetry/counters.pxd"
+    names = re.findall(r"^    (\w+): int\b", source.read_text(encoding="utf-8"), re.MULTILINE)
+    fields = "".join(f"    cdef public long long {name}\n" for name in names)
+    text = f'"""The fields of `counters.py`; setup.py writes them."""\n\n\ncdef class Counters:\n{fields}'
+    if not made.exists() or made.read_text(encoding="utf-8") != text:
+        made.write_text(text, encoding="utf-8")
+
+
+write_counters()
 SOURCES = [*sorted(EXT.rglob("*.pyx")), *COMPILED]
 
 # Cython's helper processes import this file again where processes are spawned instead of forked (macOS, Python 3.14).

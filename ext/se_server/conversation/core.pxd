@@ -2,6 +2,7 @@
 
 cimport cython
 from se_server.telemetry.counters cimport Counters
+from se_server.telemetry.pace cimport Pace
 from se_server.telemetry._clock cimport Clock
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.lane cimport Lane, Owner
@@ -32,6 +33,7 @@ cdef class SessionCore(Owner):
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef readonly Lane _lane
     cdef readonly TurnLedger _ledger
+    cdef readonly Pace _pace
     cdef public object _on_ended
     cdef public dict _permanent
     cdef public dict _once
@@ -49,3 +51,7 @@ cdef class SessionCore(Owner):
     cdef _end_answer(self, Turn turn, bint final, bint has_failed)
     cdef _send_final(self, Turn turn)
     cdef _settle(self, Turn turn, bint failed, state)
+    cdef _end_turn(self, Turn turn, state, double now, bint failed)
+    # Without this type each counter would be looked up by its name.
+    @cython.locals(stats=Counters)
+    cdef _turn_ended(self, Turn turn, bint failed)

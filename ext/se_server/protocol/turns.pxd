@@ -1,7 +1,6 @@
 """The fields of the compiled `turns.py`."""
 
 cimport cython
-from se_server.telemetry.pace cimport Pace
 
 
 cdef class Turn:
@@ -24,6 +23,7 @@ cdef class Turn:
     cdef Py_ssize_t _room
     cdef public object state
     cdef _start(self, event_id, bytes event_id_json, double started_at, owner, str said)
+    cpdef double first_text_after_s(self)
     cpdef note_texts(self, Py_ssize_t count, double now)
     # Without these types the arithmetic would make Python's integers, here for every chunk.
     @cython.locals(room=Py_ssize_t)
@@ -48,7 +48,6 @@ cdef class PastTurns:
 
 cdef class TurnLedger:
     cdef readonly Turn current
-    cdef readonly Pace pace
     cdef bint _adopts
     cdef Py_hash_t _first_digest
     cdef object _first_state
@@ -60,7 +59,6 @@ cdef class TurnLedger:
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
     cpdef end(self, Turn turn, state, double now=*)
-    cdef _count(self, Turn turn, bint interrupted)
     cdef _note_id(self, Turn turn)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)

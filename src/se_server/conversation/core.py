@@ -34,6 +34,8 @@ from se_server.protocol.turns import (
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.streams._stream import Stream, open_stream
 from se_server.telemetry._clock import clock_of
+from se_server.telemetry.pace import Pace
+from se_server.telemetry.turn_record import TurnRecord
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 log = logging.getLogger("se_server.session")
@@ -89,6 +91,7 @@ class SessionCore(Owner):
         self._clock = clock_of(settings.clock)
         self._opened_at = self._ended_at = self._clock.now()
         self._why = ""
+        self._pace: Pace | None = None  # made by the first turn that ends
         self._ledger = TurnLedger(settings.retranscription == "adopt")
         self._lane = Lane(self, self._loop, settings, stats)
         self._guards = TurnGuards.of(self, self._loop, settings)
@@ -260,10 +263,7 @@ class SessionCore(Owner):
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
-            self._stats.chunks_sent += turn.chunks
-            self._ledger.end(turn, CLOSED_TURN, self._ended_at)
-        if self._guards is not None:
-            self._guards.end()
+            self._end_turn(turn, CLOSED_TURN, self._ended_at, False)
         self._debug("session ended: %s", event)
         self._lane.end(event)
 
@@ -316,11 +316,11 @@ class SessionCore(Owner):
             self._receive_again(turn, verdict)
             return
         turn.bytes_left = self._max_answer_bytes
-        superseded = ledger.begin(turn)
+        superseded = ledger.current
         if superseded is not None:
-            self._stats.turns_superseded += 1
-            self._stats.chunks_sent += superseded.chunks
+            self._end_turn(superseded, SUPERSEDED, turn.started_at, False)
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
+        ledger.begin(turn)
         if self._guards is not None:
             self._guards.begin(turn)
         if self._debugs:
@@ -373,23 +373,44 @@ class SessionCore(Owner):
     # --- what the lane asks for ---
 
     def _finish_turn(self, turn: Turn, failed: bool) -> None:
-        """The handler of an open turn has ended: nothing stays unanswered."""
+        """End the open turn of a handler that has ended: nothing stays unanswered."""
         self._settle(turn, failed, ANSWERED)
-        if self._debugs:
-            self._debug("turn answered, event_id=%s, chunks=%d", turn.event_id, turn.chunks)
 
     def _settle(self, turn: Turn, failed: bool, state: TurnState) -> None:
         """End an open turn with its final."""
         if turn.needs_final and not self._outbox.closed:
             self._send_final(turn)
-        if failed:
-            self._stats.turns_failed += 1
-        else:
-            self._stats.turns_answered += 1
-        self._stats.chunks_sent += turn.chunks
-        self._ledger.end(turn, state, self._clock.now())
+        self._end_turn(turn, state, self._clock.now(), failed)
+
+    def _end_turn(self, turn: Turn, state: TurnState, now: float, failed: bool) -> None:
+        """End a turn; every turn ends here, once."""
+        self._ledger.end(turn, state, now)
         if self._guards is not None:
             self._guards.end()
+        self._turn_ended(turn, failed)
+
+    def _turn_ended(self, turn: Turn, failed: bool) -> None:
+        """Count a turn that has ended, and report it: the one place that sees each turn once, with all its figures.
+
+        Args:
+            turn: the turn; its `state` is how it ended.
+            failed: whether the handler raised, or the server cut the turn off.
+        """
+        stats, state = self._stats, turn.state
+        stats.chunks_sent += turn.chunks
+        if failed:
+            stats.turns_failed += 1
+        elif state is ANSWERED:
+            stats.turns_answered += 1
+        elif state is SUPERSEDED:
+            stats.turns_superseded += 1
+        if self._pace is None:
+            self._pace = Pace()
+        self._pace.add(state is SUPERSEDED)
+        if turn.chunks:
+            self._pace.add_first_chunk(turn.first_text_after_s())
+        if self._debugs:
+            self._debug("turn ended: %s", TurnRecord.of(turn, failed))
 
     def _speak_failure(self, turn: Turn) -> None:
         """A handler or its stream has raised: say so, once, if the turn has said nothing else."""

@@ -7,11 +7,9 @@ import logging
 import re
 
 from se_server.conversation.core import SessionCore
+from se_server.conversation.snapshot import snapshot_of
 
 log = logging.getLogger("se_server.conversations")
-
-MAX_ID = 128
-"""Characters of a conversation's id that are logged: a peer may send any, of any length."""
 
 _BARE = re.compile(r"\w[\w.:+-]*", re.ASCII)
 
@@ -37,18 +35,19 @@ def log_end(session: SessionCore) -> None:
     """Log that a conversation has ended, with its last handler and its socket."""
     if not log.isEnabledFor(logging.INFO):
         return
-    pace = session._ledger.pace
-    median_s = None if pace is None else pace.median_s()
-    code, reason = session._transport.ending
-    name = session.conversation_id
+    seen = snapshot_of(session, session._clock.now())
     fields = Fields(
-        conversation_id=name if name is None else name[:MAX_ID],
-        duration_s=round(session._ended_at - session._opened_at, 3),
-        turns=0 if pace is None else pace.turns,
-        interruptions=0 if pace is None else pace.interruptions,
-        first_chunk_p50_s=median_s if median_s is None else round(median_s, 4),
-        first_chunk_max_s=None if median_s is None or pace is None else round(pace.slowest_s, 4),
-        code=code,
-        reason=reason or session._why or "connection lost",
+        conversation_id=seen.conversation_id,
+        duration_s=round(seen.duration_s, 3),
+        turns=seen.turns,
+        interruptions=seen.interruptions,
+        first_chunk_p50_s=_rounded(seen.first_text_p50_s),
+        first_chunk_max_s=_rounded(seen.first_text_max_s),
+        code=seen.code,
+        reason=seen.reason,
     )
     log.info("conversation ended: %s", fields, extra={"event": "conversation ended", "fields": fields})
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

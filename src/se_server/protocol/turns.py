@@ -26,7 +26,6 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from se_server.protocol.words import same_words
-from se_server.telemetry.pace import Pace
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
@@ -119,6 +118,10 @@ class Turn:
     def first_chunk_at(self) -> float | None:
         """When the first text was written, in monotonic seconds; None before."""
         return self._first_chunk_at if self.chunks else None
+
+    def first_text_after_s(self) -> float:
+        """Return the seconds from the transcript to the first text; 0 without text."""
+        return self._first_chunk_at - self.started_at if self.chunks else 0.0
 
     @property
     def ended_at(self) -> float | None:
@@ -219,7 +222,6 @@ class TurnLedger:
 
     def __init__(self, adopts: bool = False) -> None:
         self.current: Turn | None = None
-        self.pace: Pace | None = None  # made by the first turn that ends
         self._adopts = adopts
         # The first turn that ended; only the second makes the ring, which then has both.
         self._first_digest = 0
@@ -272,20 +274,11 @@ class TurnLedger:
 
     def end(self, turn: Turn, state: TurnState, now: float = 0.0) -> None:
         """End `turn`; if it is the one under way, none is any more."""
-        if turn.open:
-            if turn.event_id is not None:
-                self._remember(turn.digest, state)
-            self._count(turn, state is SUPERSEDED)
+        if turn.open and turn.event_id is not None:
+            self._remember(turn.digest, state)
         turn.end(state, now)
         if self.current is turn:
             self.current = None
-
-    def _count(self, turn: Turn, interrupted: bool) -> None:
-        if self.pace is None:
-            self.pace = Pace()
-        self.pace.add(interrupted)
-        if turn.chunks:
-            self.pace.add_first_chunk(turn._first_chunk_at - turn.started_at)
 
     def _note_id(self, turn: Turn) -> None:
         if turn.event_id is not None and (self._highest_id is None or turn.event_id > self._highest_id):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from se_server.conversation.session import SpeechEngineSession
-from se_server.protocol.turns import TurnState
+from se_server.conversation.snapshot import snapshot_of
 from se_server.server.shared.control import Ask, Reply
 
 MAX_CALLS = 1000
 """Conversations listed for one worker. The message fits into the buffer of the socket and does not block the loop."""
-MAX_ID = 128
 OPERATOR_REASON = "closed by the operator"
 
 
@@ -37,13 +36,8 @@ def reply(ask: Ask, sessions: Collection[SpeechEngineSession], now: float) -> Re
 
 
 def _row_of(session: SpeechEngineSession, now: float) -> list[object]:
-    turn = session._ledger.current
-    name = session.conversation_id
-    doing = "ending" if not session.is_open else "listening"
-    since: float | None = None
-    if turn is not None:
-        is_speaking = turn.state is TurnState.RUNNING and turn.first_chunk_at is not None
-        doing = "speaking" if is_speaking else "thinking" if turn.state is TurnState.RUNNING else "waiting"
-        since = round(now - turn.started_at, 2)
-    shown = name if name is None else name[:MAX_ID].encode("utf-8", "backslashreplace").decode()
-    return [shown, round(now - session._opened_at, 2), doing, since]
+    seen = snapshot_of(session, now)
+    name = seen.conversation_id
+    shown = name if name is None else name.encode("utf-8", "backslashreplace").decode()
+    turn_age_s = None if seen.turn_age_s is None else round(seen.turn_age_s, 2)
+    return [shown, round(seen.age_s, 2), seen.state, turn_age_s]
