@@ -1,4 +1,4 @@
-"""What is due in one step of the event loop, taken together."""
+"""The work due in one step of the event loop, done together."""
 
 from se_server.telemetry._clock cimport Clock
 from se_server.conversation._outbox cimport Outbox
@@ -13,7 +13,7 @@ cdef class Due:
 cdef class Batch:
     cdef object __weakref__
     cdef readonly object loop
-    cdef bint holds                     # what is written may wait for the batch's end
+    cdef bint holds                     # writes may wait for the end of the batch
     cdef list _due                      # for the loop's next step
     cdef list _held                     # outboxes
     cdef Clock _clock

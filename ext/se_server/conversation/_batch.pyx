@@ -1,4 +1,4 @@
-"""What is due in one step of the event loop, taken together.
+"""The work due in one step of the event loop, done together.
 
 A loop with much to do finds many messages at once. It is a quarter faster to read all of them, then to run all their
 handlers, then to send all that these have written, than to do the three for one message after the other: the code of one
@@ -26,7 +26,7 @@ cdef enum:
     # So many answers are sent together: their bytes are still in the nearest cache.
     MAX_HELD = 16
 
-# What a handler takes to its first wait, on the mean of so many, where nothing is worth being held.
+# Stop holding answers once the mean time to a handler's first await (over `MEAN_OF` handlers) exceeds this.
 cdef double SLOW_S = 0.00025
 cdef double MEAN_OF = 64.0
 
@@ -37,7 +37,7 @@ cdef double BLOCKED_S = 0.005
 cdef long long WATCHED = 256
 cdef long long WATCHED_MOST = 1 << 20
 
-cdef object _batches = WeakValueDictionary()  # whoever has conversations keeps it, and with it the loop
+cdef object _batches = WeakValueDictionary()  # conversations keep the batch, and with it the loop
 
 cdef object _log = logging.getLogger("se_server.connection")
 

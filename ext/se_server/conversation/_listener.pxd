@@ -4,12 +4,13 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch
 from se_server.conversation._outbox cimport Outbox
+from se_server.conversation._rate cimport Bucket
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 
 
 cdef class Framer(WSListener):
-    cdef object view                    # where the next read may go
+    cdef object view                    # the place of the next read
     cdef object small_view
     cdef char* data                     # its first byte
     cdef object _get_buffer
@@ -74,11 +75,9 @@ cdef class Connection:
     cdef unsigned int _utf8             # the state after the fragments
     cdef public int group               # of the keep-alive
     cdef int _quiet_looks
-    cdef int _uncounted                 # messages since `_counted_at`
-    cdef double _messages_left          # of the burst, at that time of the loop
-    cdef double _counted_at
-    cdef double _control_left           # control frames, likewise
-    cdef double _control_at
+    cdef int _uncounted                 # messages not yet taken from their bucket
+    cdef Bucket _messages
+    cdef Bucket _controls
 
     cdef int receive_frame(self, WSFrame frame) except -1
     cdef int _receive_frame(self, WSFrame frame) except -1

@@ -16,6 +16,7 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch, batch_of
 from se_server.conversation._outbox cimport borrow_buffer, return_buffer
+from se_server.conversation._rate cimport take
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
@@ -26,18 +27,10 @@ from hashlib import sha1
 from picows.picows import WSAutoPingStrategy, WSProtocol
 
 from se_server.errors import InvalidUtf8, MessageError
+from se_server.protocol import close_codes
 
 cdef enum:
-    # RFC 6455, 7.4.1
-    CLOSE_PROTOCOL_ERROR = 1002
-    CLOSE_INVALID_TEXT = 1007
-    CLOSE_NO_CODE = 1005   # RFC 6455, 7.4.1: neither of the two is ever sent
-    CLOSE_ABNORMAL = 1006
-    CLOSE_POLICY = 1008
-    CLOSE_TOO_BIG = 1009
-    CLOSE_INTERNAL_ERROR = 1011
-
-    # What a batch may hold of one answer; more is sent at once, as it would leave the caches before its turn.
+    # A batch holds at most this much of one answer. More is sent at once: it would leave the caches before its turn.
     MAX_HELD_BYTES = 8192
 
     # Messages for which the clock is read once.
@@ -46,8 +39,8 @@ cdef enum:
     # The keep-alive looks at a connection four times an interval; three looks without traffic are at most the interval.
     QUIET_LOOKS = 3
 
-# How long a peer that broke the protocol may still read why; RFC 6455, 7.1.7 would allow to drop it at once. Shorter than
-# the second or more that clients wait for a server to drop the socket first, as 7.1.1 wants it.
+# A peer that broke the protocol has this long to read why; RFC 6455, 7.1.7 allows dropping it at once. Shorter than the
+# second or more that clients wait for the server to drop the socket first (7.1.1).
 cdef double LINGER_S = 0.5
 
 cdef bytes _ANSWER = (
@@ -55,7 +48,7 @@ cdef bytes _ANSWER = (
 )
 cdef bytes _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
-cdef tuple _NO_ENDING = (CLOSE_ABNORMAL, "")
+cdef tuple _NO_ENDING = (close_codes.ABNORMAL, "")
 
 cdef object _log = logging.getLogger("se_server.connection")
 
@@ -65,7 +58,7 @@ include "_listener_outbox.pxi"
 
 
 cdef class Shared:
-    """What the connections of one door have in common, so that none has it for itself.
+    """The values and objects that all connections of one door share.
 
     Args:
         loop: the running loop.
@@ -108,9 +101,9 @@ cdef class Connection:
         self.outbox = SocketOutbox(transport, fd, shared.batch)
         self._history = History()
         self.ending = _NO_ENDING
-        self._messages_left = shared.message_burst
-        self._control_left = shared.control_rate
-        self._counted_at = self._control_at = shared.loop.time()
+        self._messages.tokens = shared.message_burst
+        self._controls.tokens = shared.control_rate
+        self._messages.counted_at = self._controls.counted_at = shared.loop.time()
 
     @property
     def max_message_bytes(self):
@@ -142,13 +135,13 @@ cdef class Connection:
             self._receive_frame(frame)
         except Exception:
             _log.exception("a bug of se-server's ends a conversation")
-            self.fail(CLOSE_INTERNAL_ERROR, "")
+            self.fail(close_codes.INTERNAL_ERROR, "")
         return 0
 
     cdef int _receive_frame(self, WSFrame frame) except -1:
         cdef WSMsgType kind = frame.msg_type
         if kind > WSMsgType.CLOSE and not self._may_control():
-            self.fail(CLOSE_POLICY, "too many control frames")
+            self.fail(close_codes.POLICY, "too many control frames")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
             if self._fragments is not None:
                 self.fail_order()
@@ -177,32 +170,25 @@ cdef class Connection:
     cdef bint _count_message(self) except -1:
         """Whether one more message is within the rate; else the connection was failed."""
         cdef Shared shared = self._shared
-        cdef double now
         if self._awaits_pong:
-            self._stop_waiting_for_pong()  # whoever sends messages is alive, whatever it makes of pings
+            self._stop_waiting_for_pong()  # a peer that sends messages is alive, with or without pongs
         if self._is_silent:
             self._is_silent = False
             shared.silent.discard(self)
         self._uncounted += 1
         if self._uncounted == MESSAGES_PER_LOOK:
-            now = shared.loop.time()
-            self._messages_left = min(
-                self._messages_left + (now - self._counted_at) * shared.message_rate, shared.message_burst
-            ) - self._uncounted
-            self._counted_at = now
             self._uncounted = 0
-            if self._messages_left < 0:
-                self.fail(CLOSE_POLICY, "too many messages")
+            if not take(
+                &self._messages, MESSAGES_PER_LOOK, shared.message_rate, shared.message_burst, shared.loop.time()
+            ):
+                self.fail(close_codes.POLICY, "too many messages")
                 return False
         return True
 
     cdef bint _may_control(self) except -1:
         """Whether one more PING or PONG is within the rate; a second's worth may come at once."""
         cdef double rate = self._shared.control_rate
-        cdef double now = self._shared.loop.time()
-        self._control_left = min(self._control_left + (now - self._control_at) * rate, rate) - 1
-        self._control_at = now
-        return self._control_left >= 0
+        return take(&self._controls, 1, rate, rate, self._shared.loop.time())
 
     cdef int _stop_waiting_for_pong(self) except -1:
         if self._awaits_pong:
@@ -214,14 +200,14 @@ cdef class Connection:
         """The first message has not come in time."""
         self._is_silent = False
         if not self.deaf:
-            self.fail(CLOSE_POLICY, "no message came")
+            self.fail(close_codes.POLICY, "no message came")
 
     def miss_pong(self):
         """A ping was not answered in time."""
         self._awaits_pong = False
         session = self.session
         if not self.outbox.closed:
-            self.ending = (CLOSE_ABNORMAL, "no answer to a ping")
+            self.ending = (close_codes.ABNORMAL, "no answer to a ping")
         self.abort()
         session.connection_lost()
 
@@ -231,7 +217,7 @@ cdef class Connection:
 
     cdef int fail_order(self) except -1:
         return self.fail(
-            CLOSE_PROTOCOL_ERROR,
+            close_codes.PROTOCOL_ERROR,
             "a continuation of nothing" if self._fragments is None else "a new message inside a fragmented one",
         )
 
@@ -246,11 +232,11 @@ cdef class Connection:
         self._fragment_count += 1
         if (len(message) + frame.payload_size > self._shared.max_message_bytes
                 or self._fragment_count > self._shared.max_fragments):
-            return self.fail(CLOSE_TOO_BIG, "message is too big")
+            return self.fail(close_codes.TOO_BIG, "message is too big")
         if self._fragments_are_text:
             self._utf8 = utf8_check(self._utf8, <unsigned char*>frame.payload_ptr, frame.payload_size)
             if self._utf8 == UTF8_REJECT or (frame.fin and self._utf8 != UTF8_ACCEPT):
-                return self.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
+                return self.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
         message += frame.payload_ptr[:frame.payload_size]
         if frame.fin:
             self._fragments = None
@@ -266,7 +252,7 @@ cdef class Connection:
             message = decode_message(data, size, self._history)
         except InvalidUtf8 as error:
             if is_text:  # RFC 6455, 8.1; a binary message may hold anything
-                return self.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
+                return self.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
             self.session.receive_error(error)
         except MessageError as error:
             self.session.receive_error(error)
@@ -290,7 +276,7 @@ cdef class Connection:
     cdef int _note_close(self, const char* payload, Py_ssize_t size) except -1:
         cdef const unsigned char* code = <const unsigned char*>payload
         if size < 2:
-            self.ending = (CLOSE_NO_CODE, "closed by the peer")
+            self.ending = (close_codes.NO_CODE, "closed by the peer")
         else:
             reason = payload[2:size].decode("utf-8", "replace")
             self.ending = ((code[0] << 8) | code[1], reason or "closed by the peer")
@@ -332,7 +318,7 @@ cdef class Connection:
     def close(self, int code, str reason not None):
         """Start the close handshake; the socket goes when the peer answers, or after the close timeout."""
         if not self.outbox.closed:
-            self.outbox.flush()  # what was said before the close is still said
+            self.outbox.flush()  # text put before the close still goes out
             payload = code.to_bytes(2, "big") + reason.encode()[:123]
             self.ending = (code, reason)
             self._send_close(payload, len(payload))

@@ -2,8 +2,8 @@
 # of a connection stays in it: an idle one has no read buffer, and what a large message needed is nobody's for good.
 
 cdef enum:
-    READ_MAX = 64 * 1024           # what one read may bring
-    PARTS_READ_MAX = 4 * 1024      # the same amid a fragmented message: a read of tiny fragments shall not hold up others
+    READ_MAX = 64 * 1024           # the most bytes of one read
+    PARTS_READ_MAX = 4 * 1024      # the same inside a fragmented message: a read of tiny fragments must not delay others
     FRAMER_BUFFER = 256 * 1024     # grows with a larger frame, and is given back then
 
 # The head picows gets before the first frame: the real ones are answered by us.

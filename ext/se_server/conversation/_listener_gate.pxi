@@ -1,4 +1,4 @@
-# What is read: each frame is checked (RFC 6455, 5.2) before picows gets it, one at a time.
+# Reading: each frame is checked (RFC 6455, 5.2) before picows gets it, one at a time.
 
 cdef extern from *:
     """
@@ -227,9 +227,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         cdef Py_ssize_t size = frame_bytes(head, have, self._connection._shared.max_message_bytes)
         if size < 0:
             if size == TOO_BIG:
-                self._connection.fail(CLOSE_TOO_BIG, "message is too big")
+                self._connection.fail(close_codes.TOO_BIG, "message is too big")
             else:
-                self._connection.fail(CLOSE_PROTOCOL_ERROR, _VIOLATIONS[size])
+                self._connection.fail(close_codes.PROTOCOL_ERROR, _VIOLATIONS[size])
                 if head[0] & 0x0F == WSMsgType.CLOSE:
                     self._connection.hang_up()
         elif 0 < size <= have and head[0] & 0x0F == WSMsgType.CLOSE:
@@ -278,7 +278,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             if seen_bits & NOT_ASCII or self._utf8 != UTF8_ACCEPT:
                 self._utf8 = utf8_check(self._utf8, text, size)
                 if self._utf8 == UTF8_REJECT:
-                    return self._connection.fail(CLOSE_INVALID_TEXT, "text is not UTF-8")
+                    return self._connection.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
             start += size
         return 0
 
@@ -294,9 +294,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             payload[i] = frame[6 + i] ^ frame[2 + (i & 3)]
         code = (payload[0] << 8) | payload[1] if length > 1 else 0
         if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-            return self._refuse_close(CLOSE_PROTOCOL_ERROR, "invalid close code")
+            return self._refuse_close(close_codes.PROTOCOL_ERROR, "invalid close code")
         if utf8_check(UTF8_ACCEPT, payload + 2, length - 2) != UTF8_ACCEPT:
-            return self._refuse_close(CLOSE_INVALID_TEXT, "close reason is not UTF-8")
+            return self._refuse_close(close_codes.INVALID_TEXT, "close reason is not UTF-8")
         return size
 
     cdef Py_ssize_t _refuse_close(self, int code, str reason) except -100:

@@ -1,4 +1,4 @@
-# What is sent: whole frames, straight to the socket.
+# Writing: whole frames, straight to the socket.
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_send "send"(int fd, const void* data, size_t size, int flags)

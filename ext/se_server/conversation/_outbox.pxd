@@ -5,7 +5,7 @@ from se_server.streams._stream cimport Sink
 
 
 cdef class Outbox(Sink):
-    """Where a session writes; subclasses know what a message is to their connection."""
+    """The writing side of a session; subclasses know the messages of their connection."""
 
     cdef list _rooms                # a future for each waiter, since a waiter may be cancelled
     cdef unsigned long _thread_id

@@ -1,4 +1,4 @@
-"""The tasks of turns: what is due is run by the loop's batch, and a turn that ends at once costs next to no task.
+"""The tasks of turns: the loop's batch runs their steps, and a turn that ends at once costs almost no task.
 
 From Python 3.12 on, asyncio has tasks that start eagerly. Python 3.11 gets its own here. Its first step, and the one
 after `asyncio.sleep(0)`, are the batch's, and need no handle of the loop; one that has ended in its first step was never

@@ -5,7 +5,7 @@ from se_server.telemetry.counters cimport Counters
 from se_server.telemetry.pace cimport Pace
 from se_server.telemetry._clock cimport Clock
 from se_server.conversation._outbox cimport Outbox
-from se_server.conversation.lane cimport Lane, Owner
+from se_server.conversation.lane cimport Lane, TurnHost
 from se_server.protocol._wire cimport Message
 from se_server.protocol.turns cimport Turn, TurnLedger
 from se_server.streams._stream cimport Stream
@@ -15,7 +15,7 @@ cdef int USER_TRANSCRIPT_KIND
 cdef int PING_KIND
 
 
-cdef class SessionCore(Owner):
+cdef class SessionCore(TurnHost):
     cdef readonly object _transport
     cdef readonly Outbox _outbox
     cdef readonly object _request

@@ -4,7 +4,7 @@ from se_server.telemetry.counters cimport Counters
 from se_server.protocol.turns cimport Turn
 
 
-cdef class Owner:
+cdef class TurnHost:
     cdef readonly object conversation_id
     cpdef list _calls_of(self, str event, tuple args)
     cpdef _finish_turn(self, Turn turn, bint failed)
@@ -24,7 +24,7 @@ cdef class Job:
 
 
 cdef class Lane:
-    cdef Owner _session
+    cdef TurnHost _session
     cdef object _loop
     cdef object _batch
     cdef object _settings

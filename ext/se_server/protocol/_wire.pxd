@@ -21,7 +21,7 @@ cdef class Message:
 
 
 cdef class History:
-    """What one session keeps of its last transcript, so that an unchanged beginning is not built again."""
+    """The messages of a session's last transcript, kept so that an unchanged beginning is not built again."""
     cdef unsigned char* _raw              # the array's inside, up to the last kept entry's end
     cdef Py_ssize_t _raw_capacity
     cdef unsigned int* _ends              # of each entry, from the start of `_raw`
@@ -29,7 +29,7 @@ cdef class History:
     cdef Py_ssize_t _count                # entries that are valid in `_raw`, `_ends` and `_messages`
     cdef list _messages                   # list[ConversationMessage | None]: None for an entry that was left out
     cdef Py_ssize_t _bad_index            # the first entry that was left out, or -1
-    cdef Py_ssize_t _bad_start            # where it starts in `_raw`
+    cdef Py_ssize_t _bad_start            # its offset in `_raw`
 
     cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept
     cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1

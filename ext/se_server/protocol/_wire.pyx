@@ -80,7 +80,7 @@ cdef object error_of(Scan* scan):
     """The MessageError of a scan that failed."""
     cdef Py_ssize_t size = scan.end - scan.start
     cdef Py_ssize_t offset = utf8_first_bad(scan.start, size)
-    # Whatever else is wrong: a text that is not UTF-8 was cut or garbled on its way, and is reported as that.
+    # Before any other error: text that is not UTF-8 was cut or garbled on its way, and is reported as such.
     if offset >= 0:
         return InvalidUtf8("invalid UTF-8", offset)
     offset = scan.at - scan.start
@@ -233,7 +233,7 @@ cdef int scan_entry(Scan* scan, Value* entry, Value* role, Value* content) noexc
 
 
 cdef str flaw_of_entry(Value* entry, Value* role, Value* content):
-    """What is wrong with an entry of which no message could be made."""
+    """Return the error of an entry that is not a message."""
     if entry.kind != OBJECT:
         return f"expected an object, got {describe(entry.kind)}"
     if role.kind != STRING:
@@ -258,7 +258,7 @@ cdef object message_of_entry(Value* entry, Value* role_value, Value* content_val
 
 
 cdef object bad_entry_of(Scan* scan, Fields* fields):
-    """What is wrong with the first entry that was left out, read once more: said here only, it costs others nothing."""
+    """Return the error of the first entry that was left out. It is read again here, so that good entries cost nothing."""
     cdef Value entry, role, content
     scan.at = fields.bad_start
     scan_entry(scan, &entry, &role, &content)

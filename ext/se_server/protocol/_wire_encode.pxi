@@ -6,7 +6,7 @@
 cdef enum:
     FRAME_HEADER_MAX = 10                      # of a server: no mask (RFC 6455, 5.2)
     BUFFER_START = 1024
-    BUFFER_KEPT = 256 * 1024                   # what a reset buffer may keep
+    BUFFER_KEPT = 256 * 1024                   # the most memory that a reset buffer keeps
 
 # Macros: the sizes are then known to the compiler, which turns each copy into a few moves.
 cdef extern from *:

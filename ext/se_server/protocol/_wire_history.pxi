@@ -10,7 +10,7 @@ cdef enum:
 
 
 cdef Py_ssize_t equal_bytes(const unsigned char* one, const unsigned char* other, Py_ssize_t size) noexcept nogil:
-    """How many bytes at the start are equal."""
+    """Return the number of equal bytes at the start."""
     cdef unsigned long long differing
     cdef Py_ssize_t index = 0
     if memcmp(one, other, size) == 0:
@@ -28,7 +28,7 @@ cdef Py_ssize_t equal_bytes(const unsigned char* one, const unsigned char* other
 
 
 cdef class History:
-    """What one session keeps of its last transcript, so that an unchanged beginning is not built again."""
+    """The messages of a session's last transcript, kept so that an unchanged beginning is not built again."""
 
     def __cinit__(self):
         self._messages = []

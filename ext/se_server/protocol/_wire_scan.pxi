@@ -130,7 +130,7 @@ cdef int scan_string(Scan* scan, Value* value) noexcept nogil:
             word = word_at(at)
             special = special_bytes(word)
             if special:
-                seen |= word & ((special & (~special + 1)) - 1)  # what stands before it
+                seen |= word & ((special & (~special + 1)) - 1)  # the bytes before it
                 at += trailing_zeros(special) >> 3
                 break
             seen |= word

@@ -107,7 +107,7 @@ cdef unsigned int utf8_check(unsigned int state, const unsigned char* data, Py_s
 
 
 cdef Py_ssize_t utf8_first_bad(const unsigned char* data, Py_ssize_t size) noexcept nogil:
-    """Where the first ill-formed sequence starts, or -1."""
+    """Return the offset of the first ill-formed sequence, or -1."""
     cdef unsigned int state = UTF8_ACCEPT
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t index

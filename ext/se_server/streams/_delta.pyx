@@ -54,7 +54,7 @@ cdef enum:
 
 
 cdef class _Model:
-    """How to read the instances of one type whose `__getattr__` is Python."""
+    """The way to read instances of one type whose `__getattr__` is Python."""
 
     cdef object type  # strong: the address is the key, and must not be used again while it stands there
     cdef bint is_pydantic

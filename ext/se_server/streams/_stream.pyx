@@ -286,7 +286,7 @@ cdef inline object _awaiting(object awaitable):
         if iterator is NULL:
             reraise()
         return _owned(iterator)
-    if isinstance(awaitable, GeneratorType):  # what types.coroutine makes has no __await__
+    if isinstance(awaitable, GeneratorType):  # generators of types.coroutine have no __await__
         return awaitable
     raise TypeError(f"the stream's __anext__ gave {type(awaitable).__name__}, which cannot be awaited")
 

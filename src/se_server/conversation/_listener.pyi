@@ -22,7 +22,7 @@ class Framer(WSListener):
 
 @final
 class Shared:
-    """What the connections of one door have in common, so that none has it for itself.
+    """The values and objects that all connections of one door share.
 
     Args:
         loop: the running loop.

@@ -9,7 +9,7 @@ def buffers_out() -> int:
 
 @disjoint_base
 class Outbox(Sink):
-    """Where a session writes: messages are put one by one and leave together at the flush."""
+    """The writing side of a session: messages are put one by one and leave together at the flush."""
     def is_here(self) -> bool:
         """Whether the caller runs in the thread of the outbox."""
     def send(self, content: str, event_id_json: bytes, is_final: bool, more: bool = False) -> None:

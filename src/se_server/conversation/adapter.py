@@ -11,15 +11,14 @@ from collections import deque
 from typing import Any
 
 from se_server.conversation._outbox import MessageOutbox, Outbox
+from se_server.conversation._rate import Rate
 from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import MessageError
+from se_server.protocol import close_codes
 from se_server.protocol._wire import History, decode
 from se_server.streams.closing import within
 from se_server.types import NO_REQUEST, Request
-
-CLOSE_POLICY = 1008
-CLOSE_TOO_BIG = 1009
 
 
 class Adapter:
@@ -41,8 +40,7 @@ class Adapter:
         self._session: SessionCore | None = None
         self._outbox = MessageOutbox(self._deliver)
         self._silence: asyncio.TimerHandle | None = None  # until the first message
-        self._messages_left = float(settings.max_messages_burst)
-        self._counted_at = self._loop.time()
+        self._rate = Rate(settings.max_messages_per_s, settings.max_messages_burst, self._loop.time())
 
     async def _receive(self) -> str | bytes | None:
         """Return the next message, or None when there will be none."""
@@ -61,12 +59,12 @@ class Adapter:
 
     @property
     def outbox(self) -> Outbox:
-        """Where the session writes."""
+        """The outbox of the session."""
         return self._outbox
 
     @property
     def ending(self) -> tuple[int | None, str]:
-        """How we closed the WebSocket; how the peer did is the library's affair."""
+        """The code and the reason that we closed the WebSocket with; the library keeps those of the peer."""
         return self._close_with or (None, "")
 
     def attach(self, session: SessionCore) -> None:
@@ -96,15 +94,15 @@ class Adapter:
                 if raw is None:
                     break
                 self._stop_waiting_for_a_message()
-                if not self._may_receive():
-                    self.close(CLOSE_POLICY, "too many messages")
+                if not self._rate.take(self._loop.time()):
+                    self.close(close_codes.POLICY, "too many messages")
                     break
                 if not isinstance(raw, (str, bytes, bytearray, memoryview)):
                     session.receive_error(MessageError(f"received {type(raw).__name__}, neither text nor bytes", 0))
                     continue
                 data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
                 if len(data) > self._settings.max_message_bytes:
-                    self.close(CLOSE_TOO_BIG, "message is too big")
+                    self.close(close_codes.TOO_BIG, "message is too big")
                     break
                 try:
                     message = decode(data, history)
@@ -112,7 +110,7 @@ class Adapter:
                     session.receive_error(error)
                 else:
                     session.receive(message)
-        finally:  # whatever happened, nobody waits for a conversation that nothing reads
+        finally:  # the session must end with its reader, or `run` would wait for ever
             self._stop_waiting_for_a_message()
             session.connection_lost()
 
@@ -123,14 +121,6 @@ class Adapter:
             session._debug("WebSocket connection lost: %s", type(error).__name__)
             return None
 
-    def _may_receive(self) -> bool:
-        """Whether one more message is within the rate."""
-        settings, now = self._settings, self._loop.time()
-        earned = (now - self._counted_at) * settings.max_messages_per_s
-        self._messages_left = min(self._messages_left + earned, settings.max_messages_burst) - 1
-        self._counted_at = now
-        return self._messages_left >= 0
-
     def _stop_waiting_for_a_message(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
@@ -138,7 +128,7 @@ class Adapter:
 
     def _say_too_silent(self) -> None:
         self._silence = None
-        self.close(CLOSE_POLICY, "no message came")
+        self.close(close_codes.POLICY, "no message came")
         if self._session is not None:
             self._session.connection_lost()
 
@@ -198,7 +188,7 @@ class Adapter:
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket behind what was sent so far."""
         if not self._outbox.closed:
-            self._outbox.flush()  # what was said before the close is still said
+            self._outbox.flush()  # text put before the close still goes out
             self._close_with = (code, reason)
             self._shut()
             self._start_writer()
@@ -209,7 +199,7 @@ class Adapter:
         if self._writer is not None:
             self._writer.cancel()
             self._writer = None
-        self._close_with = (1011, "")
+        self._close_with = (close_codes.INTERNAL_ERROR, "")
         self._shut()
         self._start_writer()
 

@@ -98,7 +98,7 @@ def adapt(ws: object, settings: SessionSettings) -> Adapter:
     """Wrap an accepted WebSocket.
 
     Raises:
-        UnsupportedWebSocket: it is of no known shape.
+        UnsupportedWebSocket: `ws` is of no known shape.
         WrongThread: no event loop runs here.
     """
     try:

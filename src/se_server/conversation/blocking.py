@@ -1,6 +1,6 @@
-"""Reports plain functions that hold the event loop: who, for how long, and where they stood.
+"""Reports plain functions that block the event loop: their name, for how long, and at which line.
 
-A blocked loop cannot look at itself, so a daemon thread looks at it. The thread sleeps while no plain function runs.
+A blocked loop cannot check itself, so a daemon thread does. The thread sleeps while no plain function runs.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from se_server.conversation._outbox import Outbox
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
-from se_server.conversation.lane import Call, Lane, Owner, current_turn
+from se_server.conversation.lane import Call, Lane, TurnHost, current_turn
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, MessageError, PeerError, SessionClosed, TurnTimeout, WrongThread
 from se_server.protocol import _wire as wire
@@ -40,7 +40,7 @@ from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, H
 
 log = logging.getLogger("se_server.session")
 
-# What every turn asks for, looked up once; `core.pxd` makes C integers of the numbers.
+# Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
 USER_TRANSCRIPT_KIND = wire.USER_TRANSCRIPT
 PING_KIND = wire.PING
 turn_of_task = current_turn.get
@@ -70,8 +70,8 @@ class Transport(Protocol):
     def wait_closed(self) -> Awaitable[None]: ...
 
 
-class SessionCore(Owner):
-    """What every message and every answer passes through; compiled, its fields stand in `core.pxd`.
+class SessionCore(TurnHost):
+    """The path of every message and every answer. Compiled; `core.pxd` declares its fields.
 
     `SpeechEngineSession` is the public class on top of it.
     """

@@ -1,4 +1,4 @@
-"""One timer for many that all have the same time: most of them are done long before, and never cost one."""
+"""One timer for many items with the same timeout; most are discarded long before it, at no cost of a timer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-CLOCK_STEP_S = 0.001  # of uvloop's clock: it may stand a little before the time that its timer was set for
+CLOCK_STEP_S = 0.001  # resolution of uvloop's clock, which may read slightly before the time of its timer
 
 
 class Deadlines(Generic[T]):
@@ -16,7 +16,7 @@ class Deadlines(Generic[T]):
 
     Args:
         loop: the loop whose clock and timer it uses.
-        timeout_s: the time of each.
+        timeout_s: seconds from `add` to the deadline.
         missed: gets the item, which is discarded.
     """
 
@@ -26,22 +26,22 @@ class Deadlines(Generic[T]):
         self._loop = loop
         self._timeout_s = timeout_s
         self._missed = missed
-        self._due: dict[T, float] = {}  # in the order of their times, which is that of their coming
+        self._due: dict[T, float] = {}  # ordered by deadline, as items are added in this order
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> None:
-        """Let an item's time begin, anew if it runs."""
+        """Start an item's time, or start it again."""
         self._due.pop(item, None)
         self._due[item] = self._loop.time() + self._timeout_s
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._look)
 
     def discard(self, item: T) -> None:
-        """It is in time, or gone."""
+        """Forget an item, which is in time or gone."""
         self._due.pop(item, None)
 
     def close(self) -> None:
-        """Give the timer up; nobody's time runs any more."""
+        """Cancel the timer and forget all items."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -57,5 +57,5 @@ class Deadlines(Generic[T]):
                 break
             late.append(item)
         for item in late:
-            if self._due.pop(item, None) is not None:  # else one before it had it discarded
+            if self._due.pop(item, None) is not None:  # else `missed` of an earlier item discarded it
                 self._missed(item)

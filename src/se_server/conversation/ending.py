@@ -1,4 +1,4 @@
-"""The one line that the log has of each conversation, written at its end."""
+"""The log line of each conversation, written at its end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BARE = re.compile(r"\w[\w.:+-]*", re.ASCII)
 
 
 class Fields(dict[str, object]):
-    """What a log record says, by name: `name=value` in a line of text, keys of an object in JSON.
+    """The named values of a log record: `name=value` in a line of text, keys of an object in JSON.
 
-    Texts that are no plain word are quoted, so that nothing in them looks like another field.
+    Texts other than plain words are quoted, so that no text looks like another field.
     """
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ E = TypeVar("E", bound="EventEmitter")
 
 
 class EventEmitter:
-    """Registers handlers by event; a session runs the permanent ones in order, then those that run once."""
+    """Registers handlers by event. A session runs the permanent ones in order, then those of `once`."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Watches over the turn under way: a first word in time, an end in time. Made only where asked for."""
+"""Limits the time to the first word and to the end of the turn under way. Made only if an option asks for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from se_server.protocol.turns import Turn
 
 
 class Guarded(Protocol):
-    """What the guards need of a session."""
+    """The part of a session that the guards use."""
 
     def _say_first_word(self, turn: Turn, text: str) -> None: ...
 
@@ -49,7 +49,7 @@ class TurnGuards:
             self._set(turn_timeout_s, self._miss_end, turn)
 
     def end(self) -> None:
-        """Watch over nothing: the turn has ended."""
+        """Stop watching: the turn has ended."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

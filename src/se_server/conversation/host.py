@@ -1,4 +1,4 @@
-"""The hand-over: from an accepted upgrade request to a conversation on our own transport."""
+"""Makes a conversation on our own transport of an accepted upgrade request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_PAUSE_S = 0.05  # as the heartbeat's
 
 
 class KeepAlive:
-    """Looks at every connection four times an interval, so that none needs a timer or reads a clock.
+    """Checks every connection four times an interval, so that none needs a timer or reads a clock.
 
     It goes from group to group, all of them in a quarter of the interval: to ping 10,000 quiet connections at once
     would hold the loop for a tenth of a second.
@@ -50,7 +50,7 @@ class KeepAlive:
         self._groups[connection.group].discard(connection)
 
     def close(self) -> None:
-        """Give the timer up."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

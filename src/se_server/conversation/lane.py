@@ -1,4 +1,4 @@
-"""Where user code runs: one handler of a session at a time, in the order of the wire.
+"""Runs user code: one handler of a session at a time, in the order of the messages.
 
 idle  -- a transcript, an event ------------------------------> busy
 busy  -- the handler ended -----------------------------------> the next that waits, else idle
@@ -39,8 +39,8 @@ TASK_NAME = "se-server turn"
 """The same for all: to number them costs as much as the rest of making a task."""
 
 
-class Owner:
-    """What a lane needs of its session."""
+class TurnHost:
+    """The part of a session that its lane uses."""
 
     def __init__(self) -> None:
         self.conversation_id: str | None = None
@@ -85,7 +85,7 @@ class Lane:
     """Runs the handlers of one session, one job after another."""
 
     def __init__(
-        self, session: Owner, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
+        self, session: TurnHost, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
     ) -> None:
         self._session = session
         self._loop = loop

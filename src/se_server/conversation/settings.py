@@ -1,4 +1,4 @@
-"""The values that bound one conversation, in one place, and which of them are options for users.
+"""The limits and times of one conversation; some of them are options for users.
 
 A field made with `option` is all that an option needs: `se-server` has it on its command line, in the environment and
 in its file, and the servers and sessions of the library take it as a keyword.
@@ -167,6 +167,6 @@ class SessionSettings:
 
 
 SESSION_OPTIONS = options_of(SessionSettings)
-"""What users may set, by name, in the order of the fields."""
+"""The options for users, by name, in the order of the fields."""
 
 DEFAULT_SETTINGS = SessionSettings()

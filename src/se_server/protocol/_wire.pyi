@@ -47,7 +47,7 @@ class Message:
 
 @final
 class History:
-    """What one session keeps of its last transcript, so that an unchanged beginning is not built again.
+    """The messages of a session's last transcript, kept so that an unchanged beginning is not built again.
 
     What `decode` returns is the same with and without it. It keeps no more than the first MiB of a transcript's
     entries, as bytes, and the messages made of them.

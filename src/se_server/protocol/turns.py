@@ -32,9 +32,10 @@ MAX_PAST_TURNS = 64
 
 
 class TurnState(Enum):
-    """What became of a turn. Text is let through in the first two states only.
+    """The state of a turn. Text is let through in the first two states only.
 
-    CUT_OFF is what the server ended: it took too long, or said too much. It has its final, and counts as answered.
+    CUT_OFF: the server ended the turn, which took too long or had too much text. Its final was sent, and it counts as
+    answered.
     """
 
     WAITING = auto()
@@ -49,11 +50,11 @@ class TurnState(Enum):
 WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED, CUT_OFF = TurnState
 
 MAX_KEPT_CHARACTERS = 1024 * 1024
-"""How much of its text a turn keeps."""
+"""Characters of its text that a turn keeps."""
 
 
 class Verdict(Enum):
-    """What a transcript is to the turns before it; see the table above."""
+    """The relation of a transcript to the turns before it; see the table above."""
 
     NEW = auto()
     REPEATED = auto()
@@ -171,7 +172,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """What was sent so far, a filler included; of longer answers the first 1,048,576 characters."""
+        """The text sent so far, fillers included; of longer answers the first 1,048,576 characters."""
         return "" if self._texts is None else "".join(self._texts)
 
     @property
@@ -200,7 +201,7 @@ class Turn:
         self.event_id_json = turn.event_id_json
         self.digest = turn.digest
         self.said = turn.said
-        self.needs_final = True  # what went out, if anything, was the final of an empty answer, under the old id
+        self.needs_final = True  # at most the final of an empty answer went out, under the old id
 
     def end(self, state: TurnState, now: float = 0.0) -> None:
         """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""

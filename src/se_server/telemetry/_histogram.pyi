@@ -32,7 +32,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many durations were counted."""
+        """The number of durations counted."""
 
     @property
     def max_s(self) -> float:

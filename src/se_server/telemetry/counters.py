@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class Counters:
-    """What conversations count. Plain integers, written by one thread.
+    """The counts of conversations: plain integers, written by one thread.
 
     A turn is started once, and is then answered, failed or superseded, or ends with its conversation.
     """

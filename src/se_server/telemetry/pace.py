@@ -1,4 +1,4 @@
-"""How the turns of one conversation went, for the line that tells of its end. Bounded: nothing grows with the turns."""
+"""Figures of one conversation's turns, for the log line at its end. Bounded: nothing grows with the turns."""
 
 from __future__ import annotations
 

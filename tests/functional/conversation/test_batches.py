@@ -144,7 +144,7 @@ async def test_one_who_blocks_after_his_answer_keeps_it_only_once() -> None:
         await trust(apis[0])
         assert await ask(1000) == [0, 0]
         block_s = 0.1
-        # Whoever was first had blocked when the second looked: by then his answer was there.
+        # The first had blocked before the second looked, so its answer was there.
         assert await ask(1001) == [0, 2]
         assert await ask(1002) == [1, 2]
         block_s = 0.0

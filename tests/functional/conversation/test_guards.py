@@ -17,7 +17,7 @@ from tests.functional.conversation.test_handler_contract import Transcript, fore
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 SOON_S = 0.02
-# Where a quick handler must be in time, also on a busy machine.
+# Long enough for a quick handler on a busy machine.
 LATER_S = 0.25
 
 

@@ -1,4 +1,4 @@
-"""What handlers may rely on, point by point, behind our own door and behind every adapter."""
+"""The promises to handlers, point by point, behind our own door and behind every adapter."""
 
 from __future__ import annotations
 
@@ -584,7 +584,7 @@ async def test_a_plain_function_that_blocks_the_loop_is_reported_once_with_where
 
 
 class Abort(BaseException):
-    """What some libraries raise past every `except Exception`."""
+    """An exception past `except Exception`, as some libraries raise."""
 
 
 @pytest.mark.parametrize("raised", [ValueError("my bug"), SystemExit(3), Abort()])

@@ -1,4 +1,4 @@
-"""What is left of a turn when the next transcript interrupts it, and what several answers leave of one turn."""
+"""A turn that the next transcript interrupts, and a turn of several answers."""
 
 from __future__ import annotations
 

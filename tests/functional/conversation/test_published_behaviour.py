@@ -1,4 +1,4 @@
-"""What existing handlers rely on: the session behaviour of the published SDK, line by line of its description."""
+"""The session behaviour of the published SDK, on which existing handlers rely, line by line of its description."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_without_an_event_id_nothing_is_a_duplicate(kind: str) -> None:
 
 
 class Sentence(str):
-    """What template engines give: a `str`, and not quite."""
+    """A subclass of `str`, as template engines return."""
 
 
 @pytest.mark.parametrize("make", [str, Sentence])

@@ -36,7 +36,7 @@ class Clock(asyncio.AbstractEventLoop):
 
     @property
     def pending(self) -> int:
-        """How many timers wait."""
+        """Return the number of pending timers."""
         return sum(not handle.cancelled() for *_, handle in self._timers)
 
     def advance(self, seconds: float) -> None:

@@ -60,7 +60,7 @@ def run(main: Callable[[], Work], new_loop: Callable[[], asyncio.AbstractEventLo
 
 
 class Odd:
-    """What no task can wait for."""
+    """An awaitable that no task can wait for."""
 
     def __init__(self, yielded: object) -> None:
         self.yielded = yielded

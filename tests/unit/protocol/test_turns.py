@@ -1,4 +1,4 @@
-"""What the ledger makes of a transcript: the table at the head of `turns.py`, row by row, and its bounds."""
+"""The ledger judges transcripts by the table at the head of `turns.py`; its memory is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the wire format promises, case by case."""
+"""The promises of the wire format, case by case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a conversation's turns went: exact as long as it is usual, bounded and fair when it is not."""
+"""The pace of a conversation is exact for usual lengths, and bounded and fair beyond."""
 
 from __future__ import annotations
 
