@@ -1,4 +1,4 @@
-"""What the door answers to which request, over real sockets; `docs/hardening.md` has it as a table.
+"""The door's response to each kind of request, over real sockets; `docs/hardening.md` has the table.
 
 `python -m tests.functional.test_answers` writes the table anew, from what the door answers then.
 """
@@ -174,9 +174,7 @@ def run(coroutine: Coroutine[Any, Any, list[Row]], *, on_uvloop: bool) -> list[R
 
 
 @pytest.mark.parametrize("on_uvloop", [False, True], ids=["asyncio", "uvloop"])
-def test_the_documented_answers_are_those_that_the_door_gives(
-    monkeypatch: pytest.MonkeyPatch, *, on_uvloop: bool
-) -> None:
+def test_documented_responses_are_those_of_the_door(monkeypatch: pytest.MonkeyPatch, *, on_uvloop: bool) -> None:
     monkeypatch.setattr(acceptor, "PAUSES_S", (0.02, 0.04))
     rows = run(answers(), on_uvloop=on_uvloop)
     for row in rows:

@@ -1,4 +1,4 @@
-"""What `se-server` takes from an APP that is a `SpeechEngineServer`, what it says of the rest, and of a slow start."""
+"""Options of an APP that is a `SpeechEngineServer`, reports of those not taken, and of a slow start."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ async def test_what_the_command_says_wins(tmp_path: Path) -> None:
             assert spoken(await read_answer(caller)).startswith("127.0.0.1:")
 
 
-async def test_what_comes_too_late_is_named_once_with_the_way_out(tmp_path: Path) -> None:
+async def test_late_options_are_named_once(tmp_path: Path) -> None:
     with running_server(app=app(tmp_path, LATE)) as server:
-        found = server.wait_for_output(r"APP '\S+' says .* give (.*)")
+        found = server.wait_for_output(r"APP '\S+' sets options .* give (.*)")
         # Host and port are given on the command line already.
         assert set(found[1].split(", ")) == {"--disable-auth", "--drain-timeout-s", "--certfile"}
         with pytest.raises(InvalidStatus, match="401"):
             async with connect(server.url, None):
                 raise AssertionError("unreachable: it was let in")
-    assert server.output().count("not taken from it") == 1
+    assert server.output().count("does not take from an APP") == 1
 
 
-def test_an_on_startup_that_takes_long_is_reported_while_it_does(tmp_path: Path) -> None:
+def test_slow_on_startup_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "agent.py"
     file.write_text(
         "import asyncio\n"

@@ -171,7 +171,7 @@ def test_last_answer_arrives_and_then_the_end(run: Run, request_bytes: bytes, st
     run(main())
 
 
-def test_answer_to_a_large_body_is_not_lost_to_a_reset(run: Run) -> None:
+def test_response_to_a_large_body_arrives(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
             body = bytes(512 * 1024)
@@ -181,7 +181,7 @@ def test_answer_to_a_large_body_is_not_lost_to_a_reset(run: Run) -> None:
     run(main())
 
 
-def test_pipelined_requests_are_answered_in_order_and_the_upgrade_behind_them(run: Run) -> None:
+def test_pipelined_requests_are_answered_in_order(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
             reader, writer = await served.open_streams()
@@ -217,7 +217,7 @@ def test_head_split_at_every_byte_is_upgraded(run: Run) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /ws HTTP/1.1\r\nHost"])
-def test_a_head_that_does_not_come_in_time_is_answered_408(run: Run, start: bytes) -> None:
+def test_late_head_is_answered_408(run: Run, start: bytes) -> None:
     async def main() -> None:
         async with opened(limits=Limits(head_timeout_s=0.05)) as served:
             assert (await served.ask(start)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -225,7 +225,7 @@ def test_a_head_that_does_not_come_in_time_is_answered_408(run: Run, start: byte
     run(main())
 
 
-def test_the_time_is_for_the_whole_head_however_steadily_it_drips(run: Run) -> None:
+def test_head_timeout_covers_the_whole_head(run: Run) -> None:
     async def main() -> None:
         async with opened(limits=Limits(head_timeout_s=0.1)) as served:
             reader, writer = await served.open_streams()
@@ -259,7 +259,7 @@ def test_a_later_head_has_its_time_as_well(run: Run) -> None:
     run(main())
 
 
-def test_so_has_a_head_that_begins_after_a_rest(run: Run) -> None:
+def test_head_timeout_covers_later_heads(run: Run) -> None:
     async def main() -> None:
         async with opened(limits=Limits(head_timeout_s=0.05)) as served:
             reader, writer = await served.open_streams()
@@ -272,7 +272,7 @@ def test_so_has_a_head_that_begins_after_a_rest(run: Run) -> None:
     run(main())
 
 
-def test_a_refused_peer_that_does_not_leave_is_left(run: Run) -> None:
+def test_refused_peer_that_stays_is_dropped(run: Run) -> None:
     async def main() -> None:
         async with opened(limits=Limits(linger_s=0.05)) as served:
             reader, writer = await served.open_streams()
@@ -317,7 +317,7 @@ def test_connections_reset_at_once_do_no_harm(run: Run) -> None:
     run(main())
 
 
-def test_refusals_are_logged_with_their_reason_once_a_second(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals_are_logged_once_a_second(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with opened() as served:
             for _ in range(20):
@@ -409,7 +409,7 @@ async def connect_waiting(address: tuple[str, int], waiting: list[socket.socket]
         await loop.sock_sendall(sock, request)
 
 
-def test_out_of_descriptors_it_refuses_logs_once_and_recovers(
+def test_door_recovers_when_descriptors_run_out(
     run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "PAUSES_S", (0.02, 0.04))
@@ -462,7 +462,7 @@ def test_without_any_descriptor_the_acceptor_pauses(run: Run, monkeypatch: pytes
     run(main())
 
 
-def test_a_path_that_can_never_match_is_a_sentence() -> None:
+def test_path_that_never_matches_is_one_sentence() -> None:
     for path, sentence in (
         ("ws", "begin it with a slash, as in '/ws'"),
         ("/healthz", "belongs to health checks"),
@@ -524,7 +524,7 @@ def test_frames_right_behind_the_head_are_read(run: Run) -> None:
         ({AUTHORIZATION_HEADER: "nonsense"}, "TokenMalformed"),
     ],
 )
-def test_bad_tokens_are_one_401_outside_and_a_reason_in_the_log(
+def test_bad_tokens_get_401_and_a_logged_reason(
     run: Run, caplog: pytest.LogCaptureFixture, headers: dict[str, str], reason: str
 ) -> None:
     answers: set[bytes] = set()
@@ -546,7 +546,7 @@ def test_bad_tokens_are_one_401_outside_and_a_reason_in_the_log(
     assert answers == {b"unauthorized\n"}
 
 
-def test_wrong_path_is_refused_before_the_token_is_looked_at(run: Run) -> None:
+def test_path_is_checked_before_the_token(run: Run) -> None:
     async def main() -> None:
         async with opened(verifier=TokenVerifier(TEST_API_KEY)) as served:
             with pytest.raises(InvalidStatus) as refused:
@@ -560,7 +560,7 @@ def test_wrong_path_is_refused_before_the_token_is_looked_at(run: Run) -> None:
 # --- drain ----------------------------------------------------------------------------------------------------------
 
 
-def test_drain_waits_for_the_running_conversation_and_takes_no_new_one(run: Run) -> None:
+def test_drain_waits_for_the_running_conversation(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
             idle = await served.open_streams()
@@ -582,7 +582,7 @@ def test_drain_waits_for_the_running_conversation_and_takes_no_new_one(run: Run)
     run(main())
 
 
-def test_a_connection_accepted_before_the_drain_still_becomes_a_conversation(run: Run) -> None:
+def test_earlier_connection_still_becomes_a_conversation(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
             (reader, writer), late = await served.open_streams(), await served.open_streams()
@@ -602,7 +602,7 @@ def test_a_connection_accepted_before_the_drain_still_becomes_a_conversation(run
     run(main())
 
 
-def test_at_the_deadline_connections_that_ask_for_nothing_are_dropped(run: Run) -> None:
+def test_deadline_drops_silent_connections(run: Run) -> None:
     async def main() -> None:
         async with opened() as served:
             silent = await served.open_streams()
@@ -613,7 +613,7 @@ def test_at_the_deadline_connections_that_ask_for_nothing_are_dropped(run: Run) 
     run(main())
 
 
-def test_at_the_deadline_the_rest_is_closed_with_1001(run: Run) -> None:
+def test_deadline_closes_conversations_with_1001(run: Run) -> None:
     async def main() -> None:
         async with opened() as served, connect(served.url, api_key=None) as websocket:
             await served.door.drain(0.05)
@@ -640,7 +640,7 @@ def test_a_peer_that_ignores_the_close_is_dropped(run: Run, monkeypatch: pytest.
     run(main())
 
 
-def test_user_code_that_does_not_end_cannot_hold_up_the_drain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_user_code_does_not_hold_drain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_module, "CLOSE_GRACE_S", 0.05)
     monkeypatch.setattr(door_module, "ABORT_GRACE_S", 0.05)
 

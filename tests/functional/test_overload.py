@@ -77,7 +77,7 @@ async def let_in(server: ServerProcess) -> AsyncIterator[ClientConnection]:
                 raise
 
 
-async def test_beyond_its_sessions_a_server_says_503_and_when_to_come_again(app: Path) -> None:
+async def test_beyond_max_sessions_a_server_answers_503(app: Path) -> None:
     with running_server("--max-sessions", "2", app=app) as server:
         async with connect(server.url) as first, connect(server.url):
             status = await refused(server)
@@ -98,7 +98,7 @@ async def test_a_refused_token_takes_no_seat(app: Path) -> None:
             assert await heard(websocket, "hello", 1) == "done"
 
 
-async def test_while_too_many_turns_run_new_conversations_wait_outside(app: Path) -> None:
+async def test_too_many_turns_refuse_new_conversations(app: Path) -> None:
     with running_server("--max-turns", "1", app=app, workers=1) as server:
         async with connect(server.url) as busy, connect(server.url) as other:
             await busy.send(transcript_message("wait", event_id=1))
@@ -111,7 +111,7 @@ async def test_while_too_many_turns_run_new_conversations_wait_outside(app: Path
                 assert (await get(server))[0] == 200
 
 
-async def test_a_worker_with_too_many_turns_leaves_new_conversations_to_the_others(app: Path) -> None:
+async def test_worker_beyond_max_turns_leaves_the_queue(app: Path) -> None:
     with running_server("--max-turns", "1", app=app, workers=2) as server:
         async with connect(server.url) as busy:
             await busy.send(transcript_message("wait", event_id=1))
@@ -140,7 +140,7 @@ async def test_a_late_loop_refuses_who_came_meanwhile(app: Path) -> None:
                 assert await heard(other, "hello", 1) == "done"
 
 
-async def test_beyond_its_pending_handshakes_a_worker_refuses_conversations_and_answers_checks(app: Path) -> None:
+async def test_worker_beyond_pending_handshakes_answers_checks_only(app: Path) -> None:
     with running_server("--max-pending-handshakes", "2", app=app, workers=1) as server:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
         try:
@@ -155,7 +155,7 @@ async def test_beyond_its_pending_handshakes_a_worker_refuses_conversations_and_
             assert await heard(websocket, "hello", 1) == "done"
 
 
-async def test_seats_are_shared_with_the_supervisor_before_an_upgrade(app: Path) -> None:
+async def test_upgrade_shares_seats_with_the_old_supervisor(app: Path) -> None:
     """The old workers' conversations count until they end, and those of killed ones come back, supervisor included."""
     with running_server("--max-sessions", "3", "--log-level", "debug", app=app) as server:
         async with AsyncExitStack() as old:
@@ -197,7 +197,7 @@ def is_up(websocket: ClientConnection) -> bool:
 
 
 @pytest.mark.timeout(120)
-async def test_a_race_for_seats_never_gives_too_many_and_those_of_a_killed_worker_come_back(app: Path) -> None:
+async def test_race_for_seats_never_gives_too_many(app: Path) -> None:
     seats, callers = 100, 1000
     live: set[ClientConnection] = set()
     most = asked = 0

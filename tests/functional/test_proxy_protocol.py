@@ -110,7 +110,7 @@ async def exchange(port: int, *pieces: bytes) -> bytes:
         (SIGNATURE + b"\x21\x31\x00\xd8" + bytes(216), "unknown"),
     ],
 )
-def test_the_session_sees_the_client_and_not_the_proxy(run: Run, header: bytes, remote: str) -> None:  # noqa: F811
+def test_session_sees_the_client_behind_the_proxy(run: Run, header: bytes, remote: str) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened() as (_, port):
             assert await ask_remote(port, header) == remote
@@ -118,7 +118,7 @@ def test_the_session_sees_the_client_and_not_the_proxy(run: Run, header: bytes, 
     run(scenario())
 
 
-def test_a_proxy_that_speaks_for_itself_keeps_its_address(run: Run) -> None:  # noqa: F811
+def test_local_header_keeps_the_proxys_address(run: Run) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened() as (_, port):
             assert (await ask_remote(port, LOCAL)).startswith("127.0.0.1:")
@@ -128,7 +128,7 @@ def test_a_proxy_that_speaks_for_itself_keeps_its_address(run: Run) -> None:  # 
 
 
 @pytest.mark.parametrize("header", [LINE, BLOCK])
-def test_a_header_may_come_byte_by_byte_and_the_request_right_behind_it(run: Run, header: bytes) -> None:  # noqa: F811
+def test_header_may_come_byte_by_byte(run: Run, header: bytes) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened() as (_, port):
             pieces = [header[i : i + 1] for i in range(len(header) - 1)]
@@ -150,7 +150,7 @@ def test_tls_begins_behind_the_header(run: Run, files: Files, header: bytes) -> 
     run(scenario())
 
 
-def test_allow_ips_looks_at_the_client_and_lets_no_unknown_one_in(run: Run) -> None:  # noqa: F811
+def test_allow_ips_refuses_an_unknown_client(run: Run) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened(allow="198.51.100.0/24,127.0.0.1") as (_, port):
             assert await ask_remote(port, LINE) == "198.51.100.7:5000"
@@ -161,7 +161,7 @@ def test_allow_ips_looks_at_the_client_and_lets_no_unknown_one_in(run: Run) -> N
     run(scenario())
 
 
-def test_headers_of_the_request_count_only_if_another_trusted_proxy_wrote_them(run: Run) -> None:  # noqa: F811
+def test_request_headers_count_from_trusted_proxies_only(run: Run) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened(trusted="127.0.0.0/8,198.51.100.0/24") as (_, port):
             forwarded = {"X-Forwarded-For": "203.0.113.9"}
@@ -182,7 +182,7 @@ def test_headers_of_the_request_count_only_if_another_trusted_proxy_wrote_them(r
         (BLOCK[:-1], "127.0.0.1", "its time is up"),
     ],
 )
-def test_who_does_not_begin_as_trusted_proxies_do_gets_no_answer(
+def test_connection_without_a_valid_header_gets_nothing(
     run: Run,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     said: bytes,
@@ -200,7 +200,7 @@ def test_who_does_not_begin_as_trusted_proxies_do_gets_no_answer(
     assert lines[0].endswith(f"({reason})") or reason in lines[0]
 
 
-def test_the_head_has_what_the_header_left_of_its_time(run: Run) -> None:  # noqa: F811
+def test_proxy_header_uses_up_head_timeout(run: Run) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened(limits=Limits(head_timeout_s=1.0)) as (_, port):
             loop = asyncio.get_running_loop()
@@ -221,7 +221,7 @@ def test_the_head_has_what_the_header_left_of_its_time(run: Run) -> None:  # noq
     run(scenario())
 
 
-def test_a_peer_that_leaves_without_a_word_is_not_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_silent_peer_that_leaves_is_not_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened() as (_, port):
             for said in (b"", LINE[:9]):
@@ -235,7 +235,7 @@ def test_a_peer_that_leaves_without_a_word_is_not_logged(run: Run, caplog: pytes
     assert caplog.text == ""
 
 
-def test_headers_are_not_waited_for_beyond_the_end_of_a_drain(run: Run) -> None:  # noqa: F811
+def test_drain_does_not_wait_for_headers(run: Run) -> None:  # noqa: F811
     async def scenario() -> None:
         async with opened() as (door, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -247,7 +247,7 @@ def test_headers_are_not_waited_for_beyond_the_end_of_a_drain(run: Run) -> None:
     run(scenario())
 
 
-def test_a_proxy_on_the_unix_socket_is_believed_if_it_is_trusted(run: Run) -> None:  # noqa: F811
+def test_proxy_on_a_unix_socket_may_be_trusted(run: Run) -> None:  # noqa: F811
     async def scenario(folder: str) -> None:
         for trusted, is_answered in (("unix", True), ("127.0.0.1", False)):
             listening = UnixListenSocket(f"{folder}/s")
@@ -268,13 +268,13 @@ def test_a_proxy_on_the_unix_socket_is_believed_if_it_is_trusted(run: Run) -> No
 # --- how it is switched on ------------------------------------------------------------------------------------------
 
 
-def test_without_trusted_proxies_it_is_refused_in_a_sentence() -> None:
+def test_missing_trusted_proxies_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="trusted proxies only: name them"):
         make_server(proxy_protocol=True)
     assert "trusted proxies only: name them" in sentence("--proxy-protocol", code=2)
 
 
-async def test_a_server_of_one_process_takes_it_as_a_keyword() -> None:
+async def test_server_in_process_takes_it_as_keyword() -> None:
     server = make_server(proxy_protocol=True, trusted_proxies="127.0.0.1", path="/ws", on_transcript=tell_remote)
     async with serving(server):
         assert await ask_remote(server.port, BLOCK) == "198.51.100.7:5000"

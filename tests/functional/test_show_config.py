@@ -30,7 +30,7 @@ def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, cwd=cwd, env=env)
 
 
-def test_what_is_printed_into_a_pipe_is_a_file_of_the_same_options(tmp_path: Path) -> None:
+def test_piped_config_is_a_file_of_options(tmp_path: Path) -> None:
     (tmp_path / "given.toml").write_text(
         'log_level = "debug"\nallow_ips = ["10.0.0.0/8", "::1"]\nfirst_word_text = ["Hm \\"...\\"", "a # b"]\n'
         "first_word_after_s = 0.8\nmax_worker_rss = '512MiB'\n"
@@ -70,7 +70,7 @@ def test_people_at_a_terminal_get_a_table(tmp_path: Path) -> None:
         try:
             while data := os.read(leader, 4096):
                 shown += data.decode()
-        except OSError:  # how Linux tells the end of a terminal
+        except OSError:  # Linux reports the end of a terminal so
             pass
         os.close(leader)
     assert process.returncode == 0
@@ -123,7 +123,7 @@ def test_wrong_options_fail_with_one_sentence(tmp_path: Path, arguments: list[st
     assert sentence in line
 
 
-def test_a_name_like_no_other_is_answered_by_the_nearest_and_not_by_all(tmp_path: Path) -> None:
+def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:
     (line,) = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1").stderr.splitlines()
     assert "SE_SERVER_QQQ in the environment is no option; " in line
     assert line.count("SE_SERVER_") == 2

@@ -121,7 +121,7 @@ async def close_code(caller: Any) -> int | None:
 # --- starting and stopping ------------------------------------------------------------------------------------------
 
 
-def test_port_0_takes_a_free_port_that_can_be_read(run: Run) -> None:
+def test_port_0_takes_a_readable_free_port(run: Run) -> None:
     async def scenario() -> None:
         server = make_server()
         assert server.port == 0
@@ -133,7 +133,7 @@ def test_port_0_takes_a_free_port_that_can_be_read(run: Run) -> None:
     run(scenario())
 
 
-def test_serve_ends_at_stop_and_may_be_called_again_also_on_another_loop(run: Run) -> None:
+def test_serve_may_run_again_on_another_loop(run: Run) -> None:
     server = make_server()
 
     async def scenario() -> None:
@@ -147,7 +147,7 @@ def test_serve_ends_at_stop_and_may_be_called_again_also_on_another_loop(run: Ru
     run(scenario())
 
 
-def test_wait_ready_may_be_given_up_on_one_loop_and_asked_for_on_another(run: Run) -> None:
+def test_wait_ready_works_on_several_loops(run: Run) -> None:
     server = make_server(path="/healthz")
 
     async def in_vain() -> None:
@@ -195,7 +195,7 @@ def test_serve_refuses_to_run_twice_at_once(run: Run) -> None:
     run(scenario())
 
 
-def test_stop_lets_running_conversations_end_and_takes_no_new_ones(run: Run) -> None:
+def test_stop_lets_running_conversations_end(run: Run) -> None:
     async def scenario() -> None:
         server = make_server()
         async with serving(server) as task, connect(url_of(server)) as caller:
@@ -239,7 +239,7 @@ def test_conversations_end_after_the_drain_timeout(run: Run) -> None:
 
 
 @pytest.mark.parametrize("stopped_before", [False, True])
-def test_cancellation_ends_everything_at_once_and_frees_the_port(run: Run, stopped_before: bool) -> None:
+def test_cancellation_ends_everything_at_once(run: Run, stopped_before: bool) -> None:
     async def scenario() -> None:
         server = make_server()
         async with serving(server) as task, connect(url_of(server)) as caller:
@@ -259,7 +259,7 @@ def test_cancellation_ends_everything_at_once_and_frees_the_port(run: Run, stopp
     run(scenario())
 
 
-def test_a_port_in_use_is_told_and_nothing_stays_behind(run: Run) -> None:
+def test_port_in_use_leaves_nothing_behind(run: Run) -> None:
     async def scenario() -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -273,7 +273,7 @@ def test_a_port_in_use_is_told_and_nothing_stays_behind(run: Run) -> None:
     run(scenario())
 
 
-def test_a_path_that_can_never_match_frees_the_port_again(run: Run) -> None:
+def test_path_that_never_matches_frees_the_port(run: Run) -> None:
     async def scenario() -> None:
         server = make_server(path="ws")
         with pytest.raises(ConfigError, match="slash"):
@@ -298,7 +298,7 @@ def test_a_signal_stops_every_server_of_the_process(run: Run, number: signal.Sig
     run(scenario())
 
 
-def test_a_signal_that_the_program_handles_itself_is_left_to_it(run: Run) -> None:
+def test_signals_of_the_program_are_left_alone(run: Run) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         server, terminated = make_server(), asyncio.Event()
@@ -319,7 +319,7 @@ def test_a_signal_that_the_program_handles_itself_is_left_to_it(run: Run) -> Non
     run(scenario())
 
 
-def test_it_serves_in_a_thread_where_no_signal_can_be_caught() -> None:
+def test_serve_works_in_a_thread_without_signals() -> None:
     failures: list[BaseException] = []
 
     async def scenario() -> None:
@@ -380,7 +380,7 @@ async def script(loop: str) -> AsyncIterator[tuple[ServerProcess, str]]:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_stops_a_program_once_its_conversations_have_ended(loop: str, number: signal.Signals) -> None:
+async def test_signal_stops_after_conversations_have_ended(loop: str, number: signal.Signals) -> None:
     async with script(loop) as (process, url), connect(url) as caller:
         await caller.send(init_message())
         await assert_talks(caller)
@@ -479,7 +479,7 @@ def test_disable_auth_warns_and_lets_everybody_in(run: Run) -> None:
 
 
 @pytest.mark.parametrize("lock", [{"allow_ips": "127.0.0.1"}, {"require_header": "X-Secret=open"}])
-def test_without_tokens_but_with_another_lock_nothing_is_warned_of(run: Run, lock: dict[str, str]) -> None:
+def test_other_access_conditions_suppress_the_warning(run: Run, lock: dict[str, str]) -> None:
     async def scenario() -> None:
         server = make_server(api_key=None, disable_auth=True, **lock)
         async with serving(server), connect(url_of(server), None, headers={"X-Secret": "open"}) as caller:
@@ -489,7 +489,7 @@ def test_without_tokens_but_with_another_lock_nothing_is_warned_of(run: Run, loc
     run(scenario())  # a warning would be an error
 
 
-def test_another_path_is_not_found_and_the_query_does_not_count(run: Run) -> None:
+def test_other_path_is_not_found(run: Run) -> None:
     async def scenario() -> None:
         server = make_server(path="/ws")
         async with serving(server):
@@ -576,7 +576,7 @@ def test_an_engine_shows_its_server_while_it_serves(run: Run) -> None:
     run(scenario())
 
 
-def test_an_engine_shows_no_server_that_could_not_start(run: Run) -> None:
+def test_engine_shows_no_server_after_failed_start(run: Run) -> None:
     async def scenario() -> None:
         engine = SpeechEngineResource("seng_1")
         with pytest.raises(KeyMissing):
@@ -597,7 +597,7 @@ class Lookalike:
     async def close(self) -> None: ...
 
 
-def test_a_session_is_made_on_the_loop_of_its_websocket() -> None:
+def test_session_is_made_on_its_websockets_loop() -> None:
     engine = SpeechEngineResource("seng_1")
     for make in (engine.create_session, make_server().handle_connection):
         with pytest.raises(WrongThread, match="call create_session in a coroutine") as refused:
@@ -644,7 +644,7 @@ async def test_addresses_and_headers_are_keywords() -> None:
         ("trusted_proxies", 7, "addresses or blocks of them"),
     ],
 )
-def test_a_wrong_keyword_is_a_sentence_that_names_it(keyword: str, wrong: Any, expected: str) -> None:
+def test_wrong_keyword_is_one_sentence(keyword: str, wrong: Any, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_server(**{keyword: wrong})
     assert str(caught.value).startswith(f"{keyword}: {wrong!r} is not valid: expected {expected}")
@@ -659,7 +659,7 @@ def test_a_wrong_secret_is_not_shown() -> None:
 # --- stopping before it began ---------------------------------------------------------------------------------------
 
 
-def test_a_stop_before_the_task_of_serve_has_begun_is_not_lost(run: Run) -> None:
+def test_stop_before_serve_has_begun_counts(run: Run) -> None:
     async def scenario() -> None:
         server = make_server()
         task = asyncio.create_task(server.serve())

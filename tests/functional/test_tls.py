@@ -114,7 +114,7 @@ def test_engine_serve_takes_a_context(run: Run, files: Files) -> None:  # noqa: 
     run(scenario())
 
 
-def test_a_conversation_that_goes_on_is_closed_when_serving_ends(run: Run, files: Files) -> None:  # noqa: F811
+def test_running_conversation_is_closed_when_serving_ends(run: Run, files: Files) -> None:  # noqa: F811
     async def scenario() -> None:
         server = make_server(ssl=files.server_context(), drain_timeout_s=0.01)
         async with serving(server), connect(url_of(server), ssl=files.client_context()) as caller:
@@ -159,7 +159,7 @@ def test_old_tls_is_refused(run: Run, files: Files) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("said", [b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"", b"\x16\x03\x01"])
-def test_a_peer_that_speaks_no_tls_does_not_stay(run: Run, files: Files, said: bytes) -> None:  # noqa: F811
+def test_peer_without_tls_is_dropped(run: Run, files: Files, said: bytes) -> None:  # noqa: F811
     async def scenario() -> None:
         sockets = bind("127.0.0.1", 0)
         door = make_door(sockets, limits=Limits(head_timeout_s=0.2), ssl=files.server_context())
@@ -177,7 +177,7 @@ def test_a_peer_that_speaks_no_tls_does_not_stay(run: Run, files: Files, said: b
     run(scenario())
 
 
-def test_a_stop_waits_for_a_silent_peer_only_as_long_as_a_handshake_may_take(run: Run, files: Files) -> None:  # noqa: F811
+def test_stop_waits_for_a_silent_peer_briefly(run: Run, files: Files) -> None:  # noqa: F811
     async def scenario() -> None:
         server = make_server(ssl=files.server_context())
         async with serving(server) as task:
@@ -192,7 +192,7 @@ def test_a_stop_waits_for_a_silent_peer_only_as_long_as_a_handshake_may_take(run
     run(scenario())
 
 
-def test_a_peer_that_connects_and_goes_is_not_logged(
+def test_peer_that_leaves_at_once_is_unlogged(
     run: Run,  # noqa: F811
     files: Files,
     caplog: pytest.LogCaptureFixture,
@@ -209,7 +209,7 @@ def test_a_peer_that_connects_and_goes_is_not_logged(
     assert "no TLS handshake" not in caplog.text
 
 
-def test_a_connection_accepted_in_the_moment_of_the_end_is_closed(run: Run, files: Files) -> None:  # noqa: F811
+def test_connection_accepted_during_the_end_is_closed(run: Run, files: Files) -> None:  # noqa: F811
     async def scenario() -> None:
         sockets = bind("127.0.0.1", 0)
         door = make_door(sockets, ssl=files.server_context())
@@ -231,7 +231,7 @@ def test_ssl_must_be_a_context() -> None:
 # --- se-server ------------------------------------------------------------------------------------------------------
 
 
-async def test_se_server_speaks_tls_to_clients_with_a_certificate(files: Files) -> None:
+async def test_se_server_speaks_mutual_tls(files: Files) -> None:
     args = ("--certfile", str(files.both), "--ca-certs", str(files.authority))
     with running_server(*args) as server:
         assert server.url.startswith("wss://127.0.0.1:")

@@ -157,7 +157,7 @@ async def test_se_server_listens_on_the_unix_socket_alone(path: Path) -> None:
     assert not os.path.lexists(path)  # noqa: ASYNC240
 
 
-async def test_a_server_of_one_process_listens_on_the_unix_socket_alone(path: Path) -> None:
+async def test_server_in_process_listens_on_uds_alone(path: Path) -> None:
     server = SpeechEngineServer(uds=str(path), api_key=TEST_API_KEY, on_transcript=echo)
     async with serving(server):
         assert server.port == 0
@@ -174,7 +174,7 @@ async def test_a_server_of_one_process_listens_on_both(path: Path) -> None:
             assert spoken(await read_answer(caller)) == "hello"
 
 
-def test_a_file_in_the_way_frees_the_port_again(run: Run, path: Path) -> None:  # noqa: F811
+def test_failed_uds_frees_the_port(run: Run, path: Path) -> None:  # noqa: F811
     path.write_text("precious")
     server = make_server(uds=str(path))
     with pytest.raises(ConfigError, match=r"^uds: .* is no socket"):

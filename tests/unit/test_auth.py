@@ -70,13 +70,13 @@ def refused(verifier: TokenVerifier, value: Any) -> errors.AuthenticationError:
 # --- what is accepted -----------------------------------------------------------------------------------------------
 
 
-def test_token_of_the_api_is_accepted_and_its_claims_returned(verifier: TokenVerifier) -> None:
+def test_valid_token_returns_its_claims(verifier: TokenVerifier) -> None:
     payload = claims(conversation_id="conv_1")
     assert verifier.verify(signed(payload)) == payload
 
 
 @pytest.mark.parametrize("form", ["{}", "Bearer {}", "bearer {}", "BEARER   {}", "  bEaReR {}  ", "\t{}\r\n"])
-def test_bearer_in_any_case_and_blanks_around_are_ignored(verifier: TokenVerifier, form: str) -> None:
+def test_bearer_and_blanks_are_ignored(verifier: TokenVerifier, form: str) -> None:
     assert verifier.verify(form.format(signed(claims()))) == claims()
 
 
@@ -96,7 +96,7 @@ def test_secret_is_the_digest_of_the_base_key(key: str) -> None:
 @pytest.mark.parametrize(
     "key", [f"{KEY}_residency_", f"{KEY}_residency_EU", f"{KEY}_residency_eu_x", f"x_residency_eu{KEY}_"]
 )
-def test_what_is_no_residency_suffix_belongs_to_the_key(key: str) -> None:
+def test_unknown_residency_suffix_belongs_to_the_key(key: str) -> None:
     assert signing_secret(key) == hashlib.sha256(key.encode()).digest()
 
 
@@ -107,7 +107,7 @@ def test_any_of_several_keys_may_have_signed(clock: Clock) -> None:
     assert isinstance(refused(verifier, signed(claims(), key="sk_third")), errors.SignatureMismatch)
 
 
-def test_claims_that_the_protocol_does_not_know_are_not_judged(verifier: TokenVerifier) -> None:
+def test_unknown_claims_are_ignored(verifier: TokenVerifier) -> None:
     payload = claims(aud="someone", nbf=NOW + 9999, jti=7)
     assert verifier.verify(signed(payload)) == payload
 
@@ -184,14 +184,14 @@ def test_times_must_be_finite_numbers(verifier: TokenVerifier, claim: str, value
         "HS256",
     ],
 )
-def test_only_hs256_is_accepted_even_if_the_bytes_are_signed(verifier: TokenVerifier, header: object) -> None:
+def test_only_hs256_is_accepted(verifier: TokenVerifier, header: object) -> None:
     token = signed(claims(), header=header)
     assert type(refused(verifier, token)) is errors.TokenMalformed
     assert type(refused(verifier, token.rpartition(".")[0] + ".")) is errors.TokenMalformed
 
 
 @pytest.mark.parametrize("alg", ["HS384", "HS512"])
-def test_a_longer_hash_with_the_right_secret_is_refused(verifier: TokenVerifier, alg: str) -> None:
+def test_longer_hash_with_right_secret_is_refused(verifier: TokenVerifier, alg: str) -> None:
     with_right_secret = jwt.api_jws.encode(json.dumps(claims()).encode(), signing_secret(KEY) * 2, algorithm=alg)
     assert type(refused(verifier, with_right_secret)) is errors.TokenMalformed
 
@@ -269,7 +269,7 @@ def test_any_mutation_is_refused(data: st.DataObject) -> None:
     st.text(max_size=300)
     | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(lambda p: ".".join(map(b64, p)))
 )
-def test_any_text_is_refused_with_a_reason_and_nothing_else(value: str) -> None:
+def test_any_text_is_refused_with_a_reason(value: str) -> None:
     refused(TokenVerifier(KEY, clock=Clock()), value)
 
 
@@ -277,7 +277,7 @@ def test_any_text_is_refused_with_a_reason_and_nothing_else(value: str) -> None:
 @given(
     st.dictionaries(st.sampled_from(["iss", "sub", "exp", "iat"]), st.none() | st.integers() | st.floats() | st.text()),
 )
-def test_any_signed_payload_is_accepted_or_refused_with_a_reason(changes: dict[str, Any]) -> None:
+def test_any_signed_payload_is_accepted_or_refused(changes: dict[str, Any]) -> None:
     verifier = TokenVerifier(KEY, clock=Clock())
     payload = claims(**changes)
     try:
@@ -309,7 +309,7 @@ def test_remembered_token_expires_and_is_forgotten(verifier: TokenVerifier, cloc
     assert "remembered=0" in repr(verifier)
 
 
-def test_remembered_token_is_refused_when_the_clock_steps_back(verifier: TokenVerifier, clock: Clock) -> None:
+def test_cached_token_is_refused_after_clock_steps_back(verifier: TokenVerifier, clock: Clock) -> None:
     token = signed(claims())
     verifier.verify(token)
     clock.now = NOW - 61
@@ -321,7 +321,7 @@ def test_remembered_token_is_refused_when_the_clock_steps_back(verifier: TokenVe
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What PyJWT was asked to decode."""
+    """The tokens that PyJWT was asked to decode."""
     calls: list[object] = []
     decode = jwt.decode
 
@@ -349,7 +349,7 @@ def test_refusals_are_not_remembered(verifier: TokenVerifier, decoded: list[obje
     assert "remembered=0" in repr(verifier)
 
 
-def test_remembered_tokens_are_bounded_and_the_least_recently_used_goes(clock: Clock, decoded: list[object]) -> None:
+def test_token_cache_drops_the_least_recently_used(clock: Clock, decoded: list[object]) -> None:
     verifier = TokenVerifier(KEY, clock=clock, cache_size=3)
     tokens = [signed(claims(n=n)) for n in range(4)]
     for n in (0, 1, 2, 0, 3):  # 1 is now the one not seen for longest
@@ -379,7 +379,7 @@ def test_caller_cannot_change_what_is_remembered(verifier: TokenVerifier) -> Non
 
 
 @pytest.mark.parametrize("keys", ["", "  ", [], (), [KEY, " "], "_residency_eu", [b"sk_x"], b"sk_x", [None]])
-def test_missing_or_blank_key_is_refused_at_the_start(keys: Any) -> None:
+def test_missing_or_blank_key_is_refused_at_start(keys: Any) -> None:
     with pytest.raises(errors.ConfigError):
         TokenVerifier(keys)
 

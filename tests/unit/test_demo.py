@@ -17,7 +17,7 @@ def test_it_always_has_an_answer_of_speakable_length(said: str) -> None:
     assert 20 < len(after(said)) < 400
 
 
-def test_it_reflects_the_last_words_and_counts_the_turns() -> None:
+def test_reply_reflects_words_and_counts_turns() -> None:
     answer = after("first", "second", "I like trains")
     assert '"I like trains"' in answer
     assert "3 words" in answer

@@ -1,4 +1,4 @@
-"""What the REST clients raise, and that the API key is in none of it."""
+"""The exceptions of the REST clients, none of which holds the API key."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_the_request_id_may_come_from_a_proxy(clients: Clients) -> None:
         (200, b'{"speech_engine_id": ', errors.ApiError),
     ],
 )
-async def test_an_answer_that_is_not_the_apis_is_an_error_too(
+async def test_reply_of_another_server_is_an_error(
     clients: Clients, status: int, body: bytes, kind: type[errors.ApiError]
 ) -> None:
     clients.api.answer_next(status, body)
@@ -116,7 +116,7 @@ async def test_a_huge_error_body_gives_a_short_message(clients: Clients) -> None
     assert len(str(error.body)) <= 65_536
 
 
-async def test_an_answer_that_does_not_come_is_a_timeout(clients: Clients) -> None:
+async def test_missing_reply_is_a_timeout(clients: Clients) -> None:
     clients.api.answer_next(silent=True)
     error = await failure(clients, clients.make(timeout=0.05))
     assert type(error) is errors.ApiTimeout
@@ -136,7 +136,7 @@ async def test_an_unreachable_api_is_a_connection_error(clients: Clients) -> Non
     assert "pw" not in everything_said_by(error)
 
 
-async def test_a_connection_cut_before_the_answer_is_a_connection_error(clients: Clients) -> None:
+async def test_connection_cut_before_the_reply_is_an_error(clients: Clients) -> None:
     clients.api.answer_next(cut_off=True)
     assert type(await failure(clients)) is errors.ApiConnectionError
 
@@ -159,14 +159,14 @@ async def test_reads_that_failed_are_repeated_twice(clients: Clients) -> None:
     assert len(clients.api.requests) == 6
 
 
-async def test_a_write_that_failed_is_not_repeated_since_it_may_have_happened(clients: Clients) -> None:
+async def test_failed_write_is_not_repeated(clients: Clients) -> None:
     clients.api.answer_next(500, headers=AT_ONCE)
     with pytest.raises(errors.ApiServerError):
         await clients.result(clients.make().speech_engine.create(speech_engine={"ws_url": "wss://x"}))
     assert len(clients.api.requests) == 1
 
 
-async def test_a_write_refused_by_the_rate_limit_is_repeated(clients: Clients) -> None:
+async def test_write_refused_by_rate_limit_is_repeated(clients: Clients) -> None:
     clients.api.answer_next(429, headers=AT_ONCE)
     await clients.result(clients.make().speech_engine.create(speech_engine={"ws_url": "wss://x"}))
     assert len(clients.api.engines) == 1
@@ -223,7 +223,7 @@ async def test_no_exception_carries_the_request_with_its_key(clients: Clients, k
 
 
 @pytest.mark.parametrize("key", ["sk_0123\n456789", "sk_schlüssel", "sk_with blank", "sk_\x00nul", "Bearer\tsk_12"])
-async def test_a_key_that_no_header_can_carry_is_refused_without_being_told(
+async def test_unsendable_key_is_refused_and_not_shown(
     clients: Clients, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(errors.ConfigError) as caught:
@@ -236,14 +236,14 @@ async def test_a_key_that_no_header_can_carry_is_refused_without_being_told(
     assert "sk_" not in everything_said_by(await failure(clients, client))
 
 
-async def test_an_additional_header_that_cannot_be_sent_is_refused_without_being_told(clients: Clients) -> None:
+async def test_unsendable_header_is_refused_and_not_shown(clients: Clients) -> None:
     for value in ("se\ncret", "sécret"):
         error = await failure(clients, additional_headers={"X-Secret": value})
         assert isinstance(error, errors.ConfigError)
         assert "cret" not in str(error).replace("x-secret", "")
 
 
-async def test_the_key_is_in_no_log_and_no_repr(clients: Clients, caplog: pytest.LogCaptureFixture) -> None:
+async def test_key_is_in_no_log_and_no_repr(clients: Clients, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = clients.api.api_key
     engine_id = clients.api.add_engine(speech_engine={"ws_url": "wss://x", "request_headers": {"X-Auth": "hush"}})

@@ -30,7 +30,7 @@ async def test_get_returns_a_resource_with_the_whole_config(clients: Clients) ->
     assert engine.config["tts"]["pronunciation"]["locators"][0]["id"] == "p1"
 
 
-async def test_create_sends_only_what_is_given_and_returns_a_resource(clients: Clients) -> None:
+async def test_create_sends_only_the_given_fields(clients: Clients) -> None:
     engine = await clients.result(
         clients.make().speech_engine.create(
             speech_engine=SpeechEngineConfig(ws_url=WS_URL, request_headers={"X-Caller": {"variable_name": "caller"}}),
@@ -69,7 +69,7 @@ async def test_every_documented_keyword_of_create_is_sent(clients: Clients) -> N
     assert clients.api.requests[-1].body == fields
 
 
-async def test_update_changes_what_is_given_and_returns_the_resource(clients: Clients) -> None:
+async def test_update_sends_only_the_given_fields(clients: Clients) -> None:
     engine_id = clients.api.add_engine(name="old", language="en")
     engine = await clients.result(clients.make().speech_engine.update(engine_id, name="new", language=OMIT))
     assert clients.api.requests[-1].method == "PATCH"
@@ -117,7 +117,7 @@ async def test_iter_stops_when_the_api_repeats_a_page(clients: Clients) -> None:
         await clients.all(clients.make().speech_engine.iter())
 
 
-async def test_browser_tokens_are_named_as_in_the_published_sdk(clients: Clients) -> None:
+async def test_browser_tokens_have_the_published_names(clients: Clients) -> None:
     engine_id = clients.api.add_engine()
     conversations = clients.make().conversational_ai.conversations
     token = await clients.result(conversations.get_webrtc_token(agent_id=engine_id, participant_name="Ann"))
@@ -131,7 +131,7 @@ async def test_browser_tokens_are_named_as_in_the_published_sdk(clients: Clients
 
 
 @pytest.mark.parametrize("value", [1.99, 15.01, float("nan"), 0, -3])
-async def test_cascade_timeout_out_of_range_is_refused_before_sending(clients: Clients, value: float) -> None:
+async def test_cascade_timeout_is_checked_before_sending(clients: Clients, value: float) -> None:
     engines = clients.make().speech_engine
     with pytest.raises(ValueError, match=f"cascade_timeout_seconds.*{value}"):
         await clients.result(engines.create(speech_engine={"ws_url": WS_URL}, cascade_timeout_seconds=value))
@@ -141,7 +141,7 @@ async def test_cascade_timeout_out_of_range_is_refused_before_sending(clients: C
 
 
 @pytest.mark.parametrize("value", [0, 101])
-async def test_page_size_out_of_range_is_refused_before_sending(clients: Clients, value: int) -> None:
+async def test_page_size_is_checked_before_sending(clients: Clients, value: int) -> None:
     with pytest.raises(ValueError, match=f"page_size must be between 1 and 100, not {value}"):
         await clients.result(clients.make().speech_engine.list(page_size=value))
     with pytest.raises(TypeError, match="page_size is a number, not str"):
@@ -168,7 +168,7 @@ async def test_an_id_that_is_none_is_refused(clients: Clients, engine_id: str) -
     assert clients.api.requests == []
 
 
-async def test_values_may_be_any_object_with_model_dump_at_any_depth(clients: Clients) -> None:
+async def test_values_may_have_model_dump_at_any_depth(clients: Clients) -> None:
     class Voice(pydantic.BaseModel):
         voice_id: str
         speed: float = 1.0
@@ -189,15 +189,13 @@ async def test_values_may_be_any_object_with_model_dump_at_any_depth(clients: Cl
     assert clients.api.requests[-1].body == {"tts": {"voice_id": "v"}}
 
 
-async def test_a_value_that_json_cannot_carry_is_a_type_error(clients: Clients) -> None:
+async def test_value_outside_json_is_a_type_error(clients: Clients) -> None:
     with pytest.raises(TypeError):
         await clients.result(clients.make().speech_engine.create(speech_engine={"ws_url": object()}))
     assert clients.api.requests == []
 
 
-async def test_the_key_comes_from_the_environment_at_each_call(
-    clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_environment_key_is_read_at_each_call(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     client = clients.make(api_key=None)
     monkeypatch.setenv("ELEVENLABS_API_KEY", f"  {clients.api.api_key}\n")
     await clients.result(client.speech_engine.list())
@@ -220,12 +218,12 @@ async def test_without_a_key_the_first_call_says_so(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("base_url", ["api.elevenlabs.io", "ftp://x", "https://", "https://x/?a=b"])
-async def test_a_base_url_that_is_no_address_is_refused(clients: Clients, base_url: str) -> None:
+async def test_base_url_without_an_address_is_refused(clients: Clients, base_url: str) -> None:
     with pytest.raises(ConfigError, match="base_url"):
         clients.make(base_url=base_url)
 
 
-async def test_a_base_url_may_have_a_path_and_a_final_slash(clients: Clients) -> None:
+async def test_base_url_may_have_path_and_final_slash(clients: Clients) -> None:
     clients.api.answer_next(body={"speech_engines": [], "has_more": False})
     await clients.result(clients.make(base_url=f"{clients.api.url}/tenant/").speech_engine.list())
     assert clients.api.requests[-1].path == "/tenant/v1/speech-engine"
@@ -248,7 +246,7 @@ async def test_request_options_add_to_one_call(clients: Clients) -> None:
         await clients.result(clients.make().speech_engine.get(engine_id, request_options={"timeout_s": 1}))
 
 
-async def test_a_users_http_client_is_used_and_never_closed(clients: Clients) -> None:
+async def test_given_http_client_is_never_closed(clients: Clients) -> None:
     headers = {"x-mine": "yes"}
     theirs = httpx.AsyncClient(headers=headers) if clients.is_async else httpx.Client(headers=headers)
     client = clients.make(httpx_client=theirs, timeout=None)
@@ -279,7 +277,7 @@ async def test_no_connection_outlives_its_call(clients: Clients) -> None:
     assert await asyncio.to_thread(clients.api.hung_up.wait, 5)
 
 
-def test_an_async_client_outlives_the_event_loop_it_was_used_on(api: FakeApi) -> None:
+def test_async_client_outlives_its_event_loop(api: FakeApi) -> None:
     client = AsyncElevenLabs(api_key=api.api_key, base_url=api.url)
 
     async def count() -> int:
@@ -289,7 +287,7 @@ def test_an_async_client_outlives_the_event_loop_it_was_used_on(api: FakeApi) ->
     assert [asyncio.run(count()), asyncio.run(count())] == [1, 1]
 
 
-def test_httpx_is_imported_when_a_client_is_made_and_not_before() -> None:
+def test_httpx_is_imported_by_the_first_client() -> None:
     code = """
 import sys
 import se_server

@@ -1,4 +1,4 @@
-"""What wraps the API's JSON objects."""
+"""The wrappers of the API's JSON objects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_nothing_can_be_changed() -> None:
     assert config.asr.keywords == ["a"]
 
 
-def test_a_field_that_was_not_sent_is_an_error_that_names_those_that_were() -> None:
+def test_missing_field_names_the_fields_that_exist() -> None:
     with pytest.raises(AttributeError, match=r"no 'voice' here; it sent name, asr, items, nothing"):
         _ = ApiObject(FIELDS).voice
     assert EngineConfig({}).access_info is None

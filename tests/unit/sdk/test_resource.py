@@ -46,7 +46,7 @@ def resource(key: str | None = KEY) -> SpeechEngineResource:
         WebsocketsHeaders([("Cookie", "a"), ("Cookie", "b"), (AUTHORIZATION_HEADER, TOKEN)]),
     ],
 )
-def test_a_request_of_the_api_is_verified_in_whatever_shape_headers_come(headers: Mapping[Any, Any]) -> None:
+def test_request_is_verified_for_every_shape_of_headers(headers: Mapping[Any, Any]) -> None:
     assert resource().verify_request(headers) is True
 
 
@@ -91,7 +91,7 @@ def test_the_clients_wrapper_gives_the_key() -> None:
         assert engine.verify_request({LOWER: sign_token(KEY)})
 
 
-def test_a_resource_made_by_hand_has_an_id_and_no_config() -> None:
+def test_resource_made_by_hand_has_no_config() -> None:
     engine = SpeechEngineResource("seng_1")
     assert (engine.engine_id, engine.config) == ("seng_1", None)
     assert KEY not in repr(resource()) + repr(vars(resource()))

@@ -1,4 +1,4 @@
-"""What an APP may be, and what is said when it is none."""
+"""The forms of an APP, and the errors of objects that are not APPs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_module_or_file_with_handlers(folder: Path, spec: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["agent_module", "agent_module.py"])
-def test_a_function_an_object_or_a_dict_of_a_module(folder: Path, place: str) -> None:
+def test_app_may_be_function_object_or_dict(folder: Path, place: str) -> None:
     write(folder / "agent_module.py", AGENT)
     function = load_app(f"{place}:reply")
     assert function.handlers.on_transcript.__name__ == "reply"  # type: ignore[union-attr]
@@ -90,7 +90,7 @@ def test_a_function_an_object_or_a_dict_of_a_module(folder: Path, place: str) ->
     assert table.on_shutdown is not None
 
 
-def test_a_speech_engine_server_brings_its_handlers_key_and_path(folder: Path) -> None:
+def test_server_brings_its_handlers_key_and_path(folder: Path) -> None:
     write(
         folder / "engine_module.py",
         """
@@ -111,7 +111,7 @@ def test_a_file_imports_its_neighbours_also_from_elsewhere(folder: Path) -> None
     assert load_app("sub/main_module.py").handlers.on_transcript is not None
 
 
-def test_a_file_named_like_a_loaded_module_hides_nothing(folder: Path) -> None:
+def test_file_named_like_a_module_hides_nothing(folder: Path) -> None:
     write(folder / "logging.py", "async def on_transcript(transcript, session): ...")
     import logging
 
@@ -164,7 +164,7 @@ def test_what_is_no_app_is_one_sentence(folder: Path, source: str, attribute: st
 
 
 @pytest.mark.parametrize("spec", ["crash_module", "crash_module.py"])
-def test_an_exception_of_the_app_shows_its_own_frames_only(folder: Path, spec: str) -> None:
+def test_traceback_shows_only_frames_of_the_app(folder: Path, spec: str) -> None:
     write(
         folder / "crash_module.py",
         """

@@ -41,7 +41,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert config.lifecycle.workers == cpus.usable_cpus() >= 1
 
 
-def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+def test_sources_have_an_order_of_precedence(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     file.write_text('port = 1\npath = "/file"\ndrain_timeout_s = 3\nmax_message_bytes = "64KiB"\n')
     env = {KEY_VARIABLE: KEY, "SE_SERVER_PORT": "2", "SE_SERVER_PATH": "/env", "SE_SERVER_CONFIG": str(file)}
@@ -72,7 +72,7 @@ def test_config_is_frozen() -> None:
         load(app="agent").port = 1  # type: ignore[misc]
 
 
-def test_every_option_is_on_the_command_line_and_names_its_unit() -> None:
+def test_every_option_is_a_flag_with_its_unit() -> None:
     names = {parameter.name for parameter in command().params}
     assert {option.name for option in OPTIONS} <= names
     for option in OPTIONS:
@@ -150,12 +150,12 @@ def test_reads_a_value(name: str, raw: object, value: object) -> None:
         ("drain_timeout_s", "30s"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_that_names_it_and_what_is_expected(name: str, raw: object) -> None:
+def test_wrong_value_is_one_sentence(name: str, raw: object) -> None:
     text = sentence(app="agent", **{name: raw})
     assert text.startswith(f"--{name.replace('_', '-')}: {raw!r} is not valid: expected ")
 
 
-def test_a_wrong_value_in_the_environment_names_the_variable() -> None:
+def test_wrong_value_in_the_environment_names_the_variable() -> None:
     assert sentence(env={"SE_SERVER_PORT": "abc"}) == (
         "SE_SERVER_PORT: 'abc' is not valid: expected a port from 0 to 65535"
     )
@@ -166,7 +166,7 @@ def test_an_unknown_variable_names_the_nearest() -> None:
     assert text == "SE_SERVER_PROT in the environment is no option; did you mean SE_SERVER_PORT?"
 
 
-def test_an_unknown_key_of_the_file_names_the_nearest(tmp_path: Path) -> None:
+def test_unknown_key_of_the_file_names_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     file.write_text("drain_timeout = 3\n")
     assert sentence(config=str(file)) == f"drain_timeout in {file} is no option; did you mean drain_timeout_s?"
@@ -188,7 +188,7 @@ def test_a_blank_variable_is_as_good_as_none() -> None:
     )
 
 
-def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_passed_over() -> None:
+def test_service_variables_of_kubernetes_are_ignored() -> None:
     env = {
         "SE_SERVER_PORT": "tcp://10.0.0.7:3001",
         "SE_SERVER_SERVICE_HOST": "10.0.0.7",
@@ -210,7 +210,7 @@ def test_keys_of_a_file_one_a_line(tmp_path: Path) -> None:
     assert load(app="agent", api_key_file=str(file), api_key=("own",)).route.api_key == ("own", "new", "old")
 
 
-def test_a_key_of_a_higher_source_wins_over_a_file_of_a_lower(tmp_path: Path) -> None:
+def test_key_of_a_higher_source_wins(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("from_file\n")
     env = {"SE_SERVER_API_KEY_FILE": str(file)}
@@ -218,7 +218,7 @@ def test_a_key_of_a_higher_source_wins_over_a_file_of_a_lower(tmp_path: Path) ->
     assert load(env={"SE_SERVER_API_KEY": "own"}, app="agent", api_key_file=str(file)).route.api_key == ("from_file",)
 
 
-def test_a_key_file_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+def test_unusable_key_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     assert f"cannot read {file}" in sentence(api_key_file=str(file))
     file.write_text("# nothing\n")
@@ -247,7 +247,7 @@ def test_no_secret_is_shown() -> None:
 # --- the demo agent -------------------------------------------------------------------------------------------------
 
 
-def test_demo_agent_without_a_key_binds_loopback_with_the_demo_key() -> None:
+def test_demo_agent_without_a_key_binds_loopback() -> None:
     config = load(env={})
     assert (config.listening.host, config.route.api_key, config.demo_key) == ("127.0.0.1", (DEMO_API_KEY,), True)
 
@@ -257,7 +257,7 @@ def test_demo_key_is_never_served_beyond_loopback() -> None:
     assert load(env={}, host="::1").demo_key
 
 
-def test_demo_agent_with_a_key_or_without_authentication_binds_as_told() -> None:
+def test_demo_agent_with_a_key_binds_any_host() -> None:
     assert load().listening.host is None
     assert not load().demo_key
     config = load(env={}, disable_auth=True)

@@ -86,7 +86,7 @@ def test_without_trusted_proxies_nobody_is_believed() -> None:
     assert Access().client_of("", headers(f"X-Forwarded-For: {CLIENT}")) == Client(None, "")
 
 
-def test_allow_ips_is_about_the_client_and_not_the_proxy() -> None:
+def test_allow_ips_checks_the_client_behind_the_proxy() -> None:
     access = Access(allow_ips=networks("198.51.100.0/24,2001:db8::7"), trusted_proxies=PROXIES)
     assert status(access, f"{CLIENT}:5") == 101
     assert status(access, "[2001:db8::7]:5") == 101

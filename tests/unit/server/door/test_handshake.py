@@ -196,7 +196,7 @@ def test_request_gets_its_answer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_answer_is_the_same_however_the_request_is_split(name: str) -> None:
+def test_response_does_not_depend_on_fragmentation(name: str) -> None:
     request, status, *_ = TABLE[name]
     cuts = range(1, len(request)) if len(request) < 1000 else (1, 5000, 16383, 16384, 16385, len(request) - 1)
     for cut in cuts:
@@ -282,7 +282,7 @@ def test_first_token_header_counts() -> None:
     assert result.authorization == "Bearer one"
 
 
-def test_without_a_path_every_path_is_the_websocket_path_but_the_health_check() -> None:
+def test_route_without_path_takes_all_other_paths() -> None:
     assert isinstance(outcome(upgrade(b"GET /any/where HTTP/1.1"), path=None), Upgrade)
     for request, status in (
         (head(b"GET /any HTTP/1.1", HOST), 426),
@@ -338,7 +338,7 @@ def test_steady_requests_on_one_connection_are_never_cut() -> None:
         assert reader.idle
 
 
-def test_a_malformed_request_has_no_path_of_the_one_before() -> None:
+def test_malformed_request_has_an_empty_path() -> None:
     reader = reading()
     answer = reader.feed(head(b"GET /healthz HTTP/1.1", HOST))
     assert isinstance(answer, Response)
@@ -348,7 +348,7 @@ def test_a_malformed_request_has_no_path_of_the_one_before() -> None:
     assert (answer.status, reader.path) == (400, "")
 
 
-def test_idle_means_no_part_of_a_request_is_waiting() -> None:
+def test_idle_means_an_empty_buffer() -> None:
     reader = reading()
     assert reader.idle
     assert reader.feed(b"\r\n") is None
@@ -372,7 +372,7 @@ def test_an_endless_head_is_refused_at_the_limit() -> None:
 @pytest.mark.parametrize(
     "start", [b"\x16\x03", b"get", b"GET/", b"GET /\x80", b"GET / FTP", b"GET / HTTP/1.1 ", b"\x00"]
 )
-def test_what_cannot_become_a_request_is_refused_at_once(start: bytes) -> None:
+def test_impossible_beginning_is_refused_at_once(start: bytes) -> None:
     answer = outcome(start)
     assert isinstance(answer, Response)
     assert answer.status == 400

@@ -1,4 +1,4 @@
-"""The gate: whom it waits for, and for how long."""
+"""Placement: the worker that a worker waits for, and the time."""
 
 from __future__ import annotations
 
@@ -36,49 +36,49 @@ def workers(clock: Clock, *loads: int) -> list[Slot]:
     return slots
 
 
-def gate_of(slot: Slot, clock: Clock) -> Placement:
+def placement_of(slot: Slot, clock: Clock) -> Placement:
     return Placement(slot, lambda: None, clock)
 
 
-def test_who_is_not_ahead_takes_at_once_and_who_is_waits(queue: socket.socket) -> None:
+def test_only_a_worker_ahead_of_others_waits(queue: socket.socket) -> None:
     clock = Clock()
     least, equal, ahead = workers(clock, 5, 5 + AHEAD, 5 + AHEAD + 1)
-    assert gate_of(least, clock).pause_s(queue) == 0
-    assert gate_of(equal, clock).pause_s(queue) == 0
-    assert gate_of(ahead, clock).pause_s(queue) == PAUSES_S[0]
+    assert placement_of(least, clock).pause_s(queue) == 0
+    assert placement_of(equal, clock).pause_s(queue) == 0
+    assert placement_of(ahead, clock).pause_s(queue) == PAUSES_S[0]
 
 
 def test_nobody_waits_for_a_worker_without_a_heartbeat(queue: socket.socket) -> None:
     clock = Clock()
     dead, ahead = workers(clock, 0, 100)
-    gate = gate_of(ahead, clock)
-    assert gate.pause_s(queue) > 0
+    placement = placement_of(ahead, clock)
+    assert placement.pause_s(queue) > 0
     clock.now_ns += STALE_NS + 1
     ahead.heartbeat_ns = clock.now_ns
-    assert gate.pause_s(queue) == 0
+    assert placement.pause_s(queue) == 0
     assert dead.load == 0
 
 
-def test_nobody_waits_for_ever_for_a_worker_that_lives_and_takes_nothing(queue: socket.socket) -> None:
+def test_patience_with_an_idle_worker_ends(queue: socket.socket) -> None:
     clock = Clock()
     idle, ahead = workers(clock, 0, 100)
-    gate = gate_of(ahead, clock)
+    placement = placement_of(ahead, clock)
     waited_ns = 0
-    while (pause_s := gate.pause_s(queue)) and waited_ns < 10 * PATIENCE_NS:
+    while (pause_s := placement.pause_s(queue)) and waited_ns < 10 * PATIENCE_NS:
         assert pause_s <= PAUSES_S[1]
         waited_ns += int(pause_s * 1e9)
         clock.now_ns += int(pause_s * 1e9)
         idle.heartbeat_ns = clock.now_ns
     assert PATIENCE_NS <= waited_ns < 2 * PATIENCE_NS
     idle.load = 1  # it moves after all
-    assert gate.pause_s(queue) > 0
+    assert placement.pause_s(queue) > 0
 
 
-def test_patience_begins_anew_when_the_queue_was_empty_meanwhile(queue: socket.socket) -> None:
+def test_patience_restarts_after_an_empty_queue(queue: socket.socket) -> None:
     clock = Clock()
     idle, ahead = workers(clock, 0, 100)
-    gate = gate_of(ahead, clock)
+    placement = placement_of(ahead, clock)
     for _ in range(20):
-        assert gate.pause_s(queue) > 0
+        assert placement.pause_s(queue) > 0
         clock.now_ns += max(LAPSE_NS, PATIENCE_NS // 10) + 1
         idle.heartbeat_ns = clock.now_ns

@@ -21,7 +21,7 @@ def test_first_of_each_kind_is_logged_at_once(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == ["token refused: a", "no such path: b"]
 
 
-def test_a_flood_is_one_line_a_second_with_a_count(caplog: pytest.LogCaptureFixture) -> None:
+def test_flood_is_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     refusals = RefusalLog(clock)
     for n in range(1000):

@@ -58,7 +58,7 @@ def test_ipv6_address() -> None:
 
 
 @needs_ipv6
-def test_a_port_taken_on_ipv6_only_makes_it_choose_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_zero_skips_ports_taken_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET6) as taken:
         taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         taken.bind(("::", 0))
@@ -91,7 +91,7 @@ def test_accepted_connections_inherit_nodelay() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_port_in_use_names_host_port_and_the_way_out() -> None:
+def test_port_in_use_is_one_sentence() -> None:
     [sock] = sockets.bind("127.0.0.1", 0)
     with sock:
         port = sock.getsockname()[1]
@@ -99,7 +99,7 @@ def test_port_in_use_names_host_port_and_the_way_out() -> None:
             sockets.bind("127.0.0.1", port)
 
 
-def test_port_can_be_bound_again_at_once_after_a_connection() -> None:
+def test_port_is_free_at_once_after_a_connection() -> None:
     [sock] = sockets.bind("127.0.0.1", 0)
     host, port = sock.getsockname()
     sock.setblocking(True)
