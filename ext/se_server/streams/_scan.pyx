@@ -100,6 +100,8 @@ cdef class Usage:
         return f"Usage({self.input_tokens!r}, {self.output_tokens!r})"
 
 
+include "_scan_values.pxi"
+include "_scan_results.pxi"
 include "_scan_events.pxi"
 
 

@@ -3,32 +3,6 @@
 # An event is first checked as a whole, while the members that any API names are found. Then the few that matter are
 # walked into. The rules are those of `_delta.pyx`, and what else the APIs document.
 
-MAX_MESSAGE_CHARS = 1000
-MAX_KEYS = 8
-MAX_KEY_CHARS = 64
-
-cdef str REPLACEMENT = "\ufffd"
-cdef str NO_MESSAGE = "the provider gave no message"
-cdef str BLOCKED = "blocked"
-cdef object MAX_TOKENS = 10**15  # a count above it is a provider's mistake
-
-cdef enum:
-    LONGEST_NAME = 24
-    MAX_TYPE_BYTES = 80
-    MAX_ERROR_BYTES = 4 * 1000                 # of UTF-8: what MAX_MESSAGE_CHARS may take
-
-cdef struct Word:
-    const char* text
-    Py_ssize_t size
-
-
-cdef inline Word word(const char* text) noexcept:
-    cdef Word made
-    made.text = text
-    made.size = strlen(text)
-    return made
-
-
 # The members that are looked for in an object, by the object.
 cdef enum:
     TYPE, CHOICES, DELTA, CANDIDATES, MESSAGE, ERROR, USAGE, USAGE_METADATA, PROMPT_FEEDBACK, RESPONSE, DONE, CODE
@@ -38,24 +12,19 @@ cdef Word[EVENT_WORDS] IN_EVENT
 IN_EVENT[:] = [
     word(b"type"), word(b"choices"), word(b"delta"), word(b"candidates"), word(b"message"), word(b"error"),
     word(b"usage"), word(b"usageMetadata"), word(b"promptFeedback"), word(b"response"), word(b"done"), word(b"code"),
-    word(b"prompt_eval_count"), word(b"eval_count"), word(b"x_groq"), word(b"content"),
-    word(b"object"),
+    word(b"prompt_eval_count"), word(b"eval_count"), word(b"x_groq"), word(b"content"), word(b"object"),
 ]
 
 cdef Word[5] IN_CHOICE
 IN_CHOICE[:] = [word(b"index"), word(b"delta"), word(b"finish_reason"), word(b"message"), word(b"text")]
 cdef Word[2] IN_MESSAGE
 IN_MESSAGE[:] = [word(b"content"), word(b"refusal")]
-cdef Word[3] IN_PART
-IN_PART[:] = [word(b"type"), word(b"text"), word(b"thought")]
 cdef Word[3] IN_CANDIDATE
 IN_CANDIDATE[:] = [word(b"content"), word(b"finishReason"), word(b"finishMessage")]
 cdef Word[1] PARTS
 PARTS[:] = [word(b"parts")]
 cdef Word[2] IN_FEEDBACK
 IN_FEEDBACK[:] = [word(b"blockReason"), word(b"blockReasonMessage")]
-cdef Word[4] IN_ERROR
-IN_ERROR[:] = [word(b"message"), word(b"code"), word(b"status"), word(b"type")]
 cdef Word[3] IN_RESPONSE
 IN_RESPONSE[:] = [word(b"error"), word(b"incomplete_details"), word(b"usage")]
 cdef Word[1] REASON
@@ -68,14 +37,6 @@ IN_DELTA[:] = [
     word(b"type"), word(b"text"), word(b"stop_reason"), word(b"message"), word(b"finish_reason"), word(b"error"),
     word(b"usage"),
 ]
-# OpenAI chat, Mistral, groq; OpenAI Responses and Anthropic, whose cached tokens are counted apart.
-cdef Word[7] IN_USAGE
-IN_USAGE[:] = [
-    word(b"prompt_tokens"), word(b"completion_tokens"), word(b"input_tokens"), word(b"output_tokens"),
-    word(b"cache_creation_input_tokens"), word(b"cache_read_input_tokens"), word(b"tokens"),
-]
-cdef Word[3] IN_METADATA
-IN_METADATA[:] = [word(b"promptTokenCount"), word(b"candidatesTokenCount"), word(b"thoughtsTokenCount")]
 
 # Events of a known API that have nothing to speak. OpenAI's are known by their first word.
 cdef frozenset SILENT_TYPES = frozenset({
@@ -90,289 +51,6 @@ cdef frozenset GEMINI_BLOCKS = frozenset({
     "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL",
     "IMAGE_SAFETY", "OTHER",
 })
-
-
-# --- reading in place ---------------------------------------------------------------------------------------------
-
-
-cdef int find_members(Scan* scan, const Word* words, int count, Value* found) noexcept nogil:
-    """Read an object from its brace to behind its end; the last member of each name counts, as in `json`.
-
-    Args:
-        found: as many as `words`; MISSING where there is none.
-    """
-    cdef Value name, other
-    cdef Value* value
-    cdef unsigned char room[6 * LONGEST_NAME]
-    cdef const unsigned char* written
-    cdef Py_ssize_t size
-    cdef int i
-    for i in range(count):
-        found[i].kind = MISSING
-    scan.at += 1
-    skip_blanks(scan)
-    if scan.at < scan.end and scan.at[0] == c"}":
-        scan.at += 1
-        return 0
-    while True:
-        if scan_name(scan, &name) < 0:
-            return -1
-        written = name.start + 1
-        size = name.end - name.start - 2
-        if name.escaped:
-            # Never longer than it was.
-            size = unescape(written, written + size, room) if size <= 6 * LONGEST_NAME else -1
-            written = room
-        value = &other
-        for i in range(count):
-            if words[i].size == size and memcmp(words[i].text, written, size) == 0:
-                value = &found[i]
-                break
-        if scan_value(scan, value, 1) < 0:
-            return -1
-        skip_blanks(scan)
-        if scan.at < scan.end and scan.at[0] == c"}":
-            scan.at += 1
-            return 0
-        if expect(scan, c",", b"expected ',' or '}'") < 0:
-            return -1
-
-
-cdef inline bint look_into(Value* value, const Word* words, int count, Value* found) noexcept nogil:
-    """Find the members of a value that was checked before; false, and none found, if it is no object."""
-    cdef Scan scan
-    cdef int i
-    if value.kind != OBJECT:
-        for i in range(count):
-            found[i].kind = MISSING
-        return False
-    scan.at = scan.start = value.start
-    scan.end = value.end
-    return find_members(&scan, words, count, found) == 0
-
-
-cdef inline void open_array(Value* array, Scan* scan) noexcept nogil:
-    scan.at = scan.start = array.start + 1
-    scan.end = array.end
-
-
-cdef inline bint next_item(Scan* scan, Value* item) noexcept nogil:
-    """The next item of an array that was checked before."""
-    skip_blanks(scan)
-    if scan.at < scan.end and scan.at[0] == c",":
-        scan.at += 1
-        skip_blanks(scan)
-    return scan.at < scan.end and scan.at[0] != c"]" and scan_value(scan, item, 1) == 0
-
-
-cdef inline bint equals(Value* value, const char* text) noexcept:
-    """Whether a string is this ASCII text, however it is escaped."""
-    cdef Py_ssize_t size = value.end - value.start - 2
-    if value.kind != STRING:
-        return False
-    if value.escaped:
-        return string_of(value) == text.decode("ascii")
-    return <size_t>size == strlen(text) and memcmp(value.start + 1, text, size) == 0
-
-
-cdef inline bint is_true(Value* value) noexcept nogil:
-    return value.kind == BOOLEAN and value.start[0] == c"t"
-
-
-cdef inline bint is_zero(Value* value) except -1:
-    if value.end - value.start == 1:
-        return value.start[0] == c"0"
-    return count_of(value) == 0
-
-
-cdef str string_of(Value* value):
-    """A scanned string, lone surrogates included."""
-    cdef Py_ssize_t size = value.end - value.start - 2
-    cdef unsigned char stack[1024]
-    cdef unsigned char* room = stack
-    if not value.escaped:
-        return PyUnicode_DecodeUTF8(<const char*>value.start + 1, size, NULL)
-    if size > 1024:
-        room = <unsigned char*>PyMem_Malloc(size)
-        if room == NULL:
-            raise MemoryError()
-    try:
-        size = unescape(value.start + 1, value.end - 1, room)
-        if size >= 0:
-            return PyUnicode_DecodeUTF8(<const char*>room, size, NULL)
-    finally:
-        if room != stack:
-            PyMem_Free(room)
-    return json.loads(value.start[: value.end - value.start])
-
-
-cdef str well_formed(str text):
-    """Join the halves of each surrogate pair; one that is alone becomes U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-cdef str label_of(Value* value, Py_ssize_t max_chars):
-    """A string for people, of bounded length; None if it is no string, or empty."""
-    if value.kind != STRING or value.end - value.start == 2:
-        return None
-    return well_formed(string_of(value)[:max_chars])
-
-
-cdef object count_of(Value* value):
-    """A number of tokens; None if it cannot be one."""
-    cdef Py_ssize_t size = value.end - value.start
-    cdef long long small = 0
-    cdef Py_ssize_t i
-    cdef object number
-    if value.kind != NUMBER:
-        return None
-    if value.integral and size <= 15 and value.start[0] != c"-":
-        for i in range(size):
-            small = 10 * small + (value.start[i] - c"0")
-        return small
-    # No integer has more digits than a float can hold here: `int` would refuse thousands of them.
-    number = float(value.start[: value.end - value.start])
-    return int(number) if 0 <= number < MAX_TOKENS else None
-
-
-# --- what is given ------------------------------------------------------------------------------------------------
-
-
-cdef int give_text(Scanner self, Value* value, bint is_refusal, list results) except -1:
-    """Give a delta, joined to the half of a character that the one before it may have ended with."""
-    cdef str text
-    cdef str half = self.refused_high_half if is_refusal else self.high_half
-    if value.end - value.start == 2:
-        return 0
-    text = string_of(value)
-    if half is not None or value.escaped:
-        text = joined(self, half, text, is_refusal)
-        if not text:
-            return 0
-    if is_refusal:
-        return PyList_Append(results, Refusal(text))
-    self.has_text = True
-    return PyList_Append(results, text)
-
-
-cdef str joined(Scanner self, str half, str text, bint is_refusal):
-    if half is not None:
-        text = half + text
-        half = None
-    if text and 0xD800 <= ord(text[len(text) - 1]) < 0xDC00:
-        half = text[len(text) - 1]
-        text = text[: len(text) - 1]
-    if is_refusal:
-        self.refused_high_half = half
-    else:
-        self.high_half = half
-    return text if text.isascii() else well_formed(text)
-
-
-cdef int give_content(Scanner self, Value* content, list results) except -1:
-    """A string, or an array of parts of which those of type "text" are spoken."""
-    cdef Value item
-    cdef Value[3] part
-    cdef Scan scan
-    if content.kind == STRING:
-        return give_text(self, content, False, results)
-    if content.kind == ARRAY:
-        open_array(content, &scan)
-        while next_item(&scan, &item):
-            if look_into(&item, IN_PART, 3, part) and part[1].kind == STRING and equals(&part[0], b"text"):
-                give_text(self, &part[1], False, results)
-    return 0
-
-
-cdef int give_failure(str kind, str message, str code, list results) except -1:
-    return PyList_Append(results, Failure(kind, message or NO_MESSAGE, code))
-
-
-cdef int give_error(Value* error, list results) except -1:
-    """The failure that an error object, or an error's text, describes."""
-    cdef Value[4] parts
-    cdef str code = None
-    cdef int i
-    if not look_into(error, IN_ERROR, 4, parts):
-        return give_failure("error", label_of(error, MAX_MESSAGE_CHARS), None, results)
-    for i in range(1, 4):
-        if code is None:
-            code = label_of(&parts[i], MAX_KEY_CHARS)
-    if code is None and parts[1].kind == NUMBER:
-        code = parts[1].start[: min(parts[1].end - parts[1].start, MAX_KEY_CHARS)].decode("ascii")
-    return give_failure("error", label_of(&parts[0], MAX_MESSAGE_CHARS), code, results)
-
-
-cdef int give_block(Scanner self, str name, str reason, str message, list results) except -1:
-    """An answer that the provider held back. After some text it is an end like any other."""
-    if self.has_text:
-        return 0
-    return give_failure(BLOCKED, message or f"{name}: {reason}", reason, results)
-
-
-cdef int give_unknown(const unsigned char* start, const unsigned char* end, Value* type, list results) except -1:
-    cdef Scan scan
-    cdef Value name, value
-    cdef list keys = []
-    cdef str key
-    scan.at = scan.start = start + 1
-    scan.end = end
-    while len(keys) < MAX_KEYS and scan_name(&scan, &name) == 0:
-        key = label_of(&name, MAX_KEY_CHARS) or ""
-        if key not in keys:
-            keys.append(key)
-        if scan_value(&scan, &value, 1) < 0:
-            break
-        skip_blanks(&scan)
-        if scan.at < scan.end and scan.at[0] == c",":
-            scan.at += 1
-    return PyList_Append(results, Unknown(label_of(type, MAX_KEY_CHARS), tuple(keys)))
-
-
-# --- what is counted ----------------------------------------------------------------------------------------------
-
-
-cdef int keep_usage(Scanner self, object input_tokens, object output_tokens) except -1:
-    """Usage is told in parts, or again and again with what it has come to: the last of each counts."""
-    cdef Usage before = self.usage
-    if input_tokens is None and output_tokens is None:
-        return 0
-    if before is not None:
-        input_tokens = before.input_tokens if input_tokens is None else input_tokens
-        output_tokens = before.output_tokens if output_tokens is None else output_tokens
-    self.usage = Usage(input_tokens, output_tokens)
-    return 0
-
-
-cdef object sum_of(object first, object second):
-    return second if first is None else first if second is None else first + second
-
-
-cdef int read_usage(Scanner self, Value* usage) except -1:
-    cdef Value[7] parts
-    cdef Value tokens
-    cdef object input_tokens, output_tokens
-    if not look_into(usage, IN_USAGE, 7, parts):
-        return 0
-    if parts[6].kind == OBJECT:                # Cohere's
-        tokens = parts[6]
-        look_into(&tokens, IN_USAGE, 7, parts)
-    input_tokens, output_tokens = count_of(&parts[0]), count_of(&parts[1])
-    if input_tokens is None:
-        input_tokens = sum_of(sum_of(count_of(&parts[2]), count_of(&parts[4])), count_of(&parts[5]))
-    if output_tokens is None:
-        output_tokens = count_of(&parts[3])
-    return keep_usage(self, input_tokens, output_tokens)
-
-
-cdef int read_metadata(Scanner self, Value* metadata) except -1:
-    cdef Value[3] parts
-    if not look_into(metadata, IN_METADATA, 3, parts):
-        return 0
-    return keep_usage(self, count_of(&parts[0]), sum_of(count_of(&parts[1]), count_of(&parts[2])))
-
-
-# --- one event ----------------------------------------------------------------------------------------------------
 
 
 cdef int read_event(
