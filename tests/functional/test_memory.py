@@ -125,7 +125,8 @@ def test_what_a_large_message_needed_is_given_back(tmp_path: object) -> None:
         assert calling.falls_below(before + CONVERSATIONS * 4096), f"{before} bytes, now {calling.rss_bytes()}"
 
 
-def test_the_garbage_collector_runs_in_a_worker_and_leaves_out_what_was_there_at_the_start(tmp_path: object) -> None:
+def test_the_garbage_collector_skips_start_up_objects(tmp_path: object) -> None:
+    """The garbage collector runs in a worker and leaves out what was there at the start."""
     app = f"{tmp_path}/app.py"
     with open(app, "w", encoding="utf-8") as file:
         file.write(

@@ -119,7 +119,7 @@ async def test_an_answer_alone_waits_for_nothing(is_trusted: bool) -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_one_who_blocks_after_his_answer_keeps_it_only_once() -> None:
+async def test_blocking_after_an_answer_keeps_it_once() -> None:
     seen: list[int] = []
     clock = Clock()
     block_s = 0.0
@@ -157,7 +157,8 @@ async def test_one_who_blocks_after_his_answer_keeps_it_only_once() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_nobody_waits_for_handlers_that_are_all_a_little_slow() -> None:
+async def test_slow_handlers_switch_holding_off() -> None:
+    """Nobody waits for handlers that are all a little slow."""
     seen: list[int] = []
     clock = Clock()
 
@@ -180,7 +181,7 @@ async def test_nobody_waits_for_handlers_that_are_all_a_little_slow() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_one_handler_that_writes_to_many_holds_few_buffers() -> None:
+async def test_a_handler_writing_to_many_holds_few_buffers() -> None:
     held = []
 
     async def tell_all(session: SpeechEngineSession) -> None:
@@ -207,7 +208,8 @@ async def test_one_handler_that_writes_to_many_holds_few_buffers() -> None:
     del batch
 
 
-async def test_a_task_factory_that_comes_late_is_asked_for_every_turn() -> None:
+async def test_a_late_task_factory_makes_every_turn() -> None:
+    """A task factory that comes late is asked for every turn."""
     made: list[asyncio.Task[Any]] = []
     ran: list[asyncio.Task[Any] | None] = []
 

@@ -19,7 +19,8 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @each_kind
-async def test_a_stream_that_fails_in_an_error_handler_does_not_call_it_again(kind: str) -> None:
+async def test_an_error_handler_is_not_called_by_itself(kind: str) -> None:
+    """A stream that fails in an error handler does not call it again."""
     log = Eventually()
 
     async def broken() -> AsyncIterator[str]:
@@ -42,7 +43,9 @@ async def test_a_stream_that_fails_in_an_error_handler_does_not_call_it_again(ki
 
 
 @each_kind
-async def test_an_apology_of_the_error_handler_ends_the_answer_once(kind: str) -> None:
+async def test_an_apology_ends_the_answer_once(kind: str) -> None:
+    """An apology of the error handler ends the answer once."""
+
     async def broken() -> AsyncIterator[str]:
         yield "Your order "
         raise ConnectionError("provider")
@@ -60,7 +63,7 @@ async def test_an_apology_of_the_error_handler_ends_the_answer_once(kind: str) -
 
 
 @each_kind
-async def test_nothing_comes_after_disconnected_when_a_stream_fails_late(kind: str) -> None:
+async def test_disconnected_is_last_after_a_late_failure(kind: str) -> None:
     log = Eventually()
     release = asyncio.Event()
 
@@ -96,7 +99,7 @@ async def test_nothing_comes_after_disconnected_when_a_stream_fails_late(kind: s
 
 
 @each_kind
-async def test_text_before_a_failure_is_heard_while_the_error_handler_runs(kind: str) -> None:
+async def test_text_before_a_failure_is_heard_at_once(kind: str) -> None:
     heard = asyncio.Event()
 
     class FailsAtOnce:
@@ -154,7 +157,7 @@ INIT = '{"type": "init", "conversation_id": "conv_1"}'
 
 
 @pytest.mark.parametrize("last", [asyncio.CancelledError(), None], ids=repr)
-async def test_however_a_websocket_ends_the_session_ends_with_it(last: Any) -> None:
+async def test_every_end_of_a_websocket_ends_the_session(last: Any) -> None:
     log = Eventually()
     session = SpeechEngineSession(Scripted(INIT, last))
     session.on(DISCONNECTED, lambda: log.add("disconnected"))
@@ -165,7 +168,8 @@ async def test_however_a_websocket_ends_the_session_ends_with_it(last: Any) -> N
 
 
 @pytest.mark.parametrize("received", [{"type": "ping"}, 7], ids=repr)
-async def test_what_is_neither_text_nor_bytes_is_an_error_and_the_session_goes_on(received: Any) -> None:
+async def test_neither_text_nor_bytes_is_an_error(received: Any) -> None:
+    """A message that is neither text nor bytes is an error, and the session goes on."""
     errors = Eventually()
     session = SpeechEngineSession(Scripted(received, INIT))
     session.on(ERROR, errors.add)

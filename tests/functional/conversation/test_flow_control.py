@@ -33,7 +33,7 @@ def stop_reading(api: Api) -> None:
     api.ws.transport.pause_reading()
 
 
-async def test_send_response_waits_for_a_peer_that_does_not_read(kind: str) -> None:
+async def test_send_response_waits_for_a_slow_peer(kind: str) -> None:
     log = Eventually()
     sent = 0
     sessions: list[SpeechEngineSession] = []
@@ -98,7 +98,8 @@ async def test_a_peer_that_never_reads_is_disconnected(kind: str, caplog: pytest
     assert "does not read" in caplog.text
 
 
-async def test_a_turn_interrupted_while_it_waits_for_room_leaves_the_next_its_own_wait(kind: str) -> None:
+async def test_an_interrupted_wait_leaves_the_next_its_own(kind: str) -> None:
+    """A turn interrupted while it waits for room leaves the next its own wait."""
     log = Eventually()
 
     async def long_answer() -> AsyncIterator[str]:
@@ -135,7 +136,9 @@ async def test_a_turn_interrupted_while_it_waits_for_room_leaves_the_next_its_ow
     assert log.items == ["speaks", "interrupted", ("sent", True)]
 
 
-async def test_what_a_stream_yielded_before_it_closes_the_session_is_sent(kind: str) -> None:
+async def test_text_yielded_before_a_close_is_sent(kind: str) -> None:
+    """Text that a stream yielded before it closes the session is sent."""
+
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         async def words() -> AsyncIterator[str]:
             yield "Goodbye!"

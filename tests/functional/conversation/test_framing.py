@@ -104,7 +104,7 @@ async def test_a_message_split_at_every_byte_is_read() -> None:
         assert await raw.receive() == Frame(PONG, b"are you there")
 
 
-async def test_many_frames_in_one_read_are_read_in_order() -> None:
+async def test_frames_of_one_read_keep_their_order() -> None:
     async with upgraded() as raw:
         raw.send(b"".join(frame(PING, b"%d" % i) + frame(TEXT, PROTOCOL_PING) * 9 for i in range(90)))
         for i in range(90):
@@ -113,7 +113,8 @@ async def test_many_frames_in_one_read_are_read_in_order() -> None:
         assert await raw.is_alive()
 
 
-async def test_connections_that_are_in_the_middle_of_a_frame_do_not_disturb_each_other() -> None:
+async def test_half_frames_of_connections_do_not_mix() -> None:
+    """Connections that are in the middle of a frame do not disturb each other."""
     padding = 300 * 1024
     async with upgraded() as raw:
         others = [await another(raw) for _ in range(4)]
@@ -221,9 +222,7 @@ async def test_a_violation_ends_the_connection_with_its_code(what: str, sent: by
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("step", [1, 7, 1_000_000])
-async def test_text_that_is_not_utf8_fails_before_its_frame_has_ended(
-    what: str, before: bytes, payload: bytes, step: int
-) -> None:
+async def test_ill_formed_text_fails_before_its_frame_ends(what: str, before: bytes, payload: bytes, step: int) -> None:
     whole = frame(CONTINUATION if before else TEXT, payload + b" " * 70_000, fin=True)
     part = whole[: len(whole) - 70_000]
     async with upgraded() as raw:
@@ -255,7 +254,8 @@ async def test_good_text_in_any_pieces_passes(opcode: int) -> None:
     ("payload", "echoed"),
     [(b"", b""), ((1000).to_bytes(2, "big") + b"bye", (1000).to_bytes(2, "big")), ((4999).to_bytes(2, "big"),) * 2],
 )
-async def test_a_close_is_answered_by_its_code_and_the_connection_ends(payload: bytes, echoed: bytes) -> None:
+async def test_a_close_is_answered_by_its_code(payload: bytes, echoed: bytes) -> None:
+    """A close is answered by its code and the connection ends."""
     log = Eventually()
     async with upgraded(on_disconnect=lambda session: log.add("disconnected")) as raw:
         raw.send(frame(CLOSE, payload) + frame(CLOSE, payload) + frame(TEXT, PROTOCOL_PING))
@@ -264,7 +264,7 @@ async def test_a_close_is_answered_by_its_code_and_the_connection_ends(payload: 
         await log.until("disconnected")
 
 
-async def test_a_peer_that_never_answers_our_close_is_dropped() -> None:
+async def test_a_peer_ignoring_our_close_is_dropped() -> None:
     async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
         session.close()
 
@@ -283,7 +283,8 @@ async def test_a_peer_that_never_answers_our_close_is_dropped() -> None:
     ],
     ids=["frame", "message"],
 )
-async def test_a_peer_that_pings_and_does_not_read_gets_pongs_up_to_a_bound(ping: bytes, pong: bytes) -> None:
+async def test_pongs_for_a_deaf_peer_are_bounded(ping: bytes, pong: bytes) -> None:
+    """A peer that pings and does not read gets pongs up to a bound."""
     asked_bytes = 16 * 1024 * 1024  # of pongs: more than the kernel and the high-water mark let through
     burst = ping * 1024
     log = Eventually()
@@ -301,7 +302,8 @@ async def test_a_peer_that_pings_and_does_not_read_gets_pongs_up_to_a_bound(ping
     assert len(received) < asked_bytes / 2
 
 
-async def test_a_peer_that_finishes_and_does_not_read_is_dropped_after_the_close_timeout() -> None:
+async def test_a_finished_deaf_peer_is_dropped_in_time() -> None:
+    """A peer that finishes and does not read is dropped after the close timeout."""
     log = Eventually()
     answer_bytes = 16 * 1024 * 1024
 
@@ -328,7 +330,8 @@ async def test_a_peer_that_finishes_and_does_not_read_is_dropped_after_the_close
 @pytest.mark.parametrize(
     "still_to_come", [b"", frame(TEXT, PROTOCOL_PING) + frame(PONG)], ids=["alone", "behind other frames"]
 )
-async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_waiting(still_to_come: bytes) -> None:
+async def test_a_close_answered_after_a_violation_ends(still_to_come: bytes) -> None:
+    """A peer that answers the close after its violation is not kept waiting."""
     loop = asyncio.get_running_loop()
     async with upgraded() as raw:
         raw.send(b"\x81\xff" + (1024 * 1024 + 1).to_bytes(8, "big"))
@@ -341,7 +344,8 @@ async def test_a_peer_that_answers_the_close_after_its_violation_is_not_kept_wai
         assert loop.time() - answered_at < 0.4  # a peer that does not answer gets 0.5 s
 
 
-async def test_a_peer_that_reads_after_it_has_sent_too_much_still_learns_why() -> None:
+async def test_a_peer_that_sent_too_much_learns_why() -> None:
+    """A peer that reads after it has sent too much still learns why."""
     size_bytes = 4 * 1024 * 1024
     async with upgraded() as raw:
         transport: Any = raw.writer.transport
@@ -356,7 +360,8 @@ async def test_a_peer_that_reads_after_it_has_sent_too_much_still_learns_why() -
         assert answer.close_code == 1009
 
 
-async def test_a_quiet_connection_gets_a_ping_and_a_busy_one_none() -> None:
+async def test_only_a_quiet_connection_gets_a_ping() -> None:
+    """A quiet connection gets a ping and a busy one none."""
     async with upgraded(SessionSettings(ping_interval_s=0.2)) as raw:
         started_at = asyncio.get_running_loop().time()
         assert await raw.receive() == Frame(PING, b"")
@@ -382,7 +387,7 @@ async def closing_code(raw: Raw, skipped: Frame) -> int:
 
 
 @pytest.mark.parametrize(("opcode", "count", "answer"), [(PING, 200, Frame(PONG, b"")), (PONG, 200, None)])
-async def test_a_flood_of_control_frames_is_closed_with_1008(opcode: int, count: int, answer: Frame | None) -> None:
+async def test_a_control_frame_flood_is_closed_with_1008(opcode: int, count: int, answer: Frame | None) -> None:
     async with upgraded() as raw:
         raw.send(frame(opcode) * count)
         assert await closing_code(raw, answer or Frame(PONG, b"")) == 1008
@@ -394,7 +399,8 @@ async def test_as_many_control_frames_as_are_allowed_pass() -> None:
         assert await raw.is_alive()
 
 
-async def test_a_flood_of_messages_is_closed_with_1008_and_a_burst_passes() -> None:
+async def test_a_burst_passes_and_a_flood_does_not() -> None:
+    """A flood of messages is closed with 1008 and a burst passes."""
     settings = SessionSettings(max_messages_per_s=1, max_messages_burst=200)
     async with upgraded(settings) as raw:
         raw.send(frame(TEXT, PROTOCOL_PING) * 190)
@@ -409,13 +415,13 @@ async def test_the_clock_gives_messages_back() -> None:
             assert await raw.is_alive()
 
 
-async def test_a_connection_without_any_message_is_closed_with_1008() -> None:
+async def test_a_silent_connection_is_closed_with_1008() -> None:
     async with upgraded(SessionSettings(first_message_timeout_s=0.05)) as raw:
         raw.send(frame(PING))  # no message
         assert await closing_code(raw, Frame(PONG, b"")) == 1008
 
 
-async def test_a_connection_that_sent_a_message_may_be_silent() -> None:
+async def test_silence_after_a_message_is_allowed() -> None:
     async with upgraded(SessionSettings(first_message_timeout_s=0.1, ping_interval_s=0.3)) as raw:
         assert await raw.is_alive()
         assert await raw.receive() == Frame(PING, b"")  # long after

@@ -31,7 +31,8 @@ async def broken(*texts: str) -> AsyncIterator[str]:
 
 
 @each_kind
-async def test_a_slow_handler_gets_a_first_word_and_its_answer_follows(kind: str) -> None:
+async def test_the_answer_follows_the_first_word(kind: str) -> None:
+    """A slow handler gets a first word and its answer follows."""
     release = asyncio.Event()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -57,7 +58,8 @@ async def test_a_slow_handler_gets_a_first_word_and_its_answer_follows(kind: str
 
 
 @each_kind
-async def test_the_first_word_does_not_wait_for_a_handler_that_waits_itself(kind: str) -> None:
+async def test_the_first_word_does_not_wait_for_handlers(kind: str) -> None:
+    """The first word does not wait for a handler that waits itself."""
     release = asyncio.Event()
 
     async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
@@ -76,7 +78,8 @@ async def test_the_first_word_does_not_wait_for_a_handler_that_waits_itself(kind
 
 
 @each_kind
-async def test_there_is_no_first_word_behind_a_text_an_empty_answer_or_the_end(kind: str) -> None:
+async def test_no_first_word_follows_an_answer(kind: str) -> None:
+    """There is no first word behind a text an empty answer or the end."""
     late = asyncio.Event()
     started = Eventually()
 
@@ -98,7 +101,7 @@ async def test_there_is_no_first_word_behind_a_text_an_empty_answer_or_the_end(k
     assert stage.server.stats.first_words_sent == 0
 
 
-def test_a_first_word_needs_its_time_and_a_time_its_word() -> None:
+def test_first_word_and_its_time_need_each_other() -> None:
     with pytest.raises(ConfigError, match="first_word_after_s and first_word_text need each other"):
         SessionSettings(first_word_after_s=2.5)
     with pytest.raises(ConfigError, match="first_word_after_s and first_word_text need each other"):
@@ -110,7 +113,8 @@ def test_a_first_word_needs_its_time_and_a_time_its_word() -> None:
 
 @each_kind
 @pytest.mark.parametrize("where", ["handler", "stream"])
-async def test_a_failure_before_any_text_is_spoken_and_the_turn_finalised(kind: str, where: str) -> None:
+async def test_a_failure_before_any_text_is_spoken(kind: str, where: str) -> None:
+    """A failure before any text is spoken and the turn finalised."""
     errors = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -136,7 +140,7 @@ async def test_a_failure_before_any_text_is_spoken_and_the_turn_finalised(kind: 
 
 @each_kind
 @pytest.mark.parametrize("where", ["handler", "stream"])
-async def test_a_failure_after_some_text_only_finalises_the_turn(kind: str, where: str) -> None:
+async def test_a_failure_after_text_only_finalises(kind: str, where: str) -> None:
     errors = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -159,7 +163,7 @@ async def test_a_failure_after_some_text_only_finalises_the_turn(kind: str, wher
 
 
 @each_kind
-async def test_a_first_word_is_no_text_of_the_handlers_own(kind: str) -> None:
+async def test_a_first_word_is_not_the_handlers_text(kind: str) -> None:
     release = asyncio.Event()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -179,7 +183,7 @@ async def test_a_first_word_is_no_text_of_the_handlers_own(kind: str) -> None:
 
 
 @each_kind
-async def test_an_empty_text_is_not_taken_for_a_word(kind: str) -> None:
+async def test_an_empty_text_is_not_a_word(kind: str) -> None:
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         await session.send_response("", final=False)
         if transcript[-1].content == "fail":
@@ -203,7 +207,7 @@ async def test_an_empty_text_is_not_taken_for_a_word(kind: str) -> None:
 
 @each_kind
 @pytest.mark.parametrize("stubborn", [False, True])
-async def test_a_turn_that_takes_too_long_is_a_failure(kind: str, stubborn: bool) -> None:
+async def test_a_turn_over_its_timeout_fails(kind: str, stubborn: bool) -> None:
     log = Eventually()
     release = asyncio.Event()
 
@@ -234,7 +238,9 @@ async def test_a_turn_that_takes_too_long_is_a_failure(kind: str, stubborn: bool
 
 
 @each_kind
-async def test_the_first_word_comes_before_the_timeout_and_a_quick_turn_sees_neither(kind: str) -> None:
+async def test_a_quick_turn_sees_no_guard(kind: str) -> None:
+    """The first word comes before the timeout and a quick turn sees neither."""
+
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         if transcript[-1].content == "slow":
             await forever()
@@ -255,7 +261,8 @@ async def test_the_first_word_comes_before_the_timeout_and_a_quick_turn_sees_nei
 
 @each_kind
 @pytest.mark.parametrize("how", ["stream", "string", "strings"])
-async def test_a_runaway_answer_is_cut_between_characters_and_ends_with_its_final(kind: str, how: str) -> None:
+async def test_a_runaway_answer_is_cut_between_characters(kind: str, how: str) -> None:
+    """A runaway answer is cut between characters and ends with its final."""
     log = Eventually()
 
     async def runaway() -> AsyncIterator[str]:
@@ -293,7 +300,9 @@ async def test_a_runaway_answer_is_cut_between_characters_and_ends_with_its_fina
 
 
 @each_kind
-async def test_an_answer_of_just_the_limit_is_whole_and_no_error(kind: str) -> None:
+async def test_an_answer_of_just_the_limit_passes(kind: str) -> None:
+    """An answer of just the limit is whole and no error."""
+
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         assert await session.send_response("äöü", final=False)
         assert await session.send_response("abc")
@@ -307,7 +316,8 @@ async def test_an_answer_of_just_the_limit_is_whole_and_no_error(kind: str) -> N
 
 
 @each_kind
-async def test_a_handler_that_goes_on_behind_its_cut_answer_does_not_hold_up_the_next_turn(kind: str) -> None:
+async def test_a_cut_answer_does_not_delay_turns(kind: str) -> None:
+    """A handler that goes on behind its cut answer does not hold up the next turn."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -332,7 +342,8 @@ async def test_a_handler_that_goes_on_behind_its_cut_answer_does_not_hold_up_the
 
 
 @each_kind
-async def test_an_interrupt_handler_learns_what_was_sent_before_the_next_handler_starts(kind: str) -> None:
+async def test_interrupt_handlers_run_before_the_next_turn(kind: str) -> None:
+    """An interrupt handler learns what was sent before the next handler starts."""
     log = Eventually()
 
     async def story() -> AsyncIterator[str]:
@@ -377,9 +388,8 @@ async def test_an_interrupt_handler_learns_what_was_sent_before_the_next_handler
 
 
 @each_kind
-async def test_a_slow_interrupt_handler_holds_up_the_next_turn_for_its_time_only(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_slow_interrupt_handler_is_bounded(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A slow interrupt handler holds up the next turn for its time only."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -404,7 +414,8 @@ async def test_a_slow_interrupt_handler_holds_up_the_next_turn_for_its_time_only
 
 
 @each_kind
-async def test_only_a_newer_transcript_interrupts_and_only_what_has_begun(kind: str) -> None:
+async def test_only_a_newer_transcript_interrupts(kind: str) -> None:
+    """Only a newer transcript interrupts and only what has begun."""
     log = Eventually()
     release = asyncio.Event()
 

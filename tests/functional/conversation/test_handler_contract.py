@@ -43,7 +43,8 @@ async def stubbornly(release: asyncio.Event) -> None:
 # --- 1. Order ---
 
 
-async def test_events_reach_handlers_in_wire_order_and_init_ends_before_the_first_transcript(kind: str) -> None:
+async def test_events_reach_handlers_in_wire_order(kind: str) -> None:
+    """Events reach handlers in wire order and init ends before the first transcript."""
     log = Eventually()
     release = asyncio.Event()
 
@@ -127,7 +128,8 @@ async def test_exactly_one_of_close_and_disconnected_comes_last(kind: str, endin
 # --- 2. One turn at a time ---
 
 
-async def test_a_superseded_handler_is_cancelled_and_the_next_starts_when_it_has_ended(kind: str) -> None:
+async def test_the_next_handler_follows_the_cancelled_one(kind: str) -> None:
+    """A superseded handler is cancelled and the next starts when it has ended."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -149,7 +151,8 @@ async def test_a_superseded_handler_is_cancelled_and_the_next_starts_when_it_has
     assert log.items == [("first", "starts"), ("first", "ends"), ("second", "starts")]
 
 
-async def test_a_handler_that_takes_long_to_clean_up_delays_neither_pings_nor_the_next_turn(kind: str) -> None:
+async def test_a_slow_clean_up_delays_nothing(kind: str) -> None:
+    """A handler that takes long to clean up delays neither pings nor the next turn."""
     log = Eventually()
     release = asyncio.Event()
     tries = 5  # the best counts: the machine may be busy with something else
@@ -182,9 +185,8 @@ async def test_a_handler_that_takes_long_to_clean_up_delays_neither_pings_nor_th
     assert min(answers_s) < 0.1
 
 
-async def test_a_handler_that_swallows_cancellation_is_reported_and_hangs_nothing(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_handler_swallowing_cancellation_is_reported(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that swallows cancellation is reported and hangs nothing."""
     log = Eventually()
     release = asyncio.Event()
 
@@ -221,7 +223,8 @@ async def test_a_handler_that_swallows_cancellation_is_reported_and_hangs_nothin
     assert "test_handler_contract.py" in report
 
 
-async def test_handlers_that_never_end_are_bounded_and_refused_turns_are_finalised(kind: str) -> None:
+async def test_handlers_that_never_end_are_bounded(kind: str) -> None:
+    """Handlers that never end are bounded and refused turns are finalised."""
     errors = Eventually()
     started = Eventually()
     release = asyncio.Event()
@@ -248,7 +251,9 @@ async def test_handlers_that_never_end_are_bounded_and_refused_turns_are_finalis
 # --- 3. Several answers in one turn ---
 
 
-async def test_each_send_response_is_an_answer_with_its_own_final(kind: str) -> None:
+async def test_each_answer_has_its_own_final(kind: str) -> None:
+    """Each send response is an answer with its own final."""
+
     async def words() -> AsyncIterator[str]:
         yield "two "
         yield ""
@@ -265,7 +270,9 @@ async def test_each_send_response_is_an_answer_with_its_own_final(kind: str) -> 
         await api.ping()  # and no third final
 
 
-async def test_an_answer_left_open_goes_on_and_is_finalised_by_the_server(kind: str) -> None:
+async def test_the_server_finalises_an_open_answer(kind: str) -> None:
+    """An answer left open goes on and is finalised by the server."""
+
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         await session.send_response("one ", final=False)
         await session.send_response("two", final=False)
@@ -285,7 +292,7 @@ async def test_a_handler_that_sends_nothing_finalises_its_turn(kind: str) -> Non
 # --- 4. Answered ---
 
 
-async def test_a_turn_is_answered_when_its_handler_has_ended(kind: str) -> None:
+async def test_a_turn_ends_with_its_handler(kind: str) -> None:
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -308,7 +315,8 @@ async def test_a_turn_is_answered_when_its_handler_has_ended(kind: str) -> None:
 # --- 5. Identity ---
 
 
-async def test_a_task_left_behind_by_a_superseded_handler_sends_nothing(kind: str) -> None:
+async def test_a_task_left_behind_sends_nothing(kind: str) -> None:
+    """A task left behind by a superseded handler sends nothing."""
     results = Eventually()
     late = asyncio.Event()
 
@@ -333,7 +341,7 @@ async def test_a_task_left_behind_by_a_superseded_handler_sends_nothing(kind: st
     assert results.items == ["started", False]
 
 
-async def test_a_task_without_a_turn_speaks_for_the_running_one(kind: str) -> None:
+async def test_other_tasks_speak_for_the_running_turn(kind: str) -> None:
     async def consume(session: SpeechEngineSession) -> None:
         while True:
             text, done = await session.queue.get()
@@ -362,9 +370,7 @@ async def test_a_task_without_a_turn_speaks_for_the_running_one(kind: str) -> No
             assert await api.answer() == [(event_id, f"turn {event_id}")]
 
 
-async def test_outside_a_turn_send_response_warns_and_sends_nothing(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_send_response_outside_a_turn_warns(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     results = Eventually()
 
     async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
@@ -411,7 +417,8 @@ class Stream:
 
 
 @pytest.mark.parametrize("ending", ["end", "error", "cancellation"])
-async def test_send_response_closes_the_stream_in_the_task_that_iterates_it(kind: str, ending: str) -> None:
+async def test_the_iterating_task_closes_the_stream(kind: str, ending: str) -> None:
+    """Send response closes the stream in the task that iterates it."""
     stream = Stream("a", *{"end": [], "error": [ConnectionError("provider")], "cancellation": [forever]}[ending])
     errors = Eventually()
 
@@ -437,9 +444,9 @@ async def test_send_response_closes_the_stream_in_the_task_that_iterates_it(kind
     assert errors.items == (["ConnectionError('provider')"] if ending == "error" else [])
 
 
-async def test_a_stream_that_does_not_close_is_waited_for_half_a_second_at_most(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_closing_a_stream_is_bounded(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that does not close is waited for half a second at most."""
+
     class Stuck(Stream):
         async def close(self) -> None:
             await super().close()
@@ -464,7 +471,8 @@ async def test_a_stream_that_does_not_close_is_waited_for_half_a_second_at_most(
 # --- 7. Bad entries ---
 
 
-async def test_a_bad_entry_is_left_out_and_reported_once_in_the_session(kind: str) -> None:
+async def test_a_bad_entry_is_reported_once(kind: str) -> None:
+    """A bad entry is left out and reported once in the session."""
     seen: list[Transcript] = []
     errors = Eventually()
 
@@ -492,7 +500,7 @@ async def test_a_bad_entry_is_left_out_and_reported_once_in_the_session(kind: st
 # --- 8. The transcript ---
 
 
-async def test_the_transcript_is_a_new_list_of_immutable_messages(kind: str) -> None:
+async def test_the_transcript_is_a_new_list(kind: str) -> None:
     seen: list[Transcript] = []
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -562,9 +570,9 @@ async def test_the_session_takes_attributes_and_knows_its_request(kind: str) -> 
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # once is once in a process
-async def test_a_plain_function_that_blocks_the_loop_is_reported_once_with_where_it_stood(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_blocking_function_is_reported_once(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A plain function that blocks the loop is reported once with where it stood."""
+
     def busy(transcript: Transcript, session: SpeechEngineSession) -> None:
         until = time.monotonic() + 0.4
         while time.monotonic() < until:
@@ -588,9 +596,8 @@ class Abort(BaseException):
 
 
 @pytest.mark.parametrize("raised", [ValueError("my bug"), SystemExit(3), Abort()])
-async def test_an_exception_in_a_handler_becomes_an_error_event_and_the_turn_is_finalised(
-    kind: str, raised: BaseException
-) -> None:
+async def test_a_handlers_exception_becomes_an_error_event(kind: str, raised: BaseException) -> None:
+    """An exception in a handler becomes an error event and the turn is finalised."""
     errors: list[BaseException] = []
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -607,9 +614,9 @@ async def test_an_exception_in_a_handler_becomes_an_error_event_and_the_turn_is_
     assert errors == [raised, raised]
 
 
-async def test_an_exception_in_an_error_handler_is_logged_with_the_conversation_id(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_handlers_exception_is_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in an error handler is logged with the conversation id."""
+
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         raise ValueError("my bug")
 
@@ -628,7 +635,7 @@ async def test_an_exception_in_an_error_handler_is_logged_with_the_conversation_
 # --- 13. Closing ---
 
 
-async def test_close_may_be_called_anywhere_any_number_of_times(kind: str) -> None:
+async def test_close_may_be_called_any_time(kind: str) -> None:
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -657,7 +664,8 @@ async def test_close_may_be_called_anywhere_any_number_of_times(kind: str) -> No
 # --- 14. Threads ---
 
 
-async def test_a_call_from_another_thread_raises_and_names_the_way(kind: str) -> None:
+async def test_a_call_from_another_thread_raises(kind: str) -> None:
+    """A call from another thread raises and names the way."""
     caught = Eventually()
 
     def elsewhere(session: SpeechEngineSession) -> None:

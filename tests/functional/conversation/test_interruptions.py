@@ -99,7 +99,8 @@ async def test_context_variables_of_a_handler_are_its_own(kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks do not count their cancellations")
-async def test_an_interruption_is_heard_while_a_stream_is_late_to_close(kind: str) -> None:
+async def test_an_interruption_does_not_wait_for_closing(kind: str) -> None:
+    """An interruption is heard while a stream is late to close."""
     log = Eventually()
 
     class Sticky:
@@ -133,7 +134,7 @@ async def test_an_interruption_is_heard_while_a_stream_is_late_to_close(kind: st
     assert log.items == ["closing", "two"]
 
 
-async def test_two_answers_at_once_leave_no_text_without_a_final(kind: str) -> None:
+async def test_a_final_follows_two_answers_at_once(kind: str) -> None:
     heard = asyncio.Event()
 
     async def short() -> AsyncIterator[str]:

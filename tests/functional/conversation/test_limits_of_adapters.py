@@ -43,7 +43,7 @@ async def test_the_clock_gives_messages_back(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_connection_without_any_message_is_closed_with_1008(kind: str) -> None:
+async def test_a_silent_connection_is_closed_with_1008(kind: str) -> None:
     disconnected = asyncio.Event()
 
     async def on_disconnect(session: Any) -> None:
@@ -56,7 +56,7 @@ async def test_a_connection_without_any_message_is_closed_with_1008(kind: str) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_connection_that_sent_a_message_may_be_silent(kind: str) -> None:
+async def test_silence_after_a_message_is_allowed(kind: str) -> None:
     settings = SessionSettings(first_message_timeout_s=0.1)
     async with serving(kind, settings) as stage, stage.call() as api:
         await api.ping()

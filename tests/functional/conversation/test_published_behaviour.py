@@ -19,7 +19,8 @@ from tests.functional.conversation.test_handler_contract import Transcript, fore
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
-async def test_handlers_run_in_the_order_registered_and_once_handlers_after_them(kind: str) -> None:
+async def test_handlers_run_in_order_of_registration(kind: str) -> None:
+    """Handlers run in the order registered and once handlers after them."""
     log = Eventually()
 
     async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
@@ -49,7 +50,8 @@ async def test_handlers_run_in_the_order_registered_and_once_handlers_after_them
     assert log.items == ["callback", "coroutine", "once", "callback", "coroutine"]
 
 
-async def test_text_for_an_interrupted_turn_never_carries_the_new_event_id(kind: str) -> None:
+async def test_late_text_never_has_the_new_id(kind: str) -> None:
+    """Text for an interrupted turn never carries the new event id."""
     log = Eventually()
 
     async def chatter(name: str) -> AsyncIterator[str]:
@@ -129,7 +131,9 @@ async def test_a_string_answer_is_two_messages(kind: str, make: type[str]) -> No
         ]
 
 
-async def test_a_stream_of_every_known_shape_is_one_message_a_text(kind: str) -> None:
+async def test_each_text_is_one_message(kind: str) -> None:
+    """A stream of every known shape is one message a text."""
+
     async def events() -> AsyncIterator[Any]:
         yield "plain "
         yield {"type": "response.output_text.delta", "delta": "responses "}
@@ -148,7 +152,8 @@ async def test_a_stream_of_every_known_shape_is_one_message_a_text(kind: str) ->
         assert [text for _, text in await api.answer()] == ["plain ", "responses ", "chat ", "anthropic ", "gemini"]
 
 
-async def test_a_stream_that_raises_is_an_error_event_then_the_final(kind: str) -> None:
+async def test_a_failing_stream_is_an_error_event(kind: str) -> None:
+    """A stream that raises is an error event then the final."""
     log = Eventually()
 
     async def broken() -> AsyncIterator[str]:
@@ -169,7 +174,8 @@ async def test_a_stream_that_raises_is_an_error_event_then_the_final(kind: str) 
     assert log.items == ["ConnectionError('provider')", True]
 
 
-async def test_after_close_nothing_is_sent_and_send_response_raises(kind: str) -> None:
+async def test_send_response_raises_after_close(kind: str) -> None:
+    """After close nothing is sent and send response raises."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -194,7 +200,8 @@ async def test_after_close_nothing_is_sent_and_send_response_raises(kind: str) -
     assert log.items == ["started", "Cannot send response: session is closed", ("close", False)]
 
 
-async def test_messages_that_cannot_be_read_are_errors_and_unknown_types_are_ignored(kind: str) -> None:
+async def test_unreadable_messages_are_errors(kind: str) -> None:
+    """Messages that cannot be read are errors and unknown types are ignored."""
     errors = Eventually()
 
     async def on_error(error: Exception, session: SpeechEngineSession) -> None:
@@ -246,7 +253,8 @@ async def test_what_cannot_be_streamed_is_one_clear_error(kind: str, given: obje
     assert errors.items == [f"send_response takes a str or an async iterable, not {type(given).__name__}"]
 
 
-async def test_a_coroutine_given_as_an_answer_is_told_to_be_awaited(kind: str) -> None:
+async def test_a_coroutine_as_an_answer_is_refused(kind: str) -> None:
+    """A coroutine given as an answer is told to be awaited."""
     errors = Eventually()
 
     async def create() -> str:
@@ -303,7 +311,8 @@ async def frames_of(kind: str) -> list[str]:
     return frames
 
 
-async def test_the_frames_of_a_conversation_are_the_same_behind_every_server(kind: str) -> None:
+async def test_every_server_sends_the_same_frames(kind: str) -> None:
+    """The frames of a conversation are the same behind every server."""
     frames = await frames_of(kind)
     assert frames == await frames_of("own")
     assert json.loads(frames[1]) == {"type": "agent_response", "content": "You said:", "event_id": 3, "is_final": False}

@@ -64,7 +64,8 @@ async def test_an_answered_event_resent(kind: str) -> None:
         assert await api.answer() == [(26, "done")]
 
 
-async def test_handler_needs_0_8_s_to_clean_up_after_cancel(kind: str) -> None:
+async def test_a_handler_cleans_up_for_long(kind: str) -> None:
+    """Handler needs 0 8 s to clean up after cancel."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:

@@ -36,7 +36,8 @@ async def test_ignored_superseded_transcripts_get_nothing(kind: str) -> None:
     assert stage.server.stats.transcripts_superseded == 1
 
 
-async def test_a_superseded_transcript_again_never_ends_the_answer_under_the_same_id(kind: str) -> None:
+async def test_an_acknowledgement_never_ends_another_answer(kind: str) -> None:
+    """A superseded transcript again never ends the answer under the same id."""
     log = Eventually()
     release = asyncio.Event()
 
@@ -58,7 +59,8 @@ async def test_a_superseded_transcript_again_never_ends_the_answer_under_the_sam
     assert log.items == ["book it", "book it for two"]
 
 
-async def test_by_default_the_same_words_under_a_new_id_start_again(kind: str) -> None:
+async def test_the_same_words_start_again_by_default(kind: str) -> None:
+    """By default the same words under a new id start again."""
     log = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
@@ -75,7 +77,8 @@ async def test_by_default_the_same_words_under_a_new_id_start_again(kind: str) -
     assert log.items == ["Book it.", "book it"]
 
 
-async def test_an_adopted_answer_goes_out_under_the_new_id_and_its_handler_runs_once(kind: str) -> None:
+async def test_an_adopted_answer_has_the_new_id(kind: str) -> None:
+    """An adopted answer goes out under the new id and its handler runs once."""
     log = Eventually()
     release = asyncio.Event()
 
@@ -107,7 +110,8 @@ async def test_an_adopted_answer_goes_out_under_the_new_id_and_its_handler_runs_
     assert stage.server.stats.transcripts_adopted == 2
 
 
-async def test_an_answer_that_has_begun_or_failed_is_not_adopted(kind: str) -> None:
+async def test_a_begun_answer_is_not_adopted(kind: str) -> None:
+    """An answer that has begun or failed is not adopted."""
     log = Eventually()
 
     async def begun() -> AsyncIterator[str]:
@@ -145,7 +149,7 @@ async def test_an_answer_that_has_begun_or_failed_is_not_adopted(kind: str) -> N
     assert stage.server.stats.transcripts_adopted == 0
 
 
-async def test_every_decision_is_counted_and_shown_in_debug_mode(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_every_verdict_is_counted_and_shown(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     log = Eventually()
     release = asyncio.Event()
 

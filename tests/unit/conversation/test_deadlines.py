@@ -49,7 +49,8 @@ class Clock(asyncio.AbstractEventLoop):
         self._now = end
 
 
-def test_only_what_was_not_discarded_is_missed_and_each_in_its_time() -> None:
+def test_only_kept_items_are_missed() -> None:
+    """Only what was not discarded is missed and each in its time."""
     clock, missed = Clock(), []
     deadlines = Deadlines[int](clock, 10.0, lambda item: missed.append((item, clock.time())))
     for item in range(6):  # at 0, 1, 2 and so on
@@ -75,7 +76,8 @@ def test_time_begins_anew() -> None:
     assert missed == ["a"]
 
 
-def test_one_that_is_missed_may_discard_another_and_begin_anew() -> None:
+def test_a_missed_item_may_discard_another() -> None:
+    """One that is missed may discard another and begin anew."""
     clock, missed = Clock(), []
 
     def miss(item: str) -> None:
@@ -101,7 +103,8 @@ def test_nothing_is_missed_after_the_end() -> None:
     assert missed == []
 
 
-def test_every_connection_is_looked_at_four_times_an_interval_but_not_all_at_once() -> None:
+def test_connections_are_checked_four_times_an_interval() -> None:
+    """Every connection is looked at four times an interval but not all at once."""
     clock = Clock()
 
     class Connection:

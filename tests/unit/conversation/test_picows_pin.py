@@ -11,7 +11,8 @@ from se_server.conversation import PICOWS_VERSION
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
 
-def test_the_build_and_the_run_time_pin_the_version_that_is_compiled_in() -> None:
+def test_build_and_run_time_pin_one_version() -> None:
+    """The build and the run time pin the version that is compiled in."""
     assert PYPROJECT.read_text().count(f'"picows=={PICOWS_VERSION}"') == 2
 
 

@@ -61,7 +61,8 @@ async def test_none_is_the_default(take: Any) -> None:
 
 
 @pytest.mark.parametrize("take", [*TAKERS, of_served_resource])
-async def test_a_wrong_value_is_one_sentence_that_names_the_keyword(take: Any) -> None:
+async def test_a_wrong_value_names_the_keyword(take: Any) -> None:
+    """A wrong value is one sentence that names the keyword."""
     with pytest.raises(ConfigError) as caught:
         await take(max_fragments=0)
     assert str(caught.value) == "max_fragments: 0 is not valid: expected a whole number from 1 to a billion"
@@ -82,7 +83,8 @@ def test_a_server_knows_its_other_keywords_too(wrong: str, right: str) -> None:
 
 
 @pytest.mark.parametrize("name", SESSION_OPTIONS)
-def test_the_command_takes_the_default_and_gives_it_to_sessions(name: str) -> None:
+def test_sessions_get_the_commands_default(name: str) -> None:
+    """The command takes the default and gives it to sessions."""
     option = SESSION_OPTIONS[name]
     default = getattr(DEFAULT_SETTINGS, name)
     assert option.default == default

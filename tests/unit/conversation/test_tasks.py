@@ -201,7 +201,7 @@ def test_it_starts_in_a_context_of_its_own(new_loop: Callable[[], Any]) -> None:
     run(main, new_loop)
 
 
-def test_user_code_finds_itself_in_a_task_of_asyncio() -> None:
+def test_user_code_runs_in_an_asyncio_task() -> None:
     async def handler() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
 
@@ -216,7 +216,9 @@ def test_user_code_finds_itself_in_a_task_of_asyncio() -> None:
     run(main)
 
 
-def test_a_task_that_waits_is_shown_with_its_name_and_stack() -> None:
+def test_a_waiting_task_shows_name_and_stack() -> None:
+    """A task that waits is shown with its name and stack."""
+
     async def handler() -> None:
         await asyncio.sleep(30)
 
@@ -278,7 +280,7 @@ def test_an_interrupted_batch_loses_nobody() -> None:
     loop.close()
 
 
-def test_one_that_is_lost_while_it_waits_is_reported() -> None:
+def test_a_lost_waiting_task_is_reported() -> None:
     async def handler() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -292,7 +294,7 @@ def test_one_that_is_lost_while_it_waits_is_reported() -> None:
     assert run(main) == ["Task was destroyed but it is pending!"]
 
 
-def test_a_task_that_is_over_is_freed_without_the_collector() -> None:
+def test_a_finished_task_is_freed_at_once() -> None:
     async def handler() -> None:
         pass
 

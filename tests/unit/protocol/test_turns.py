@@ -25,7 +25,7 @@ def turn(event_id: int | None, said: str | None = "hello") -> Turn:
     return Turn(event_id, 0.0, None, said)
 
 
-def test_without_an_event_id_nothing_is_ever_the_same_again() -> None:
+def test_without_an_id_every_transcript_is_new() -> None:
     ledger = TurnLedger(adopts=True)
     for _ in range(3):
         assert ledger.judge(turn(None)) is Verdict.NEW
@@ -38,7 +38,8 @@ def test_the_turn_under_way_again_is_repeated() -> None:
     assert ledger.judge(turn(26)) is Verdict.REPEATED
 
 
-def test_the_same_id_with_other_content_is_a_new_turn_also_when_it_was_answered() -> None:
+def test_the_same_id_with_other_content_is_new() -> None:
+    """The same id with other content is a new turn also when it was answered."""
     ledger = TurnLedger()
     first = turn(26)
     ledger.begin(first)
@@ -48,7 +49,8 @@ def test_the_same_id_with_other_content_is_a_new_turn_also_when_it_was_answered(
     assert ledger.judge(turn(26)) is Verdict.ANSWERED
 
 
-def test_an_answered_turn_again_is_answered_also_while_another_is_under_way() -> None:
+def test_an_answered_turn_stays_answered() -> None:
+    """An answered turn again is answered also while another is under way."""
     ledger = TurnLedger()
     first = turn(26)
     ledger.begin(first)
@@ -57,7 +59,8 @@ def test_an_answered_turn_again_is_answered_also_while_another_is_under_way() ->
     assert ledger.judge(turn(26)) is Verdict.ANSWERED
 
 
-def test_a_superseded_turn_again_is_superseded_also_when_the_later_one_was_answered() -> None:
+def test_a_superseded_turn_stays_superseded() -> None:
+    """A superseded turn again is superseded also when the later one was answered."""
     ledger = TurnLedger()
     later = turn(45, "hello you")
     ledger.begin(turn(26))
@@ -67,7 +70,7 @@ def test_a_superseded_turn_again_is_superseded_also_when_the_later_one_was_answe
     assert ledger.judge(turn(26)) is Verdict.SUPERSEDED
 
 
-def test_the_end_of_a_turn_is_what_counts_when_it_came_twice() -> None:
+def test_the_last_end_of_a_turn_counts() -> None:
     """A superseded transcript that is forgotten, comes again and is answered, is an answered one from then on."""
     ledger = TurnLedger()
     ledger.begin(turn(1))
@@ -90,7 +93,7 @@ def test_the_oldest_turn_is_forgotten_and_no_other() -> None:
     assert verdicts == [Verdict.NEW] * (100 - MAX_PAST_TURNS) + [Verdict.ANSWERED] * MAX_PAST_TURNS
 
 
-def test_the_same_words_are_adopted_until_the_answer_has_begun() -> None:
+def test_the_same_words_are_adopted_before_text() -> None:
     ledger = TurnLedger(adopts=True)
     current = turn(26, "Where is my order?")
     ledger.begin(current)
@@ -116,7 +119,8 @@ def test_nothing_else_is_adopted(spoil: str) -> None:
     assert ledger.judge(turn(43, current.said)) is Verdict.NEW
 
 
-def test_the_final_of_an_adopted_turn_goes_out_under_its_new_id() -> None:
+def test_an_adopted_turns_final_has_its_new_id() -> None:
+    """The final of an adopted turn goes out under its new id."""
     ledger = TurnLedger(adopts=True)
     current = turn(26)
     ledger.begin(current)
@@ -149,14 +153,16 @@ def said(*entries: tuple[str, str]) -> str | None:
     return decode(json.dumps({"type": "user_transcript", "user_transcript": transcript, "event_id": 1}).encode()).said
 
 
-def test_what_was_said_is_the_last_user_message_wherever_it_stands() -> None:
+def test_the_last_user_message_was_said() -> None:
+    """The last user message is the one that was said, wherever it stands."""
     assert said() is None
     assert said(("agent", "hi")) is None
     assert said(("user", "a"), ("agent", "b"), ("user", "c")) == "c"
     assert said(("user", "a"), ("agent", "b")) == "a"
 
 
-def test_a_history_that_was_shortened_after_an_interruption_does_not_make_a_transcript_another() -> None:
+def test_a_shortened_history_changes_nothing() -> None:
+    """A history that was shortened after an interruption does not make a transcript another."""
     whole = said(("user", "hi"), ("agent", "Hello, how can I help you today?"), ("user", "stop"))
     heard = said(("user", "hi"), ("agent", "Hello, how..."), ("user", "stop"))
     ledger = TurnLedger()
@@ -164,7 +170,7 @@ def test_a_history_that_was_shortened_after_an_interruption_does_not_make_a_tran
     assert ledger.judge(turn(26, heard)) is Verdict.REPEATED
 
 
-def test_ids_beyond_63_bits_are_ids_as_any_others() -> None:
+def test_ids_beyond_63_bits_are_ids() -> None:
     ledger = TurnLedger()
     for event_id in (-(1 << 63), 26, (1 << 64) - 1):
         one = turn(event_id)
@@ -175,7 +181,8 @@ def test_ids_beyond_63_bits_are_ids_as_any_others() -> None:
         assert ledger.judge(turn(event_id)) is Verdict.ANSWERED
 
 
-def test_a_ledger_owns_nothing_before_the_second_turn_has_ended_and_no_more_after_it() -> None:
+def test_the_memory_of_a_ledger_is_bounded() -> None:
+    """A ledger owns nothing before the second turn has ended and no more after it."""
     ledger = TurnLedger()
     owned = []
     for event_id in range(1000):

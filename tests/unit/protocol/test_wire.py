@@ -95,7 +95,8 @@ def test_text_and_strided_memory_are_type_errors() -> None:
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def test_keys_come_in_any_order_and_the_last_duplicate_wins() -> None:
+def test_the_last_of_duplicate_keys_wins() -> None:
+    """Keys come in any order and the last duplicate wins."""
     data = (
         b'{"event_id":"x","user_transcript":5,"event_id":7,"type":"ping","user_transcript":'
         b'[{"role":1,"content":"old","content":"new","role":"user"}],"type":"user_transcript"}'
@@ -174,7 +175,8 @@ def test_unknown_keys_are_skipped_at_any_depth() -> None:
         (b'{"a":1 x,"b":"\xc0\x80"}', "invalid UTF-8", 14),
     ],
 )
-def test_what_is_no_message_is_named_with_its_offset(data: bytes, reason: str, offset: int) -> None:
+def test_errors_name_their_offset(data: bytes, reason: str, offset: int) -> None:
+    """An error names the offset of the bytes that are not a message."""
     assert error_of(data) == (reason, offset)
 
 
@@ -210,7 +212,7 @@ def test_nesting_inside_a_transcript_counts_from_the_message() -> None:
     )
 
 
-def test_huge_numbers_are_skipped_where_nothing_asks_for_them() -> None:
+def test_huge_numbers_in_unknown_fields_are_skipped() -> None:
     assert _wire.decode(b'{"x":' + b"9" * 100_000 + b',"y":1e999999,"type":"ping"}').kind == _wire.PING
 
 
@@ -244,7 +246,8 @@ def test_other_event_ids_are_errors_at_their_place(written: bytes, reason: str) 
     assert error_of(b'{"type":"user_transcript","event_id": ' + written + b"}") == (reason, 38)
 
 
-def test_other_types_of_fields_are_errors_at_their_place() -> None:
+def test_wrong_field_types_are_errors() -> None:
+    """Other types of fields are errors at their place."""
     assert error_of(b'{"type":"init","conversation_id":5}') == ("conversation_id: expected a string, got a number", 33)
     assert error_of(b'{"type":"user_transcript","user_transcript":{}}') == (
         "user_transcript: expected an array, got an object",
@@ -266,7 +269,7 @@ def test_other_types_of_fields_are_errors_at_their_place() -> None:
         rb"a\ud83d\u0041",
     ],
 )
-def test_lone_surrogates_are_errors_where_text_is_handed_on(lone: bytes) -> None:
+def test_lone_surrogates_in_texts_are_errors(lone: bytes) -> None:
     assert error_of(b'{"type":"init","conversation_id":"' + lone + b'"}') == (
         "conversation_id holds a lone surrogate",
         33,
@@ -329,7 +332,8 @@ def numbered(number: int, text: str = "") -> dict[str, str]:
     return {"role": ("user", "agent")[number % 2], "content": f"{number}: {text or 'é' * number}"}
 
 
-def test_a_growing_history_reuses_its_messages_in_a_new_list() -> None:
+def test_a_growing_history_reuses_its_messages() -> None:
+    """A growing history reuses its messages in a new list."""
     history = _wire.History()
     entries = [numbered(0)]
     before = turn(history, *entries)
@@ -341,7 +345,7 @@ def test_a_growing_history_reuses_its_messages_in_a_new_list() -> None:
         before = now
 
 
-def test_a_list_that_the_handler_changes_leaves_the_history_alone() -> None:
+def test_a_changed_list_leaves_the_history_alone() -> None:
     history = _wire.History()
     turn(history, USER, AGENT).clear()
     turn(history, USER, AGENT).insert(0, ConversationMessage("system", "be brief"))
@@ -518,7 +522,8 @@ def test_frame_lengths_are_written_in_their_shortest_form(character: str, size: 
     assert len(frame) == size + (2 if size < 126 else 4 if size < 65536 else 10)
 
 
-def test_a_buffer_is_reused_and_gives_back_what_a_huge_message_took() -> None:
+def test_a_buffer_gives_back_huge_memory() -> None:
+    """A buffer is reused and gives back what a huge message took."""
     buffer = _wire.Buffer()
     for _ in range(3):
         buffer.put_pong()

@@ -223,7 +223,7 @@ def test_anthropics_text_event_does_not_repeat_the_delta() -> None:
 
 
 @pytest.mark.parametrize("provider", STREAMS)
-def test_no_sdk_event_pays_for_a_failing_attribute_probe(provider: str) -> None:
+def test_no_event_pays_for_a_failing_probe(provider: str) -> None:
     events = SDKS[provider]([event for event, _ in STREAMS[provider]])
     for event in events:
         text_of(event)  # the type is remembered from here on
@@ -330,7 +330,8 @@ def test_event_type_may_be_an_enum() -> None:
     assert text_of({"type": EventType.DELTA, "delta": "x"}) == "x"
 
 
-def test_event_that_fits_several_formats_is_read_in_the_published_order() -> None:
+def test_ambiguous_events_follow_the_published_order() -> None:
+    """Event that fits several formats is read in the published order."""
     event: Json = {
         "type": "response.output_text.delta",
         "delta": "responses",
@@ -365,7 +366,7 @@ def test_objects_with_slots_and_attributes_never_set() -> None:
     assert text_of(event) is None
 
 
-def test_models_that_take_no_extras_and_half_made_models() -> None:
+def test_models_without_extras_and_half_made_ones() -> None:
     assert text_of(Forbidding(**candidate({"text": "x"}))) == "x"
     assert text_of(Forbidding.model_construct()) is None
     assert text_of(Forbidding.__new__(Forbidding)) is None
@@ -407,7 +408,7 @@ class Watching(Extras):
         return "x" if name == "delta" else super().__getattribute__(name)
 
 
-def test_classes_with_a_getattr_of_their_own_are_asked() -> None:
+def test_classes_with_their_own_getattr_are_asked() -> None:
     for _ in range(2):
         assert text_of(LazyModel()) == "lazy"
         assert text_of(Proxy(as_objects(chat_chunk({"content": "x"})))) == "x"
@@ -415,7 +416,7 @@ def test_classes_with_a_getattr_of_their_own_are_asked() -> None:
         assert text_of(Watching(type="response.output_text.delta")) == "x"
 
 
-def test_dict_subclass_with_a_get_of_its_own_is_asked() -> None:
+def test_a_dict_subclass_with_get_is_asked() -> None:
     class Chunk(dict[str, Any]):
         def get(self, key: str, default: Any = None) -> Any:
             return {"type": "response.output_text.delta", "delta": "x"}.get(key, default)
@@ -445,7 +446,9 @@ def test_attribute_error_means_missing_and_other_errors_propagate() -> None:
             text_of(event)
 
 
-def test_classes_that_cannot_be_hashed_are_remembered_all_the_same() -> None:
+def test_unhashable_classes_are_remembered() -> None:
+    """Classes that cannot be hashed are remembered all the same."""
+
     class Unhashable(type):
         def __eq__(cls, other: object) -> bool:
             raise RuntimeError("not comparable")
@@ -461,7 +464,9 @@ def test_classes_that_cannot_be_hashed_are_remembered_all_the_same() -> None:
     assert [text_of(Event()) for _ in range(3)] == ["x"] * 3
 
 
-def test_types_made_on_the_fly_are_not_kept_alive_for_ever() -> None:
+def test_types_made_on_the_fly_are_freed() -> None:
+    """Types made on the fly are not kept alive for ever."""
+
     def event_of_a_new_type() -> Any:
         return type("Event", (), {"__getattr__": lambda self, name: None})()
 

@@ -45,7 +45,7 @@ def test_percentiles_are_those_of_a_sorted_list() -> None:
     assert sum(count for _, count in histogram.buckets()) == histogram.count == len(durations_s)
 
 
-def test_what_is_out_of_range_counts_at_its_ends() -> None:
+def test_values_out_of_range_count_at_the_ends() -> None:
     histogram = of(-1.0, 0.0, 1e9)
     assert (histogram.percentile(0), histogram.max_s, histogram.count) == (0.0, 3600.0, 3)
 
@@ -83,7 +83,8 @@ def test_foreign_values_are_refused() -> None:
         Histogram.from_dict({"max_us": 1, "sum_us": 1, "counts": [[10**6, 1]]})
 
 
-def test_histogram_in_shared_memory_is_seen_by_all_its_views() -> None:
+def test_all_views_see_a_shared_histogram() -> None:
+    """Histogram in shared memory is seen by all its views."""
     memory = bytearray(HISTOGRAM_BYTES)
     Histogram(memory).record(0.25)
     assert Histogram(memory) == of(0.25)

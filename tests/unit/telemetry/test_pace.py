@@ -28,11 +28,12 @@ def test_the_median_of_a_usual_conversation_is_exact() -> None:
     assert paced(*[float(place) for place in range(SAMPLE, 0, -1)]).median_s() == SAMPLE // 2
 
 
-def test_the_median_of_a_very_long_conversation_is_near_and_the_slowest_is_exact() -> None:
+def test_the_median_of_many_turns_is_near() -> None:
+    """The median of a very long conversation is near and the slowest is exact."""
     pace = paced(*[float(place % 1000) for place in range(100_000)], 5000.0)
     assert pace.median_s() == pytest.approx(500, abs=200)  # three deviations of the median of so small a sample
     assert pace.slowest_s == 5000.0
 
 
-def test_a_conversation_of_many_turns_takes_no_more_memory() -> None:
+def test_many_turns_take_no_more_memory() -> None:
     assert sys.getsizeof(paced(*[0.1] * 10_000)) == sys.getsizeof(Pace())
