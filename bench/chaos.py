@@ -1,8 +1,8 @@
 """Chaos: every few seconds a random worker is killed, stopped, hung in a handler or leaks, under many conversations.
 
 `python -m bench.chaos [--minutes M]`. Only the victim's conversations may end; every handshake that begins meanwhile
-succeeds within 2 s; afterwards there is no zombie and no descriptor too many, and the scoreboard has counted what the
-callers have. Exit code 0: all of it held; 1: something did not; 2: it could not be run.
+succeeds within 2 s; afterwards there are no zombies and no leaked descriptors, and the scoreboard's counts equal the
+callers'. Exit code 0: all of it held; 1: something did not; 2: it could not be run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CALLS = 200
 HANG_TIMEOUT_S = 2.0
 MAX_RSS = "128MiB"
 PAUSE_S = (2.5, 5.0)
-"""Between two harms: the victim before is replaced by then, so that never two are out of order."""
+"""Pause between two harms: long enough to replace the previous victim, so that only one is out of order at a time."""
 HARMS = ("kill", "stop", "hang", "leak")
 
 
@@ -56,7 +56,7 @@ class ServerOfChaos:
         """Ask for the status.
 
         Raises:
-            BenchError: the server does not tell.
+            BenchError: the server does not answer.
         """
         try:
             return ask(self._socket, "status")
@@ -64,7 +64,7 @@ class ServerOfChaos:
             raise BenchError(str(error)) from None
 
     def settled(self, workers: int) -> dict[str, Any] | None:
-        """Return the status once there are so many workers, all ready and without conversations; None if never."""
+        """Return the status once all `workers` are ready and without conversations; None if that takes too long."""
         deadline = time.monotonic() + GIVE_UP_S + 10
         while time.monotonic() < deadline:
             status = self.status()
@@ -80,7 +80,7 @@ class ServerOfChaos:
         return None
 
     def descriptors(self, pid: int) -> Counter[str]:
-        """Count what a process has open, by kind."""
+        """Count a process's open descriptors by kind."""
         names = []
         for entry in os.listdir(f"/proc/{pid}/fd"):
             with suppress(FileNotFoundError):
@@ -88,7 +88,7 @@ class ServerOfChaos:
         return Counter(names)
 
     def descriptors_at_rest(self, pid: int) -> Counter[str]:
-        """Count them once they have stayed the same for a while: who has just asked is still being hung up on."""
+        """Count them once they have stayed the same for a while: the last status request may still be closing."""
         now, same = self.descriptors(pid), 0
         while same < 5:
             time.sleep(0.05)
@@ -146,7 +146,7 @@ def running(workers: int, agent: Path = AGENT) -> Iterator[ServerOfChaos]:
 
 
 async def harm(server: ServerOfChaos, calls: Sequence[Call], tally: Tally, until: float, harms: Sequence[str]) -> None:
-    """Bring one worker after the other to harm, each kind in turn."""
+    """Harm one worker after the other, each kind in turn."""
     done = 0
     while time.monotonic() < until:
         status = await asyncio.to_thread(server.status)
@@ -184,7 +184,7 @@ async def hold(server: ServerOfChaos, tally: Tally, calls: int, seconds: float, 
 
 
 def judge(server: ServerOfChaos, tally: Tally, workers: int, before: dict[str, Counter[str]]) -> None:
-    """Look at what is left, and add to the faults."""
+    """Examine the server after the run, and add to the faults."""
     status = server.settled(workers)
     if status is None:
         tally.faults.append(f"the server did not come back to {workers} ready workers without conversations")
@@ -221,7 +221,7 @@ def run(
     harms: Sequence[str] = HARMS,
     agent: Path = AGENT,
 ) -> Tally:
-    """Run it and return what was seen.
+    """Run chaos and return the callers' tally.
 
     Raises:
         BenchError: it could not be run.

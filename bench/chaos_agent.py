@@ -1,4 +1,4 @@
-"""The agent of `bench.chaos`: says which process it lives in, and comes to harm on request."""
+"""The agent of `bench.chaos`: answers with its process id, and harms its process on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callers of `bench.chaos`: one conversation after the other, and a tally of what became of them."""
+"""The callers of `bench.chaos`: one conversation after the other, and a tally of their outcomes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ THINK_S = (0.5, 1.5)
 GIVE_UP_S = 20.0
 """For a turn or a handshake; above all times of the server's own."""
 IN_FLIGHT_S = 0.1
-"""A handshake that begins this long after a harm may have met it before it took effect."""
+"""A handshake that begins within this time after a harm may still reach the victim."""
 UNPUBLISHED_S = 0.2
-"""What a worker has counted this long before its end may not be on the scoreboard: it is written every 0.05 s."""
+"""Events of a worker's last moments may be missing from the scoreboard, which is written every 0.05 s."""
 
 
 @dataclass
 class Tally:
-    """What the callers have seen.
+    """The callers' observations.
 
     Attributes:
-        harms: when each victim came to harm that ends its conversations, by process id.
-        leaks: the victims that leak; they cut nothing.
-        faults: what must not be, one sentence each.
+        harms: time of each harm that ends conversations, by the victim's process id.
+        leaks: victims that leak; their conversations continue.
+        faults: violations, one sentence each.
         opened, answered: when handshakes succeeded and answers ended, by the worker's process id; 0 for unknown.
         asked: transcripts sent.
         dials_lost: handshakes that a harm cut.
@@ -48,11 +48,11 @@ class Tally:
     slowest_s: float = 0.0
 
     def was_harmed(self, since: float) -> bool:
-        """Whether somebody came to harm after `since`, or just before."""
+        """Whether a worker was harmed after `since`, or just before."""
         return any(at > since - IN_FLIGHT_S for at in self.harms.values())
 
     def range_of(self, seen: dict[int, list[float]]) -> tuple[int, int]:
-        """Return how many of these events the scoreboard must know, and how many there were."""
+        """Return the number of events that the scoreboard must have, and the number of all events."""
         sure = 0
         for pid, times in seen.items():
             until = self.harms.get(pid, float("inf")) - UNPUBLISHED_S
@@ -61,7 +61,7 @@ class Tally:
 
 
 class Lost(Exception):
-    """The connection has ended, or nothing comes any more."""
+    """The connection has ended or is silent."""
 
 
 class Call:
@@ -75,11 +75,11 @@ class Call:
         self.pid = 0
 
     def do(self, errand: str) -> None:
-        """Say this next, instead of small talk."""
+        """Send this text in the next turn, instead of small talk."""
         self._errand = errand
 
     async def run(self, until: float) -> None:
-        """Hold conversations until a time; a last one ends soon after."""
+        """Hold conversations until a deadline; the last one ends soon after it."""
         while time.monotonic() < until:
             streams = await self._dial()
             if streams is not None:
@@ -135,7 +135,9 @@ class Call:
         except Lost as lost:
             tally.cut += 1
             if self.pid not in tally.harms and (self.pid or not tally.was_harmed(opened_at)):
-                tally.faults.append(f"a conversation of worker process {self.pid}, which is well, was cut: {lost}")
+                tally.faults.append(
+                    f"a conversation of worker process {self.pid}, which was not harmed, was cut: {lost}"
+                )
         finally:
             tally.opened.setdefault(self.pid, []).append(opened_at)
             self.pid = 0
@@ -144,7 +146,7 @@ class Call:
                 await writer.wait_closed()
 
     async def _hear(self, reader: asyncio.StreamReader, event_id: int) -> None:
-        """Read an answer, which says whose it is."""
+        """Read an answer, which names its worker's process id."""
         while True:
             kind, payload = await self._frame(reader)
             if kind == CLOSE:

@@ -1,4 +1,4 @@
-"""What a caller hears of this server and of the published SDK's, side by side: `docs/compatibility.md`.
+"""Writes `docs/compatibility.md`: se-doctor's verdicts on this server and on the published SDK's, side by side.
 
 `python -m bench.compatibility [--write]`. Both servers run the reference agent of se-doctor, with authentication on;
 se-doctor examines one after the other. Exit code 0: no case fails for ours; 1: one does; 2: could not be run.

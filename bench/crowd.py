@@ -1,9 +1,9 @@
-"""20,000 conversations at once on this machine, each with a turn every 20 s, its history growing: is everybody served?
+"""20,000 simultaneous conversations on this machine, each with a turn every 20 s and a growing history.
 
-`python -m bench.crowd`: `se-server` on two workers, and several load generators that call from addresses of their own,
-all on the same cores. It takes about two minutes, and needs 20,000 descriptors for each process.
+`python -m bench.crowd`: `se-server` on two workers, and several load generators, each with a source address of its own,
+all on the same cores. It takes about two minutes, and each process needs 20,000 descriptors.
 
-Exit code 0: nobody met an error, the p99 to the first chunk and the memory are as they must be; 1: not; 2: not run.
+Exit code 0: no errors, and both the p99 to the first chunk and the memory are within their limits; 1: not; 2: not run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONVERSATIONS, WORKERS, GENERATORS, CHUNKS = 20_000, 2, 4, 32
 TURN_EVERY_S, SECONDS, CONNECTS_PER_S = 20.0, 80.0, 1200.0
 MAX_P99_S = 0.05
 MAX_BYTES = 9000.0
-"""Of memory for each conversation after its second turn, which has a history of 3: the target of `se-bench compare`."""
+"""Limit of memory per conversation after its second turn, with a history of 3: the target of `se-bench compare`."""
 SPARE_DESCRIPTORS = 500
 SETTLE_S = 1.0
 LATEST = CHECKOUT / "bench" / "results" / "latest"
@@ -40,7 +40,7 @@ LATEST = CHECKOUT / "bench" / "results" / "latest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """What came of it: memory of each conversation in bytes, at the servers' end; `errors` by kind."""
+    """Results: memory of a conversation in bytes, on the server's side; `errors` by kind."""
 
     conversations: int
     connect_s: float
@@ -60,11 +60,11 @@ class Crowd:
     generator_cores: float
 
     def faults(self) -> list[str]:
-        """Return what is not as it must be, one sentence each."""
+        """Return the missed limits, one sentence each."""
         found = [f"{count} times: {what}" for what, count in self.errors.items()]
         if self.first_p99_s >= MAX_P99_S:
             found.append(
-                f"p99 to the first chunk {self.first_p99_s * 1e3:.1f} ms; below {MAX_P99_S * 1e3:.0f} it must be"
+                f"p99 to the first chunk {self.first_p99_s * 1e3:.1f} ms; it must be below {MAX_P99_S * 1e3:.0f}"
             )
         if self.bytes_early > MAX_BYTES:
             found.append(
@@ -74,11 +74,11 @@ class Crowd:
 
 
 def kernel_memory() -> int:
-    """Return the bytes that the kernel has in slabs (sockets, files, epoll's entries) and in sockets' buffers."""
+    """Return the bytes that the kernel holds in slabs (sockets, files, epoll's entries) and in sockets' buffers."""
     slab = re.search(r"^Slab:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     pages = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
     if slab is None or pages is None:
-        raise BenchError("/proc/meminfo or /proc/net/sockstat is not as expected")
+        raise BenchError("/proc/meminfo or /proc/net/sockstat has an unknown format")
     return int(slab[1]) * 1024 + int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -97,7 +97,7 @@ def target(workers: int) -> Target:
 
 
 def plans(url: str, conversations: int, generators: int, turn_every_s: float) -> list[LoadPlan]:
-    """Share the conversations out; each generator calls from an address of its own."""
+    """Divide the conversations between the generators; each has a source address of its own."""
     shares = [conversations // generators + (n < conversations % generators) for n in range(generators)]
     return [
         LoadPlan(
@@ -116,7 +116,7 @@ def plans(url: str, conversations: int, generators: int, turn_every_s: float) ->
 
 
 def hold(server: Server, given: argparse.Namespace) -> Crowd:
-    """Let everybody come, talk, and go."""
+    """Open all conversations, hold turns for a while, and close them."""
     share = plans(server.url, given.conversations, given.generators, given.turn_every_s)
     base, kernel_base = memory_of(server.pid), kernel_memory()
     with ExitStack() as stack, ThreadPoolExecutor(len(share)) as threads:

@@ -1,10 +1,10 @@
-"""Deploys at noon: reloads and an upgrade under conversations, judged by the callers.
+"""Reloads and an upgrade under conversations, as in a deployment at noon, judged by the callers.
 
-`python -m bench.drain`: 300 conversations at once, of 20 to 60 s each, as a new one begins whenever one has ended; five
-rolling reloads and an upgrade of the supervisor (SIGUSR2) meanwhile. No handshake may be refused, no conversation cut,
-no chunk of an answer lost.
+`python -m bench.drain`: 300 simultaneous conversations of 20 to 60 s, a new one for each that ends; meanwhile five
+rolling reloads and an upgrade of the supervisor (SIGUSR2). No handshake may be refused, no conversation cut and no
+chunk of an answer lost.
 
-Exit code 0: so it is; 1: it is not; 2: it could not be run.
+Exit code 0: all of it held; 1: something did not; 2: it could not be run.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from se_server.simulator.caller import Caller
 CONVERSATIONS, RELOADS, WORKERS, SEED = 300, 5, 4, 5
 LENGTHS_S = (20.0, 60.0)
 PAUSES_S = (0.5, 2.0)
-"""Of a user, between an answer and the next turn."""
+"""A user's pause between an answer and the next turn."""
 
 
 @dataclass
 class Tally:
-    """What the callers saw. `problems` holds a sentence for each of the first few."""
+    """The callers' observations. `problems` describes the first few faults, one sentence each."""
 
     begun: int = 0
     ended: int = 0
@@ -76,9 +76,9 @@ async def _converse(url: str, name: str, length_s: float, chance: random.Random,
 
 
 async def _line(url: str, number: int, scale: float, tally: Tally, over: asyncio.Event) -> None:
-    """One conversation after the other, until it is over."""
+    """Hold one conversation after the other until the run is over."""
     chance = random.Random(SEED * 100_003 + number)
-    # Spread from the start on: the first one is somewhere in its middle.
+    # Ends are spread from the start: the first conversation begins somewhere in its middle.
     length_s = chance.uniform(0.2, LENGTHS_S[1]) * scale
     count = 0
     while not over.is_set():
@@ -117,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS, help=f"default: {CONVERSATIONS}")
     parser.add_argument("--reloads", type=int, default=RELOADS, help=f"default: {RELOADS}")
     parser.add_argument("--workers", type=int, default=WORKERS, help=f"default: {WORKERS}")
-    parser.add_argument("--scale", type=float, default=1.0, help="of all lengths of conversations; default: 1")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies the length of every conversation; default: 1"
+    )
     given = parser.parse_args(arguments)
     if min(given.conversations, given.reloads + 1, given.workers) < 1 or not 0 < given.scale <= 10:
         parser.error("there must be conversations and workers, and a scale of at most 10")

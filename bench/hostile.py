@@ -1,17 +1,17 @@
-"""Conversations with all of the API's bad habits at random, with a real server: judged from outside and from inside.
+"""Conversations with all of the API's bad habits at random against a real server, judged from outside and inside.
 
 `python -m bench.hostile [--conversations 500] [--turns 20] [--seed 0] [--retranscription adopt]`. The simulator judges
-what the caller heard, and the agent's journal (`hostile_agent.py`) what ran. What has to be true:
+the answers that the caller heard; the agent's journal (`hostile_agent.py`) lists the handlers that ran. Requirements:
 
-* A user turn is heard exactly once, word for word and under its newest id, or cut short by what the API's side did
-  itself: it spoke again, or broke the connection.
+* A user turn is answered exactly once, word for word and under its newest id, or is cut short by the API's side
+  itself: the user spoke again, or the connection broke.
 * No handler runs twice for one utterance: on one connection at most once for the same event id and the same words. With
   `--retranscription adopt` also at most once for the same words under several ids, unless an answer had begun.
 * Nothing is sent under an id that the server had to know was outdated, or that no transcript had.
-* No line of the server's log is an error, and it stops with exit code 0.
+* The server logs no error, and it stops with exit code 0.
 
-All times are scaled by `--scale`, those of the API's habits and those of the agent. Exit code 0: all of it is true; 1:
-something is not, and the report says in which conversation; 2: it could not be run.
+`--scale` multiplies all times, those of the API's habits and those of the agent. Exit code 0: all requirements hold;
+1: one does not, and the report names the conversation; 2: it could not be run.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is held."""
+    """The size of a run and its options."""
 
     conversations: int
     turns: int
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Held:
-    """A conversation that was held: its turns by the ids they had, and what was wrong with them."""
+    """A finished conversation: its turns by their ids, and its faults."""
 
     turns: list[CallTurn] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Held:
     discarded: int = 0
 
 
-# --- from outside: what the caller heard ----------------------------------------------------------------------------
+# --- from outside: the answers that the caller heard ----------------------------------------------------------------
 
 
 async def hold(url: str, plan: Plan, number: int) -> Held:
@@ -118,13 +118,13 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
 
 
 def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool, adopts: bool = False) -> str:
-    """Return what a caller would complain of; empty when there is nothing.
+    """Return a caller's complaint; empty when there is none.
 
     Args:
-        turn: what was said and heard.
-        outcome: how it came out.
+        turn: the user's words and the answer.
+        outcome: the turn's outcome.
         is_ok: whether the simulator's judge is content.
-        adopts: whether an answer to the same words under an older id may be the one that is heard.
+        adopts: whether an answer to the same words under an older id is accepted.
     """
     newest = turn.asks[-1].wording
     same = [ask.wording for ask in turn.asks if adopts and same_words(ask.wording, newest)]
@@ -138,11 +138,11 @@ def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool, adopts: bool
     return ""
 
 
-# --- from inside: which handlers ran --------------------------------------------------------------------------------
+# --- from inside: the handlers that ran -----------------------------------------------------------------------------
 
 
 def read_journal(directory: Path) -> list[dict[str, Any]]:
-    """Return what all workers wrote down."""
+    """Return the lines of all workers' journals."""
     lines = [line for path in sorted(directory.glob("*.jsonl")) for line in path.read_text().splitlines()]
     return [json.loads(line) for line in lines]
 
@@ -151,7 +151,7 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
     """Find handlers that ran twice for one utterance, or for none.
 
     Returns:
-        what is wrong, and how many handlers ran.
+        The faults, and the number of handlers that ran.
     """
     runs: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     pieces = {
@@ -175,7 +175,7 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
                 known.add((name, ask.event_id))
                 again = runs.get((name, ask.event_id), [])
                 ran += again
-                # A turn that is adopted before its handler began has the new id, and the words as they came first.
+                # A turn adopted before its handler began has the new id and its first words.
                 adopts = plan.retranscription == "adopt"
                 is_said = [
                     run["words"] == ask.wording or (adopts and same_words(run["words"], ask.wording)) for run in again
@@ -193,11 +193,11 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
 
 
 def not_adopted(name: str, turn: CallTurn, runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Find answers that began again though the same words came while the agent was still silent."""
+    """Find answers that were restarted although the same words arrived while the agent was still silent."""
     ordered = sorted(runs, key=lambda run: int(run["run"]))
 
     def is_superseded_between(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
-        # Other words in between end the earlier turn, also when their own handler never came to run.
+        # Other words in between end the earlier turn, even if their own handler never ran.
         between = [ask for ask in turn.asks if earlier["event_id"] < ask.event_id < later["event_id"] and ask.sent_at]
         return any(not same_words(ask.wording, later["words"]) for ask in between)
 
@@ -216,7 +216,7 @@ def not_adopted(name: str, turn: CallTurn, runs: Sequence[dict[str, Any]]) -> li
 
 @dataclass(slots=True)
 class Server:
-    """The server under test, and what became of it."""
+    """The server under test, its log and its exit code."""
 
     url: str
     log: str = ""
@@ -225,7 +225,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(plan: Plan, journal: Path) -> AsyncIterator[Server]:
-    """Run `se-server` with two workers, and stop it gracefully; its log and exit code are there afterwards."""
+    """Run `se-server` with two workers, and stop it gracefully; its log and exit code are available afterwards."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")},
         "ELEVENLABS_API_KEY": API_KEY,
@@ -265,7 +265,7 @@ async def serving(plan: Plan, journal: Path) -> AsyncIterator[Server]:
 
 
 def log_problems(server: Server) -> list[str]:
-    """Return what the log says that it should not, and an exit code other than 0."""
+    """Return errors in the log, and an exit code other than 0."""
     wrong = [line for line in server.log.splitlines() if re.search(r"\b(ERROR|CRITICAL)\b|Traceback", line)]
     if server.exit_code is None:
         wrong.append(f"se-server did not stop within {STOP_TIMEOUT_S:g} s")
@@ -274,11 +274,11 @@ def log_problems(server: Server) -> list[str]:
     return wrong
 
 
-# --- all of it ------------------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------------------------
 
 
 async def hold_all(url: str, plan: Plan) -> list[Held]:
-    """Hold all conversations, so many at a time, and tell how far they are."""
+    """Hold all conversations, `at_once` at a time, and print the progress."""
     free = asyncio.Semaphore(plan.at_once)
     done: list[Held] = []
 
@@ -343,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--conversations", type=int, default=500)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=float, default=0.25, help="what all times are multiplied by (0.25)")
+    parser.add_argument("--scale", type=float, default=0.25, help="multiplies all times (0.25)")
     parser.add_argument("--at-once", type=int, default=100, help="conversations at the same time (100)")
     parser.add_argument("--retranscription", choices=("supersede", "adopt"), default="supersede")
     try:

@@ -1,11 +1,11 @@
-"""The agent of `bench.hostile`: answers so that every answer can be told from every other, and keeps a journal.
+"""The agent of `bench.hostile`: gives every question a unique answer, and keeps a journal.
 
-One file for each worker, in the directory that HOSTILE_JOURNAL names. A line when a handler begins, and one when it has
-ended: conversation, connection, event id, the user's words, and whether anything was said. What the user's words are
-decides also how long the agent thinks and speaks, so that a run is the same again for the same seed.
+Each worker writes a file in the directory HOSTILE_JOURNAL: a line when a handler begins and one when it ends, with
+conversation, connection, event id, the user's words, and whether anything was sent. The user's words also decide how
+long the agent thinks and speaks, so that a run with the same seed is the same run.
 
-A malformed message has to become an `error` event of its conversation, and nothing else: the agent counts those in its
-journal. Any other error it logs as one, and `bench.hostile` fails.
+A malformed message has to cause an `error` event of its conversation, and nothing else: the agent counts those in its
+journal. It logs any other error, and `bench.hostile` fails.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _scale = float(os.environ.get("HOSTILE_SCALE", "1"))
 
 
 def answer_to(words: str) -> list[str]:
-    """Return the pieces of the answer: no two different questions have the same one."""
+    """Return the pieces of the answer, which is unique to the question."""
     dice = random.Random(words)
     said = re.findall(r"\S+\s*", words)
     return [
@@ -48,25 +48,25 @@ def answer_to(words: str) -> list[str]:
 
 
 def thought_s(words: str) -> float:
-    """Return how long the agent is silent before an answer, in seconds at full scale: mostly short, sometimes long."""
+    """Return the silence before an answer in seconds at full scale: mostly short, sometimes long."""
     dice = random.Random(f"{words}/thought")
     return dice.choice((0.0, 0.1, 0.4, 1.0, LONGEST_THOUGHT_S)) * dice.random()
 
 
 def on_startup() -> None:
-    """A worker begins its journal."""
+    """Open the worker's journal."""
     global _journal
     path = Path(os.environ["HOSTILE_JOURNAL"], f"{os.getpid()}.jsonl")
     _journal = path.open("w", encoding="utf-8", buffering=1)
 
 
 def on_init(conversation_id: str, session: Any) -> None:
-    """A connection of a conversation: it may be one of several."""
+    """Count the connections of a conversation, which may have several."""
     session.connection = f"{os.getpid()}-{next(_numbers)}"
 
 
 async def on_transcript(transcript: list[Any], session: Any) -> None:
-    """Think, then speak."""
+    """Wait, then answer."""
     words = transcript[-1].content
     run = {
         "conversation": session.conversation_id,
@@ -93,7 +93,7 @@ async def speak(words: str, spoken: list[str]) -> AsyncIterator[str]:
 
 
 def on_error(error: Exception, session: Any) -> None:
-    """Tell what malformed messages must cause from what must not happen."""
+    """Count the errors of malformed messages, and log all others."""
     if isinstance(error, MessageError):
         note("malformed", {"conversation": session.conversation_id, "reason": str(error)})
     else:

@@ -1,8 +1,8 @@
 """The benchmark kernel: pinned processes, CPU time from the scheduler, interleaved repetitions, ratios.
 
-A target runs on one core, the load generator on another. What a turn costs is the CPU time that the target's whole
-process tree used between two instants at which it was idle, divided by the turns answered in between: the figure
-does not depend on how fast the generator is, and hardly on what else the machine does.
+A target runs on one core, the load generator on another. The cost of a turn is the CPU time that the target's whole
+process tree used between two idle instants, divided by the turns answered in between. This figure does not depend on
+the speed of the generator, and hardly on other load of the machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 SETTLE_S = 0.02
-"""The tail of the last turns: the final is on the wire some microseconds before its task has ended."""
+"""Wait for the last turns: a final message is on the wire some microseconds before its task ends."""
 POLL_S = 0.02
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The core that the target has for itself, and the one for everything else."""
+    """The core reserved for the target, and the one for everything else."""
 
     server: int
     load: int
@@ -90,7 +90,7 @@ def pick_cores() -> Cores:
 
 @contextmanager
 def _pinned(core: int | None) -> Iterator[None]:
-    """Have processes started inside inherit the core, from their first instruction on and without a preexec hook."""
+    """Pin processes started inside the block to a core, from their first instruction and without a preexec hook."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -105,7 +105,7 @@ def _pinned(core: int | None) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class CpuAccount:
-    """What the scheduler has charged to every thread of a process tree, in nanoseconds."""
+    """CPU time charged by the scheduler to every thread of a process tree, in nanoseconds."""
 
     ran_ns: Mapping[tuple[int, int], int]
 
@@ -134,9 +134,9 @@ class CpuAccount:
 
 
 def core_busy_s(core: int) -> float:
-    """Return for how many seconds a core was busy since the machine started, stolen time included.
+    """Return the busy seconds of a core since the machine started, stolen time included.
 
-    In steps of a clock tick, so good for a share of some percent and no more.
+    The resolution is a clock tick, which suffices for shares of some percent.
     """
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -147,9 +147,9 @@ def core_busy_s(core: int) -> float:
 
 
 def memory_of(root_pid: int) -> int:
-    """Return the bytes of memory that a process tree has for itself: anonymous pages, shared ones by their share.
+    """Return the private memory of a process tree in bytes: anonymous pages, shared ones by their share.
 
-    Files do not count: what a library's pages weigh here depends on who else has mapped them.
+    Files do not count: the share of a library's pages depends on the other processes that map it.
     """
     kilobytes = 0
     for pid in process_tree(root_pid):
@@ -168,7 +168,7 @@ def process_tree(root_pid: int) -> list[int]:
                 # The name, in parentheses, may hold anything; the parent is the second field after it.
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
-                continue  # gone since the listing, so not ours: a target's processes stay during a measurement
+                continue  # ended since the listing, so not of the target, whose processes stay during a measurement
             children.setdefault(parent, []).append(int(entry.name))
     tree, found = [root_pid], [root_pid]
     while found:
@@ -185,8 +185,8 @@ class Target:
     """A server under test.
 
     `ready` is a regular expression, searched line by line in what the process prints; its group `port` is the port.
-    `environment` is added to ours. `tls` tells that it speaks TLS. `prepare` makes what the target needs and not every
-    machine has, once, or raises `BenchError` with what is missing.
+    `environment` is added to ours. `tls` means that the target speaks TLS. `prepare` builds or installs the target's
+    requirements once, or raises `BenchError` with the missing one.
     """
 
     name: str
@@ -198,7 +198,7 @@ class Target:
     prepare: Callable[[], None] = nothing
 
     def unavailable(self) -> str | None:
-        """Return why the target cannot run here, in one sentence, or None; the first time this may take a minute."""
+        """Return the reason why the target cannot run here, or None; the first call may take a minute."""
         try:
             self.prepare()
         except BenchError as error:
@@ -225,14 +225,14 @@ class Server:
 
 @contextmanager
 def running(target: Target, core: int | None) -> Iterator[Server]:
-    """Start a target, on one core or on all, and wait until it is ready; end it, and all it started, on leaving.
+    """Start a target, on one core or on all, and wait until it is ready; stop it and its children at the end.
 
     Raises:
         BenchError: it cannot be prepared, or it ended or said nothing within 30 s; the error quotes the end of its
             output.
     """
     target.prepare()
-    # A file, not a pipe: nobody would empty a pipe during the measurement.
+    # A file, not a pipe: nothing reads a pipe during the measurement.
     with _sigterm_unwinds(), tempfile.TemporaryFile() as output:
         with _pinned(core):
             process = subprocess.Popen(
@@ -251,7 +251,7 @@ def running(target: Target, core: int | None) -> Iterator[Server]:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Have SIGTERM end this program as an exception: the target, in a session of its own, would outlive it."""
+    """Turn SIGTERM into an exception, so that the target, in a session of its own, is stopped too."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -279,7 +279,7 @@ def _wait_ready(target: Target, process: subprocess.Popen[bytes], output: int) -
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that was started in a session of its own, and whatever is left of its session."""
+    """Stop a process that was started in a session of its own, and the rest of that session."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):  # killed with its children in the next line
         process.wait(STOP_TIMEOUT_S)
@@ -295,8 +295,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class Sample:
     """One measurement of one target.
 
-    `server_busy` and `load_busy` are the shares of the time that each side ran; `others` is the share for which
-    something else ran on the server's core. `first_chunk` and `final` say how long answers took.
+    `server_busy` and `load_busy` are the shares of time that each side ran; `others` is the share that other processes
+    ran on the server's core. `first_chunk` and `final` are the latencies of answers.
     """
 
     cpu_us_per_turn: float
@@ -320,7 +320,7 @@ def connect(load: LoadProcess, timeout_s: float = 30.0, per_s: float | None = No
     except LoadError as error:
         raise BenchError(str(error)) from None
     if connected.errors:
-        raise BenchError(f"not everybody gets through: {'; '.join(connected.failures)}")
+        raise BenchError(f"some conversations cannot connect: {'; '.join(connected.failures)}")
     return connected
 
 
@@ -352,14 +352,14 @@ def measure(server: Server, load: LoadProcess, *, core: int, seconds: float, tur
 
 
 def in_turn(visits: Sequence[T], repetition: int) -> Sequence[T]:
-    """Return whom to visit in a repetition: every other one goes backwards, so that nobody always follows the same."""
+    """Return the order of targets in a repetition: every other one is reversed, so that no target has a fixed place."""
     return visits if repetition % 2 == 0 else visits[::-1]
 
 
 def interleave(
     targets: Sequence[Target], repetitions: int, visit: Callable[[Target, int], T]
 ) -> Iterator[tuple[Target, T]]:
-    """Visit the targets in turn, `repetitions` times over, so that a drift of the machine meets them all alike."""
+    """Visit the targets in turn, `repetitions` times, so that a drift of the machine affects all of them alike."""
     for repetition in range(repetitions):
         for target in in_turn(targets, repetition):
             yield target, visit(target, repetition)

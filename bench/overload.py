@@ -1,13 +1,13 @@
-"""Twice as many callers as a server takes on: those who are up must not notice.
+"""Twice as many callers as a server admits: running conversations must not notice.
 
-`python -m bench.overload`: a server with `--max-sessions` at its capacity, full of conversations that talk all the
-time. Then as many callers again try to come, again and again. Five times, measured before, during and after in turn:
-the p99 of the time to the first chunk of those who are up. Half of them hang up at the end, and others get their seats.
-Callers share the machine's cores with the server, so they are made of raw bytes, which cost a fraction of what the
-server does: else they would measure how long they wait for each other.
+`python -m bench.overload`: a server filled to `--max-sessions` with conversations that hold turns all the time. Then
+the same number of callers try to connect, again and again. The p99 of the time to the first chunk of the running
+conversations is measured before, during and after, five times in turn. In the end half of them hang up, and others
+take their seats. Callers share the machine's cores with the server, so they send raw bytes, at a fraction of the
+server's cost: simulated callers would mostly wait for each other.
 
-Exit code 0: during and after the rush it is at most twice what it was before (medians), who found no seat was told 503,
-and in the end all seats are taken again; 1: it is not so; 2: it could not be run.
+Exit code 0: during and after the rush the p99 is at most twice as high as before (medians), every refused caller got a
+503, and all seats are taken in the end; 1: not so; 2: it could not be run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATH = "/ws"
 
 
 def _p99_s(crowd: Crowd, since: float, until: float) -> float:
-    """Return the p99 of the time to the first chunk of the turns that were asked in a span of time."""
+    """Return the p99 of the time to the first chunk, over the turns that began in a span of time."""
     times = sorted(took_s for asked_at, took_s in crowd.first_chunks_s if since <= asked_at < until)
     if not times:
         raise BenchError("nobody was answered")
@@ -48,14 +48,14 @@ async def _until_up(crowd: Crowd, count: int) -> None:
 
 
 async def _ramp(crowd: Crowd, callers: int, ramp_s: float) -> None:
-    """Let callers come one after the other, as people do: together, they would go on talking in step."""
+    """Add callers one after the other: if they started together, their turns would stay in step."""
     for _ in range(callers):
         crowd.come()
         await asyncio.sleep(ramp_s / callers)
 
 
 async def _run(port: int, capacity: int, phase_s: float) -> tuple[Crowd, float, float, float]:
-    """Return what the callers saw, and the p99 before, during and after the rush."""
+    """Return the crowd's observations, and the p99 before, during and after the rush."""
     crowd = Crowd(port, PATH, API_KEY)
     try:
         await _ramp(crowd, capacity, phase_s / 2)

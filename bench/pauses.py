@@ -1,8 +1,8 @@
-"""How long the garbage collector stops a worker that carries many conversations: as Python sets it, and as shipped.
+"""Pauses of the garbage collector in a worker with many conversations: with Python's setting, and as shipped.
 
-`python -m bench.pauses`: two minutes. Conversations come, and hold turns at a steady rate, each for some 20 s until
-another one takes its place. The worker itself writes down when a collection began, how long it took, and its
-generation. The two settings are interleaved, each time on a fresh server.
+`python -m bench.pauses`: two minutes. Conversations connect and hold turns at a steady rate, each for some 20 s, then
+another one takes its place. The worker itself records the start, duration and generation of each collection. The two
+settings are interleaved, each time on a fresh server.
 
 Exit code 0: measured; 2: it could not be run.
 """
@@ -38,11 +38,11 @@ MS = 1e3
 
 @dataclass(slots=True)
 class Pauses:
-    """What one setting of the collector cost, over all repetitions.
+    """The cost of one setting of the collector, over all repetitions.
 
     Attributes:
-        coming, holding: seconds of each collection by generation, while conversations come and while they hold turns.
-        came_s, held_s: how long that was.
+        coming, holding: seconds of each collection by generation, while conversations connect and hold turns.
+        came_s, held_s: the duration of each phase.
         first_chunk: the callers' wait for the first chunk.
     """
 
@@ -54,7 +54,7 @@ class Pauses:
 
 
 def target_of(way: str) -> Target:
-    """Return the server whose collector is set in this way."""
+    """Return the server with this setting of the collector."""
     return Target(
         name=way,
         command=(
@@ -67,7 +67,7 @@ def target_of(way: str) -> Target:
 
 
 def measure(target: Target, cores: Cores, plan: LoadPlan, seconds: float, pauses: Pauses) -> None:
-    """Hold the conversations of a plan with a fresh server for so long, and add what its collector did.
+    """Hold the conversations of a plan with a fresh server, and add its collections to the pauses.
 
     Raises:
         BenchError: the server did not start, or answered wrongly.
@@ -96,7 +96,7 @@ def measure(target: Target, cores: Cores, plan: LoadPlan, seconds: float, pauses
 
 
 def print_table(by_way: Mapping[str, Pauses]) -> None:
-    """Print the collections of each setting, and what its callers saw."""
+    """Print the collections of each setting, and its callers' latencies."""
     print("| collector | while conversations | generation | collections | share of time | median | longest |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for way, pauses in by_way.items():

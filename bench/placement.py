@@ -1,10 +1,10 @@
-"""How evenly conversations are spread over workers, and what that costs a handshake: three ways to share, one run.
+"""Spread of conversations over workers, and its cost for a handshake: three ways to share connections in one run.
 
 `python -m bench.placement`: 2,000 conversations on 8 workers, in one burst and at 200 a second, with a worker killed
 half-way; `se-server` as it is, next to plain sharing of the queue and to `SO_REUSEPORT`, interleaved. The victim is the
-worker nearest to the average: those whom it cuts come again at once, and are the slowest hundredth, so that a victim
-with few would make any way look fast. The figures go to `bench/results/scratch/placement.json`, and with matplotlib a
-chart beside them.
+worker nearest to the average: its callers reconnect at once and are the slowest hundredth, so a victim with few callers
+would make any way look fast. The figures go to `bench/results/scratch/placement.json`, with a chart beside them if
+matplotlib is installed.
 
 Exit code 0: the targets are met; 1: one is missed; 2: it could not be run.
 """
@@ -34,9 +34,9 @@ from bench.soak import sockets_of
 
 WORKERS, CALLERS, PER_S, ROUNDS = 8, 2000, 200.0, 3
 MAX_SPREAD = 2
-"""Most conversations that a worker may have more than another one."""
+"""Largest allowed difference of conversations between two workers."""
 MAX_P99_RATIO = 1.5
-"""How much longer than with plain sharing the slowest hundredth of handshakes may take."""
+"""Limit of the handshake's p99 as a multiple of that with plain sharing."""
 ALIVE_TIMEOUT_S, POLL_S = 60.0, 0.02
 RESULTS = Path(__file__).parent / "results" / "scratch"
 
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def target_of(way: str, workers: int) -> Target:
-    """Return the server that shares in this way."""
+    """Return the server with this way of sharing."""
     return Target(
         name=way,
         command=(
@@ -78,13 +78,13 @@ def workers_of(server: Server) -> list[int]:
 
 
 def _average_of(pids: Sequence[int]) -> int:
-    """Return the worker whose conversations are nearest to the average."""
+    """Return the worker with the number of conversations nearest to the average."""
     counts = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
     return min(pids, key=lambda pid: abs(counts[pid] - sum(counts.values()) / len(pids)))
 
 
 async def _refilled(server: Server, old: Sequence[int]) -> list[int]:
-    """Wait until there are as many workers as before, and none of the dead."""
+    """Wait until there are as many workers as before, without the dead one."""
     deadline = time.monotonic() + ALIVE_TIMEOUT_S
     while time.monotonic() < deadline:
         pids = workers_of(server)
@@ -95,7 +95,7 @@ async def _refilled(server: Server, old: Sequence[int]) -> list[int]:
 
 
 async def _kill(pid: int) -> None:
-    """Kill a process and wait until its callers have heard of it: until then they count as being up."""
+    """Kill a process and wait until its callers have noticed: until then their conversations count as up."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     process = os.pidfd_open(pid)
     try:
@@ -118,12 +118,12 @@ async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: f
         await _kill(_average_of(pids))
         await coming
         await arrivals.until_live(callers, ALIVE_TIMEOUT_S)
-        pids = await _refilled(server, pids)  # not before: a look through /proc holds the callers up
-        # What dies with a worker, connections in its handshake included, has come again by now: the callers say so.
+        pids = await _refilled(server, pids)  # not before: a scan of /proc delays the callers
+        # The victim's callers, those in a handshake included, have reconnected by now, as `arrivals` confirms.
         # A worker that is still starting has less than an idle one.
         counts = tuple(max(0, sockets_of(pid) - idle) for pid in pids)
     except asyncio.TimeoutError:
-        raise BenchError(f"{way}: of {callers} callers only {arrivals.live} got through") from None
+        raise BenchError(f"{way}: of {callers} callers only {arrivals.live} have a conversation") from None
     finally:
         coming.cancel()
         with suppress(asyncio.CancelledError):
@@ -134,7 +134,7 @@ async def _arrive(server: Server, way: str, pattern: str, callers: int, per_s: f
 
 
 def run(rounds: int, workers: int, callers: int, per_s: float) -> list[Outcome]:
-    """Run every way with every pattern, so many times in turn, and print each outcome."""
+    """Run every way with every pattern, `rounds` times in turn, and print each outcome."""
     cores = os.sched_getaffinity(0)
     outcomes = []
     print(f"{'way':<10} {'pattern':<8} {'min':>5} {'max':>5} {'spread':>7} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
@@ -155,7 +155,7 @@ def run(rounds: int, workers: int, callers: int, per_s: float) -> list[Outcome]:
 
 
 def faults(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return which targets are missed, one sentence each, and print the verdict on handshakes."""
+    """Return the missed targets, one sentence each, and print the verdict on handshakes."""
     found = []
     for outcome in outcomes:
         if outcome.way == "gate" and outcome.spread > MAX_SPREAD:
@@ -178,7 +178,7 @@ def write(outcomes: Sequence[Outcome], settings: Mapping[str, object], folder: P
 
 
 def draw(outcomes: Sequence[Outcome], settings: Mapping[str, object], folder: Path) -> None:
-    """Draw a chart if there is matplotlib."""
+    """Draw a chart if matplotlib is installed."""
     try:
         from matplotlib import use
     except ImportError:

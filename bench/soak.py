@@ -1,4 +1,4 @@
-"""The soak: very many short sessions through one worker of a real `se-server`, whose memory and descriptors must stay.
+"""The soak: very many short sessions through one worker of a real `se-server`, without growth of its resources.
 
 `python -m bench.soak [--sessions N]`. Exit code 0: nothing grew; 1: something did; 2: it could not be run.
 """
@@ -23,13 +23,13 @@ from bench.load.targets import API_KEY, TARGETS
 
 SESSIONS = 200_000
 JUDGED_SESSIONS = 100_000
-"""The last ones, over which memory may grow by less than `MAX_GROWTH_KIB`."""
+"""The number of last sessions over which memory may grow by less than `MAX_GROWTH_KIB`."""
 MAX_GROWTH_KIB = 1024
 ROUNDS = 20
 WARM_UP_SESSIONS = 200
-"""Before the first look: what is made once and kept is there then, such as libuv's own spare descriptor."""
+"""Sessions before the first look, so that objects that are made once exist, such as libuv's spare descriptor."""
 SETTLE_TIMEOUT_S = 15.0
-"""For the descriptors of the sessions that the callers dropped; above every time-out of the server's own ends."""
+"""Limit for closing the sockets of dropped sessions; above every time-out of the server."""
 POLL_S = 0.02
 
 HANDLER = Path(__file__).parent / "load" / "targets" / "soak_handler.py"
@@ -44,9 +44,9 @@ TARGET = Target(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a worker held when no session was open.
+    """A worker's memory and descriptors when no session was open.
 
-    `sessions` had run until then, in `elapsed_s`; memory is resident, and `anonymous_kib` the part that no file backs.
+    `sessions` had run by then, in `elapsed_s`; memory is resident, and `anonymous_kib` is the part without a file.
     """
 
     sessions: int
@@ -65,7 +65,7 @@ def worker_of(server: Server) -> int:
 
 
 def descriptors_of(pid: int) -> list[str]:
-    """Return what the descriptors are that a process has open, as `/proc` names them."""
+    """Return the targets of a process's open descriptors, as `/proc` names them."""
     found = []
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -77,7 +77,7 @@ def descriptors_of(pid: int) -> list[str]:
 
 
 def sockets_of(pid: int) -> int:
-    """Return how many of them are sockets."""
+    """Return the number of sockets among them."""
     return sum(name.startswith("socket:") for name in descriptors_of(pid))
 
 
@@ -89,14 +89,14 @@ def memory_of(pid: int) -> tuple[int, int]:
 
 
 def settle(pid: int, idle_sockets: int) -> None:
-    """Wait until the worker has closed the sockets of all sessions; in vain, if it has lost some."""
+    """Wait until the worker has closed the sockets of all sessions; give up if it has leaked some."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while sockets_of(pid) > idle_sockets and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
 
 def soak(server: Server, sessions: int, *, rounds: int = ROUNDS, kinds: Sequence[str] = MIX) -> list[Look]:
-    """Run the sessions, of these kinds in turn, in rounds; look at the worker before the first and after each.
+    """Run sessions of these kinds in rounds; examine the worker before the first round and after each.
 
     Raises:
         BenchError: a session went wrong, or the worker ended.
@@ -132,7 +132,7 @@ def soak(server: Server, sessions: int, *, rounds: int = ROUNDS, kinds: Sequence
 
 
 def faults(looks: Sequence[Look]) -> list[str]:
-    """Return what grew, one sentence each, and print the verdict on memory."""
+    """Return one sentence for each figure that grew, and print the verdict on memory."""
     found = []
     counts = sorted({look.descriptors for look in looks})
     if len(counts) > 1:
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for fault in found:
         print(f"GREW: {fault}")
     if not found:
-        print("nothing grew that must not")
+        print("neither memory nor descriptors grew")
     return 1 if found else 0
 
 

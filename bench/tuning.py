@@ -1,6 +1,6 @@
-"""Which setting is best for each peer: what a turn costs it at several, in one run.
+"""Finds the best setting of each peer: the cost of a turn at several settings, in one run.
 
-`python -m bench.tuning [PEER...]`. What was found stands in bench/README.md, and `bench/load/targets` has it.
+`python -m bench.tuning [PEER...]`. bench/README.md has the findings, and `bench/load/targets` uses them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WARM_UP_S, MEASURED_S = 1.0, 1.0
 
 
 def _with(target: Target, *options: str, at: int | None = None, **environment: str) -> Target:
-    """Return a target named after further options, behind the others or at a place of its command, where they count."""
+    """Return a target named after further options, which go to the end of its command or to the place `at`."""
     place = len(target.command) if at is None else at
     return dataclasses.replace(
         target,

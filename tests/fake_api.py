@@ -1,7 +1,7 @@
 """A local HTTP server that behaves like the Speech Engine part of the REST API: real sockets, one thread a request.
 
-It keeps engines in memory, demands the key, pages its lists, and remembers every request. `answer_next` scripts what
-the API does on a bad day.
+It keeps engines in memory, demands the key, pages its lists, and remembers every request. `answer_next` scripts errors
+and delays of the API.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 ENGINES = "/v1/speech-engine"
 CONVERSATIONS = "/v1/convai/conversation"
 
-# What the API fills in when a request leaves it out.
+# Defaults of the API for fields that a request leaves out.
 DEFAULTS: dict[str, Any] = {
     "name": "New Speech Engine",
     "asr": {"quality": "high", "provider": "elevenlabs", "keywords": ["se-server"]},
@@ -40,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came."""
+    """One request as it arrived."""
 
     method: str
     path: str
@@ -51,7 +51,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Scripted:
-    """One answer given instead of the real one; with `silent` none is given while the server lives."""
+    """A scripted answer that replaces the real one; with `silent` the server never answers."""
 
     status: int = 200
     body: bytes = b""
@@ -61,7 +61,7 @@ class Scripted:
 
 
 class FakeApi:
-    """The API's state. `url` is its address, `requests` what came in, `engines` what exists.
+    """The API's state. `url` is its address, `requests` are the requests so far, `engines` the existing engines.
 
     With `keep_alive` a connection stays open until the client ends it, which sets `hung_up`.
     """
@@ -78,7 +78,7 @@ class FakeApi:
         self._made = 0
 
     def answer_next(self, status: int = 200, body: object = b"", **rest: Any) -> None:
-        """Script the answer to the next request that has none yet; a body that is not bytes is sent as JSON."""
+        """Script the answer to the next unscripted request; a body other than bytes is sent as JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self._scripted.append(Scripted(status, content, **rest))
 
@@ -185,13 +185,13 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             api.hung_up.set()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the tests read `requests`."""
+            """Log nothing: the tests read `requests`."""
 
     return Handler
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # server_close() then waits for them: no test leaves a thread behind
+    daemon_threads = False  # server_close() waits for threads that are no daemons, so that no test leaves one behind
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def running_api(api_key: str = "sk_0123456789abcdef") -> Iterator[FakeApi]:
     api = FakeApi(api_key)
     with _Server(("127.0.0.1", 0), _handler(api)) as server:
         api.url = f"http://127.0.0.1:{server.server_address[1]}"
-        # The default poll of 0.5 s would be the time of every test's end.
+        # With the default poll of 0.5 s every test would take that long to end.
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""WebSocket frames by hand (RFC 6455, 5.2), to send what no library would."""
+"""WebSocket frames by hand (RFC 6455, 5.2), for frames that no library sends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Frame:
 
 
 def split_frames(data: bytes) -> tuple[list[Frame], bytes]:
-    """Read whole unfragmented, unmasked frames; return them and the bytes that are left."""
+    """Read whole unfragmented, unmasked frames; return them and the remaining bytes."""
     frames = []
     while len(data) >= 2:
         assert data[0] & 0xF0 == 0x80, "a server frame with FIN and no reserved bit"

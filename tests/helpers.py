@@ -1,4 +1,4 @@
-"""What tests share: a real server process, the API's messages, and a plain WebSocket client to send them with."""
+"""Helpers of all tests: a real server process, the API's messages, and a plain WebSocket client."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ServerProcess:
 
     Attributes:
         pid: the supervisor's.
-        port, url: where it listens, as its ready line says.
-        api_key: the key it verifies tokens with; None for its own demo key.
+        port, url: its address, from its ready line.
+        api_key: the key that verifies tokens; None for its own demo key.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ServerProcess:
             pass_fds=pass_fds,
         )
         self.pid = self._process.pid
-        # A full pipe would block the server: somebody has to read all the time.
+        # A full pipe would block the server, so a thread reads all the time.
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.url = ""
@@ -76,12 +76,12 @@ class ServerProcess:
             self._news.notify_all()
 
     def output(self) -> str:
-        """Return everything the process and its workers have printed so far."""
+        """Return the output of the process and its workers so far."""
         with self._news:
             return "".join(self._lines)
 
     def wait_for_output(self, pattern: str | re.Pattern[str], timeout_s: float = ANSWER_TIMEOUT_S) -> re.Match[str]:
-        """Wait until the output matches `pattern`; fail with the output when it ends or time runs out."""
+        """Wait until the output matches `pattern`; fail with the output if it ends or the time is over."""
         found: re.Match[str] | None = None
 
         def is_there() -> bool:
@@ -104,14 +104,14 @@ class ServerProcess:
         return self._process.poll() is None
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the supervisor, and to it alone."""
+        """Send a signal to the supervisor only."""
         self._process.send_signal(number)
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait until the supervisor has ended, and return its exit code.
 
         Raises:
-            AssertionError: it did not end in time; it is killed then.
+            AssertionError: it did not end in time, and was killed.
         """
         try:
             code = self._process.wait(timeout_s)
@@ -119,11 +119,11 @@ class ServerProcess:
             workers = self.worker_pids()
             self._process.kill()
             self._process.wait()
-            for pid in workers:  # orphans now, and ours to clean up
+            for pid in workers:  # orphans now
                 _kill(pid)
             raise AssertionError(f"se-server did not end within {timeout_s:g} s:\n{self.output()}") from None
         finally:
-            # Ends at the end of the pipe, which a stray worker could hold open: hence the bound.
+            # The reader ends at the end of the pipe, which a stray worker could hold open: hence the timeout.
             self._reader.join(STOP_TIMEOUT_S)
             if not self._reader.is_alive():
                 assert self._process.stdout is not None
@@ -131,14 +131,14 @@ class ServerProcess:
         return code
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Ask the server to end (SIGTERM) and return its exit code; one that has ended gives its code again."""
+        """Ask the server to end (SIGTERM) and return its exit code; may be called again."""
         if self.is_running():
             self._process.terminate()
         return self.wait(timeout_s)
 
 
 def _processes() -> Iterator[tuple[int, int]]:
-    """Give (process id, parent's) of all that run: from /proc, since small images have no ps, else from ps."""
+    """Yield (process id, parent's) of all running processes: from /proc, as small images have no ps, else from ps."""
     if not Path("/proc/self/stat").exists():
         command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
         for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -151,14 +151,14 @@ def _processes() -> Iterator[tuple[int, int]]:
             try:
                 stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
             except (FileNotFoundError, ProcessLookupError):
-                continue  # ended meanwhile
+                continue  # it has ended
             state, parent = stat.rpartition(") ")[2].split()[:2]
             if state != "Z":
                 yield int(entry), int(parent)
 
 
 def wait_for_text(path: Path, pattern: str, timeout_s: float = START_TIMEOUT_S) -> re.Match[str]:
-    """Wait until a file that others write has what matches `pattern`."""
+    """Wait until a file that another process writes matches `pattern`."""
     deadline = time.monotonic() + timeout_s
     text = ""
     while time.monotonic() < deadline:
@@ -170,7 +170,7 @@ def wait_for_text(path: Path, pattern: str, timeout_s: float = START_TIMEOUT_S) 
 
 
 def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Wait until these processes, children of others, have ended; reaped they need not be."""
+    """Wait until these processes, children of others, have ended, reaped or not."""
     deadline = time.monotonic() + timeout_s
     while running := {pid for pid, _ in _processes()}.intersection(pids):
         assert time.monotonic() < deadline, f"still running after {timeout_s:g} s: {running}"
@@ -179,7 +179,7 @@ def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None
 
 @contextmanager
 def stopped_at_the_end(pid: int) -> Iterator[None]:
-    """End a supervisor that is no child of ours at the end of the block."""
+    """Stop a supervisor that is not our child at the end of the block."""
     try:
         yield
     finally:
@@ -188,7 +188,7 @@ def stopped_at_the_end(pid: int) -> Iterator[None]:
 
 
 def peak_memory_kib() -> int:
-    """Return the most memory this process has had so far."""
+    """Return this process's peak memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak  # bytes there, KiB elsewhere
 
@@ -197,11 +197,11 @@ def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # it ended by itself
+        return  # it has ended
 
 
 def environment(api_key: str | None = TEST_API_KEY, **more: str) -> dict[str, str]:
-    """Return the variables for a server process; what would configure it otherwise, tests/conftest.py has removed."""
+    """Return the variables for a server process; tests/conftest.py has removed those that would configure it."""
     key = {} if api_key is None else {"ELEVENLABS_API_KEY": api_key}
     return {**os.environ, **key, "PYTHONUNBUFFERED": "1", **more}
 
@@ -219,11 +219,11 @@ def running_server(
 
     Args:
         args: further command line options.
-        workers: how many workers.
+        workers: the number of workers.
         app: the APP argument; None runs the demo agent.
         env: further environment variables.
-        api_key: the key to verify tokens with, handed over in the environment; None leaves it to the demo key.
-        timeout_s: how long the start may take, in seconds.
+        api_key: the key that verifies tokens, passed in the environment; None: the demo key.
+        timeout_s: limit for the start, in seconds.
     """
     command = [sys.executable, "-m", "se_server.cli.server"]
     command += [] if app is None else [str(app)]
@@ -249,9 +249,9 @@ def transcript_message(*said: str | tuple[str, str], event_id: int | None = 1) -
     """Return a `user_transcript`.
 
     Args:
-        said: the history; plain strings are the user's and the agent's words in turn, beginning and ending as it
-            comes with the user's; pairs are (role, content).
-        event_id: its id; None leaves the field out.
+        said: the history; plain strings alternate between user and agent, beginning with the user; pairs are
+            (role, content).
+        event_id: its id; None omits the field.
     """
     entries = [
         {"role": entry[0], "content": entry[1]}
@@ -279,7 +279,7 @@ def close_message() -> str:
 
 
 class _Client(ClientConnection):
-    """A connection that closes its transport when its peer does; of TLS transports asyncio warns otherwise on 3.10."""
+    """A connection that closes its transport when its peer does; without it asyncio warns of TLS transports on 3.10."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -290,11 +290,11 @@ class _Client(ClientConnection):
 async def connect(
     url: str, api_key: str | None = TEST_API_KEY, *, headers: Mapping[str, str] | None = None, **options: Any
 ) -> AsyncIterator[ClientConnection]:
-    """Open a WebSocket with a signed token, by the `websockets` package: another implementation than the server's.
+    """Open a WebSocket with a signed token, using the `websockets` package, which shares no code with the server.
 
     Args:
-        url: where to.
-        api_key: what to sign the token with; None sends none.
+        url: the server's URL.
+        api_key: the key that signs the token; None sends no token.
         headers: further headers of the upgrade.
         options: for `websockets.connect`.
     """
@@ -312,7 +312,7 @@ async def read_message(websocket: ClientConnection) -> dict[str, Any]:
 
 
 async def read_answer(websocket: ClientConnection) -> list[dict[str, Any]]:
-    """Receive messages up to the first final one, which is included."""
+    """Receive messages up to and including the first final one."""
     messages = []
     while not messages or not messages[-1].get("is_final"):
         messages.append(await read_message(websocket))

@@ -1,6 +1,6 @@
-"""What a test may not leave behind: descriptors, processes, tasks, write buffers, and objects of a connection.
+"""Checks that a test leaves nothing behind: descriptors, processes, tasks, write buffers, objects of a connection.
 
-Nothing here sleeps for a time that might do: what goes by itself is waited for until it is gone, at most `GRACE_S`.
+Nothing here sleeps for a fixed time: a check waits until resources are gone, at most `GRACE_S`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ POLL_S = 0.01
 
 HAS_PROC = Path("/proc/self/fd").exists()
 
-# Inherited by every process that a test starts, and by those that they start: workers without a supervisor, too.
-# Each process that runs tests has a mark of its own, also where pytest-xdist has started it from one that had another.
+# Every descendant of a test process inherits the mark, even a worker whose supervisor has ended.
+# Each process that runs tests has a mark of its own, even if pytest-xdist started it from a marked process.
 _MARK_NAME = "RUN_OF_THE_TESTS"
 _MARK = os.environ[_MARK_NAME] = uuid.uuid4().hex
 
@@ -62,15 +62,15 @@ _CONNECTION_TYPES = frozenset(
 
 
 class Leak(AssertionError):
-    """Something is left behind."""
+    """A test left something behind."""
 
 
 class Before:
-    """What was there before a test. Make it before the test, and call `check` after it.
+    """The state before a test. Make it before the test, and call `check` after it.
 
     Args:
-        objects: also look for objects of connections, which takes a garbage collection and a tenth of a second.
-        grace_s: how long what is left may take to go by itself.
+        objects: also look for objects of connections, which takes a garbage collection of a tenth of a second.
+        grace_s: seconds for resources to be released.
     """
 
     def __init__(self, *, objects: bool = False, grace_s: float = GRACE_S) -> None:
@@ -81,21 +81,21 @@ class Before:
         self._processes = set(processes())
 
     def check(self) -> None:
-        """Wait until nothing is left.
+        """Wait until nothing is left behind.
 
         Raises:
-            Leak: something stays; the text says what.
+            Leak: something remains; the text names it.
         """
         deadline = time.monotonic() + self._grace_s
         collected = False
         while left := self._left():
             if not collected:
                 collected = True
-                gc.collect()  # what only waits for that is no leak
+                gc.collect()  # garbage that waits for a collection is no leak
             elif time.monotonic() > deadline:
                 raise Leak("left behind: " + "; ".join(left))
             else:
-                time.sleep(POLL_S)  # other processes take their time
+                time.sleep(POLL_S)  # other processes need time to end
 
     def _left(self) -> list[str]:
         left = []
@@ -110,26 +110,26 @@ class Before:
 
 
 def open_descriptors() -> set[tuple[int, str]]:
-    """Return the descriptors of this process, and what they are; nothing where there is no /proc."""
+    """Return the descriptors of this process and their targets; empty without /proc."""
     found = set()
     for entry in os.listdir("/proc/self/fd") if HAS_PROC else ():
         if int(entry) < 3:
             continue  # pytest changes them between a test and its end
         try:
             found.add((int(entry), os.readlink(f"/proc/self/fd/{entry}")))
-        except FileNotFoundError:  # the listing's own
+        except FileNotFoundError:  # the descriptor of the listing itself
             continue
     return found
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """Give (process id, command) of every process that this one or one of those has started; also if it has ended."""
+    """Yield (process id, command) of every descendant of this process, even if its parent has ended."""
     for entry in os.listdir("/proc") if HAS_PROC else ():
         if entry.isdigit() and int(entry) != os.getpid():
             try:
                 stat = Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace")
             except (FileNotFoundError, ProcessLookupError):
-                continue  # ended and reaped meanwhile
+                continue  # ended and reaped
             name, _, rest = stat.rpartition(") ")
             if int(rest.split()[1]) == os.getpid() or _is_marked(entry):
                 yield int(entry), name.partition("(")[2]
@@ -143,16 +143,16 @@ def _is_marked(pid: str) -> bool:
 
 
 def connection_objects() -> Counter[type]:
-    """Count what makes up connections, by type, after a garbage collection."""
+    """Count the objects of connections by type, after a garbage collection."""
     gc.collect()
     return Counter(kind for kind in map(type, gc.get_objects()) if kind in _CONNECTION_TYPES)
 
 
 async def no_tasks_left(grace_s: float = GRACE_S) -> None:
-    """Wait until no task but this one is left on the loop.
+    """Wait until this task is the only one on the loop.
 
     Raises:
-        Leak: one stays; the text names it.
+        Leak: another one remains; the text names it.
     """
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:

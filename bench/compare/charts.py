@@ -1,4 +1,4 @@
-"""The charts: one style, colours that the colour-blind tell apart too (Okabe and Ito), ours in front, labels in place.
+"""The charts: one style, colours for the colour-blind (Okabe and Ito), our line in front, labels in place.
 
 Drawn from the results alone, the same bytes each time, so that a chart changes in git only when its figures do.
 """
@@ -26,7 +26,7 @@ COLOURS = {
     "picows in Cython": "#56b4e9",
     "bare C": "#6a737d",
 }
-"""By what a server's name begins with: what a user could pick, ours, and the limits."""
+"""Colours by the beginning of a server's name: the peers, ours, and the limits."""
 IN_LINES = (OURS, *reversed(PUBLISHED), JAVASCRIPT, C_TURN)
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -51,7 +51,7 @@ STYLE: Any = {
 
 LOG_LOG = ("log", "log")
 LAST_SHARE = 0.999
-"""Beyond it a run has too few turns to draw a line by."""
+"""Beyond this share a run has too few turns for a line."""
 
 Line = tuple[str, Sequence[float], Sequence[float]]
 
@@ -62,12 +62,12 @@ def colour_of(target: str) -> str:
 
 
 def family_of(target: str) -> str:
-    """Return what a server's name begins with."""
+    """Return the beginning of a server's name that is a key of the colours."""
     return max((family for family in COLOURS if target.startswith(family)), key=len)
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """Draw all charts that there are figures for; return their titles by file name.
+    """Draw all charts that have figures; return their titles by file name.
 
     Raises:
         BenchError: matplotlib is not installed.
@@ -106,7 +106,7 @@ def _conditions(results: Results) -> str:
 
 
 def _cost_bars(results: Results, pyplot: Any) -> Any:
-    """Draw CPU time of a turn: a panel a scenario, a bar a server, ours last but the limits."""
+    """Draw CPU time of a turn: a panel per scenario, a bar per server, ours just before the limits."""
     panels = [name for name in MAIN if any(results.spread(t, name, "cpu_us_per_turn") for t in results.targets)]
     names = [
         target
@@ -164,7 +164,7 @@ def _cost_bars(results: Results, pyplot: Any) -> Any:
 
 
 def _lines(pyplot: Any, lines: Sequence[Line], x_label: str, y_label: str, *, scales: tuple[str, str]) -> Any:
-    """Draw lines that carry their names and last values at their right ends."""
+    """Draw lines with their names and last values at their right ends."""
     figure, axis = pyplot.subplots(figsize=(9.2, 4.8))
     axis.set_xscale(scales[0])
     axis.set_yscale(scales[1])
@@ -251,7 +251,7 @@ def _memory_lines(results: Results, pyplot: Any) -> Any:
 
 
 def _latency_curves(results: Results, pyplot: Any) -> Any:
-    """Draw the distribution function on its side: how long which share of turns waits at most."""
+    """Draw the distribution function on its side: the longest wait by share of turns."""
     lines = []
     for target in IN_LINES:
         curve = [(share, seconds * 1e3) for share, seconds in results.curves.get(target, ()) if share <= LAST_SHARE]

@@ -87,9 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         "--targets", nargs="+", metavar="NAME", help="servers of these names, or with these in their names"
     )
     parser.add_argument("--repetitions", type=int, metavar="N", help="default: 5, with --quick 3")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where results, report and charts go")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: say and draw this")
-    parser.add_argument("--publish", action="store_true", help="renew what README and docs show, with a whole run's")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results, report and charts")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="measure nothing: report and draw these results"
+    )
+    parser.add_argument("--publish", action="store_true", help="update README and docs with the figures of a full run")
     parser.add_argument("--list", action="store_true", help="show scenarios and servers, and measure nothing")
     return parser
 

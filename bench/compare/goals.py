@@ -1,7 +1,7 @@
-"""What must come out: the targets, and the verdict on them.
+"""The targets, and the verdict on them.
 
 A ratio is that of the medians over the repetitions; its range is that of the ratios within each repetition, whose runs
-lie close together in time. Where a peer runs in several ways, the one that does best in a scenario is compared with.
+lie close together in time. If a peer has several variants, the best one in each scenario is compared.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Goal:
     """One target.
 
     Attributes:
-        row, column: where it stands in the table.
-        metric: what is compared, a name among the figures of the results.
-        over, under: the servers whose ratio it is; without `under` the figure of `over` itself, in `unit`.
-        must, aim: at least, or at most, this much; None: no aim beyond what must be.
+        row, column: its place in the table.
+        metric: the compared figure, a name among the figures of the results.
+        over, under: the servers of the ratio; without `under` the figure of `over` itself, in `unit`.
+        must, aim: the limit that must be met, and the better one that is aimed at; None: no aim beyond `must`.
     """
 
     row: str
@@ -39,7 +39,7 @@ class Goal:
     scale: float = 1.0
 
     def reached(self, figure: float, wanted: float) -> bool:
-        """Say whether a figure is as good as wanted."""
+        """Return whether a figure is as good as wanted."""
         return figure >= wanted if self.at_least else figure <= wanted
 
     @property
@@ -56,7 +56,7 @@ def _ratios(
     bare_c: tuple[float, float],
     limit: str = C_TURN,
 ) -> tuple[Goal, ...]:
-    """Return the three targets of a scenario of turns; each pair is what must be, and the aim."""
+    """Return the three targets of a scenario of turns; each pair is the limit and the aim."""
     peers = ((PUBLISHED, "published SDK / ours", published), ((JAVASCRIPT,), "JavaScript SDK / ours", javascript))
     return (
         *(
@@ -149,7 +149,7 @@ GOALS: tuple[Goal, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what was found; `figure` is None if it was not measured."""
+    """A target and its figure; `figure` is None if it was not measured."""
 
     goal: Goal
     figure: Spread | None
@@ -161,7 +161,7 @@ class Verdict:
 
     @property
     def aimed(self) -> bool:
-        """Whether it is as good as was aimed at."""
+        """Whether the aim is met, too."""
         wanted = self.goal.must if self.goal.aim is None else self.goal.aim
         return self.figure is not None and self.goal.reached(self.figure.median, wanted)
 

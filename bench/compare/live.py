@@ -1,4 +1,4 @@
-"""What the comparison is at, and how long it will be. Drawn between measurements only: it shares the load's core."""
+"""Progress of the comparison and the time left. Drawn between measurements only: it shares the load's core."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Live"]
 
 
 class Live:
-    """A line with a bar on a terminal, and a line for each server elsewhere. A context manager, called at each step.
+    """A progress bar on a terminal, and a line for each server elsewhere. A context manager, called at each step.
 
     Args:
-        console: where to.
-        expected_s: about how long all of it takes.
+        console: the output.
+        expected_s: the estimated duration in seconds.
     """
 
     def __init__(self, console: Console, expected_s: float) -> None:
@@ -58,7 +58,7 @@ class Live:
             self._console.print(f"{self._done_s / self._expected_s:4.0%} {server} ({left})", highlight=False)
 
     def _left_s(self) -> float:
-        """Return how much longer it takes at the pace so far."""
+        """Return the time left at the pace so far."""
         pace = (time.monotonic() - self._began_s) / self._done_s if self._done_s else 1.0
         return max(0.0, self._expected_s - self._done_s) * pace
 

@@ -1,4 +1,4 @@
-"""The machine, and the versions of all that takes part: microseconds mean little without them."""
+"""The machine, and the versions of all participants: microseconds mean little without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ASK_TIMEOUT_S = 10.0
 
 
 def machine() -> dict[str, str]:
-    """Return what this runs on, as words by name."""
+    """Return a description of the machine, as words by name."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
     """Return the versions of Python, Node and the C compiler, of the packages, and of this checkout."""
     found = {"Python": platform.python_version()}
     for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # its servers are left out, which the notes say
+        with suppress(PackageNotFoundError):  # its servers are left out, and the notes say so
             found[name] = version(name)
     for name, command in (("Node", ("node", "--version")), ("C compiler", (os.environ.get("CC", "cc"), "--version"))):
         if told := _ask(command):
@@ -65,7 +65,7 @@ def _processor() -> str:
 
 
 def _ask(command: Sequence[str]) -> str | None:
-    """Return what a program prints; None where it is not installed, or fails."""
+    """Return the output of a program; None if it is not installed or fails."""
     if shutil.which(command[0]) is None:
         return None
     asked = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False)

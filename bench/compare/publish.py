@@ -16,10 +16,10 @@ __all__ = ["publish", "readme_table"]
 
 
 def publish(results: Results, checkout: Path) -> list[Path]:
-    """Write results, report and charts to bench/results/latest, and renew the tables; return what was written.
+    """Write results, report and charts to bench/results/latest, and update the tables; return the written paths.
 
     Raises:
-        BenchError: the comparison is no whole one, or a document has lost its marks.
+        BenchError: the comparison is incomplete, or a document has lost its marks.
     """
     if results.effort["is_quick"] or results.effort["repetitions"] < 5:
         raise BenchError("only a full comparison is published: five repetitions, and not --quick")
@@ -36,7 +36,7 @@ def publish(results: Results, checkout: Path) -> list[Path]:
 
 
 def readme_table(results: Results) -> str:
-    """Return README's table and chart: what a turn costs, and how many times less than with the published SDK."""
+    """Return README's table and chart: the cost of a turn, and its ratio to the published SDK's."""
     lines = [
         f"| CPU microseconds per turn, {results.made} | published SDK | JavaScript SDK | se-server | bare C |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -16,7 +16,7 @@ from bench.compare.tables import Cell, Table, Tone, tables, warnings
 __all__ = ["markdown", "show", "verdict"]
 
 NAME_COLUMNS = 36
-"""What is longer is a sentence, and may be broken."""
+"""Longer texts are sentences, and may be wrapped."""
 _STYLES = {Tone.PLAIN: "", Tone.OURS: "bold cyan", Tone.GOOD: "green", Tone.BAD: "bold red"}
 
 
@@ -37,7 +37,7 @@ def verdict(results: Results) -> tuple[int, str]:
 
 
 def conditions(results: Results) -> list[str]:
-    """Return what was measured on, and how, a line each."""
+    """Return the machine and the method, a line each."""
     words, effort = results.machine, results.effort
     virtual = " (a virtual machine)" if words["virtual"] == "yes" else ""
     return [
@@ -90,7 +90,7 @@ def _rich_cell(cell: Cell, *, with_small: bool) -> Text:
 
 
 def markdown(results: Results, charts: Mapping[str, str]) -> str:
-    """Return the page; `charts` are the titles of pictures by file name, which lie beside it."""
+    """Return the page; `charts` are the titles of the pictures beside it, by file name."""
     _, sentence = verdict(results)
     parts = [
         "# What a turn costs",

@@ -1,4 +1,4 @@
-"""What was measured, in a form that is kept: one JSON file from which everything that is said follows."""
+"""The measurements, kept in one JSON file from which all tables and charts follow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HISTORIES = {"history-10": 10, "history-100": 100, "history-1000": 1000}
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one server did in one scenario of one repetition; `values` have their units in their names."""
+    """The figures of one server in one scenario of one repetition; the names of `values` contain their units."""
 
     target: str
     scenario: str
@@ -31,17 +31,17 @@ class Figures:
 
 @dataclass(slots=True, kw_only=True)
 class Results:
-    """A whole comparison.
+    """A comparison.
 
     Attributes:
         made: the day, as 2026-11-28.
-        machine: what it ran on, as words.
-        versions: of what took part.
-        effort: repetitions, seconds, and whether all was measured.
-        took_s: how long it took.
+        machine: a description of the machine, as words.
+        versions: of all participants.
+        effort: repetitions, seconds, and whether the run was a quick one.
+        took_s: the duration in seconds.
         figures: every single measurement.
         curves: latency to the first chunk in the open loop, by target: (share of turns, seconds), all repetitions.
-        notes: what was left out and why, and what a reader should know.
+        notes: omissions with their reasons, and other remarks for the reader.
     """
 
     made: str
@@ -63,10 +63,10 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            BenchError: there is no such file, or it is something else.
+            BenchError: there is no such file, or it has another format.
         """
         try:
             found = json.loads(path.read_text())
@@ -91,7 +91,7 @@ class Results:
     def by_repetition(self, target: str, scenario: str, metric: str) -> dict[int, float]:
         """Return a figure of each repetition.
 
-        `excess_p99_s` and `us_per_old_message` (of the scenario "history") are derived from what was measured.
+        `excess_p99_s` and `us_per_old_message` (of the scenario "history") are derived from the measurements.
         """
         if metric == "excess_p99_s":
             theirs = self.by_repetition(target, scenario, "first_p99_s")
@@ -111,7 +111,7 @@ class Results:
         return Spread.of(list(found.values())) if found else None
 
     def best(self, targets: Sequence[str], scenario: str, metric: str) -> str | None:
-        """Return which of some servers has the lowest median; None if none has a figure."""
+        """Return the server with the lowest median; None if none has a figure."""
         medians = {
             target: median(found.values())
             for target in targets
@@ -122,7 +122,7 @@ class Results:
     def ratio(self, over: str, under: str, scenario: str, metric: str) -> Spread | None:
         """Return the ratio of two servers' medians, with the range of the ratios within the repetitions.
 
-        None where there is none to take: a difference may be 0 or less.
+        None if the ratio has no meaning: a difference may be 0 or less.
         """
         above, below = (self.by_repetition(target, scenario, metric) for target in (over, under))
         pairs = [above[number] / below[number] for number in above.keys() & below.keys() if below[number] > 0]
@@ -131,7 +131,7 @@ class Results:
         return Spread(median(above.values()) / median(below.values()), min(pairs), max(pairs))
 
     def held(self, target: str) -> list[tuple[int, float]]:
-        """Return the bytes of memory of a server by the number of conversations that it held."""
+        """Return a server's memory in bytes by the number of its conversations."""
         prefix = "memory_bytes_at_"
         numbers = {
             int(metric.removeprefix(prefix))
@@ -147,7 +147,7 @@ class Results:
         ]
 
     def _slopes(self, target: str) -> dict[int, float]:
-        """Return what one more old message costs in each repetition: the slope of a straight line."""
+        """Return the cost of one more old message in each repetition: the slope of a straight line."""
         points: dict[int, list[tuple[int, float]]] = defaultdict(list)
         for scenario, messages in HISTORIES.items():
             for number, cost in self.by_repetition(target, scenario, "cpu_us_per_turn").items():

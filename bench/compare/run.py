@@ -1,4 +1,4 @@
-"""Takes the figures: every server, every scenario, in turns, each time on a fresh process.
+"""Measures every server in every scenario, in turns, each time on a fresh process.
 
 A repetition has three parts, each on servers started for it: conversations that are opened and held, the open loop, and
 the closed loops. In each part the servers follow one another, in every other repetition backwards.
@@ -26,17 +26,17 @@ __all__ = ["FULL", "QUICK", "Effort", "Progress", "compare", "seconds_needed"]
 MAX_TURNS = 1_000_000
 HELD_TIMEOUT_S = 20.0
 SHARES = (*(n / 100 for n in range(1, 99)), *(1 - 0.01 * 0.8**n for n in range(16)), 1.0)
-"""Where the latency's distribution is read off, closer together towards its end."""
+"""The shares of turns at which the latency's distribution is read, closer together towards its end."""
 START_S, AROUND_S, CONNECT_S, CONNECT_TLS_S = 0.9, 0.5, 1.5, 4.0
-"""About what a start, the time around a measurement, and a thousand conversations take; for the time left."""
+"""Estimates of a start, the time around a measurement, and a thousand conversations; for the time left."""
 
 Progress = Callable[[str, float], None]
-"""Told what is done next, and for how many seconds about."""
+"""Called with a description of the next step and its estimated seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much to measure.
+    """The number and length of the measurements.
 
     Attributes:
         first_warm_up_s: on a fresh process, whose compiler and caches may be cold; later ones are shorter.
@@ -74,7 +74,7 @@ QUICK = Effort(
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """A fresh process of one server, and what it goes through."""
+    """A fresh process of one server, and its scenarios."""
 
     entrant: Entrant
     scenarios: tuple[Scenario, ...]
@@ -99,7 +99,7 @@ def _visits(lineup: Sequence[Entrant], wanted: Sequence[str]) -> list[list[_Visi
 
 
 def _seconds(name: str, scenario: Scenario, effort: Effort) -> float:
-    """Return about how long a server's scenario takes."""
+    """Return the estimated seconds of a server's scenario."""
     connect_s = CONNECT_TLS_S if name.endswith(TLS) else CONNECT_S
     if scenario.kind is Kind.CONNECTIONS:
         return sum(effort.held) / 1000 * connect_s
@@ -108,7 +108,7 @@ def _seconds(name: str, scenario: Scenario, effort: Effort) -> float:
 
 
 def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort) -> float:
-    """Return about how long a comparison takes."""
+    """Return the estimated seconds of a comparison."""
     visits = [visit for part in _visits(lineup, wanted) for visit in part]
     start_s = START_S + effort.first_warm_up_s
     once_s = sum(
@@ -120,7 +120,7 @@ def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Eff
 def compare(
     lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort, cores: Cores, progress: Progress
 ) -> Results:
-    """Measure, and return what was found; what could not be measured is among its notes.
+    """Measure, and return the results; their notes name the figures that are missing.
 
     Args:
         lineup: the servers; those that cannot run here are left out.
@@ -146,7 +146,7 @@ def compare(
 
 
 class _Taker:
-    """Takes one figure after another, and goes on where one cannot be taken.
+    """Takes one figure after another, and continues after a failed one.
 
     Attributes:
         first_chunks: latency in the open loop, by server, over all repetitions.
@@ -161,7 +161,7 @@ class _Taker:
         self._broken: set[str] = set()
 
     def is_there(self, entrant: Entrant) -> bool:
-        """Say whether a server can run here; if not, note why."""
+        """Return whether a server can run here; if not, note the reason."""
         why_not = TARGETS[entrant.name].unavailable()
         if why_not is not None:
             self._results.notes.append(why_not)
@@ -223,7 +223,7 @@ class _Taker:
         }
 
     def _connections(self, server: Server, scenario: Scenario, warm_up_s: float) -> dict[str, float]:
-        """Open conversations group by group, each with one turn; the first group is what the others add to."""
+        """Open conversations group by group, each with one turn; memory is counted from the first group on."""
         values: dict[str, float] = {}
         held, opened, ran_ns, connect_s = 0, 0, 0, 0.0
         with ExitStack() as stack:
@@ -237,7 +237,7 @@ class _Taker:
                     ran_ns += server.cpu().since(before)
                     connect_s += connected.seconds
                 else:
-                    # The pools and the allocator find their size, so that what comes on top is the conversations'.
+                    # The pools and the allocator reach their size, so that only conversations add memory from here on.
                     load.run(warm_up_s, MAX_TURNS)
                 load.run(HELD_TIMEOUT_S, turns=number)
                 time.sleep(SETTLE_S)

@@ -1,4 +1,4 @@
-"""The table of docs/scaling.md: what a core, a node and a fleet carry, from measured figures and a kind of call.
+"""The table of docs/scaling.md: the capacity of a core, a node and a fleet, from measured figures.
 
 `se-bench scaling` prints it, and with `--write` puts it into the document, which states the formulas.
 """
@@ -27,12 +27,12 @@ FLEETS = (10_000, 1_000_000, 100_000_000)
 PACKET_BYTES = 66
 """Ethernet, IPv4 and TCP with timestamps, around every segment and every acknowledgement."""
 MESSAGE_BYTES = 110
-"""Of one message of a transcript in the API's JSON, one language with another."""
+"""Average size of a transcript's message in the API's JSON, over several languages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """A kind of call; `busy` is how much of a core may be used, so that a burst does not queue."""
+    """The length and turns of conversations; `busy` is the usable share of a core, so that a burst does not queue."""
 
     lasts_s: float = 300.0
     turn_every_s: float = 20.0
@@ -45,7 +45,7 @@ class Calls:
 
     @property
     def bytes_out(self) -> float:
-        """What an answer has on the wire, with its final: a packet for each chunk, and an ACK of the transcript."""
+        """Bytes of an answer on the wire, with its final: a packet for each chunk, and an ACK of the transcript."""
         texts = [*WORDS[: self.chunks], ""]
         frames = (
             json.dumps({"type": "agent_response", "content": text, "event_id": 10, "is_final": not text})
@@ -57,7 +57,7 @@ class Calls:
 
     @property
     def bytes_in(self) -> float:
-        """What a turn's transcript has on the wire, half-way through the call, and the ACKs of the answer."""
+        """Bytes of a transcript on the wire, half-way through the conversation, and the ACKs of the answer."""
         return self.turns * MESSAGE_BYTES + PACKET_BYTES * (self.chunks + 2)
 
 
@@ -73,7 +73,7 @@ class Measured:
 
     @classmethod
     def of(cls, results: Results, crowd: Path | None = None) -> Measured:
-        """Take them from a comparison, and from what `bench.crowd` has left.
+        """Take the inputs from a comparison, and from the figures of `bench.crowd`.
 
         Raises:
             BenchError: the comparison lacks one.
@@ -98,13 +98,13 @@ class Measured:
         )
 
     def core_share(self, calls: Calls) -> float:
-        """Return the share of a core that one conversation takes: its turns, and its part of a handshake."""
+        """Return the share of a core for one conversation: its turns, and its part of a handshake."""
         return (self.turn_us / calls.turn_every_s + self.handshake_us / calls.lasts_s) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What so many conversations need."""
+    """The resources for a number of conversations."""
 
     conversations: float
     cores: float
@@ -117,12 +117,12 @@ class Needs:
 
 
 def per_core(measured: Measured, calls: Calls) -> float:
-    """Return how many conversations a core carries."""
+    """Return the capacity of a core in conversations."""
     return calls.busy / measured.core_share(calls)
 
 
 def needs(conversations: float, measured: Measured, calls: Calls) -> Needs:
-    """Return what so many conversations need."""
+    """Return the resources for this many conversations."""
     turns_per_s = conversations / calls.turn_every_s
     return Needs(
         conversations=conversations,
@@ -137,7 +137,7 @@ def needs(conversations: float, measured: Measured, calls: Calls) -> Needs:
 
 
 def table(results: Results, crowd: Path | None = None) -> str:
-    """Return the table, and what went into it, as Markdown."""
+    """Return the table and its inputs, as Markdown."""
     measured, calls = Measured.of(results, crowd), Calls()
     core = per_core(measured, calls)
     columns = {
@@ -174,7 +174,7 @@ def table(results: Results, crowd: Path | None = None) -> str:
 
 
 def _told(number: float) -> str:
-    """Return a number with two digits that count, as people say it."""
+    """Return a number with two significant digits, in words from a million on."""
     for unit, word in ((1e9, " billion"), (1e6, " million")):
         if number >= unit:
             return f"{float(f'{number / unit:.2g}'):,g}{word}"
@@ -193,7 +193,7 @@ def _bytes(number: float) -> str:
 
 
 def write_scaling(results: Results, checkout: Path) -> Path:
-    """Renew the table of docs/scaling.md."""
+    """Update the table of docs/scaling.md."""
     document = checkout / "docs" / "scaling.md"
     crowd = checkout / "bench" / "results" / "latest" / "crowd.json"
     document.write_text(replaced(document, "scaling", table(results, crowd)))
@@ -202,7 +202,9 @@ def write_scaling(results: Results, checkout: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, or write it into the document; return the exit code."""
-    parser = argparse.ArgumentParser(prog="se-bench scaling", description="What one core, a node and a fleet carry.")
+    parser = argparse.ArgumentParser(
+        prog="se-bench scaling", description="Compute the capacity of a core, a node and a fleet."
+    )
     parser.add_argument("--from", dest="source", type=Path, default=LATEST / "results.json", metavar="FILE")
     parser.add_argument("--write", action="store_true", help="into docs/scaling.md")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What is asked of whom: the scenarios, and the lineup of the servers with the scenarios that each goes through."""
+"""The scenarios, and the lineup of servers with the scenarios of each."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ GROWS_TO = 200
 
 
 class Kind(Enum):
-    """How a scenario is measured."""
+    """The ways to measure a scenario."""
 
     TURNS = "turns"
     """A closed loop: CPU time of a turn."""
     SCHEDULE = "schedule"
-    """An open loop, well below what any server here can do: latency from the scheduled moment."""
+    """An open loop, well below the capacity of every server here: latency from the scheduled moment."""
     CONNECTIONS = "connections"
     """Conversations are opened and have one turn each: memory, and the CPU time of a handshake."""
 
@@ -97,12 +97,12 @@ SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (_CONNECTIONS, *_FIRST_FOUR, _TRICKLE, _SCHEDULE, *_HISTORIES, _EIGHT, *_MANY)
 }
-"""In the order in which a server goes through them: memory first, on a process that has done nothing else."""
+"""All scenarios in their order on a server: memory first, on a process that has done nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A server in the comparison: a name of `bench.load.targets.TARGETS`, and the scenarios that it goes through."""
+    """A server in the comparison: a name of `bench.load.targets.TARGETS`, and its scenarios."""
 
     name: str
     scenarios: tuple[str, ...]
@@ -126,7 +126,7 @@ LINEUP: tuple[Entrant, ...] = (
     Entrant(OURS, _ALL),
     Entrant(NO_AUTHENTICATION, ("connections",)),
     *(Entrant(name, _ALL, in_quick=name == PUBLISHED[-1]) for name in PUBLISHED),
-    # What a framework adds shows in four rows; the session in it is the one above.
+    # Four scenarios show the cost that a framework adds; its session is the one above.
     *(Entrant(name, _ROWS, in_quick=False) for name in (_UVICORN, _GRANIAN)),
     Entrant(JAVASCRIPT, _ALL),
     *(Entrant(name, _BY_HAND, in_quick=False) for name in ("plain picows", "picows in Cython")),

@@ -1,4 +1,4 @@
-"""What is said of the results, as tables that a terminal and a Markdown page both can show."""
+"""The results as tables, for a terminal and for a Markdown page."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench.kernel import Spread
 __all__ = ["Cell", "Table", "Tone", "amount", "tables", "warnings"]
 
 OTHERS_LIMIT = 0.1
-"""Share of a core's time that something else may take before the machine does not count as calm."""
+"""A machine is calm as long as other processes take at most this share of the server's core."""
 LOAD_LIMIT = 0.97
 
 
 class Tone(Enum):
-    """How a cell is shown."""
+    """The ways to show a cell."""
 
     PLAIN = "plain"
     OURS = "ours"
@@ -29,7 +29,7 @@ class Tone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure, and in small letters what belongs to it."""
+    """A figure, and its details in small letters."""
 
     text: str
     small: str = ""
@@ -48,7 +48,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     is_long: bool = True
-    """Small letters belong on a page, and are too much for a terminal."""
+    """Whether details in small letters are for a page only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Block:
 
 
 def amount(figure: float) -> str:
-    """Return a figure with the three digits that count, and all that stand before the point."""
+    """Return a figure with three significant digits, and all digits before the point."""
     decimals = next((n for n, limit in enumerate((100, 10, 1)) if abs(figure) >= limit), 3)
     return f"{figure:,.{decimals}f}"
 
@@ -81,7 +81,7 @@ def ranged(spread: Spread) -> str:
 
 
 def tables(results: Results) -> list[Table]:
-    """Return everything that is said, the targets first."""
+    """Return all tables, the targets first."""
     verdicts = judge(results)
     found = [_ratio_goals(verdicts), _other_goals(verdicts), *(_table(block, results) for block in _BLOCKS)]
     return [table for table in found if table.rows]
@@ -202,7 +202,7 @@ _BLOCKS: tuple[_Block, ...] = (
 
 
 def warnings(results: Results) -> list[str]:
-    """Return what tells whether to believe the figures, a sentence each."""
+    """Return the reasons to doubt the figures, one sentence each."""
     found = list(results.notes)
     others = [(figures.values["others"], figures) for figures in results.figures if "others" in figures.values]
     restless = [(share, figures) for share, figures in others if share > OTHERS_LIMIT]
@@ -220,5 +220,5 @@ def warnings(results: Results) -> list[str]:
                 limited.setdefault(target, []).append(name)
     for target, names in limited.items():
         idle = f"The load generator was the limit with {target} ({', '.join(names)})"
-        found.append(f"{idle}: its turns a second are no measure, its CPU time is.")
+        found.append(f"{idle}: only its CPU time is a measure, its turns a second are not.")
     return found

@@ -1,1 +1,1 @@
-"""Callers of the benchmarks that bring no load but harm or crowds, and the servers under test (`targets/`)."""
+"""Callers of special benchmarks (crowds, rushes, dropped conversations), and the servers under test (`targets/`)."""

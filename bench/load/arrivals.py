@@ -1,4 +1,4 @@
-"""Callers who come, in one burst or at a rate, and stay; those whose server process dies come again."""
+"""Callers that connect, in one burst or at a rate, and stay; if their server process dies, they reconnect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TRIES = 50
 
 
 class _Caller(asyncio.Protocol):
-    """One caller: it asks for the upgrade and holds what it gets."""
+    """One caller: it asks for the upgrade and keeps the connection."""
 
     def __init__(self, arrivals: Arrivals, begun_s: float) -> None:
         self._arrivals = arrivals
@@ -43,16 +43,16 @@ class _Caller(asyncio.Protocol):
 
 
 class Arrivals:
-    """Lets callers come until so many are live, and keeps them.
+    """Starts callers, and keeps their conversations.
 
     Args:
         port: where the server listens, on 127.0.0.1.
         request: the upgrade request of every caller.
 
     Attributes:
-        handshakes_s: how long each caller waited to get through, failed tries included, in the order they did.
-        cut: conversations that ended under their callers.
-        failed: handshakes that came to nothing; tried again.
+        handshakes_s: each caller's wait for its conversation, failed tries included, in the order of success.
+        cut: conversations that the server ended.
+        failed: failed handshakes; each is tried again.
     """
 
     def __init__(self, port: int, path: str, api_key: str) -> None:
@@ -68,11 +68,11 @@ class Arrivals:
 
     @property
     def live(self) -> int:
-        """How many conversations are up."""
+        """The number of conversations that are up."""
         return len(self._live)
 
     async def come(self, callers: int, per_s: float | None) -> None:
-        """Start this many callers: at once, or so many a second."""
+        """Start this many callers: at once, or at a rate per second."""
         begun_s = time.monotonic()
         for number in range(callers):
             if per_s is not None:
@@ -80,10 +80,10 @@ class Arrivals:
             self._call(time.monotonic())
 
     async def until_live(self, callers: int, timeout_s: float) -> None:
-        """Wait until so many conversations are up.
+        """Wait until this many conversations are up.
 
         Raises:
-            asyncio.TimeoutError: they are not in time.
+            asyncio.TimeoutError: that took too long.
         """
 
         async def wait() -> None:
@@ -121,7 +121,7 @@ class Arrivals:
 
     def came(self, caller: _Caller, took_s: float) -> None:
         """Note a conversation that is up."""
-        if self._closing:  # it was on its way when all were told to leave
+        if self._closing:  # it connected after all were dropped
             caller.transport.abort()
             return
         self._live.add(caller)
@@ -129,7 +129,7 @@ class Arrivals:
         self._changed.set()
 
     def lost(self, caller: _Caller, *, was_live: bool) -> None:
-        """Note a connection that is gone; its caller comes again."""
+        """Note a connection that is gone; its caller reconnects."""
         self._live.discard(caller)
         self._changed.set()
         if self._closing:

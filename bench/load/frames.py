@@ -1,4 +1,4 @@
-"""What a caller puts on the wire, as ready-made bytes: the upgrade request, and frames."""
+"""A caller's bytes on the wire, ready-made: the upgrade request, and frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MASKED = bytes(byte ^ _MASK for byte in range(256))
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """Build a whole frame of a client (RFC 6455, 5.2); the four bytes of its mask are the same, which is quick."""
+    """Build a whole frame of a client (RFC 6455, 5.2); the four bytes of its mask are equal, which is fast to apply."""
     size = len(payload)
     if size < 126:
         length = bytes([0x80 | size])
@@ -28,7 +28,7 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 def upgrade_request(path: str, api_key: str) -> bytes:
-    """Build the head of an upgrade, with a token that is good for some minutes."""
+    """Build the head of an upgrade, with a token that is valid for some minutes."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"

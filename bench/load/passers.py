@@ -1,4 +1,4 @@
-"""Callers who come and go: many short conversations, some of them interrupted, dropped or closed by the caller.
+"""Callers with many short conversations, some of them interrupted, dropped or closed by the caller.
 
 Canned bytes over raw connections, so that a session costs the generator less than the server.
 """
@@ -22,7 +22,7 @@ __all__ = ["KINDS", "MIX", "Passers"]
 AT_ONCE = 16
 SESSION_TIMEOUT_S = 20.0
 TOKEN_USED_S = 10.0
-"""A token is signed anew this often: it is good for some minutes only."""
+"""Interval of signing a new token: a token is valid for some minutes only."""
 
 SERVER_CLOSE = b"\x88\x02\x03\xe8"  # CLOSE, 1000
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -48,7 +48,7 @@ _CHUNK = b'"is_final":false}'
 _END = b""  # the server's end of the connection
 
 Step = tuple[bytes, bytes | None]
-"""What is sent, and what has to come before the next step; after None the caller is gone."""
+"""A message to send, and the answer to await before the next step; after None the caller is gone."""
 
 _LEAVE: Step = (b"", None)
 
@@ -64,23 +64,23 @@ KINDS: dict[str, tuple[Step, ...]] = {
     "dropped in an answer": ((_INIT + _ask(1, "wait"), _CHUNK),),
     "dropped at once": (),
 }
-"""What kinds of sessions there are, and what happens in each after its upgrade; at the end the caller resets."""
+"""The kinds of sessions, and the steps of each after its upgrade; at the end the caller resets."""
 
 MIX = ("ended by the API",) * 16 + tuple(KINDS)[1:]
-"""One of each kind in twenty, and the rest as the API ends them."""
+"""Of twenty sessions one of each kind, and the rest with the API's own ending."""
 
 
 class Passers:
     """Runs sessions against one server, 16 at a time.
 
     Args:
-        port: where it listens, on 127.0.0.1.
+        port: the server's port on 127.0.0.1.
         path: the WebSocket path.
-        api_key: what tokens are signed with.
-        kinds: what the sessions are, in turn.
+        api_key: the key that signs tokens.
+        kinds: the kinds of the sessions, in turn.
 
     Attributes:
-        done: how many sessions of each kind have run.
+        done: finished sessions by kind.
     """
 
     def __init__(self, port: int, path: str, api_key: str, kinds: Sequence[str] = MIX) -> None:
@@ -96,7 +96,7 @@ class Passers:
         """Run this many sessions to their end.
 
         Raises:
-            BenchError: the server answered otherwise than it should, or not in time.
+            BenchError: the server gave a wrong answer, or none in time.
         """
         numbers = iter(range(sessions))
         lines = [asyncio.create_task(self._line(numbers)) for _ in range(AT_ONCE)]
@@ -110,7 +110,7 @@ class Passers:
             await asyncio.wait(lines)
 
     async def _line(self, numbers: Iterator[int]) -> None:
-        """One caller after another, until the numbers are used up."""
+        """Run one session after another until `numbers` is exhausted."""
         loop = asyncio.get_running_loop()
         for number in numbers:
             kind = self._kinds[number % len(self._kinds)]
@@ -120,7 +120,7 @@ class Passers:
             try:
                 wrong = await asyncio.wait_for(ended, SESSION_TIMEOUT_S)
             finally:
-                transport.abort()  # where it is not gone: another line has failed
+                transport.abort()  # still connected, because another caller has failed
             if wrong:
                 raise BenchError(f"a session that was to be {kind} went wrong: {wrong}")
             self.done[kind] += 1
@@ -134,7 +134,7 @@ class Passers:
 
 
 class _Passer(asyncio.Protocol):
-    """One session. `ended` gets what went wrong, or nothing."""
+    """One session. `ended` receives the fault, or an empty text."""
 
     def __init__(self, steps: tuple[Step, ...], ended: asyncio.Future[str]) -> None:
         self._steps = iter(steps)

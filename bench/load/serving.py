@@ -1,4 +1,4 @@
-"""A `se-server` of several workers whose log can be waited for, and conversations that notice every lost chunk."""
+"""A `se-server` of several workers with its log, and conversations that notice every lost chunk."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Service:
     """A running server.
 
     Attributes:
-        pid: the supervisor's; that of an upgrade has another.
-        url: where conversations go.
+        pid: the first supervisor's; an upgrade starts another one.
+        url: the WebSocket URL.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
@@ -42,14 +42,14 @@ class Service:
         self.url = ""
 
     def log(self) -> str:
-        """Return what the server and its workers have printed so far."""
+        """Return the output of the server and its workers so far."""
         return os.pread(self._log.fileno(), 1 << 24, 0).decode(errors="replace")
 
     def find(self, pattern: str | re.Pattern[str], times: int = 1) -> list[str]:
-        """Wait until a pattern has come so many times, and return what was found; blocking.
+        """Block until the output has this many matches of a pattern, and return them.
 
         Raises:
-            BenchError: it does not in time, or the server has ended.
+            BenchError: that took too long, or the server has ended.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(found := re.findall(pattern, self.log())) < times:
@@ -61,7 +61,7 @@ class Service:
 
 @contextmanager
 def serving(*options: str, workers: int) -> Iterator[Service]:
-    """Run a server of the counting handler until the end of the block."""
+    """Run a server with the counting handler until the end of the block."""
     command = [
         *(sys.executable, "-m", "se_server.cli.server", str(COUNTING_HANDLER), "--workers", str(workers)),
         *("--host", "127.0.0.1", "--port", "0", "--path", "/ws", *options),
@@ -94,8 +94,8 @@ class Counted:
     """One conversation with the counting handler.
 
     Attributes:
-        first_words_s: how long each turn took to its first word, and when it was asked, on the loop's clock.
-        lost: answers that were not whole.
+        first_words_s: each turn's time to its first word, and its start, on the loop's clock.
+        lost: incomplete answers.
     """
 
     def __init__(self, caller: Caller, name: str) -> None:
@@ -106,7 +106,7 @@ class Counted:
         self.lost = 0
 
     async def turn(self, chunks: int = CHUNKS) -> None:
-        """Ask once, and hear the answer.
+        """Ask once, and read the answer.
 
         Raises:
             CallerError: the conversation was cut.

@@ -1,7 +1,7 @@
-"""Callers who talk all the time, and who come again until they get a seat; as raw bytes, to cost less than the server.
+"""Callers that hold turns all the time and retry until they get a seat; they send raw bytes, which costs little.
 
-A caller of the simulator costs several times what a turn costs the server: with a hundred of them on the server's own
-cores, one would measure how long callers wait for each other.
+A simulated caller costs several times as much as the server's turn: with a hundred of them on the server's own cores,
+a benchmark would measure how long callers wait for each other.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
 __all__ = ["RETRY_S", "Crowd"]
 
 RETRY_S = 1.0
-"""What `Retry-After` says."""
+"""The value of `Retry-After`."""
 PAUSES_S = (0.05, 0.15)
-"""Between an answer and the next turn; of one length, they would have those talk in step whom one hiccup meets."""
+"""Pauses between an answer and the next turn; of several lengths, so that one hiccup does not align the callers."""
 _CHUNK, _FINAL = b'"is_final":false}', b'"is_final":true}'
 
 
@@ -34,16 +34,16 @@ def _ask(event_id: int, text: str) -> bytes:
 
 @dataclass
 class Crowd:
-    """Callers of one server, and what they saw.
+    """Callers of one server, and their observations.
 
     Attributes:
-        port, path, api_key: where it listens, on 127.0.0.1, and what tokens are signed with.
-        chunks: how many each answer has.
-        up: how many conversations are up.
-        cut: conversations that ended under their callers.
-        lost: answers that had not all of their chunks.
-        refusals: how often a caller was refused, by status; by nothing if the connection was.
-        first_chunks_s: when a turn was asked, on the monotonic clock, and how long its first chunk took.
+        port, path, api_key: the server's port on 127.0.0.1 and its path, and the key that signs tokens.
+        chunks: chunks of each answer.
+        up: conversations that are up.
+        cut: conversations that the server ended.
+        lost: answers with missing chunks.
+        refusals: refused handshakes by status; None for a refused connection.
+        first_chunks_s: each turn's start on the monotonic clock, and its time to the first chunk.
     """
 
     port: int
@@ -63,7 +63,7 @@ class Crowd:
         self.request = upgrade_request(self.path, self.api_key)
 
     def come(self) -> None:
-        """Let one more caller come, at once and until it is let in."""
+        """Add a caller, which connects at once and retries until it is admitted."""
         caller = _Caller(self, f"caller{len(self._callers)}")
         self._callers.append(caller)
         self.dial(caller)
@@ -81,15 +81,15 @@ class Crowd:
             caller.refused("")
 
     def let_leave(self, count: int) -> None:
-        """Let so many of those who came first hang up."""
+        """Close the conversations of the callers that were added first."""
         for caller in [caller for caller in self._callers if caller.is_up][:count]:
             caller.leave()
 
     async def until_up(self, count: int, timeout_s: float) -> None:
-        """Wait until so many conversations are up.
+        """Wait until this many conversations are up.
 
         Raises:
-            asyncio.TimeoutError: they are not in time.
+            asyncio.TimeoutError: that took too long.
         """
 
         async def wait() -> None:
@@ -100,7 +100,7 @@ class Crowd:
         await asyncio.wait_for(wait(), timeout_s)
 
     async def go(self) -> None:
-        """Let all of them hang up, and return when they are gone."""
+        """Close all conversations, and return when they are gone."""
         for caller in self._callers:
             caller.leave()
         while self._tasks or any(caller.transport is not None for caller in self._callers):
@@ -108,7 +108,7 @@ class Crowd:
             await asyncio.wait([*self._tasks, asyncio.ensure_future(self._news.wait())], timeout=1.0)
 
     def changed(self) -> None:
-        """Tell who waits that something has happened."""
+        """Wake the waiters."""
         self._news.set()
 
 
@@ -166,7 +166,7 @@ class _Caller(asyncio.Protocol):
             self._later(self._chance.uniform(*PAUSES_S), self._ask)
 
     def refused(self, status: str) -> None:
-        """Come again after a while."""
+        """Connect again after a while."""
         self._crowd.refusals[status] += 1
         if not self._leaving:
             self._later(RETRY_S, self._crowd.dial, self)
@@ -175,7 +175,7 @@ class _Caller(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(delay_s, do, *given)
 
     def leave(self) -> None:
-        """Hang up, or come no more."""
+        """Close the conversation, and stop retrying."""
         self._leaving = True
         if self._timer is not None:
             self._timer.cancel()

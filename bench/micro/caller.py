@@ -1,6 +1,6 @@
 """The caller's side of the replays over a socket: one conversation, the next turn after the answer of the last.
 
-It is no part of the process whose instructions are counted.
+It is not part of the process whose instructions are counted.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ NORMAL = b"\x03\xe8"  # 1000
 SERVER_CLOSE = b"\x88\x02" + NORMAL
 
 Count = Callable[[bool], object]
-"""Called with True where counting begins, and with False where it ends."""
+"""Called with True when counting begins, and with False when it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a caller does.
+    """A replay over a socket, from the caller's side.
 
     Attributes:
         what: one unit, for the table.
-        units: how many are counted.
-        hold: call the server at a port, and do so many.
+        units: the number of counted units.
+        hold: connect to a port and replay this many units.
     """
 
     what: str
@@ -50,13 +50,13 @@ def turns(
     """Hold one conversation, and check the answer of each turn.
 
     Args:
-        units: turns that count; `warm_up` come before them.
+        units: counted turns; `warm_up` turns precede them.
         chunks: of each answer.
-        history: messages of each transcript, the new one included; None: it grows to 200, and begins anew.
+        history: messages of each transcript, the new one included; None: it grows to 200, and starts over.
         pauses: whether the answer's stream suspends before each chunk.
 
     Raises:
-        BenchError: an answer was wrong, or did not come.
+        BenchError: an answer was wrong or missing.
     """
     word = "trickle" if pauses else "and"
     asked = _growing(chunks, word) if history is None else _fixed(chunks, word, history)

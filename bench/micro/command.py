@@ -1,8 +1,8 @@
 """Measure single parts: times next to other libraries, or instructions, which hardly vary and so compare versions.
 
-Without an option, the tables of pytest-benchmark; arguments that are not known here go to pytest (-k decode). Exit code
-0: measured, or valgrind, which counts instructions, is missing; 1: something takes over 5% more than in BASE, or a
-benchmark failed; 2: it could not be measured.
+Without an option it prints the tables of pytest-benchmark; unknown arguments go to pytest (-k decode). Exit code 0:
+measured, or valgrind, which counts instructions, is missing; 1: a replay takes over 5% more than in BASE, or a
+benchmark failed; 2: nothing could be measured.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="se-bench micro", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     does = parser.add_mutually_exclusive_group()
-    does.add_argument("--compare", metavar="BASE", help="count instructions, and those of this version (a git ref)")
+    does.add_argument("--compare", metavar="BASE", help="count instructions of this version and of BASE, a git ref")
     does.add_argument("--count", action="store_true", help="count instructions")
-    does.add_argument("--profile", choices=counting.names(), metavar="REPLAY", help="show where its instructions are")
+    does.add_argument(
+        "--profile", choices=counting.names(), metavar="REPLAY", help="show the distribution of a replay's instructions"
+    )
     parser.add_argument(
         "--only", action="append", choices=counting.names(), metavar="REPLAY",
         help=f"count this; may be repeated. Replays: {', '.join(counting.names())}",
@@ -81,7 +83,7 @@ def _times(arguments: Sequence[str]) -> int:
     if find_spec("pytest_benchmark") is None:
         print("Nothing measured: pip install '.[bench]'", file=sys.stderr)
         return 2
-    # In a process of its own: pytest wants to be the first that imports what it tests.
+    # In a process of its own: pytest has to import the tested modules first.
     return subprocess.run(
         [sys.executable, "-m", "pytest", ROOT / "bench" / "micro", *arguments], check=False
     ).returncode

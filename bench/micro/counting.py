@@ -1,7 +1,7 @@
 """Counts the instructions of replays, by valgrind's callgrind: next to no noise, so that versions can be compared.
 
-One process runs all replays. callgrind writes what it has counted, and counts from zero again, whenever the process
-calls `target.MARK`: the file between two marks is what a replay took.
+One process runs all replays. Whenever it calls `target.MARK`, callgrind writes its counts and starts from zero again,
+so the file written at a replay's second mark has the counts of that replay.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def names() -> list[str]:
 
 
 def what(name: str) -> str:
-    """Return what one unit of a replay is."""
+    """Return the description of one unit of a replay."""
     return CALLS[name].what if name in CALLS else REPLAYS[name].what
 
 
 def units(name: str) -> int:
-    """Return how many units of a replay are counted."""
+    """Return the number of counted units of a replay."""
     return CALLS[name].units if name in CALLS else REPLAYS[name].units * REPLAYS[name].rounds
 
 
@@ -56,7 +56,7 @@ class Replayed:
 
     Args:
         source: the folder of its `se_server`.
-        folder: where callgrind writes; None runs without it, and counts nothing.
+        folder: callgrind's output folder; None runs without callgrind, and counts nothing.
 
     Raises:
         BenchError: it does not start.
@@ -69,7 +69,7 @@ class Replayed:
             options = [f"--callgrind-out-file={folder / 'callgrind'}", f"--dump-before={MARK}"]
             command = ["valgrind", "--quiet", "--tool=callgrind", *options, *command]
         path = os.pathsep.join((str(source), str(ROOT)))
-        # Hashes that are the same in every run, so that dicts and sets are laid out alike.
+        # Hashes are the same in every run, so that dicts and sets have the same layout.
         env = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -77,7 +77,7 @@ class Replayed:
         try:
             said = self._hear(START_TIMEOUT_S)
             if not said.startswith("ready "):
-                raise BenchError(f"the server said {said!r} instead of its port; the reason stands above")
+                raise BenchError(f"the server printed {said!r} instead of its port; the reason is above")
         except BaseException:
             self.kill()
             raise
@@ -88,7 +88,7 @@ class Replayed:
 
         Raises:
             NotThere: the version has no such part.
-            BenchError: it did something else than it should.
+            BenchError: the replay gave a wrong result.
         """
         if name in CALLS:
             call = CALLS[name]
@@ -101,7 +101,7 @@ class Replayed:
         """callgrind's file on the last replay.
 
         Raises:
-            BenchError: it has written none.
+            BenchError: there is none.
         """
         parts = (
             {} if self._folder is None else {int(file.suffix[1:]): file for file in self._folder.glob("callgrind.*")}
@@ -118,34 +118,34 @@ class Replayed:
             self._process.stdin.write(f"{order}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise BenchError("the server has ended; the reason stands above") from None
+            raise BenchError("the server has ended; the reason is above") from None
         said = self._hear(REPLAY_TIMEOUT_S)
         if said.startswith("failed "):
             raise NotThere(f"{order} {said.strip()}")
         if said != "done\n":
-            raise BenchError(f"the server was told {order!r} and said {said!r}; the reason stands above")
+            raise BenchError(f"the server printed {said!r} after the order {order!r}; the reason is above")
 
     def _hear(self, timeout_s: float) -> str:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout_s)[0]:
-            raise BenchError(f"the server said nothing for {timeout_s:.0f} s")
+            raise BenchError(f"the server printed nothing for {timeout_s:.0f} s")
         return self._process.stdout.readline()
 
     def end(self) -> None:
-        """Let it end.
+        """Stop the target.
 
         Raises:
-            BenchError: it does not, or with an error.
+            BenchError: it did not end, or ended with an error.
         """
         try:
             self._process.communicate(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise BenchError(f"the server did not end within {STOP_TIMEOUT_S:.0f} s") from None
         if self._process.returncode:
-            raise BenchError(f"the server ended with status {self._process.returncode}; what it said stands above")
+            raise BenchError(f"the server ended with status {self._process.returncode}; its output is above")
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the target."""
         self._process.kill()
         self._process.communicate()
 
@@ -166,7 +166,7 @@ def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False) -> Co
 
     Args:
         wanted: names of replays.
-        leave_out: whether a part that this version does not have is left out.
+        leave_out: whether to leave out parts that this version lacks.
 
     Raises:
         BenchError: it could not be counted.

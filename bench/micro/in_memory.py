@@ -1,4 +1,4 @@
-"""Conversations without a socket: a WebSocket whose both ends are in this process."""
+"""Conversations without a socket: both ends of the WebSocket are in this process."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bench.micro.material import ANSWERS
 __all__ = ["FINAL", "UNLIMITED", "InMemoryWebSocket", "answer"]
 
 UNLIMITED: dict[str, Any] = {"max_messages_per_s": 1_000_000, "max_messages_burst": 1_000_000}
-"""Options of our session: no caller speaks as fast as these."""
+"""Options of our session: limits that no replay reaches."""
 
 FINAL = "true}"
-"""How the message ends that completes an answer: `is_final` stands last, with a blank before it or without."""
+"""The end of an answer's final message: `is_final` is its last field, with a blank before the value or without."""
 
 
 async def answer(chunks: int) -> AsyncIterator[str]:
-    """An answer whose chunks are all ready: what an agent would send."""
+    """Yield an answer whose chunks are all ready."""
     for chunk in ANSWERS[:chunks]:
         yield chunk
 
 
 class InMemoryWebSocket:
-    """What any library's WebSocket is to a session: `recv`, `send`, `close`. A caller's turn is `ask`.
+    """The WebSocket interface that a session uses: `recv`, `send`, `close`. A caller's turn is `ask`.
 
     Attributes:
         answers: the messages of the turn's answer so far.
-        session: the task of who reads it, kept here.
+        session: the task that reads it, kept here.
     """
 
     def __init__(self) -> None:
@@ -53,19 +53,19 @@ class InMemoryWebSocket:
             self._reader.set_result(None)
 
     async def recv(self) -> str:
-        """Give the session what the caller sent."""
+        """Return the caller's next message to the session."""
         while not self._questions:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         return self._questions.popleft()
 
     async def send(self, message: str) -> None:
-        """Take a message of the session."""
+        """Accept a message of the session."""
         self.answers.append(message)
         if message.endswith(FINAL) and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
     async def close(self, *why: Any) -> None:
-        """Let nobody wait for what will not come."""
+        """Fail the wait for an answer that will not come."""
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(ConnectionResetError(f"the session closed: {why}"))

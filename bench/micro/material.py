@@ -1,4 +1,4 @@
-"""What the micro benchmarks and the replays read and write: transcripts, texts, LLM events. The same in every run."""
+"""Inputs of the micro benchmarks and the replays: transcripts, texts, LLM events. The same in every run."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def transcript(messages: list[dict[str, str]], event_id: int) -> bytes:
 
 def growing(to: int, first_id: int = 1) -> list[bytes]:
     """Return the transcripts of a conversation that grows by two messages a turn, from one to `to` messages."""
-    # All of the last one's: the first message is the user's in each.
+    # The messages of the longest transcript: the first message is the user's in each.
     messages = entries(to - 1 + to % 2)
     return [transcript(messages[:size], first_id + turn) for turn, size in enumerate(range(1, to + 1, 2))]
 
 
 def next_turns(count: int, script: str = "ascii") -> Iterator[bytes]:
-    """Give transcripts of `count` messages without end, each with two messages that the one before did not have."""
+    """Yield transcripts of `count` messages endlessly, each with two messages that its predecessor lacks."""
     old = entries(count, script)[:-2]
     turns = [transcript(old + entries(2, script, number), number) for number in range(100, 140, 2)]
     return itertools.cycle(turns)
@@ -68,7 +68,7 @@ EVENTS: dict[str, dict[str, Any]] = {
 
 
 def as_model(value: Any) -> Any:
-    """Return an event as a pydantic model, which is what the providers' packages make of it."""
+    """Return an event as a pydantic model, as the providers' packages do."""
     import pydantic  # takes half as long under valgrind as all replays
 
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Where the instructions of a replay are: callgrind's file on it, as tables in Markdown.
+"""The distribution of a replay's instructions: callgrind's file as tables in Markdown.
 
-callgrind sees C functions: Python code is one of them, the interpreter's loop. What the kernel does, in `send` for
-example, is no instruction of the process and in no count.
+callgrind sees C functions: all Python code is one of them, the interpreter's loop. Instructions of the kernel, in
+`send` for example, are not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Profile", "print_profile"]
 
 TOP = 30
 ABOVE_THE_LOOP = 0.97
-"""Functions with at least this share of everything only lead to what is of interest: `main`, the event loop."""
+"""Functions with at least this share, such as `main` and the event loop, only lead to the interesting ones."""
 
 _NAME = re.compile(r"\((\d+)\)(?: (.*))?$")
 _CYTHON = re.compile(r"__pyx_[a-z]+_(?=\d)")
@@ -29,7 +29,7 @@ class Profile:
     Attributes:
         libraries: of all functions of a shared object.
         own: of a function itself.
-        inclusive: of a function and all that it calls. Too large for one that calls itself by way of others.
+        inclusive: of a function and its callees. Too large for a function that calls itself through others.
     """
 
     libraries: Counter[str] = field(default_factory=Counter)
@@ -38,10 +38,10 @@ class Profile:
 
     @classmethod
     def read(cls, file: Path) -> Profile:
-        """Read a file of callgrind's; its manual describes the format, names once spelled out and numbered then."""
+        """Read callgrind's file; its manual describes the format, which spells a name once and then uses its number."""
         profile, names = cls(), dict[tuple[str, str], str]()
         library = function = ""
-        is_call = False  # the next line is what a called function took
+        is_call = False  # the next line has the costs of a called function
         for line in file.read_text(errors="replace").splitlines():
             key, _, value = line.partition("=")
             if key in ("ob", "fn", "cob", "cfn") and (named := _NAME.match(value)):
@@ -69,7 +69,7 @@ class Profile:
 
 
 def print_profile(profile: Profile, what: str, units: int) -> None:
-    """Print where the instructions of one unit are: libraries, functions alone, functions with what they call."""
+    """Print the instructions of one unit by library, by function alone, and by function with its callees."""
     total = profile.total
 
     def table(title: str, rows: list[tuple[str, int]]) -> None:
@@ -84,7 +84,7 @@ def print_profile(profile: Profile, what: str, units: int) -> None:
     table("library", libraries.most_common(12))
     alone = Counter[str]()
     for name, instructions in profile.own.items():
-        alone[readable(name.partition("'")[0])] += instructions  # f'2 is f called by way of f
+        alone[readable(name.partition("'")[0])] += instructions  # f'2 is f called through f
     table("function, alone", alone.most_common(TOP))
     inclusive = [
         (readable(name), count)
@@ -99,7 +99,7 @@ def _short(library: str) -> str:
 
 
 def readable(function: str) -> str:
-    """Return a function's name, and that of a Cython one as its author wrote it, with its module and class.
+    """Return a function's name; for Cython, as in the source, with module and class.
 
     Cython writes each part with its length before it, and may number the last: `__pyx_pw_6module_5Class_7method`.
     """

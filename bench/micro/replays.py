@@ -1,7 +1,7 @@
 """Fixed replays of single parts, for counting their instructions: `target.py` runs them, under valgrind.
 
-Each is made from the `se_server` that stands first on the path, which may be an older one: a part that it does not have
-raises, and is left out of the comparison. What a replay does is looked at before it is counted: nothing would be cheap.
+Each uses the first `se_server` on the path, which may be an older one: a part that it lacks raises, and is left out of
+the comparison. Each replay checks its results before it is counted: a replay that does nothing would be cheap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["REPLAYS", "Replay", "Round"]
 
 GROWN = 200
 NOW_S = 1_800_000_000.0
-"""The clock of what has one: tokens and turns are the same in every run."""
+"""The fixed clock of tokens and turns, which are the same in every run."""
 
 FORMER_NAMES = {"se_server.streams._delta": "se_server.protocol._delta"}
 """Modules under test that have moved: older versions know them by the second name."""
@@ -31,13 +31,13 @@ Round = Callable[[], "Awaitable[None] | None"]
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One part, and what is done with it.
+    """A part and its replay.
 
     Attributes:
         what: one unit, for the table.
-        units: how many a round has.
-        rounds: how many are counted.
-        make: set the part up, look at what it does, and return a round.
+        units: units of a round.
+        rounds: counted rounds.
+        make: set the part up, check its results, and return a round.
     """
 
     what: str
@@ -172,7 +172,7 @@ def _session(chunks: int) -> Round:
 
     async def run() -> None:
         nonlocal session, running
-        if running is None:  # it needs the loop, which turns by now
+        if running is None:  # it needs the running loop
             session = SpeechEngineSession(conversation, **UNLIMITED)
             session.on("user_transcript", on_transcript)
             running = asyncio.create_task(session.run())

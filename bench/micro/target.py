@@ -1,8 +1,8 @@
-"""What runs under valgrind: our server in one process on uvloop, all options at their defaults, and the replays.
+"""The process under valgrind: our server on uvloop, all options at their defaults, and the replays.
 
-`python -m bench.micro.target` prints `ready PORT`, and does what lines on its standard input say: `run NAME`, or
-`begin` and `end` around what a caller asks of the server. It ends with its input. The server uses public names only, so
-that this also runs on an older `se_server` that stands first on the path.
+`python -m bench.micro.target` prints `ready PORT`, and obeys lines on its standard input: `run NAME`, or `begin` and
+`end` around a caller's requests. It ends with its input. The server uses public names only, so that this program also
+runs an older `se_server` that is first on the path.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from se_server import SpeechEngineServer
 __all__ = ["MARK"]
 
 MARK = "getloadavg"
-"""The C function that callgrind dumps before: nothing else calls it."""
+"""The C function whose call makes callgrind write its counts: nothing else calls it."""
 
 WARM_UP_ROUNDS = 3
 
 
 def mark() -> None:
-    """Divide what was counted so far from what comes."""
+    """Make callgrind write its counts and start from zero."""
     os.getloadavg()
 
 
@@ -66,7 +66,7 @@ async def _repeat(round_: Round, times: int) -> None:
 
 
 def _settle() -> None:
-    """Begin with an empty collector: what it does in a replay is the replay's own."""
+    """Empty the collector, so that its work during a replay belongs to the replay."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What a handshake pays for its token: seen before, and for the first time; next to PyJWT and the published SDK."""
+"""The cost of a handshake's token: seen before, and for the first time; next to PyJWT and the published SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = signing_secret(API_KEY)
 
 
 def by_pyjwt(token: str) -> dict[str, Any]:
-    """All that PyJWT can check of a token of the API's."""
+    """Every check that PyJWT offers for a token of the API."""
     claims: dict[str, Any] = jwt.decode(
         token, SECRET, ["HS256"], issuer=ISSUER, subject=SUBJECT, leeway=LEEWAY_S, options={"require": ["exp", "iat"]}
     )

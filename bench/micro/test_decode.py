@@ -1,6 +1,6 @@
-"""Reading one message of the API into typed messages, next to what orjson, msgspec and json take for the same.
+"""Decoding one message of the API into typed messages, next to orjson, msgspec and json.
 
-The transcript's last two messages are other ones each round, as in a call; what came before them stays.
+Each round replaces the transcript's last two messages, as a conversation does, and keeps those before them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ structs = msgspec.json.Decoder(UserTranscript | Init | Ping | Close).decode
 
 
 def messages_by(loads: Callable[[bytes], Any], data: bytes) -> tuple[int, list[ConversationMessage]]:
-    """What one writes by hand: parse, then make the messages that a handler gets."""
+    """Decode by hand: parse, then build the messages that a handler gets."""
     message = loads(data)
     return message["event_id"], [
         ConversationMessage(entry["role"], entry["content"]) for entry in message["user_transcript"]
@@ -69,7 +69,7 @@ def readers() -> dict[str, Callable[[bytes], Any]]:
 
 
 def content(read: Any) -> tuple[int, list[tuple[str, str]]]:
-    """Return what any of the readers read, in one form."""
+    """Return the result of any of the decoders in one form."""
     if isinstance(read, dict):
         return read["event_id"], [(entry["role"], entry["content"]) for entry in read["user_transcript"]]
     if isinstance(read, tuple):

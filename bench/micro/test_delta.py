@@ -1,7 +1,7 @@
 """The text inside one LLM event: ours next to the published SDK's extractor.
 
-The objects are those that the providers' packages make of what they stream. "Not spoken" is an event without text,
-for which a chain of attribute probes pays in full.
+The objects are those of the providers' packages. "Not spoken" is an event without text, for which a chain of
+attribute probes runs to its end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing what an agent says: one message as JSON, and an answer of 32 chunks as WebSocket frames in one buffer."""
+"""Encoding an answer: one message as JSON, and 32 chunks as WebSocket frames in one buffer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_encode(benchmark: BenchmarkFixture, chunk: str, writer: str) -> None:
 
 
 def frames_by(write: Callable[[str, bool], bytes]) -> bytes:
-    """What one writes by hand: each message behind its frame's head (RFC 6455, 5.2), all of them joined."""
+    """Encode by hand: each message behind its frame's head (RFC 6455, 5.2), all of them joined."""
     parts = []
     for text in (*ANSWERS, ""):
         data = write(text, not text)

@@ -1,4 +1,4 @@
-"""What the turn ledger takes to say what a transcript is: a new turn, or one that it remembers. It has no peers."""
+"""The cost of the turn ledger's verdict on a transcript: a new turn, or a remembered one. It has no peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAID = "and when will it be at my door?"
 
 
 def answered(ledger: TurnLedger, event_id: int) -> Verdict:
-    """Take one transcript, answer it, and return what it was to the ledger."""
+    """Judge one transcript, answer it, and return the verdict."""
     turn = Turn(event_id, 0.0, None, SAID)
     verdict = ledger.judge(turn)
     ledger.begin(turn)
@@ -33,7 +33,7 @@ def test_a_new_turn(benchmark: BenchmarkFixture) -> None:
 @pytest.mark.parametrize("verdict", [Verdict.REPEATED, Verdict.ANSWERED, Verdict.SUPERSEDED], ids=lambda v: v.name)
 @pytest.mark.benchmark(group="ledger")
 def test_sent_again(benchmark: BenchmarkFixture, verdict: Verdict) -> None:
-    """The turn under way again, or one of those that are remembered."""
+    """The current turn again, or one of the remembered ones."""
     ledger = TurnLedger()
     for event_id in range(1, MAX_PAST_TURNS):
         if verdict is Verdict.SUPERSEDED:

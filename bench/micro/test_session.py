@@ -1,7 +1,7 @@
-"""Turns of a real session with a real handler, and no socket: what is left of a turn without the network.
+"""Turns of a real session with a real handler and no socket: the cost of a turn without the network.
 
-Ours once as behind our own transport, and once behind another library's WebSocket, as `create_session` has it; the
-published SDK's session behind the same WebSocket. On uvloop, 100 turns a round.
+Our session runs once behind our own transport, and once behind another library's WebSocket, as `create_session` has
+it; the published SDK's session runs behind the same WebSocket. On uvloop, 100 turns a round.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ TURNS = 100
 MESSAGES = 20
 
 Ask = Callable[[bytes], Awaitable[list[str]]]
-"""Asks, and returns the texts of the answer's messages, the final among them."""
+"""Asks, and returns the texts of the answer's messages, the final one included."""
 
 
 class InMemoryTransport:
-    """A connection that pushes what it reads to its session, as our own does, and keeps what the session writes."""
+    """A connection that pushes messages to its session, as our own does, and keeps those that the session writes."""
 
     def __init__(self, handlers: Handlers) -> None:
         self.outbox: Outbox = MessageOutbox(self._deliver)
@@ -56,7 +56,7 @@ class InMemoryTransport:
             self._answered.set_result(None)
 
     def start_reading(self) -> None:
-        """What there is to read is pushed."""
+        """Read nothing: messages are pushed."""
 
     def close(self, code: int, reason: str) -> None:
         """Nothing is kept open."""

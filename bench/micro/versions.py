@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def check_version(ref: str) -> None:
-    """See that a version is there.
+    """Check that a version exists.
 
     Raises:
-        BenchError: it is not.
+        BenchError: it does not.
     """
     known = subprocess.run(
         ["git", "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
@@ -31,7 +31,7 @@ def check_version(ref: str) -> None:
 
 @contextmanager
 def built(ref: str) -> Iterator[Path]:
-    """Check a version out into a temporary worktree and build its extensions; give the folder of its package.
+    """Check a version out into a temporary worktree and build its extensions; yield the folder of its package.
 
     Raises:
         BenchError: it cannot be built.

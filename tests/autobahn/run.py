@@ -1,7 +1,7 @@
 """Run the Autobahn testsuite against the shipped connection code, without TLS and with it: `tox -e autobahn`.
 
-The fuzzing client needs Python 2.7; where there is none, one line says so and nothing is run. With `--write` the table
-of the results goes to docs/hardening.md, too.
+The fuzzing client needs Python 2.7; without one the program prints a line and runs nothing. With `--write` the table of
+the results is also written to docs/hardening.md.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ MAX_MESSAGE_BYTES, MAX_FRAGMENTS = 16 * 1024 * 1024, 2 * 65536  # for section 9
 
 
 def find_python27() -> str | None:
-    """Return an interpreter that runs: named by PYTHON27, on the path, or one of pyenv's."""
+    """Return a working Python 2.7: PYTHON27, one on the path, or one of pyenv's."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [os.environ.get("PYTHON27"), shutil.which("python2.7"), *map(str, versions.glob("2.7*/bin/python2.7"))]
     return next((python for python in found if python and runs(python)), None)
 
 
 def runs(python: str) -> bool:
-    """Whether it is there and starts; pyenv puts a program on the path that only says what is not active."""
+    """Whether an interpreter exists and starts; pyenv's program on the path may only report an inactive version."""
     try:
         return subprocess.run([python, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0
     except OSError:
@@ -64,7 +64,7 @@ def runs(python: str) -> bool:
 
 
 def install_suite(python27: str) -> Path:
-    """Return the testsuite's program, installed once (about a minute)."""
+    """Return the testsuite's program, which the first run installs (about a minute)."""
     program = WORK / "py27" / "bin" / "wstest"
     if not program.exists():
         print(f"installing {SUITE}", flush=True)
@@ -74,7 +74,7 @@ def install_suite(python27: str) -> Path:
 
 
 def build_echo() -> None:
-    """Compile `_echo.pyx` against the declarations of this tree, and make the hand-over use it."""
+    """Compile `_echo.pyx` against the declarations of this tree, and use it for accepted connections."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -99,11 +99,11 @@ def build_echo() -> None:
 
 
 async def ignore(*_args: object) -> None:
-    """Handle an error by nothing: hardly any message of the suite is JSON."""
+    """Ignore an error: hardly any message of the suite is JSON."""
 
 
 def tls_context() -> SSLContext:
-    """Make a certificate for this run and what `--certfile` makes of it; the fuzzing client does not check it."""
+    """Make a certificate for this run, as for `--certfile`; the fuzzing client does not verify it."""
     certificate = trustme.CA().issue_cert("127.0.0.1")
     path = WORK / "certificate.pem"
     certificate.private_key_and_cert_chain_pem.write_to_path(path)
@@ -113,7 +113,7 @@ def tls_context() -> SSLContext:
 
 
 async def fuzz(program: Path, scheme: str) -> None:
-    """Serve on a free port, as `ws` or `wss`, and let the fuzzing client loose on it."""
+    """Serve on a free port, as `ws` or `wss`, and run the fuzzing client against it."""
     server = SpeechEngineServer(
         port=0,
         host="127.0.0.1",
@@ -124,7 +124,7 @@ async def fuzz(program: Path, scheme: str) -> None:
         max_fragments=MAX_FRAGMENTS,
         ssl=tls_context() if scheme == "wss" else None,
     )
-    warnings.simplefilter("ignore", UserWarning)  # authentication is off on purpose
+    warnings.simplefilter("ignore", UserWarning)  # authentication is off
     serving = asyncio.create_task(server.serve())
     await server.wait_ready()
     spec = {
@@ -147,7 +147,7 @@ async def fuzz(program: Path, scheme: str) -> None:
 
 
 def verdict(case: dict[str, Any]) -> str:
-    """Return what counts for a case: its behaviour, unless only the close was wrong."""
+    """Return the verdict on a case: its behaviour, unless only the close was wrong."""
     behaviour, close = case["behavior"], case["behaviorClose"]
     if behaviour in ("OK", "INFORMATIONAL", "NON-STRICT") and close not in ("OK", "INFORMATIONAL"):
         return "FAILED"
@@ -168,7 +168,7 @@ def table(runs: dict[str, dict[str, str]]) -> str:
     """Write the verdicts as Markdown, a row for each section and four columns for each run."""
     columns = [f"{scheme}: strict" if kind == "OK" else kind.lower() for scheme in runs for kind in KINDS]
     lines = [
-        f"| section | what it is about | {' | '.join(columns)} |",
+        f"| section | subject | {' | '.join(columns)} |",
         f"| --- | --- |{' ---: |' * len(columns)}",
     ]
     for section, about in SECTIONS.items():
@@ -194,7 +194,7 @@ def main() -> int:
     os.chdir(ROOT)
     program = install_suite(python27)
     build_echo()
-    # A hostile peer's messages are no news here; what would be a bug of ours is logged as an error.
+    # A hostile peer's messages are expected here; our own bugs are logged as errors.
     logging.basicConfig(level=logging.ERROR)
     runs = {}
     for scheme in ("ws", "wss"):

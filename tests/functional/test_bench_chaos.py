@@ -1,4 +1,4 @@
-"""A short chaos finds nothing in our server, and finds an agent that cuts conversations of workers that are well."""
+"""A short chaos finds no fault of our server, and detects an agent that cuts conversations of unharmed workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ async def on_transcript(transcript, session):
 """
 
 
-def test_a_worker_that_comes_to_harm_takes_none_but_its_own_conversations_along() -> None:
+def test_a_harmed_worker_loses_only_its_own_conversations() -> None:
+    """Workers are killed, stopped, hung, and leak."""
     tally = chaos.run(0.4, calls=30, workers=3)
     assert tally.faults == []
     assert len(tally.harms) >= 3  # killed, stopped, hung
@@ -29,10 +30,10 @@ def test_a_worker_that_comes_to_harm_takes_none_but_its_own_conversations_along(
     assert tally.cut
 
 
-def test_a_conversation_that_is_cut_without_harm_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_cut_without_harm_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos_callers, "THINK_S", (0.0, 0.1))
     agent = tmp_path / "agent.py"
     agent.write_text(CUTTING)
     tally = chaos.run(0.02, calls=2, workers=1, harms=(), agent=agent)
     assert tally.faults
-    assert "which is well, was cut" in tally.faults[0]
+    assert "which was not harmed, was cut" in tally.faults[0]

@@ -1,4 +1,4 @@
-"""The comparison: what its figures mean, what it says of them, and a short one on real servers."""
+"""The comparison: the meaning of its figures, its reports, and a short run on real servers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ C_TURN = "bare C, one send a turn"
 
 
 def results(*figures: tuple[str, str, Mapping[str, float]], is_quick: bool = False) -> Results:
-    """Return a comparison in which each server's figures of a scenario follow one another as its repetitions."""
+    """Return a comparison; each figure of a server in a scenario is one repetition."""
     counts: dict[tuple[str, str], int] = {}
     kept = []
     for target, scenario, values in figures:
@@ -57,7 +57,7 @@ def costs(target: str, scenario: str, *figures: float) -> list[tuple[str, str, M
 
 
 def whole() -> Results:
-    """Return a comparison in which every server has figures in every scenario that it goes through."""
+    """Return a comparison with figures of every server in all of its scenarios."""
     figures = []
     for place, entrant in enumerate(LINEUP, start=1):
         for name in entrant.scenarios:
@@ -70,7 +70,7 @@ def whole() -> Results:
 
 @pytest.fixture(scope="module", autouse=True)
 def fonts_are_open(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let matplotlib open its fonts, which it keeps."""
+    """Make matplotlib open its fonts, which stay open."""
     with suppress(BenchError):  # it is not installed
         draw(whole(), tmp_path_factory.mktemp("charts"))
 
@@ -83,10 +83,10 @@ def cores() -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
-# --- what is asked --------------------------------------------------------------------------------------------------
+# --- the lineup -----------------------------------------------------------------------------------------------------
 
 
-def test_everybody_in_the_lineup_can_be_started_and_every_target_can_be_judged() -> None:
+def test_every_server_can_start_and_be_judged() -> None:
     assert {entrant.name for entrant in LINEUP} <= TARGETS.keys()
     assert {name for entrant in LINEUP for name in entrant.scenarios} == SCENARIOS.keys()
     through = {entrant.name: entrant.scenarios for entrant in LINEUP}
@@ -95,16 +95,16 @@ def test_everybody_in_the_lineup_can_be_started_and_every_target_can_be_judged()
             assert goal.scenario == "history" or goal.scenario in through[target], (goal, target)
 
 
-def test_the_whole_comparison_fits_into_forty_minutes_and_the_quick_one_into_five() -> None:
+def test_comparisons_fit_into_forty_and_five_minutes() -> None:
     quick = [entrant for entrant in LINEUP if entrant.in_quick]
     assert seconds_needed(LINEUP, list(SCENARIOS), FULL) < 40 * 60
     assert seconds_needed(quick, [name for name, s in SCENARIOS.items() if s.in_quick], QUICK) < 5 * 60
 
 
-# --- what figures mean ----------------------------------------------------------------------------------------------
+# --- the meaning of figures -----------------------------------------------------------------------------------------
 
 
-def test_a_ratio_is_that_of_medians_and_its_range_that_of_the_repetitions() -> None:
+def test_a_ratio_has_the_range_of_the_repetitions() -> None:
     found = results(*costs(UVLOOP, "one", 100, 240, 130), *costs("se-server", "one", 10, 20, 14))
     ratio = found.ratio(UVLOOP, "se-server", "one", "cpu_us_per_turn")
     assert ratio is not None
@@ -156,13 +156,13 @@ def test_where_a_difference_vanishes_there_is_no_ratio() -> None:
     )
 
 
-def test_an_old_message_costs_the_slope_over_the_histories() -> None:
+def test_an_old_message_costs_the_slope_over_histories() -> None:
     line = {10: 31.0, 100: 40.0, 1000: 130.0}
     found = results(*(figure for size, cost in line.items() for figure in costs("se-server", f"history-{size}", cost)))
     assert found.by_repetition("se-server", "history", "us_per_old_message") == pytest.approx({0: 0.1})
 
 
-def test_a_restless_machine_and_a_generator_at_its_limit_are_told() -> None:
+def test_a_busy_machine_or_limiting_generator_is_reported() -> None:
     calm = {"cpu_us_per_turn": 9.0, "others": 0.02, "load_busy": 0.5}
     assert warnings(results((C_TURN, "one", calm))) == []
     told = warnings(results((C_TURN, "one", {**calm, "others": 0.31, "load_busy": 0.99})))
@@ -180,7 +180,7 @@ def test_the_formulas_of_scale_add_up() -> None:
     assert (fleet.turns_per_s, fleet.calls_per_s, fleet.memory_bytes) == (1e5, 1e4, 8e9)
 
 
-# --- what is kept and shown -----------------------------------------------------------------------------------------
+# --- files and reports ----------------------------------------------------------------------------------------------
 
 
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_a_table_takes_its_place_between_the_marks(tmp_path: Path) -> None:
         assert table in replaced(CHECKOUT / path, name, table)
 
 
-# --- in earnest -----------------------------------------------------------------------------------------------------
+# --- a real run -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cores")
-def test_a_short_comparison_measures_reports_and_can_be_told_again(
+def test_a_short_comparison_is_reported_and_read_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")

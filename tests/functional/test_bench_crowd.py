@@ -1,4 +1,4 @@
-"""The short form of `python -m bench.crowd`: everybody gets the turns that are due, and what is wrong is said."""
+"""The short form of `python -m bench.crowd`: every conversation gets its turns, and faults are reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_everybody_gets_every_turn_that_is_due() -> None:
     ]
 
 
-def test_a_crowd_is_shared_out_over_generators_with_addresses_of_their_own() -> None:
+def test_each_generator_of_a_crowd_has_its_address() -> None:
     shares = plans("ws://127.0.0.1:1/ws", 1001, 4, 20.0)
     assert [plan.conversations for plan in shares] == [251, 250, 250, 250]
     assert [plan.first_number for plan in shares] == [0, 251, 501, 751]
@@ -40,6 +40,6 @@ def test_a_crowd_is_shared_out_over_generators_with_addresses_of_their_own() -> 
     assert len({plan.source_addresses for plan in shares}) == 4
 
 
-def test_a_machine_that_allows_too_few_descriptors_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_low_limit_of_descriptors_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--conversations", "1000000000", "--generators", "2"]) == 2
     assert "ulimit -n" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from bench import drain
 
 
-def test_reloads_and_an_upgrade_refuse_nobody_cut_nobody_and_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reloads_and_an_upgrade_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     if sys.platform != "linux":
         pytest.skip("the supervisor's upgrade is proved on Linux")
     code = drain.main(["--conversations", "20", "--reloads", "2", "--workers", "2", "--scale", "0.05"])

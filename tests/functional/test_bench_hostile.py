@@ -1,4 +1,4 @@
-"""`bench.hostile`, short: two workers bear all habits at random, and the judgement notices what is wrong."""
+"""`bench.hostile`, short: two workers handle all habits at random, and the checks detect faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def runs_judged(turn: CallTurn, *runs: list[dict[str, Any]], retranscription: st
     return problems
 
 
-def test_a_handler_that_runs_again_for_the_same_id_is_found() -> None:
+def test_a_handler_repeated_for_one_id_is_found() -> None:
     turn = turn_of((7, "hello"))
     assert runs_judged(turn, run_of(1, 7, "hello")) == []
     assert runs_judged(turn, run_of(1, 7, "hello"), run_of(2, 7, "hello")) == [
@@ -62,7 +62,7 @@ def test_a_handler_that_runs_again_for_the_same_id_is_found() -> None:
     assert runs_judged(turn, run_of(1, 7, "hello"), run_of(2, 7, "hello", connection="2-1")) == []
 
 
-def test_a_handler_with_other_words_or_of_no_transcript_is_found() -> None:
+def test_a_handler_without_a_matching_transcript_is_found() -> None:
     assert runs_judged(turn_of((7, "hello")), run_of(1, 7, "bye")) == [
         "hostile-0-0, id 7: a handler ran with other words than were said"
     ]
@@ -77,7 +77,7 @@ def test_a_handler_that_never_ends_is_found() -> None:
     ]
 
 
-def test_an_answer_that_was_not_adopted_is_found_unless_it_had_begun() -> None:
+def test_an_unadopted_answer_is_found_unless_begun() -> None:
     turn = turn_of((7, "hello there"), (9, "Hello there."))
     silent = [run_of(1, 7, "hello there", pieces=0), run_of(2, 9, "Hello there.")]
     assert runs_judged(turn, *silent) == []
@@ -93,7 +93,7 @@ def test_an_answer_that_was_not_adopted_is_found_unless_it_had_begun() -> None:
     assert runs_judged(turn, *speaking, retranscription="adopt") == []
 
 
-def test_an_answer_heard_twice_in_part_or_from_another_turn_is_found() -> None:
+def test_a_repeated_partial_or_foreign_answer_is_found() -> None:
     turn, answer = turn_of((7, "hello")), answer_to("hello")
     turn.chunks = answer
     assert what_is_wrong(turn, Outcome.HEARD, is_ok=True) == ""
@@ -106,7 +106,7 @@ def test_an_answer_heard_twice_in_part_or_from_another_turn_is_found() -> None:
     assert "which begins none of" in what_is_wrong(turn, Outcome.INTERRUPTED, is_ok=True)
 
 
-def test_with_adoption_the_answer_to_the_same_words_under_an_older_id_is_fine() -> None:
+def test_adoption_accepts_the_answer_under_an_older_id() -> None:
     turn = turn_of((7, "hello there"), (9, "Hello there."))
     turn.chunks = answer_to("hello there")
     assert what_is_wrong(turn, Outcome.HEARD, is_ok=True, adopts=True) == ""
@@ -119,5 +119,5 @@ def test_with_adoption_the_answer_to_the_same_words_under_an_older_id_is_fine() 
     ("log", "exit_code", "count"),
     [("INFO [1] fine\nWARNING [1] slow", 0, 0), ("ERROR [1] x", 0, 1), ("Traceback (most recent", 0, 1), ("", 1, 1)],
 )
-def test_errors_in_the_log_and_a_bad_end_are_found(log: str, exit_code: int, count: int) -> None:
+def test_logged_errors_and_a_bad_end_are_found(log: str, exit_code: int, count: int) -> None:
     assert len(log_problems(Server("ws://x", log, exit_code))) == count

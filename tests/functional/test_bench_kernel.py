@@ -1,4 +1,4 @@
-"""A benchmark is worth what its checks are: it measures a good server, and refuses figures from a wrong one."""
+"""The kernel measures a correct server, and refuses figures of a wrong one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ uvloop.run(plain.serve())
 
 @contextmanager
 def loaded(target: Target) -> Iterator[tuple[Server, LoadProcess]]:
-    """Start a target and a generator that is connected to it."""
+    """Start a target and a generator connected to it."""
     with running(target, CORE) as server:
         plan = LoadPlan(
             url=server.url,
@@ -56,7 +56,7 @@ def loaded(target: Target) -> Iterator[tuple[Server, LoadProcess]]:
             yield server, load
 
 
-def test_a_sample_counts_exactly_the_turns_asked_for_and_the_time_of_the_target() -> None:
+def test_a_sample_counts_exactly_the_requested_turns() -> None:
     with loaded(TARGETS["plain picows"]) as (server, load):
         sample = measure(server, load, core=CORE, seconds=10, turns=400)
         assert sample.turns == 400
@@ -64,7 +64,7 @@ def test_a_sample_counts_exactly_the_turns_asked_for_and_the_time_of_the_target(
         assert sample.first_chunk.count == sample.final.count == 400
 
 
-def test_the_time_of_children_and_their_threads_counts_to_the_millisecond() -> None:
+def test_cpu_time_of_children_and_threads_is_exact() -> None:
     program = """if 1:
         import os, threading, time
         def burn(clock, seconds):
@@ -134,7 +134,7 @@ def test_a_target_that_cannot_start_is_quoted() -> None:
         pass
 
 
-def test_a_benchmark_that_is_told_to_end_takes_its_target_along() -> None:
+def test_a_terminated_benchmark_stops_its_target() -> None:
     program = """if 1:
         import sys, time
         from bench.kernel import Target, running

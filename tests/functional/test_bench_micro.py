@@ -1,4 +1,4 @@
-"""The count of instructions: what is replayed is what it says, wrong answers are no count, and there is a limit."""
+"""The count of instructions: replays check their results, wrong answers are not counted, and growth has a limit."""
 
 from __future__ import annotations
 
@@ -75,17 +75,17 @@ fn=(3)
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[Replayed]:
-    """Return the target, run without valgrind: it does the same, and nothing is counted."""
+    """Return the target, run without valgrind: the same replays without counts."""
     with counting.replaying(SOURCE, None) as replayed:
         yield replayed
 
 
 @pytest.mark.parametrize("name", counting.names())
-def test_every_replay_runs_and_finds_what_it_does_right(target: Replayed, name: str) -> None:
+def test_every_replay_runs_and_checks_its_result(target: Replayed, name: str) -> None:
     target.run(name)
 
 
-def test_a_part_that_a_version_does_not_have_is_told_apart_from_a_fault(target: Replayed) -> None:
+def test_a_missing_part_is_distinct_from_a_fault(target: Replayed) -> None:
     with pytest.raises(NotThere, match="no-such-part"):
         target.run("no-such-part")
 
@@ -109,7 +109,7 @@ def test_five_percent_more_are_allowed(capsys: pytest.CaptureFixture[str]) -> No
     assert "TOO MUCH" in capsys.readouterr().out
 
 
-def test_what_the_base_does_not_have_is_shown_and_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_new_since_the_base_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.print_counts({"ledger": 4_000}, {}, "base")
     assert f"| ledger | {REPLAYS['ledger'].what} | | 4,000 | new |" in capsys.readouterr().out
 
@@ -124,7 +124,7 @@ def test_without_valgrind_a_line_says_so(
     assert said.count("\n") == 1
 
 
-def test_a_version_that_is_not_there_is_one_sentence(
+def test_an_unknown_version_is_one_clear_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     valgrind = tmp_path / "valgrind"
@@ -134,7 +134,7 @@ def test_a_version_that_is_not_there_is_one_sentence(
     assert "no-such-version" in capsys.readouterr().err
 
 
-def test_the_tables_have_shown_that_all_rows_of_one_give_the_same_result() -> None:
+def test_all_rows_of_a_table_give_equal_results() -> None:
     timed = subprocess.run(
         [sys.executable, "-m", "se_server.cli.bench", "micro", "--benchmark-disable"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -143,7 +143,7 @@ def test_the_tables_have_shown_that_all_rows_of_one_give_the_same_result() -> No
     assert " failed" not in timed.stdout
 
 
-@pytest.mark.timeout(180)  # valgrind takes fifty times as long as the machine does
+@pytest.mark.timeout(180)  # valgrind runs fifty times slower than the machine
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_instructions_are_those_of_the_replay_alone() -> None:
     both = counting.count(SOURCE, ["ledger", "ledger-again", "ledger"])
@@ -152,9 +152,7 @@ def test_instructions_are_those_of_the_replay_alone() -> None:
     assert 500 < both["ledger"] < 50_000
 
 
-def test_a_profile_tells_functions_and_libraries_of_one_unit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_profile_lists_functions_and_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "callgrind.1"
     file.write_text(PROFILE)
     profile = Profile.read(file)
@@ -177,5 +175,5 @@ def test_a_profile_tells_functions_and_libraries_of_one_unit(
         ("__pyx_pw_6uvloop_4loop_4Loop_39create_task", "uvloop.loop.Loop.create_task"),
     ],
 )
-def test_names_of_cython_are_read_as_they_were_written(symbol: str, name: str) -> None:
+def test_cython_names_are_shown_as_written(symbol: str, name: str) -> None:
     assert readable(symbol) == f"`{name}`"

@@ -1,4 +1,4 @@
-"""The short form of `python -m bench.overload`: a rush on a full server cuts nobody, and is answered by 503."""
+"""The short form of `python -m bench.overload`: a rush on a full server cuts no conversation, and is refused by 503."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if sys.platform != "linux":
 from bench import overload
 
 
-def test_a_rush_is_refused_and_whoever_is_up_stays_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rush_is_refused_and_conversations_continue(capsys: pytest.CaptureFixture[str]) -> None:
     code = overload.main(["--capacity", "20", "--workers", "2", "--runs", "1", "--phase-s", "1"])
     said = capsys.readouterr().out
-    # Times are not judged here: that takes more runs, and a calm machine.
+    # Times are not judged here: that needs more runs, and a calm machine.
     assert code in (0, 1), said
     assert "cut, " not in said
     assert "nobody was refused" not in said

@@ -1,4 +1,4 @@
-"""The worker's own record of its collections reaches the table, apart for the time in which conversations come."""
+"""The worker's record of its collections reaches the table, with a row for the phase of connecting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from se_server.load.plan import LoadPlan
 CORE = min(os.sched_getaffinity(0))
 
 
-def test_collections_are_counted_by_generation_and_by_what_went_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_collections_are_counted_by_generation_and_phase(capsys: pytest.CaptureFixture[str]) -> None:
     plan = LoadPlan(url="ws://127.0.0.1", api_key=API_KEY, conversations=200, turns_per_s=50.0, chunks=2, history=4)
     found = Pauses()
     pauses.measure(pauses.target_of("untuned"), Cores(server=CORE, load=CORE), plan, 0.5, found)
-    # Some collection of the youngest takes place for each few dozen conversations that come.
+    # Every few dozen new conversations cause a collection of the youngest generation.
     assert len(found.coming[0]) >= 3
     assert all(0 < took_s < 5 for times in found.coming.values() for took_s in times)
     assert found.held_s >= 0.5

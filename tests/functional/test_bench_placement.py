@@ -1,4 +1,4 @@
-"""The short form of `python -m bench.placement`: conversations are spread evenly, also when a worker is killed."""
+"""The short form of `python -m bench.placement`: conversations are spread evenly, even if a worker is killed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_targets_that_are_missed_are_named() -> None:
 
 
 @pytest.mark.timeout(150)
-def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Path) -> None:
-    # Handshakes are not judged here: that takes more of them, and a calm machine.
+def test_conversations_stay_even_after_a_worker_is_killed(tmp_path: Path) -> None:
+    # Handshakes are not judged here: that needs more of them, and a calm machine.
     placement.main(
         [
             "--no-chart",
@@ -41,7 +41,7 @@ def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Pat
             "--callers",
             "200",
             "--per-s",
-            "40",  # the new worker has to be there while callers still come
+            "40",  # the new worker has to be ready while callers still connect
             "--results",
             str(tmp_path),
         ]
@@ -52,5 +52,5 @@ def test_conversations_are_spread_evenly_though_a_worker_is_killed(tmp_path: Pat
     burst, rate = (sorted(run["counts"]) for run in gated)
     assert sum(burst) == sum(rate) == 200
     assert rate[-1] - rate[0] <= placement.MAX_SPREAD
-    # So small a burst is over before the new worker is there, and then nobody comes to level the others.
+    # Such a small burst is over before the new worker is ready, so no later callers even the workers out.
     assert burst[-1] - burst[1] <= placement.MAX_SPREAD + MOST_MORE

@@ -1,4 +1,4 @@
-"""The soak finds nothing in our server, and finds what a leaking handler loses."""
+"""The soak finds no growth in our server, and detects the leak of a handler."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_leaked_descriptor_is_found(tmp_path: Path) -> None:
     assert "descriptors" in fault
 
 
-def test_memory_is_judged_over_the_last_hundred_thousand_sessions() -> None:
+def test_memory_is_judged_over_the_last_sessions() -> None:
     def look(sessions: int, resident_kib: int) -> soak.Look:
         return soak.Look(sessions, 1.0, resident_kib, resident_kib, 16)
 

@@ -1,4 +1,4 @@
-"""What is compared is alike: every target answers the questions in full, and products verify their callers."""
+"""Compared targets are alike: each answers the questions in full, and products verify their callers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_c_server_takes_messages_in_any_pieces(c_server: Server) -> None:
         assert received_until(caller, final_of=3).count(b'"is_final":true') == 3
 
 
-def test_the_c_server_keeps_what_a_slow_caller_does_not_read(c_server: Server) -> None:
+def test_the_c_server_buffers_for_a_slow_caller(c_server: Server) -> None:
     turns = 3000  # 9 MB of answers: more than the socket buffers of a usual machine hold
     with closing(upgraded(c_server)) as caller:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
@@ -133,7 +133,7 @@ def test_the_c_server_keeps_what_a_slow_caller_does_not_read(c_server: Server) -
     assert received.count(b'"is_final":true') == turns
 
 
-async def test_the_c_server_answers_pings_and_ends_what_the_api_ends(c_server: Server) -> None:
+async def test_the_c_server_answers_pings_and_closes(c_server: Server) -> None:
     async with connect(c_server.url) as websocket:
         await (await websocket.ping(b"are you there?"))
         await websocket.send(ping_message())
@@ -145,7 +145,7 @@ async def test_the_c_server_answers_pings_and_ends_what_the_api_ends(c_server: S
         assert closed.value.rcvd.code == 1000
 
 
-def test_the_c_server_outlives_callers_that_make_no_sense(c_server: Server) -> None:
+def test_the_c_server_survives_invalid_requests(c_server: Server) -> None:
     unmasked = bytes([0x81, 8]) + b"unmasked"
     endless = bytes([0x81, 0xFF]) + b"\xff" * 8 + b"mask"
     for nonsense in (unmasked, endless, client_frame(CLOSE, b""), client_frame(TEXT, b'{"event_id": 1, "content": "')):
@@ -164,7 +164,7 @@ def test_the_c_server_outlives_callers_that_make_no_sense(c_server: Server) -> N
 # ---------------------------------------------------------------------------------------------------- preparing
 
 
-def test_a_target_says_in_a_sentence_what_it_lacks() -> None:
+def test_a_target_names_its_missing_requirement() -> None:
     def prepare() -> None:
         need_program("no-such-compiler", "nor-this-one")
 
@@ -174,7 +174,7 @@ def test_a_target_says_in_a_sentence_what_it_lacks() -> None:
         pass
 
 
-def test_what_could_not_be_made_leaves_nothing_behind_and_is_made_when_it_can(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / "made"
 
     def fails(draft: Path) -> None:

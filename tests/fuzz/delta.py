@@ -1,7 +1,7 @@
-"""Events built of bytes: the compiled extractor returns what the plain-Python reference returns.
+"""Events built from bytes: the compiled extractor equals the plain-Python reference.
 
-An input is a program: each byte says what is made next, and of a container also how many parts it has. So a mutation of
-the bytes is a change of the event's shape, and every input is some event.
+An input is a program: each byte selects the next value, and for a container also its number of parts. A mutation of the
+bytes therefore changes the event's shape, and every input is an event.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_LEVELS = 12
 
 
 class Word(str):
-    """A string with an idea of its own about its text."""
+    """A string subclass that misreports its text."""
 
     def __str__(self) -> str:
         return "its own idea"
@@ -38,7 +38,7 @@ class Choice(str, Enum):
 
 
 class Table(dict[str, Any]):
-    """A dict with an idea of its own about what it holds."""
+    """A dict subclass that misreports its contents."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().get(name, "its own idea" if name == "text" else default)
@@ -53,7 +53,7 @@ class Slots:
 
 
 class Hooked:
-    """Its missing attributes are told by Python code that the extractor does not know."""
+    """An object whose `__getattr__` reports missing attributes from Python code."""
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self._parts = parts
@@ -72,7 +72,7 @@ class Everything(Hooked):
 
 
 class Failing(Hooked):
-    """Fails otherwise than by a missing attribute, which is for the caller to see."""
+    """An object whose attributes raise an error that the caller must see."""
 
     @property
     def delta(self) -> Any:
@@ -103,14 +103,14 @@ def slots(parts: dict[str, Any]) -> Slots:
 
 
 def bare(parts: dict[str, Any]) -> Open:
-    """Make a model by hand: nobody has filled its own slots."""
+    """Make a model without its constructor: its own slots are unset."""
     event = Open.__new__(Open)
     object.__setattr__(event, "__dict__", parts)
     return event
 
 
 def fresh(parts: dict[str, Any]) -> Any:
-    """Make an object of a type that nobody has seen: what is remembered of types has a bound."""
+    """Make an object of a new type: the cache of types has a bound."""
     return type("Fresh", (Hooked,), {})(parts)
 
 
@@ -132,7 +132,7 @@ WRAPPERS: tuple[Callable[[dict[str, Any]], Any], ...] = (
 
 
 class Program:
-    """Bytes as the answers to "what comes next?"; zeros behind their end."""
+    """Choices read from bytes; zeros after their end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -167,7 +167,7 @@ class Program:
         if level >= MAX_LEVELS:
             return None
         wrap = WRAPPERS[self.byte() % len(WRAPPERS)]
-        # Names in the byte's bits: a whole shape is one byte away from any other.
+        # The byte's bits select the names: any two shapes differ by one byte.
         chosen = self.byte() if kind < 12 else 1 << detail % 8
         return wrap({name: self.value(level + 1) for i, name in enumerate(NAMES) if chosen >> i & 1})
 
@@ -183,7 +183,7 @@ def one_input(data: bytes) -> None:
 
 
 def outcome(extract: Callable[[Any], str | None], event: Any) -> Any:
-    """The text, or the type of what was raised."""
+    """Return the text, or the type of the exception."""
     try:
         return extract(event)
     except (ArithmeticError, RecursionError) as error:

@@ -4,9 +4,9 @@ from array import array
 
 
 def exact(data: bytes) -> memoryview:
-    """Return a copy that ends where its memory ends, so that AddressSanitizer sees a read behind it.
+    """Return a copy that ends with its memory block, so that AddressSanitizer sees a read beyond the end.
 
-    A `bytes` has a zero behind its end, and a growing array has spare room.
+    A `bytes` has a zero after its end, and a growing array has spare room.
     """
     view = memoryview(array("B", [0]) * len(data))
     view[:] = data

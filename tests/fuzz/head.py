@@ -1,4 +1,4 @@
-"""Request heads: the outcome does not depend on how they are cut, and no request gets in that h11 reads otherwise.
+"""Request heads: cuts do not change the outcome, and no request is accepted that h11 reads differently.
 
 An input is two bytes that choose the path served and the pieces, and then the bytes of a connection.
 """
@@ -40,7 +40,7 @@ def cut(stream: bytes, seed: int) -> list[bytes]:
 
 
 def outcomes(path: str | None, pieces: list[bytes]) -> list[Any]:
-    """Return what a connection's requests come to, as plain values; the last is None while one is incomplete."""
+    """Return the outcomes of a connection's requests as plain values; the last is None while one is incomplete."""
     handshake = Handshake(make_routes(path), LIMITS, "peer")
     found: list[Any] = []
     outcome: Upgrade | Response | None = None
@@ -61,7 +61,7 @@ def outcomes(path: str | None, pieces: list[bytes]) -> list[Any]:
 
 
 def compare(path: str | None, stream: bytes, whole: list[Any]) -> None:
-    """Hold the first request against h11, which is laxer: where it reads one, it must be the same one."""
+    """Compare the first request with that of h11, which is laxer: h11 must read the same request."""
     stream = stream.lstrip(b"\r\n")
     end = stream.find(b"\r\n\r\n") + 4
     if end < 4:
@@ -99,11 +99,11 @@ def read(head: bytes) -> tuple[h11.Request | None, str]:
 
 
 def is_plain(head: bytes, request: h11.Request) -> bool:
-    """Whether a head has nothing that is refused on purpose, be it allowed or forgiven elsewhere."""
+    """Whether a head has nothing that this server refuses on purpose, although others allow or forgive it."""
     lines = head[:-4].split(b"\r\n")
     return (
         all(_PLAIN_LINES.fullmatch(line) for line in lines)  # no bare CR or LF, no control characters
-        and not any(line[:1] in b" \t" for line in lines[1:])  # no header lines folded as of old
+        and not any(line[:1] in b" \t" for line in lines[1:])  # no folded header lines
         and request.method.isupper()
         and request.method.isalpha()
         and len(request.method) <= 16

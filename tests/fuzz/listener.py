@@ -1,8 +1,8 @@
-"""Hostile bytes in any pieces through frame gate, picows and connection: the outcome is wsproto's.
+"""Hostile bytes in any pieces through frame gate, picows and connection: the outcome equals wsproto's.
 
-The real `Connection` stands on a transport, a loop and a session that only write down what happens. An input is three
-bytes that choose limits, pieces and what else happens, and then the stream: raw bytes, or recipes of frames, which get
-deeper. What wsproto has no rule for (limits) is added by a walk over the frames' heads.
+The real `Connection` runs on a transport, a loop and a session that only record calls. An input is three bytes that
+choose limits, pieces and other events, and then the stream: raw bytes, or recipes of frames, which reach deeper.
+Limits, which wsproto does not have, are checked by a walk over the frames' heads.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ RECIPES = 0x02
 ALL_AT_ONCE, BYTE_BY_BYTE, LITTLE_PIECES, LARGE_PIECES = 0x00, 0x04, 0x08, 0x0C
 PIECES = 0x0C
 BEHIND_THE_HEAD = 0x10
-"""The first piece came with the request's head."""
+"""The first piece arrives with the request's head."""
 HAPPENINGS = 0x20
-"""Between pieces the application closes, time passes, the socket is full: no comparison, but all that always holds."""
+"""Between pieces the application closes, time passes, the socket is full: only the invariants are checked."""
 
 MASKS = (b"\0\0\0\0", b"\x37\xfa\x21\x3d", b"\x80\x00\xff\x7f", b"\x22\x22\x22\x22")
 PADS = (0, 0, 0, 0, 0, 0, 0, 0, 1, 60, 110, 126, 300, 4000, 65_500, 65_536)
-PADDED_MAX_BYTES = 150_000  # of a whole stream: larger ones cost time and show nothing
+PADDED_MAX_BYTES = 150_000  # of a whole stream: larger ones take time without more coverage
 
 LARGE = SessionSettings(max_message_bytes=100_000, max_messages_burst=100)
 SMALL = SessionSettings(
@@ -73,7 +73,7 @@ def recipe_stream(data: bytes) -> bytes:
     return bytes(stream)
 
 
-# --- what the connection stands on ----------------------------------------------------------------------------------
+# --- the connection's loop, transport and session -------------------------------------------------------------------
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Timer:
 
 
 class Loop(asyncio.AbstractEventLoop):
-    """A loop whose clock stands still until it is moved, and whose timers go off when they are told to."""
+    """A loop with a manual clock and manual timers."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -117,7 +117,7 @@ class Loop(asyncio.AbstractEventLoop):
 
 
 class Transport:
-    """One to which all bytes are given, as with TLS."""
+    """A transport without a socket, as with TLS: all bytes are passed to it."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -143,7 +143,7 @@ class Transport:
     abort = close
 
     def read(self, data: bytes) -> None:
-        """Let the connection read bytes, in as many reads as its buffer wants."""
+        """Feed bytes to the connection, in reads of its buffer's size."""
         while data and not self.closing:
             view = self.gate.get_buffer(-1)
             count = min(len(view), len(data))
@@ -156,7 +156,7 @@ class Transport:
 
 @dataclass
 class Session:
-    """What arrived, as plain values."""
+    """Records the received messages and errors as plain values."""
 
     messages: list[Any] = field(default_factory=list)
     lost: bool = False
@@ -188,7 +188,7 @@ def values(message: _wire.Message) -> tuple[Any, ...]:
 
 @dataclass
 class Outcome:
-    """What must come of a stream.
+    """The required outcome of a stream.
 
     Attributes:
         messages: as in `Session`.
@@ -203,12 +203,12 @@ class Outcome:
 
 @dataclass
 class Head:
-    """The head of a frame, as far as it is there.
+    """The head of a frame, as far as it has arrived.
 
     Attributes:
         size: of the whole head, mask included.
-        probe: a head that differs at most in what has not arrived, and there has no flaw.
-        declared: the payload's size; None while it is not known.
+        probe: a complete head: missing bytes are filled in without a flaw.
+        declared: the payload's size; None while it is unknown.
     """
 
     opcode: int
@@ -219,7 +219,7 @@ class Head:
 
 
 class Oracle(FrameProtocol):
-    """wsproto does not know close code 1014, which stands in IANA's registry (RFC 6455, 11.7): to it that is 1013."""
+    """Replace close code 1014 by 1013: it is in IANA's registry (RFC 6455, 11.7), but wsproto does not know it."""
 
     def _process_close(self, frame: Frame) -> Frame:
         if frame.payload[:2] == (1014).to_bytes(2, "big"):
@@ -250,7 +250,7 @@ def expect(stream: bytes, settings: SessionSettings) -> Outcome:
         try:
             feed(Oracle(client=False, extensions=[]), head.probe)
         except ParseFailed as error:
-            if "CONTINUATION" not in str(error):  # the probe's protocol knows of no message
+            if "CONTINUATION" not in str(error):  # the probe's protocol has no message in progress
                 outcome.codes = {error.code}
                 return outcome
         if head.declared is None:
@@ -283,7 +283,7 @@ def expect(stream: bytes, settings: SessionSettings) -> Outcome:
         try:
             frames = feed(peer, stream[:end])
         except ParseFailed as error:
-            # Two things are wrong: which is met first depends on the pieces.
+            # The stream has two faults, and the pieces decide which is found first.
             outcome.codes = codes | {error.code} if error.code == 1007 else {error.code}
             return outcome
         if holds_surrogate(peer):
@@ -314,7 +314,7 @@ def feed(peer: FrameProtocol, data: bytes) -> list[Any]:
 
 
 def holds_surrogate(peer: FrameProtocol) -> bool:
-    """Whether the text so far ends in the first two bytes of a surrogate, which Python's decoder keeps for a third."""
+    """Whether the text so far ends with the first two bytes of a surrogate, where Python's decoder awaits a third."""
     decoder = peer._message_decoder.decoder
     pending = b"" if decoder is None else decoder.getstate()[0]
     return pending[:1] == b"\xed" and pending[1:] >= b"\xa0"
@@ -334,7 +334,7 @@ def pieces(stream: bytes, mode: int, seed: int) -> Iterator[bytes]:
     largest = {ALL_AT_ONCE: len(stream), BYTE_BY_BYTE: 1, LITTLE_PIECES: 9, LARGE_PIECES: 3000}[mode & PIECES]
     at = 0
     if largest < 10 and len(stream) > 2000:
-        at = len(stream) - 2000  # its end only: all of it would take seconds
+        at = len(stream) - 2000  # its end only: reading all of it takes seconds
         yield stream[:at]
     while at < len(stream):
         seed = (seed * 69069 + 1) & 0xFFFFFFFF
@@ -344,7 +344,7 @@ def pieces(stream: bytes, mode: int, seed: int) -> Iterator[bytes]:
 
 
 def happen(number: int, connection: Connection, loop: Loop, transport: Transport) -> None:
-    """Let something happen that is not the peer's doing."""
+    """Cause an event on the server's side."""
     if number == 0:
         connection.close(1000, "bye \u20ac")
     elif number == 1:
@@ -408,8 +408,8 @@ def run(loop: Loop, settings: SessionSettings, stream: bytes, mode: int, seed: i
         transport.read(part)
     lost = session.lost
     if transport.closing or lost:
-        loop.pass_time(3600.0)  # whatever the peer does, the socket is dropped
-        assert transport.closing, "a socket that nobody drops"
+        loop.pass_time(3600.0)  # in every case the socket is dropped
+        assert transport.closing, "a socket that is never dropped"
     transport.closing = True
     transport.gate.connection_lost(None)
     assert gone == [True]

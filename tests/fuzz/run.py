@@ -1,12 +1,12 @@
-"""Fuzz what reads hostile bytes, with libFuzzer, AddressSanitizer and UBSan: `tox -e fuzz`.
+"""Fuzz the code that reads hostile bytes, with libFuzzer, AddressSanitizer and UBSan: `tox -e fuzz`.
 
     tox -e fuzz -- [TARGET ...] [--seconds N]         fuzz these targets, or all
-    tox -e fuzz -- [TARGET ...] [--cpu-minutes N]     the same, by the processor's time, on a machine that is busy
+    tox -e fuzz -- [TARGET ...] [--cpu-minutes N]     the same, limited by CPU time, for a busy machine
     tox -e fuzz -- TARGET --replay FILE               run one input again
 
-It needs a clang with the runtimes of its sanitizers; where there is none, one line says so and nothing is run. The
-first run builds an instrumented copy of the package, of picows and of httptools in WORK. Python that a target tests is
-compiled there too, so that its branches count as coverage.
+It needs a clang with the runtimes of its sanitizers; without one it prints a line and runs nothing. The first run
+builds an instrumented copy of the package, of picows and of httptools in WORK. Python modules under test are compiled
+there too, so that their branches count as coverage.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIB = WORK / "lib"
 PROGRAM = WORK / "fuzz"
 TARGETS = ("wire", "delta", "scan", "listener", "head")
 SANITIZERS = "address,undefined"
-# Cython adds 0 to a null pointer where a call has no arguments: undefined in C before C2y, and harmless.
+# Cython adds 0 to a null pointer for a call without arguments: undefined in C before C2y, and harmless.
 FLAGS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-fno-sanitize=pointer-overflow"]
 MAX_INPUT_BYTES = 4096
 BUILD_TIMEOUT_S = 900.0
@@ -41,13 +41,13 @@ LOOK_S = 1.0
 
 
 def find_clang() -> str | None:
-    """Return a clang that can link libFuzzer and the sanitizers: named by CLANG, or on the path, the newest first."""
+    """Return a clang that can link libFuzzer and the sanitizers: CLANG, or the newest one on the path."""
     names = [os.environ.get("CLANG"), "clang", *(f"clang-{version}" for version in range(25, 13, -1))]
     return next((path for name in names if name and (path := shutil.which(name)) and can_fuzz(path)), None)
 
 
 def can_fuzz(clang: str) -> bool:
-    """Whether its runtimes are installed: distributions have them in packages of their own."""
+    """Whether clang's runtimes are installed: distributions package them separately."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text("int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return 0; }\n")
@@ -60,7 +60,7 @@ def can_fuzz(clang: str) -> bool:
 def build(clang: str) -> None:
     """Build the instrumented modules and the program that drives them."""
     tools = {"CC": clang, "CXX": clang, "LDSHARED": f"{clang} -shared"}
-    # Others' code without UBSan: picows reads a frame's mask where it lies, and that is not for us to mend.
+    # Dependencies are built without UBSan: picows reads a frame's mask unaligned.
     theirs = os.environ | tools | {"CFLAGS": " ".join(["-fsanitize=fuzzer-no-link,address", *FLAGS])}
     ours = os.environ | tools | {"CFLAGS": " ".join([f"-fsanitize=fuzzer-no-link,{SANITIZERS}", *FLAGS])}
 
@@ -91,7 +91,7 @@ def build(clang: str) -> None:
     run(ours, sys.executable, "setup.py", "-q", "build", "--build-base", WORK / "build", "--build-lib", LIB)
     include, library = sysconfig.get_path("include"), sysconfig.get_config_var("LDVERSION")
     folders = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL")]
-    # The modules that are loaded later find the sanitizers' functions in the program: it has to show them.
+    # Modules that are loaded later use the sanitizers' functions in the program, which has to export them.
     run(
         ours, clang, *FLAGS, f"-fsanitize=fuzzer,{SANITIZERS}", f'-DSE_FUZZ_PYTHON="{sys.executable}"', f"-I{include}",
         HERE / "driver.c", "-rdynamic", *(f"-L{folder}" for folder in folders), f"-lpython{library}",
@@ -105,7 +105,7 @@ def environment_of(target: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(LIB), str(ROOT)]),
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        # pymalloc would hide reads behind an object's end; the interpreter keeps what it made until the process ends.
+        # pymalloc would hide reads beyond an object's end; leaks are off, as the interpreter frees little at its end.
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=64",
         "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -113,12 +113,12 @@ def environment_of(target: str) -> dict[str, str]:
 
 
 def fuzz(target: str, seconds: int, cpu_seconds: float, options: list[str]) -> bool:
-    """Fuzz one target and say what came of it; return whether nothing was found.
+    """Fuzz one target and print the result; return whether nothing was found.
 
     Args:
-        seconds: when to stop at the latest; 0 for never.
-        cpu_seconds: the processor's time after which to stop.
-        options: more of libFuzzer's.
+        seconds: limit in seconds; 0 for none.
+        cpu_seconds: limit of CPU time.
+        options: further options of libFuzzer.
     """
     corpus, found = WORK / "corpus" / target, WORK / "found" / target
     for folder in (corpus, found):
@@ -153,27 +153,27 @@ def fuzz(target: str, seconds: int, cpu_seconds: float, options: list[str]) -> b
 
 
 def wait(process: subprocess.Popen[bytes], cpu_seconds: float) -> tuple[int, float]:
-    """Wait for the end, asking for it when the processor's time is up; return the exit code and the time used."""
+    """Wait for the end, and request it once the CPU time is used up; return the exit code and the CPU time."""
     before_s = children_s()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_S)
             break
-        with contextlib.suppress(OSError):  # no /proc, or the process has just gone
+        with contextlib.suppress(OSError):  # no /proc, or the process has just ended
             stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             if sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK") >= cpu_seconds:
-                process.send_signal(signal.SIGUSR1)  # libFuzzer then ends as if its time were up
+                process.send_signal(signal.SIGUSR1)  # libFuzzer ends as after its time limit
     return process.returncode, children_s() - before_s
 
 
 def children_s() -> float:
-    """Return the processor's time of the programs that have ended."""
+    """Return the CPU time of ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def summary(text: str) -> str:
-    """Return what libFuzzer counted: inputs, their speed, coverage, the corpus, memory."""
+    """Return libFuzzer's figures: inputs, their speed, coverage, the corpus, memory."""
     stats = dict(re.findall(r"^stat::(\w+):\s+(\d+)", text, re.MULTILINE))
     coverage = re.findall(r" cov: (\d+) ft: (\d+) corp: (\d+)/", text)
     edges, features, corpus = coverage[-1] if coverage else ("0", "0", "0")
@@ -198,7 +198,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=seconds, help="for each target; FUZZ_SECONDS or 60 without it")
     parser.add_argument("--cpu-minutes", type=float, metavar="N", help="for each target, instead of --seconds")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one input of TARGET again")
-    parser.add_argument("--option", action="append", default=[], metavar="-NAME=VALUE", help="one more for libFuzzer")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="-NAME=VALUE", help="a further option for libFuzzer"
+    )
     given = parser.parse_args()
     if unknown := set(given.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")

@@ -1,7 +1,7 @@
-"""Messages of one session, decoded with and without what the session keeps: equal to the plain-Python reference.
+"""Messages of one session, decoded with and without its history: equal to the plain-Python reference.
 
-An input is the messages of a session, with SEPARATOR between them. Whatever is left of the reference's opinion is asked
-of `json.loads`. The text of each good message is written as an answer, too.
+An input is the messages of a session, with SEPARATOR between them. `json.loads` decides on grammar. The text of each
+valid message is also encoded as an answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.fuzz.exact import exact
 from tests.reference import wire as reference
 
 SEPARATOR = b"\x00\xff"
-"""Neither JSON nor UTF-8, so that no message is lost to it."""
+"""Neither JSON nor UTF-8, so that no valid message contains it."""
 
 MAX_MESSAGES = 8
 
@@ -23,14 +23,14 @@ def one_input(data: bytes) -> None:
     history = _wire.History()
     for part in data.split(SEPARATOR, MAX_MESSAGES)[:MAX_MESSAGES]:
         alone = outcome(part, None)
-        assert outcome(part, history) == alone, "what a session keeps changes what it reads"
+        assert outcome(part, history) == alone, "the history of a session changes a message"
         compare(part, alone)
         check_utf8(part)
     write(data)
 
 
 def outcome(data: bytes, history: _wire.History | None) -> tuple[object, ...]:
-    """What one message comes to, as plain values."""
+    """Return the result of one message as plain values."""
     try:
         message = _wire.decode(exact(data), history)
     except MessageError as error:
@@ -83,10 +83,10 @@ def check_utf8(data: bytes) -> None:
 
 
 def write(data: bytes) -> None:
-    """Whatever a handler says becomes valid frames of valid JSON."""
+    """Check that any text of a handler becomes valid frames of valid JSON."""
     buffer = _wire.Buffer()
     payloads = []
-    # Lone surrogates, and text in each width that a `str` has.
+    # Lone surrogates, and text in each of the widths of a `str`.
     for text in (data.decode("utf-8", "surrogatepass") if is_wtf8(data) else data.decode("latin-1"), "", data.hex()):
         event_id = len(text) or None
         payloads.append(reference.encode_agent_response(text, event_id, not text))

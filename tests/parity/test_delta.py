@@ -1,4 +1,4 @@
-"""The published SDK's extractor and ours find the same text."""
+"""Our extractor finds the same text as the published SDK's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The snippets of the SDK reference run here with one change: `elevenlabs` becomes `se_server` in their imports.
 
-`sdk_reference_snippets.md` holds the headings and the Python blocks of the reference as they stand there. What a
-snippet takes for granted (`engine`, `websocket`, `handle_transcript`, ...) it gets here as real things: a client that
-asks a real HTTP server, WebSockets over sockets, the OpenAI SDK.
+`sdk_reference_snippets.md` holds the headings and the Python blocks of the reference verbatim. The names that a snippet
+presumes (`engine`, `websocket`, `handle_transcript`, ...) are real objects here: a client of a real HTTP server,
+WebSockets over sockets, the OpenAI SDK.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.helpers import (
 )
 from tests.providers import Script, running_provider
 
-ENGINE_ID = "seng_8k3m9xr4hjnfg983brhmhkd98n6"  # the one the reference asks for
+ENGINE_ID = "seng_8k3m9xr4hjnfg983brhmhkd98n6"  # the model that the reference names
 
 
 # --- the snippets ---------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Snippet:
         self.has_run = False
 
     async def run(self, names: dict[str, Any], **replaced: str) -> None:
-        """Run it at the top level of a module that holds `names`; `replaced` is other text for an argument's value."""
+        """Run it as a module that holds `names`; `replaced` has new values of arguments."""
         text = change_imports(SNIPPETS[self.title])
         for argument, value in replaced.items():
             text, count = re.subn(rf"\b{argument}=[^,)]*", f"{argument}={value}", text)
@@ -98,7 +98,7 @@ class Snippet:
 
 
 def runs(*titles: str) -> pytest.MarkDecorator:
-    """Name the snippets that a test runs, each in a run of its own."""
+    """Name the snippets that a test runs, each in a test case of its own."""
     TESTED.extend(titles)
     return pytest.mark.parametrize("snippet", titles, indirect=True)
 
@@ -110,7 +110,7 @@ def snippet(request: pytest.FixtureRequest) -> Iterator[Snippet]:
     assert snippet.has_run, f"the test of {snippet.title!r} did not run it to its end"
 
 
-# --- what the snippets take for granted -----------------------------------------------------------------------------
+# --- the names that snippets presume --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def engine(api: FakeApi) -> SpeechEngineResource:
 async def call(
     conversation: Callable[[ServerConnection], Awaitable[None]], api_key: str = TEST_API_KEY
 ) -> AsyncIterator[ClientConnection]:
-    """Accept one WebSocket with the `websockets` package, hold `conversation` on it, and yield the API's side."""
+    """Accept one WebSocket with the `websockets` package, run `conversation` on it, and yield the API's side."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def accept(websocket: ServerConnection) -> None:
@@ -156,7 +156,7 @@ async def call(
 
 
 async def answer_to(caller: ClientConnection, said: str, event_id: int = 1) -> str:
-    """Say something, and return the text of the answer."""
+    """Send a turn, and return the text of the answer."""
     await caller.send(transcript_message(said, event_id=event_id))
     messages = await asyncio.wait_for(read_answer(caller), ANSWER_TIMEOUT_S)
     assert {message["event_id"] for message in messages} == {event_id}
@@ -164,7 +164,7 @@ async def answer_to(caller: ClientConnection, said: str, event_id: int = 1) -> s
 
 
 async def handled(caller: ClientConnection) -> None:
-    """Wait until everything sent so far has been received."""
+    """Wait until the other side has received all messages sent so far."""
     await caller.send(ping_message())
     assert await asyncio.wait_for(read_message(caller), ANSWER_TIMEOUT_S) == {"type": "pong"}
 
@@ -207,7 +207,7 @@ async def test_serve(snippet: Snippet, engine: SpeechEngineResource, capsys: pyt
     async def handle_transcript(transcript: list[Any], session: Any) -> None:
         await session.send_response(f"You said {transcript[-1].content}.")
 
-    # The number of the port is the machine's to choose, and no other machine shall see it.
+    # A free port of the loopback replaces the reference's port.
     names = {"engine": engine, "handle_transcript": handle_transcript}
     serving = asyncio.create_task(snippet.run(names, port="0, host='127.0.0.1'"))
     while engine.server is None:
@@ -319,7 +319,7 @@ async def test_a_handler_that_is_called_once(snippet: Snippet, engine: SpeechEng
 
 
 @runs("send_response")
-async def test_answers_of_a_string_and_of_the_openai_sdk(snippet: Snippet, engine: SpeechEngineResource) -> None:
+async def test_answers_from_a_string_and_openai(snippet: Snippet, engine: SpeechEngineResource) -> None:
     place = {"item_id": "i", "output_index": 0, "content_index": 0, "sequence_number": 1, "logprobs": []}
     whole = {"id": "r", "object": "response", "created_at": 1, "model": "gpt-4o", "output": []}
     answer = Script.of_events(

@@ -1,4 +1,4 @@
-"""The compiled extractor equals its reference on events nobody has seen: shapes grafted onto one another."""
+"""The compiled extractor equals its reference on invented events: known shapes grafted onto one another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Slots:
 
 
 class Hooked:
-    """Its missing attributes are told by Python code that the extractor does not know."""
+    """An object whose `__getattr__` reports missing attributes from Python code."""
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self._parts = parts
@@ -67,7 +67,7 @@ ANYTHING = st.recursive(
 
 
 def almost(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """An object with these parts, each of them missing or something else now and then."""
+    """An object with these parts, each of them sometimes missing or replaced."""
     return wrapped(st.fixed_dictionaries({}, optional={name: part | part | ANYTHING for name, part in parts.items()}))
 
 

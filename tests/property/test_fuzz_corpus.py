@@ -1,4 +1,4 @@
-"""The inputs that fuzzing starts from, without a fuzzer: the outcome of each is the reference's."""
+"""The corpus of the fuzz targets, without a fuzzer: every outcome equals the reference's."""
 
 from __future__ import annotations
 

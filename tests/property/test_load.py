@@ -47,7 +47,7 @@ _SENT: st.SearchStrategy[list[Event]] = st.lists(
 
 
 @given(sent=_SENT, cut=st.integers(0, 2000))
-def test_frames_of_another_server_are_read_whole_or_not_yet(sent: list[Event], cut: int) -> None:
+def test_frames_are_read_whole_or_not_yet(sent: list[Event], cut: int) -> None:
     server = Connection(SERVER)
     wire = b"".join(server.send(event) for event in sent)
     wanted = [
@@ -58,20 +58,20 @@ def test_frames_of_another_server_are_read_whole_or_not_yet(sent: list[Event], c
     frames, used = read_frames(wire)
     assert used == len(wire)
     assert [payload for _, _, payload in frames] == wanted
-    # Cut anywhere, what is whole is read, and the rest with what follows.
+    # Cut anywhere, whole frames are read, and the rest together with the next bytes.
     first, used = read_frames(wire[:cut])
     rest, _ = read_frames(wire[used:])
     assert first + rest == frames
 
 
 @given(head=st.binary(min_size=2, max_size=14), body=st.binary(max_size=40))
-def test_what_is_read_as_a_frame_another_client_reads_as_well(head: bytes, body: bytes) -> None:
+def test_another_client_reads_the_same_frames(head: bytes, body: bytes) -> None:
     try:
         frames, used = read_frames(head + body)
     except ValueError:
         return
     client = Connection(CLIENT)
-    # One message at a time, so that fragments in a wrong order, which frames do not tell, are no matter.
+    # One message at a time: frames alone do not reveal fragments in a wrong order.
     taken = 0
     for opcode, is_last, payload in frames:
         if not is_last or opcode in (0, CLOSE):
@@ -85,7 +85,7 @@ def test_what_is_read_as_a_frame_another_client_reads_as_well(head: bytes, body:
             return
         got = event.data if isinstance(event, TextMessage | BytesMessage) else getattr(event, "payload", None)
         if got is None:
-            return  # text that is no UTF-8: the message's matter, not the frame's
+            return  # invalid UTF-8 is checked in the message, not in the frame
         assert (got.encode() if isinstance(got, str) else bytes(got)) == payload
     assert taken == used
 
@@ -137,13 +137,13 @@ def test_responses_are_read_however_they_are_written(sent: list[tuple[dict[str, 
     byte=34,
     is_inserted=False,
 )
-def test_a_message_with_a_wrong_byte_is_never_read_as_something_else(
+def test_a_damaged_message_never_changes_its_meaning(
     sent: tuple[dict[str, Any], bytes], place: int, byte: int, is_inserted: bool
 ) -> None:
     _, written = sent
     place = min(place, len(written))
     garbled = written[:place] + bytes([byte]) + written[place + (not is_inserted) :]
-    # The good one before it teaches what messages look like; alone it has to come out the same.
+    # The decoder learns the shape of messages from the good one before it; the result must not change without it.
     (_, heard), (alone,) = read_messages([written, garbled], b"77"), read_messages([garbled], b"77")
     assert heard == alone
     try:
@@ -161,7 +161,7 @@ def test_a_message_with_a_wrong_byte_is_never_read_as_something_else(
         assert message["type"] != "agent_response"
 
 
-def test_other_types_are_nobodys_business_and_faults_are_named() -> None:
+def test_other_types_are_ignored_and_faults_named() -> None:
     found = read_messages(
         [
             b'{"type": "pong"}',
@@ -192,12 +192,12 @@ def test_other_types_are_nobodys_business_and_faults_are_named() -> None:
     is_ascii=st.booleans(),
     most=st.integers(0, 200),
 )
-def test_what_was_heard_of_an_answer_ends_with_a_whole_character(text: str, is_ascii: bool, most: int) -> None:
+def test_a_partial_answer_ends_with_a_whole_character(text: str, is_ascii: bool, most: int) -> None:
     written = json.dumps(text, ensure_ascii=is_ascii)[1:-1].encode()
     cut = cut_text(written, most)
     assert len(cut) <= most
     heard = json.loads(b'"' + cut + b'"')
     assert text.startswith(heard)
-    if heard != text:  # and no character more would have fitted
+    if heard != text:  # and one more character would not have fitted
         more = json.dumps(text[: len(heard) + 1], ensure_ascii=is_ascii)[1:-1].encode()
         assert len(more) > most

@@ -1,4 +1,4 @@
-"""PROXY headers: whatever way they are cut, what they say is read, and nothing behind them is touched."""
+"""PROXY headers are read however they are cut, and no byte after them is consumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from se_server.server.listen.proxy import LOCAL, MAX_V1_BYTES, MAX_V2_BYTES, UNKNOWN, ProxyHeader, ProxyHeaderError
 
-SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")  # as the protocol's text writes it
+SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")  # as in the protocol's specification
 
 ports = st.integers(0, 65535)
 tails = st.binary(max_size=300)
@@ -54,7 +54,7 @@ def blocks(draw: st.DrawFn) -> tuple[bytes, str]:
 
 
 def read(pieces: list[bytes]) -> tuple[str | None, bytes]:
-    """Read as from a socket: what is not taken comes again, together with what came since."""
+    """Read as from a socket: bytes that are not consumed come again, together with new ones."""
     header, waiting, taken = ProxyHeader(), b"", 0
     for piece in pieces:
         waiting += piece
@@ -67,9 +67,7 @@ def read(pieces: list[bytes]) -> tuple[str | None, bytes]:
 
 
 @given(lines() | blocks(), tails, st.data())
-def test_a_header_is_read_however_it_is_cut_and_nothing_behind_it_is_taken(
-    said: tuple[bytes, str], tail: bytes, data: st.DataObject
-) -> None:
+def test_a_header_is_read_however_it_is_cut(said: tuple[bytes, str], tail: bytes, data: st.DataObject) -> None:
     sent, client = said
     whole = sent + tail
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
@@ -78,7 +76,8 @@ def test_a_header_is_read_however_it_is_cut_and_nothing_behind_it_is_taken(
 
 
 @given(lines() | blocks())
-def test_an_unfinished_header_is_taken_so_that_a_socket_does_not_wake_its_reader_again(said: tuple[bytes, str]) -> None:
+def test_an_unfinished_header_is_consumed(said: tuple[bytes, str]) -> None:
+    """Bytes left in the socket would wake its reader again at once."""
     sent = said[0]
     for end in range(1, min(len(sent), 300)):
         header = ProxyHeader()
@@ -86,7 +85,7 @@ def test_an_unfinished_header_is_taken_so_that_a_socket_does_not_wake_its_reader
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", SIGNATURE, SIGNATURE + b"\x21"]))
-def test_garbage_is_an_error_or_waits_for_more_within_bounds(garbage: bytes, start: bytes) -> None:
+def test_garbage_fails_or_waits_within_bounds(garbage: bytes, start: bytes) -> None:
     header = ProxyHeader()
     try:
         taken = header.feed(start + garbage)
@@ -141,6 +140,6 @@ def test_the_forms_of_the_protocols_text_are_taken(line: bytes) -> None:
         (SIGNATURE + b"\x21\x11\xff\xff", "longer than 4096"),
     ],
 )
-def test_what_is_no_header_is_refused_with_a_reason(sent: bytes, why: str) -> None:
+def test_other_bytes_are_refused_with_a_reason(sent: bytes, why: str) -> None:
     with pytest.raises(ProxyHeaderError, match=why):
         ProxyHeader().feed(sent)

@@ -1,4 +1,4 @@
-"""The ledger against a model of it in plain Python, driven by whatever order of transcripts and endings."""
+"""The ledger against a model in plain Python, driven by any order of transcripts and endings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Key = tuple[int, str | None]
 
 
 class Model:
-    """The table, with a list for the past; nothing here is meant to be fast."""
+    """The table of verdicts, with a list for the past; simple rather than fast."""
 
     def __init__(self, adopts: bool) -> None:
         self.adopts = adopts
@@ -64,7 +64,7 @@ class Model:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Both are told the same, and must judge every transcript alike."""
+    """Ledger and model get the same events, and must judge every transcript alike."""
 
     @initialize(adopts=st.booleans())
     def start(self, adopts: bool) -> None:
@@ -139,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(1800)
 class TestLedger(LedgerMachine.TestCase):  # type: ignore[name-defined,misc]
-    """Derandomised: the same sequences each time, so that a failure is found again."""
+    """Derandomised: the same sequences each time, so that a failure is reproducible."""
 
     settings = settings(
         max_examples=SEQUENCES,

@@ -1,6 +1,6 @@
-"""The compiled wire format equals its reference, on what Hypothesis invents and on real messages that were damaged.
+"""The compiled wire format equals its reference, on invented messages and on damaged real ones.
 
-Hypothesis draws what a message says; how it is written (blanks, escapes) comes from a seed, which keeps the many
+Hypothesis draws the content of a message; its notation (blanks, escapes) comes from a seed, which keeps the many
 thousands of examples quick.
 """
 
@@ -50,7 +50,7 @@ NAMES = TEXTS | st.sampled_from(
 
 
 class Members(list[tuple[str, Any]]):
-    """An object as it is written: names may repeat."""
+    """An object as a list of members: names may repeat."""
 
 
 def objects(names: st.SearchStrategy[str], values: st.SearchStrategy[Any], size: int = 4) -> st.SearchStrategy[Members]:
@@ -94,7 +94,7 @@ def written(value: Any, seed: int | None) -> bytes:
     def string(text: str) -> str:
         out = []
         for character in text:
-            # A lone surrogate cannot be written but as an escape.
+            # A lone surrogate can only be written as an escape.
             if "\ud800" <= character <= "\udfff" or chance.random() < style / 2:
                 units = character.encode("utf-16-be", "surrogatepass")
                 digits = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
@@ -120,8 +120,8 @@ MESSAGES = st.builds(written, st.lists(FIELDS, max_size=6).map(Members), st.none
 
 
 def outcome(data: bytes, history: _wire.History | None = None) -> reference.Read | tuple[str, int]:
-    """What the decoder makes of `data`, in the reference's terms."""
-    # Bytes behind the end would be read as more of the message: whoever looks at them is found out.
+    """Return the decoder's result in the reference's terms."""
+    # Bytes after the end continue the message, so a read beyond the end changes the result.
     with_more = memoryview(data + b'0"}]')
     try:
         message = _wire.decode(with_more[: len(data)], history)
@@ -141,7 +141,7 @@ def outcome(data: bytes, history: _wire.History | None = None) -> reference.Read
 
 
 def check(data: bytes) -> None:
-    """The decoder and the reference agree on `data`."""
+    """Check that the decoder and the reference agree on `data`."""
     got = outcome(data)
     wanted: reference.Read | tuple[str, int]
     try:
@@ -155,7 +155,7 @@ def check(data: bytes) -> None:
 
 
 def check_grammar_error(data: bytes, got: reference.Read | tuple[str, int]) -> None:
-    """A grammar error stands at the first byte that no message has there: what is before it lacks only an end."""
+    """Check that a grammar error is at the first wrong byte: the text before it is the beginning of a message."""
     assert isinstance(got, tuple)
     reason, offset = got
     if reason == "unexpected end of the message":
@@ -163,7 +163,7 @@ def check_grammar_error(data: bytes, got: reference.Read | tuple[str, int]) -> N
     else:
         assert offset < len(data)
     if reason.startswith("expected the end of the message"):
-        # A message by itself, if perhaps one whose fields are refused.
+        # A complete message, although its fields may be refused.
         with contextlib.suppress(reference.ReferenceError):
             reference.decode(data[:offset])
     else:
@@ -172,7 +172,7 @@ def check_grammar_error(data: bytes, got: reference.Read | tuple[str, int]) -> N
 
 @examples(1000)
 @given(VALUES, st.none() | SEEDS)
-def test_any_json_value_reads_as_the_reference_reads_it(value: Any, seed: int | None) -> None:
+def test_any_json_value_decodes_like_the_reference(value: Any, seed: int | None) -> None:
     check(written(value, seed))
 
 
@@ -205,7 +205,7 @@ DAMAGES = st.lists(
 
 
 def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
-    """Bytes replaced, inserted or removed, or the end cut off."""
+    """Replace, insert or remove bytes, or cut the end off."""
     for at, way, snippet in damages:
         at %= len(data) + 1
         if way == 0:
@@ -221,7 +221,7 @@ def damaged(data: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
 
 @examples(3000)
 @given(st.sampled_from(REAL), DAMAGES)
-def test_damaged_real_messages_read_as_the_reference_reads_them(data: bytes, damages: Any) -> None:
+def test_damaged_messages_decode_like_the_reference(data: bytes, damages: Any) -> None:
     check(damaged(data, damages))
 
 
@@ -291,7 +291,7 @@ def test_a_history_changes_nothing_but_the_work(transcript: list[Any], steps: li
 @given(
     st.lists(st.sampled_from(["1", "12", "123", "1.5", "-1", "{}", "[]", '""', "null"]), max_size=5), st.integers(1, 4)
 )
-def test_entries_that_run_together_are_never_taken_for_old_ones(parts: list[str], cut: int) -> None:
+def test_joined_entries_are_never_taken_for_old_ones(parts: list[str], cut: int) -> None:
     history = _wire.History()
     whole = ",".join(parts)
     for inside in (whole[:-cut], whole, whole + "2", whole[:-cut], whole + " ", whole + ",7"):
@@ -308,7 +308,7 @@ IDS = st.none() | st.integers(-(2**63), 2**64 - 1)
 
 @examples(1500)
 @given(SPOKEN, IDS, st.booleans())
-def test_an_answer_is_written_as_the_reference_writes_it(text: str, event_id: int | None, is_final: bool) -> None:
+def test_an_answer_is_encoded_like_the_reference(text: str, event_id: int | None, is_final: bool) -> None:
     data = _wire.encode_agent_response(text, event_id, is_final)
     assert data == reference.encode_agent_response(text, event_id, is_final)
     assert json.loads(data) == {
@@ -350,7 +350,7 @@ BYTES = st.lists(
 
 @examples(1000)
 @given(BYTES.map(b"".join), st.lists(st.integers(0, 60), max_size=4))
-def test_utf8_in_pieces_is_judged_as_python_judges_it(data: bytes, cuts: list[int]) -> None:
+def test_utf8_in_pieces_is_judged_like_python(data: bytes, cuts: list[int]) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     state = 0
@@ -374,7 +374,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def test_every_pair_and_lead_of_utf8_is_judged_as_python_judges_it() -> None:
+def test_every_utf8_pair_is_judged_like_python() -> None:
     for first in range(256):
         for second in range(256):
             for rest in (b"", b"\x80", b"\xbf\xbf"):

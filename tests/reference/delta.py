@@ -10,19 +10,19 @@ from typing import Any
 
 
 def part(event: Any, name: str) -> Any:
-    """An entry of a dict or an attribute of an object; None where there is none."""
+    """Return an entry of a dict or an attribute of an object; None if it has none."""
     if isinstance(event, dict):
         return event.get(name)
     return getattr(event, name, None)
 
 
 def first(entries: Any) -> Any:
-    """The first entry of a list or tuple; None where there is none."""
+    """Return the first entry of a list or tuple; None if it is empty."""
     return entries[0] if isinstance(entries, (list, tuple)) and len(entries) else None
 
 
 def exact(text: Any) -> str | None:
-    # The characters, and never a subclass' own idea of its text.
+    # The characters themselves, whatever a subclass reports.
     return "".join(map(operator.itemgetter(0), zip(text))) if isinstance(text, str) else None
 
 
@@ -51,7 +51,7 @@ def gemini_text(event: Any) -> str | None:
 
 
 def text_of(event: Any) -> str | None:
-    """What `_delta.text_of` must return."""
+    """Return the result that `_delta.text_of` must have."""
     if isinstance(event, str):
         return exact(event)
     if event is None or isinstance(event, (int, float)):

@@ -1,7 +1,7 @@
-"""The wire format in plain Python: `json` decides what is JSON, and the protocol's rules are written down once more.
+"""The wire format in plain Python: `json` parses, and the protocol's rules are implemented a second time.
 
-Positions are found on valid text only, by walking it with `json`'s own decoder, so they share no code and no idea with
-the scanner under test. What exactly is wrong with text that is no JSON is left open: any `GrammarError` will do.
+Positions are found on valid text only, by walking it with `json`'s own decoder, so they share neither code nor method
+with the scanner under test. For text that is not JSON any `GrammarError` will do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ReferenceError(Exception):
 
 
 class GrammarError(Exception):
-    """No JSON, or nested too deep; where and why is for the decoder to say."""
+    """Not JSON, or nested too deep; the reference gives no position or reason."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Number:
-    """A number as it is written: `json` would round some and refuse others."""
+    """A number as text: `json` would round some numbers and refuse others."""
 
     written: str
 
@@ -166,7 +166,7 @@ def _event_id(value: Any, offset: int) -> int | None:
         raise ReferenceError(f"event_id: expected an integer, got {_describe(value)}", offset)
     if re.search("[.eE]", value.written):
         raise ReferenceError("event_id: expected an integer, got a number with a fraction or an exponent", offset)
-    # No JSON integer of more characters fits, and Python refuses to read some that are longer.
+    # No longer JSON integer fits, and Python refuses to parse some longer ones.
     if len(value.written) > 20 or not -(2**63) <= int(value.written) < 2**64:
         raise ReferenceError("event_id does not fit 64 bits", offset)
     return int(value.written)
@@ -193,7 +193,7 @@ def _not_an_object(first: str) -> str:
 
 
 def _depth(text: str) -> int:
-    """How deep valid JSON is nested."""
+    """Return the depth of nesting of valid JSON."""
     depth = deepest = 0
     for character in STRING.sub("", text):
         if character in "[{":
@@ -211,7 +211,7 @@ def _after_blanks(text: str, at: int) -> int:
 
 
 def _members(text: str, start: int) -> Iterator[tuple[str, Any, int]]:
-    """Name, value and the value's position of each member of the valid object at `start`."""
+    """Yield name, value and the value's position of each member of the valid object at `start`."""
     at = _after_blanks(text, start + 1)
     while text[at] != "}":
         name, at = DECODER.raw_decode(text, at)
@@ -224,7 +224,7 @@ def _members(text: str, start: int) -> Iterator[tuple[str, Any, int]]:
 
 
 def _elements(text: str, start: int) -> Iterator[tuple[Any, int]]:
-    """Value and position of each element of the valid array at `start`."""
+    """Yield value and position of each element of the valid array at `start`."""
     at = _after_blanks(text, start + 1)
     while text[at] != "]":
         value, end = DECODER.raw_decode(text, at)
@@ -235,7 +235,7 @@ def _elements(text: str, start: int) -> Iterator[tuple[Any, int]]:
 
 
 def speakable(text: str) -> str:
-    """Join surrogates that meet; what is left of them becomes U+FFFD."""
+    """Join pairs of surrogates; lone ones become U+FFFD."""
 
     def joined(pair: re.Match[str]) -> str:
         high, low = pair.group()
@@ -250,7 +250,7 @@ def encode_agent_response(content: str, event_id: int | None, is_final: bool) ->
 
 
 def parse_frames(data: bytes) -> list[bytes]:
-    """The payloads of unmasked, unfragmented text frames, one after another (RFC 6455, 5.2)."""
+    """Return the payloads of unmasked, unfragmented text frames, one after another (RFC 6455, 5.2)."""
     payloads = []
     while data:
         assert data[0] == 0x81

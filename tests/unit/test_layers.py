@@ -1,4 +1,4 @@
-"""Who may import whom: every `import`, `cimport` and `include` points down, and nothing imports in a circle."""
+"""Layers: every `import`, `cimport` and `include` points down, and no modules import each other in a circle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAYERS = [
     {"", "speech_engine"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-# Sees nothing but these.
+# These layers import nothing but the layers listed.
 ONLY = {
     "address": set(),
     "auth": {"errors"},

@@ -1,4 +1,4 @@
-"""What `se_server` and `se_server.speech_engine` export."""
+"""The public names of `se_server` and `se_server.speech_engine`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_public_name_resolves_and_stays(name: str) -> None:
     assert name in dir(se_server)
 
 
-def test_the_table_of_homes_names_what_the_type_checker_sees() -> None:
+def test_the_table_of_homes_matches_the_type_checker() -> None:
     assert sorted(se_server.__all__) == sorted({*se_server._HOMES, "__version__"})
     for name, module in se_server._HOMES.items():
         assert hasattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""The servers under test: one table of how each is started, and the handler that all of them serve.
+"""The servers under test: one table of their commands, and the handler that all of them serve.
 
 A target is started as its ordinary user would start it, at the setting that is best for it (see bench/README.md). To
 add one, add a line to `TARGETS`, and a script beside this file if the target has no command of its own.
@@ -20,13 +20,13 @@ __all__ = ["API_KEY", "HANDLER", "TARGETS", "trusting"]
 HANDLER = Path(__file__).with_name("handler.py")
 
 API_KEY = "sk_bench_0123456789abcdef"
-"""What every target verifies its callers against: authentication is on, as in production."""
+"""The API key of every target: authentication is on, as in production."""
 
 KEYED = {"ELEVENLABS_API_KEY": API_KEY}
 
 
 def trusting() -> dict[str, str]:
-    """Return the environment in which a load generator trusts the targets' certificate."""
+    """Return the environment variables that let a load generator trust the targets' certificate."""
     return {"SSL_CERT_FILE": str(certificate.CA)}
 
 

@@ -1,7 +1,7 @@
 """`se-server`, with Python's own setting of the garbage collector: `python -m bench.load.targets.collector_target WAY`.
 
-`tuned` is the product as it is; `untuned` has its workers leave the collector as Python sets it. The rest is the
-command line of `se-server`.
+`tuned` is the product as it is; in `untuned` the workers keep Python's setting of the collector. The other arguments
+are those of `se-server`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts in its answers, so that a caller misses every chunk that is lost: "TAG 8" is answered TAG.0 to TAG.7."""
+"""A handler that numbers its chunks, so that a caller notices a lost one: the answer to "TAG 8" is TAG.0 to TAG.7."""
 
 from __future__ import annotations
 

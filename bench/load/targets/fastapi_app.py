@@ -13,7 +13,7 @@ from bench.load.targets.handler import on_transcript
 
 app = FastAPI()
 client = AsyncElevenLabs(api_key=os.environ["ELEVENLABS_API_KEY"])
-# What `await client.speech_engine.get(ID)` returns, without the call to the API that it makes.
+# The result of `await client.speech_engine.get(ID)`, without its request to the API.
 engine = SpeechEngineResource("seng_bench", client._client_wrapper)
 
 

@@ -1,7 +1,7 @@
 """The FastAPI application on granian: `python -m bench.load.targets.granian_target [OPTION...]` prints `ready PORT`.
 
-Granian's workers each bind the port by number and tell of it before they listen, so this finds a port for them and
-tells when one of them takes connections. It uses no CPU afterwards, and ends with SIGTERM.
+Granian's workers each bind the port by number and report it before they listen, so this program finds a port for them
+and reports when one of them accepts connections. It uses no CPU afterwards, and SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLL_S = 0.02
 
 def main(*options: str) -> int:
     with socket.socket() as held:
-        # Bound and not listening, with SO_REUSEPORT as granian's own sockets: it holds the port and gets no connection.
+        # Bound but not listening, with SO_REUSEPORT like granian's sockets: it only reserves the port.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
         host, port = held.getsockname()

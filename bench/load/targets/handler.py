@@ -1,8 +1,8 @@
 """The user's side of every target: an ordinary coroutine that sends an ordinary async generator.
 
-It stands alone, as a user's file would: `se-server` loads it by path and the published SDK gets its function. The
-last message of the transcript says what to answer: "CHUNKS TAG anything", as in "32 c7e41 and what happened then?".
-After "CHUNKS TAG trickle" the stream suspends before each chunk, as that of a slow LLM does.
+It imports nothing of bench, like a user's file: `se-server` loads it by path and the published SDK gets its function.
+The last message of the transcript determines the answer: "CHUNKS TAG anything", as in "32 c7e41 and what happened
+then?". After "CHUNKS TAG trickle" the stream suspends before each chunk, like that of a slow LLM.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS = (
 
 
 async def answer(question: str) -> AsyncIterator[str]:
-    """Yield as many chunks as the question asks for; after "trickle" the loop gets a turn before each."""
+    """Yield as many chunks as the question asks for; after "trickle" the loop runs before each."""
     chunks, tag, rest = question.split(" ", 2)
     trickles = rest.startswith("trickle")
     for word in (tag, *WORDS[1 : int(chunks)]):

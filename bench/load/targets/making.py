@@ -1,4 +1,4 @@
-"""What targets need and no package brings: made on first use, kept under a hash of what it is made of."""
+"""Builds the parts of targets that no package contains, on first use, and caches them by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def need_program(*names: str) -> str:
 
 
 def place(name: str, *made_of: bytes | str) -> Path:
-    """Return where a folder is, or will be.
+    """Return the path of a cached folder, which may not exist yet.
 
     Args:
-        name: what its name starts with.
-        made_of: everything that decides what is in it: sources, versions, options.
+        name: the beginning of its name.
+        made_of: everything that determines its contents: sources, versions, options.
     """
     digest = hashlib.sha256(repr(made_of).encode()).hexdigest()
     return SCRATCH / f"{name}-{digest[:16]}"
 
 
 def make(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder unless it is there: `fill` fills an empty one, and if it fails, nothing is left behind."""
+    """Make a folder unless it exists: `fill` fills an empty one; if it fails, nothing is left behind."""
     if folder.exists():
         return
     SCRATCH.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def run_tool(what: str, command: Sequence[str], folder: Path) -> None:
     """Run a compiler or an installer in a folder.
 
     Raises:
-        BenchError: it failed; the error quotes the end of what it said.
+        BenchError: it failed; the error quotes the end of its output.
     """
     try:
         ran = subprocess.run(

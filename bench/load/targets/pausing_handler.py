@@ -1,4 +1,4 @@
-"""The shared handler, in an app that writes down each run of the garbage collector, to the file that PAUSES_TO names.
+"""The shared handler, in an app that records each run of the garbage collector in the file PAUSES_TO.
 
 Each conversation keeps the messages of its next request to a language model, as agents do.
 """
@@ -28,7 +28,7 @@ def _note(phase: str, info: dict[str, int]) -> None:
 
 
 def on_startup() -> None:
-    """Listen to the collector, as late as an app can."""
+    """Register the collector's callback, as late as an app can."""
     gc.callbacks.append(_note)
 
 
@@ -39,6 +39,6 @@ async def on_transcript(transcript: list[Any], session: Any) -> None:
 
 
 def on_shutdown() -> None:
-    """Write down what was heard: when it began, in monotonic seconds, how long it took, and the generation."""
+    """Write the collections: start in monotonic seconds, duration, and generation."""
     gc.callbacks.remove(_note)
     Path(os.environ["PAUSES_TO"]).write_text(json.dumps(_pauses))

@@ -1,7 +1,7 @@
-"""What one gets by hand in an hour: picows and orjson from plain Python, with no check, ledger or flow control.
+"""A server by hand in an hour: picows and orjson from plain Python, without checks, ledger or flow control.
 
-`python -m bench.load.targets.picows_plain_target` prints `ready PORT`. It does not verify tokens: it is a limit to
-compare with, not a server to use.
+`python -m bench.load.targets.picows_plain_target` prints `ready PORT`. It does not verify tokens: it is a limit for
+comparisons, not a server for use.
 """
 
 from __future__ import annotations

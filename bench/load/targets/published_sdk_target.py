@@ -25,7 +25,7 @@ async def serve(module: str) -> None:
         port=0, path="/ws", api_key=os.environ["ELEVENLABS_API_KEY"], on_transcript=on_transcript
     )
     serving = asyncio.create_task(server.serve())
-    # The SDK does not tell when it listens, nor on which port: its websockets server is all there is to ask.
+    # The SDK reports neither readiness nor its port; only its websockets server knows them.
     for _ in range(int(START_TIMEOUT_S / POLL_S)):
         if server._server is not None or serving.done():
             break

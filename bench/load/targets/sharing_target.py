@@ -1,7 +1,7 @@
 """`se-server`, with another way of sharing connections: `python -m bench.load.targets.sharing_target WAY`.
 
-`gate` is the product as it is. `plain` has all workers take from the shared queue whatever they carry, and
-`reuseport` has the kernel spread connections over a queue for each worker. The rest is the command line of `se-server`.
+`gate` is the product as it is. With `plain` all workers accept from the shared queue regardless of their load, and with
+`reuseport` the kernel spreads connections over a queue for each worker. The other arguments are those of `se-server`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _bound(address: Any, family: int) -> socket.socket:
 
 def _use_a_queue_for_each_worker() -> None:
     def hold(host: str | None, port: int) -> list[socket.socket]:
-        # Bound and not listening, it holds the port and gets no connection.
+        # Bound but not listening, it reserves the port and gets no connection.
         return [_bound((host, port), socket.AF_INET)]
 
     def run(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:

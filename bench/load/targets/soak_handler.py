@@ -1,7 +1,7 @@
-"""The handler of the soak: answers at once, or never goes on after a word, for callers who interrupt or vanish.
+"""The handler of the soak: answers at once, or stops after a word, for callers that interrupt or vanish.
 
-It stands alone, as a user's file would: `se-server` loads it by path. The last message of the transcript says which:
-"wait" or anything else.
+It imports nothing of bench, like a user's file: `se-server` loads it by path. The last message of the transcript
+decides: "wait" or anything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bare limits, built on first use from the sources beside this file: a C server, and picows from Cython.
 
-Both answer with the same canned frames (`answers.h`), and neither verifies tokens or runs somebody's handler: they tell
-what the machine, and what picows, can do at best.
+Both answer with the same canned frames (`answers.h`), and neither verifies tokens or runs a user's handler: they show
+the best that the machine, or picows, can do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FLAGS = ("-O2", "-std=gnu11")
 
 
 def _literal(text: str) -> str:
-    """Return a C literal of a text as it stands in JSON."""
+    """Return a text in JSON form as a C literal."""
     return '"' + "".join(f"\\{byte:03o}" for byte in json.dumps(text, ensure_ascii=False)[1:-1].encode()) + '"'
 
 
@@ -36,16 +36,16 @@ _MADE_OF = (_WORDS_H, *(path.read_text() for path in _SOURCES.values()), *_FLAGS
 
 _C_FOLDER = place("bare-c", *_MADE_OF)
 C_SERVER = _C_FOLDER / "server"
-"""The program, once it is built."""
+"""The path of the program, which may not be built yet."""
 
 
 def picows_folder() -> Path:
-    """Return where the module `picows_limit` is, once it is built."""
+    """Return the folder of the module `picows_limit`, which may not be built yet."""
     return place("bare-picows", *_MADE_OF, sys.version, version("picows"))
 
 
 def build_c_server() -> None:
-    """Build the C server unless it is there.
+    """Build the C server unless it exists.
 
     Raises:
         BenchError: there is no C compiler, or it fails.
@@ -58,7 +58,7 @@ def build_c_server() -> None:
 
 
 def build_picows_limit() -> None:
-    """Build the Cython module unless it is there.
+    """Build the Cython module unless it exists.
 
     Raises:
         BenchError: there is no Cython or no C compiler, or one of them fails.

@@ -26,12 +26,12 @@ ENVIRONMENT: Mapping[str, str] = {
 
 
 def is_installed() -> bool:
-    """Return whether the target can run without asking npm for anything."""
+    """Return whether the target can run without npm."""
     return _FOLDER.exists() and shutil.which("node") is not None
 
 
 def install() -> None:
-    """Install the SDK unless it is there, which takes npm and the network.
+    """Install the SDK unless it is installed, which takes npm and the network.
 
     Raises:
         BenchError: node or npm is missing, or npm fails.
@@ -45,7 +45,7 @@ def install() -> None:
     def fill(folder: Path) -> None:
         for path in _MADE_OF:
             shutil.copy(path, folder)
-        # No script of a package is run: the native helper of ws is in its package, built.
+        # Scripts of packages are not run: the package of ws contains its native helper.
         run_tool("npm ci", [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
 
     make(_FOLDER, fill)
