@@ -1,4 +1,4 @@
-"""The shipped connection, which also says back what it read: what the Autobahn testsuite wants of a server."""
+"""The shipped connection, which also echoes messages, as the Autobahn testsuite requires."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memcpy

@@ -21,7 +21,7 @@ struct question {
     size_t tag_size, digits;
 };
 
-/* Whole frames, one behind the other, good until the next answer is made. */
+/* Whole frames, one after another, valid until the next answer is made. */
 struct answer {
     const unsigned char *bytes;
     size_t size;
@@ -29,7 +29,7 @@ struct answer {
 
 /* ---------------------------------------------------------------- questions */
 
-/* Return what stands behind the last of these keys and its blanks, or NULL. A key in a text would have its quotes escaped. */
+/* Return the text after the last of these keys and its blanks, or NULL. A key inside a text has escaped quotes. */
 static inline const char *after_last(const char *key, const char *text, const char *end)
 {
     size_t size = strlen(key);
@@ -76,7 +76,7 @@ static inline unsigned char *put(unsigned char *to, const char *text, size_t siz
     return to + size;
 }
 
-/* Write a frame, the digits of its id left out, and return its end; `*id` is where they belong. */
+/* Write a frame without the digits of its id, and return its end; `*id` is their place. */
 static inline unsigned char *put_frame(
     unsigned char *to, const char *text, size_t size, size_t digits, const char *end, unsigned char **id)
 {
@@ -106,7 +106,7 @@ static inline size_t frame_size(const unsigned char *frame)
     return frame[1] < 126 ? 2 + frame[1] : 4 + (frame[2] << 8 | frame[3]);
 }
 
-/* Return the frames that answer a question. All but the first are made once for so many chunks and digits. */
+/* Return the frames that answer a question. All but the first are made once per number of chunks and digits. */
 static inline struct answer answer_to(const struct question *q)
 {
     enum { FIRST = REST_OF_FRAME + MAX_TAG, OTHER = REST_OF_FRAME + MAX_WORD };

@@ -38,6 +38,6 @@ cdef class Session(WSListener):
         at = ready.bytes
         while at < ready.bytes + ready.size:
             size, head = frame_size(at), head_size(at)
-            # It writes the frame's head anew where it stands.
+            # It rewrites the frame's head in place.
             transport.send_reuse_external_buffer(WSMsgType.TEXT, at + head, size - head)
             at += size

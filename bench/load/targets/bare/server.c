@@ -1,8 +1,8 @@
 /* The limit of the machine: one thread, epoll, and canned answers to the benchmark's questions.
  *
- * `server {turn|frame}` prints `ready PORT` and serves on 127.0.0.1 until SIGTERM. It upgrades whoever asks, unmasks
- * what comes, and answers a transcript in one send(2) a turn, or in one a frame. What it leaves out is what servers are
- * for: tokens, checks of what is read, fragments, and somebody's code. It is a limit to compare with, not a server to use.
+ * `server {turn|frame}` prints `ready PORT` and serves on 127.0.0.1 until SIGTERM. It accepts every upgrade, unmasks
+ * frames, and answers a transcript with one send(2) a turn, or with one a frame. It leaves out the work of real servers:
+ * tokens, checks of input, fragments, and user code. It is a limit for comparisons, not a server for use.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ static const char UPGRADE[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: webs
                               "Sec-WebSocket-Accept: %s\r\n\r\n";
 static const char REFUSAL[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/* What is read goes to one buffer for all; only the rest of an unfinished frame is kept with its connection. */
+/* All connections read into one buffer; only the rest of an unfinished frame is kept with its connection. */
 struct connection {
     int fd, upgraded;
     size_t kept, needed; /* bytes in `input`; bytes of the whole frame, or 0 if that is not known */
@@ -61,7 +61,7 @@ static void watch(struct connection *c, int operation, uint32_t events)
     must(epoll_ctl(epoll, operation, c->fd, &event) == 0, "epoll_ctl");
 }
 
-/* Send, or keep what the socket does not take; false if the connection is of no more use. */
+/* Send, and keep the bytes that the socket does not take; false if the connection is broken. */
 static int send_bytes(struct connection *c, const void *bytes, size_t size)
 {
     ssize_t sent = 0;
@@ -201,7 +201,7 @@ static ssize_t take_head(struct connection *c, unsigned char *in, size_t size)
     return -1;
 }
 
-/* Read once, and take what is complete. */
+/* Read once, and take the complete frames. */
 static int serve(struct connection *c)
 {
     unsigned char *in = shared;
