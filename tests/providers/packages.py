@@ -263,9 +263,19 @@ def _litellm(provider: str) -> Callable[[str, str], AbstractAsyncContextManager[
 
 @asynccontextmanager
 async def langchain_openai(url: str, model: str = MODEL) -> AsyncIterator[Any]:
+    async with _chat_openai(url, model) as chat:
+        yield chat.astream("Good morning")
+
+
+@asynccontextmanager
+async def _chat_openai(url: str, model: str) -> AsyncIterator[Any]:
+    """LangChain shares one HTTP client among its models, and never closes it: each has its own here."""
+    import openai
     from langchain_openai import ChatOpenAI
 
-    yield ChatOpenAI(model=model, api_key="none", base_url=url, max_retries=0).astream("Good morning")  # type: ignore[arg-type]
+    async with openai.DefaultAsyncHttpxClient() as client:
+        options: Any = {"api_key": "none", "base_url": url, "max_retries": 0, "http_async_client": client}
+        yield ChatOpenAI(model=model, **options)
 
 
 @asynccontextmanager
@@ -274,6 +284,7 @@ async def langchain_anthropic(url: str, model: str = MODEL) -> AsyncIterator[Any
 
     chat = ChatAnthropic(model=model, api_key="none", base_url=url, max_retries=0, max_tokens=1024)  # type: ignore[call-arg,arg-type]
     yield chat.astream("Good morning")
+    await chat._async_client.close()
 
 
 async def langchain_texts(stream: Any) -> AsyncIterator[str]:
@@ -288,16 +299,15 @@ async def langchain_texts(stream: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def langgraph(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    from langchain_openai import ChatOpenAI
     from langgraph.graph import START, MessagesState, StateGraph
 
-    chat = ChatOpenAI(model=model, api_key="none", base_url=url, max_retries=0)  # type: ignore[arg-type]
+    async with _chat_openai(url, model) as chat:
 
-    async def agent(state: Any) -> Any:
-        return {"messages": [await chat.ainvoke(state["messages"])]}
+        async def agent(state: Any) -> Any:
+            return {"messages": [await chat.ainvoke(state["messages"])]}
 
-    graph = StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent").compile()
-    yield graph.astream({"messages": MESSAGES}, stream_mode="messages")
+        graph = StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent").compile()
+        yield graph.astream({"messages": MESSAGES}, stream_mode="messages")
 
 
 @asynccontextmanager

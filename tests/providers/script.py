@@ -72,7 +72,7 @@ class Script:
         cut_bytes: Smallest and largest piece the body is cut into, at positions drawn from `seed`; None: at events.
         crlf: Lines end in CRLF; None: as the API does it.
         ascii: JSON escapes everything that is not ASCII; None: only halves of surrogate pairs.
-        gzip: The body is compressed, flushed after each event.
+        gzip: The body is compressed, flushed after each event, for clients that accept it.
     """
 
     text: str | tuple[str, ...] = "Good morning! It is 21 °C in Zürich today 🙂. Anything else?"

@@ -183,6 +183,8 @@ class Provider:
             return _refuse(api, asked, script)
         if not asked.stream:
             return await _answer_whole(api, asked, request, http)
+        if script.gzip and "gzip" not in request.headers.get("accept-encoding", ""):
+            script = script.but(gzip=False)
         made = _plan(api, script, asked)
         response = web.StreamResponse(status=script.status, headers={**api.headers, **made.headers})
         response.headers["Content-Type"] = api.forms.get(asked.form, api.content_type)
