@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from tests.providers import (
     SCRIPT_HEADER,
@@ -272,6 +274,16 @@ async def test_responses_end_badly_in_three_ways(provider: Provider, kind: Any) 
         assert last.response.error.message == "It broke"
 
 
+async def test_nested_error_of_responses_raises_in_the_sdk(provider: Provider) -> None:
+    import openai
+
+    provider.default = Script(failure=Failure(2, "nested_error", "It broke"))
+    async with openai.AsyncOpenAI(api_key="none", base_url=provider.base_url("openai")) as client:
+        stream = await client.responses.create(model="m", input="x", stream=True)
+        with pytest.raises(openai.APIError, match="It broke"):
+            [event async for event in stream]
+
+
 @pytest.mark.parametrize(("kind", "whole"), [("drop", False), ("reset", False), ("end", True)])
 async def test_connection_breaks_inside_the_body(
     provider: Provider, client: aiohttp.ClientSession, kind: Any, whole: bool
@@ -360,6 +372,16 @@ async def test_gemini_streams_an_array_without_sse(provider: Provider, client: a
         answers = await response.json()
     assert "".join(part["text"] for answer in answers for part in answer["candidates"][0]["content"]["parts"]) == TEXT
     assert provider.requests[0].model == "gemini-2.5-flash"
+
+
+async def test_provider_serves_tls(client: aiohttp.ClientSession) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with running_provider(Script(tokens_per_s=500), ssl_context=context) as provider:
+        assert (await read(provider, client, ssl=trusting)).endswith(b"data: [DONE]\n\n")
 
 
 # --- a thread, a process --------------------------------------------------------------------------------------------

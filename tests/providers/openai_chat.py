@@ -1,9 +1,10 @@
 """OpenAI's Chat Completions, and the same API as Azure, Groq, Together, DeepSeek and OpenRouter serve it.
 
 Follows OpenAI's API reference, "Chat > Streaming" (`chat.completion.chunk`), with the fields `obfuscation` and
-`service_tier` of 2025; Azure OpenAI's data plane 2024-10-21 (a first chunk without choices, filter results on each
-choice); Groq's reference (`x_groq`), Together's (`text` and `token_id` beside each delta), DeepSeek's
-(`reasoning_content`, `: keep-alive`) and OpenRouter's (`: OPENROUTER PROCESSING`, errors inside a stream).
+`service_tier` of 2025. Azure OpenAI follows its data plane 2024-10-21: a first chunk without choices, and filter
+results on each choice. The others follow their references of 2025: Groq (`x_groq`, `event: error` before an error),
+Together (`text` and `token_id` beside each delta), DeepSeek (`reasoning_content`, `: keep-alive`) and OpenRouter
+(`: OPENROUTER PROCESSING`, an error with a choice that ends).
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _error(dialect: Dialect) -> Callable[[Script, Asked], bytes]:
             head = {"id": dialect.id, "object": "chat.completion.chunk", "created": CREATED, "model": asked.model}
             return sse({**head, "error": {"code": 502, "message": script.failure.message}, "choices": [choice]}, script)
         error: Json = {"message": script.failure.message, "type": "server_error", "param": None, "code": None}
-        return sse({"error": error}, script)
+        return sse({"error": error}, script, name="error" if dialect is GROQ else "")
 
     return error
 

@@ -1,11 +1,13 @@
 """OpenAI's Responses API, also as Azure serves it.
 
 Follows OpenAI's API reference, "Responses > Streaming events", with `sequence_number` on each event and `obfuscation`
-on deltas (2025). The reference's `error` event is flat (`code`, `message`, `param` beside `type`).
+on deltas (2025). The reference's `error` event is flat (`code`, `message`, `param` beside `type`). The live API has
+been seen to nest them in `error`, for which the SDK raises instead of yielding an event.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -167,8 +169,6 @@ def events(script: Script, asked: Asked) -> Iterator[Event]:
 
 def raw_events(script: Script) -> Iterator[Event]:
     """The script's raw events, each named by its `type`."""
-    import json
-
     for event in script.events or ():
         yield Event(sse(event, script, name=json.loads(event).get("type", "")), 1)
 
@@ -177,9 +177,11 @@ def error(script: Script, asked: Asked) -> bytes:
     """An `error` event, or an early end of the response by `response.failed` or `response.incomplete`."""
     failure = script.failure
     assert failure is not None
-    if failure.kind == "error":
-        value: Json = {"type": "error", "sequence_number": 99, "code": "server_error"}
-        return sse({**value, "message": failure.message, "param": None}, script, name="error")
+    if failure.kind in ("error", "nested_error"):
+        fields: Json = {"code": "server_error", "message": failure.message, "param": None}
+        if failure.kind == "nested_error":
+            fields = {"error": {"type": "server_error", **fields}}
+        return sse({"type": "error", "sequence_number": 99, **fields}, script, name="error")
     told: Json = {"error": {"code": "server_error", "message": failure.message}}
     if failure.kind == "incomplete":
         told = {"incomplete_details": {"reason": "max_output_tokens"}}

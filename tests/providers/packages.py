@@ -5,15 +5,14 @@ No package is imported before it is used, and those that are not installed are s
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
 
-MESSAGES = [{"role": "user", "content": "Good morning"}]
-MODEL = "m"
+from tests.providers import frameworks
+from tests.providers.frameworks import MESSAGES, MODEL, langchain_texts
 
 
 @dataclass(frozen=True)
@@ -244,125 +243,6 @@ async def bedrock_texts(answer: Any) -> AsyncIterator[str]:
             yield text
 
 
-# --- packages over packages -----------------------------------------------------------------------------------------
-
-
-def _litellm(provider: str) -> Callable[[str, str], AbstractAsyncContextManager[Any]]:
-    @asynccontextmanager
-    async def opened(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its import would fetch one
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import litellm
-
-        options = {"api_key": "none", "api_base": url, "stream": True, "num_retries": 0}
-        yield await litellm.acompletion(model=f"{provider}/{model}", messages=MESSAGES, **options)
-
-    return opened
-
-
-@asynccontextmanager
-async def langchain_openai(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    async with _chat_openai(url, model) as chat:
-        yield chat.astream("Good morning")
-
-
-@asynccontextmanager
-async def _chat_openai(url: str, model: str) -> AsyncIterator[Any]:
-    """LangChain shares one HTTP client among its models, and never closes it: each has its own here."""
-    import openai
-    from langchain_openai import ChatOpenAI
-
-    async with openai.DefaultAsyncHttpxClient() as client:
-        options: Any = {"api_key": "none", "base_url": url, "max_retries": 0, "http_async_client": client}
-        yield ChatOpenAI(model=model, **options)
-
-
-@asynccontextmanager
-async def langchain_anthropic(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    from langchain_anthropic import ChatAnthropic
-
-    chat = ChatAnthropic(model=model, api_key="none", base_url=url, max_retries=0, max_tokens=1024)  # type: ignore[call-arg,arg-type]
-    yield chat.astream("Good morning")
-    await chat._async_client.close()
-
-
-async def langchain_texts(stream: Any) -> AsyncIterator[str]:
-    """`.content`, a string or a list of blocks."""
-    async for chunk in stream:
-        message = chunk[0] if isinstance(chunk, tuple) else chunk
-        blocks = [{"type": "text", "text": message.content}] if isinstance(message.content, str) else message.content
-        for block in blocks:
-            if block["type"] == "text" and block["text"]:
-                yield block["text"]
-
-
-@asynccontextmanager
-async def langgraph(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    from langgraph.graph import START, MessagesState, StateGraph
-
-    async with _chat_openai(url, model) as chat:
-
-        async def agent(state: Any) -> Any:
-            return {"messages": [await chat.ainvoke(state["messages"])]}
-
-        graph = StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent").compile()
-        yield graph.astream({"messages": MESSAGES}, stream_mode="messages")
-
-
-@asynccontextmanager
-async def openai_agents(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    import agents
-    import openai
-
-    agents.set_tracing_disabled(True)
-    async with openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0) as client:
-        responses = agents.OpenAIResponsesModel(model=model, openai_client=client)
-        yield agents.Runner.run_streamed(agents.Agent(name="agent", model=responses), "Good morning")
-
-
-async def openai_agents_texts(result: Any) -> AsyncIterator[str]:
-    """The raw events, by the rule of the Responses API."""
-    async for event in result.stream_events():
-        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
-            yield event.data.delta
-
-
-@asynccontextmanager
-async def pydantic_ai(url: str, model: str = MODEL) -> AsyncIterator[Any]:
-    import openai
-    from pydantic_ai import Agent
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    async with openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0) as client:
-        agent = Agent(OpenAIChatModel(model, provider=OpenAIProvider(openai_client=client)))
-        async with agent.run_stream("Good morning") as result:
-            yield result
-
-
-async def pydantic_ai_texts(result: Any) -> AsyncIterator[str]:
-    """The text's deltas."""
-    async for text in result.stream_text(delta=True, debounce_by=None):
-        yield text
-
-
-@asynccontextmanager
-async def llama_index(url: str, model: str = "gpt-4o-mini") -> AsyncIterator[Any]:
-    from llama_index.core.llms import ChatMessage
-    from llama_index.llms.openai import OpenAI
-
-    llm = OpenAI(model="gpt-4o-mini", api_key="none", api_base=url, max_retries=0)
-    yield await llm.astream_chat([ChatMessage(role="user", content="Good morning")])
-
-
-async def llama_index_texts(stream: Any) -> AsyncIterator[str]:
-    """`.delta`."""
-    async for response in stream:
-        if response.delta:
-            yield response.delta
-
-
 # --- HTTP without a package -----------------------------------------------------------------------------------------
 
 
@@ -403,13 +283,13 @@ PACKAGES: tuple[Package, ...] = (
     Package("cohere", "cohere", "cohere", cohere, cohere_texts),
     Package("ollama", "ollama", "ollama", ollama, ollama_texts),
     Package("boto3 converse", "boto3", "bedrock", bedrock, bedrock_texts),
-    Package("litellm openai", "litellm", "openai", _litellm("openai"), chat_texts),
-    Package("litellm anthropic", "litellm", "anthropic", _litellm("anthropic"), chat_texts),
-    Package("langchain openai", "langchain_openai", "openai", langchain_openai, langchain_texts),
-    Package("langchain anthropic", "langchain_anthropic", "anthropic", langchain_anthropic, langchain_texts),
-    Package("langgraph", "langgraph.graph", "openai", langgraph, langchain_texts),
-    Package("openai-agents", "agents", "openai", openai_agents, openai_agents_texts),
-    Package("pydantic-ai", "pydantic_ai", "openai", pydantic_ai, pydantic_ai_texts),
-    Package("llama-index", "llama_index.llms.openai", "openai", llama_index, llama_index_texts),
+    Package("litellm openai", "litellm", "openai", frameworks.litellm("openai"), chat_texts),
+    Package("litellm anthropic", "litellm", "anthropic", frameworks.litellm("anthropic"), chat_texts),
+    Package("langchain openai", "langchain_openai", "openai", frameworks.langchain_openai, langchain_texts),
+    Package("langchain anthropic", "langchain_anthropic", "anthropic", frameworks.langchain_anthropic, langchain_texts),
+    Package("langgraph", "langgraph.graph", "openai", frameworks.langgraph, langchain_texts),
+    Package("openai-agents", "agents", "openai", frameworks.openai_agents, frameworks.openai_agents_texts),
+    Package("pydantic-ai", "pydantic_ai", "openai", frameworks.pydantic_ai, frameworks.pydantic_ai_texts),
+    Package("llama-index", "llama_index.llms.openai", "openai", frameworks.llama_index, frameworks.llama_index_texts),
     Package("aiohttp chat", "aiohttp", "openai", aiohttp_chat, aiohttp_texts),
 )

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Json = dict[str, Any]
 Finish = Literal["stop", "length", "content_filter", "tool"]
-FailureKind = Literal["error", "failed", "incomplete", "drop", "reset", "end", "stall"]
+ApiFailure = Literal["error", "nested_error", "failed", "incomplete"]
+FailureKind = Literal[ApiFailure, "drop", "reset", "end", "stall"]
 
 # A tokenizer's habits without its tables: a word takes its leading space along, and every other sign stands alone.
 _TOKEN = re.compile(r" ?\w{1,12}|\s+|.", re.DOTALL)
@@ -35,14 +36,19 @@ class Tool:
 class Failure:
     """The end of a stream that goes wrong after `after_tokens` tokens, whatever their kind.
 
-    Kinds: `error` is the API's own error event or object, `failed` and `incomplete` are the ends of the Responses API
-    by those names (`error` elsewhere); `drop` closes the connection inside the body, `reset` sends a TCP reset, `end`
-    ends the body without the closing events, and `stall` sends nothing more and keeps the connection.
+    Kinds: `error` is the API's own error event or object; `nested_error`, `failed` and `incomplete` are other forms of
+    the Responses API (`error` elsewhere). `drop` closes the connection inside the body, `reset` sends a TCP reset,
+    `end` ends the body without the closing events, and `stall` sends nothing more and keeps the connection.
     """
 
     after_tokens: int = 0
     kind: FailureKind = "error"
     message: str = "The server had an error while processing your request. Sorry about that!"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the API tells it inside the stream; if not, it is a failure of the connection."""
+        return self.kind in get_args(ApiFailure)
 
 
 @dataclass(frozen=True)

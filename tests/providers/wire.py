@@ -120,7 +120,7 @@ def _fail(failure: Failure | None, events: Iterable[Event], error: bytes) -> tup
             break
         kept.append(event)
         tokens += event.tokens
-    if failure.kind in ("error", "failed", "incomplete"):
+    if failure.is_told:
         return [*kept, Event(error)], "whole"
     return kept, failure.kind
 

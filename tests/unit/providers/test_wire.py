@@ -143,7 +143,7 @@ def test_every_api_frames_raw_events(api: Api) -> None:
 
 
 @by_api
-@pytest.mark.parametrize("kind", ["error", "failed", "incomplete"])
+@pytest.mark.parametrize("kind", ["error", "nested_error", "failed", "incomplete"])
 def test_every_api_has_an_error_inside_a_stream(api: Api, kind: str) -> None:
     script = Script(failure=Failure(2, kind, "It broke"))  # type: ignore[arg-type]
     body = body_of(plan_of(api, script))
