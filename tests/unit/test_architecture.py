@@ -19,6 +19,7 @@ BEGIN, END = "<!-- tree: begin -->\n", "<!-- tree: end -->"
 BASES = (ROOT / "src" / "se_server", ROOT / "ext" / "se_server")
 WIDTH, COLUMN = 120, 30
 MAX_WORDS = 1800
+REMEDY = "the tree is out of date: python -m tests.unit.test_architecture writes it"
 
 
 def first_sentence(source: Path) -> str:
@@ -79,7 +80,11 @@ def test_the_tree_names_every_module() -> None:
     names = re.compile(r"^ *(\w[\w/.]*)(?: \*)?(?: |$)", re.MULTILINE)
     written = [name for name in names.findall(halves()[1]) if name.endswith(("/", ".py", ".pyx", ".pxi"))]
     expected = [name for name in names.findall(fenced(make_tree())) if name.endswith(("/", ".py", ".pyx", ".pxi"))]
-    assert written == expected, "python -m tests.unit.test_architecture writes the tree"
+    assert written == expected, REMEDY
+
+
+def test_the_tree_has_the_modules_docstrings() -> None:
+    assert halves()[1] == fenced(make_tree()), REMEDY
 
 
 def test_the_layers_are_those_of_the_test() -> None:
