@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 import se_server
-from se_server import testing
+from se_server import demo, testing
 from se_server.conversation.handlers import HANDLER_NAMES
 from se_server.server.config.app import LIFECYCLE_NAMES
 from se_server.simulator.caller import Caller
@@ -114,7 +114,7 @@ async def test_the_web_server_holds_a_conversation(api: FakeApi, monkeypatch: py
 
 
 def test_the_test_of_an_agent_passes(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(Path(str(se_server.demo.__file__)).read_text(encoding="utf-8"))
+    (tmp_path / "app.py").write_text(Path(demo.__file__).read_text(encoding="utf-8"))
     (tmp_path / "test_app.py").write_text(example("test_app.py"))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
