@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import json
 import ssl
@@ -14,6 +15,7 @@ import aiohttp
 import pytest
 import trustme
 
+from tests.helpers import ANSWER_TIMEOUT_S
 from tests.providers import (
     SCRIPT_HEADER,
     Failure,
@@ -103,6 +105,30 @@ async def test_package_gets_each_text_when_it_is_sent(provider: Provider, packag
         assert provider.requests[0].tokens == 2
         provider.requests[0].go_on()
         assert "".join([text async for text in texts]) == " three four"
+
+
+@by_package
+@pytest.mark.filterwarnings("ignore")
+async def test_package_left_early_is_seen_as_a_disconnect(provider: Provider, package: Package) -> None:
+    provider.default = Script(text=("One", " two", " three"), hold_after=2)
+    heard: list[str] = []
+    both = asyncio.Event()
+
+    async def listen() -> None:
+        async with package.opened(provider.base_url(package.api), "m") as stream:
+            async for text in package.texts(stream):
+                heard.append(text)
+                if "".join(heard) == "One two":
+                    both.set()
+
+    task = asyncio.create_task(listen())
+    await asyncio.wait_for(both.wait(), ANSWER_TIMEOUT_S)
+    task.cancel()
+    await asyncio.wait([task])
+    gc.collect()  # some stop their request only then
+    request = provider.requests[0]
+    await request.disconnected()
+    assert request.tokens == 2
 
 
 # --- a client that leaves -------------------------------------------------------------------------------------------

@@ -50,8 +50,10 @@ async def langchain_anthropic(url: str, model: str = MODEL) -> AsyncIterator[Any
     from langchain_anthropic import ChatAnthropic
 
     chat = ChatAnthropic(model=model, api_key="none", base_url=url, max_retries=0, max_tokens=1024)  # type: ignore[call-arg,arg-type]
-    yield chat.astream("Good morning")
-    await chat._async_client.close()
+    try:
+        yield chat.astream("Good morning")
+    finally:
+        await chat._async_client.close()
 
 
 async def langchain_texts(stream: Any) -> AsyncIterator[str]:

@@ -147,8 +147,10 @@ async def gemini(url: str, model: str = MODEL) -> AsyncIterator[Any]:
         from google import genai
 
     with closing(genai.Client(api_key="none", http_options={"base_url": url})) as client:
-        yield await client.aio.models.generate_content_stream(model=model, contents="Good morning")
-        await client.aio.aclose()
+        try:
+            yield await client.aio.models.generate_content_stream(model=model, contents="Good morning")
+        finally:
+            await client.aio.aclose()
 
 
 async def gemini_texts(stream: Any) -> AsyncIterator[str]:
@@ -202,8 +204,10 @@ async def ollama(url: str, model: str = MODEL) -> AsyncIterator[Any]:
     import ollama
 
     client = ollama.AsyncClient(host=url)
-    yield await client.chat(model=model, messages=MESSAGES, stream=True)
-    await client._client.aclose()
+    try:
+        yield await client.chat(model=model, messages=MESSAGES, stream=True)
+    finally:
+        await client._client.aclose()
 
 
 async def ollama_texts(stream: Any) -> AsyncIterator[str]:
@@ -227,9 +231,11 @@ async def bedrock(url: str, model: str = MODEL) -> AsyncIterator[Any]:
         return client, client.converse_stream(modelId=model, messages=content)
 
     client, answer = await asyncio.to_thread(converse)
-    yield answer
-    answer["stream"].close()
-    client.close()
+    try:
+        yield answer
+    finally:
+        answer["stream"].close()
+        client.close()
 
 
 async def bedrock_texts(answer: Any) -> AsyncIterator[str]:
