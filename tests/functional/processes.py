@@ -58,10 +58,13 @@ class Caller:
         self._turns += 1
         await self.websocket.send(transcript_message(text, event_id=self._turns))
 
-    async def _hear(self, text: str) -> tuple[str, int, int]:
+    async def hear(self, text: str) -> str:
+        """Send a transcript and return the whole answer."""
         await self.say(text)
-        answer = await asyncio.wait_for(read_answer(self.websocket), ANSWER_TIMEOUT_S)
-        version, supervisor, worker = spoken(answer).split()
+        return spoken(await asyncio.wait_for(read_answer(self.websocket), ANSWER_TIMEOUT_S))
+
+    async def _hear(self, text: str) -> tuple[str, int, int]:
+        version, supervisor, worker = (await self.hear(text)).split()
         return version, int(supervisor), int(worker)
 
     async def ask(self, text: str = "who are you?") -> tuple[str, int]:

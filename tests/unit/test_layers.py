@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. The rooms of `server` are layers of their own.
 LAYERS = [
-    {"errors", "address"},
+    {"errors", "address", "forks"},
     {"telemetry", "_message", "auth", "options"},
     {"types"},
     {"protocol"},
@@ -34,11 +34,12 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # These layers import nothing but the layers listed.
 ONLY = {
     "auth": {"errors"},
+    "forks": set(),
     "options": {"errors"},
     "demo": {"types", "conversation"},
     "sdk": {
         "errors", "telemetry", "_message", "types", "protocol", "streams", "conversation", "auth", "options", "address",
-        "server.listen", "server.shared", "server.config", "server.door",
+        "forks", "server.listen", "server.shared", "server.config", "server.door",
     },
 }  # fmt: skip
 # These modules import `__version__` from the package itself.

@@ -113,6 +113,10 @@ cdef class Connection:
     def is_gone(self):
         return self._gate is None
 
+    @property
+    def fd(self):
+        return -1 if self._gate is None else self.outbox._fd
+
     def start(self, session, bytes websocket_key not None, bytes tail not None):
         """Answer the upgrade, take the socket over and read what came behind the head."""
         cdef bytes head = _ANSWER % b2a_base64(sha1(websocket_key + _GUID, usedforsecurity=False).digest(), newline=False)

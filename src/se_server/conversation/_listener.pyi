@@ -95,5 +95,8 @@ class Connection:
     @property
     def is_gone(self) -> bool:
         """Whether the socket is gone."""
+    @property
+    def fd(self) -> int:
+        """The descriptor of the socket; -1 if it is gone, or the transport's affair."""
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...

@@ -86,6 +86,12 @@ def where(frame: FrameType) -> str:
     return f"{place.filename}:{place.lineno} in {place.name}"
 
 
+def where_raised(error: BaseException) -> str:
+    """Name the place where an exception was raised: `file:line in function`."""
+    stack = traceback.extract_tb(error.__traceback__)
+    return f"{stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}" if stack else "an unknown place"
+
+
 _watches = threading.local()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
@@ -24,6 +25,7 @@ from se_server.conversation.blocking import block_watch, where
 from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import TooManyStrayHandlers
+from se_server.forks import end_child, is_copied
 from se_server.protocol.turns import RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
@@ -242,14 +244,16 @@ class Lane:
                     job.awaited = call(handler, args)
                     if job.awaited is not None:
                         await job.awaited
+                    if is_copied(self._loop):
+                        end_child()
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
                 failed = True
                 session._speak_failure(turn)
                 await self._report(job, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:
+            if self._must_leave(job, error):
+                raise
             failed = turn.open
             if turn.open:
                 session._speak_failure(turn)
@@ -281,13 +285,28 @@ class Lane:
                     job.handler, job.awaited = handler, awaited
                 if awaited is not None:
                     await awaited
-            except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+                if is_copied(self._loop):
+                    end_child()
+            except asyncio.CancelledError:
                 raise
             except BaseException as error:
+                if self._must_leave(job, error):
+                    raise
                 if event == ERROR:
                     log.exception("conversation %s: the error handler %s failed", self._name(), handler_name(handler))
                 else:
                     await self._session._report(error)
+
+    def _must_leave(self, job: Job | None, error: BaseException) -> bool:
+        """Whether an exception ends more than a handler. `sys.exit()` in one ends neither the process nor others."""
+        if is_copied(self._loop):
+            end_child(error)
+        if isinstance(error, GeneratorExit):
+            # The coroutine is closed from outside, unless its own task runs: then a handler has raised it.
+            task = asyncio.current_task()
+            return task is None or (job is not None and task is not job.task)
+        # Without a handler of SIGINT in the process, the user has pressed Ctrl-C.
+        return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     async def _report(self, job: Job, error: BaseException) -> None:
         if job.is_stray:  # other user code of the session runs by now, or the conversation is over

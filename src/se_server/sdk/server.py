@@ -16,6 +16,7 @@ from se_server.conversation.route import Route
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
+from se_server.forks import is_copied, keep_from_children
 from se_server.options import nearest, options_of
 from se_server.sdk.signals import stop_on_signals
 from se_server.server.config.options import BY_NAME, read_keywords
@@ -214,14 +215,15 @@ class SpeechEngineServer:
             )
             if sockets:
                 self._port = sockets[0].getsockname()[1]
-            with stop_on_signals(self._stop):
+            with keep_from_children(door.descriptors), stop_on_signals(self._stop):
                 await self._serve_at(door, stop)
         finally:
             for socket in sockets:
                 socket.close()
             if unix is not None:
                 unix.socket.close()
-                unix.remove()
+                if not is_copied(asyncio.get_running_loop()):  # a child has not made the file
+                    unix.remove()
             self._running = None
             self._port = configured
 

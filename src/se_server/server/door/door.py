@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ssl import SSLContext, SSLError
 from typing import Any
+from weakref import WeakSet
 
+from se_server.conversation._listener import Connection
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
 from se_server.errors import AuthenticationError
@@ -86,6 +88,7 @@ class Door:
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
         self.establishing: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
         self.connections: set[HttpConnection] = set()
+        self._tls_sockets: WeakSet[socket.socket] = WeakSet()
         self._draining = False
         self._dropping = False  # the connections that are no conversations yet
         self._quiet = asyncio.Event()  # set during a drain when no connection is left
@@ -128,6 +131,16 @@ class Door:
         self.host.close()
         self._refusals.flush()
 
+    def descriptors(self) -> Iterator[int]:
+        """Return the descriptors of the open sockets: listen sockets, connections and conversations."""
+        for sock in (*self._listen_sockets, *self._tls_sockets, *(sock for sock, _ in self.establishing.values())):
+            yield sock.fileno()
+        for connection in self.connections:
+            yield connection.fd
+        for session in self.sessions:
+            if isinstance(session._transport, Connection):
+                yield session._transport.fd
+
     # --- accepting ---
 
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
@@ -139,6 +152,8 @@ class Door:
             self._admission.handshake_ended()
             self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
             return
+        if tls:
+            self._tls_sockets.add(accepted)
         connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
         # The dict keeps the task alive: the loop holds only weak references.
         task = self.loop.create_task(self._establish(accepted, connection, remote, tls))

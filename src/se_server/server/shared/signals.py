@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 
+from se_server.forks import reset_in_children
+
 STOP = (signal.SIGTERM, signal.SIGINT)
 WATCHED = (
     *STOP,
@@ -25,7 +27,6 @@ WATCHED = (
 # A terminal or `pkill` sends these to workers as well, although they are meant for the supervisor. Workers have a
 # handler that does nothing: programs that user code starts would inherit SIG_IGN.
 _NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-# These two have to be ignored: with a handler, a write to a terminal from the background would be retried for ever.
 _FROM_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -84,13 +85,33 @@ def settle_worker_signals() -> None:
     for number in _NOT_FOR_WORKERS:
         signal.signal(number, _do_nothing)
     for number in _FROM_TERMINALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore_terminal)
+    reset_in_children(_do_nothing, _ignore_terminal)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
     return
+
+
+def _ignore_terminal(number: int, _frame: object) -> None:
+    """Ignore the signal from now on if this is a background process: its write to a terminal is retried for ever."""
+    if _is_in_background():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _is_in_background() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def has_terminal() -> bool:

@@ -9,8 +9,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn, Protocol
 
+from se_server.forks import call_in_children, end_child, own_fork
 from se_server.server.shared.control import ControlChannel, Failed
 from se_server.server.shared.exit_codes import EXIT_BUG
 from se_server.server.shared.liveness import Silence
@@ -94,7 +96,8 @@ def fork_process(
     # A signal between the fork and the child's own handlers must act on the child as a child.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
-        pid = os.fork()
+        with own_fork():
+            pid = os.fork()
         if pid == 0:
             _run_child(main, theirs, (ours, *not_inherited))
     except OSError:
@@ -111,14 +114,18 @@ def _run_child(
 ) -> NoReturn:
     """Run the child and exit, without returning into the frames of the supervisor."""
     code = EXIT_BUG
+    pid = os.getpid()
     try:
         settle_worker_signals()
         faulthandler.register(STACKS_SIGNAL, 2, all_threads=True)
+        call_in_children(partial(faulthandler.unregister, STACKS_SIGNAL))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         for item in not_inherited:
             item.close()
         code = main(channel)
-    except BaseException:
+    except BaseException as error:
+        if os.getpid() != pid:  # a child of user code has come back to here
+            end_child(error)
         logger.critical("the worker fails, and this is a bug of se-server", exc_info=True)
     finally:
         flush_streams()

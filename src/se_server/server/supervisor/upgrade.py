@@ -20,6 +20,7 @@ from typing import NoReturn
 import orjson
 
 from se_server.errors import ConfigError
+from se_server.forks import own_fork
 from se_server.server.shared.signals import WATCHED
 
 VARIABLE = "_SE_SERVER_HANDOVER"  # without the prefix of the options: it is not an option
@@ -92,7 +93,8 @@ def begin_upgrade(
     # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
-        pid = os.fork()
+        with own_fork():
+            pid = os.fork()
         if pid == 0:
             _exec_supervisor(passed, directory, environment)
     except OSError:

@@ -10,13 +10,16 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import uvloop
 
+from se_server.conversation.blocking import where_raised
 from se_server.conversation.route import Route
 from se_server.errors import AppError, ConfigError
+from se_server.forks import call_in_children, end_child, is_copied, keep_from_children
 from se_server.server.config.app import App, AppCrashed, load_app
 from se_server.server.config.config import Config, complete
 from se_server.server.config.options import BY_NAME
@@ -54,6 +57,11 @@ def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     Returns:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may still run.
     """
+    with keep_from_children(lambda: (channel.fileno(), *(sock.fileno() for sock in spec.listen_sockets))):
+        return _run_worker(spec, slot, channel)
+
+
+def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     slot.occupy()
     if spec.directory is not None:
         with suppress(OSError):  # a deploy may have redirected or removed the directory
@@ -67,13 +75,43 @@ def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
+        pid = os.getpid()
         app = _load(config)
+        if os.getpid() != pid:
+            end_child()  # the APP has forked while it was imported
         config, late = complete(config, app.options)
         worker = _Worker(spec, config, app, late, slot, channel, loop)
     except (AppError, ConfigError) as error:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
-    return loop.run_until_complete(worker.run(watchdog))
+    call_in_children(partial(_end_with, loop))
+    with keep_from_children(worker.descriptors):
+        return _run_through(loop, loop.create_task(worker.run(watchdog), name="worker"))
+
+
+def _run_through(loop: asyncio.AbstractEventLoop, worker: asyncio.Task[int]) -> int:
+    """Run the loop until the worker's task has ended, whatever user code raises to leave the process."""
+    while True:
+        try:
+            return loop.run_until_complete(worker)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if is_copied(loop):
+                end_child(error)
+            if worker.done():
+                raise
+            # A task or a callback of user code has raised it: asyncio passes it on through the loop.
+            logger.error(
+                "%r was raised at %s: it ends neither the worker nor a conversation",
+                error,
+                where_raised(error),
+                exc_info=error,
+            )
+
+
+def _end_with(loop: asyncio.AbstractEventLoop) -> None:
+    """End this forked child when it comes back to the loop, a copy of its parent's."""
+    if is_copied(loop):
+        loop.call_soon(end_child)
 
 
 def check_app(config: Config) -> tuple[str, str, str]:
@@ -157,6 +195,10 @@ class _Worker:
             ssl=spec.tls,
             slot=slot,
         )
+
+    def descriptors(self) -> Iterator[int]:
+        """Return the descriptors that children of user code must not have."""
+        return self._door.descriptors()
 
     async def run(self, watchdog: Watchdog) -> int:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
