@@ -21,13 +21,17 @@ cdef class Sink:
 
 
 cdef class Stream:
-    cdef object _source         # the object that user code passed
-    cdef object _iterator
+    cdef object _opening        # the way to the iterator; None where user code passed a generator
+    cdef object _iterator       # None until it is opened
     cdef unaryfunc _anext       # the slot behind the iterator's `__anext__`
     cdef bint _is_generator
     cdef readonly bint is_over  # nothing is left to close
     cdef object _awaited        # the iterator of the awaitable in progress, or None
-    cdef bint _waits_for_room
+    cdef int _waits             # for an event, for room in the sink, or for the opening
+    cdef double _close_s        # what closing may take
+    cdef object _error          # what ended the stream, for those who close it
+    cdef bint _is_whole         # the iterator came to its end
+    cdef bint _is_lost          # the iterator goes on in a task of its own
     cdef Sink _sink
     cdef Turn _turn
     cdef Clock _clock
@@ -35,6 +39,7 @@ cdef class Stream:
     cdef Py_ssize_t _chunks     # put and not yet noted on the turn
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cdef int _note_texts(self) except -1
+    cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1
     cdef int _flush(self) except -1
@@ -45,4 +50,4 @@ cdef class Stream:
     cdef int _advance(self, object value, PyObject** yielded) except -1
 
 
-cpdef Stream open_stream(response)
+cpdef Stream open_stream(response, double close_s=*)

@@ -20,11 +20,12 @@ from se_server.protocol.turns cimport Turn
 from se_server.streams._delta cimport text_of
 from se_server.telemetry._clock cimport Clock
 
+from asyncio import CancelledError
 from types import AsyncGeneratorType, GeneratorType
 
 from se_server.errors import AnswerTooLong
-from se_server.streams.closing import close_stream
-from se_server.streams.opening import iterator_of
+from se_server.streams.closing import Detached, close_generator, ending
+from se_server.streams.opening import Opening, is_plain_generator
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -53,6 +54,12 @@ cdef enum:
     # The event loop runs once after this many events without text: a stream that never suspends must not starve others.
     EVENTS_PER_STEP = 1024
 
+cdef enum Wait:
+    # The awaitable in progress gives the next event, or it is something else.
+    FOR_EVENT
+    FOR_ROOM
+    FOR_OPENING
+
 
 cdef class Sink:
     def __cinit__(self):
@@ -72,11 +79,32 @@ cdef class Sink:
         raise NotImplementedError
 
 
-cpdef Stream open_stream(response):
+# The code of the generator that was looked at last: a handler's generators share theirs.
+cdef object _plain_code = None
+
+
+cdef bint _is_plain(response) except -1:
+    """Whether an async generator is not one of an HTTP response's body."""
+    global _plain_code
+    code = response.ag_code
+    if code is not _plain_code:
+        if not is_plain_generator(response):
+            return False
+        _plain_code = code
+    return True
+
+
+cpdef Stream open_stream(response, double close_s=0.5):
     cdef Stream stream = Stream.__new__(Stream)
-    stream._source = response
-    stream._is_generator = type(response) is AsyncGeneratorType
-    stream._iterator = response if stream._is_generator else iterator_of(response)
+    stream._close_s = close_s
+    if type(response) is AsyncGeneratorType and _is_plain(response):
+        stream._is_generator = True
+        stream._iterator = response
+    else:
+        stream._opening = Opening(response)
+        stream._iterator = stream._opening.iterator
+        if stream._iterator is None:
+            return stream
     stream._anext = Py_TYPE(stream._iterator).tp_as_async.am_anext
     return stream
 
@@ -90,10 +118,16 @@ cdef class Stream:
         self._sink = sink
         self._turn = turn
         self._clock = clock
+        if self._iterator is None:
+            self._awaited = _awaiting(self._opening.open())
+            self._waits = FOR_OPENING
         return self
 
     def aclose(self, double timeout_s):
-        return close_stream(self._source, self._iterator, timeout_s)
+        if self._opening is None:
+            return close_generator(self._iterator, timeout_s, self._is_lost)
+        error, self._error = self._error, None
+        return self._opening.close(timeout_s, error=error, is_whole=self._is_whole, is_lost=self._is_lost)
 
     # The protocol of coroutines, by which `await stream.pump(...)` drives it.
 
@@ -118,7 +152,12 @@ cdef class Stream:
         if throw is None:
             raise error
         try:
-            yielded = throw(error)
+            if isinstance(error, CancelledError) and self._waits != FOR_ROOM:
+                # It may take its time to end, but not for ever.
+                self._awaited = awaited = ending(awaited, error, self._close_s)
+                yielded = next(awaited)
+            else:
+                yielded = throw(error)
         except StopIteration as stop:
             self._awaited = None
             if self._turn.open:
@@ -128,8 +167,9 @@ cdef class Stream:
             self._awaited = None
             self._note_texts()
             raise StopIteration from None
-        except BaseException:
+        except BaseException as raised:
             self._awaited = None
+            self._fail(raised)
             self._flush()
             raise
         self._flush()
@@ -153,6 +193,7 @@ cdef class Stream:
         self.is_over = self._is_generator
         if PyErr_ExceptionMatches(StopAsyncIteration):
             PyErr_Clear()
+            self._is_whole = True
             return self._finish()
         return reraise()
 
@@ -166,8 +207,11 @@ cdef class Stream:
 
     cdef int _take(self, object event) except -1:
         """Put the text of one event."""
-        if self._waits_for_room:
-            self._waits_for_room = False
+        if self._waits != FOR_EVENT:
+            if self._waits == FOR_OPENING:
+                self._iterator = event
+                self._anext = Py_TYPE(event).tp_as_async.am_anext
+            self._waits = FOR_EVENT
             return 0
         cdef str text = text_of(event)
         if text:
@@ -203,10 +247,21 @@ cdef class Stream:
         """
         try:
             return self._advance(value, yielded)
-        except BaseException:
+        except BaseException as error:
             self._awaited = None
+            self._fail(error)
             self._flush()
             raise
+
+    cdef int _fail(self, object error) except -1:
+        """Note the exception that ends the stream, for those who close it."""
+        if isinstance(error, Detached):  # it did not heed its cancellation; the task does
+            self._is_lost = True
+            self.is_over = False
+            raise CancelledError from None
+        if self._opening is not None:
+            self._error = error
+        return 0
 
     cdef int _advance(self, object value, PyObject** yielded) except -1:
         cdef PyObject* result = NULL
@@ -226,7 +281,7 @@ cdef class Stream:
                     return PYGEN_NEXT
                 if not sink.writable:
                     self._flush()
-                    self._waits_for_room = True
+                    self._waits = FOR_ROOM
                     self._awaited = _awaiting(sink.room())
                 else:
                     result = self._anext(self._iterator)

@@ -180,11 +180,12 @@ class SessionCore(TurnHost):
             return turn.open
         finally:
             if not stream.is_over:
-                await stream.aclose(self._settings.stream_close_s)
+                left = await stream.aclose(self._settings.stream_close_s)
+                self._stats.streams_left += left
 
     def _open(self, response: object) -> Stream:
         # A method of its own, so that Cython knows the type of its result.
-        return open_stream(response)
+        return open_stream(response, self._settings.stream_close_s)
 
     def _send_text(self, turn: Turn, text: str, final: bool) -> None:
         """Send a whole text; with `final`, it leaves together with its final."""

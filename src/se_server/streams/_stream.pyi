@@ -41,8 +41,12 @@ class Stream(Awaitable[None]):
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to close: a generator ran to its end, as most do."""
-    def aclose(self, timeout_s: float) -> Coroutine[Any, Any, None]:
-        """Close the stream within `timeout_s`; errors of closing are logged."""
+    def aclose(self, timeout_s: float) -> Coroutine[Any, Any, int]:
+        """Close the stream within `timeout_s`; errors of closing are logged.
+
+        Returns:
+            How much of it did not end, and was left to itself.
+        """
     def __await__(self) -> Iterator[Any]: ...  # type: ignore[override]
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...
@@ -51,12 +55,14 @@ class Stream(Awaitable[None]):
     def close(self) -> None:
         """Close the awaitable in progress, as `close` of a coroutine does."""
 
-def open_stream(response: object) -> Stream:
+def open_stream(response: object, close_s: float = 0.5) -> Stream:
     """Return the stream of an answer.
 
     Args:
-        response: an async iterable of `str` or LLM events.
+        response: an async iterable or iterable of `str` or LLM events, an awaitable or a context manager of one, a
+            result of an LLM package, or an HTTP response.
+        close_s: the time that an event in progress gets to end when it is cancelled.
 
     Raises:
-        TypeError: `response` is not an async iterable; the text says what is accepted.
+        TypeError: `response` is nothing of this; the text says what is accepted. It is closed.
     """

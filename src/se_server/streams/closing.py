@@ -1,35 +1,118 @@
-"""Closes the stream of an answer, in the task that iterated it."""
+"""Closes the stream of an answer, in the task that iterated it, and leaves to itself what will not end.
+
+A request that goes on after its stream was closed is paid for, and nobody hears it. So all that can be reached is
+closed: the iterator, what gave it, and the HTTP responses underneath, which some packages' `aclose` does not reach.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from typing import Any
+
+from se_server.streams.forms import Closer, name_of
+from se_server.streams.underneath import closers_underneath
 
 log = logging.getLogger("se_server.session")
 
+# What a second cancellation may take, and every closing after the time is up.
+GRACE_S = 0.1
 
-async def close_stream(response: object, iterator: object, timeout_s: float) -> None:
-    """Close an answer's stream, iterator first, within `timeout_s` together; in this task, as anyio's scopes need.
+detached: set[asyncio.Task[None]] = set()
+"""Tasks that drive what did not end in time; the event loop holds no strong reference to a task."""
 
-    Whoever owns an HTTP request behind it stops paying for tokens that nobody will hear. What closing raises is logged.
+
+class Detached(Exception):
+    """An awaitable did not end in time, did not heed its cancellation, and goes on in a task of its own."""
+
+
+async def close_generator(generator: object, timeout_s: float, is_lost: bool) -> int:
+    """Close an async generator that user code passed; see `close_all`."""
+    closers: list[Closer] = [] if is_lost else [closer_of(generator)]
+    return is_lost + await close_all(closers, generator, timeout_s)
+
+
+async def close_all(
+    closers: list[Closer], source: object | None, timeout_s: float, error: BaseException | None = None
+) -> int:
+    """Close what was opened, the last first, and return how much of it had to be left to itself.
+
+    Args:
+        closers: what closes them.
+        source: where to look for HTTP responses that are still open; None: nowhere, the stream came to its end.
+        timeout_s: how long it may take together.
+        error: what ended the stream, for context managers.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    for target in (iterator, response) if iterator is not response else (iterator,):
-        close = getattr(target, "aclose", None) or getattr(target, "close", None)
-        if close is None:
-            continue
-        try:
-            closing = close()
-            if inspect.isawaitable(closing):
-                await within(closing, deadline - loop.time())
-        except TimeoutError:
-            log.warning("closing %s took longer than %.1f s and was given up", type(target).__name__, timeout_s)
-        except Exception as error:
-            log.warning("closing %s failed: %s: %s", type(target).__name__, type(error).__name__, error)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    # Looked for first: a generator that is closed forgets what it held.
+    underneath = [] if source is None else closers_underneath(source)
+    left = 0
+    for close in (*reversed(closers), *underneath):
+        left += await _close(close, deadline, timeout_s, error)
+    return left
+
+
+async def _close(close: Closer, deadline: float, timeout_s: float, error: BaseException | None) -> int:
+    name = getattr(close, "target_name", "a stream")
+    try:
+        closing = close(error)
+        if closing is not None and inspect.isawaitable(closing):
+            remaining_s = deadline - asyncio.get_running_loop().time()
+            await within(closing, max(remaining_s, GRACE_S))
+    except TimeoutError:
+        if getattr(getattr(close, "target", None), "is_running", False):
+            log.warning("%s blocks its thread and does not end: it is left to itself", name)
+            return 1
+        log.warning("closing %s took longer than %.1f s and was given up", name, timeout_s)
+    except Detached:
+        log.warning("closing %s does not end, although it was cancelled twice: it is left to itself", name)
+        return 1
+    except Exception as failure:
+        if failure is not error:
+            log.warning("closing %s failed: %s: %s", name, type(failure).__name__, failure)
+    return 0
+
+
+class closer_of:
+    """Closes an object by its `aclose`, else by its `close`."""
+
+    __slots__ = ("target", "target_name")
+
+    def __init__(self, target: object) -> None:
+        self.target = target
+        self.target_name = name_of(target)
+
+    def __call__(self, error: BaseException | None) -> Awaitable[Any] | None:
+        close = getattr(self.target, "aclose", None) or getattr(self.target, "close", None)
+        return None if close is None else close()
+
+
+class exit_of:
+    """Leaves a context manager that was entered."""
+
+    __slots__ = ("manager", "target_name")
+
+    def __init__(self, manager: object) -> None:
+        self.manager = manager
+        self.target_name = name_of(manager)
+
+    def __call__(self, error: BaseException | None) -> Awaitable[Any]:
+        # The exception matters: without one, some managers read the rest of the answer first.
+        kind: Any = type(self.manager)
+        reason = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        leaving: Awaitable[Any] = kind.__aexit__(self.manager, *reason)
+        return leaving
+
+
+def abandon(awaitable: Any) -> None:
+    """Give up an awaitable: a task or future is cancelled, a coroutine closed."""
+    for name in ("cancel", "close"):
+        stop = getattr(awaitable, name, None)
+        if stop is not None:
+            stop()
+            return
 
 
 async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
@@ -37,26 +120,119 @@ async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
 
     Raises:
         TimeoutError: it took longer; it was cancelled.
+        Detached: it did not even end when it was cancelled; a task of its own drives it from now on.
     """
-    task = asyncio.current_task()
+    return await _Within(awaitable, timeout_s)
+
+
+class _Within:
+    """Drives an awaitable by hand, so that it can be handed to another task."""
+
+    def __init__(self, awaitable: Awaitable[Any], timeout_s: float) -> None:
+        self._awaitable = awaitable
+        self._timeout_s = timeout_s
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return ending(iter_of(self._awaitable), None, self._timeout_s)
+
+
+def iter_of(awaitable: Any) -> Generator[Any, Any, Any]:
+    """Return what drives an awaitable."""
+    if inspect.isgenerator(awaitable):  # what types.coroutine makes
+        return awaitable
+    iterator: Generator[Any, Any, Any] = awaitable.__await__()
+    return iterator
+
+
+def ending(driven: Any, thrown: BaseException | None, timeout_s: float) -> Generator[Any, Any, Any]:
+    """Drive an awaitable to its end: for `timeout_s`, then it is cancelled, for a moment more, then it is detached.
+
+    Raises:
+        TimeoutError: it took longer, and it was not begun with an exception.
+        Detached: it did not heed two cancellations.
+
+    Args:
+        driven: what `__await__` gave.
+        thrown: the exception to begin with, None to begin with a step.
+        timeout_s: its time.
+    """
+    task: Any = asyncio.current_task()
     assert task is not None
-    timed_out = False
+    loop = asyncio.get_running_loop()
+    was_cancelled = thrown is not None
+    timeouts = 0
     # Python 3.10 does not count: there a cancellation during the timeout's own is taken for it.
     cancelled_before = task.cancelling() if hasattr(task, "cancelling") else 0
 
     def give_up() -> None:
-        nonlocal timed_out
-        timed_out = True
+        nonlocal timeouts
+        timeouts += 1
+        if timeouts == 1:
+            handles.append(loop.call_later(GRACE_S, give_up))
         task.cancel()
 
-    handle = asyncio.get_running_loop().call_later(max(timeout_s, 0.0), give_up)
+    handles = [loop.call_later(max(timeout_s, 0.0), give_up)]
+    value: Any = None
     try:
-        return await awaitable
+        while True:
+            try:
+                if thrown is None:
+                    yielded = driven.send(value) if value is not None and hasattr(driven, "send") else next(driven)
+                elif hasattr(driven, "throw"):
+                    raised, thrown = thrown, None
+                    yielded = driven.throw(raised)
+                else:
+                    raise thrown
+            except StopIteration as stop:
+                return stop.value
+            if timeouts > 1:
+                _detach(driven, yielded, loop)
+                raise Detached
+            try:
+                value = yield yielded
+            except BaseException as error:
+                thrown = error
     except asyncio.CancelledError:
-        if not timed_out or (hasattr(task, "cancelling") and task.cancelling() > cancelled_before + 1):
+        if (
+            was_cancelled
+            or not timeouts
+            or (hasattr(task, "cancelling") and task.cancelling() > cancelled_before + timeouts)
+        ):
             raise
         raise TimeoutError from None
     finally:
-        handle.cancel()
-        if timed_out and hasattr(task, "uncancel"):
+        for handle in handles:
+            handle.cancel()
+        for _ in range(timeouts if hasattr(task, "uncancel") else 0):
             task.uncancel()
+
+
+def _detach(driven: Any, yielded: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Have a task of its own drive what is waiting for `yielded`."""
+
+    class Rest:
+        def __await__(self) -> Generator[Any, Any, Any]:
+            waits_for, thrown = yielded, None
+            while True:
+                try:
+                    value = yield waits_for
+                except BaseException as error:
+                    thrown = error
+                try:
+                    if thrown is not None:
+                        raised, thrown = thrown, None
+                        waits_for = driven.throw(raised)
+                    else:
+                        waits_for = next(driven) if value is None else driven.send(value)
+                except StopIteration:
+                    return
+
+    async def run() -> None:
+        try:
+            await Rest()
+        except Exception as error:
+            log.info("what was left to itself ended: %s: %s", type(error).__name__, error)
+
+    task = loop.create_task(run())
+    detached.add(task)
+    task.add_done_callback(detached.discard)

@@ -1,26 +1,181 @@
-"""Decides what an answer's stream is, by its type alone: nothing is awaited here."""
+"""Opens the stream of one answer: the way from the object that user code passed to an iterator of events.
+
+    opening = Opening(response)          # by the object's class and structure alone; no package is imported
+    iterator = await opening.open()      # awaits coroutines, enters context managers; only where `iterator` is None
+    ...
+    await opening.close(timeout_s)       # all that was opened, in reverse order
+
+A form looks at one object and returns the next to look at, until one returns `Events`. The forms of packages are found
+by the top-level module and the name of a class; all others by what a class can do.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from se_server.streams import aws, responses, results
+from se_server.streams.blocking import BlockingIterator
+from se_server.streams.closing import abandon, close_all, closer_of, exit_of
+from se_server.streams.finished import finished_events
+from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events
+from se_server.streams.refusing import refuse
+
+# An awaitable of a manager of a response of a stream is four; more is a circle.
+MAX_STEPS = 16
+
+FORMS: Mapping[tuple[str, str], Form] = {**responses.FORMS, **results.FORMS, **aws.FORMS}
+"""The forms of packages, by the top-level module and the name of a class or of one of its bases."""
 
 
-def iterator_of(response: object) -> AsyncIterator[object]:
-    """Return the async iterator of an answer.
+class Opening:
+    """An answer's stream on its way to an iterator, and what has to be closed after it.
+
+    Attributes:
+        iterator: The iterator of events, None until `open` has been awaited.
+        closers: What closes what was opened so far; the last is called first.
 
     Raises:
-        TypeError: `response` is not an async iterable; the text says what is accepted.
+        TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
-    if inspect.iscoroutine(response):
-        response.close()
-        raise TypeError("send_response takes a str or an async iterable, not a coroutine: await the call that makes it")
-    iterate = getattr(type(response), "__aiter__", None)
-    if iterate is None:
-        raise TypeError(f"send_response takes a str or an async iterable, not {type(response).__name__}")
-    iterator: AsyncIterator[object] = iterate(response)
+
+    __slots__ = ("_current", "_pending", "closers", "iterator")
+
+    def __init__(self, response: object) -> None:
+        self.iterator: AsyncIterator[Any] | None = None
+        self.closers: list[Closer] = []
+        self._current = response
+        self._pending: Any = None
+        self._look()
+
+    async def open(self) -> AsyncIterator[Any]:
+        """Await and enter what has to be, in this task, and return the iterator."""
+        while self.iterator is None:
+            pending = self._pending
+            # It stays noted while it is awaited: `close` cancels a task that outlives its own cancellation.
+            self._current = await pending
+            self._pending = None
+            self._look()
+        return self.iterator
+
+    def _look(self) -> None:
+        for _ in range(MAX_STEPS):
+            found = form_of(self._current)(self, self._current)
+            if isinstance(found, Events):
+                self.iterator = found.iterator
+                return
+            if isinstance(found, Blocking):
+                self.iterator = BlockingIterator(found.source)
+                return
+            if isinstance(found, Pending):
+                self._pending = found.awaitable
+                return
+            self._current = found
+        refuse(self._current)
+
+    async def close(
+        self, timeout_s: float, *, error: BaseException | None = None, is_whole: bool = False, is_lost: bool = False
+    ) -> int:
+        """Close everything in this task, and return how much of it had to be left to itself.
+
+        Args:
+            timeout_s: how long it may take together.
+            error: what ended the stream, for context managers.
+            is_whole: the iterator has come to its end.
+            is_lost: the iterator still runs in a task of its own, since it did not heed its cancellation.
+        """
+        closers = list(self.closers)
+        if self.iterator is not None and not is_lost:
+            closers.append(closer_of(self.iterator))
+        pending, self._pending = self._pending, None
+        if pending is not None and not is_lost:
+            closers.append(lambda error: abandon(pending))
+        source = None if is_whole else (self._current, self.iterator)
+        return is_lost + await close_all(closers, source, timeout_s, error)
+
+
+def is_plain_generator(generator: object) -> bool:
+    """Whether an async generator is iterated as it is: all are but those of an HTTP response's body."""
+    return responses.form_of_generator(generator) is None
+
+
+def form_of(value: object) -> Form:
+    """Return the form of an object, by its class alone."""
+    kind = type(value)
+    for base in kind.__mro__:
+        form = FORMS.get(identity(base))
+        if form is not None:
+            return form
+    if inspect.isasyncgen(value):
+        return responses.form_of_generator(value) or iterate
+    if hasattr(kind, "__aiter__"):
+        return iterate
+    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
+        return enter
+    if inspect.isawaitable(value):
+        return wait
+    if isinstance(value, (str, bytes)):
+        return whole if isinstance(value, str) else refuse_form
+    if isinstance(value, (list, tuple)):
+        return sequence
+    return finished
+
+
+def iterate(opening: Any, value: Any) -> Events:
+    """Take an async iterable."""
+    iterator = value.__aiter__()
     if not hasattr(type(iterator), "__anext__"):
         raise TypeError(
-            f"{type(response).__name__}.__aiter__ returned {type(iterator).__name__}, which is not an async iterator"
+            f"{type(value).__name__}.__aiter__ returned {type(iterator).__name__}, which is not an async iterator"
         )
-    return iterator
+    if iterator is not value:
+        opening.closers.append(closer_of(value))
+    return Events(iterator)
+
+
+def enter(opening: Any, manager: Any) -> Pending:
+    """Take an async context manager that was not entered."""
+
+    async def entering() -> object:
+        entered = await type(manager).__aenter__(manager)
+        opening.closers.append(exit_of(manager))
+        return entered
+
+    return Pending(entering())
+
+
+def wait(opening: Any, awaitable: Any) -> Pending:
+    """Take a coroutine, a task, a future."""
+    return Pending(awaitable)
+
+
+def whole(opening: Any, text: str) -> Events:
+    """Take a text that something awaited gave."""
+    return list_events([text])
+
+
+def sequence(opening: Any, values: Any) -> Events:
+    """Take a list of texts or events; no thread is needed for it."""
+    return list_events(values)
+
+
+def refuse_form(opening: Any, value: Any) -> object:
+    """Refuse what nothing can be made of."""
+    return refuse(value)
+
+
+def finished(opening: Any, value: Any) -> object:
+    """Take a result that was not streamed, or anything that blocks; refuse all else."""
+    if isinstance(value, dict):
+        stream = aws.stream_of(value)
+        if stream is not None:
+            return stream if aws.is_event_stream(stream) else Blocking(stream)
+    events = finished_events(value)
+    if events is not None:
+        return list_events(events)
+    kind = type(value)
+    blocks = hasattr(kind, "__next__") or hasattr(kind, "__iter__") or hasattr(kind, "__enter__")
+    if not blocks or isinstance(value, (Mapping, set, frozenset, bytearray, memoryview, type)):
+        refuse(value)
+    return Blocking(value)

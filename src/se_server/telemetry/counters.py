@@ -32,6 +32,7 @@ class Counters:
     messages_received: int  # whole messages of any kind
     message_errors: int  # messages, or transcript entries, that could not be read
     handler_errors: int  # exceptions that user code raised
+    streams_left: int  # streams that did not end when they were closed and cancelled, and were left to themselves
     stray_handlers: int  # handlers that went on after they were cancelled
     late_texts: int  # answers dropped because their turn was superseded
     write_timeouts: int  # peers dropped because they did not read

@@ -1,0 +1,78 @@
+"""Finds the HTTP responses underneath a stream, for packages whose `aclose` does not reach theirs.
+
+google-genai's generators, anthropic's `text_stream` and llama-index's generators hold their responses in frames and
+attributes that no public method leads to: only the garbage collector would end those requests. So the references of
+suspended generators, and of the stream objects of packages, are followed down to an HTTP response.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import types
+from collections import deque
+from typing import Any
+
+from se_server.streams.forms import Closer, identity, name_of
+
+# Much more than any stream needs; a limit keeps a strange object from costing time.
+MAX_OBJECTS = 400
+
+RESPONSES = {("httpx", "Response"), ("httpx2", "Response"), ("aiohttp", "ClientResponse")}
+
+GENERATORS = (types.AsyncGeneratorType, types.GeneratorType, types.CoroutineType)
+CONTAINERS = (*GENERATORS, types.FrameType, types.MethodType, tuple)
+# Of all other objects only those are followed that are made for one stream: a client leads to other conversations.
+STREAM = re.compile(r"(Stream|Iterator|Response|Generator|Wrapper|Manager|Reader|anext|asend)", re.IGNORECASE)
+SHARED = re.compile(r"(Client|Session|Pool|Transport|Loop)", re.IGNORECASE)
+
+
+def closers_underneath(source: object) -> list[Closer]:
+    """Return what closes the HTTP responses that can be reached from `source` and are open."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    waiting: deque[Any] = deque([source])
+    while waiting and len(seen) < MAX_OBJECTS:
+        value = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if any(identity(base) in RESPONSES for base in type(value).__mro__):
+            found.append(value)
+        elif isinstance(value, CONTAINERS):
+            waiting.extend(filter(_leads_on, gc.get_referents(value)))
+        else:
+            members = getattr(value, "__dict__", None)
+            if isinstance(members, dict):
+                waiting.extend(filter(_leads_on, members.values()))
+            else:
+                waiting.extend(filter(_leads_on, gc.get_referents(value)))
+    return [_response_closer(response) for response in found if not _is_closed(response)]
+
+
+def _leads_on(value: object) -> bool:
+    if isinstance(value, (*GENERATORS, types.FrameType, types.MethodType)):
+        return True
+    kind = type(value)
+    if isinstance(value, type) or kind.__module__ == "builtins":
+        return STREAM.search(kind.__name__) is not None
+    return STREAM.search(kind.__name__) is not None and SHARED.search(kind.__name__) is None
+
+
+def _is_closed(response: Any) -> bool:
+    closed = getattr(response, "is_closed", None)
+    return bool(getattr(response, "closed", False) if closed is None else closed)
+
+
+class _response_closer:
+    __slots__ = ("response", "target_name")
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.target_name = name_of(response)
+
+    def __call__(self, error: BaseException | None) -> Any:
+        if _is_closed(self.response):
+            return None
+        close = getattr(self.response, "aclose", None) or self.response.close
+        return close()
