@@ -1,1 +1,1 @@
-"""What the server does with the real LLM packages. Not collected by plain pytest: each package is skipped if missing."""
+"""The server with the real LLM packages. Plain pytest does not collect it; a package that is missing is skipped."""

@@ -50,7 +50,7 @@ def row(name: str, module: str, api: str, closes: str, *, is_whole: bool = False
     return add
 
 
-# --- streams as the packages' documentation opens them ----------------------------------------------------------------
+# --- streams as the packages' documentation opens them --------------------------------------------------------------
 
 CLOSES = {
     "openai": "`close()`",
@@ -65,7 +65,7 @@ CLOSES = {
     "mistralai": "`close()`",
     "cohere": "`aclose()`",
     "ollama": "`aclose()`",
-    "boto3": "the socket is shut down; the thread closes",
+    "boto3": "a socket shutdown; the thread closes",
     "litellm": "`aclose()`, the response underneath",
     "langchain": "`aclose()`",
     "langgraph": "`aclose()`",
@@ -89,7 +89,7 @@ for _package in PACKAGES:
     _of_package(_package)
 
 
-# --- managers, entered and left by the pump ---------------------------------------------------------------------------
+# --- managers, entered and left by the pump -------------------------------------------------------------------------
 
 
 async def openai_client(stack: AsyncExitStack, url: str) -> Any:
@@ -149,7 +149,7 @@ async def pydantic_ai_iter(stack: AsyncExitStack, url: str) -> Any:
     return (await pydantic_ai_agent(stack, url)).iter("Good morning")
 
 
-# --- awaitables -------------------------------------------------------------------------------------------------------
+# --- awaitables -----------------------------------------------------------------------------------------------------
 
 
 @row("openai chat coroutine", "openai", "openai", "`close()`")
@@ -186,7 +186,7 @@ async def litellm_coroutine(stack: AsyncExitStack, url: str) -> Any:
     return litellm.acompletion(model=f"openai/{MODEL}", messages=MESSAGES, **options)
 
 
-# --- raw responses ----------------------------------------------------------------------------------------------------
+# --- raw responses --------------------------------------------------------------------------------------------------
 
 
 @row("openai with_raw_response", "openai", "openai", "`close()`")
@@ -262,7 +262,7 @@ def _httpx(module: str) -> None:
         async def iterator(stack: AsyncExitStack, url: str, method: str = method) -> Any:
             return getattr(await response(stack, url), method)()
 
-    @row(f"{module} Response, blocking", module, "openai", "the socket is shut down; the thread closes")
+    @row(f"{module} Response, blocking", module, "openai", "a socket shutdown; the thread closes")
     async def blocking(stack: AsyncExitStack, url: str) -> Any:
         import asyncio
 
@@ -270,7 +270,7 @@ def _httpx(module: str) -> None:
         request = opened.build_request("POST", f"{url}/chat/completions", json=CHAT)
         return asyncio.to_thread(opened.send, request, stream=True)
 
-    @row(f"{module} stream(), blocking", module, "openai", "the socket is shut down; the thread leaves the manager")
+    @row(f"{module} stream(), blocking", module, "openai", "a socket shutdown; the thread leaves the manager")
     async def blocking_manager(stack: AsyncExitStack, url: str) -> Any:
         opened = stack.enter_context(__import__(module).Client())
         return opened.stream("POST", f"{url}/chat/completions", json=CHAT)
@@ -280,7 +280,7 @@ _httpx("httpx")
 _httpx("httpx2")
 
 
-@row("requests Response", "requests", "openai", "the socket is shut down; the thread closes")
+@row("requests Response", "requests", "openai", "a socket shutdown; the thread closes")
 async def requests_response(stack: AsyncExitStack, url: str) -> Any:
     import asyncio
 
@@ -290,7 +290,7 @@ async def requests_response(stack: AsyncExitStack, url: str) -> Any:
     return asyncio.to_thread(session.post, f"{url}/chat/completions", json=CHAT, stream=True)
 
 
-@row("urllib3 response", "urllib3", "openai", "the socket is shut down; the thread closes")
+@row("urllib3 response", "urllib3", "openai", "a socket shutdown; the thread closes")
 async def urllib3_response(stack: AsyncExitStack, url: str) -> Any:
     import asyncio
 
@@ -300,7 +300,7 @@ async def urllib3_response(stack: AsyncExitStack, url: str) -> Any:
     return asyncio.to_thread(pool.request, "POST", f"{url}/chat/completions", json=CHAT, preload_content=False)
 
 
-# --- those that block ---------------------------------------------------------------------------------------------------
+# --- those that block -----------------------------------------------------------------------------------------------
 
 
 def openai_blocking_client(stack: AsyncExitStack, url: str) -> Any:
@@ -309,7 +309,7 @@ def openai_blocking_client(stack: AsyncExitStack, url: str) -> Any:
     return stack.enter_context(openai.OpenAI(api_key="none", base_url=url, max_retries=0))
 
 
-@row("openai chat, blocking", "openai", "openai", "the socket is shut down; the thread closes")
+@row("openai chat, blocking", "openai", "openai", "a socket shutdown; the thread closes")
 async def openai_blocking(stack: AsyncExitStack, url: str) -> Any:
     import asyncio
 
@@ -317,17 +317,17 @@ async def openai_blocking(stack: AsyncExitStack, url: str) -> Any:
     return asyncio.to_thread(client.chat.completions.create, model=MODEL, messages=MESSAGES, stream=True)
 
 
-@row("openai responses.stream(), blocking", "openai", "openai", "the socket is shut down; the thread leaves the manager")
+@row("openai responses.stream(), blocking", "openai", "openai", "a socket shutdown; the thread leaves the manager")
 async def openai_blocking_manager(stack: AsyncExitStack, url: str) -> Any:
     return openai_blocking_client(stack, url).responses.stream(model=MODEL, input="Good morning")
 
 
-@row("openai, a generator around it", "openai", "openai", "the socket is shut down; the thread closes the generator")
+@row("openai, a generator around it", "openai", "openai", "a socket shutdown; the thread closes the generator")
 async def openai_blocking_generator(stack: AsyncExitStack, url: str) -> Any:
     client = openai_blocking_client(stack, url)
 
     def texts() -> Iterator[str]:
-        for chunk in client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True):  # type: ignore[call-overload]
+        for chunk in client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True):
             if chunk.choices and chunk.choices[0].delta.content:
                 yield chunk.choices[0].delta.content
 
@@ -349,7 +349,7 @@ def bedrock_client(url: str) -> Any:
     return boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=url, **options)
 
 
-@row("boto3 converse_stream() dict", "boto3", "bedrock", "the socket is shut down; the thread closes")
+@row("boto3 converse_stream() dict", "boto3", "bedrock", "a socket shutdown; the thread closes")
 async def bedrock_dict(stack: AsyncExitStack, url: str) -> Any:
     import asyncio
 
@@ -359,7 +359,7 @@ async def bedrock_dict(stack: AsyncExitStack, url: str) -> Any:
     return asyncio.to_thread(client.converse_stream, modelId=MODEL, messages=messages)
 
 
-# --- users' generators around streams ---------------------------------------------------------------------------------
+# --- users' generators around streams -------------------------------------------------------------------------------
 
 
 @row("openai chat, an async generator around it", "openai", "openai", "`aclose()`, the response underneath")
@@ -391,7 +391,7 @@ async def gemini_generator(stack: AsyncExitStack, url: str) -> Any:
     return texts()
 
 
-# --- llama-index, LangChain: other forms --------------------------------------------------------------------------------
+# --- llama-index, LangChain: other forms ----------------------------------------------------------------------------
 
 
 @row("llama-index chat engine", "llama_index.llms.openai", "openai", "its task is cancelled; the response underneath")
@@ -425,7 +425,7 @@ async def langchain_events(stack: AsyncExitStack, url: str) -> Any:
     return chat.astream_events("Good morning", version="v2")
 
 
-@row("langchain stream(), blocking", "langchain_openai", "openai", "the socket is shut down; the thread closes")
+@row("langchain stream(), blocking", "langchain_openai", "openai", "a socket shutdown; the thread closes")
 async def langchain_blocking(stack: AsyncExitStack, url: str) -> Any:
     from langchain_openai import ChatOpenAI
 
@@ -433,7 +433,7 @@ async def langchain_blocking(stack: AsyncExitStack, url: str) -> Any:
     return chat.stream("Good morning")
 
 
-# --- results that were not streamed -----------------------------------------------------------------------------------
+# --- results that were not streamed ---------------------------------------------------------------------------------
 
 
 @row("openai ChatCompletion", "openai", "openai", "the coroutine is cancelled", is_whole=True)
