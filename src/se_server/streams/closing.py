@@ -65,7 +65,7 @@ async def _close(close: Closer, deadline: float, timeout_s: float, error: BaseEx
         if getattr(getattr(close, "target", None), "is_running", False):
             log.warning("%s blocks its thread and does not end: it is left to itself", name)
             return 1
-        log.warning("closing %s took longer than %.1f s and was given up", name, timeout_s)
+        log.warning("closing %s took longer than %g s and was given up", name, timeout_s)
     except Detached:
         log.warning("closing %s does not end, although it was cancelled twice: it is left to itself", name)
         return 1

@@ -465,7 +465,7 @@ async def test_closing_a_stream_is_bounded(kind: str, caplog: pytest.LogCaptureF
         await api.say("next", event_id=2)
         assert await api.answer() == []
     assert stream.closed_in == [stream.iterated_in]
-    assert "closing Stuck took longer" in caplog.text
+    assert "closing tests.Stuck took longer" in caplog.text
 
 
 # --- 7. Bad entries ---
