@@ -47,11 +47,13 @@ class _Fork(threading.local):
         is_own: whether the server forks a process of its own.
         mask: the blocked signals before the fork; None if this module has blocked none.
         loop: the event loop that the thread runs.
+        in_main_thread: whether it is the main thread of the parent.
     """
 
     is_own = False
     mask: set[Any] | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    in_main_thread = False
 
 
 _fork = _Fork()
@@ -97,6 +99,11 @@ def is_copied(loop: asyncio.AbstractEventLoop) -> bool:
     return bool(_copied_loops) and loop in _copied_loops
 
 
+def was_main_thread() -> bool:
+    """Whether the main thread of the parent has forked this child; for the functions of `call_in_children`."""
+    return _fork.in_main_thread
+
+
 def end_child(error: BaseException | None = None) -> NoReturn:
     """End a forked child that has come back into code of its parent's server, as the end of its program.
 
@@ -122,6 +129,7 @@ def _before() -> None:
     if _fork.is_own:
         return
     _fork.loop = asyncio._get_running_loop()
+    _fork.in_main_thread = threading.current_thread() is threading.main_thread()
     if _owners:
         _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
 

@@ -13,9 +13,9 @@ from se_server.server.supervisor.pool import EXIT_MARGIN_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "docs" / "deploy"
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in sorted(DEPLOY.glob("*.md")))
-DEFAULT_DRAIN_S, DEFAULT_GRACE_S = (
+DEFAULT_DRAIN_S, DEFAULT_GRACE_S, DEFAULT_EXIT_S = (
     next(float(str(option.default)) for option in OPTIONS if option.name == name)
-    for name in ("drain_timeout_s", "drain_turn_grace_s")
+    for name in ("drain_timeout_s", "drain_turn_grace_s", "exit_timeout_s")
 )
 
 
@@ -51,10 +51,12 @@ def test_commands_have_options_with_valid_values() -> None:
     ids=["systemd", "kubernetes"],
 )
 def test_service_managers_wait_for_a_whole_stop(limit: str, drain: str, before: str | None) -> None:
-    assert number(limit) > number(drain) + DEFAULT_GRACE_S + EXIT_MARGIN_S + (number(before) if before else 0)
+    after_drain_s = DEFAULT_GRACE_S + DEFAULT_EXIT_S + EXIT_MARGIN_S
+    assert number(limit) > number(drain) + after_drain_s + (number(before) if before else 0)
 
 
 def test_documented_stop_times_are_the_defaults() -> None:
     assert f"`--drain-timeout-s` ({DEFAULT_DRAIN_S:g})" in PAGES
     assert f"`--drain-turn-grace-s` ({DEFAULT_GRACE_S:g})" in PAGES
-    assert f"these three times and {EXIT_MARGIN_S:g} s more" in PAGES
+    assert f"`--exit-timeout-s` ({DEFAULT_EXIT_S:g})" in PAGES
+    assert f"these four times and {EXIT_MARGIN_S:g} s more" in PAGES

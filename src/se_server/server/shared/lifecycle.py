@@ -27,6 +27,7 @@ class Lifecycle:
         drain_notice_s: seconds before the drain in which new conversations are accepted and `/readyz` says 503.
         drain_turn_grace_s: seconds that a running answer may go on after the drain timeout.
         goodbye_text: the answer to a turn that comes in that grace; None for silence.
+        exit_timeout_s: seconds that exit hooks may take when a worker ends; 0 runs none.
         reload_drain_timeout_s: seconds that conversations may go on in workers that a reload replaced.
         hang_timeout_s: seconds that a worker's event loop may stand still before the worker is killed.
         max_worker_age_s: a worker of this age in seconds is replaced; None for no limit. So for the next two.
@@ -53,6 +54,12 @@ class Lifecycle:
         "The last answer to callers whose conversation is about to be closed.",
         "TEXT",
         default_text="nothing",
+    )
+    exit_timeout_s: float = option(
+        5.0,
+        duration,
+        "Time that exit hooks (atexit, executors, telemetry exporters) get when a worker ends; 0 runs none.",
+        "SECONDS",
     )
     reload_drain_timeout_s: float = option(
         3600.0,

@@ -48,3 +48,23 @@ def rss_bytes_of(pid: int) -> int | None:
         return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, ValueError, IndexError):
         return None
+
+
+def children_of(pid: int) -> list[tuple[int, str]]:
+    """Return the pid and the command of each running child of a process; none if they are unknown."""
+    found = []
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    for child in pids:
+        place = Path("/proc", str(child))
+        try:
+            name, _, rest = place.joinpath("stat").read_text(errors="replace").rpartition(") ")
+            state, parent = rest.split()[:2]
+            if int(parent) == pid and state not in "ZX":
+                command = place.joinpath("cmdline").read_text(errors="replace").replace("\0", " ").strip()
+                found.append((child, command or name.partition("(")[2]))
+        except (OSError, ValueError):  # it has ended
+            continue
+    return found

@@ -6,7 +6,6 @@ import faulthandler
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +13,7 @@ from typing import NoReturn, Protocol
 
 from se_server.forks import call_in_children, end_child, own_fork
 from se_server.server.shared.control import ControlChannel, Failed
-from se_server.server.shared.exit_codes import EXIT_BUG
+from se_server.server.shared.exit_codes import EXIT_BUG, flush_streams, leave
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.shared.signals import WATCHED, settle_worker_signals
@@ -128,16 +127,4 @@ def _run_child(
             end_child(error)
         logger.critical("the worker fails, and this is a bug of se-server", exc_info=True)
     finally:
-        flush_streams()
-        os._exit(code)
-
-
-def flush_streams() -> None:
-    """Flush stdout and stderr: a fork would duplicate buffered text, and os._exit would lose it."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None:  # the process was started with a closed descriptor
-            continue
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the reader is gone or the stream is closed, so there is no place for the text
-            continue
+        leave(code)

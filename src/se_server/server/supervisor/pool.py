@@ -19,6 +19,7 @@ from se_server.server.supervisor.generation import Generation
 logger = logging.getLogger("se_server.server.crew")
 
 # A worker may need this after its drain time: closing sessions, on_shutdown and left-over tasks are each bounded.
+# Exit hooks have their own time on top, `--exit-timeout-s`.
 EXIT_MARGIN_S = 20.0
 BOOT_STOP_S = 2.0  # a worker that has not started yet has nothing to finish
 SLOW_START_S = 10.0
@@ -90,7 +91,7 @@ class Pool:
             return []
         if record.channel.ended:
             # The worker exits now, or user code has closed the channel, and then no order can reach the worker.
-            _end_by(record, EXIT_MARGIN_S)
+            _end_by(record, EXIT_MARGIN_S + record.generation.lifecycle.exit_timeout_s)
         return messages
 
     # --- ends of workers ---
@@ -105,14 +106,15 @@ class Pool:
         record.drain_ordered = True
         if record.state is State.STARTING:
             _signal(record, signal.SIGTERM)  # it may be importing the APP, and reads no message meanwhile
-            _end_by(record, BOOT_STOP_S)
+            _end_by(record, BOOT_STOP_S + record.generation.lifecycle.exit_timeout_s)
         else:
             record.channel.send(Drain(timeout_s, notice_s))
             self.expect_end(record, notice_s + timeout_s)
 
     def expect_end(self, record: WorkerRecord, timeout_s: float) -> None:
         """Kill a worker that drains if it has not ended some time after its drain timeout."""
-        _end_by(record, timeout_s + record.generation.lifecycle.drain_turn_grace_s + EXIT_MARGIN_S)
+        lifecycle = record.generation.lifecycle
+        _end_by(record, timeout_s + lifecycle.drain_turn_grace_s + EXIT_MARGIN_S + lifecycle.exit_timeout_s)
 
     def kill(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker."""
@@ -137,7 +139,9 @@ class Pool:
     def find_hung(self, now: float) -> None:
         """Kill workers that hang, after they have written their stacks."""
         for record in self:
-            if record.state is not State.STARTING and record.silence.is_hung(record.slot.heartbeat_ns, now):
+            if record.state is State.STARTING or record.slot.state == State.STOPPED:
+                continue  # no loop runs: the worker is booting, or its exit hooks run, in a limited time
+            if record.silence.is_hung(record.slot.heartbeat_ns, now):
                 self._kill_hung(record)
 
     def report_slow_starts(self, now: float) -> None:

@@ -28,13 +28,13 @@ def stack_lines(loop: asyncio.AbstractEventLoop | None) -> list[str]:
     for ident, frame in sys._current_frames().items():
         if ident != threading.get_ident():
             stack = [found for found, _ in traceback.walk_stack(frame)]
-            lines.append(f"thread {names.get(ident, ident)} stands at {_chain(stack)}")
+            lines.append(f"thread {names.get(ident, ident)} stands at {chain(stack)}")
     if loop is None:
         return lines
     tasks = _tasks_of(loop)
     for task in tasks[:MAX_TASKS]:
         stack = _frames_of(task.get_coro())[::-1]
-        lines.append(f"task {task.get_name()} ({_state(task)}) stands at {_chain(stack)}")
+        lines.append(f"task {task.get_name()} ({_state(task)}) stands at {chain(stack)}")
     if len(tasks) > MAX_TASKS:
         lines.append(f"and {len(tasks) - MAX_TASKS} more tasks")
     return lines
@@ -68,6 +68,13 @@ def _state(task: asyncio.Task[object]) -> str:
     return "running" if getattr(coroutine, "cr_running", False) else "waiting"
 
 
-def _chain(frames: Sequence[FrameType]) -> str:
+def thread_line(thread: threading.Thread) -> str:
+    """Say where a thread stands."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = [] if frame is None else [found for found, _ in traceback.walk_stack(frame)]
+    return f"thread {thread.name} stands at {chain(stack)}"
+
+
+def chain(frames: Sequence[FrameType]) -> str:
     """Describe a stack, innermost frame first."""
     return ", called from ".join(map(where, frames)) or "an unknown place"

@@ -19,7 +19,7 @@ from se_server.server.shared.control import Ask, ControlChannel, ControlError, D
 from se_server.server.shared.exit_codes import EXIT_HUNG
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.logfile import LogFile
-from se_server.server.shared.scoreboard import Slot
+from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.stacks import stack_lines
 
 logger = logging.getLogger("se_server.server.guard")
@@ -115,7 +115,7 @@ class Watchdog:
         silence = Silence(os.getpid(), self._hang_timeout_s, without=threading.get_native_id())
         deadline = time.monotonic() + self._end_s
         while (now := time.monotonic()) < deadline:
-            if silence.is_hung(self._slot.heartbeat_ns, now):
+            if self._slot.state != State.STOPPED and silence.is_hung(self._slot.heartbeat_ns, now):
                 logger.error(
                     "the event loop stands still for %g s, and the supervisor is gone: ending", silence.silent_s
                 )

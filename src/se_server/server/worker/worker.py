@@ -26,9 +26,10 @@ from se_server.server.config.options import BY_NAME
 from se_server.server.door.door import Door
 from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
+from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
 from se_server.server.worker.replies import reply
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
@@ -58,7 +59,11 @@ def run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         The exit code. The caller must end the process with `os._exit`: threads and tasks of user code may still run.
     """
     with keep_from_children(lambda: (channel.fileno(), *(sock.fileno() for sock in spec.listen_sockets))):
-        return _run_worker(spec, slot, channel)
+        end_children_with_worker()
+        code = _run_worker(spec, slot, channel)
+        slot.state = State.STOPPED
+        run_exit_hooks(spec.lifecycle.exit_timeout_s, partial(leave, code))
+        return code
 
 
 def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
@@ -68,7 +73,7 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
             os.chdir(spec.directory)
     config = spec.config
     lifecycle = config.lifecycle
-    end_s = lifecycle.drain_timeout_s + lifecycle.drain_turn_grace_s + ORPHAN_MARGIN_S
+    end_s = lifecycle.drain_timeout_s + lifecycle.drain_turn_grace_s + ORPHAN_MARGIN_S + lifecycle.exit_timeout_s
     watchdog = Watchdog(channel, slot, hang_timeout_s=lifecycle.hang_timeout_s, end_s=end_s, log_file=spec.log_file)
     watchdog.start()
     loop = uvloop.new_event_loop()

@@ -13,6 +13,7 @@ import pytest
 
 from se_server.server.shared.control import Ask, ControlChannel, Drain, Dumped, Message, Reply, Stacks
 from se_server.server.shared.exit_codes import EXIT_HUNG
+from se_server.server.shared.scoreboard import State
 from se_server.server.worker import watchdog as watchdog_module
 from se_server.server.worker.watchdog import Watchdog
 
@@ -39,7 +40,7 @@ class Worker:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, hang_timeout_s: float = 0.05, end_s: float = 60.0) -> None:
         self.supervisor, channel = ControlChannel.pair()
-        self.slot: Any = SimpleNamespace(heartbeat_ns=0)
+        self.slot: Any = SimpleNamespace(heartbeat_ns=0, state=State.READY)
         self.log: Any = SimpleNamespace(reopen=lambda: self.problem)
         self.problem = ""
         self.loop: Any = FakeLoop()
