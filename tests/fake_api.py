@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 ENGINES = "/v1/speech-engine"
 CONVERSATIONS = "/v1/convai/conversation"
+RECORDS = "/v1/convai/conversations"
 
 # Defaults of the API for fields that a request leaves out.
 DEFAULTS: dict[str, Any] = {
@@ -71,6 +72,7 @@ class FakeApi:
         self.url = ""
         self.requests: list[Received] = []
         self.engines: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, dict[str, Any]] = {}
         self.keep_alive = False
         self.hung_up = threading.Event()
         self.closing = threading.Event()
@@ -98,11 +100,18 @@ class FakeApi:
             return _error(401, {"status": "invalid_api_key", "message": "Invalid API key"})
         if request.path in (f"{CONVERSATIONS}/token", f"{CONVERSATIONS}/get-signed-url"):
             return self._open_conversation(request)
+        if request.path.startswith(f"{RECORDS}/"):
+            record = self.records.get(unquote(request.path.removeprefix(f"{RECORDS}/")))
+            return _json(record) if record else _error(404, {"status": "not_found", "message": "No conversation"})
         if request.path == ENGINES:
             return self._list(request) if request.method == "GET" else self._create(request)
-        engine = self.engines.get(unquote(request.path.removeprefix(f"{ENGINES}/")))
+        engine_id, _, action = request.path.removeprefix(f"{ENGINES}/").partition("/")
+        engine = self.engines.get(unquote(engine_id))
         if engine is None:
             return _error(404, {"status": "speech_engine_not_found", "message": "No such Speech Engine"})
+        if action == "duplicate":
+            copy = {name: value for name, value in engine.items() if name != "speech_engine_id"}
+            return _json(self.engines[self.add_engine(**{**copy, "name": f"{engine['name']} (copy)", **request.body})])
         if request.method == "DELETE":
             del self.engines[engine["speech_engine_id"]]
             return Scripted(204)

@@ -8,10 +8,14 @@ cimport cython
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass
 class _Fields:
+    """One message of the conversation so far."""
+
     role: str
     content: str
 
@@ -36,13 +40,54 @@ cdef class ConversationMessage:
         self.role = role
         self.content = content
 
-    def model_dump(self, **_options):
-        """Return `{"role": ..., "content": ...}`, as the published SDK's pydantic model does."""
-        return {"role": self.role, "content": self.content}
+    @cython.binding(True)
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Return `{"role": ..., "content": ...}`, as the published SDK's pydantic model does.
 
-    def model_dump_json(self, **_options):
-        """Return the message as a compact JSON object, in a `str`."""
-        return json.dumps(self.model_dump(), ensure_ascii=False, separators=(",", ":"))
+        Args:
+            **options: `include` and `exclude`, names of the fields to return or to leave out. Other options of
+                pydantic's method make no difference here.
+        """
+        if not options:
+            return {"role": self.role, "content": self.content}
+        return {name: value for name, value in self if _is_chosen(name, **options)}
+
+    @cython.binding(True)
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """Return the message as a JSON object: compact, or indented by `indent` spaces; options as for `model_dump`."""
+        separators = (",", ":") if indent is None else None
+        return json.dumps(self.model_dump(**options), ensure_ascii=False, separators=separators, indent=indent)
+
+    @cython.binding(True)
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ConversationMessage:
+        """Return a message that differs in the fields of `update`; without any, this one, which cannot change."""
+        return self if not update else ConversationMessage(**{**dict(self), **update})
+
+    @classmethod
+    def model_validate(cls, obj, **options):
+        """Return the message that a mapping, or an object with `role` and `content`, describes.
+
+        Raises:
+            ValueError: it describes none.
+        """
+        if isinstance(obj, ConversationMessage):
+            return obj
+        try:
+            if hasattr(obj, "keys"):
+                return ConversationMessage(obj["role"], obj["content"])
+            return ConversationMessage(obj.role, obj.content)
+        except (AttributeError, LookupError, TypeError):
+            pass
+        raise ValueError("expected a ConversationMessage or {'role': str, 'content': str}")
+
+    @classmethod
+    def model_validate_json(cls, json_data, **options):
+        """Return the message that a JSON object describes.
+
+        Raises:
+            ValueError: it is no JSON, or describes none.
+        """
+        return cls.model_validate(json.loads(json_data))
 
     def __iter__(self):
         # Pairs, as a pydantic model iterates: this is what makes dict(message) work.
@@ -67,20 +112,39 @@ cdef class ConversationMessage:
     def __get_pydantic_core_schema__(cls, source, handler):
         from pydantic_core import core_schema
 
-        def validate(value):
+        field = core_schema.typed_dict_field
+        fields = core_schema.typed_dict_schema(
+            {"role": field(core_schema.str_schema()), "content": field(core_schema.str_schema())},
+            cls_name="ConversationMessage",
+        )
+
+        def validate(value, read):
             if isinstance(value, ConversationMessage):
                 return value
-            if isinstance(value, dict):
-                try:
-                    return ConversationMessage(value["role"], value["content"])
-                except (KeyError, TypeError):
-                    pass
-            raise ValueError("expected a ConversationMessage or {'role': str, 'content': str}")
+            return ConversationMessage(**read(value))
 
-        return core_schema.no_info_plain_validator_function(
+        return core_schema.no_info_wrap_validator_function(
             validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda message: message.model_dump()),
+            fields,
+            ref=f"{cls.__module__}.{cls.__qualname__}",
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.model_dump, return_schema=fields),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema, handler):
+        described = handler.resolve_ref_schema(handler(schema))
+        described.update(title="ConversationMessage", description=_Fields.__doc__)
+        return described
+
+
+def _is_chosen(name, **options):
+    """Whether a field stays. A choice is a set of names, or a dict from a name to whether it is meant."""
+    wanted, unwanted = options.get("include"), options.get("exclude")
+    return (wanted is None or _is_named(name, wanted)) and (unwanted is None or not _is_named(name, unwanted))
+
+
+def _is_named(name, choice):
+    return choice.get(name, False) is not False if isinstance(choice, dict) else name in choice
 
 
 cdef ConversationMessage make(str role, str content):

@@ -17,6 +17,7 @@ MAX_DEPTH = 512
 BLANKS = re.compile(r"[ \t\n\r]*")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 SURROGATE_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
+MAX_ODD_ID = 256
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -36,10 +37,10 @@ class GrammarError(Exception):
 @dataclass
 class Read:
     kind: int
-    event_id: int | None = None
+    event_id: Any = None
     event_id_json: bytes | None = None
     said: str | None = None
-    conversation_id: str | None = None
+    conversation_id: Any = None
     transcript: list[tuple[str, str]] | None = None
     bad_entry: tuple[str, int] | None = None
     text: str | None = None
@@ -118,7 +119,7 @@ def _message(text: str, fields: dict[str, Field]) -> Read:
         if isinstance(given.value, str):
             read.conversation_id = whole_text("conversation_id")
         elif given.value is not None and given.value is not MISSING:
-            raise ReferenceError(f"conversation_id: expected a string, got {_describe(given.value)}", offset(given))
+            read.conversation_id = _as_it_came(text, given, "conversation_id", offset(given))[0]
     elif kind == KINDS["error"]:
         read.text = whole_text("message") if isinstance(get("message").value, str) else ""
     elif kind == KINDS["user_transcript"]:
@@ -129,8 +130,7 @@ def _message(text: str, fields: dict[str, Field]) -> Read:
         elif given.value is not None and given.value is not MISSING:
             raise ReferenceError(f"user_transcript: expected an array, got {_describe(given.value)}", offset(given))
         given = get("event_id")
-        read.event_id = _event_id(given.value, offset(given))
-        read.event_id_json = json.dumps(read.event_id).encode()
+        read.event_id, read.event_id_json = _event_id(text, given, offset(given))
         read.said = next((content for role, content in reversed(read.transcript) if role == "user"), None)
     return read
 
@@ -159,17 +159,28 @@ def _flaw(entry: Any) -> str | None:
     return None
 
 
-def _event_id(value: Any, offset: int) -> int | None:
+def _event_id(text: str, given: Field, offset: int) -> tuple[Any, bytes]:
+    value = given.value
     if value is None or value is MISSING:
-        return None
-    if not isinstance(value, Number):
-        raise ReferenceError(f"event_id: expected an integer, got {_describe(value)}", offset)
-    if re.search("[.eE]", value.written):
-        raise ReferenceError("event_id: expected an integer, got a number with a fraction or an exponent", offset)
-    # No longer JSON integer fits, and Python refuses to parse some longer ones.
-    if len(value.written) > 20 or not -(2**63) <= int(value.written) < 2**64:
-        raise ReferenceError("event_id does not fit 64 bits", offset)
-    return int(value.written)
+        return None, b"null"
+    # Python refuses to parse some longer integers.
+    is_short = isinstance(value, Number) and len(value.written) <= 20 and value.written.lstrip("-").isdigit()
+    if is_short and -(2**63) <= int(value.written) < 2**64:
+        return int(value.written), b"%d" % int(value.written)
+    return _as_it_came(text, given, "event_id", offset, MAX_ODD_ID)
+
+
+def _as_it_came(text: str, given: Field, name: str, offset: int, max_bytes: int | None = None) -> tuple[Any, bytes]:
+    _, end = DECODER.raw_decode(text, given.start)
+    written = text[given.start : end]
+    if max_bytes is not None and len(written.encode()) > max_bytes:
+        raise ReferenceError(f"{name} is longer than {max_bytes} bytes", offset)
+    if isinstance(given.value, str) and SURROGATE.search(given.value):
+        raise ReferenceError(f"{name} holds a lone surrogate", offset)
+    try:
+        return json.loads(written), written.encode()
+    except ValueError:
+        raise ReferenceError(f"{name}: expected a value that Python can hold", offset) from None
 
 
 def _describe(value: Any) -> str:

@@ -11,10 +11,10 @@ cdef enum Kind:
 
 cdef class Message:
     cdef readonly int kind
-    cdef readonly object event_id         # int | None, of a user_transcript
+    cdef readonly object event_id         # of a user_transcript: int | None, or any other JSON value
     cdef readonly bytes event_id_json     # the same as JSON
     cdef readonly str said                # str | None: the text of the transcript's last user message
-    cdef readonly str conversation_id     # of an init
+    cdef readonly object conversation_id  # of an init: str | None, or any other JSON value
     cdef readonly list transcript         # list[ConversationMessage], of a user_transcript; a new list each time
     cdef readonly object bad_entry        # MessageError | None: the first transcript entry that was left out
     cdef readonly str text                # of an error: its message; of an unknown message: its type, if it is a string

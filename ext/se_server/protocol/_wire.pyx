@@ -5,6 +5,7 @@ a Python object is made only of what is handed on. Every byte may be hostile: no
 recurses, and the time is proportional to the size.
 """
 
+import json
 import sys
 
 cimport cython
@@ -44,6 +45,7 @@ cdef str EMPTY = ""
 cdef enum:
     STACK_TEXT = 1024                          # texts with escapes up to here need no allocation to be unescaped
     NAME_MAX = 15                              # of the names and types that the protocol knows
+    MAX_ODD_ID = 256                           # bytes of an event id that is no integer: each chunk repeats it
 
 cdef struct Fields:
     Value type
@@ -388,6 +390,18 @@ cdef str required_text(Scan* scan, str name, Value* value):
     return text
 
 
+cdef object any_value(Scan* scan, str name, Value* value):
+    """Return a value that the protocol does not foresee here, as `json` reads it."""
+    cdef str text
+    if value.kind == STRING:
+        text = required_text(scan, name, value)
+        return text
+    try:
+        return json.loads(PyBytes_FromStringAndSize(<const char*>value.start, value.end - value.start))
+    except (ValueError, RecursionError):
+        raise error_at(scan, f"{name}: expected a value that Python can hold", value) from None
+
+
 cdef int read_event_id(Scan* scan, Value* value, Message message) except -1:
     cdef const unsigned char* at = value.start
     cdef bint negative
@@ -397,23 +411,30 @@ cdef int read_event_id(Scan* scan, Value* value, Message message) except -1:
     if value.kind == MISSING or value.kind == NULL_VALUE:
         message.event_id_json = NULL_JSON
         return 0
-    if value.kind != NUMBER:
-        raise error_at(scan, f"event_id: expected an integer, got {describe(value.kind)}", value)
-    if not value.integral:
-        raise error_at(scan, "event_id: expected an integer, got a number with a fraction or an exponent", value)
+    if value.kind != NUMBER or not value.integral:
+        return read_odd_event_id(scan, value, message)
     negative = at[0] == c"-"
     limit = 0x8000000000000000ULL if negative else 0xFFFFFFFFFFFFFFFFULL
     at += negative
     while at < value.end:
         digit = at[0] - c"0"
         if number > (limit - digit) // 10:
-            raise error_at(scan, "event_id does not fit 64 bits", value)
+            return read_odd_event_id(scan, value, message)
         number = number * 10 + digit
         at += 1
     message.event_id = -<object>number if negative else number
     # JSON writes an integer in one way only, but for -0.
     at = value.start if number else value.end - 1
     message.event_id_json = PyBytes_FromStringAndSize(<const char*>at, value.end - at)
+    return 0
+
+
+cdef int read_odd_event_id(Scan* scan, Value* value, Message message) except -1:
+    """Take an id that is no integer of 64 bits as it is; it goes back in the API's own spelling."""
+    if value.end - value.start > MAX_ODD_ID:
+        raise error_at(scan, f"event_id is longer than {MAX_ODD_ID} bytes", value)
+    message.event_id = any_value(scan, "event_id", value)
+    message.event_id_json = PyBytes_FromStringAndSize(<const char*>value.start, value.end - value.start)
     return 0
 
 
@@ -448,13 +469,8 @@ cdef Message decode_message(const char* data, Py_ssize_t size, History history):
         return message
     message.transcript = None
     if message.kind == INIT:
-        if fields.conversation_id.kind == STRING:
-            message.conversation_id = required_text(&scan, "conversation_id", &fields.conversation_id)
-        elif fields.conversation_id.kind != MISSING and fields.conversation_id.kind != NULL_VALUE:
-            raise error_at(
-                &scan, f"conversation_id: expected a string, got {describe(fields.conversation_id.kind)}",
-                &fields.conversation_id,
-            )
+        if fields.conversation_id.kind != MISSING and fields.conversation_id.kind != NULL_VALUE:
+            message.conversation_id = any_value(&scan, "conversation_id", &fields.conversation_id)
     elif message.kind == ERROR:
         message.text = EMPTY
         if fields.message.kind == STRING:

@@ -1,4 +1,4 @@
-from typing import Final, final
+from typing import Any, Final, final
 
 from se_server.errors import MessageError
 from se_server.types import ConversationMessage
@@ -18,10 +18,10 @@ class Message:
 
     Attributes:
         kind: one of the constants above; UNKNOWN for a type that is unknown, absent or no string.
-        event_id: of a `user_transcript`, if it has one.
+        event_id: of a `user_transcript`, if it has one: an integer, or any other JSON value as it came.
         event_id_json: the same as JSON, `null` if it has none.
         said: of a `user_transcript`: the text of its last user message, if it has one.
-        conversation_id: of an `init`, if it has one.
+        conversation_id: of an `init`, if it has one: a text, or any other JSON value as it came.
         transcript: of a `user_transcript`: a new list each time, empty if the message has none.
         bad_entry: the first entry, counted from 0, that was left out of `transcript`, and why; on every message that
             holds one, so that who listens decides what is news.
@@ -31,13 +31,13 @@ class Message:
     @property
     def kind(self) -> int: ...
     @property
-    def event_id(self) -> int | None: ...
+    def event_id(self) -> Any: ...
     @property
     def event_id_json(self) -> bytes | None: ...
     @property
     def said(self) -> str | None: ...
     @property
-    def conversation_id(self) -> str | None: ...
+    def conversation_id(self) -> Any: ...
     @property
     def transcript(self) -> list[ConversationMessage] | None: ...
     @property

@@ -23,7 +23,9 @@ is any other, a known id included            | NEW        | as above
 
 from __future__ import annotations
 
+import json
 from enum import Enum, auto
+from typing import Any
 
 from se_server.protocol.words import same_words
 
@@ -70,7 +72,8 @@ class Turn:
     """One transcript and its answer, keyed by `event_id`.
 
     Attributes:
-        event_id: the API's id of the turn; None when the transcript carried none. It changes when the turn is adopted.
+        event_id: the API's id of the turn, an integer so far; any other JSON value is kept as it came. None when the
+            transcript carried none. It changes when the turn is adopted.
         event_id_json: the id as it stands in JSON, made once for all chunks.
         owner: the session it belongs to, compared by identity only.
         said: the text of the last user message; None when the transcript has none.
@@ -86,21 +89,19 @@ class Turn:
         state: see `TurnState`.
     """
 
-    def __init__(
-        self, event_id: int | None, started_at: float = 0.0, owner: object = None, said: str | None = None
-    ) -> None:
-        event_id_json = b"null" if event_id is None else str(event_id).encode()
+    def __init__(self, event_id: Any, started_at: float = 0.0, owner: object = None, said: str | None = None) -> None:
+        event_id_json = json.dumps(event_id).encode()
         self._start(event_id, event_id_json, started_at, owner, said)
 
-    def _start(
-        self, event_id: int | None, event_id_json: bytes, started_at: float, owner: object, said: str | None
-    ) -> None:
+    def _start(self, event_id: Any, event_id_json: bytes, started_at: float, owner: object, said: str | None) -> None:
         self.event_id = event_id
         self.event_id_json = event_id_json
         self.owner = owner
         self.said = said
         # Hashes of texts are keyed per process: nobody can make two contents that look the same.
-        self.digest = 0 if event_id is None else hash(event_id) ^ hash(said)
+        # An id that is an array or an object has no hash of its own.
+        key = event_id_json if isinstance(event_id, (list, dict)) else event_id
+        self.digest = 0 if event_id is None else hash(key) ^ hash(said)
         self.started_at = started_at
         self._first_chunk_at = 0.0
         self.open = True
@@ -230,9 +231,7 @@ class TurnLedger:
         self._past: PastTurns | None = None
         self._highest_id: int | None = None
 
-    def turn_of(
-        self, event_id: int | None, event_id_json: bytes, started_at: float, owner: object, said: str | None
-    ) -> Turn:
+    def turn_of(self, event_id: Any, event_id_json: bytes, started_at: float, owner: object, said: str | None) -> Turn:
         """Make a turn, which is under way nowhere yet, in C: a call of its class would take its arguments apart."""
         turn = Turn.__new__(Turn)
         turn._start(event_id, event_id_json, started_at, owner, said)
@@ -245,8 +244,8 @@ class TurnLedger:
         current = self.current
         if current is not None and current.is_again(turn):
             return Verdict.REPEATED
-        # Ids grow: nearly every transcript is known to be new by its id alone.
-        if self._highest_id is not None and turn.event_id <= self._highest_id:
+        # Integers grow: nearly every transcript is known to be new by its id alone. Other ids have no order.
+        if type(turn.event_id) is not int or (self._highest_id is not None and turn.event_id <= self._highest_id):
             state = self._state_of(turn.digest)
             if state is SUPERSEDED:
                 return Verdict.SUPERSEDED
@@ -282,7 +281,7 @@ class TurnLedger:
             self.current = None
 
     def _note_id(self, turn: Turn) -> None:
-        if turn.event_id is not None and (self._highest_id is None or turn.event_id > self._highest_id):
+        if type(turn.event_id) is int and (self._highest_id is None or turn.event_id > self._highest_id):
             self._highest_id = turn.event_id
 
     def _state_of(self, digest: int) -> TurnState | None:

@@ -11,6 +11,7 @@ from se_server.sdk.requests import Call, segment
 
 ENGINES = "/v1/speech-engine"
 CONVERSATIONS = "/v1/convai/conversation"
+RECORDS = "/v1/convai/conversations"
 
 SortDirection = Literal["asc", "desc"]
 SortBy = Literal["name", "created_at", "updated_at", "call_count_7d"]
@@ -60,11 +61,15 @@ def create_engine(**fields: Any) -> Call:
     return Call("POST", ENGINES, "speech_engine_id", body=_body(fields))
 
 
-def update_engine(engine_id: str, *, overrides: object, **fields: Any) -> Call:
+def update_engine(engine_id: str, **fields: Any) -> Call:
     """Change the given fields of a Speech Engine."""
-    if overrides is not OMIT:
-        raise TypeError("update() takes no overrides: the API accepts them in create() only")
     return Call("PATCH", _engine_path(engine_id), "speech_engine_id", body=_body(fields))
+
+
+def duplicate_engine(engine_id: str, *, name: str | EllipsisType | None) -> Call:
+    """Make a copy of a Speech Engine."""
+    body = {} if isinstance(name, EllipsisType) else {"name": name}
+    return Call("POST", f"{_engine_path(engine_id)}/duplicate", "speech_engine_id", body=body)
 
 
 def delete_engine(engine_id: str) -> Call:
@@ -82,6 +87,11 @@ def signed_url(agent_id: str, **query: Any) -> Call:
     """Make a URL for one conversation over a WebSocket."""
     segment("agent_id", agent_id)
     return Call("GET", f"{CONVERSATIONS}/get-signed-url", "signed_url", query={"agent_id": agent_id.strip(), **query})
+
+
+def get_conversation(conversation_id: str, **query: Any) -> Call:
+    """Fetch the record of one conversation."""
+    return Call("GET", f"{RECORDS}/{segment('conversation_id', conversation_id)}", "conversation_id", query=query)
 
 
 def _engine_path(engine_id: str) -> str:

@@ -5,151 +5,18 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from se_server.sdk import calls
-from se_server.sdk.models import SignedUrl, WebRTCToken
-from se_server.sdk.requests import DEFAULT_TIMEOUT_S, ClientWrapper, RequestOptions
-from se_server.sdk.speech_engines import AsyncSpeechEngineClient, SpeechEngineClient
+from se_server.sdk.async_speech_engines import AsyncSpeechEngineClient
+from se_server.sdk.conversations import (
+    AsyncConversationalAIClient,
+    AsyncConversationsClient,
+    ConversationalAIClient,
+    ConversationsClient,
+)
+from se_server.sdk.requests import DEFAULT_TIMEOUT_S, ClientWrapper
+from se_server.sdk.speech_engines import SpeechEngineClient
 
 if TYPE_CHECKING:
     import httpx
-
-    from se_server.sdk.transport import AsyncTransport, SyncTransport
-
-
-class ConversationsClient:
-    """Opens conversations for browsers, which must not see the API key."""
-
-    def __init__(self, transport: SyncTransport) -> None:
-        self._transport = transport
-
-    def get_webrtc_token(
-        self,
-        *,
-        agent_id: str,
-        participant_name: str | None = None,
-        branch_id: str | None = None,
-        version_id: str | None = None,
-        environment: str | None = None,
-        debug_events_request: bool | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> WebRTCToken:
-        """Make a token with which a browser opens one conversation over WebRTC.
-
-        Args:
-            agent_id: the id of a Speech Engine (`seng_...`) or an agent.
-            participant_name: the caller's name; by default the API's user id.
-            branch_id, version_id, environment, debug_events_request: passed to the API.
-            request_options: see `RequestOptions`.
-
-        Raises:
-            ApiError, ApiConnectionError: as every call.
-        """
-        call = calls.webrtc_token(
-            agent_id,
-            participant_name=participant_name,
-            branch_id=branch_id,
-            version_id=version_id,
-            environment=environment,
-            debug_events_request=debug_events_request,
-        )
-        return WebRTCToken(self._transport.send(call, request_options))
-
-    def get_signed_url(
-        self,
-        *,
-        agent_id: str,
-        include_conversation_id: bool | None = None,
-        branch_id: str | None = None,
-        version_id: str | None = None,
-        environment: str | None = None,
-        debug_events_request: bool | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> SignedUrl:
-        """Make a URL with which a browser opens one conversation over a WebSocket.
-
-        Args:
-            agent_id: the id of a Speech Engine (`seng_...`) or an agent.
-            include_conversation_id: also return the conversation's id; then the URL works once only.
-            branch_id, version_id, environment, debug_events_request: passed to the API.
-            request_options: see `RequestOptions`.
-
-        Raises:
-            ApiError, ApiConnectionError: as every call.
-        """
-        call = calls.signed_url(
-            agent_id,
-            include_conversation_id=include_conversation_id,
-            branch_id=branch_id,
-            version_id=version_id,
-            environment=environment,
-            debug_events_request=debug_events_request,
-        )
-        return SignedUrl(self._transport.send(call, request_options))
-
-
-class AsyncConversationsClient:
-    """Opens conversations for browsers, which must not see the API key."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-
-    async def get_webrtc_token(
-        self,
-        *,
-        agent_id: str,
-        participant_name: str | None = None,
-        branch_id: str | None = None,
-        version_id: str | None = None,
-        environment: str | None = None,
-        debug_events_request: bool | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> WebRTCToken:
-        """Make a token with which a browser opens one conversation over WebRTC: see `ConversationsClient`."""
-        call = calls.webrtc_token(
-            agent_id,
-            participant_name=participant_name,
-            branch_id=branch_id,
-            version_id=version_id,
-            environment=environment,
-            debug_events_request=debug_events_request,
-        )
-        return WebRTCToken(await self._transport.send(call, request_options))
-
-    async def get_signed_url(
-        self,
-        *,
-        agent_id: str,
-        include_conversation_id: bool | None = None,
-        branch_id: str | None = None,
-        version_id: str | None = None,
-        environment: str | None = None,
-        debug_events_request: bool | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> SignedUrl:
-        """Make a URL with which a browser opens one conversation over a WebSocket: see `ConversationsClient`."""
-        call = calls.signed_url(
-            agent_id,
-            include_conversation_id=include_conversation_id,
-            branch_id=branch_id,
-            version_id=version_id,
-            environment=environment,
-            debug_events_request=debug_events_request,
-        )
-        return SignedUrl(await self._transport.send(call, request_options))
-
-
-class ConversationalAIClient:
-    """The part of the published client's `conversational_ai` that Speech Engine needs."""
-
-    def __init__(self, conversations: ConversationsClient) -> None:
-        self.conversations = conversations
-
-
-class AsyncConversationalAIClient:
-    """The part of the published client's `conversational_ai` that Speech Engine needs."""
-
-    def __init__(self, conversations: AsyncConversationsClient) -> None:
-        self.conversations = conversations
 
 
 class ElevenLabs:
@@ -162,6 +29,11 @@ class ElevenLabs:
         timeout: seconds to wait for a connection, and for each further sign of life of an answer. None is 240,
             with an `httpx_client` that one's own setting.
         httpx_client: an `httpx.Client` to use, for proxies or certificates; it stays yours to close.
+
+    Attributes:
+        speech_engine: makes, finds, changes and deletes Speech Engines.
+        conversational_ai: `conversations`: tokens for browsers, and records of conversations.
+        agents: the same, by the name of the published SDK's version 3.
 
     Raises:
         ConfigError: a key that no HTTP header can carry, or a `base_url` that is no address. A missing key is told
@@ -182,7 +54,7 @@ class ElevenLabs:
         self._client_wrapper = ClientWrapper(api_key, base_url, _timeout_s(timeout, httpx_client is not None))
         self._transport = SyncTransport(self._client_wrapper, httpx_client)
         self.speech_engine = SpeechEngineClient(self._transport)
-        self.conversational_ai = ConversationalAIClient(ConversationsClient(self._transport))
+        self.conversational_ai = self.agents = ConversationalAIClient(ConversationsClient(self._transport))
 
     def close(self) -> None:
         """Free what the client holds, except an `httpx_client` it was given."""
@@ -211,6 +83,11 @@ class AsyncElevenLabs:
             with an `httpx_client` that one's own setting.
         httpx_client: an `httpx.AsyncClient` to use, for proxies or certificates; it stays yours to close.
 
+    Attributes:
+        speech_engine: makes, finds, changes and deletes Speech Engines.
+        conversational_ai: `conversations`: tokens for browsers, and records of conversations.
+        agents: the same, by the name of the published SDK's version 3.
+
     Raises:
         ConfigError: a key that no HTTP header can carry, or a `base_url` that is no address. A missing key is told
             by the first call.
@@ -230,7 +107,7 @@ class AsyncElevenLabs:
         self._client_wrapper = ClientWrapper(api_key, base_url, _timeout_s(timeout, httpx_client is not None))
         self._transport = AsyncTransport(self._client_wrapper, httpx_client)
         self.speech_engine = AsyncSpeechEngineClient(self._transport)
-        self.conversational_ai = AsyncConversationalAIClient(AsyncConversationsClient(self._transport))
+        self.conversational_ai = self.agents = AsyncConversationalAIClient(AsyncConversationsClient(self._transport))
 
     async def aclose(self) -> None:
         """Free what the client holds, except an `httpx_client` it was given."""

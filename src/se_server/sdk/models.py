@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 from urllib.parse import urlsplit
+
+from se_server.sdk.dumps import chosen, json_of, without_none
 
 OMIT: EllipsisType = ...
 """The value of a keyword that is left out of a request. `None` is not left out: it is sent as null."""
@@ -51,9 +53,25 @@ class ApiObject(Mapping[str, Any]):
     def __init__(self, fields: Mapping[str, Any]) -> None:
         object.__setattr__(self, "_fields", dict(fields))
 
-    def model_dump(self, **_options: object) -> dict[str, Any]:
-        """Return a copy of the whole as plain dicts and lists; options of pydantic's method are accepted, unused."""
-        return {name: _plain(value) for name, value in self._fields.items()}
+    def model_dump(
+        self, *, include: Any = None, exclude: Any = None, exclude_none: bool = False, **_options: object
+    ) -> dict[str, Any]:
+        """Return a copy as plain dicts and lists.
+
+        Args:
+            include, exclude: the fields to return or to leave out, at any depth, as in pydantic: a set of names, or
+                a dict from a name to True or to the same for what it holds.
+            exclude_none: leave out fields that are None.
+            **_options: other options of pydantic's method are accepted and change nothing.
+        """
+        fields: dict[str, Any] = chosen({name: _plain(value) for name, value in self._fields.items()}, include, exclude)
+        if exclude_none:
+            fields = without_none(fields)
+        return fields
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """Return the whole as JSON; `indent` is in spaces, other options are those of `model_dump`."""
+        return json_of(self.model_dump(**options), indent)
 
     def __getitem__(self, name: str) -> Any:
         return _wrap(self._fields[name])
@@ -180,6 +198,44 @@ class SignedUrl(ApiObject):
         conversation_id: str | None
 
 
+class Conversation(ApiObject):
+    """The record of one conversation, as the API returns it; its transcript is the callers' words.
+
+    `metadata.termination_reason` is the API's reason for its end.
+    """
+
+    __slots__ = ()
+
+    _absent_is_none = frozenset({"analysis", "agent_name", "user_id"})
+
+    if TYPE_CHECKING:
+        agent_id: str
+        agent_name: str | None
+        conversation_id: str
+        status: str
+        user_id: str | None
+        transcript: list[ApiObject]
+        metadata: ApiObject
+        analysis: ApiObject | None
+        has_audio: bool
+
+
+class SecretId(TypedDict):
+    """The value of a request header that the API takes from the workspace's secrets."""
+
+    secret_id: str
+
+
+class VariableName(TypedDict):
+    """The value of a request header that the API takes from a dynamic variable of the conversation."""
+
+    variable_name: str
+
+
+HeaderValue = str | SecretId | VariableName
+"""The value of a request header: a text, or a reference to a secret or to a dynamic variable."""
+
+
 @dataclass(frozen=True, repr=False, slots=True)
 class SpeechEngineConfig:
     """The address of your server for the API: the `speech_engine` argument of `create` and `update`.
@@ -187,19 +243,24 @@ class SpeechEngineConfig:
     Args:
         ws_url: the WebSocket URL of your server, as the API reaches it.
         request_headers: headers the API sends with every upgrade request; None leaves them out of the request, `{}`
-            clears them. A value is a text, or `{"variable_name": "x"}`: then the API sends the conversation's
-            dynamic variable `x`.
+            clears them. A value is a text; `{"secret_id": "x"}`, a secret of the workspace; or
+            `{"variable_name": "x"}`, the conversation's dynamic variable `x`.
     """
 
     ws_url: str
-    request_headers: Mapping[str, Any] | None = None
+    request_headers: Mapping[str, HeaderValue] | None = None
 
-    def model_dump(self, **_options: object) -> dict[str, Any]:
-        """Return the fields to send, as a dict."""
+    def model_dump(self, *, include: Any = None, exclude: Any = None, **_options: object) -> dict[str, Any]:
+        """Return the fields to send, as a dict; `include` and `exclude` name fields, as in pydantic."""
         fields: dict[str, Any] = {"ws_url": self.ws_url}
         if self.request_headers is not None:
             fields["request_headers"] = dict(self.request_headers)
-        return fields
+        dumped: dict[str, Any] = chosen(fields, include, exclude)
+        return dumped
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """Return the fields to send as JSON; options as for `model_dump`."""
+        return json_of(self.model_dump(**options), indent)
 
     def __repr__(self) -> str:
         # A query, the part before an @ and the values of headers may be secrets.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
-from se_server.errors import AuthenticationError
+from se_server.errors import AuthenticationError, ConfigError
 from se_server.sdk.models import EngineConfig
 from se_server.sdk.requests import API_KEY_HEADER
 
@@ -58,14 +58,17 @@ class SpeechEngineResource:
             headers: the request's headers, names in any case; of a list of values the first counts.
 
         Returns:
-            False for anything but a valid token; also when there is no API key to check with.
+            False for anything but a valid token; also when there is no API key to check with, or a blank one.
         """
         key = self._api_key()
         if key is None:
             return False
         if self._verifier is None or self._verifier[0] != key:
-            # One verifier per key: it holds the cache of tokens that were found valid.
-            self._verifier = (key, TokenVerifier(key))
+            try:
+                # One verifier per key: it holds the cache of tokens that were found valid.
+                self._verifier = (key, TokenVerifier(key))
+            except ConfigError:
+                return False  # a blank key verifies nothing
         try:
             self._verifier[1].verify(_authorization(headers))
         except AuthenticationError:

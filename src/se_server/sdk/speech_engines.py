@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from se_server.sdk.requests import RequestOptions
 from se_server.sdk.resource import SpeechEngineResource
 
 if TYPE_CHECKING:
-    from se_server.sdk.transport import AsyncTransport, SyncTransport
+    from se_server.sdk.transport import SyncTransport
 
 
 class SpeechEngineClient:
@@ -75,7 +75,7 @@ class SpeechEngineClient:
                 request_options=request_options,
             )
             yield from page.speech_engines
-            following = _next_cursor(page, cursor)
+            following = next_cursor(page, cursor)
             if following is None:
                 return
             cursor = following
@@ -88,6 +88,7 @@ class SpeechEngineClient:
         asr: Setting = OMIT,
         tts: Setting = OMIT,
         turn: Setting = OMIT,
+        vad: Setting = OMIT,
         conversation: Setting = OMIT,
         privacy: Setting = OMIT,
         call_limits: Setting = OMIT,
@@ -103,7 +104,7 @@ class SpeechEngineClient:
         Args:
             speech_engine: where your server is: a `SpeechEngineConfig`, or a dict with `ws_url`.
             name, language, tags: plain values.
-            asr, tts, turn, conversation, privacy, call_limits, auth, overrides: the engine's settings.
+            asr, tts, turn, vad, conversation, privacy, call_limits, auth, overrides: the engine's settings.
             cascade_timeout_seconds: how long the API waits for an answer before it asks again, 2 to 15.
 
         Raises:
@@ -115,6 +116,7 @@ class SpeechEngineClient:
             asr=asr,
             tts=tts,
             turn=turn,
+            vad=vad,
             conversation=conversation,
             privacy=privacy,
             call_limits=call_limits,
@@ -145,20 +147,20 @@ class SpeechEngineClient:
         asr: Setting = OMIT,
         tts: Setting = OMIT,
         turn: Setting = OMIT,
+        vad: Setting = OMIT,
         conversation: Setting = OMIT,
         privacy: Setting = OMIT,
         call_limits: Setting = OMIT,
         auth: Setting = OMIT,
         language: str | EllipsisType | None = OMIT,
         tags: Sequence[str] | EllipsisType | None = OMIT,
-        overrides: EllipsisType = OMIT,
+        overrides: Setting = OMIT,
         cascade_timeout_seconds: float | EllipsisType | None = OMIT,
         request_options: RequestOptions | None = None,
     ) -> SpeechEngineResource:
         """Change what is given of a Speech Engine, leave the rest, and return it; arguments as for `create`.
 
         Raises:
-            TypeError: `overrides` was given, which the API accepts in `create` only.
             ValueError: `cascade_timeout_seconds` is out of range.
         """
         call = calls.update_engine(
@@ -168,6 +170,7 @@ class SpeechEngineClient:
             asr=asr,
             tts=tts,
             turn=turn,
+            vad=vad,
             conversation=conversation,
             privacy=privacy,
             call_limits=call_limits,
@@ -178,6 +181,26 @@ class SpeechEngineClient:
             cascade_timeout_seconds=cascade_timeout_seconds,
         )
         return self._resource(speech_engine_id, self._transport.send(call, request_options))
+
+    def duplicate(
+        self,
+        speech_engine_id: str,
+        *,
+        name: str | EllipsisType | None = OMIT,
+        request_options: RequestOptions | None = None,
+    ) -> SpeechEngineResource:
+        """Make a copy of a Speech Engine and return the copy.
+
+        Args:
+            speech_engine_id: the engine to copy.
+            name: the copy's name; left out, the API chooses it.
+            request_options: see `RequestOptions`.
+
+        Raises:
+            NotFound: there is no such engine.
+        """
+        answer = self._transport.send(calls.duplicate_engine(speech_engine_id, name=name), request_options)
+        return self._resource(answer["speech_engine_id"], answer)
 
     def delete(self, speech_engine_id: str, *, request_options: RequestOptions | None = None) -> None:
         """Delete the Speech Engine of this id.
@@ -191,158 +214,12 @@ class SpeechEngineClient:
         return SpeechEngineResource(engine_id, self._transport.wrapper, EngineConfig(answer))
 
 
-class AsyncSpeechEngineClient:
-    """Speech Engines over REST, on asyncio. A setting is a dict, or an object with `model_dump()`.
+def next_cursor(page: EnginePage, cursor: str | None) -> str | None:
+    """Return the cursor of the page behind `page`, which `cursor` led to; None on the last page.
 
-    Every call raises `ApiError` when the API refuses and `ApiConnectionError` when it is out of reach, and takes
-    `request_options` (see `RequestOptions`).
+    Raises:
+        ApiError: the API leads back to the same page.
     """
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-
-    async def list(
-        self,
-        *,
-        page_size: int | None = None,
-        search: str | None = None,
-        sort_direction: calls.SortDirection | None = None,
-        sort_by: calls.SortBy | None = None,
-        cursor: str | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> EnginePage:
-        """Return one page of the Speech Engines: see `SpeechEngineClient.list`."""
-        call = calls.list_engines(
-            page_size=page_size, search=search, sort_direction=sort_direction, sort_by=sort_by, cursor=cursor
-        )
-        return EnginePage(await self._transport.send(call, request_options))
-
-    async def iter(
-        self,
-        *,
-        page_size: int | None = None,
-        search: str | None = None,
-        sort_direction: calls.SortDirection | None = None,
-        sort_by: calls.SortBy | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> AsyncIterator[EngineSummary]:
-        """Go through all Speech Engines, fetching page after page; arguments as for `list`."""
-        cursor: str | None = None
-        while True:
-            page = await self.list(
-                page_size=page_size,
-                search=search,
-                sort_direction=sort_direction,
-                sort_by=sort_by,
-                cursor=cursor,
-                request_options=request_options,
-            )
-            for engine in page.speech_engines:
-                yield engine
-            following = _next_cursor(page, cursor)
-            if following is None:
-                return
-            cursor = following
-
-    async def create(
-        self,
-        *,
-        speech_engine: SpeechEngineConfig | Mapping[str, Any] | Dumpable,
-        name: str | EllipsisType | None = OMIT,
-        asr: Setting = OMIT,
-        tts: Setting = OMIT,
-        turn: Setting = OMIT,
-        conversation: Setting = OMIT,
-        privacy: Setting = OMIT,
-        call_limits: Setting = OMIT,
-        auth: Setting = OMIT,
-        language: str | EllipsisType | None = OMIT,
-        tags: Sequence[str] | EllipsisType | None = OMIT,
-        overrides: Setting = OMIT,
-        cascade_timeout_seconds: float | EllipsisType | None = OMIT,
-        request_options: RequestOptions | None = None,
-    ) -> SpeechEngineResource:
-        """Make a Speech Engine and return it: see `SpeechEngineClient.create`."""
-        call = calls.create_engine(
-            speech_engine=speech_engine,
-            name=name,
-            asr=asr,
-            tts=tts,
-            turn=turn,
-            conversation=conversation,
-            privacy=privacy,
-            call_limits=call_limits,
-            auth=auth,
-            language=language,
-            tags=tags,
-            overrides=overrides,
-            cascade_timeout_seconds=cascade_timeout_seconds,
-        )
-        answer = await self._transport.send(call, request_options)
-        return self._resource(answer["speech_engine_id"], answer)
-
-    async def get(
-        self, speech_engine_id: str, *, request_options: RequestOptions | None = None
-    ) -> SpeechEngineResource:
-        """Return the Speech Engine of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        answer = await self._transport.send(calls.get_engine(speech_engine_id), request_options)
-        return self._resource(speech_engine_id, answer)
-
-    async def update(
-        self,
-        speech_engine_id: str,
-        *,
-        speech_engine: SpeechEngineConfig | Setting = OMIT,
-        name: str | EllipsisType | None = OMIT,
-        asr: Setting = OMIT,
-        tts: Setting = OMIT,
-        turn: Setting = OMIT,
-        conversation: Setting = OMIT,
-        privacy: Setting = OMIT,
-        call_limits: Setting = OMIT,
-        auth: Setting = OMIT,
-        language: str | EllipsisType | None = OMIT,
-        tags: Sequence[str] | EllipsisType | None = OMIT,
-        overrides: EllipsisType = OMIT,
-        cascade_timeout_seconds: float | EllipsisType | None = OMIT,
-        request_options: RequestOptions | None = None,
-    ) -> SpeechEngineResource:
-        """Change what is given of a Speech Engine, and return it: see `SpeechEngineClient.update`."""
-        call = calls.update_engine(
-            speech_engine_id,
-            speech_engine=speech_engine,
-            name=name,
-            asr=asr,
-            tts=tts,
-            turn=turn,
-            conversation=conversation,
-            privacy=privacy,
-            call_limits=call_limits,
-            auth=auth,
-            language=language,
-            tags=tags,
-            overrides=overrides,
-            cascade_timeout_seconds=cascade_timeout_seconds,
-        )
-        return self._resource(speech_engine_id, await self._transport.send(call, request_options))
-
-    async def delete(self, speech_engine_id: str, *, request_options: RequestOptions | None = None) -> None:
-        """Delete the Speech Engine of this id.
-
-        Raises:
-            NotFound: there is none.
-        """
-        await self._transport.send(calls.delete_engine(speech_engine_id), request_options)
-
-    def _resource(self, engine_id: str, answer: dict[str, Any]) -> SpeechEngineResource:
-        return SpeechEngineResource(engine_id, self._transport.wrapper, EngineConfig(answer))
-
-
-def _next_cursor(page: EnginePage, cursor: str | None) -> str | None:
     if not page.get("has_more") or not page.next_cursor:
         return None
     if page.next_cursor == cursor:

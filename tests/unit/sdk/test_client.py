@@ -56,6 +56,7 @@ async def test_every_documented_keyword_of_create_is_sent(clients: Clients) -> N
         "asr": {"quality": "high"},
         "tts": {"voice_id": "v"},
         "turn": {"turn_timeout": 3},
+        "vad": {"background_voice_detection": True},
         "conversation": {"max_duration_seconds": 60},
         "privacy": {"record_voice": False},
         "call_limits": {"daily_limit": 10},
@@ -77,10 +78,47 @@ async def test_update_sends_only_the_given_fields(clients: Clients) -> None:
     assert (engine.config.name, engine.config.language) == ("new", "en")
 
 
-async def test_update_refuses_overrides_in_one_sentence(clients: Clients) -> None:
-    with pytest.raises(TypeError, match=r"overrides.*create"):
-        await clients.result(clients.make().speech_engine.update("seng_1", overrides={}))
-    assert clients.api.requests == []
+async def test_update_sends_overrides_and_vad(clients: Clients) -> None:
+    engine_id = clients.api.add_engine()
+    changes = {"overrides": {"first_message": True}, "vad": {"background_voice_detection": True}}
+    engine = await clients.result(clients.make().speech_engine.update(engine_id, **changes))
+    assert clients.api.requests[-1].body == changes
+    assert engine.config.vad.background_voice_detection is True
+
+
+async def test_duplicate_returns_the_copy(clients: Clients) -> None:
+    engine_id = clients.api.add_engine(name="Reception", language="de")
+    client = clients.make()
+    copy = await clients.result(client.speech_engine.duplicate(engine_id))
+    assert clients.api.requests[-1].path == f"/v1/speech-engine/{engine_id}/duplicate"
+    assert clients.api.requests[-1].body == {}
+    assert copy.engine_id not in {engine_id, None}
+    assert (copy.config.name, copy.config.language) == ("Reception (copy)", "de")
+    named = await clients.result(client.speech_engine.duplicate(engine_id, name="Bar"))
+    assert named.config.name == "Bar"
+    with pytest.raises(NotFound):
+        await clients.result(client.speech_engine.duplicate("seng_none"))
+
+
+async def test_the_record_of_a_conversation(clients: Clients) -> None:
+    clients.api.records["conv_1"] = {
+        "conversation_id": "conv_1",
+        "agent_id": "seng_1",
+        "status": "done",
+        "transcript": [{"role": "user", "message": "hi"}],
+        "metadata": {"termination_reason": "Speech Engine generation failed"},
+    }
+    client = clients.make()
+    assert client.agents is client.conversational_ai
+    record = await clients.result(client.agents.conversations.get("conv_1"))
+    assert record.metadata.termination_reason == "Speech Engine generation failed"
+    assert record.transcript[0].message == "hi"
+    assert record.analysis is None
+    assert "hi" not in repr(record)
+    await clients.result(client.agents.conversations.get("conv_1", format="opentelemetry"))
+    assert clients.api.requests[-1].query == {"format": "opentelemetry"}
+    with pytest.raises(NotFound):
+        await clients.result(client.conversational_ai.conversations.get("conv_2"))
 
 
 async def test_delete_removes_the_engine(clients: Clients) -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 
 import orjson
+import pydantic
 import pytest
 
 from se_server.sdk.models import ApiObject, EngineConfig, EnginePage, SpeechEngineConfig
@@ -57,6 +58,42 @@ def test_model_dump_gives_plain_dicts_that_json_takes() -> None:
     dumped = EngineConfig(FIELDS).model_dump(mode="json")
     assert type(dumped) is dict
     assert json.loads(json.dumps(dumped)) == orjson.loads(orjson.dumps(dumped)) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("options", "dumped"),
+    [
+        ({"exclude": {"asr", "items"}}, {"name": "n", "nothing": None}),
+        ({"include": {"name"}}, {"name": "n"}),
+        ({"include": {"name", "items"}, "exclude": {"items"}}, {"name": "n"}),
+        (
+            {"exclude": {"asr": {"inner": True}, "items": ...}},
+            {"name": "n", "asr": {"keywords": ["a"]}, "nothing": None},
+        ),
+        ({"include": {"asr": {"keywords": {0}}}}, {"asr": {"keywords": ["a"]}}),
+        ({"include": {"items", "nothing"}, "exclude_none": True}, {"items": 3}),
+    ],
+)
+def test_dumps_take_pydantics_options(options: dict[str, object], dumped: object) -> None:
+    class Model(pydantic.BaseModel):
+        name: str
+        asr: dict[str, object]
+        items: int
+        nothing: None
+
+    assert EngineConfig(FIELDS).model_dump(**options) == dumped == Model(**FIELDS).model_dump(**options)
+
+
+def test_dumps_as_json_equal_pydantics() -> None:
+    class Model(pydantic.BaseModel):
+        ws_url: str
+        request_headers: dict[str, str]
+
+    ours = SpeechEngineConfig("wss://x/\u00e9", {"X-Name": "a"})
+    published = Model(ws_url=ours.ws_url, request_headers=ours.request_headers)
+    for options in ({}, {"indent": 2}, {"exclude": {"request_headers"}}):
+        assert ours.model_dump_json(**options) == published.model_dump_json(**options)
+        assert EngineConfig(ours.model_dump()).model_dump_json(**options) == published.model_dump_json(**options)
 
 
 def test_objects_survive_copy_and_pickle() -> None:

@@ -119,3 +119,8 @@ async def test_create_session_refuses_what_is_no_websocket() -> None:
 async def test_serve_refuses_a_handler_of_an_unknown_name() -> None:
     with pytest.raises(TypeError, match="on_transcript"):
         await resource().serve(port=0, on_transcripts=print)
+
+
+@pytest.mark.parametrize("key", ["", "  ", "\t\n", "_residency_eu", None])
+def test_a_blank_key_verifies_nothing(key: str | None) -> None:
+    assert resource(key).verify_request({LOWER: TOKEN}) is False
