@@ -27,7 +27,7 @@ cdef extern from "Python.h":
     int PYGEN_RETURN
     int PYGEN_NEXT
     int PyIter_Send(object iterator, object value, PyObject** result) except -1
-    object PyContext_CopyCurrent()
+    object PyContext_Copy(object context)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
 
@@ -239,14 +239,13 @@ cdef class Beginning(Due):
     """A task of asyncio's that is to start."""
 
     cdef object make
-    cdef object context
 
     cdef int run(self) except -1:
-        self.context.run(self.make)
+        self.make()
         return 0
 
 
-def start(coroutine, loop, Batch batch, str name not None, job):
+def start(coroutine, loop, Batch batch, str name not None, job, context):
     """Start a coroutine as a task, in the loop's next step.
 
     Args:
@@ -255,11 +254,12 @@ def start(coroutine, loop, Batch batch, str name not None, job):
         batch: of the loop; None if it has none.
         name: the task's.
         job: its attribute `task` becomes the task; where asyncio's own start eagerly, the coroutine has to see to that.
+        context: the `contextvars.Context` that the task gets a copy of.
     """
     cdef Steps steps
     cdef Beginning beginning
     if batch is None:
-        job.task = Task(coroutine, loop=loop, name=name)
+        job.task = make_task(coroutine, loop, name, context)
     elif _HAS_OWN:
         steps = Steps.__new__(Steps)
         task = (<PyTypeObject*>EagerTask).tp_new(EagerTask, (), NULL)
@@ -268,13 +268,18 @@ def start(coroutine, loop, Batch batch, str name not None, job):
         job.task = steps.task = task
         steps.batch = batch
         steps.coroutine = coroutine
-        steps.context = PyContext_CopyCurrent()
+        steps.context = PyContext_Copy(context)
         steps.name = name
         batch.add(steps)
     elif _HAS_EAGER:
         beginning = Beginning.__new__(Beginning)
-        beginning.make = partial(Task, coroutine, loop=loop, name=name, eager_start=True)
-        beginning.context = PyContext_CopyCurrent()
+        own = PyContext_Copy(context)
+        beginning.make = partial(Task, coroutine, loop=loop, name=name, context=own, eager_start=True)
         batch.add(beginning)
     else:
-        job.task = Task(coroutine, loop=loop, name=name)
+        job.task = make_task(coroutine, loop, name, context)
+
+
+cdef make_task(coroutine, loop, name, context):
+    """Make a task of asyncio's, which copies the context that it is made in."""
+    return PyContext_Copy(context).run(partial(Task, coroutine, loop=loop, name=name))

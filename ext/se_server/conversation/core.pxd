@@ -38,6 +38,7 @@ cdef class SessionCore(TurnHost):
     cdef public dict _permanent
     cdef public dict _once
     cdef bint _closed
+    cdef Turn _last_turn
     cdef bint _bad_entry_seen
     cdef int _logged_errors
     cdef _take_message(self, Message message)

@@ -35,6 +35,7 @@ cdef class Lane:
     cdef Py_ssize_t _max_strays
     cdef object _timer
     cdef object _context
+    cdef bint _shares_context
     cdef bint _debugs
     cdef bint _ending
     cdef object _ended
@@ -50,4 +51,5 @@ cdef object _known_code
 
 cpdef call(handler, tuple args)
 cdef Job _job(job)
+cdef bint _is_due(Job job) except -1
 cdef Turn _turn(turn)

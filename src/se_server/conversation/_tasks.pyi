@@ -1,5 +1,6 @@
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, Protocol
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
@@ -23,7 +24,12 @@ class _Job(Protocol):
     task: Task[Any] | None
 
 def start(
-    coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop, batch: Batch | None, name: str, job: _Job
+    coroutine: Coroutine[Any, Any, Any],
+    loop: AbstractEventLoop,
+    batch: Batch | None,
+    name: str,
+    job: _Job,
+    context: Context,
 ) -> None:
     """Start a coroutine as a task, in the loop's next step.
 
@@ -33,4 +39,5 @@ def start(
         batch: of the loop; None if it has none.
         name: the task's.
         job: its attribute `task` becomes the task; where asyncio's own start eagerly, the coroutine has to see to that.
+        context: the `contextvars.Context` that the task gets a copy of.
     """

@@ -101,6 +101,7 @@ class SessionCore(TurnHost):
         self._permanent: dict[str, list[Handler]] | None = None
         self._once: dict[str, list[Handler]] | None = None
         self._closed = False
+        self._last_turn: Turn | None = None  # the one that the end found waiting for its handler
         self._bad_entry_seen = False
         self._logged_errors = 0
         self.conversation_id: str | None = None
@@ -213,9 +214,11 @@ class SessionCore(TurnHost):
 
     def _turn_to_answer(self) -> Turn | None:
         """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
-        if self._closed:
-            raise SessionClosed("Cannot send response: session is closed")
         turn = turn_of_task()
+        if self._closed:
+            if turn is not None and turn is self._last_turn:
+                return None  # its handler began after the end: nobody hears it, and that is no mistake of its own
+            raise SessionClosed("Cannot send response: session is closed")
         is_late = False
         if turn is None or turn.owner is not self:
             turn = self._ledger.current
@@ -264,6 +267,8 @@ class SessionCore(TurnHost):
         self._stats.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
+            if turn.state is WAITING:
+                self._last_turn = turn
             self._end_turn(turn, CLOSED_TURN, self._ended_at, False)
         self._debug("session ended: %s", event)
         self._lane.end(event)

@@ -4,8 +4,11 @@ idle  -- a transcript, an event ------------------------------> busy
 busy  -- the handler ended -----------------------------------> the next that waits, else idle
 busy  -- its turn is superseded: cancelled; still there 50 ms
          later it is a stray, which nobody waits for ---------> the next that waits
-any   -- end(): what waits but transcripts, then close or
-         disconnected ----------------------------------------> ended
+any   -- end(): what waits, a transcript up to its handler's
+         first wait, then close or disconnected --------------> ended
+
+Events run in the session's own context (`contextvars`), turns in copies of it: what `on_init` sets is seen by all
+handlers after it, and what a turn's handler sets is its own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections import deque
 from contextvars import ContextVar, copy_context
 from inspect import CO_COROUTINE, isawaitable
@@ -26,7 +30,7 @@ from se_server.conversation.handlers import handler_name
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import TooManyStrayHandlers
 from se_server.forks import end_child, is_copied
-from se_server.protocol.turns import RUNNING, Turn
+from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
 log = logging.getLogger("se_server.session")
@@ -100,6 +104,8 @@ class Lane:
         self._max_strays = settings.max_stray_handlers
         self._timer: asyncio.TimerHandle | None = None
         self._context = copy_context()
+        # Python 3.10, and a task factory, give each task a copy of the context: it is fetched when the task has ended.
+        self._shares_context = sys.version_info >= (3, 11) and loop.get_task_factory() is None
         self._debugs = loop.get_debug()  # then tasks have to note where they were made
         self._ending = False
         self._ended: asyncio.Future[None] | None = None
@@ -143,10 +149,13 @@ class Lane:
             self._cancel(running)
 
     def end(self, event: str) -> None:
-        """Let what runs and what waits come to its end, transcripts excepted, then run `event` as the last."""
+        """Let what runs and what waits come to its end, then run `event` as the last.
+
+        A transcript whose handler has not begun is heard up to the handler's first wait, unless it was superseded.
+        """
         self._ending = True
         if self._waiting is not None:
-            self._waiting = deque([job for job in self._waiting if job.turn is None])
+            self._waiting = deque([job for job in self._waiting if _is_due(job)])
         last = Job(event, ())
         running = self._job
         if running is None:
@@ -156,8 +165,12 @@ class Lane:
         if running.turn is None:
             if not running.is_cancelled:
                 self._limit(running)
-        else:
+        elif running.started or not _is_due(running):
             self._cancel(running)
+
+    def use_context(self) -> None:
+        """Run the handlers from now on in a copy of the caller's context."""
+        self._context = copy_context()
 
     async def wait_ended(self) -> None:
         """Wait until the last handler has ended."""
@@ -180,16 +193,19 @@ class Lane:
             return
         self._job = job
         assert job.turn is not None
-        start_task(self._run_turn(job, job.turn), self._loop, self._batch, TASK_NAME, job)
+        start_task(self._run_turn(job, job.turn), self._loop, self._batch, TASK_NAME, job, self._context)
 
     def _start(self, job: Job) -> None:
         self._job = job
         if job.turn is not None:
-            job.task = self._loop.create_task(self._run_turn(job, job.turn))
+            job.task = self._context.copy().run(self._loop.create_task, self._run_turn(job, job.turn))
             return
         calls = self._session._calls_of(job.event, job.args)
         if calls:
-            job.task = self._loop.create_task(self._run_event(job, calls))
+            if sys.version_info >= (3, 11) and self._shares_context:
+                job.task = self._loop.create_task(self._run_event(job, calls), context=self._context)
+            else:
+                job.task = self._context.copy().run(self._loop.create_task, self._run_event(job, calls))
             if self._job is job:
                 if self._ending:
                     self._limit(job)
@@ -206,9 +222,8 @@ class Lane:
         self._job = None
         while self._waiting:
             job = self._waiting.popleft()
-            if job.turn is None or job.turn.open:
-                # Not in the context of the handler that ended: its variables, the turn among them, are its own.
-                self._context.copy().run(self._start, job)
+            if _is_due(job):
+                self._start(job)
                 return
         self._waiting = None
         if self._ending and not self.is_over:
@@ -228,9 +243,13 @@ class Lane:
         _set_current_turn(turn)
         session = self._session
         failed = counted = False
+        is_last = not turn.open and turn.state is CLOSED
         try:
-            if turn.open:
-                turn.state = RUNNING
+            if turn.open or is_last:
+                if is_last:
+                    self._loop.call_soon(self._cut_short, job)
+                else:
+                    turn.state = RUNNING
                 self._stats.turns_started += 1
                 counted = True
                 if self._strays >= self._max_strays:
@@ -238,8 +257,9 @@ class Lane:
                         f"{self._strays} cancelled handlers of this conversation still run; the turn was not started"
                     )
                 for handler, args in session._calls_of(USER_TRANSCRIPT, job.args):
-                    if not turn.open:  # a handler before it swallowed its cancellation
-                        break  # type: ignore[unreachable]  # mypy does not know that others end a turn
+                    # A handler before it swallowed its cancellation.
+                    if not turn.open and (job.is_cancelled or not is_last):
+                        break
                     job.handler = handler
                     job.awaited = call(handler, args)
                     if job.awaited is not None:
@@ -274,6 +294,8 @@ class Lane:
         except asyncio.CancelledError:
             log.warning("conversation %s: %s was cancelled in its %s handler", self._name(), job.handler, job.event)
         finally:
+            if not self._shares_context and not job.is_stray:
+                self._context = copy_context()
             self._done(job)
 
     async def run_calls(self, event: str, calls: list[Call], job: Job | None = None) -> None:
@@ -332,6 +354,11 @@ class Lane:
             job.task.cancel()
         self._set_timer(self._settings.handover_s, self._give_up, job)
 
+    def _cut_short(self, job: Job) -> None:
+        """Cancel a handler that has begun after the end, where it waits for the first time."""
+        if self._job is job:
+            self._cancel(job)
+
     def _limit(self, job: Job) -> None:
         self._set_timer(self._settings.end_timeout_s, self._cancel, job)
 
@@ -370,6 +397,11 @@ def _job(job: Job) -> Job:
 
 def _turn(turn: Turn) -> Turn:
     return turn
+
+
+def _is_due(job: Job) -> bool:
+    """Whether a job that has not begun still has to: a transcript does unless it was superseded or timed out."""
+    return job.turn is None or job.turn.open or job.turn.state is CLOSED
 
 
 def _name(job: Job) -> str:

@@ -102,6 +102,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
             RuntimeError: it runs already.
         """
         self._check_thread("run")
+        self._lane.use_context()
         self._transport.start_reading()
         try:
             await self._lane.wait_ended()

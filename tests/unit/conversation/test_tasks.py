@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +33,7 @@ def begin_later(coroutine: Work) -> asyncio.Task[Any]:
     """Start a coroutine as a turn is started, in the loop's next step."""
     job = SimpleNamespace(task=None)
     loop = asyncio.get_running_loop()
-    start(coroutine, loop, batch_of(loop), "a turn", job)
+    start(coroutine, loop, batch_of(loop), "a turn", job, copy_context())
     return job.task
 
 
