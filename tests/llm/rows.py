@@ -29,6 +29,7 @@ class Row:
         make: Takes a stack and the provider's base URL; returns the object.
         closes: What stops its request.
         is_whole: The result was not streamed.
+        is_own: The handler itself opens it, since one task has to enter and leave it.
     """
 
     name: str
@@ -37,14 +38,17 @@ class Row:
     make: Make
     closes: str
     is_whole: bool = False
+    is_own: bool = False
 
 
 ROWS: list[Row] = []
 
 
-def row(name: str, module: str, api: str, closes: str, *, is_whole: bool = False) -> Callable[[Make], Make]:
+def row(
+    name: str, module: str, api: str, closes: str, *, is_whole: bool = False, is_own: bool = False
+) -> Callable[[Make], Make]:
     def add(make: Make) -> Make:
-        ROWS.append(Row(name, module, api, make, closes, is_whole))
+        ROWS.append(Row(name, module, api, make, closes, is_whole, is_own))
         return make
 
     return add
@@ -70,7 +74,7 @@ CLOSES = {
     "langchain": "`aclose()`",
     "langgraph": "`aclose()`",
     "openai-agents": "`result.cancel()`, `aclose()`",
-    "pydantic-ai": "the response underneath",
+    "pydantic-ai": "the user's `async with`",
     "llama-index": "the response underneath",
     "aiohttp": "`close()`",
 }
@@ -79,7 +83,7 @@ CLOSES = {
 def _of_package(package: packages.Package) -> None:
     closes = CLOSES.get(package.name) or CLOSES[package.name.split()[0]]
 
-    @row(package.name, package.module, package.api, closes)
+    @row(package.name, package.module, package.api, closes, is_own=package.name == "pydantic-ai")
     async def make(stack: AsyncExitStack, url: str) -> Any:
         opened = await stack.enter_async_context(package.opened(url, MODEL))
         return opened.text_stream if package.name == "anthropic text_stream" else opened

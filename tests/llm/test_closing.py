@@ -54,9 +54,12 @@ async def speaking(row: Row, provider: Provider, log: Eventually) -> AsyncIterat
             if passed:
                 await session.send_response("next")
                 return
-            passed.append(await row.make(stack, provider.base_url(row.api)))
+            passed.append(row)
             try:
-                await session.send_response(passed[0])
+                async with AsyncExitStack() as own:
+                    await session.send_response(
+                        await row.make(own if row.is_own else stack, provider.base_url(row.api))
+                    )
             finally:
                 log.add("over")
 
@@ -89,6 +92,7 @@ async def test_an_interruption_ends_the_request_that_waits(row: Row, provider: P
         await api.say("hello", event_id=1)
         request = await provider.received()
         await request.produced(3)
+        await log.until("made")
         await api.send(type="ping")
         while (await api.receive())["type"] != "pong":
             pass

@@ -31,6 +31,7 @@ cdef class Stream:
     cdef double _close_s        # what closing may take
     cdef object _error          # what ended the stream, for those who close it
     cdef bint _is_whole         # the iterator came to its end
+    cdef list _found            # closes what was open underneath when an event did not end in time, or None
     cdef bint _is_lost          # the iterator goes on in a task of its own
     cdef Sink _sink
     cdef Turn _turn

@@ -125,9 +125,11 @@ cdef class Stream:
 
     def aclose(self, double timeout_s):
         if self._opening is None:
-            return close_generator(self._iterator, timeout_s, self._is_lost)
+            return close_generator(self._iterator, timeout_s, self._is_lost, self._found)
         error, self._error = self._error, None
-        return self._opening.close(timeout_s, error=error, is_whole=self._is_whole, is_lost=self._is_lost)
+        return self._opening.close(
+            timeout_s, error=error, is_whole=self._is_whole, is_lost=self._is_lost, found=self._found
+        )
 
     # The protocol of coroutines, by which `await stream.pump(...)` drives it.
 
@@ -154,7 +156,8 @@ cdef class Stream:
         try:
             if isinstance(error, CancelledError) and self._waits != FOR_ROOM:
                 # It may take its time to end, but not for ever.
-                self._awaited = awaited = ending(awaited, error, self._close_s)
+                self._found = []
+                self._awaited = awaited = ending(awaited, error, self._close_s, self._iterator, self._found)
                 yielded = next(awaited)
             else:
                 yielded = throw(error)
@@ -190,7 +193,7 @@ cdef class Stream:
 
     cdef int _stopped(self) except -1:
         """Take the exception of the iterator: its end, or an error that passes through."""
-        self.is_over = self._is_generator
+        self.is_over = self._is_generator and not self._found
         if PyErr_ExceptionMatches(StopAsyncIteration):
             PyErr_Clear()
             self._is_whole = True

@@ -28,9 +28,11 @@ class Detached(Exception):
     """An awaitable did not end in time, did not heed its cancellation, and goes on in a task of its own."""
 
 
-async def close_generator(generator: object, timeout_s: float, is_lost: bool) -> int:
-    """Close an async generator that user code passed; see `close_all`."""
-    closers: list[Closer] = [] if is_lost else [closer_of(generator)]
+async def close_generator(generator: object, timeout_s: float, is_lost: bool, found: list[Closer] | None) -> int:
+    """Close an async generator that user code passed; see `Opening.close`."""
+    closers = list(found or ())
+    if not is_lost:
+        closers.append(closer_of(generator))
     return is_lost + await close_all(closers, generator, timeout_s)
 
 
@@ -144,88 +146,100 @@ def iter_of(awaitable: Any) -> Generator[Any, Any, Any]:
     return iterator
 
 
-def ending(driven: Any, thrown: BaseException | None, timeout_s: float) -> Generator[Any, Any, Any]:
+def ending(
+    driven: Any,
+    thrown: BaseException | None,
+    timeout_s: float,
+    source: object = None,
+    found: list[Closer] | None = None,
+) -> Generator[Any, Any, Any]:
     """Drive an awaitable to its end: for `timeout_s`, then it is cancelled, for a moment more, then it is detached.
 
-    Raises:
-        TimeoutError: it took longer, and it was not begun with an exception.
-        Detached: it did not heed two cancellations.
+    It waits for futures of its own, since `cancel` of a task does not wake one that waits for `asyncio.gather`.
 
     Args:
         driven: what `__await__` gave.
-        thrown: the exception to begin with, None to begin with a step.
+        thrown: the cancellation to begin with, None to begin with a step.
         timeout_s: its time.
+        source: where to look for open HTTP responses when the time is up.
+        found: takes what closes them.
+
+    Raises:
+        TimeoutError: it took longer, and was cancelled by nobody else.
+        Detached: it did not end although its time was up and it was cancelled.
     """
-    task: Any = asyncio.current_task()
-    assert task is not None
     loop = asyncio.get_running_loop()
-    was_cancelled = thrown is not None
+    is_cancelled = thrown is not None
     timeouts = 0
-    # Python 3.10 does not count: there a cancellation during the timeout's own is taken for it.
-    cancelled_before = task.cancelling() if hasattr(task, "cancelling") else 0
+    awaited: Any = None
+    waiter: asyncio.Future[None] | None = None
+
+    def wake(_: object = None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def give_up() -> None:
-        nonlocal timeouts
+        nonlocal timeouts, thrown
         timeouts += 1
-        if timeouts == 1:
-            handles.append(loop.call_later(GRACE_S, give_up))
-        task.cancel()
+        if timeouts > 1:
+            wake()
+            return
+        if found is not None:
+            found.extend(closers_underneath((driven, source), follow_tasks=True))
+        handles.append(loop.call_later(GRACE_S, give_up))
+        if awaited is not None and not awaited.cancel():
+            thrown = asyncio.CancelledError()
+            wake()
 
     handles = [loop.call_later(max(timeout_s, 0.0), give_up)]
-    value: Any = None
     try:
         while True:
             try:
-                if thrown is None:
-                    yielded = driven.send(value) if value is not None and hasattr(driven, "send") else next(driven)
-                elif hasattr(driven, "throw"):
-                    raised, thrown = thrown, None
-                    yielded = driven.throw(raised)
-                else:
-                    raise thrown
+                raised, thrown = thrown, None
+                awaited = _step(driven, raised)
             except StopIteration as stop:
                 return stop.value
-            if timeouts > 1:
-                _detach(driven, yielded, loop)
+            if getattr(awaited, "_asyncio_future_blocking", None) is None:
+                yield awaited  # None, as of asyncio.sleep(0): the loop gets a turn
+                awaited = None
+                continue
+            awaited._asyncio_future_blocking = False
+            awaited.add_done_callback(wake)
+            while not awaited.done() and thrown is None and timeouts < 2:
+                waiter = loop.create_future()
+                try:
+                    yield from waiter
+                except asyncio.CancelledError as error:
+                    is_cancelled = True
+                    if not awaited.cancel():
+                        thrown = error
+            if timeouts > 1 and not awaited.done():
+                _detach(driven, awaited, loop)
                 raise Detached
-            try:
-                value = yield yielded
-            except BaseException as error:
-                thrown = error
     except asyncio.CancelledError:
-        if (
-            was_cancelled
-            or not timeouts
-            or (hasattr(task, "cancelling") and task.cancelling() > cancelled_before + timeouts)
-        ):
+        if is_cancelled or not timeouts:
             raise
         raise TimeoutError from None
     finally:
         for handle in handles:
             handle.cancel()
-        for _ in range(timeouts if hasattr(task, "uncancel") else 0):
-            task.uncancel()
 
 
-def _detach(driven: Any, yielded: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Have a task of its own drive what is waiting for `yielded`."""
+def _step(driven: Any, thrown: BaseException | None) -> Any:
+    if thrown is None:
+        return next(driven)
+    if hasattr(driven, "throw"):
+        return driven.throw(thrown)
+    raise thrown
+
+
+def _detach(driven: Any, awaited: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Have a task of its own drive what waits for a future."""
 
     class Rest:
         def __await__(self) -> Generator[Any, Any, Any]:
-            waits_for, thrown = yielded, None
-            while True:
-                try:
-                    value = yield waits_for
-                except BaseException as error:
-                    thrown = error
-                try:
-                    if thrown is not None:
-                        raised, thrown = thrown, None
-                        waits_for = driven.throw(raised)
-                    else:
-                        waits_for = next(driven) if value is None else driven.send(value)
-                except StopIteration:
-                    return
+            yield from asyncio.wait([awaited]).__await__()
+            return (yield from driven)
 
     async def run() -> None:
         try:

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from se_server.streams import aws, responses, results
+from se_server.streams import awaitables, aws, responses, results
 from se_server.streams.blocking import BlockingIterator
 from se_server.streams.closing import abandon, close_all, closer_of, exit_of
 from se_server.streams.finished import finished_events
@@ -75,7 +75,13 @@ class Opening:
         refuse(self._current)
 
     async def close(
-        self, timeout_s: float, *, error: BaseException | None = None, is_whole: bool = False, is_lost: bool = False
+        self,
+        timeout_s: float,
+        *,
+        error: BaseException | None = None,
+        is_whole: bool = False,
+        is_lost: bool = False,
+        found: list[Closer] | None = None,
     ) -> int:
         """Close everything in this task, and return how much of it had to be left to itself.
 
@@ -84,8 +90,9 @@ class Opening:
             error: what ended the stream, for context managers.
             is_whole: the iterator has come to its end.
             is_lost: the iterator still runs in a task of its own, since it did not heed its cancellation.
+            found: what was open underneath when the time of the event in progress was up.
         """
-        closers = list(self.closers)
+        closers = [*(found or ()), *self.closers]
         if self.iterator is not None and not is_lost:
             closers.append(closer_of(self.iterator))
         pending, self._pending = self._pending, None
@@ -147,6 +154,8 @@ def enter(opening: Any, manager: Any) -> Pending:
 
 def wait(opening: Any, awaitable: Any) -> Pending:
     """Take a coroutine, a task, a future."""
+    if awaitables.is_in_thread(awaitable):
+        return Pending(awaitables.keep(awaitable))
     return Pending(awaitable)
 
 
