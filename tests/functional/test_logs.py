@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from se_server.conversation.ending import MAX_ID
+from se_server.conversation.snapshot import MAX_ID
 from tests.helpers import (
     ServerProcess,
     close_message,

@@ -18,6 +18,9 @@ PAGE = ROOT / "ARCHITECTURE.md"
 BEGIN, END = "<!-- tree: begin -->\n", "<!-- tree: end -->"
 BASES = (ROOT / "src" / "se_server", ROOT / "ext" / "se_server")
 WIDTH, COLUMN = 120, 30
+COMPILED = {
+    f"src/{name}" for name in re.findall(r'^    SRC / "(.*\.py)",$', (ROOT / "setup.py").read_text(), re.MULTILINE)
+}
 MAX_WORDS = 1800
 REMEDY = "the tree is out of date: python -m tests.unit.test_architecture writes it"
 
@@ -59,8 +62,8 @@ def make_tree() -> Iterator[str]:
         name = "se_server" if folder == "." else folder.rpartition("/")[2]
         yield line(depth, f"{name}/", first_sentence(BASES[0] / folder / "__init__.py"))
         for source in modules(folder):
-            compiled = source.suffix == ".py" and (BASES[1] / folder / source.name).with_suffix(".pxd").exists()
-            yield line(depth + 1, source.name + (" *" if compiled else ""), first_sentence(source))
+            star = " *" if source.relative_to(ROOT).as_posix() in COMPILED else ""
+            yield line(depth + 1, source.name + star, first_sentence(source))
 
 
 def halves() -> tuple[str, str, str]:

@@ -22,8 +22,9 @@ from se_server.server.shared.seats import MAX_SLOTS, SeatTable
 from se_server.telemetry.counters import COUNTERS
 from se_server.types import Stats
 
-SLOT_BYTES = 6 * LINE_BYTES
 CELL_BYTES = 8
+_FIRST_COUNTER = 16  # a new cache line
+SLOT_BYTES = -(-(_FIRST_COUNTER + len(COUNTERS)) * CELL_BYTES // LINE_BYTES) * LINE_BYTES  # up to a whole line
 _VERSION_READS = 1000  # a supervisor that was killed during the addition leaves an odd version
 
 
@@ -75,7 +76,7 @@ class Slot:
     started_ns = _Cell(6)
     version = _Cell(7)  # supervisor's slot only: odd while counters are added to it
     in_use = _Cell(IN_USE)  # supervisor's slot only: slots from this index on are unused
-    FIRST_COUNTER = 16  # a new cache line
+    FIRST_COUNTER = _FIRST_COUNTER
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
 
@@ -157,8 +158,6 @@ class Scoreboard:
     """
 
     def __init__(self, slots: int = MAX_SLOTS, seats: SeatTable | None = None) -> None:
-        if Slot.FIRST_COUNTER + len(COUNTERS) > SLOT_BYTES // CELL_BYTES:
-            raise AssertionError("the counters do not fit into a slot")
         # Anonymous shared memory has no name and no file, and ends with its last process.
         self._memory = mmap.mmap(-1, (slots + 1) * SLOT_BYTES)
         cells = memoryview(self._memory).cast("q")

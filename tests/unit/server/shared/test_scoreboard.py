@@ -109,6 +109,7 @@ def test_totals_only_grow_for_other_processes() -> None:
 def test_every_slot_has_cache_lines_of_its_own() -> None:
     board = Scoreboard(3)
     assert SLOT_BYTES % LINE_BYTES == 0
+    assert 0 <= SLOT_BYTES - (Slot.FIRST_COUNTER + len(COUNTERS)) * CELL_BYTES < LINE_BYTES
     assert {slot.cells.nbytes for slot in board.slots} == {SLOT_BYTES}
     assert Slot.FIRST_COUNTER * CELL_BYTES % LINE_BYTES == 0
     for place, slot in enumerate(board.slots):
