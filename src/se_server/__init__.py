@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         PeerError,
         SessionClosed,
         SpeechEngineError,
+        StreamFailed,
+        UnknownStreamError,
         UnsupportedWebSocket,
         WrongThread,
     )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from se_server.sdk.models import SpeechEngineConfig
     from se_server.sdk.resource import SpeechEngineResource
     from se_server.sdk.server import SpeechEngineServer
+    from se_server.streams.extractors import register_extractor
     from se_server.types import (
         CLOSE,
         DISCONNECTED,
@@ -67,10 +70,13 @@ __all__ = [
     "SpeechEngineResource",
     "SpeechEngineServer",
     "SpeechEngineSession",
+    "StreamFailed",
+    "UnknownStreamError",
     "UnsupportedWebSocket",
     "WebSocketLike",
     "WrongThread",
     "__version__",
+    "register_extractor",
     "verify_speech_engine_jwt",
 ]
 
@@ -92,9 +98,12 @@ _NAMES_BY_MODULE = {
         "PeerError",
         "SessionClosed",
         "SpeechEngineError",
+        "StreamFailed",
+        "UnknownStreamError",
         "UnsupportedWebSocket",
         "WrongThread",
     ),
+    "se_server.streams.extractors": ("register_extractor",),
     "se_server.types": (
         "CLOSE",
         "DISCONNECTED",

@@ -61,6 +61,26 @@ class AnswerTooLong(SpeechEngineError):
     """An answer had more than `max_answer_bytes`; it was cut there."""
 
 
+class StreamFailed(SpeechEngineError):
+    """A stream reported that its answer failed; the text is the provider's own message.
+
+    Attributes:
+        kind: `error`: the provider failed; `incomplete`: it stopped early; `blocked`: a filter held the whole answer
+            back; `malformed`: the bytes are no stream of events; `refusal`: the model refused, and refusals are not
+            spoken.
+        code: the provider's code, status or reason, None without one.
+    """
+
+    def __init__(self, message: str, *, kind: str = "error", code: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+
+
+class UnknownStreamError(SpeechEngineError):
+    """A stream gave events of no known API and no text; the text names them and the way out."""
+
+
 class UnsupportedWebSocket(SpeechEngineError, TypeError):
     """`create_session` was given an object that is not a known WebSocket."""
 

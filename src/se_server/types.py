@@ -91,6 +91,16 @@ class Request:
 NO_REQUEST = Request("", "", Headers(), "")
 
 
+class TokenUsage(Protocol):
+    """The tokens of an LLM's answer; None where the stream did not count them."""
+
+    @property
+    def input_tokens(self) -> int | None: ...
+
+    @property
+    def output_tokens(self) -> int | None: ...
+
+
 class WebSocketLike(Protocol):
     """What `create_session` accepts besides the libraries it knows by name."""
 

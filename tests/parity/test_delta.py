@@ -22,4 +22,6 @@ def test_documented_events(event: Any, text: str | None) -> None:
 @settings(max_examples=1000)
 @given(EVENTS | ANYTHING)
 def test_invented_events(event: Any) -> None:
-    assert text_of(event) == published._extract_text(event)
+    # Ours reads more shapes than the published one; the text is the same wherever that one finds any.
+    expected = published._extract_text(event)
+    assert expected is None or text_of(event) == expected

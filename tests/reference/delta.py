@@ -30,8 +30,28 @@ def responses_text(event: Any) -> str | None:
     return exact(part(event, "delta")) if part(event, "type") == "response.output_text.delta" else None
 
 
+def list_text(content: Any) -> str | None:
+    """Return a content's text: a string, or the texts of its parts of type "text"."""
+    if isinstance(content, str) or not isinstance(content, (list, tuple)):
+        return exact(content)
+    spoken = [exact(part(entry, "text")) for entry in content if part(entry, "type") in ("text", "output_text")]
+    texts = [text for text in spoken if text is not None]
+    return "".join(texts) if texts else None
+
+
 def chat_text(event: Any) -> str | None:
-    return exact(part(part(first(part(event, "choices")), "delta"), "content"))
+    choices = part(event, "choices")
+    if not isinstance(choices, (list, tuple)):
+        return None
+    for choice in choices:
+        index = part(choice, "index")
+        if isinstance(index, int) and not isinstance(index, bool) and index != 0:
+            continue
+        message = part(choice, "delta")
+        if message is None:
+            message = part(choice, "message")
+        return exact(part(choice, "text")) if message is None else list_text(part(message, "content"))
+    return None
 
 
 def anthropic_text(event: Any) -> str | None:

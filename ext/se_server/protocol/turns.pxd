@@ -19,6 +19,7 @@ cdef class Turn:
     cdef double _ended_at
     cdef public Py_ssize_t bytes_left
     cdef readonly bint is_full
+    cdef public object usage
     cdef list _texts
     cdef Py_ssize_t _room
     cdef public object state

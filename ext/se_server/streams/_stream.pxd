@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 
 from se_server.protocol.turns cimport Turn
+from se_server.streams._delta cimport Reading
 from se_server.telemetry._clock cimport Clock
 
 cdef extern from "Python.h":
@@ -38,13 +39,23 @@ cdef class Stream:
     cdef Clock _clock
     cdef int _events            # since the event loop last ran
     cdef Py_ssize_t _chunks     # put and not yet noted on the turn
+    cdef Reading _reading       # made for the first event that is no plain text
+    cdef str _first             # the first plain text, until the second came
+    cdef bint _has_texts        # there were two, and the second did not repeat the first
+    cdef bint _mutes_refusals
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cdef int _note_texts(self) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1
+    cdef int _finish_thrown(self) except -1
     cdef int _flush(self) except -1
     cdef int _take(self, object event) except -1
+    cdef int _put(self, str text) except -1
+    cdef bint _is_plain(self, str text) except -1
+    cdef Reading _start_reading(self)
+    cdef int _take_rest(self) except -1
+    cdef int _raise_failure(self) except -1
     cdef int _take_bounded(self, str text) except -1
     cdef object _step(self, object value)
     cdef int _run(self, object value, PyObject** yielded) except -1

@@ -15,15 +15,16 @@ cimport cython
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.unicode cimport PyUnicode_CheckExact
 
 from se_server.protocol.turns cimport Turn
-from se_server.streams._delta cimport text_of
+from se_server.streams._delta cimport Reading, is_plain
 from se_server.telemetry._clock cimport Clock
 
 from asyncio import CancelledError
 from types import AsyncGeneratorType, GeneratorType
 
-from se_server.errors import AnswerTooLong
+from se_server.errors import AnswerTooLong, StreamFailed
 from se_server.streams.closing import Detached, close_generator, ending
 from se_server.streams.opening import Opening, is_plain_generator
 
@@ -59,6 +60,9 @@ cdef enum Wait:
     FOR_EVENT
     FOR_ROOM
     FOR_OPENING
+
+# The first letters of an event stream's lines, of JSON, of a byte order mark, and blanks before them.
+cdef str FIRST_OF_RAW_LINES = "deir:{\ufeff \t\r\n"
 
 
 cdef class Sink:
@@ -114,7 +118,17 @@ cdef class Stream:
     def __init__(self, *args, **kwargs):
         raise TypeError("a stream is made by open_stream")
 
+    def read_by(self, *, text=None, nodes=None, bint speak_refusals=True):
+        cdef Reading reading = self._start_reading()
+        reading.extractor = text
+        if nodes is not None:
+            reading.nodes = frozenset((nodes,) if isinstance(nodes, str) else nodes)
+        self._mutes_refusals = not speak_refusals
+        reading.speaks_refusals = speak_refusals
+
     cpdef pump(self, Sink sink, Turn turn, Clock clock):
+        if self._reading is not None:
+            self._reading.turn = turn
         self._sink = sink
         self._turn = turn
         self._clock = clock
@@ -168,7 +182,7 @@ cdef class Stream:
             return self._step(None)
         except StopAsyncIteration:
             self._awaited = None
-            self._note_texts()
+            self._finish_thrown()
             raise StopIteration from None
         except BaseException as raised:
             self._awaited = None
@@ -197,12 +211,26 @@ cdef class Stream:
         if PyErr_ExceptionMatches(StopAsyncIteration):
             PyErr_Clear()
             self._is_whole = True
+            if self._reading is not None:
+                self._take_rest()
             return self._finish()
         return reraise()
 
     cdef int _finish(self) except -1:
         self._note_texts()
         return PYGEN_RETURN
+
+    cdef int _finish_thrown(self) except -1:
+        """Take the end that the iterator came to when an exception was thrown into it."""
+        self._is_whole = True
+        try:
+            if self._reading is not None:
+                self._take_rest()
+        except BaseException as raised:
+            self._fail(raised)
+            self._flush()
+            raise
+        return self._note_texts()
 
     cdef int _flush(self) except -1:
         self._note_texts()
@@ -216,14 +244,70 @@ cdef class Stream:
                 self._anext = Py_TYPE(event).tp_as_async.am_anext
             self._waits = FOR_EVENT
             return 0
-        cdef str text = text_of(event)
+        cdef str text
+        if PyUnicode_CheckExact(event) and self._reading is None and self._is_plain(<str>event):
+            text = <str>event
+        else:
+            if self._reading is None:
+                self._start_reading()
+            text = self._reading.take(event)
         if text:
-            if self._turn.bytes_left >= 0:
-                return self._take_bounded(text)
-            self._sink.put(text, self._turn.event_id_json, False)
-            self._turn.keep(text)
-            self._chunks += 1
+            self._put(text)
+        if self._reading is not None and self._reading.failure is not None:
+            self._raise_failure()
         return 0
+
+    cdef int _put(self, str text) except -1:
+        if self._turn.bytes_left >= 0:
+            return self._take_bounded(text)
+        self._sink.put(text, self._turn.event_id_json, False)
+        self._turn.keep(text)
+        self._chunks += 1
+        return 0
+
+    cdef bint _is_plain(self, str text) except -1:
+        """Whether a text is spoken as it is; else the answer gets a `Reading`."""
+        if self._has_texts:
+            return is_plain(text)
+        if not text:
+            return True
+        if self._first is None:
+            if not is_plain(text) or text[0] in FIRST_OF_RAW_LINES:
+                return False
+            self._first = text
+            return True
+        # A text that repeats the one before may be one that grows.
+        if text.startswith(self._first) and len(text) > len(self._first):
+            return False
+        self._first = None
+        self._has_texts = True
+        return is_plain(text)
+
+    cdef Reading _start_reading(self):
+        if self._reading is None:
+            self._reading = Reading.__new__(Reading)
+            self._reading.source = self._iterator if self._opening is None else self._opening.source
+            self._reading.turn = self._turn
+            self._reading.speaks_refusals = not self._mutes_refusals
+            self._reading.first, self._first = self._first, None
+            self._reading.is_settled = self._has_texts
+            self._reading.has_text = self._has_texts or self._reading.first is not None
+        return self._reading
+
+    cdef int _take_rest(self) except -1:
+        """Put the text that the end of the stream leaves; raise what was wrong with it."""
+        cdef str text
+        if self._turn.open:
+            text = self._reading.finish()
+            if text:
+                self._put(text)
+            if self._reading.failure is not None:
+                self._raise_failure()
+        return 0
+
+    cdef int _raise_failure(self) except -1:
+        failure = self._reading.failure
+        raise StreamFailed(failure.message, kind=failure.kind, code=failure.code)
 
     cdef int _take_bounded(self, str text) except -1:
         """Put what of a text the turn's limit leaves; an answer that is longer ends here."""

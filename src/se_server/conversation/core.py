@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Protocol
@@ -133,12 +133,28 @@ class SessionCore(TurnHost):
 
     # --- answers ---
 
-    async def send_response(self, response: str | AsyncIterable[Any], *, final: bool = True) -> bool:
+    async def send_response(
+        self,
+        response: str | AsyncIterable[Any],
+        *,
+        final: bool = True,
+        text: Callable[[Any], str | None] | None = None,
+        nodes: Iterable[str] | None = None,
+        speak_refusals: bool | None = None,
+    ) -> bool:
         """Send an answer of the turn, to be spoken.
+
+        A stream that fails, or whose events nobody can read, is an `error` event, and the failure text is spoken if
+        nothing else was. A stream without text, of tool calls for example, sends nothing: the next answer of the turn
+        is the first, and the final leaves when the handler ends.
 
         Args:
             response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
             final: whether the answer is complete; with False the next `send_response` continues it.
+            text: returns the text of an event, None for nothing to speak; needed for events of no known API.
+            nodes: the names of the LangGraph nodes whose messages are spoken; None: all.
+            speak_refusals: whether a refusal of the model is spoken where the stream has no other text; else it is a
+                failure. None: as the server is set up, which speaks them.
 
         Returns:
             False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
@@ -147,7 +163,6 @@ class SessionCore(TurnHost):
         Raises:
             SessionClosed: the session is closed.
             WrongThread: called from a thread other than the session's.
-            TypeError: `response` is neither `str` nor async iterable.
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
@@ -160,7 +175,13 @@ class SessionCore(TurnHost):
             if rest is not None:
                 await rest
             return turn.open
-        stream = self._open(response)
+        try:
+            stream = self._open(response)
+        except TypeError as error:
+            return await self._refuse(error)
+        if text is not None or nodes is not None or speak_refusals is not None or not self._settings.speak_refusals:
+            speaks = self._settings.speak_refusals if speak_refusals is None else speak_refusals
+            stream.read_by(text=text, nodes=nodes, speak_refusals=speaks)
         try:
             turn = self._turn_to_answer()
             if turn is None:
@@ -175,7 +196,8 @@ class SessionCore(TurnHost):
                     has_failed = True
                     self._speak_failure(turn)
                     await self._report(error)
-            rest = self._end_answer(turn, final, has_failed)
+            # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
+            rest = self._end_answer(turn, final and turn.needs_final and turn.has_own_text, has_failed)
             if rest is not None:
                 await rest
             return turn.open
@@ -183,6 +205,15 @@ class SessionCore(TurnHost):
             if not stream.is_over:
                 left = await stream.aclose(self._settings.stream_close_s)
                 self._stats.streams_left += left
+
+    async def _refuse(self, error: TypeError) -> bool:
+        """Report an answer that cannot be spoken; the handler goes on."""
+        turn = self._turn_to_answer()
+        if turn is None:
+            return False
+        self._speak_failure(turn)
+        await self._report(error)
+        return turn.open
 
     def _open(self, response: object) -> Stream:
         # A method of its own, so that Cython knows the type of its result.

@@ -36,6 +36,7 @@ class SessionSettings:
         first_word_after_s: when a handler has sent nothing this long after its transcript came, a filler is spoken.
         first_word_text: the fillers, taken in turn.
         failure_text: what is spoken when a handler or its stream fails before any text of its own.
+        speak_refusals: whether a model's refusal is spoken where its stream has no other text; else it is a failure.
         turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
         max_answer_bytes: how many bytes of UTF-8 a turn's answer may have, before it is cut and ended.
         interrupt_timeout_s: how long an `interrupted` handler may hold up the next turn before it is cancelled.
@@ -111,6 +112,12 @@ class SessionSettings:
         "TEXT",
         group=CONVERSATIONS,
         default_text="nothing",
+    )
+    speak_refusals: bool = option(
+        True,
+        flag,
+        "Speak a model's refusal when its stream has no other text; else it is a failure.",
+        group=CONVERSATIONS,
     )
     turn_timeout_s: float | None = option(
         None,

@@ -28,6 +28,7 @@ from enum import Enum, auto
 from typing import Any
 
 from se_server.protocol.words import same_words
+from se_server.types import TokenUsage
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
@@ -85,6 +86,7 @@ class Turn:
         fillers: how many of them the first-word guard wrote.
         bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
         is_full: whether the answer was cut at that limit.
+        usage: the tokens of the LLM, as far as the turn's streams told them; None before, and where none did.
         digest: stands for id and content in the ledger; 0 without an id.
         state: see `TurnState`.
     """
@@ -112,6 +114,7 @@ class Turn:
         self._ended_at = 0.0
         self.bytes_left = -1
         self.is_full = False
+        self.usage: TokenUsage | None = None
         self._texts: list[str] | None = None
         self._room = MAX_KEPT_CHARACTERS
         self.state: TurnState = WAITING

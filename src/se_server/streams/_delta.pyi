@@ -1,6 +1,25 @@
-def text_of(event: object) -> str | None:
-    """Return the text to speak of one LLM event, or None where there is none.
+from typing import final
 
-    Knows plain strings and, as dicts or as SDK objects alike, the events of the OpenAI Responses API, OpenAI Chat
-    Completions, Anthropic Messages and Google Gemini. Reasoning, refusals and tool arguments are never text to speak.
+from se_server.streams._scan import Failure, Refusal, Unknown, Usage
+
+def text_of(event: object) -> str | None:
+    """Return the text to speak of one LLM event, by itself; None where there is none.
+
+    Knows as dicts and as objects: OpenAI Responses and Chat Completions with all that speak them (Azure, groq,
+    Together, litellm, vLLM) and the package's helper events, Anthropic Messages with its own, Gemini, interactions too,
+    Mistral, Cohere, Ollama, Bedrock's Converse, LangChain's messages and `astream_events`, LangGraph's tuples,
+    pydantic-ai, openai-agents and llama-index. Bytes are read as a piece of an HTTP response's body.
     """
+
+def result_of(event: object) -> str | Failure | Refusal | Unknown | Usage | None:
+    """Return the text of one event, else its failure, its refusal, that it is unknown, or the tokens it counts.
+
+    None is silence: reasoning, tool calls, pings, and events that repeat the text.
+    """
+
+@final
+class Reading:
+    """The reading of one answer's events; made and used by the stream."""
+
+def forget_types() -> None:
+    """Forget how the events of each type are read, after a registration."""

@@ -1,5 +1,5 @@
 from asyncio import Future
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, final
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
@@ -26,11 +26,26 @@ class Stream(Awaitable[None]):
     """The stream of one answer. `open_stream` makes it; the task that awaits `pump` awaits `aclose`, too."""
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: `open_stream` makes them."""
+    def read_by(
+        self,
+        *,
+        text: Callable[[Any], str | None] | None = None,
+        nodes: Iterable[str] | None = None,
+        speak_refusals: bool = True,
+    ) -> None:
+        """Set how the stream's events are read, before it is pumped.
+
+        Args:
+            text: returns the text of an event, None for nothing to speak; in place of all other rules.
+            nodes: the LangGraph nodes whose messages are spoken; None: all.
+            speak_refusals: whether a refusal is spoken where the stream has no other text; else it is a failure.
+        """
     def pump(self, sink: Sink, turn: Turn, clock: Clock) -> Stream:
         """Return an awaitable that sends the stream's texts as the answer of a turn.
 
         It ends when the iterator ends, when the turn is no longer open or when the sink is closed. An exception of the
-        iterator passes through after the text before it was written, and so does `AnswerTooLong` at the turn's limit.
+        iterator passes through after the text before it was written, and so do `AnswerTooLong` at the turn's limit,
+        `StreamFailed` where the provider reported a failure, and `UnknownStreamError` where events gave no text.
         The last texts stay in the sink unflushed, so that the final can leave with them.
 
         Args:

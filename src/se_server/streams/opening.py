@@ -33,6 +33,7 @@ class Opening:
     """An answer's stream on its way to an iterator, and what has to be closed after it.
 
     Attributes:
+        source: The object that user code passed.
         iterator: The iterator of events, None until `open` has been awaited.
         closers: What closes what was opened so far; the last is called first.
 
@@ -40,9 +41,10 @@ class Opening:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
 
-    __slots__ = ("_current", "_pending", "closers", "iterator")
+    __slots__ = ("_current", "_pending", "closers", "iterator", "source")
 
     def __init__(self, response: object) -> None:
+        self.source = response
         self.iterator: AsyncIterator[Any] | None = None
         self.closers: list[Closer] = []
         self._current = response

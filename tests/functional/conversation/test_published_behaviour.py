@@ -237,12 +237,13 @@ async def test_debug_prints_lines_that_start_with_speech_engine(kind: str, capsy
     assert any("conv_5" in line for line in lines)
 
 
-@pytest.mark.parametrize("given", [5, ["a", "list"], object()])
+@pytest.mark.parametrize("given", [None, 5, object()])
 async def test_what_cannot_be_streamed_is_one_clear_error(kind: str, given: object) -> None:
     errors = Eventually()
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         await session.send_response(given)  # type: ignore[arg-type]
+        errors.add("the handler goes on")
 
     async def on_error(error: Exception, session: SpeechEngineSession) -> None:
         errors.add(str(error))
@@ -250,26 +251,21 @@ async def test_what_cannot_be_streamed_is_one_clear_error(kind: str, given: obje
     async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
         await api.say("hello", event_id=1)
         assert await api.answer() == []
-    assert errors.items == [f"send_response takes a str or an async iterable, not {type(given).__name__}"]
+    assert errors.items[0].startswith("send_response takes a str, an async iterable")
+    assert f"not {'None' if given is None else type(given).__name__}" in errors.items[0]
+    assert errors.items[1:] == ["the handler goes on"]
 
 
-async def test_a_coroutine_as_an_answer_is_refused(kind: str) -> None:
-    """A coroutine given as an answer is told to be awaited."""
-    errors = Eventually()
-
+async def test_a_coroutine_as_an_answer_is_awaited(kind: str) -> None:
     async def create() -> str:
         return "text"
 
     async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
         await session.send_response(create())  # type: ignore[arg-type]
 
-    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
-        errors.add(str(error))
-
-    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
         await api.say("hello", event_id=1)
-        assert await api.answer() == []
-    assert "await" in errors.items[0]
+        assert await api.answer() == [(1, "text")]
 
 
 SCRIPT: list[Any] = [

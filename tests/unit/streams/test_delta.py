@@ -274,8 +274,6 @@ def test_no_event_pays_for_a_failing_probe(provider: str) -> None:
         {"choices": [{"delta": None}]},
         {"choices": [{"delta": "x"}]},
         {"choices": [{"delta": {"content": ["x"]}}]},
-        {"choices": [{"message": {"content": "x"}}]},
-        {"choices": [{"text": "x"}]},
         {"candidates": [{"content": "x"}]},
         {"candidates": [{"content": {"parts": "x"}}]},
         {"candidates": [{"content": {"parts": ["x", None, {"text": 1}]}}]},
