@@ -208,6 +208,11 @@ def flag(raw: object) -> bool:
     return value
 
 
+def choice(raw: object) -> bool:
+    """Read a yes or no that the command line gives as a value, since its default is yes."""
+    return flag(raw)
+
+
 def integer(raw: object, low: int, high: int, expected: str) -> int:
     """Read a whole number within bounds; `expected` is the text of the error."""
     if isinstance(raw, bool) or not isinstance(raw, int | str):

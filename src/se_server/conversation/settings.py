@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from se_server.errors import ConfigError
-from se_server.options import duration, flag, interval, nearest, number, one_of, option, options_of, size, text, texts
+from se_server.options import (
+    choice,
+    duration,
+    flag,
+    interval,
+    nearest,
+    number,
+    one_of,
+    option,
+    options_of,
+    size,
+    text,
+    texts,
+)
 
 CONVERSATIONS = "Conversations"
 LIMITS = "Limits of a connection"
@@ -115,8 +128,9 @@ class SessionSettings:
     )
     speak_refusals: bool = option(
         True,
-        flag,
-        "Speak a model's refusal when its stream has no other text; else it is a failure.",
+        choice,
+        "Whether a model's refusal is spoken when its stream has no other text; else it is a failure.",
+        "true|false",
         group=CONVERSATIONS,
     )
     turn_timeout_s: float | None = option(
