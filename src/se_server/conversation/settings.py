@@ -132,6 +132,7 @@ class SessionSettings:
         "Whether a model's refusal is spoken when its stream has no other text; else it is a failure.",
         "true|false",
         group=CONVERSATIONS,
+        default_text="true",
     )
     turn_timeout_s: float | None = option(
         None,
