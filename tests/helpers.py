@@ -43,7 +43,12 @@ class ServerProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], api_key: str | None, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        api_key: str | None,
+        pass_fds: Sequence[int] = (),
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.api_key = api_key
         self._lines: list[str] = []
@@ -52,7 +57,7 @@ class ServerProcess:
         self._process = subprocess.Popen(
             command,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

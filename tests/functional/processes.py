@@ -61,6 +61,10 @@ class Caller:
     async def hear(self, text: str) -> str:
         """Send a transcript and return the whole answer."""
         await self.say(text)
+        return await self.answer()
+
+    async def answer(self) -> str:
+        """Return the next answer."""
         return spoken(await asyncio.wait_for(read_answer(self.websocket), ANSWER_TIMEOUT_S))
 
     async def _hear(self, text: str) -> tuple[str, int, int]:

@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Reply, Stacks
 from se_server.server.shared.exit_codes import EXIT_HUNG
-from se_server.server.shared.liveness import Silence
+from se_server.server.shared.liveness import LOOKS, Silence
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot, State
+from se_server.server.worker.debugger import is_held
 from se_server.server.worker.stacks import stack_lines
 
 logger = logging.getLogger("se_server.server.guard")
@@ -36,6 +37,7 @@ class Watchdog:
         hang_timeout_s: after the supervisor has gone, the loop may stand still for this long.
         end_s: after the supervisor has gone, the worker has to end within this time.
         log_file: the file that replaces stderr, if there is one.
+        waits_for_debugger: whether time in which a debugger holds the main thread does not count as a hang.
     """
 
     def __init__(
@@ -46,12 +48,15 @@ class Watchdog:
         hang_timeout_s: float,
         end_s: float,
         log_file: LogFile | None = None,
+        waits_for_debugger: bool = False,
     ) -> None:
         self._channel = channel
         self._slot = slot
         self._hang_timeout_s = hang_timeout_s
         self._end_s = end_s
         self._log_file = log_file
+        self._look_s = hang_timeout_s / LOOKS if waits_for_debugger else None
+        self._held = False
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._take: Callable[[Message | None], None] | None = None
@@ -59,7 +64,9 @@ class Watchdog:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="se-server-watchdog", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="se-server-watchdog", daemon=True)
+        thread.pydev_do_not_trace = True  # type: ignore[attr-defined]  # debugpy would hold this thread, too
+        thread.start()
 
     def attach(self, loop: asyncio.AbstractEventLoop, take: Callable[[Message | None], None]) -> None:
         """Call `take` on the loop with every message, including earlier ones; None when the supervisor is gone."""
@@ -81,7 +88,9 @@ class Watchdog:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
         while not self._channel.ended:
-            poll.poll()
+            poll.poll(None if self._look_s is None else self._look_s * 1000)
+            if self._look_s is not None:
+                self._wait_for_debugger(self._look_s)
             try:
                 messages = self._channel.receive()
             except ControlError:
@@ -103,6 +112,18 @@ class Watchdog:
             is_importing = self._loop is None
             self._deliver(None)
         self._end_orphan(is_importing)
+
+    def _wait_for_debugger(self, look_s: float) -> None:
+        """Beat in the place of the loop while a debugger holds it."""
+        now_ns = time.monotonic_ns()
+        if not self._slot.heartbeat_ns or now_ns - self._slot.heartbeat_ns < look_s * 1e9:
+            return
+        held = is_held(threading.main_thread().ident or 0)
+        if held:
+            self._slot.heartbeat_ns = now_ns
+            if not self._held:
+                logger.warning("a debugger holds the event loop: the hang timeout does not count meanwhile")
+        self._held = held
 
     def _dump(self) -> None:
         for line in stack_lines(self._loop):

@@ -29,6 +29,7 @@ from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
+from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
 from se_server.server.worker.replies import reply
 from se_server.server.worker.spec import WorkerSpec
@@ -74,7 +75,14 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     config = spec.config
     lifecycle = config.lifecycle
     end_s = lifecycle.drain_timeout_s + lifecycle.drain_turn_grace_s + ORPHAN_MARGIN_S + lifecycle.exit_timeout_s
-    watchdog = Watchdog(channel, slot, hang_timeout_s=lifecycle.hang_timeout_s, end_s=end_s, log_file=spec.log_file)
+    watchdog = Watchdog(
+        channel,
+        slot,
+        hang_timeout_s=lifecycle.hang_timeout_s,
+        end_s=end_s,
+        log_file=spec.log_file,
+        waits_for_debugger=may_hold(lifecycle.workers, config.program.reload),
+    )
     watchdog.start()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -111,6 +119,7 @@ def _run_through(loop: asyncio.AbstractEventLoop, worker: asyncio.Task[int]) -> 
                 where_raised(error),
                 exc_info=error,
             )
+            loop.call_soon(partial(sys.set_asyncgen_hooks, firstiter=None))  # as in `_Worker._live`
 
 
 def _end_with(loop: asyncio.AbstractEventLoop) -> None:
