@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -146,7 +148,7 @@ def _after_in_child() -> None:
     if loop is not None:
         _copied_loops.add(loop)
     if _owners:
-        owners = tuple(_owners)
+        owners: tuple[Descriptors, ...] = (*_owners, functools.partial(_signal_sockets, loop))
         _owners.clear()  # the child's own children have nothing to lose
         steps: list[Callable[[], object]] = [_reset_signals, *_in_child, functools.partial(_replace, owners)]
         for step in steps:
@@ -184,6 +186,17 @@ def _is_of_server(handler: Any) -> bool:
     if isinstance(owner, (asyncio.AbstractEventLoop, getattr(asyncio, "Runner", ()))):
         return True
     return str(getattr(target, "__module__", "")).partition(".")[0] in ("asyncio", "uvloop")
+
+
+def _signal_sockets(loop: asyncio.AbstractEventLoop | None) -> Iterator[int]:
+    """Return the pair of sockets by which a loop learns of signals: a child that closes it would deafen its parent.
+
+    uvloop has no name for them, but lets the garbage collector see them.
+    """
+    found = [] if loop is None else [getattr(loop, "_ssock", None), getattr(loop, "_csock", None)]
+    for item in (*found, *gc.get_referents(loop)):
+        if isinstance(item, socket.socket):
+            yield item.fileno()
 
 
 def _replace(owners: Iterable[Descriptors]) -> None:

@@ -134,7 +134,7 @@ AGENT = """
 """
 
 PROGRAM = """
-    import asyncio, sys
+    import asyncio, os, sys
     sys.path.insert(0, {folder!r})
     import agent
     from se_server import SpeechEngineServer
@@ -147,6 +147,13 @@ PROGRAM = """
         serving = asyncio.create_task(server.serve())
         await server.wait_ready()
         print(f"se-server ready: ws://127.0.0.1:{{server.port}}/", flush=True)
+        if sys.argv[1:]:
+            pid = os.fork()
+            if pid == 0 and sys.argv[1] == "return":
+                return
+            if pid == 0:
+                sys.exit(3)
+            print("the child ended with", agent.ended(pid), flush=True)
         await serving
 
     if __name__ == "__main__":
@@ -187,12 +194,12 @@ SIGNALS = [
 
 
 @contextmanager
-def running_program(folder: Path, loop: str) -> Iterator[ServerProcess]:
+def running_program(folder: Path, loop: str, *args: str) -> Iterator[ServerProcess]:
     """Run a program that calls `serve()` with the agent's handler, on a loop of `asyncio` or `uvloop`."""
     imports, run = ("", "asyncio.run(main())") if loop == "asyncio" else ("import uvloop", "uvloop.run(main())")
     file = folder / "program.py"
     file.write_text(textwrap.dedent(PROGRAM).format(folder=str(folder), imports=imports, run=run))
-    process = ServerProcess([sys.executable, str(file)], dict(os.environ), None)
+    process = ServerProcess([sys.executable, str(file), *args], dict(os.environ), None)
     try:
         found = process.wait_for_output(r"se-server ready: (ws://\S+:(\d+)/)", START_TIMEOUT_S)
         process.url, process.port = found[1], int(found[2])
@@ -334,6 +341,18 @@ async def test_children_that_come_back_are_ended(tmp_path: Path, unwinding: str)
         async with call(server) as third:
             assert (await third.ask())[1] == worker
         assert "bug of se-server" not in server.output()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("unwinding", "code"), [("return", 0), ("exit", 3)])
+async def test_programs_hear_after_a_child_unwinds(tmp_path: Path, loop: str, unwinding: str, code: int) -> None:
+    write_agent(tmp_path / "agent.py", AGENT)
+    with running_program(tmp_path, loop, unwinding) as server:
+        server.wait_for_output(f"the child ended with {code}")
+        async with call(server) as caller:
+            await caller.ask()
+            await caller.ask()
+        assert server.stop() == 0  # the signal arrives
 
 
 @pytest.mark.parametrize("unwinding", ["unwind by return", "unwind by exit", "unwind by error"])
