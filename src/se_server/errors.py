@@ -53,6 +53,10 @@ class TooManyStrayHandlers(SpeechEngineError):
     """A turn was not started because too many cancelled handlers of the session are still running."""
 
 
+class HandlerMistake(SpeechEngineError):
+    """A handler did something that has no effect, such as returning its answer; the text shows the right form."""
+
+
 class TurnTimeout(SpeechEngineError, TimeoutError):
     """A turn took longer than `turn_timeout_s`; its handler was cancelled."""
 

@@ -17,10 +17,16 @@ cdef class Job:
     cdef readonly Turn turn
     cdef public object task
     cdef public object handler
+    cdef public str mistake
     cdef public object awaited
     cdef public bint started
     cdef public bint is_cancelled
     cdef public bint is_stray
+
+
+cdef class Pulse:
+    cdef public Py_ssize_t running
+    cdef public bint is_watched
 
 
 cdef class Lane:
@@ -31,6 +37,7 @@ cdef class Lane:
     cdef Counters _stats
     cdef Job _job
     cdef object _waiting
+    cdef Pulse _pulse
     cdef Py_ssize_t _strays
     cdef Py_ssize_t _max_strays
     cdef object _timer

@@ -18,7 +18,15 @@ from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, TurnHost, current_turn
 from se_server.conversation.settings import SessionSettings
-from se_server.errors import AnswerTooLong, MessageError, PeerError, SessionClosed, TurnTimeout, WrongThread
+from se_server.errors import (
+    AnswerTooLong,
+    HandlerMistake,
+    MessageError,
+    PeerError,
+    SessionClosed,
+    TurnTimeout,
+    WrongThread,
+)
 from se_server.protocol import _wire as wire
 from se_server.protocol.turns import (
     ANSWERED,
@@ -509,6 +517,8 @@ class SessionCore(TurnHost):
 
     def _log_unhandled(self, error: BaseException) -> None:
         """Log an error that nobody handles; only the first few of a conversation, since a peer can make many."""
+        if isinstance(error, HandlerMistake):  # logged once for each handler
+            return
         if self._logged_errors < MAX_LOGGED_ERRORS:
             self._logged_errors += 1
             cause = None if isinstance(error, (MessageError, PeerError)) else error

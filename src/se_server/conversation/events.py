@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, overload
 
+from se_server.conversation.handlers import event_parameters
+from se_server.conversation.mistakes import check_handler
 from se_server.options import nearest
 from se_server.types import EVENTS, Handler
 
@@ -32,7 +34,7 @@ class EventEmitter:
 
         Raises:
             ValueError: `event` is no event's name.
-            TypeError: `handler` cannot be called.
+            TypeError: `handler` is no function, takes other arguments than the event has, or is a generator function.
             WrongThread: called from a thread other than the session's.
         """
         self._check_thread("on")
@@ -71,6 +73,7 @@ class EventEmitter:
         def add(function: H) -> H:
             if not callable(function):
                 raise TypeError(f"the handler of {event!r} must be a function, not {type(function).__name__}")
+            check_handler(function, event, event_parameters(event))
             registry.setdefault(event, []).append(function)
             return function
 

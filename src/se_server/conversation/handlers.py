@@ -1,11 +1,12 @@
-"""User code of a server: its callbacks, and the names by which they are reported."""
+"""User code of a server: its callbacks, and what each is called with."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from se_server.conversation.mistakes import check_callback, may_register
+from se_server.conversation.naming import handler_name as handler_name
 from se_server.options import nearest
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, INTERRUPTED, USER_TRANSCRIPT, Handler
 
@@ -23,7 +24,7 @@ class Handlers:
         on_interrupt: `(turn, session)`: what was sent of an answer that a newer transcript superseded
 
     Raises:
-        TypeError: a callback cannot be called.
+        TypeError: a callback is no function, cannot be called as above, or is a generator function.
     """
 
     on_init: Handler | None = None
@@ -38,6 +39,8 @@ class Handlers:
             handler = getattr(self, name)
             if handler is not None and not callable(handler):
                 raise TypeError(f"{name} must be a function, not {type(handler).__name__}")
+            if handler is not None:
+                check_callback(handler, name, PARAMETERS[name])
 
     @classmethod
     def of(cls, source: Mapping[str, object] | object) -> Handlers:
@@ -53,6 +56,10 @@ class Handlers:
             return cls(**source)
         return cls(**{name: getattr(source, name, None) for name in HANDLER_NAMES})
 
+    def may_answer(self) -> bool:
+        """Whether a transcript can reach a handler: `on_transcript`, or one that another callback may register."""
+        return self.on_transcript is not None or may_register((self.on_init,))
+
     def for_event(self, event: str) -> Handler | None:
         """Return the callback of an event."""
         handler: Handler | None = getattr(self, _CALLBACK[event])
@@ -60,6 +67,16 @@ class Handlers:
 
 
 HANDLER_NAMES = tuple(field.name for field in fields(Handlers))
+
+PARAMETERS = {
+    "on_init": ("conversation_id", "session"),
+    "on_transcript": ("transcript", "session"),
+    "on_close": ("session",),
+    "on_disconnect": ("session",),
+    "on_error": ("error", "session"),
+    "on_interrupt": ("turn", "session"),
+}
+"""What the callbacks are called with. Handlers of `session.on` get the same without the session."""
 
 _CALLBACK = {
     INIT: "on_init",
@@ -70,13 +87,10 @@ _CALLBACK = {
     INTERRUPTED: "on_interrupt",
 }
 
+
+def event_parameters(event: str) -> tuple[str, ...]:
+    """Return the names of what a handler of `session.on` is called with."""
+    return PARAMETERS[_CALLBACK[event]][:-1]
+
+
 NO_HANDLERS = Handlers()
-
-
-def handler_name(handler: object) -> str:
-    """Name user code as its author knows it: `module.function`."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-    module = getattr(handler, "__module__", None)
-    return f"{module}.{name}" if module else str(name)

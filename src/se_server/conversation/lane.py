@@ -25,10 +25,11 @@ from typing import Any
 
 from se_server.conversation._batch import batch_of
 from se_server.conversation._tasks import start as start_task
-from se_server.conversation.blocking import block_watch, where
-from se_server.conversation.handlers import handler_name
+from se_server.conversation.blocking import block_watch, coroutine_names, where
+from se_server.conversation.mistakes import Returned, forgotten_await, mistake_in
+from se_server.conversation.naming import handler_name
 from se_server.conversation.settings import SessionSettings
-from se_server.errors import TooManyStrayHandlers
+from se_server.errors import HandlerMistake, TooManyStrayHandlers
 from se_server.forks import end_child, is_copied
 from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
@@ -40,6 +41,10 @@ current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 _set_current_turn = current_turn.set
 
 Call = tuple[Handler, tuple[Any, ...]]
+
+NOTHING_ANSWERS = (
+    "nothing answers the user: pass on_transcript=, or register a handler by session.on('user_transcript', ...)"
+)
 
 TASK_NAME = "se-server turn"
 """The same for all: to number them costs as much as the rest of making a task."""
@@ -81,10 +86,24 @@ class Job:
         self.turn = turn
         self.task: asyncio.Task[None] | None = None
         self.handler: Handler | None = None
+        self.mistake: str | None = None
         self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
         self.started = False
         self.is_cancelled = False
         self.is_stray = False
+
+
+class Pulse:
+    """What the lanes of one loop note for its `BlockWatch`.
+
+    Attributes:
+        running: the handlers that have begun and not ended.
+        is_watched: whether the watch is awake.
+    """
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.is_watched = False
 
 
 class Lane:
@@ -100,6 +119,10 @@ class Lane:
         self._stats = stats
         self._job: Job | None = None
         self._waiting: deque[Job] | None = None
+        watch = block_watch()
+        if watch.loop is None or watch.loop() is not loop:
+            watch.attach(loop, Pulse())
+        self._pulse: Pulse = watch.pulse  # type: ignore[assignment]  # it is one of these
         self._strays = 0
         self._max_strays = settings.max_stray_handlers
         self._timer: asyncio.TimerHandle | None = None
@@ -241,7 +264,10 @@ class Lane:
         if job.task is None:  # a task that starts eagerly runs before its maker knows it
             job.task = asyncio.current_task()
         _set_current_turn(turn)
-        session = self._session
+        session, pulse = self._session, self._pulse
+        pulse.running += 1
+        if not pulse.is_watched:
+            block_watch().wake()
         failed = counted = False
         is_last = not turn.open and turn.state is CLOSED
         try:
@@ -263,9 +289,17 @@ class Lane:
                     job.handler = handler
                     job.awaited = call(handler, args)
                     if job.awaited is not None:
-                        await job.awaited
+                        result = await job.awaited
+                        if result is not None:
+                            self._look_at(job, result)
                     if is_copied(self._loop):
                         end_child()
+                if turn.chunks == turn.fillers and turn.open:
+                    self._look_for_silence(job)
+                if job.mistake is not None:
+                    failed = turn.open
+                    session._speak_failure(turn)
+                    await self._report(job, HandlerMistake(job.mistake))
         except asyncio.CancelledError as error:
             if turn.open:  # nobody superseded it: the handler awaited something that was cancelled
                 failed = True
@@ -283,17 +317,22 @@ class Lane:
                 session._finish_turn(turn, failed)
             if counted:
                 self._stats.turns_ended += 1
+            pulse.running -= 1
             self._done(job)
 
     async def _run_event(self, job: Job, calls: list[Call]) -> None:
         job.started = True
         if job.task is None:
             job.task = asyncio.current_task()
+        self._pulse.running += 1
+        if not self._pulse.is_watched:
+            block_watch().wake()
         try:
             await self.run_calls(job.event, calls, job)
         except asyncio.CancelledError:
             log.warning("conversation %s: %s was cancelled in its %s handler", self._name(), job.handler, job.event)
         finally:
+            self._pulse.running -= 1
             if not self._shares_context and not job.is_stray:
                 self._context = copy_context()
             self._done(job)
@@ -305,8 +344,9 @@ class Lane:
                 awaited = call(handler, args)
                 if job is not None:
                     job.handler, job.awaited = handler, awaited
-                if awaited is not None:
-                    await awaited
+                result = None if awaited is None else await awaited
+                if result is not None:
+                    await self._look_at_event(event, handler, result)
                 if is_copied(self._loop):
                     end_child()
             except asyncio.CancelledError:
@@ -329,6 +369,39 @@ class Lane:
             return task is None or (job is not None and task is not job.task)
         # Without a handler of SIGINT in the process, the user has pressed Ctrl-C.
         return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def _look_at(self, job: Job, result: object) -> None:
+        """Note the mistake that the result of a turn's handler shows, if any; the first of a turn counts."""
+        handler = job.handler
+        mistake = None if handler is None else mistake_in(handler, job.event, result)
+        if mistake is not None:
+            self._log_mistake(handler_name(handler), mistake)
+            if job.mistake is None:
+                job.mistake = mistake
+
+    def _look_for_silence(self, job: Job) -> None:
+        """Note why a turn's handlers have sent nothing, where their source shows it."""
+        calls = self._session._calls_of(USER_TRANSCRIPT, job.args) if job.mistake is None else []
+        for handler, args in calls:
+            job.mistake = forgotten_await(handler, args)
+            if job.mistake is not None:
+                self._log_mistake(handler_name(handler), job.mistake)
+                return
+        if not calls and job.mistake is None:
+            self._log_mistake("", NOTHING_ANSWERS)
+
+    async def _look_at_event(self, event: str, handler: Handler, result: object) -> None:
+        mistake = mistake_in(handler, event, result)
+        if mistake is not None:
+            self._log_mistake(handler_name(handler), mistake)
+            if event != ERROR:
+                await self._session._report(HandlerMistake(mistake))
+
+    def _log_mistake(self, name: str, mistake: str) -> None:
+        """Log a mistake, once for each name of a handler."""
+        if name not in _mistaken:
+            _mistaken.add(name)
+            log.error("conversation %s: %s", self._name(), mistake)
 
     async def _report(self, job: Job, error: BaseException) -> None:
         if job.is_stray:  # other user code of the session runs by now, or the conversation is over
@@ -408,6 +481,9 @@ def _name(job: Job) -> str:
     return f"handler {handler_name(job.handler)}" if job.handler is not None else f"a handler of {job.event}"
 
 
+_mistaken: set[str] = set()
+"""The names of handlers whose mistakes were logged."""
+
 _known_code: object = None
 """The last coroutine function's, nearly always that of all conversations. The function itself may hold a session."""
 
@@ -417,11 +493,23 @@ def call(handler: Handler, args: tuple[Any, ...]) -> Any:
     global _known_code
     # Calling a coroutine function only makes a coroutine. One that is wrapped may not show it: nothing is lost by that.
     code = getattr(handler, "__code__", None)
-    if code is not None and (code is _known_code or code.co_flags & CO_COROUTINE):
-        _known_code = code
-        return handler(*args)
+    if code is not None:
+        if code is _known_code:
+            return handler(*args)
+        if code.co_flags & CO_COROUTINE:
+            _known_code = code
+            if code not in coroutine_names:
+                coroutine_names[code] = handler_name(handler)
+            return handler(*args)
     result = block_watch().call(handler, *args)
-    return result if isawaitable(result) else None
+    if result is None:
+        return None
+    if not isawaitable(result):
+        return Returned(result)
+    code = getattr(result, "cr_code", None)
+    if code is not None and code not in coroutine_names:
+        coroutine_names[code] = handler_name(handler)
+    return result
 
 
 def frames_of(coroutine: Any) -> list[FrameType]:

@@ -197,6 +197,8 @@ class SpeechEngineServer:
             self._beginning = None
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
+        if not self.handlers.may_answer():
+            log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
         routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings)])
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []

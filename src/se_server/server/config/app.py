@@ -20,7 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
+from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
+from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.types import Handler
 
 DEMO_APP = "se_server.demo"
@@ -204,20 +206,15 @@ def app_of(found: object, spec: str) -> App:
         raise AppError(_nothing_found(found, spec))
     if not isinstance(found, Mapping) and "on_transcript" not in named:
         _refuse_misspelt(found, spec)
-    lifecycle = {name: _callable(named.pop(name), name, spec) for name in LIFECYCLE_NAMES if name in named}
-    return App(_handlers(named, spec), lifecycle.get("on_startup"), lifecycle.get("on_shutdown"), spec)
+    lifecycle = {name: named.pop(name) for name in LIFECYCLE_NAMES if name in named}
+    return App(_handlers(named, spec), *_lifecycle(lifecycle, spec), spec)
 
 
 def _of_server(server: object, handlers: Handlers, spec: str) -> App:
-    lifecycle = {
-        name: _callable(getattr(server, name), name, spec)
-        for name in LIFECYCLE_NAMES
-        if getattr(server, name, None) is not None
-    }
+    lifecycle = {name: getattr(server, name, None) for name in LIFECYCLE_NAMES}
     return App(
-        handlers,
-        lifecycle.get("on_startup"),
-        lifecycle.get("on_shutdown"),
+        _answering(handlers, spec),
+        *_lifecycle(lifecycle, spec),
         spec,
         api_keys=tuple(getattr(server, "api_keys", ())),
         options=getattr(server, "options", {}),
@@ -229,29 +226,40 @@ def _handlers(named: dict[str, object], spec: str) -> Handlers:
         handlers = Handlers.of(named)
     except TypeError as error:
         raise AppError(f"APP {spec!r}: {error}") from None
-    if handlers.on_transcript is not None:
-        _check_signature(handlers.on_transcript, spec)
-    return handlers
+    return _answering(handlers, spec)
 
 
-def _check_signature(handler: Handler, spec: str) -> None:
-    """Refuse a handler that would fail at every turn."""
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return
-    try:
-        signature.bind(object(), object())
-    except TypeError:
-        name = getattr(handler, "__qualname__", type(handler).__qualname__)
-        raise AppError(
-            f"APP {spec!r}: {name}{signature} cannot be called as on_transcript(transcript, session)"
-        ) from None
+def _answering(handlers: Handlers, spec: str) -> Handlers:
+    if handlers.may_answer():
+        return handlers
+    given = [name for name in HANDLER_NAMES if getattr(handlers, name) is not None]
+    raise AppError(
+        f"APP {spec!r} has {', '.join(given) or 'no handler'} and nothing that answers: define `async def "
+        "on_transcript(transcript, session)`, or register a handler in on_init by session.on('user_transcript', ...)"
+    )
+
+
+def _lifecycle(named: Mapping[str, object], spec: str) -> tuple[Handler | None, Handler | None]:
+    """Check `on_startup` and `on_shutdown`, and make both of an `on_startup` that yields."""
+    start, stop = (None if named.get(name) is None else _callable(named[name], name, spec) for name in LIFECYCLE_NAMES)
+    if start is not None and is_lifespan(start):
+        lifespan = Lifespan(start, stop)
+        return lifespan.start, lifespan.stop
+    return start, stop
 
 
 def _callable(value: object, name: str, spec: str) -> Handler:
     if not callable(value):
         raise AppError(f"APP {spec!r}: {name} must be a function, not {type(value).__name__}")
+    function = value
+    if name == "on_startup" and is_lifespan(value):
+        function = inspect.unwrap(value)
+        if accepts(function, 0):
+            return value
+    try:
+        check_callback(function, name, ())
+    except TypeError as error:
+        raise AppError(f"APP {spec!r}: {error}") from None
     return value
 
 

@@ -40,6 +40,9 @@ def sentence(spec: str) -> str:
     return text
 
 
+ANSWERS = "async def on_transcript(transcript, session): ...\n"
+LIFESPAN = "from contextlib import asynccontextmanager\n@asynccontextmanager\nasync def on_startup({}): yield"
+
 AGENT = """
     async def on_transcript(transcript, session): ...
     def on_init(conversation_id, session): ...
@@ -156,11 +159,77 @@ def test_an_incomplete_spec_says_the_forms() -> None:
         ("on_startup = 3\ndef on_transcript(t, s): ...", "", "on_startup must be a function, not int"),
         ("class Agent:\n  def on_transcript(self, t, s): ...", "Agent", "is a class: make an object of it"),
         ("async def reply(transcript): ...", "reply", "reply(transcript) cannot be called as on_transcript("),
+        ("async def on_transcript(t, s): yield 'hi'", "", "yields, so calling it runs nothing: write `async"),
+        ("def on_transcript(t, s): yield 'hi'", "", "to `await session.send_response(...)`"),
+        (ANSWERS + "async def on_init(session): ...", "", "write `async def on_init(conversation_id, session)`"),
+        (ANSWERS + "async def on_init(i, s): yield", "", "on_init(conversation_id, session)` without `yield`"),
+        (ANSWERS + "def on_close(): ...", "", "on_close() cannot be called as on_close(session): write `async"),
+        (ANSWERS + "on_disconnect = lambda code, s: 0", "", "cannot be called as on_disconnect(session)"),
+        (ANSWERS + "async def on_error(error): ...", "", "cannot be called as on_error(error, session)"),
+        (ANSWERS + "async def on_interrupt(s, *, t): ...", "", "cannot be called as on_interrupt(turn, session)"),
+        (ANSWERS + "async def on_startup(app): ...", "", "on_startup(app) cannot be called as on_startup()"),
+        (ANSWERS + "async def on_startup(app): yield", "", "on_startup(app) cannot be called as on_startup()"),
+        (ANSWERS + LIFESPAN.format("app"), "", "cannot be called as on_startup()"),
+        (ANSWERS + "async def on_shutdown(): yield", "", "write `async def on_shutdown()` without `yield`"),
+        ("def on_init(i, s): print(i)", "", "has on_init and nothing that answers: define `async def on_transcript("),
+        ("async def on_close(s): ...", "", "has on_close and nothing that answers"),
+        ("async def on_startup(): ...", "", "has no handler and nothing that answers"),
+        (
+            "import httpx\nllm = httpx.AsyncClient()\ndef on_init(i, s): s.llm = llm",
+            "",
+            "nothing that answers",
+        ),
+        ("import se_server\nserver = se_server.SpeechEngineServer()", "server", "nothing that answers"),
+        ("class Agent:\n  def on_transcript(self, t): ...\nagent = Agent()", "agent", "(transcript, session)"),
     ],
 )
 def test_what_is_no_app_is_one_sentence(folder: Path, source: str, attribute: str, expected: str) -> None:
     (folder / "bad_module.py").write_text(source + "\n")
     assert expected in sentence("bad_module" + (f":{attribute}" if attribute else ""))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def on_init(i, session): session.on('user_transcript', print)",
+        "def attach(session): session.once('user_transcript', print)\ndef on_init(i, session): attach(session)",
+        "class Bot:\n  def __init__(self, session): session.on('user_transcript', print)\n"
+        "async def on_init(i, session): Bot(session)",
+        "class Bot:\n  def join(self, session): session.on('user_transcript', print)\nbot = Bot()\n"
+        "def on_init(i, session): bot.join(session)",
+        "import functools\ndef join(mood, i, session): session.on('user_transcript', print)\n"
+        "on_init = functools.partial(join, 'glad')",
+    ],
+)
+def test_on_init_may_register_what_answers(folder: Path, source: str) -> None:
+    (folder / "joining_module.py").write_text(source + "\n")
+    assert load_app("joining_module").handlers.on_transcript is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def on_startup():\n  log.append('start')\n  yield\n  log.append('stop')",
+        "def on_startup():\n  log.append('start')\n  yield\n  log.append('stop')",
+        "from contextlib import asynccontextmanager\n@asynccontextmanager\n"
+        "async def on_startup():\n  log.append('start')\n  yield {}\n  log.append('stop')",
+        "class Agent:\n  async def on_startup(self):\n    log.append('start')\n    yield\n    log.append('stop')\n"
+        "on_startup = Agent().on_startup",
+    ],
+)
+async def test_an_on_startup_that_yields_starts_and_stops(folder: Path, source: str) -> None:
+    """The code behind its `yield` runs after on_shutdown."""
+    (folder / "lifespan_module.py").write_text(
+        f"log = []\n{ANSWERS}async def on_shutdown(): log.append('on_shutdown')\n{source}\n"
+    )
+    app = load_app("lifespan_module")
+    log = sys.modules["lifespan_module"].log
+    assert app.on_startup is not None
+    assert app.on_shutdown is not None
+    await app.on_startup()  # type: ignore[misc]
+    assert log == ["start"]
+    await app.on_shutdown()  # type: ignore[misc]
+    assert log == ["start", "on_shutdown", "stop"]
 
 
 @pytest.mark.parametrize("spec", ["crash_module", "crash_module.py"])

@@ -1,0 +1,293 @@
+"""Mistakes in handlers that would otherwise be silent: some show when a handler is given, others when it has run."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import AsyncIterable, Coroutine, Generator, Iterable, Sequence
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from se_server.conversation.naming import handler_name, is_users_file
+from se_server.types import USER_TRANSCRIPT, Handler
+
+RIGHT_FORM = "`await session.send_response(...)`"
+
+
+# --- when it is given -----------------------------------------------------------------------------------------------
+
+
+def check_callback(function: Handler, name: str, parameters: Sequence[str]) -> None:
+    """Refuse a callback that would fail whenever it is called, or never run.
+
+    Args:
+        function: the user's code.
+        name: the callback's, such as `on_transcript`.
+        parameters: the names of what it is called with.
+
+    Raises:
+        TypeError: it is a generator function, or takes other parameters; one sentence that shows the right form.
+    """
+    form = f"{name}({', '.join(parameters)})"
+    if not accepts(function, len(parameters)):
+        raise TypeError(
+            f"{_short_name(function)}{_signature(function)} cannot be called as {form}: write `async def {form}`"
+        )
+    _refuse_generator(function, f"async def {form}", name == "on_transcript")
+
+
+def check_handler(function: Handler, event: str, parameters: Sequence[str]) -> None:
+    """Refuse a handler of `session.on` that would fail at every event, or never run.
+
+    Raises:
+        TypeError: as for `check_callback`.
+    """
+    form = f"handler({', '.join(parameters)})"
+    if not accepts(function, len(parameters)):
+        what = f"({', '.join(parameters)}) alone" if parameters else "no argument"
+        raise TypeError(
+            f"{_short_name(function)}{_signature(function)} cannot handle {event!r}, called with {what}:"
+            f" write `async def {form}` and take the session from the code around it"
+        )
+    _refuse_generator(function, f"async def {form}", event == USER_TRANSCRIPT)
+
+
+def accepts(function: Handler, count: int) -> bool:
+    """Whether a function can be called with `count` positional arguments; True if there is no way to know."""
+    bound = 0
+    plain: object = function
+    if isinstance(plain, MethodType):
+        bound, plain = 1, plain.__func__
+    if isinstance(plain, FunctionType):  # without `inspect`, which takes 20 us: sessions register handlers, too
+        code, given = plain.__code__, count + bound
+        needed = code.co_argcount - len(plain.__defaults__ or ())
+        if given < needed or (given > code.co_argcount and not code.co_flags & inspect.CO_VARARGS):
+            return False
+        names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        return all(name in (plain.__kwdefaults__ or {}) for name in names)
+    try:
+        # The wrapper is called, not what it wraps: it may add arguments.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def is_generator_function(function: object) -> bool:
+    """Whether calling it runs nothing, because it yields: a generator function, plain or async, in any wrapping."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", None)  # noqa: B004  its code is looked at
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _refuse_generator(function: Handler, form: str, answers: bool) -> None:
+    if is_generator_function(function):
+        way_out = f", and give what it yields to {RIGHT_FORM}" if answers else " without `yield`"
+        raise TypeError(f"{_short_name(function)} yields, so calling it runs nothing: write `{form}`{way_out}")
+
+
+def _short_name(function: object) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _signature(function: Handler) -> str:
+    try:
+        return str(inspect.signature(function, follow_wrapped=False))
+    except (TypeError, ValueError):
+        return ""
+
+
+# --- when it has run ------------------------------------------------------------------------------------------------
+
+
+class Returned:
+    """A result of a plain function, awaited as the result of a coroutine."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, object]:
+        yield from ()
+        return self._value
+
+
+def mistake_in(handler: Handler, event: str, result: object) -> str | None:
+    """Describe the mistake that a handler's result shows: an answer that was returned and not sent; else None."""
+    name = handler_name(handler)
+    way_out = f": write {RIGHT_FORM}" if event == USER_TRANSCRIPT else ": only a handler of user_transcript answers"
+    if result is None or isinstance(result, (bool, int, float, asyncio.Future)):
+        return None
+    if type(result).__module__ == "unittest.mock":  # the result of an AsyncMock has every method
+        return None
+    if isinstance(result, (str, bytes)) or _is_list_of_texts(result):
+        return f"{name} returned a text, which nobody speaks{way_out}"
+    if isinstance(result, Coroutine):
+        what = getattr(result, "__qualname__", "a coroutine")
+        result.close()  # else Python warns of it, too
+        return f"{name} returned {what}(), which nobody awaits: write `return await ...`"
+    if inspect.isgenerator(result) or inspect.isasyncgen(result) or isinstance(result, AsyncIterable):
+        return f"{name} returned a stream ({type(result).__name__}), which nobody reads{way_out}"
+    return None
+
+
+def _is_list_of_texts(result: object) -> bool:
+    return isinstance(result, (list, tuple)) and bool(result) and all(isinstance(item, str) for item in result)
+
+
+def forgotten_await(handler: Handler, args: tuple[Any, ...]) -> str | None:
+    """Describe the first call in a handler's source that makes a coroutine and lets it go; None if there is none.
+
+    Args:
+        handler: the user's code, which has sent nothing.
+        args: what it was called with.
+    """
+    while isinstance(handler, functools.partial):
+        args = (*handler.args, *args)
+        handler = handler.func
+    owner = getattr(handler, "__self__", None)
+    function: Any = getattr(handler, "__func__", handler)
+    if not isinstance(function, FunctionType):
+        owner, function = handler, getattr(type(handler), "__call__", None)  # noqa: B004  its code is read
+        if not isinstance(function, FunctionType):
+            return None
+    if owner is not None:
+        args = (owner, *args)
+    code = function.__code__
+    if code not in _forgotten:
+        known = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
+        _forgotten[code] = _find_forgotten(function, known)
+    found = _forgotten[code]
+    if found is None:
+        return None
+    is_plain = not code.co_flags & inspect.CO_COROUTINE
+    return (
+        f"{handler_name(handler)} sent nothing: it calls {found} without `await`, which runs nothing: write "
+        f"{'`async def` and ' if is_plain else ''}`await {found.partition(' ')[0]}`"
+    )
+
+
+_forgotten: dict[CodeType, str | None] = {}
+"""By the code of handlers, so that each source is read once."""
+
+
+def _find_forgotten(function: FunctionType, known: dict[str, Any]) -> str | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a lambda inside an expression
+        return None
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    names = dict(function.__globals__)
+    for name, cell in cells:
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            names.pop(name, None)
+    names |= known
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = _look_up(node.value.func, names)
+            if called is not None and _is_coroutine_function(called):
+                line = function.__code__.co_firstlineno + node.lineno - 1
+                return f"{ast.unparse(node.value.func)}(...) (line {line})"
+    return None
+
+
+def _look_up(node: ast.expr, names: dict[str, Any]) -> Any:
+    """Find what an expression names, without running properties."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        owner = _look_up(node.value, names)
+        if owner is None or isinstance(owner, (ModuleType, type)):
+            return getattr(owner, node.attr, None)
+        own = getattr(owner, "__dict__", {})
+        return own[node.attr] if node.attr in own else getattr(type(owner), node.attr, None)
+    return None
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    while isinstance(function, (functools.partial, MethodType)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    if inspect.iscoroutinefunction(function):
+        return True
+    owner = getattr(function, "__objclass__", None)  # compiled methods do not show what they are
+    return owner is not None and owner.__module__.startswith("se_server.") and function.__name__ in _OUR_COROUTINES
+
+
+_OUR_COROUTINES = ("send_response", "run")
+
+
+# --- nothing that answers -------------------------------------------------------------------------------------------
+
+
+def may_register(functions: Iterable[Handler | None]) -> bool:
+    """Whether one of these callbacks, or what it calls by name, may register a handler with `session.on`.
+
+    Args:
+        functions: callbacks that get the session.
+    """
+    waiting: list[Any] = [function for function in functions if function is not None]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MAX_LOOKED_AT:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, CodeType):
+            if not _REGISTERING.isdisjoint(item.co_names):
+                return True
+            waiting += [const for const in item.co_consts if isinstance(const, CodeType)]
+        elif isinstance(item, FunctionType):
+            if not _is_users(item.__module__):
+                continue
+            waiting.append(item.__code__)
+            waiting += [item.__globals__[name] for name in _names(item.__code__) if name in item.__globals__]
+            waiting += [cell.cell_contents for cell in item.__closure__ or () if _is_set(cell)]
+        elif isinstance(item, MethodType):
+            waiting += [item.__func__, type(item.__self__)]
+        elif isinstance(item, functools.partial):
+            waiting += [item.func, *item.args]
+        elif isinstance(item, type):
+            if _is_users(item.__module__):
+                waiting += [value for value in vars(item).values() if callable(value)]
+        elif not isinstance(item, (ModuleType, str, bytes, int, float)):
+            waiting.append(type(item))
+    return bool(waiting)
+
+
+_MAX_LOOKED_AT = 1000
+_REGISTERING = frozenset({"on", "once", "USER_TRANSCRIPT"})
+
+
+def _is_users(module: str | None) -> bool:
+    """Whether a module is the user's own code, no library's."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is not None and is_users_file(file)
+
+
+def _names(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            names |= _names(const)
+    return names
+
+
+def _is_set(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
