@@ -57,9 +57,9 @@ async def speaking(row: Row, provider: Provider, log: Eventually) -> AsyncIterat
             passed.append(row)
             try:
                 async with AsyncExitStack() as own:
-                    await session.send_response(
-                        await row.make(own if row.is_own else stack, provider.base_url(row.api))
-                    )
+                    made = await row.make(own if row.is_own else stack, provider.base_url(row.api))
+                    log.add("made")
+                    await session.send_response(made)
             finally:
                 log.add("over")
 

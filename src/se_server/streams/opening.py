@@ -20,7 +20,7 @@ from se_server.streams.blocking import BlockingIterator
 from se_server.streams.closing import abandon, close_all, closer_of, exit_of
 from se_server.streams.finished import finished_events
 from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events
-from se_server.streams.refusing import refuse
+from se_server.streams.refusing import is_client, refuse
 
 # An awaitable of a manager of a response of a stream is four; more is a circle.
 MAX_STEPS = 16
@@ -41,7 +41,7 @@ class Opening:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
 
-    __slots__ = ("_current", "_pending", "closers", "iterator", "source")
+    __slots__ = ("_current", "_pending", "_steps", "closers", "iterator", "source")
 
     def __init__(self, response: object) -> None:
         self.source = response
@@ -49,6 +49,7 @@ class Opening:
         self.closers: list[Closer] = []
         self._current = response
         self._pending: Any = None
+        self._steps = 0
         self._look()
 
     async def open(self) -> AsyncIterator[Any]:
@@ -62,7 +63,8 @@ class Opening:
         return self.iterator
 
     def _look(self) -> None:
-        for _ in range(MAX_STEPS):
+        while self._steps < MAX_STEPS:
+            self._steps += 1
             found = form_of(self._current)(self, self._current)
             if isinstance(found, Events):
                 self.iterator = found.iterator
@@ -121,7 +123,8 @@ def form_of(value: object) -> Form:
     if hasattr(kind, "__aiter__"):
         return iterate
     if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
-        return enter
+        # A client is a context manager, too, and leaving it would close it for all conversations.
+        return refuse_form if is_client(value) else enter
     if inspect.isawaitable(value):
         return wait
     if isinstance(value, (str, bytes)):

@@ -76,6 +76,11 @@ def hint_for(value: object) -> str:
     return ""
 
 
+def is_client(value: object) -> bool:
+    """Whether an object is one that conversations share: a client, an agent, a model."""
+    return CLIENT.search(type(value).__name__) is not None or hint_for(value) != ""
+
+
 def _function_name(value: Any) -> str:
     inner = value.func if isinstance(value, functools.partial) else value
     return getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or repr(type(inner).__name__)
@@ -98,7 +103,7 @@ def close_refused(value: object) -> None:
     """
     for target in (*value.values(), value) if isinstance(value, dict) else (value,):
         kind = type(target)
-        if isinstance(target, type) or CLIENT.search(kind.__name__) or hint_for(target):
+        if isinstance(target, type) or is_client(target):
             continue
         close = next((getattr(target, name) for name in ("aclose", "close", "cancel") if hasattr(kind, name)), None)
         if close is None:
