@@ -193,7 +193,7 @@ cdef str read(Reading r, object event, int depth):
     if is_list(entries):
         text = candidates_text(r, entries)
         if text is not None:
-            read_rest(r, event)
+            read_usage(r, any_of(event, ("usage_metadata", "usageMetadata")), False)
             return text
     if r.is_known and event_type is not None:
         return None
