@@ -294,7 +294,8 @@ cdef class Reading:
         if input_tokens is None and output_tokens is None:
             return 0
         if adds:
-            input_tokens, output_tokens = sum_of(self.input_tokens, input_tokens), sum_of(self.output_tokens, output_tokens)
+            input_tokens = sum_of(self.input_tokens, input_tokens)
+            output_tokens = sum_of(self.output_tokens, output_tokens)
         if input_tokens is not None:
             self.input_tokens = input_tokens
         if output_tokens is not None:
@@ -304,7 +305,9 @@ cdef class Reading:
                 self.has_base = True
                 if turn.usage is not None:
                     self.input_before, self.output_before = turn.usage.input_tokens, turn.usage.output_tokens
-            turn.usage = Usage(sum_of(self.input_before, self.input_tokens), sum_of(self.output_before, self.output_tokens))
+            turn.usage = Usage(
+                sum_of(self.input_before, self.input_tokens), sum_of(self.output_before, self.output_tokens)
+            )
         return 0
 
     cdef int note_unknown(self, object event, Unknown unknown) except -1:

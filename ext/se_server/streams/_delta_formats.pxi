@@ -7,7 +7,6 @@ cdef enum:
     LANGCHAIN_GENERATION
     LLAMA_INDEX_DELTA
     LLAMA_INDEX_OTHER
-    HELD_BY_A_CLASS      # a class where an instance was meant
 
 cdef dict PACKAGE_FORMS = {
     ("se_server", "Refusal"): PASSED_ON,
@@ -85,14 +84,14 @@ cdef dict TYPES = {
 }
 for _name in (
     # Anthropic and its helper
-    "ping", "keepalive", "message_stop", "content_block_start", "content_block_stop", "citation", "thinking", "signature",
-    "input_json", "compaction", "container",
+    "ping", "keepalive", "message_stop", "content_block_start", "content_block_stop", "citation", "thinking",
+    "signature", "input_json", "compaction", "container",
     # Cohere
     "message-start", "content-start", "content-end", "tool-plan-delta", "tool-call-start", "tool-call-delta",
     "tool-call-end", "citation-start", "citation-end", "debug",
     # OpenAI's chat helper
-    "refusal.done", "logprobs.content.delta", "logprobs.content.done", "logprobs.refusal.delta", "logprobs.refusal.done",
-    "tool_calls.function.arguments.delta", "tool_calls.function.arguments.done",
+    "refusal.done", "logprobs.content.delta", "logprobs.content.done", "logprobs.refusal.delta",
+    "logprobs.refusal.done", "tool_calls.function.arguments.delta", "tool_calls.function.arguments.done",
     # openai-agents
     "run_item_stream_event", "agent_updated_stream_event",
     # Mistral's conversations
@@ -100,7 +99,9 @@ for _name in (
     "agent.handoff.started", "agent.handoff.done", "function.call.delta",
 ):
     TYPES[_name] = SILENT_EVENT
-for _name in ("human", "tool", "system", "function", "remove", "HumanMessageChunk", "ToolMessageChunk", "SystemMessageChunk"):
+for _name in (
+    "human", "tool", "system", "function", "remove", "HumanMessageChunk", "ToolMessageChunk", "SystemMessageChunk",
+):
     TYPES[_name] = LANGCHAIN_OTHER
 for _name in ("updates", "values", "custom", "tasks", "checkpoints"):
     TYPES[_name] = LANGGRAPH_OTHER

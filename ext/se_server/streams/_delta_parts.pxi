@@ -91,7 +91,7 @@ def forget_types():
 
 
 cdef object get(object event, int number):
-    """The part of that name, None where there is none: `event.get(name)` of a dict, else `getattr(event, name, None)`."""
+    """The part of that name, None where there is none: `get(name)` of a dict, else `getattr(event, name, None)`."""
     cdef str name = <str>NAMES[number]
     cdef PyObject *value = NULL
     cdef _Kind kind

@@ -1,8 +1,9 @@
-"""Streams through the server: failures are named, refusals are spoken, unknown events are errors, silence sends nothing."""
+"""Streams through the server: failures are named, refusals spoken, unknown events are errors, silence sends nothing."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -57,7 +58,17 @@ class Heard:
         return spoken
 
 
-# --- failures ---------------------------------------------------------------------------------------------------------
+@asynccontextmanager
+async def openai_client(script: Script) -> AsyncIterator[Any]:
+    openai = pytest.importorskip("openai")
+    async with (
+        running_provider(script) as provider,
+        openai.AsyncOpenAI(api_key="none", base_url=provider.base_url("openai"), max_retries=0) as client,
+    ):
+        yield client
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
 
 FAILURES = {
     "responses failed": (
@@ -129,19 +140,17 @@ async def test_a_filter_after_text_is_an_end() -> None:
 
 @pytest.mark.parametrize("kind", ["error", "failed", "incomplete"])
 async def test_openai_responses_fail_with_their_own_message(kind: Any) -> None:
-    openai = pytest.importorskip("openai")
     failure = Failure(after_tokens=0, kind=kind, message="The model is on strike.")
-    async with running_provider(Script(failure=failure)) as provider:
-        async with openai.AsyncOpenAI(api_key="none", base_url=provider.base_url("openai"), max_retries=0) as client:
-            heard = Heard()
-            stream = await client.responses.create(model="m", input="hi", stream=True)
-            spoken = await heard.answer(stream, settings=SessionSettings(failure_text="Sorry."))
+    async with openai_client(Script(failure=failure)) as client:
+        heard = Heard()
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        spoken = await heard.answer(stream, settings=SessionSettings(failure_text="Sorry."))
     assert spoken == "Sorry."
     assert len(heard.errors) == 1
     assert "strike" in str(heard.errors[0]) or kind == "incomplete"
 
 
-# --- refusals -----------------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_refusal_is_spoken_where_nothing_else_is() -> None:
@@ -170,17 +179,15 @@ async def test_a_muted_refusal_is_a_failure(how: str) -> None:
 
 
 async def test_openai_chat_speaks_its_refusal() -> None:
-    openai = pytest.importorskip("openai")
-    async with running_provider(Script(refusal="That is not for me to say.")) as provider:
-        async with openai.AsyncOpenAI(api_key="none", base_url=provider.base_url("openai"), max_retries=0) as client:
-            for stream in (
-                await client.chat.completions.create(model="m", messages=[], stream=True),
-                await client.responses.create(model="m", input="hi", stream=True),
-            ):
-                assert await Heard().answer(stream) == "That is not for me to say."
+    async with openai_client(Script(refusal="That is not for me to say.")) as client:
+        for stream in (
+            await client.chat.completions.create(model="m", messages=[], stream=True),
+            await client.responses.create(model="m", input="hi", stream=True),
+        ):
+            assert await Heard().answer(stream) == "That is not for me to say."
 
 
-# --- unknown events -----------------------------------------------------------------------------------------------------
+# --- unknown events --------------------------------------------------------------------------------------------------
 
 
 class Token:
@@ -258,7 +265,7 @@ def test_a_wrong_name_is_refused(name: Any) -> None:
         se_server.register_extractor(name, lambda event: None)
 
 
-# --- answers without text -----------------------------------------------------------------------------------------------
+# --- answers without text --------------------------------------------------------------------------------------------
 
 
 async def test_tool_calls_alone_leave_the_next_answer_first() -> None:
@@ -276,22 +283,17 @@ async def test_an_empty_stream_is_ended_with_its_handler() -> None:
 
 
 async def test_openai_tools_then_text_is_one_answer() -> None:
-    openai = pytest.importorskip("openai")
-    async with running_provider(
-        Script(text="", tools=(Tool(),)),
-    ) as provider:
-        async with openai.AsyncOpenAI(api_key="none", base_url=provider.base_url("openai"), max_retries=0) as client:
-            heard = Heard()
-            stream = await client.chat.completions.create(
-                model="m", messages=[], stream=True, stream_options={"include_usage": True}
-            )
-            assert await heard.answer(stream, "It is sunny.") == "It is sunny."
+    heard = Heard()
+    async with openai_client(Script(text="", tools=(Tool(),))) as client:
+        counted = {"stream_options": {"include_usage": True}}
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True, **counted)
+        assert await heard.answer(stream, "It is sunny.") == "It is sunny."
     assert heard.errors == []
     assert heard.usage is not None
     assert heard.usage.input_tokens == 25
 
 
-# --- tokens -------------------------------------------------------------------------------------------------------------
+# --- tokens ----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_tokens_of_all_streams_are_summed() -> None:
@@ -306,7 +308,7 @@ async def test_the_tokens_of_all_streams_are_summed() -> None:
     assert (heard.usage.input_tokens, heard.usage.output_tokens) == (15, 2)
 
 
-# --- texts as they are --------------------------------------------------------------------------------------------------
+# --- texts as they are -----------------------------------------------------------------------------------------------
 
 LINE = 'data: {"choices": [{"delta": {"content": "%s"}}]}'
 TEXTS = {
