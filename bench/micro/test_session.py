@@ -55,8 +55,15 @@ class InMemoryTransport:
         if messages[-1].endswith(FINAL) and self._answered is not None:
             self._answered.set_result(None)
 
-    def start_reading(self) -> None:
+    def start_reading(self) -> bool:
         """Read nothing: messages are pushed."""
+        return False
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing depends on the loop."""
+
+    def finish(self) -> None:
+        """Nothing is kept open."""
 
     def close(self, code: int, reason: str) -> None:
         """Nothing is kept open."""

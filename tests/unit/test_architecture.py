@@ -32,7 +32,7 @@ def first_sentence(source: Path) -> str:
         lines = (re.match(r"# ?(.*)", line) for line in text.splitlines())
         opening = " ".join(line[1] for line in iter(lambda: next(lines, None), None) if line)
     else:
-        found = re.match(r'"""(.*?)(?:"""|\n\n)', text, re.DOTALL)
+        found = re.match(r'(?:#[^\n]*\n)*"""(.*?)(?:"""|\n\n)', text, re.DOTALL)
         opening = found[1] if found else ""
     sentence = re.match(r"(.*?[^.]\.)(?:\s|$)", " ".join(opening.split()))
     assert sentence, f"{source.relative_to(ROOT)} opens with no sentence that says what it is"

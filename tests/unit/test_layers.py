@@ -28,7 +28,7 @@ LAYERS = [
     {"load"},
     {"doctor"},
     {"cli", "testing"},
-    {"", "speech_engine"},
+    {"", "client", "speech_engine"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # These layers import nothing but the layers listed.

@@ -17,6 +17,8 @@ PUBLISHED_IN_SPEECH_ENGINE = {
     "INIT",
     "USER_TRANSCRIPT",
     "ConversationMessage",
+    "ReceiveUpstreamMessage",
+    "SendUpstreamMessage",
     "SpeechEngineResource",
     "SpeechEngineServer",
     "SpeechEngineSession",
@@ -41,9 +43,10 @@ def test_the_table_of_homes_matches_the_type_checker() -> None:
 
 
 def test_the_published_names_are_there() -> None:
-    assert set(se_server.__all__) >= PUBLISHED | PUBLISHED_IN_SPEECH_ENGINE
+    unions = {"ReceiveUpstreamMessage", "SendUpstreamMessage"}
+    assert set(se_server.__all__) >= PUBLISHED | PUBLISHED_IN_SPEECH_ENGINE - unions
     assert set(se_server.speech_engine.__all__) == PUBLISHED_IN_SPEECH_ENGINE
-    for name in PUBLISHED_IN_SPEECH_ENGINE:
+    for name in PUBLISHED_IN_SPEECH_ENGINE - unions:
         assert getattr(se_server.speech_engine, name) is getattr(se_server, name)
 
 

@@ -59,6 +59,7 @@ cdef class Connection:
     cdef object _gone                   # Future of those who wait for the end of the socket
     cdef public object session          # told what arrives: receive, receive_error, connection_lost
     cdef SessionCore _core              # the same, unless it is not compiled
+    cdef public object on_raw           # None, or called with each message as it came, which is then not decoded
     cdef readonly tuple ending          # code and reason of the first CLOSE, of whichever side
     cdef readonly bint deaf             # nothing that arrives matters any more
     cdef public bint active             # something arrived since the keep-alive looked
@@ -90,6 +91,7 @@ cdef class Connection:
     cdef int _add_fragment(self, WSFrame frame) except -1
     # A whole message; `data` is valid until it returns.
     cdef int _deliver(self, const char* data, Py_ssize_t size, bint is_text) except -1
+    cdef int _deliver_raw(self, bytes data, bint is_text) except -1
     cdef bint _count_message(self) except -1
     cdef bint _may_control(self) except -1
     cdef int _stop_waiting_for_pong(self) except -1

@@ -252,6 +252,8 @@ cdef class Connection:
         cdef Message message
         if self.outbox.closed:
             return 0  # after our CLOSE only the peer's CLOSE is waited for
+        if self.on_raw is not None:
+            return self._deliver_raw(data[:size], is_text)
         try:
             message = decode_message(data, size, self._history)
         except InvalidUtf8 as error:
@@ -265,6 +267,18 @@ cdef class Connection:
                 self._core._take_message(message)  # no look-up of a method, no check for one that overrides it
             else:
                 self.session.receive(message)
+        return 0
+
+    cdef int _deliver_raw(self, bytes data, bint is_text) except -1:
+        """Give a message, as it came, to whoever reads the WebSocket in place of a session."""
+        if not is_text:
+            self.on_raw(data)
+            return 0
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return self.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
+        self.on_raw(text)
         return 0
 
     cdef int _receive_close(self, WSFrame frame) except -1:
@@ -308,6 +322,7 @@ cdef class Connection:
 
     def start_reading(self):
         """Nothing to start: what arrives is pushed."""
+        return False
 
     def wait_closed(self):
         """Return a future that is done when the socket is gone."""
@@ -326,6 +341,28 @@ cdef class Connection:
             payload = code.to_bytes(2, "big") + reason.encode()[:123]
             self.ending = (code, reason)
             self._send_close(payload, len(payload))
+
+    def bind(self, loop):
+        """Nothing to bind: it belongs to its loop from the start."""
+
+    def finish(self):
+        """The conversation has ended as it should: close with 1000."""
+        self.close(close_codes.NORMAL, "")
+
+    def send_text(self, bytes text not None):
+        """Send a text message that is no part of an answer."""
+        cdef bytes head
+        cdef Py_ssize_t size = len(text)
+        if size < 126:
+            head = bytes((0x81, size))
+        elif size < 0x10000:
+            head = bytes((0x81, 126)) + size.to_bytes(2, "big")
+        else:
+            head = bytes((0x81, 127)) + size.to_bytes(8, "big")
+        if not self.outbox.closed:
+            self.outbox.flush()
+            head += text
+            self.outbox.write(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
 
     cdef int fail(self, int code, str reason) except -1:
         """End a connection whose peer broke the protocol (RFC 6455, 7.1.7); nothing it sends is read any more."""

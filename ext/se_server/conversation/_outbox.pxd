@@ -8,8 +8,9 @@ cdef class Outbox(Sink):
     """The writing side of a session; subclasses know the messages of their connection."""
 
     cdef list _rooms                # a future for each waiter, since a waiter may be cancelled
-    cdef unsigned long _thread_id
+    cdef unsigned long _thread_id   # 0: of no thread yet
     cpdef bint is_here(self)
+    cpdef belong(self, bint here)
     cdef int put_pong(self) except -1
     cdef int write_out(self) except -1          # write what a batch has held
     cdef int give_up(self) except -1            # end the connection: an answer could not be written

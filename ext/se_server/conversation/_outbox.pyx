@@ -57,8 +57,12 @@ cdef class Outbox(Sink):
         self._thread_id = PyThread_get_thread_ident()
 
     cpdef bint is_here(self):
-        """Whether the caller runs in the thread of the outbox."""
-        return PyThread_get_thread_ident() == self._thread_id
+        """Whether the caller runs in the thread of the outbox, or the outbox has none yet."""
+        return PyThread_get_thread_ident() == self._thread_id or self._thread_id == 0
+
+    cpdef belong(self, bint here):
+        """Belong to the caller's thread, or to none until the next call."""
+        self._thread_id = PyThread_get_thread_ident() if here else 0
 
     cdef int put_pong(self) except -1:
         raise NotImplementedError

@@ -6,7 +6,6 @@ from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
 from se_server.conversation._outbox import Outbox
-from se_server.conversation.core import SessionCore
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
 
@@ -64,7 +63,7 @@ class Connection:
         fd: of its socket, to write to without a detour; -1 if the bytes are the transport's affair, as with TLS.
     """
     def __init__(self, shared: Shared, gate: FrameGate, transport: Transport, fd: int) -> None: ...
-    session: SessionCore
+    session: Any  # a SessionCore, or a ServedWebSocket
     active: bool  # something arrived since the last look
     group: int  # of the keep-alive
     @property
@@ -76,14 +75,21 @@ class Connection:
     def deaf(self) -> bool: ...
     @property
     def max_message_bytes(self) -> int: ...
-    def start(self, session: SessionCore, websocket_key: bytes, tail: bytes) -> None:
+    def start(self, session: Any, websocket_key: bytes, tail: bytes) -> None:
         """Answer the upgrade, take the socket over and read what came behind the head."""
     def close(self, code: int, reason: str) -> None:
         """Start the close handshake; the socket goes when the peer answers, or after the close timeout."""
     def abort(self) -> None:
         """Drop the socket without waiting for anything."""
-    def start_reading(self) -> None:
+    on_raw: Callable[[str | bytes], object] | None  # called with each message as it came, which is then not decoded
+    def start_reading(self) -> bool:
         """Nothing to start: what arrives is pushed."""
+    def bind(self, loop: AbstractEventLoop) -> None:
+        """Nothing to bind: it belongs to its loop from the start."""
+    def finish(self) -> None:
+        """Close with 1000: the conversation has ended as it should."""
+    def send_text(self, text: bytes) -> None:
+        """Send a text message that is no part of an answer."""
     def wait_closed(self) -> Future[None]:
         """Return a future that is done when the socket is gone."""
     def look(self) -> None:

@@ -11,7 +11,9 @@ def buffers_out() -> int:
 class Outbox(Sink):
     """The writing side of a session: messages are put one by one and leave together at the flush."""
     def is_here(self) -> bool:
-        """Whether the caller runs in the thread of the outbox."""
+        """Whether the caller runs in the thread of the outbox, or the outbox has none yet."""
+    def belong(self, here: bool) -> None:
+        """Belong to the caller's thread, or to none until the next call."""
     def send(self, content: str, event_id_json: bytes, is_final: bool, more: bool = False) -> None:
         """Write one `agent_response`; with `more`, another follows at once and the two leave together."""
     def send_pong(self) -> None:

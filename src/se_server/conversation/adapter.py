@@ -13,7 +13,7 @@ from typing import Any
 from se_server.conversation._outbox import MessageOutbox, Outbox
 from se_server.conversation._rate import Rate
 from se_server.conversation.core import SessionCore
-from se_server.conversation.settings import SessionSettings
+from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import MessageError
 from se_server.protocol import close_codes
 from se_server.protocol._wire import History, decode
@@ -25,12 +25,15 @@ class Adapter:
     """A session's connection over somebody else's WebSocket.
 
     Subclasses say how to receive, send and close, and where the upgrade request is.
+
+    Attributes:
+        has_read: whether reading was started.
     """
 
     def __init__(self, ws: Any, settings: SessionSettings) -> None:
         self._ws = ws
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # until `bind`
         self._messages: deque[str] = deque()
         self._unsent_bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -39,8 +42,10 @@ class Adapter:
         self._timer: asyncio.TimerHandle | None = None
         self._session: SessionCore | None = None
         self._outbox = MessageOutbox(self._deliver)
+        self._outbox.belong(False)
         self._silence: asyncio.TimerHandle | None = None  # until the first message
-        self._rate = Rate(settings.max_messages_per_s, settings.max_messages_burst, self._loop.time())
+        self.has_read = False
+        self._is_left = False  # to the application
 
     async def _receive(self) -> str | bytes | None:
         """Return the next message, or None when there will be none."""
@@ -67,22 +72,29 @@ class Adapter:
         """The code and the reason that we closed the WebSocket with; the library keeps those of the peer."""
         return self._close_with or (None, "")
 
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop, and to its thread, which is the caller's."""
+        self._loop = loop
+        self._outbox.belong(True)
+        self._rate = Rate(self._settings.max_messages_per_s, self._settings.max_messages_burst, loop.time())
+
     def attach(self, session: SessionCore) -> None:
         """Tell `session` what arrives."""
         self._session = session
 
     # --- reading ---
 
-    def start_reading(self) -> None:
-        """Read until the connection ends.
-
-        Raises:
-            RuntimeError: it reads already.
-        """
-        if self._reader is not None:
-            raise RuntimeError("the session runs already: await session.run() once")
+    def start_reading(self) -> bool:
+        """Read until the connection ends; return False if that was started before."""
+        if self.has_read:
+            return False
+        self.has_read = True
         self._reader = self._loop.create_task(self._read())
-        self._silence = self._loop.call_later(self._settings.first_message_timeout_s, self._say_too_silent)
+        # The application may have read the first message itself: only a limit that was set for it is kept.
+        timeout_s = self._settings.first_message_timeout_s
+        if timeout_s != DEFAULT_SETTINGS.first_message_timeout_s:
+            self._silence = self._loop.call_later(timeout_s, self._say_too_silent)
+        return True
 
     async def _read(self) -> None:
         session = self._session
@@ -185,9 +197,17 @@ class Adapter:
 
     # --- ending ---
 
+    def finish(self) -> None:
+        """Send what was put so far and nothing more; the WebSocket is the application's to close."""
+        if not self._outbox.closed:
+            self._outbox.flush()
+            self._is_left = True
+            self._shut()
+
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket behind what was sent so far."""
-        if not self._outbox.closed:
+        if not self._outbox.closed or (self._is_left and self._ws is not None):
+            self._is_left = False
             self._outbox.flush()  # text put before the close still goes out
             self._close_with = (code, reason)
             self._shut()
@@ -204,7 +224,7 @@ class Adapter:
         self._start_writer()
 
     async def wait_closed(self) -> None:
-        """Stop reading, and wait until what was to be sent is sent and the WebSocket is closed, within bounds."""
+        """Stop reading, and wait until what was to be sent is sent, a close of ours included, within bounds."""
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader], timeout=self._settings.close_timeout_s)
@@ -212,3 +232,6 @@ class Adapter:
             _, late = await asyncio.wait([self._writer], timeout=2 * self._settings.close_timeout_s)
             for task in late:
                 task.cancel()
+        self._reader = None
+        if self._is_left:
+            self._ws = None  # a WebSocket that the application drops without closing it is noticed

@@ -1,3 +1,4 @@
+# cython: binding=True
 """One conversation: what arrives becomes events, what handlers send becomes the answer of their turn.
 
 The receiving side is synchronous and never waits for user code: `receive` answers a ping at once and supersedes a turn
@@ -69,7 +70,14 @@ class Transport(Protocol):
     def ending(self) -> tuple[int | None, str]:
         """The code and the reason that the WebSocket was closed with; None where its library does not tell."""
 
-    def start_reading(self) -> None: ...
+    def start_reading(self) -> bool:
+        """Start to read, and return whether this call did it."""
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop, and to its thread; our own belongs to one from the start."""
+
+    def finish(self) -> None:
+        """Note that the API has ended the conversation; the application may have a close code of its own to send."""
 
     def close(self, code: int, reason: str) -> None: ...
 
@@ -85,7 +93,13 @@ class SessionCore(TurnHost):
     """
 
     def _set_up(
-        self, transport: Transport, request: Request, callbacks: Handlers, settings: SessionSettings, stats: Stats
+        self,
+        transport: Transport,
+        request: Request,
+        callbacks: Handlers,
+        settings: SessionSettings,
+        stats: Stats,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self._transport = transport
         self._outbox = transport.outbox
@@ -95,14 +109,11 @@ class SessionCore(TurnHost):
         self._settings = settings
         self._debugs = settings.debug
         self._stats = stats
-        self._loop = asyncio.get_running_loop()
         self._clock = clock_of(settings.clock)
         self._opened_at = self._ended_at = self._clock.now()
         self._why = ""
         self._pace: Pace | None = None  # made by the first turn that ends
         self._ledger = TurnLedger(settings.retranscription == "adopt")
-        self._lane = Lane(self, self._loop, settings, stats)
-        self._guards = TurnGuards.of(self, self._loop, settings)
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._on_ended: Callable[[Any], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
@@ -114,6 +125,14 @@ class SessionCore(TurnHost):
         self._logged_errors = 0
         self.conversation_id: str | None = None
         stats.sessions_opened += 1
+        if loop is not None:
+            self._bind(loop)
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run handlers on `loop` from now on."""
+        self._loop = loop
+        self._lane = Lane(self, loop, self._settings, self._stats)
+        self._guards = TurnGuards.of(self, loop, self._settings)
 
     @property
     def is_open(self) -> bool:
@@ -310,7 +329,8 @@ class SessionCore(TurnHost):
                 self._last_turn = turn
             self._end_turn(turn, CLOSED_TURN, self._ended_at, False)
         self._debug("session ended: %s", event)
-        self._lane.end(event)
+        if self._lane is not None:  # else `run` ends it: no loop ran yet
+            self._lane.end(event)
 
     def _check_thread(self, method: str) -> None:
         if not self._outbox.is_here():
@@ -340,7 +360,7 @@ class SessionCore(TurnHost):
             self._lane.emit(INIT, self.conversation_id)
         elif kind == wire.CLOSE:
             self._end(CLOSE, "close message")
-            self._transport.close(1000, "")
+            self._transport.finish()
         elif kind == wire.ERROR:
             self._lane.emit(ERROR, PeerError(message.text))
         else:

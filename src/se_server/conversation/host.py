@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from se_server.conversation._listener import Connection, FrameGate, Shared
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.ending import log_end
+from se_server.conversation.handlers import NO_HANDLERS
 from se_server.conversation.route import Route
+from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.session import SpeechEngineSession
+from se_server.protocol import close_codes
 from se_server.types import Request, Stats
+
+log = logging.getLogger("se_server.session")
 
 LOOKS_PER_INTERVAL = 4
 MAX_GROUPS = 64
@@ -78,6 +84,7 @@ class _Group:
         on_end: Callable[[SpeechEngineSession], None],
     ) -> None:
         settings = route.settings
+        self._loop = loop
         self._handlers = route.handlers
         self._settings = settings
         self._stats = stats
@@ -87,14 +94,70 @@ class _Group:
         self._unanswered = Deadlines(loop, settings.ping_timeout_s, Connection.miss_pong)
         self.shared = Shared(loop, settings, self._silent, self._unanswered, self._gone)
         self._over = self._session_over  # one bound method for all sessions
+        self._connect = route.connect
+        self._connections: dict[SpeechEngineSession, Connection] = {}  # of sessions that read a wrapper of theirs
+        self._runs: set[asyncio.Task[None]] = set()
 
     def serve(self, connection: Connection, websocket_key: bytes, tail: bytes, request: Request) -> SpeechEngineSession:
         """Start the conversation of a connection; see `Host.serve`."""
+        if self._connect is not None:
+            return self._serve_own(self._connect, connection, websocket_key, tail, request)
         session = SpeechEngineSession._over(connection, request, self._handlers, self._settings, self._stats)
         session._on_ended = self._over
         self._keep_alive.add(connection)
         connection.start(session, websocket_key, tail)
         return session
+
+    def _serve_own(
+        self,
+        connect: Callable[[ServedWebSocket], SpeechEngineSession],
+        connection: Connection,
+        websocket_key: bytes,
+        tail: bytes,
+        request: Request,
+    ) -> SpeechEngineSession:
+        """Start a conversation whose session the program makes."""
+        ws = ServedWebSocket(connection, request, self._settings, self._stats)
+        failed = False
+        try:
+            session = connect(ws)
+            if not isinstance(session, SpeechEngineSession):
+                raise TypeError(f"handle_connection returned {type(session).__name__}, not a SpeechEngineSession")
+        except Exception:
+            log.exception("handle_connection failed; its connection is closed with code 1011")
+            session = SpeechEngineSession._over(connection, request, NO_HANDLERS, self._settings, self._stats)
+            failed = True
+        session._on_ended = self._over
+        self._keep_alive.add(connection)
+        transport: object = session._transport
+        if transport is connection:
+            connection.start(session, websocket_key, tail)
+        else:  # the program wrapped the WebSocket, and its session reads the wrapper
+            self._connections[session] = connection
+            ws.session = session
+            connection.on_raw = ws.take
+            connection.start(ws, websocket_key, tail)
+        if failed:
+            session._shutdown(close_codes.INTERNAL_ERROR, "")
+        else:
+            task = self._loop.create_task(self._run(session, connection))
+            self._runs.add(task)
+            task.add_done_callback(self._runs.discard)
+        return session
+
+    async def _run(self, session: SpeechEngineSession, connection: Connection) -> None:
+        """Await a session's `run`, which the program may have overridden; its end is the conversation's."""
+        code = close_codes.NORMAL
+        try:
+            await session.run()
+        except Exception:
+            log.exception("conversation %s: run() failed", session.conversation_id)
+            code = close_codes.INTERNAL_ERROR
+        finally:
+            if session.is_open:
+                session._join_loop(self._loop)
+                session._shutdown(code, "")
+            connection.close(code, "")
 
     def close(self) -> None:
         """Cancel the timers."""
@@ -104,19 +167,23 @@ class _Group:
 
     # A conversation has ended when both have come, in any order.
 
-    def _gone(self, connection: Connection, session: SpeechEngineSession) -> None:
+    def _gone(self, connection: Connection, session: SpeechEngineSession | ServedWebSocket) -> None:
         self._keep_alive.discard(connection)
-        if session._lane.is_over:
+        if isinstance(session, ServedWebSocket):
+            assert isinstance(session.session, SpeechEngineSession)
+            session = session.session
+        if session._lane is not None and session._lane.is_over:
             self._ended(session)
 
     def _session_over(self, session: SpeechEngineSession) -> None:
-        connection = session._transport
+        connection = self._connections.get(session, session._transport)
         assert isinstance(connection, Connection)
         if connection.is_gone:
             self._ended(session)
 
     def _ended(self, session: SpeechEngineSession) -> None:
-        log_end(session)
+        if self._connections.pop(session, None) is None:  # else its own `run` has logged it
+            log_end(session)
         self._on_end(session)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import Handlers
+from se_server.conversation.served import ServedWebSocket
+from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 
 
@@ -18,9 +21,12 @@ class Route:
         verifier: checks the token of every upgrade; None accepts all.
         handlers: the user's callbacks.
         settings: limits and times of the conversations.
+        connect: the program's own `handle_connection`, which makes the session of each connection; None makes them
+            here.
     """
 
     path: str | None
     verifier: TokenVerifier | None
     handlers: Handlers
     settings: SessionSettings = DEFAULT_SETTINGS
+    connect: Callable[[ServedWebSocket], SpeechEngineSession] | None = None

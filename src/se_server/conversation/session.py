@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from se_server.conversation.adapter import Adapter
 from se_server.conversation.adapters import adapt
 from se_server.conversation.core import SessionCore, Transport
 from se_server.conversation.ending import log_end
 from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.lane import current_turn
+from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.protocol.turns import Turn
 from se_server.types import CLOSE, DISCONNECTED, Counters, Headers, Request, Stats
+
+BY_HANDLER = "closed by the handler"
 
 
 class SpeechEngineSession(EventEmitter, SessionCore):
@@ -32,25 +36,35 @@ class SpeechEngineSession(EventEmitter, SessionCore):
 
     Raises:
         UnsupportedWebSocket: `ws` is none of these.
-        WrongThread: (a `RuntimeError`) no event loop runs here.
         TypeError: there is no such option.
         ConfigError: (a `ValueError`) an option's value is not valid.
     """
 
     def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:
-        settings = SessionSettings.of({"debug": debug, **options}) if debug or options else DEFAULT_SETTINGS
-        self._wrap(ws, NO_HANDLERS, settings, Counters())
+        settings = SessionSettings.of({"debug": bool(debug), **options}) if debug or options else DEFAULT_SETTINGS
+        if isinstance(ws, ServedWebSocket):
+            self._wrap(ws, NO_HANDLERS, settings if debug or options else ws.settings, ws.stats)
+        else:
+            self._wrap(ws, NO_HANDLERS, settings, Counters())
 
     @classmethod
     def _of(cls, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> SpeechEngineSession:
         """Make the session of another library's WebSocket, for a server."""
+        if isinstance(ws, ServedWebSocket):  # in a worker the command line may differ from the server's own options
+            settings, stats = ws.settings, ws.stats
         session = cls.__new__(cls)
         session._wrap(ws, callbacks, settings, stats)
         return session
 
     def _wrap(self, ws: object, callbacks: Handlers, settings: SessionSettings, stats: Stats) -> None:
+        if isinstance(ws, ServedWebSocket):  # of our own server
+            self._set_up(ws._connection, ws._request, callbacks, settings, stats, asyncio.get_running_loop())
+            return
         adapter = adapt(ws, settings)
-        self._set_up(adapter, adapter.request, callbacks, settings, stats)
+        loop = running_loop()
+        if loop is not None:
+            adapter.bind(loop)
+        self._set_up(adapter, adapter.request, callbacks, settings, stats, loop)
         adapter.attach(self)
 
     @classmethod
@@ -59,7 +73,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     ) -> SpeechEngineSession:
         """Make the session of a connection that pushes what it reads."""
         session = cls.__new__(cls)
-        session._set_up(transport, request, callbacks, settings, stats)
+        session._set_up(transport, request, callbacks, settings, stats, asyncio.get_running_loop())
         return session
 
     # --- what it is ---
@@ -96,18 +110,23 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     # --- the life of the connection ---
 
     async def run(self) -> None:
-        """Run until the conversation has ended and its last handler is done.
+        """Run until the conversation has ended and its last handler is done; a second `run` waits for the same end.
+
+        The WebSocket is the application's again when this returns: it may close it with a code of its own.
 
         Raises:
-            RuntimeError: it runs already.
+            WrongThread: the session runs on the loop of another thread.
         """
+        self._join_loop(asyncio.get_running_loop())
         self._check_thread("run")
+        if not self._transport.start_reading():
+            await self._lane.wait_ended()
+            return
         self._lane.use_context()
-        self._transport.start_reading()
         try:
             await self._lane.wait_ended()
         except asyncio.CancelledError:
-            self._transport.close(1001, "")
+            self._transport.finish()
             self._end(DISCONNECTED)
             await self._lane.wait_ended()
             raise
@@ -122,9 +141,39 @@ class SpeechEngineSession(EventEmitter, SessionCore):
             WrongThread: called from a thread other than the session's.
         """
         self._check_thread("close")
-        self._shutdown(1000, "")
+        loop = running_loop()
+        if loop is not None:
+            self._join_loop(loop)
+        if self._has_loop():
+            self._shutdown(1000, "")
+        else:
+            self._end(CLOSE, BY_HANDLER)
+
+    def _has_loop(self) -> bool:
+        return self._lane is not None
+
+    def _join_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to `loop`, if the session was made where no loop or another one ran, and has not begun there."""
+        transport = self._transport
+        if loop is self._loop or not isinstance(transport, Adapter) or transport.has_read:
+            return
+        if not self.is_open and self._has_loop():
+            return
+        transport.bind(loop)
+        self._bind(loop)
+        if not self.is_open:
+            transport.close(1000, "")
+            self._lane.end(CLOSE)
 
     def _shutdown(self, code: int, reason: str) -> None:
         """Close the session from our side."""
         self._transport.close(code, reason)
-        self._end(CLOSE, "closed by the handler")
+        self._end(CLOSE, BY_HANDLER)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, or None."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

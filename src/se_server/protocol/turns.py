@@ -1,3 +1,4 @@
+# cython: binding=True
 """Turns, and the ledger that says what a transcript means for the turns before it. No clock: times are passed in.
 
 The API sends a transcript again while it waits for an answer, also one that a newer transcript has superseded. A

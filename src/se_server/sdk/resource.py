@@ -85,7 +85,6 @@ class SpeechEngineResource:
 
         Raises:
             UnsupportedWebSocket: `ws` is none of these.
-            WrongThread: (a `RuntimeError`) called where no event loop runs.
             TypeError: there is no such option.
             ConfigError: (a `ValueError`) an option's value is not valid.
         """

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import warnings
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ssl import CERT_REQUIRED, SSLContext
 from typing import Any
 
@@ -118,13 +118,13 @@ class SpeechEngineServer:
             **{name: value for name, value in handlers_and_options.items() if name in options_of(Access)},
         }
         session = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
-        self.settings = SessionSettings.of({"debug": debug, **session})
+        self.settings = SessionSettings.of({"debug": bool(debug), **session})
         self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         values = read_keywords(
             {
                 "port": port,
-                "disable_auth": disable_auth,
+                "disable_auth": bool(disable_auth) if isinstance(disable_auth, int) else disable_auth,
                 "host": host,
                 "drain_timeout_s": drain_timeout_s,
                 "uds": uds,
@@ -178,6 +178,13 @@ class SpeechEngineServer:
         """
         return SpeechEngineSession._of(ws, self.handlers, self.settings, self.stats)
 
+    @property
+    def own_connect(self) -> Callable[[Any], SpeechEngineSession] | None:
+        """The `handle_connection` of a subclass or of this object, which `serve` calls; None without one."""
+        connect = self.handle_connection
+        is_ours = getattr(connect, "__func__", None) is SpeechEngineServer.handle_connection
+        return None if is_ours else connect
+
     def serve(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop()`, SIGINT, SIGTERM or cancellation; then return, ready to serve again.
 
@@ -197,9 +204,9 @@ class SpeechEngineServer:
             self._beginning = None
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
-        if not self.handlers.may_answer():
+        if not self.handlers.may_answer() and self.own_connect is None:
             log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
-        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings)])
+        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
         unix = None

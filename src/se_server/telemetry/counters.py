@@ -1,3 +1,4 @@
+# cython: binding=True
 """The counters of conversations; compiled, since every turn counts.
 
 A counter is one line of `Counters`. `setup.py` makes `counters.pxd` of these lines, which gives each a field in C; the

@@ -18,6 +18,11 @@ class LinkEnd(Adapter):
         super().__init__(link, settings)
         self._link = link
         self._request = request
+        self.bind(asyncio.get_running_loop())
+
+    def finish(self) -> None:
+        """Close the connection: no application has it."""
+        self.close(1000, "")
 
     async def _receive(self) -> str | bytes | None:
         return await self._link.next_message()

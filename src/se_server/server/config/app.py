@@ -13,7 +13,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +47,7 @@ class App:
         name: the APP as the user wrote it.
         api_keys: the keys that a `SpeechEngineServer` was made with; else none.
         options: the options that such a server was made with, by name.
+        connect: such a server's own `handle_connection`, if it has one.
     """
 
     handlers: Handlers
@@ -55,6 +56,7 @@ class App:
     name: str = "demo"
     api_keys: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    connect: Callable[[Any], Any] | None = None
 
 
 class AppCrashed(AppError):
@@ -218,6 +220,7 @@ def _of_server(server: object, handlers: Handlers, spec: str) -> App:
         spec,
         api_keys=tuple(getattr(server, "api_keys", ())),
         options=getattr(server, "options", {}),
+        connect=getattr(server, "own_connect", None),
     )
 
 

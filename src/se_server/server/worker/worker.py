@@ -352,7 +352,8 @@ def tune_collector() -> None:
 
 
 def _routes(config: Config, app: App) -> RouteTable:
-    return RouteTable([Route(config.route.path, config.route.verifier(app.api_keys), app.handlers, config.session)])
+    verifier = config.route.verifier(app.api_keys)
+    return RouteTable([Route(config.route.path, verifier, app.handlers, config.session, app.connect)])
 
 
 async def _call(function: Handler | None) -> None:
