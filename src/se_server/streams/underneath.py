@@ -21,7 +21,7 @@ from se_server.streams.forms import Closer, identity, name_of
 # Much more than any stream needs; a limit keeps a strange object from costing time.
 MAX_OBJECTS = 400
 
-RESPONSES = {("httpx", "Response"), ("httpx2", "Response"), ("aiohttp", "ClientResponse")}
+RESPONSES = {("httpx", "Response"), ("httpx2", "Response"), ("aiohttp", "ClientResponse"), ("aiohttp", "StreamReader")}
 
 GENERATORS = (types.AsyncGeneratorType, types.GeneratorType, types.CoroutineType)
 CONTAINERS = (*GENERATORS, types.FrameType, types.MethodType, tuple)
@@ -77,6 +77,8 @@ def _leads_on(value: object) -> bool:
 
 
 def _is_closed(response: Any) -> bool:
+    if identity(type(response)) == ("aiohttp", "StreamReader"):  # google-genai holds only this of its response
+        return bool(response.is_eof() or response._protocol is None)
     closed = getattr(response, "is_closed", None)
     return bool(getattr(response, "closed", False) if closed is None else closed)
 
@@ -91,5 +93,6 @@ class _response_closer:
     def __call__(self, error: BaseException | None) -> Any:
         if _is_closed(self.response):
             return None
-        close = getattr(self.response, "aclose", None) or self.response.close
+        owner = getattr(self.response, "_protocol", None) or self.response
+        close = getattr(owner, "aclose", None) or owner.close
         return close()
