@@ -6,6 +6,7 @@ import types
 from typing import Any
 
 import pydantic
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,10 @@ class Model(pydantic.BaseModel, extra="allow"):
 
 
 class Slots:
-    __slots__ = ("candidates", "choices", "content", "delta", "parts", "text", "thought", "type")
+    __slots__ = (
+        *("candidates", "choices", "content", "delta", "parts", "text", "thought", "type"),
+        *("content_delta", "done", "event_kind", "message", "part", "part_delta_kind", "part_kind", "response"),
+    )
 
 
 class Hooked:
@@ -46,7 +50,8 @@ def slots(parts: dict[str, Any]) -> Slots:
     return event
 
 
-NAMES = st.sampled_from(Slots.__slots__)
+# The names of the formats whose order is promised.
+NAMES = st.sampled_from(Slots.__slots__[:8])
 WRAPPERS = st.sampled_from([dict, lambda p: types.SimpleNamespace(**p), lambda p: Model(**p), slots, Hooked])
 TYPES = st.sampled_from(["response.output_text.delta", "content_block_delta", "text_delta", "text", "thinking_delta"])
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=5)
@@ -88,3 +93,26 @@ def test_text_of_equals_the_reference(event: Any) -> None:
     text = text_of(event)
     assert text == expected
     assert text is None or type(text) is str
+
+
+CONTENTS = TEXTS | listed(TEXTS | almost(type=TYPES, text=TEXTS))
+OTHER_EVENTS = {
+    "cohere": almost(type=st.just("content-delta"), delta=almost(message=almost(content=almost(text=TEXTS)))),
+    "openai helper": almost(type=st.just("content.delta"), delta=TEXTS),
+    "mistral": almost(type=st.just("message.output.delta"), content=CONTENTS | almost(type=TYPES, text=TEXTS)),
+    "langchain": almost(type=st.sampled_from(["AIMessageChunk", "ai", "human", "tool"]), content=CONTENTS),
+    "ollama": almost(done=st.booleans(), message=almost(content=TEXTS), response=TEXTS),
+    "pydantic-ai": almost(
+        event_kind=st.sampled_from(["part_start", "part_delta", "part_end"]),
+        part=almost(part_kind=TYPES, content=TEXTS),
+        delta=almost(part_delta_kind=TYPES, content_delta=TEXTS),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_EVENTS)
+@settings(max_examples=300)
+@given(st.data())
+def test_other_formats_equal_the_reference(name: str, data: st.DataObject) -> None:
+    event = data.draw(OTHER_EVENTS[name])
+    assert text_of(event) == reference.OTHERS[name](event)

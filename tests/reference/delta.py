@@ -70,6 +70,72 @@ def gemini_text(event: Any) -> str | None:
     return "".join(texts) if texts else None
 
 
+def strings(content: Any) -> str | None:
+    """Return a content's text where strings may stand among the parts."""
+    if isinstance(content, (list, tuple)):
+        content = [{"type": "text", "text": entry} if isinstance(entry, str) else entry for entry in content]
+    return list_text(content)
+
+
+def cohere_text(event: Any) -> str | None:
+    if part(event, "type") != "content-delta":
+        return None
+    return exact(part(part(part(part(event, "delta"), "message"), "content"), "text"))
+
+
+def helper_text(event: Any) -> str | None:
+    return exact(part(event, "delta")) if part(event, "type") == "content.delta" else None
+
+
+def mistral_text(event: Any) -> str | None:
+    if part(event, "type") != "message.output.delta":
+        return None
+    content = part(event, "content")
+    text = strings(content)
+    return exact(part(content, "text")) if text is None and part(content, "type") == "text" else text
+
+
+def langchain_text(event: Any) -> str | None:
+    return strings(part(event, "content")) if part(event, "type") in ("AIMessageChunk", "ai") else None
+
+
+def ollama_text(event: Any) -> str | None:
+    if type(part(event, "done")) is not bool or part(event, "type") is not None:
+        return None
+    message = part(event, "message")
+    if message is not None and not isinstance(message, str):
+        return exact(part(message, "content"))
+    return exact(part(event, "response"))
+
+
+def pydantic_ai_text(event: Any) -> str | None:
+    if part(event, "event_kind") == "part_start":
+        start = part(event, "part")
+        return exact(part(start, "content")) if part(start, "part_kind") == "text" else None
+    if part(event, "event_kind") == "part_delta":
+        delta = part(event, "delta")
+        return exact(part(delta, "content_delta")) if part(delta, "part_delta_kind") == "text" else None
+    return None
+
+
+def bedrock_text(event: Any) -> str | None:
+    if not isinstance(event, dict) or "contentBlockDelta" not in event:
+        return None
+    return exact(part(part(event["contentBlockDelta"], "delta"), "text"))
+
+
+# Each by itself; `text_of` of an event that fits several is only promised for the first four.
+OTHERS = {
+    "cohere": cohere_text,
+    "openai helper": helper_text,
+    "mistral": mistral_text,
+    "langchain": langchain_text,
+    "ollama": ollama_text,
+    "pydantic-ai": pydantic_ai_text,
+    "bedrock": bedrock_text,
+}
+
+
 def text_of(event: Any) -> str | None:
     """Return the result that `_delta.text_of` must have."""
     if isinstance(event, str):

@@ -49,6 +49,11 @@ cdef extern from "Python.h":
 
     PyTypeObject* Py_TYPE(object)
 
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
+    bint PyUnicode_IS_ASCII(object text) noexcept
+    Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index) noexcept
+    int PyUnicode_Tailmatch(object text, object part, Py_ssize_t start, Py_ssize_t end, int direction) except -1
+
 cdef enum:
     # A burst of this size is written although the stream has not suspended, and the event loop runs once.
     FLUSH_BYTES = 65536
@@ -61,8 +66,19 @@ cdef enum Wait:
     FOR_ROOM
     FOR_OPENING
 
-# The first letters of an event stream's lines, of JSON, of a byte order mark, and blanks before them.
-cdef str FIRST_OF_RAW_LINES = "deir:{\ufeff \t\r\n"
+
+cdef inline bint may_begin_raw(Py_UCS4 first) noexcept:
+    """Whether an event stream's line or JSON may begin so; blanks and a byte order mark may stand before it."""
+    return first in (c"d", c"e", c"i", c"r", c":", c"{", c" ", c"\t", c"\r", c"\n", 0xFEFF)
+
+
+cdef inline bint is_surely_plain(object text) noexcept:
+    """Whether a text in the midst of others is no raw line and no half of a character; `is_plain` looks closer."""
+    cdef Py_UCS4 first
+    if PyUnicode_GET_LENGTH(text) == 0 or not PyUnicode_IS_ASCII(text):
+        return False
+    first = PyUnicode_READ_CHAR(text, 0)
+    return first != c"d" and first != c"{"
 
 
 cdef class Sink:
@@ -245,7 +261,9 @@ cdef class Stream:
             self._waits = FOR_EVENT
             return 0
         cdef str text
-        if PyUnicode_CheckExact(event) and self._reading is None and self._is_plain(<str>event):
+        if PyUnicode_CheckExact(event) and self._reading is None and (
+            (self._has_texts and is_surely_plain(event)) or self._is_plain(<str>event)
+        ):
             text = <str>event
         else:
             if self._reading is None:
@@ -267,18 +285,22 @@ cdef class Stream:
 
     cdef bint _is_plain(self, str text) except -1:
         """Whether a text is spoken as it is; else the answer gets a `Reading`."""
+        cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+        cdef Py_ssize_t first_size
         if self._has_texts:
             return is_plain(text)
-        if not text:
+        if size == 0:
             return True
         if self._first is None:
-            if not is_plain(text) or text[0] in FIRST_OF_RAW_LINES:
+            if may_begin_raw(PyUnicode_READ_CHAR(text, 0)) or not is_plain(text):
                 return False
             self._first = text
             return True
         # A text that repeats the one before may be one that grows.
-        if text.startswith(self._first) and len(text) > len(self._first):
-            return False
+        first_size = PyUnicode_GET_LENGTH(self._first)
+        if size > first_size and PyUnicode_READ_CHAR(text, 0) == PyUnicode_READ_CHAR(self._first, 0):
+            if PyUnicode_Tailmatch(text, self._first, 0, size, -1):
+                return False
         self._first = None
         self._has_texts = True
         return is_plain(text)

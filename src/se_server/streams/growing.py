@@ -54,7 +54,7 @@ class Growing:
         last = self._held[-1] if self._held else self._said
         if not text.startswith(last) or len(self._held) >= MAX_HELD_TEXTS:
             self.is_over = True
-            return "".join((*self._held, text))
+            return self.finish() + text
         self._held.append(text)
         if len(text) > len(last):
             self._repeated += 1
