@@ -40,7 +40,6 @@ cdef class SessionCore(TurnHost):
     cdef bint _closed
     cdef Turn _last_turn
     cdef bint _bad_entry_seen
-    cdef int _logged_errors
     cdef _take_message(self, Message message)
     cdef _receive_transcript(self, Message message)
     cdef _receive_again(self, Turn turn, verdict)

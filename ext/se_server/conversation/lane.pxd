@@ -6,6 +6,7 @@ from se_server.protocol.turns cimport Turn
 
 cdef class TurnHost:
     cdef readonly object conversation_id
+    cdef public object notes
     cpdef list _calls_of(self, str event, tuple args)
     cpdef _finish_turn(self, Turn turn, bint failed)
     cpdef _speak_failure(self, Turn turn)

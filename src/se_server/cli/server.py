@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import io
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from se_server.server.config.config import Config
     from se_server.server.shared.logfile import LogFile
+    from se_server.telemetry.log_writer import LogWriter
+
+log = logging.getLogger("se_server.server")
 
 EXIT_USAGE = 2
 WINDOWS_SENTENCE = "se-server runs on Linux and macOS, because its workers are forked; on Windows, use it inside WSL"
@@ -51,12 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here: they import modules that do not exist on Windows.
     from se_server.errors import ConfigError
 
+    from se_server.telemetry.log_writer import flush_logs
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        given = _read_command_line(list(sys.argv[1:] if arguments is None else arguments))
+        given = _read_command_line(words)
         return 0 if given is None else _serve(given, os.environ)
     except ConfigError as error:
-        print(f"se-server: {error}", file=sys.stderr)
+        _complain(f"se-server: {error}\n", form=_form_of(words, os.environ))
         return EXIT_USAGE
+    finally:
+        flush_logs()
+
+
+def _form_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the format of the log as far as it is known when the options cannot be read: text or json."""
+    form = environ.get("SE_SERVER_LOG_FORMAT", "")
+    for place, word in enumerate(words):
+        if word == "--log-format":
+            form = words[place + 1] if place + 1 < len(words) else form
+        elif word.startswith("--log-format="):
+            form = word.partition("=")[2]
+    return form.strip().lower() or "text"
 
 
 def command() -> click.Command:
@@ -134,32 +154,40 @@ def _one_sentence(text: str) -> str:
 
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.errors import ConfigError
+    from se_server.observe.log_config import apply_log_config, read_log_config
     from se_server.observe.logs import setup_logging
     from se_server.server.config.config import load_config
     from se_server.server.shared.logfile import LogFile
     from se_server.server.supervisor.launch import serve
+    from se_server.telemetry.log_writer import allow_threads
 
     def load() -> Config:
         config = load_config(given, environ)
+        log_config = None if config.program.log_config is None else read_log_config(config.program.log_config)
         setup_logging(config.program.log_level, config.program.log_format)
+        if log_config is not None:
+            apply_log_config(log_config, str(config.program.log_config))
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
         if config.route.disable_auth and not (
             config.access.allow_ips or config.access.require_header or config.listening.ca_certs
         ):
-            _complain(NO_AUTH_WARNING + "\n", log_file)
+            _complain(NO_AUTH_WARNING + "\n", log_file, config.program.log_format, "warning")
         return Terminal(config, port, log_file)
 
     _settle_descriptors()
     if given.get("check") or given.get("print_config"):
         return _look(load(), given)
     faulthandler.enable(2)
+    allow_threads(False)  # this process forks
     config = load_config(given, environ)
     log_file = None if config.program.log_file is None else LogFile(config.program.log_file)
     try:
         with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")):
-            return serve(load, terminal_of, log_file)
+            code = serve(load, terminal_of, log_file)
+            log.info("stopped: exit_code=%d", code, extra={"event": "stopped", "fields": {"exit_code": code}})
+            return code
     except ConfigError:
         if log_file is not None:
             log_file.give_back()  # the error goes to the terminal where the server was started
@@ -200,19 +228,42 @@ def _settle_descriptors() -> None:
 
 
 def _show(text: str, descriptor: int) -> None:
-    from se_server.observe.logs import write_all
+    """Write to stdout or stderr, without waiting for a reader that stalls."""
+    from se_server.telemetry.log_writer import LogWriter
 
-    try:
-        write_all(descriptor, text.encode("utf-8", "backslashreplace"))
-    except OSError:  # the reader is gone; the server goes on
-        return
+    writer = _writers.get(descriptor)
+    if writer is None:
+        writer = _writers[descriptor] = LogWriter(descriptor)
+    writer.put(text.encode("utf-8", "backslashreplace"))
 
 
-def _complain(text: str, log_file: LogFile | None) -> None:
-    """Write to stderr, and to the former stderr while the server starts."""
+_writers: dict[int, LogWriter] = {}
+
+
+def _complain(text: str, log_file: LogFile | None = None, form: str = "text", level: str = "error") -> None:
+    """Write to stderr, and to the former stderr while the server starts.
+
+    Args:
+        text: lines; those before the last one are a traceback of user code.
+        form, level: with json, the text becomes one record of this level.
+    """
+    if form == "json":
+        *details, text = text.rstrip("\n").rsplit("\n", 1)
+        prefix = "WARNING: " if level == "warning" else "se-server: "
+        text = _json_line(text.removeprefix(prefix), level, "".join(details))
     _show(text, 2)
     if log_file is not None:
         log_file.write_to_starter(text.encode("utf-8", "backslashreplace"))
+
+
+def _json_line(message: str, level: str, exception: str = "", **fields: object) -> str:
+    from se_server.observe.formats import JsonFormatter
+    from se_server.telemetry.log_writer import LINE_BYTES
+
+    record = logging.LogRecord(log.name, logging.getLevelName(level.upper()), "", 0, message, (), None)
+    record.exc_text = exception
+    record.__dict__["fields"] = fields
+    return JsonFormatter(limit_bytes=LINE_BYTES).format(record) + "\n"
 
 
 class Terminal:
@@ -230,16 +281,27 @@ class Terminal:
         scheme = "ws" if config.listening.certfile is None else "wss"
         self._url = f"{scheme}://{host}:{port}"
 
-    def ready(self, workers: int, path: str) -> None:
-        """Print the ready line, and the next steps if the demo agent answers."""
+    def ready(self, workers: int, path: str, control_socket: str | None) -> None:
+        """Print and log that the server is ready, and print the next steps if the demo agent answers."""
+        from se_server import __version__
+        from se_server.telemetry.fields import Fields
+
         if self._url:
             self._url += path or "/"
             self._places.insert(0, self._url)
         count = f"{workers} worker" if workers == 1 else f"{workers} workers"
-        lines = [f"se-server ready: {' and '.join(self._places)} ({count})"]
-        if self._config.program.app is None:
-            lines += self._welcome()
-        _show("\n".join(lines) + "\n", 1)
+        line = f"se-server ready: {' and '.join(self._places)} ({count})"
+        lines = [line, *(self._welcome() if self._config.program.app is None else [])]
+        is_json = self._config.program.log_format == "json"
+        _show(_json_line(line, "info", addresses=self._places) if is_json else "\n".join(lines) + "\n", 1)
+        fields = Fields(
+            version=__version__,
+            addresses=" ".join(self._places),
+            workers=workers,
+            app=self._config.program.app or "demo",
+            control_socket=control_socket,
+        )
+        log.info("started: %s", fields, extra={"event": "started", "fields": fields})
 
     def _welcome(self) -> list[str]:
         if self._config.demo_key:
@@ -263,7 +325,7 @@ class Terminal:
 
     def failed(self, reason: str, details: str) -> None:
         """Print the traceback of user code, if any, and the reason."""
-        _complain(f"{details}se-server: {reason}\n", self._log_file)
+        _complain(f"{details}se-server: {reason}\n", self._log_file, self._config.program.log_format)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from se_server.conversation._outbox import Outbox
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.lane import Call, Lane, TurnHost, current_turn
+from se_server.conversation.notes import debug, note, note_unhandled
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import (
     AnswerTooLong,
@@ -43,18 +44,15 @@ from se_server.protocol.turns import (
 from se_server.protocol.turns import CLOSED as CLOSED_TURN
 from se_server.streams._stream import Stream, open_stream
 from se_server.telemetry._clock import clock_of
+from se_server.telemetry._printable import text_of
 from se_server.telemetry.pace import Pace
 from se_server.telemetry.turn_record import TurnRecord
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
-
-log = logging.getLogger("se_server.session")
 
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
 USER_TRANSCRIPT_KIND = wire.USER_TRANSCRIPT
 PING_KIND = wire.PING
 turn_of_task = current_turn.get
-
-MAX_LOGGED_ERRORS = 5
 
 handles_error: ContextVar[bool] = ContextVar("handles_error", default=False)
 """Whether an error handler runs: a stream that fails in it must not call it again, and again."""
@@ -122,7 +120,7 @@ class SessionCore(TurnHost):
         self._closed = False
         self._last_turn: Turn | None = None  # the one that the end found waiting for its handler
         self._bad_entry_seen = False
-        self._logged_errors = 0
+        self.notes = None
         self.conversation_id: str | None = None
         stats.sessions_opened += 1
         if loop is not None:
@@ -155,7 +153,7 @@ class SessionCore(TurnHost):
         if self._permanent is not None or self._once is not None:
             calls += [(handler, args) for handler in self._take(event)]
         if not calls and event == ERROR:
-            self._log_unhandled(args[0])
+            note_unhandled(self, args[0])
         return calls
 
     # --- answers ---
@@ -218,7 +216,7 @@ class SessionCore(TurnHost):
                 await stream.pump(self._outbox, turn, self._clock)
             except Exception as error:
                 if not turn.open:
-                    log.info("conversation %s: a stream failed after its turn: %r", self.conversation_id, error)
+                    note(self, logging.INFO, "a stream failed after its turn: %s", text_of(error, as_repr=True))
                 elif not turn.is_full:
                     has_failed = True
                     self._speak_failure(turn)
@@ -285,10 +283,11 @@ class SessionCore(TurnHost):
         elif turn.state is SUPERSEDED or turn.state is CUT_OFF:
             is_late = True
         if turn is None or (not turn.open and not is_late):
-            log.warning(
-                "send_response() was called outside a transcript handler and sent nothing (conversation %s). To have "
-                "the agent speak first, set a first message in the Speech Engine's conversation config.",
-                self.conversation_id,
+            note(
+                self,
+                logging.WARNING,
+                "send_response() was called outside a transcript handler and sent nothing. To have the agent speak"
+                " first, set a first message in the Speech Engine's conversation config.",
             )
             return None
         if is_late:
@@ -432,7 +431,7 @@ class SessionCore(TurnHost):
     def write_timed_out(self) -> None:
         """Take note that the peer does not read; the connection is dropped."""
         self._stats.write_timeouts += 1
-        log.warning("conversation %s: the peer does not read, dropped", self.conversation_id)
+        note(self, logging.WARNING, "the peer does not read, dropped")
         self._end(DISCONNECTED, "the peer did not read")
 
     # --- what the lane asks for ---
@@ -527,7 +526,7 @@ class SessionCore(TurnHost):
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
         self._stats.handler_errors += 1
         if handles_error.get():
-            log.warning("conversation %s: an error handler failed: %r", self.conversation_id, error)
+            note(self, logging.ERROR, "an error handler failed", error=error)
             return
         token = handles_error.set(True)
         try:
@@ -535,15 +534,6 @@ class SessionCore(TurnHost):
         finally:
             handles_error.reset(token)
 
-    def _log_unhandled(self, error: BaseException) -> None:
-        """Log an error that nobody handles; only the first few of a conversation, since a peer can make many."""
-        if isinstance(error, HandlerMistake):  # logged once for each handler
-            return
-        if self._logged_errors < MAX_LOGGED_ERRORS:
-            self._logged_errors += 1
-            cause = None if isinstance(error, (MessageError, PeerError)) else error
-            log.warning("conversation %s: %s: %s", self.conversation_id, type(error).__name__, error, exc_info=cause)
-
     def _debug(self, text: str, *args: object) -> None:
         if self._debugs:
-            print("[SpeechEngine]", text % args)  # noqa: T201  the published SDK's debug output
+            debug(text, *args, session=self)

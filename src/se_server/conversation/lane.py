@@ -28,17 +28,19 @@ from se_server.conversation._tasks import start as start_task
 from se_server.conversation.blocking import block_watch, coroutine_names, where
 from se_server.conversation.mistakes import Returned, forgotten_await, mistake_in
 from se_server.conversation.naming import handler_name
+from se_server.conversation.notes import Notes, note
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import HandlerMistake, TooManyStrayHandlers
 from se_server.forks import end_child, is_copied
 from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
-log = logging.getLogger("se_server.session")
-
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 """The turn that a task speaks for: its handler's, inherited by the tasks that the handler makes."""
 _set_current_turn = current_turn.set
+
+current_job: ContextVar[tuple[TurnHost, object] | None] = ContextVar("current_job", default=None)
+"""The session, and the event id if there is one, of an event's handler that is not a turn's. Log records have them."""
 
 Call = tuple[Handler, tuple[Any, ...]]
 
@@ -55,6 +57,7 @@ class TurnHost:
 
     def __init__(self) -> None:
         self.conversation_id: str | None = None
+        self.notes: Notes | None = None
 
     def _calls_of(self, event: str, args: tuple[Any, ...]) -> list[Call]:
         """Return what an event calls, with its arguments."""
@@ -163,7 +166,7 @@ class Lane:
         elif self._waiting is None or len(self._waiting) < self._settings.max_pending_events:
             self._wait(job)
         else:
-            log.warning("conversation %s: too many events wait for a handler; %s dropped", self._name(), event)
+            note(self._session, logging.WARNING, "too many events wait for a handler; %s dropped", event)
 
     def abandon(self, turn: Turn) -> None:
         """Cancel the handler of a turn that has ended; one that waits finds it closed."""
@@ -327,10 +330,12 @@ class Lane:
         self._pulse.running += 1
         if not self._pulse.is_watched:
             block_watch().wake()
+        turn = job.args[0] if job.event == INTERRUPTED else None
+        current_job.set((self._session, None if turn is None else turn.event_id))
         try:
             await self.run_calls(job.event, calls, job)
         except asyncio.CancelledError:
-            log.warning("conversation %s: %s was cancelled in its %s handler", self._name(), job.handler, job.event)
+            note(self._session, logging.WARNING, "%s was cancelled", _name(job))
         finally:
             self._pulse.running -= 1
             if not self._shares_context and not job.is_stray:
@@ -355,7 +360,8 @@ class Lane:
                 if self._must_leave(job, error):
                     raise
                 if event == ERROR:
-                    log.exception("conversation %s: the error handler %s failed", self._name(), handler_name(handler))
+                    name = handler_name(handler)
+                    note(self._session, logging.ERROR, "the error handler %s failed", name, error=error)
                 else:
                     await self._session._report(error)
 
@@ -401,11 +407,11 @@ class Lane:
         """Log a mistake, once for each name of a handler."""
         if name not in _mistaken:
             _mistaken.add(name)
-            log.error("conversation %s: %s", self._name(), mistake)
+            note(self._session, logging.ERROR, "%s", mistake, kind="mistake")
 
     async def _report(self, job: Job, error: BaseException) -> None:
         if job.is_stray:  # other user code of the session runs by now, or the conversation is over
-            log.warning("conversation %s: %s failed after it was cancelled: %r", self._name(), _name(job), error)
+            note(self._session, logging.ERROR, "%s failed after it was cancelled", _name(job), error=error)
         else:
             await self._session._report(error)
 
@@ -452,16 +458,14 @@ class Lane:
     def _report_stray(self, job: Job) -> None:
         if job.task is not None and not job.task.done():
             stack = [where(frame) for frame in frames_of(job.awaited)]
-            log.warning(
-                "conversation %s: %s still runs %.1f s after it was cancelled; it stands at %s",
-                self._name(),
+            note(
+                self._session,
+                logging.WARNING,
+                "%s still runs %.1f s after it was cancelled; it stands at %s",
                 _name(job),
                 self._settings.handover_s + self._settings.stray_report_s,
                 ", called from ".join(reversed(stack)) or "an unknown place",
             )
-
-    def _name(self) -> str | None:
-        return self._session.conversation_id
 
 
 def _job(job: Job) -> Job:

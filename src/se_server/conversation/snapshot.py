@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from se_server.conversation.core import SessionCore
+from se_server.conversation.notes import shown_id
 from se_server.protocol.turns import Turn, TurnState
 from se_server.telemetry.pace import Pace
 
@@ -17,7 +18,7 @@ class Snapshot:
     """One session at one moment.
 
     Attributes:
-        conversation_id: the API's id, cut to `MAX_ID` characters; None before `init`.
+        conversation_id: the API's id, escaped and cut to `MAX_ID` characters; None before `init`.
         state: `listening`, `waiting` (for an earlier handler), `thinking`, `speaking`, or `ending` (closed, while its
             last handler runs).
         age_s: seconds since the session was opened.
@@ -51,11 +52,11 @@ def snapshot_of(session: SessionCore, now: float) -> Snapshot:
         session: the session; read on its loop.
         now: the time on the session's clock, in seconds.
     """
-    turn, pace, name = session._ledger.current, session._pace or Pace(), session.conversation_id
+    turn, pace = session._ledger.current, session._pace or Pace()
     median_s = pace.median_s()
     code, reason = (None, "") if session.is_open else session._transport.ending
     return Snapshot(
-        conversation_id=name if name is None else name[:MAX_ID],
+        conversation_id=shown_id(session),
         state=_state_of(session.is_open, turn),
         age_s=now - session._opened_at,
         duration_s=(now if session.is_open else session._ended_at) - session._opened_at,

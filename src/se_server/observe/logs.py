@@ -1,141 +1,177 @@
-"""Logs on stderr, as text or JSON: one line and one write a record."""
+"""The log of a process on stderr, as text or JSON: lines that are whole, and written without waiting for a reader."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import select
-import time
-import traceback
-from collections.abc import Mapping
+import stat
+import warnings
+from typing import Any
 
-import orjson
+from se_server.conversation.notes import DEBUG_LOGGER, send_debug_to_log
+from se_server.observe.formats import JsonFormatter, LineFormatter, encode, is_own, message_of
+from se_server.observe.records import ConversationRecord
+from se_server.telemetry._printable import printable
+from se_server.telemetry.log_writer import LINE_BYTES, LogWriter
+
+__all__ = [
+    "LINE_BYTES", "DescriptorHandler", "JsonFormatter", "LineFormatter", "printable", "setup_logging", "write_all",
+]  # fmt: skip
 
 _FD_STDERR = 2
-# A pipe takes larger writes in several pieces (POSIX guarantees 512 bytes, Linux 4096), which would mix with the lines
-# of other workers.
-LINE_BYTES = getattr(select, "PIPE_BUF", 512)
-_LEAST_TEXT = 64  # characters: stop splitting a line whose frame alone is too long
-
-_UNPRINTABLE = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """Escape control characters, line ends and surrogates: messages may contain text of a peer."""
-    return text if text.isprintable() else _UNPRINTABLE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
-
-
-class LineFormatter(logging.Formatter):
-    """Formats `time LEVEL [pid] logger: message`.
-
-    Args:
-        multiline: put a traceback on its own lines, for people at a terminal; otherwise it follows on the same line.
-        limit_bytes: split records into lines of at most this size; None for no limit.
-    """
-
-    def __init__(self, *, multiline: bool = False, limit_bytes: int | None = None) -> None:
-        super().__init__()
-        self._multiline = multiline
-        self._limit_bytes = limit_bytes
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text, in one or more lines, without a final line feed."""
-        details = _details_of(record)
-        text = printable(self._message_of(record))
-        if details and self._multiline:
-            return self._line(record, text) + "\n" + details
-        if details:
-            text = self._with_details(text, printable(details))
-        return "\n".join(self._lines(record, text))
-
-    def _lines(self, record: logging.LogRecord, text: str) -> list[str]:
-        line = self._line(record, text)
-        size = len(line.encode("utf-8", "backslashreplace"))
-        if self._limit_bytes is None or size < self._limit_bytes or len(text) < _LEAST_TEXT:
-            return [line]
-        middle = len(text) // 2
-        return self._lines(record, text[:middle]) + self._lines(record, text[middle:])
-
-    def _message_of(self, record: logging.LogRecord) -> str:
-        return record.getMessage().rstrip("\n")
-
-    def _with_details(self, text: str, details: str) -> str:
-        return f"{text} | {details}"
-
-    def _line(self, record: logging.LogRecord, text: str) -> str:
-        return f"{_stamp(record)} {record.levelname} [{record.process}] {record.name}: {text}"
-
-
-class JsonFormatter(LineFormatter):
-    """Formats a JSON object: time, level, pid, logger, message, and the record's named fields.
-
-    Args:
-        limit_bytes: as for `LineFormatter`.
-    """
-
-    def __init__(self, *, limit_bytes: int | None = None) -> None:
-        super().__init__(limit_bytes=limit_bytes)
-
-    def _message_of(self, record: logging.LogRecord) -> str:
-        event = getattr(record, "event", None)  # the name of the event, for records whose fields have the details
-        return event if isinstance(event, str) else super()._message_of(record)
-
-    def _line(self, record: logging.LogRecord, text: str) -> str:
-        fields = getattr(record, "fields", None)
-        body = {
-            "time": _stamp(record),
-            "level": record.levelname.lower(),
-            "pid": record.process,
-            "logger": record.name,
-            "message": text,
-            **({str(name): _value(value) for name, value in fields.items()} if isinstance(fields, Mapping) else {}),
-        }
-        return orjson.dumps(body).decode("utf-8")
-
-
-def _value(value: object) -> object:
-    return value if value is None or isinstance(value, bool | int | float) else printable(str(value))
-
-
-def _stamp(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.msecs):03d}Z"
-
-
-def _details_of(record: logging.LogRecord) -> str:
-    details = ""
-    if record.exc_info and record.exc_info[1] is not None:
-        details = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-    if record.stack_info:
-        details += "\n" + record.stack_info
-    return details
+# Libraries that log every request or connection at info level would drown the conversations.
+NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "picows")
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes each line with one system call to a file descriptor, which it does not own."""
+    """Writes each record in whole lines to a file descriptor, which it does not own, and never waits.
+
+    The record is formatted here, in the context and the thread that made it; see `LogWriter` for the rest.
+    """
 
     def __init__(self, descriptor: int = _FD_STDERR) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self.writer = LogWriter(descriptor)
+        self.writer.describe_loss = self._describe_loss
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record. A record that cannot be written is lost, and an error message would be lost as well."""
+        """Write the record. It raises no exception: a log line must not end a turn."""
         try:
-            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-            if len(data) <= LINE_BYTES:
-                write_all(self._descriptor, data)
-                return
-            for line in data.splitlines(keepends=True):
-                write_all(self._descriptor, line)
-        except OSError:
-            return
-        except (TypeError, ValueError):  # the arguments do not fit the message: logging reports the line
-            self.handleError(record)
+            text = self.format(record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a formatter of user code
+            text = printable(f"{message_of(record)} (its formatter failed with {type(error).__name__})")
+        data = encode([text])[0]
+        self.writer.put(*([data] if len(data) <= LINE_BYTES else data.splitlines(keepends=True)))
+
+    def flush(self) -> None:
+        """Wait a moment for lines that could not be written at once."""
+
+    def _describe_loss(self, count: int) -> bytes:
+        text = f"{count} log lines were lost: they could not be written"
+        record = logging.LogRecord("se_server.log", logging.WARNING, "", 0, text, (), None)
+        record.__dict__.update(fields={"lost": count})
+        return encode([self.format(record)])[0]
+
+
+class _OwnLogger(logging.Logger):
+    """A logger that `dictConfig` of user code does not disable, which it does with every logger that it does not name.
+
+    Levels and handlers of user code apply to it as to any logger.
+    """
+
+    @property
+    def disabled(self) -> bool:  # type: ignore[override]
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        return
+
+
+class _OwnRoot(logging.RootLogger):
+    """The root logger while our handler is on it: the first handler that user code adds replaces ours."""
+
+    def addHandler(self, hdlr: logging.Handler) -> None:
+        ours = [handler for handler in self.handlers if isinstance(handler, DescriptorHandler)]
+        super().addHandler(hdlr)
+        if not isinstance(hdlr, DescriptorHandler):
+            for handler in ours:
+                self.removeHandler(handler)
+
+
+_plain_basic_config = logging.basicConfig
+
+
+def _basic_config(**options: Any) -> None:
+    """Configure the root logger as `logging.basicConfig` does, which does nothing if it has a handler, such as ours."""
+    root = logging.getLogger()
+    ours = [handler for handler in root.handlers if isinstance(handler, DescriptorHandler)]
+    if ours and len(ours) == len(root.handlers):
+        root.handlers = []
+    try:
+        _plain_basic_config(**options)
+    finally:
+        if not root.handlers:
+            root.handlers = ours
+
+
+def make_formatter(form: str, descriptor: int) -> logging.Formatter:
+    """Make the formatter of a log.
+
+    Args:
+        form: text or json.
+        descriptor: where the lines go: only lines in a file may be of any size.
+    """
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        is_file = False
+    limit_bytes = None if is_file else LINE_BYTES
+    if form == "json":
+        return JsonFormatter(limit_bytes=limit_bytes)
+    return LineFormatter(multiline=os.isatty(descriptor), limit_bytes=limit_bytes)
+
+
+def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:
+    """Send the log records of this process and its forks to a descriptor, and warnings as well.
+
+    Configuration of user code applies on top: `se_server.*` goes on logging, and a handler on the root logger replaces
+    the one made here.
+
+    Args:
+        level: debug, info, warning or error.
+        form: text or json.
+        descriptor: the descriptor; stderr by default.
+    """
+    root = logging.getLogger()
+    root.__class__ = _OwnRoot
+    handler = _handler_for(root, descriptor)
+    handler.setFormatter(make_formatter(form, descriptor))
+    for other in root.handlers[:]:
+        if other is not handler:
+            root.removeHandler(other)
+            other.close()
+    if handler not in root.handlers:
+        root.addHandler(handler)
+    number = logging.getLevelName(level.upper())
+    root.setLevel(number)
+    # A level of their own: user code may raise the root logger's.
+    for name in ("se_server", "py.warnings"):
+        logging.getLogger(name).setLevel(number)
+    logging.getLogger(DEBUG_LOGGER).setLevel(logging.DEBUG)
+    send_debug_to_log()
+    keep_own_loggers()
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, number))
+    logging.setLogRecordFactory(ConversationRecord)
+    logging.basicConfig = _basic_config
+    logging.captureWarnings(True)
+    warnings.formatwarning = _format_warning
+
+
+def _handler_for(root: logging.Logger, descriptor: int) -> DescriptorHandler:
+    """Return the handler of an earlier set-up, whose lines may wait, or make one."""
+    for handler in root.handlers:
+        if isinstance(handler, DescriptorHandler) and handler.writer.fileno() == descriptor:
+            return handler
+    return DescriptorHandler(descriptor)
+
+
+def keep_own_loggers() -> None:
+    """Keep all loggers of se-server that exist from being disabled by user code."""
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if is_own(name) and type(logger) is logging.Logger:
+            logger.__dict__.pop("disabled", None)
+            logger.__class__ = _OwnLogger
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning as one line, without its source."""
+    return f"{filename}:{lineno}: {category.__name__}: {message}"
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -148,20 +184,3 @@ def write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:
-    """Send the log records of this process and its forks to a descriptor.
-
-    Args:
-        level: debug, info, warning or error.
-        form: text or json.
-        descriptor: the descriptor; stderr by default.
-    """
-    handler = DescriptorHandler(descriptor)
-    if form == "json":
-        handler.setFormatter(JsonFormatter(limit_bytes=LINE_BYTES))
-    else:
-        handler.setFormatter(LineFormatter(multiline=os.isatty(descriptor), limit_bytes=LINE_BYTES))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Libraries that log every request or connection at info level would drown the conversations.
-    for noisy in ("httpx", "httpcore", "picows"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -12,6 +12,7 @@ from typing import Any
 
 from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
+from se_server.conversation.notes import debug
 from se_server.conversation.route import Route
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
@@ -301,7 +302,7 @@ class SpeechEngineServer:
     def _tell(self, level: int, text: str, *args: object) -> None:
         log.log(level, text, *args)
         if self.settings.debug:
-            print("[SpeechEngine]", text % args, flush=True)  # noqa: T201  the published SDK's debug output
+            debug(text, *args)
 
     def _verifier(self) -> TokenVerifier | None:
         if self._disable_auth:

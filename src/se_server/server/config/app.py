@@ -23,6 +23,7 @@ from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
 from se_server.server.config.lifespan import Lifespan, is_lifespan
+from se_server.telemetry._printable import text_of
 from se_server.types import Handler
 
 DEMO_APP = "se_server.demo"
@@ -73,7 +74,7 @@ class AppCrashed(AppError):
     @classmethod
     def of(cls, what: str, error: BaseException) -> AppCrashed:
         """Make the error from an exception; `what` names the code that raised it."""
-        text = str(error).strip().partition("\n")[0]
+        text = text_of(error).strip().partition("\n")[0]
         return cls(f"{what} raised {type(error).__name__}{': ' + text if text else ''}", user_traceback(error))
 
 

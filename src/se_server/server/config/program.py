@@ -20,6 +20,7 @@ class Program:
         app: the APP as it was named; None for the demo agent.
         log_level: the lowest level that is logged.
         log_format: `text` or `json`.
+        log_config: the file with a `dictConfig` of logging; None for none.
         log_file: the file that stderr goes to; None leaves stderr alone.
         reload: whether changes of the APP's files cause a reload.
         control_socket: the path of se-ctl's socket; `off` for none, None for the default path.
@@ -38,6 +39,12 @@ class Program:
         "The form of the log, one line a record: text for people, json for programs.",
         "text|json",
         default_text="text",
+    )
+    log_config: str | None = option(
+        None,
+        text,
+        "Configure logging from this file, TOML or JSON, whose keys are those of logging.config.dictConfig.",
+        "FILE",
     )
     log_file: str | None = option(
         None,

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import NoReturn
 
+from se_server.telemetry.log_writer import flush_logs
+
 EXIT_OK = 0
 EXIT_BOOT = 3
 """The APP cannot be loaded or started."""
@@ -18,6 +20,7 @@ EXIT_HUNG = 75
 def leave(code: int) -> NoReturn:
     """End a forked process at once: threads and tasks of user code may still run."""
     flush_streams()
+    flush_logs()
     os._exit(code)
 
 

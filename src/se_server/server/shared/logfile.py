@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 
 from se_server.errors import ConfigError
+from se_server.telemetry.log_writer import flush_logs, wait_writable
 
 _FD_STDERR = 2
 _MODE = 0o640  # conversation ids and addresses are private
@@ -59,6 +60,7 @@ class LogFile:
             self._take_place(self._open())
         except OSError as error:
             return f"cannot write to {self.path}, the old log file is kept: {error.strerror}"
+        flush_logs()  # a write to the old file that another thread has begun ends before the change is reported
         return ""
 
     def has_moved(self) -> bool:
@@ -74,7 +76,8 @@ class LogFile:
         """Write to the former stderr while the server starts: the person who starts it looks there."""
         if self._former is not None:
             with suppress(OSError):  # the reader is gone
-                os.write(self._former, data)
+                if wait_writable(self._former, 0):
+                    os.write(self._former, data)
 
     def give_back(self) -> None:
         """Restore the former stderr, when the server does not start."""

@@ -19,6 +19,7 @@ from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.shared.signals import WATCHED, settle_worker_signals
 from se_server.server.supervisor.generation import Generation
 from se_server.server.supervisor.recycle import Wear
+from se_server.telemetry.log_writer import allow_threads
 
 logger = logging.getLogger("se_server.server.children")
 
@@ -121,6 +122,7 @@ def _run_child(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         for item in not_inherited:
             item.close()
+        allow_threads(True)
         code = main(channel)
     except BaseException as error:
         if os.getpid() != pid:  # a child of user code has come back to here

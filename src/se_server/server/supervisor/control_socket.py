@@ -128,6 +128,11 @@ class ControlSocket:
         self._clients: list[Client] = []
         self._pause_until = 0.0
 
+    @property
+    def open_path(self) -> str | None:
+        """The path on which it listens; None if it does not."""
+        return None if self._listen is None else self._path
+
     def open(self, *, replace: bool = False) -> None:
         """Start to listen.
 

@@ -41,7 +41,7 @@ _FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket", "log_file")
 class Terminal(Protocol):
     """Shows the start of the server to people and programs."""
 
-    def ready(self, workers: int, path: str) -> None: ...
+    def ready(self, workers: int, path: str, control_socket: str | None) -> None: ...
 
     def failed(self, reason: str, details: str) -> None: ...
 
@@ -191,7 +191,7 @@ class _Announcer:
             self._handover.report_ready()
             self._handover.close()
         self._notifier.ready("serving")
-        self._terminal.ready(workers, path)
+        self._terminal.ready(workers, path, self._control_socket.open_path)
         if self._log_file is not None:
             self._log_file.close()  # the start is over: the former stderr is no longer needed
             if self._log_file.has_moved():

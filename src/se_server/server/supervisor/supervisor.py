@@ -30,6 +30,7 @@ from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
 from se_server.server.worker.spec import WorkerSpec
+from se_server.telemetry.log_writer import backlogs
 
 logger = logging.getLogger("se_server.server.supervisor")
 
@@ -157,7 +158,12 @@ class Supervisor:
         for record in self._pool:
             if not record.channel.ended:
                 poll.register(record.channel, select.POLLIN)
+        waiting = backlogs()
+        for log in waiting:
+            poll.register(log, select.POLLOUT)
         poll.poll(timeout_ms)
+        for log in waiting:
+            log.write_backlog()
 
     def _run_timed(self) -> None:
         """Do the timed work that is due."""

@@ -22,6 +22,7 @@ from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import is_held
 from se_server.server.worker.stacks import stack_lines
+from se_server.telemetry.log_writer import flush_logs
 
 logger = logging.getLogger("se_server.server.guard")
 
@@ -128,6 +129,7 @@ class Watchdog:
     def _dump(self) -> None:
         for line in stack_lines(self._loop):
             logger.error("%s", line)
+        flush_logs()  # the supervisor kills the process as soon as it knows that they are written
 
     def _end_orphan(self, is_importing: bool) -> None:
         """Wait for the loop to end the process; end it if the loop hangs or takes too long."""
@@ -144,4 +146,5 @@ class Watchdog:
                 os._exit(EXIT_HUNG)
             time.sleep(silence.look_s)
         logger.error("the worker did not end in time, and the supervisor is gone: ending")
+        flush_logs()
         os._exit(EXIT_HUNG)
