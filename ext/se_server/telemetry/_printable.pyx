@@ -1,4 +1,4 @@
-"""Text of others made harmless for logs, terminals and pages: escaped, cut, and never an exception"""
+"""Text of others made harmless for logs, terminals and pages: escaped, cut, and never an exception."""
 
 
 cdef extern from "Python.h":

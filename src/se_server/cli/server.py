@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # Imported here: they import modules that do not exist on Windows.
     from se_server.errors import ConfigError
-
     from se_server.telemetry.log_writer import flush_logs
 
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -186,7 +185,8 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     try:
         with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")):
             code = serve(load, terminal_of, log_file)
-            log.info("stopped: exit_code=%d", code, extra={"event": "stopped", "fields": {"exit_code": code}})
+            if code == 0:
+                log.info("stopped")
             return code
     except ConfigError:
         if log_file is not None:
@@ -296,7 +296,7 @@ class Terminal:
         _show(_json_line(line, "info", addresses=self._places) if is_json else "\n".join(lines) + "\n", 1)
         fields = Fields(
             version=__version__,
-            addresses=" ".join(self._places),
+            addresses=self._places,
             workers=workers,
             app=self._config.program.app or "demo",
             control_socket=control_socket,

@@ -12,6 +12,7 @@ from se_server.telemetry.fields import Fields
 
 log = logging.getLogger("se_server.conversations")
 
+
 def log_end(session: SessionCore) -> None:
     """Log that a conversation has ended, with its last handler and its socket."""
     note_end(session)

@@ -335,7 +335,8 @@ class Lane:
         try:
             await self.run_calls(job.event, calls, job)
         except asyncio.CancelledError:
-            note(self._session, logging.WARNING, "%s was cancelled", _name(job))
+            name = handler_name(job.handler) if job.handler is not None else "a handler"
+            note(self._session, logging.WARNING, "%s was cancelled in its %s handler", name, job.event)
         finally:
             self._pulse.running -= 1
             if not self._shares_context and not job.is_stray:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from se_server.errors import HandlerMistake, MessageError, PeerError
 from se_server.telemetry._printable import cut, printable, text_of
@@ -143,10 +143,10 @@ class _Stdout:
     def show(self, line: str) -> None:
         """Print one line, escaped."""
         text = printable(line)
-        stream = sys.stdout
+        stream: TextIO | None = sys.stdout
         try:
-            is_descriptor = stream is sys.__stdout__ and stream.fileno() == _FD_STDOUT
-        except (AttributeError, OSError, ValueError):  # None, closed, or an object without a descriptor
+            is_descriptor = stream is sys.__stdout__ and stream is not None and stream.fileno() == _FD_STDOUT
+        except (OSError, ValueError):  # closed, or an object without a descriptor
             is_descriptor = False
         if is_descriptor:
             if self._writer is None:
@@ -154,7 +154,7 @@ class _Stdout:
             self._writer.put(f"{text}\n".encode("utf-8", "backslashreplace"))
         else:
             with contextlib.suppress(OSError, ValueError):  # a closed stream
-                print(text, file=stream, flush=True)  # noqa: T201  user code has replaced stdout
+                print(text, file=stream, flush=True)  # user code has replaced stdout
 
 
 def debug(text: str, *args: object, session: Noted | None = None) -> None:
@@ -166,7 +166,9 @@ def debug(text: str, *args: object, session: Noted | None = None) -> None:
     left_out = 0 if session is None else _notes_of(session).admit(text, DEBUG_BURST)
     if left_out < 0:
         return
-    line = f"{DEBUG_MARK} {text % tuple(cut(text_of(arg)) if not isinstance(arg, int | float) else arg for arg in args)}"
+    line = (
+        f"{DEBUG_MARK} {text % tuple(cut(text_of(arg)) if not isinstance(arg, int | float) else arg for arg in args)}"
+    )
     if left_out:
         line += f"; {left_out} more of these were left out"
     if _stdout is None:

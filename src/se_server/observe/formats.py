@@ -50,10 +50,11 @@ class LineFormatter(logging.Formatter):
         text = printable(message_of(record))
         fields = _fields_of(record)
         if not is_own(record.name):
-            if record.__dict__.get(CONVERSATION_ID) is not None:
-                fields = {**_ids_of(record), **fields}
+            ids = _ids_of(record)
+            if ids.get(CONVERSATION_ID) is not None:
+                fields = {**ids, **fields}
             if fields:
-                text = f"{text} {Fields({printable(name): _flat(value) for name, value in fields.items()})}"
+                text = f"{text} {printable(str(Fields({name: _flat(value) for name, value in fields.items()})))}"
         details = _exception_of(record)
         if details and self._multiline:
             return "\n".join([*self._lines(record, text), printable(details, keep_lines=True)])
@@ -94,15 +95,13 @@ class JsonFormatter(logging.Formatter):
         if self._limit_bytes is None or len(_dump(named)) <= self._limit_bytes // 2:
             return named
         room = max(_LEAST_TEXT, self._limit_bytes // (4 * len(named)))
-        short = {
+        short: dict[str, object] = {
             name: value if value is None or isinstance(value, bool | int | float) else text_of(value)[:room]
             for name, value in named.items()
         }
         return short if len(_dump(short)) <= self._limit_bytes // 2 else {}
 
-    def _lines(
-        self, record: logging.LogRecord, message: str, exception: str, named: Mapping[str, object]
-    ) -> list[str]:
+    def _lines(self, record: logging.LogRecord, message: str, exception: str, named: Mapping[str, object]) -> list[str]:
         body = {
             "time": _stamp(record),
             "level": record.levelname.lower(),
@@ -136,8 +135,16 @@ def message_of(record: logging.LogRecord) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        args = text_of(record.args, as_repr=True)
-        return _shortened(f"{text_of(record.msg)} (with the arguments {args}: {type(error).__name__}: {text_of(error)})")
+        args = ", ".join(f"{name}{text_of(value, as_repr=True)}" for name, value in _named_args(record.args))
+        return _shortened(
+            f"{text_of(record.msg)} (with the arguments {args}: {type(error).__name__}: {text_of(error)})"
+        )
+
+
+def _named_args(args: object) -> list[tuple[str, object]]:
+    if isinstance(args, tuple):
+        return [("", value) for value in args]
+    return [(f"{text_of(name)}=", value) for name, value in args.items()] if isinstance(args, dict) else [("", args)]
 
 
 def _shortened(text: str) -> str:

@@ -62,7 +62,7 @@ class _OwnLogger(logging.Logger):
     """
 
     @property
-    def disabled(self) -> bool:  # type: ignore[override]
+    def disabled(self) -> bool:
         return False
 
     @disabled.setter
@@ -87,7 +87,7 @@ _plain_basic_config = logging.basicConfig
 def _basic_config(**options: Any) -> None:
     """Configure the root logger as `logging.basicConfig` does, which does nothing if it has a handler, such as ours."""
     root = logging.getLogger()
-    ours = [handler for handler in root.handlers if isinstance(handler, DescriptorHandler)]
+    ours: list[logging.Handler] = [handler for handler in root.handlers if isinstance(handler, DescriptorHandler)]
     if ours and len(ours) == len(root.handlers):
         root.handlers = []
     try:
@@ -182,5 +182,3 @@ def write_all(descriptor: int, data: bytes) -> None:
     """
     while data:
         data = data[os.write(descriptor, data) :]
-
-

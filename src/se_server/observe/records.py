@@ -9,22 +9,22 @@ import logging
 from typing import Any
 
 from se_server.conversation.lane import current_job, current_turn
-from se_server.telemetry._printable import cut, text_of
+from se_server.conversation.snapshot import MAX_ID
+from se_server.telemetry._printable import text_of
 
 CONVERSATION_ID, EVENT_ID = "conversation_id", "event_id"
 
 
 def ids_of_context() -> tuple[str | None, object]:
-    """Return the conversation's id, cut and escaped, and the event id of the handler that runs; None if unknown."""
+    """Return the conversation's id, cut, and the event id of the handler that runs; None if unknown."""
+    event_id: object
     turn = current_turn.get()
     if turn is not None:
-        name, event_id = turn.owner.conversation_id, turn.event_id
+        session, event_id = turn.owner, turn.event_id
     else:
-        job = current_job.get()
-        if job is None:
-            return None, None
-        name, event_id = job[0].conversation_id, job[1]
-    return None if name is None else cut(name if isinstance(name, str) else text_of(name)), event_id
+        session, event_id = current_job.get() or (None, None)
+    name = getattr(session, "conversation_id", None)
+    return None if name is None else text_of(name)[:MAX_ID], event_id
 
 
 class _Attributes(dict[str, Any]):

@@ -23,5 +23,5 @@ class Fields(dict[str, object]):
 def _quoted(value: object) -> str:
     if value is None:
         return "-"
-    text = text_of(value)
+    text = " ".join(map(text_of, value)) if isinstance(value, list) else text_of(value)
     return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -2,8 +2,8 @@
 
 `put` tries a write that returns at once, in the caller's thread, so that a crash loses no line in the usual case. Lines
 that cannot be written wait in a bounded queue, for a thread that exists from then on. The supervisor forks and
-therefore has no threads: it polls (`backlogs`). A line that does not fit into the queue is lost; as soon as lines can be
-written again, one line reports the number of lost ones.
+therefore has no threads: it polls (`backlogs`). A line that does not fit into the queue is lost; as soon as lines can
+be written again, one line reports the number of lost ones.
 
 O_NONBLOCK on an inherited descriptor would change it for all processes that share it. So a pipe or a terminal is opened
 a second time through /proc, and sockets take MSG_DONTWAIT. Where that is impossible (macOS, a pipe of another user),

@@ -78,7 +78,9 @@ def test_json_has_the_fields_of_the_record() -> None:
     told.fields = {"code": 1000, "reason": "by\ne\ud83d", "first_chunk_max_s": None}
     body = json.loads(JsonFormatter().format(told))
     assert (body["level"], body["pid"], body["logger"]) == ("warning", os.getpid(), "se_server.test")
-    assert body["message"].startswith("conversation ended | Traceback (most recent call last):\\n")
+    assert body["message"] == "conversation ended"
+    assert body["exception"].startswith("Traceback (most recent call last):\n")
+    assert body["exception"].endswith("ValueError: bad\nvalue")
     assert (body["code"], body["reason"], body["first_chunk_max_s"]) == (1000, "by\\ne\\ud83d", None)
 
 

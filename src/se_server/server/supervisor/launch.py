@@ -191,12 +191,14 @@ class _Announcer:
             self._handover.report_ready()
             self._handover.close()
         self._notifier.ready("serving")
+        has_moved = self._log_file is not None and self._log_file.has_moved()
+        if self._log_file is not None and has_moved:
+            # The file was moved during the start, and only the previous supervisor got the signal to reopen it.
+            self._log_file.reopen()
+            os.kill(os.getpid(), signal.SIGUSR1)  # for the workers
         self._terminal.ready(workers, path, self._control_socket.open_path)
         if self._log_file is not None:
             self._log_file.close()  # the start is over: the former stderr is no longer needed
-            if self._log_file.has_moved():
-                # The file was moved during the start, and only the previous supervisor got the signal to reopen it.
-                os.kill(os.getpid(), signal.SIGUSR1)
 
     def failed(self, reason: str, details: str) -> None:
         self._terminal.failed(reason, details)
