@@ -69,12 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _form_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
     """Return the format of the log as far as it is known when the options cannot be read: text or json."""
+    from se_server.observe.formats import JsonFormatter
+
     form = environ.get("SE_SERVER_LOG_FORMAT", "")
     for place, word in enumerate(words):
         if word == "--log-format":
             form = words[place + 1] if place + 1 < len(words) else form
         elif word.startswith("--log-format="):
             form = word.partition("=")[2]
+    if not form and any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
+        form = "json"  # a file says so
     return form.strip().lower() or "text"
 
 

@@ -27,9 +27,9 @@ _KEYS = ("time", "level", "pid", "logger", "message", "exception")
 _STANDARD = frozenset([*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName"])
 
 
-def is_own(name: str) -> bool:
+def is_own(name: object) -> bool:
     """Return whether a logger is one of se-server's."""
-    return name == _OWN or name.startswith(_OWN + ".")
+    return isinstance(name, str) and (name == _OWN or name.startswith(_OWN + "."))
 
 
 class LineFormatter(logging.Formatter):
@@ -61,7 +61,7 @@ class LineFormatter(logging.Formatter):
         return "\n".join(self._lines(record, f"{text} | {printable(details)}" if details else text))
 
     def _lines(self, record: logging.LogRecord, text: str) -> list[str]:
-        line = f"{_stamp(record)} {record.levelname} [{record.process}] {record.name}: {text}"
+        line = f"{_stamp(record)} {record.levelname} [{record.process}] {text_of(record.name)}: {text}"
         if _fits(line, self._limit_bytes) or len(text) < _LEAST_TEXT:
             return [line]
         middle = len(text) // 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
 import warnings
 from typing import Any
 
 from se_server.conversation.notes import DEBUG_LOGGER, send_debug_to_log
 from se_server.observe.formats import JsonFormatter, LineFormatter, encode, is_own, message_of
 from se_server.observe.records import ConversationRecord
-from se_server.telemetry._printable import printable
+from se_server.telemetry._printable import printable, text_of
 from se_server.telemetry.log_writer import LINE_BYTES, LogWriter
 
 __all__ = [
@@ -74,20 +75,27 @@ class _OwnRoot(logging.RootLogger):
     """The root logger while our handler is on it: the first handler that user code adds replaces ours."""
 
     def addHandler(self, hdlr: logging.Handler) -> None:
-        ours = [handler for handler in self.handlers if isinstance(handler, DescriptorHandler)]
+        ours = [handler for handler in self.handlers if type(handler) is DescriptorHandler]
         super().addHandler(hdlr)
-        if not isinstance(hdlr, DescriptorHandler):
+        if type(hdlr) is not DescriptorHandler:
             for handler in ours:
                 self.removeHandler(handler)
+
+
+class UserHandler(DescriptorHandler):
+    """Replaces the `StreamHandler` on stderr that `basicConfig` of user code makes: its format, without waiting."""
 
 
 _plain_basic_config = logging.basicConfig
 
 
 def _basic_config(**options: Any) -> None:
-    """Configure the root logger as `logging.basicConfig` does, which does nothing if it has a handler, such as ours."""
+    """Configure the root logger as `logging.basicConfig` does, which does nothing if it has a handler, such as ours.
+
+    The user's handler replaces ours. If user code gives nothing but a level, a log in JSON keeps its format.
+    """
     root = logging.getLogger()
-    ours: list[logging.Handler] = [handler for handler in root.handlers if isinstance(handler, DescriptorHandler)]
+    ours: list[logging.Handler] = [handler for handler in root.handlers if type(handler) is DescriptorHandler]
     if ours and len(ours) == len(root.handlers):
         root.handlers = []
     try:
@@ -95,6 +103,14 @@ def _basic_config(**options: Any) -> None:
     finally:
         if not root.handlers:
             root.handlers = ours
+    for place, handler in enumerate(root.handlers):
+        if type(handler) is logging.StreamHandler and handler.stream is sys.stderr is sys.__stderr__:
+            own = UserHandler()
+            is_json = bool(ours) and isinstance(ours[0].formatter, JsonFormatter)
+            own.setFormatter(
+                ours[0].formatter if is_json and not {*options} - {"level", "force"} else handler.formatter
+            )
+            root.handlers[place] = own
 
 
 def make_formatter(form: str, descriptor: int) -> logging.Formatter:
@@ -154,7 +170,7 @@ def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDER
 def _handler_for(root: logging.Logger, descriptor: int) -> DescriptorHandler:
     """Return the handler of an earlier set-up, whose lines may wait, or make one."""
     for handler in root.handlers:
-        if isinstance(handler, DescriptorHandler) and handler.writer.fileno() == descriptor:
+        if type(handler) is DescriptorHandler and handler.writer.fileno() == descriptor:
             return handler
     return DescriptorHandler(descriptor)
 
@@ -171,7 +187,7 @@ def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Return a warning as one line, without its source."""
-    return f"{filename}:{lineno}: {category.__name__}: {message}"
+    return f"{filename}:{lineno}: {category.__name__}: {text_of(message)}"
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from se_server.telemetry._printable import cut
+
 log = logging.getLogger("se_server.door")
 
 INTERVAL_S = 1.0
+MAX_DETAIL = 400  # characters: addresses and names may come from a header
 
 
 class RefusalLog:
@@ -33,6 +36,7 @@ class RefusalLog:
             kind: one of few: each is remembered.
             detail: anything else worth knowing; no secrets, and of bounded length.
         """
+        detail = cut(detail, MAX_DETAIL)
         now = self._clock()
         next_s, left_out = self._kinds.get(kind, (now, 0))
         if now < next_s:
