@@ -47,7 +47,7 @@ class DescriptorHandler(logging.Handler):
         self.writer.put(*([data] if len(data) <= LINE_BYTES else data.splitlines(keepends=True)))
 
     def flush(self) -> None:
-        """Wait a moment for lines that could not be written at once."""
+        """Do nothing: user code calls this on the event loop, by `dictConfig`. `flush_logs` is called at the end."""
 
     def _describe_loss(self, count: int) -> bytes:
         text = f"{count} log lines were lost: they could not be written"
