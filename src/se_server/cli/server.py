@@ -79,7 +79,19 @@ def _form_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
             form = word.partition("=")[2]
     if not form and any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
         form = "json"  # a file says so
-    return form.strip().lower() or "text"
+    return str(form or _form_in_file(words, environ)).strip().lower() or "text"
+
+
+def _form_in_file(words: Sequence[str], environ: Mapping[str, str]) -> object:
+    from se_server.server.config.config import tomllib
+
+    places = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config"]
+    name = places[-1] if places else environ.get("SE_SERVER_CONFIG")
+    try:
+        with open(name or os.devnull, "rb") as file:
+            return tomllib.load(file).get("log_format", "")
+    except (OSError, ValueError):  # the error that is about to be shown may be about this file
+        return ""
 
 
 def command() -> click.Command:
