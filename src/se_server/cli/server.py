@@ -83,7 +83,10 @@ def _form_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
 
 
 def _form_in_file(words: Sequence[str], environ: Mapping[str, str]) -> object:
-    from se_server.server.config.config import tomllib
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
 
     places = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config"]
     name = places[-1] if places else environ.get("SE_SERVER_CONFIG")
