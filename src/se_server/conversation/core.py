@@ -22,7 +22,6 @@ from se_server.conversation.notes import debug, note, note_unhandled
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import (
     AnswerTooLong,
-    HandlerMistake,
     MessageError,
     PeerError,
     SessionClosed,
