@@ -78,6 +78,11 @@ class Adapter:
         self._outbox.belong(True)
         self._rate = Rate(self._settings.max_messages_per_s, self._settings.max_messages_burst, loop.time())
 
+    @property
+    def fd(self) -> int:
+        """Always -1: the library owns the socket."""
+        return -1
+
     def attach(self, session: SessionCore) -> None:
         """Tell `session` what arrives."""
         self._session = session
@@ -148,7 +153,7 @@ class Adapter:
 
     def _deliver(self, messages: list[str]) -> None:
         self._messages.extend(messages)
-        self._unsent_bytes += sum(map(len, messages))
+        self._unsent_bytes += sum(map(_size_bytes, messages))
         if self._unsent_bytes > self._settings.write_high_water_bytes and self._outbox.writable:
             self._outbox.pause()
             self._timer = self._loop.call_later(self._settings.write_timeout_s, self._write_timed_out)
@@ -163,7 +168,7 @@ class Adapter:
             while self._messages:
                 message = self._messages.popleft()
                 await self._send(message)
-                self._unsent_bytes -= len(message)
+                self._unsent_bytes -= _size_bytes(message)
                 if not self._outbox.writable and self._unsent_bytes <= self._settings.write_high_water_bytes // 4:
                     self._stop_timer()
                     self._outbox.resume()
@@ -235,3 +240,7 @@ class Adapter:
         self._reader = None
         if self._is_left:
             self._ws = None  # a WebSocket that the application drops without closing it is noticed
+
+
+def _size_bytes(message: str) -> int:
+    return len(message) if message.isascii() else len(message.encode())

@@ -101,7 +101,9 @@ class BlockWatch:
                     self._wake.clear()
                     if pulse is not None:
                         pulse.is_watched = False
-                    self._wake.wait()
+                    # A handler that began before the lines above found the watch awake, and did not wake it.
+                    if self._running is None and (pulse is None or not pulse.running):
+                        self._wake.wait()
                     idle_rounds = 0
             time.sleep(_ROUND_S)
 

@@ -67,6 +67,10 @@ class Transport(Protocol):
     def ending(self) -> tuple[int | None, str]:
         """The code and the reason that the WebSocket was closed with; None where its library does not tell."""
 
+    @property
+    def fd(self) -> int:
+        """The descriptor of the socket; -1 where another library owns it."""
+
     def start_reading(self) -> bool:
         """Start to read, and return whether this call did it."""
 

@@ -363,8 +363,10 @@ class Lane:
                 if event == ERROR:
                     name = handler_name(handler)
                     note(self._session, logging.ERROR, "the error handler %s failed", name, error=error)
-                else:
+                elif job is None:
                     await self._session._report(error)
+                else:
+                    await self._report(job, error)
 
     def _must_leave(self, job: Job | None, error: BaseException) -> bool:
         """Whether an exception ends more than a handler. `sys.exit()` in one ends neither the process nor others."""

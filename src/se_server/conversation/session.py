@@ -170,6 +170,14 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         self._transport.close(code, reason)
         self._end(CLOSE, BY_HANDLER)
 
+    def _abort(self) -> None:
+        """Give up what is unsent and drop the connection."""
+        self._transport.abort()
+
+    def _fd(self) -> int:
+        """Return the descriptor of the socket; -1 over another library's WebSocket."""
+        return self._transport.fd
+
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the loop that runs in this thread, or None."""

@@ -223,6 +223,65 @@ async def test_a_handler_swallowing_cancellation_is_reported(kind: str, caplog: 
     assert "test_handler_contract.py" in report
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["beside a turn", "after the end"])
+async def test_a_late_failure_of_an_event_is_only_logged(
+    kind: str, ends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event handler that outlives its cancellation calls no error handler beside other user code."""
+    log = Eventually()
+    release, go_on = asyncio.Event(), asyncio.Event()
+
+    async def on_interrupt(turn: Any, session: SpeechEngineSession) -> None:
+        log.add("interrupted")
+        await stubbornly(release)
+        log.add("raises")
+        raise ValueError("too late")
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        text = transcript[-1].content
+        log.add(text)
+        if text == "one":
+            await session.send_response("Well, ", final=False)
+            await forever()
+        await go_on.wait()
+        await session.send_response(text)
+
+    def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        log.add("error")
+
+    settings = SessionSettings(interrupt_timeout_s=0.001, handover_s=0.001)
+    with caplog.at_level(logging.WARNING, "se_server.session"):
+        async with (
+            serving(
+                kind,
+                settings,
+                on_transcript=on_transcript,
+                on_interrupt=on_interrupt,
+                on_error=on_error,
+                on_close=lambda session: log.add("closed"),
+            ) as stage,
+            stage.call() as api,
+        ):
+            await api.say("one", event_id=1)
+            await api.receive()
+            await api.say("one", "Well, ", "two", event_id=2)
+            await log.until("two")
+            if ends:
+                go_on.set()
+                await api.send(type="close")
+                await log.until("closed")
+            release.set()
+            await log.until("raises")
+            while not any("too late" in message for message in caplog.messages):
+                assert "error" not in log.items
+                await asyncio.sleep(0)
+            go_on.set()
+            if not ends:
+                assert await api.answer() == [(2, "two")]
+    assert "error" not in log.items
+    assert "on_interrupt failed after it was cancelled: ValueError('too late')" in "".join(caplog.messages)
+
+
 async def test_handlers_that_never_end_are_bounded(kind: str) -> None:
     """Handlers that never end are bounded and refused turns are finalised."""
     errors = Eventually()

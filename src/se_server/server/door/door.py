@@ -14,7 +14,6 @@ from ssl import SSLContext, SSLError
 from typing import Any
 from weakref import WeakSet
 
-from se_server.conversation._listener import Connection
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
 from se_server.errors import AuthenticationError
@@ -138,8 +137,8 @@ class Door:
         for connection in self.connections:
             yield connection.fd
         for session in self.sessions:
-            if isinstance(session._transport, Connection):
-                yield session._transport.fd
+            if (fd := session._fd()) >= 0:
+                yield fd
 
     # --- accepting ---
 
@@ -333,7 +332,7 @@ class Door:
         if self._given_up or await self._wait_quiet(CLOSE_GRACE_S):
             return
         for session in tuple(self.sessions):
-            session._transport.abort()
+            session._abort()
         self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
 
 
