@@ -249,8 +249,13 @@ cdef class Engine:
                     give_up_ns = min(give_up_ns, now + STOP_GRACE_NS)
                 if self.is_stopped or self.asks_left <= 0:
                     self.next_arrival_ns = NEVER
-                # Turns that were due before the end are asked even if their time comes late.
-                if now >= give_up_ns or not (self.open or self.queued or self.next_arrival_ns != NEVER):
+                if not self.queued:
+                    self.waiting.clear()
+                # Turns that were due before the end are asked even if their time comes late. An upgrade under way is
+                # waited for: the server may have opened its conversation.
+                if now >= give_up_ns or not (
+                    self.open or self.queued or self.under_way or self.next_arrival_ns != NEVER
+                ):
                     break
             elif not (self.cells[UP_NOW] or self.under_way or self.waiting or self.calls_due or self.is_profiled):
                 break  # no conversation is left, and none will come
