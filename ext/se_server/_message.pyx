@@ -1,6 +1,6 @@
 """ConversationMessage, compiled because a long call builds hundreds of them a turn.
 
-It is no subclass of anything: C code (orjson, pydantic) sees plain attributes, and nobody can change a message that
+It inherits from nothing: C code (orjson, pydantic) sees plain attributes, and nobody can change a message that
 a later turn will reuse.
 """
 
@@ -29,7 +29,7 @@ cdef class ConversationMessage:
         content: its text.
 
     Raises:
-        TypeError: a value is no `str`.
+        TypeError: a value is not a `str`.
     """
 
     # orjson serialises whatever has the fields of a dataclass; rich and dataclasses.asdict understand it too.
@@ -85,7 +85,7 @@ cdef class ConversationMessage:
         """Return the message that a JSON object describes.
 
         Raises:
-            ValueError: it is no JSON, or describes none.
+            ValueError: it is not JSON, or does not describe a message.
         """
         return cls.model_validate(json.loads(json_data))
 

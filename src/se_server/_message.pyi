@@ -10,7 +10,7 @@ class ConversationMessage:
         content: its text.
 
     Raises:
-        TypeError: a value is no `str`.
+        TypeError: a value is not a `str`.
     """
 
     __match_args__: ClassVar[tuple[str, str]]
@@ -51,7 +51,7 @@ class ConversationMessage:
         """Return the message that a JSON object describes.
 
         Raises:
-            ValueError: it is no JSON, or describes none.
+            ValueError: it is not JSON, or does not describe a message.
         """
 
     def __iter__(self) -> Iterator[tuple[str, str]]: ...

@@ -39,14 +39,14 @@ class Address:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise AddressError(f"{url!r} is no address: {error}") from None
+            raise AddressError(f"{url!r} is not an address: {error}") from None
         if parts.scheme in ("http", "https"):
             wanted = url.replace("http", "ws", 1)
             raise AddressError(f"{url} is the address of a web page: write {wanted}")
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise AddressError(f"{url!r} is no WebSocket address: it looks like ws://127.0.0.1:3001/ws")
+            raise AddressError(f"{url!r} is not a WebSocket address: it looks like ws://127.0.0.1:3001/ws")
         if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():
-            raise AddressError(f"{url!r} is no address: it has blanks or letters that have to be escaped (%20)")
+            raise AddressError(f"{url!r} is not an address: it has blanks or letters that have to be escaped (%20)")
         is_tls = parts.scheme == "wss"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(is_tls, parts.hostname, port or (443 if is_tls else 80), target)

@@ -55,7 +55,7 @@ def signing_secret(api_key: str) -> bytes:
     It is the SHA-256 digest of the key without surrounding blanks and without a data-residency suffix.
 
     Raises:
-        ConfigError: the key is no text, or nothing is left of it.
+        ConfigError: the key is not text, or nothing is left of it.
     """
     if not isinstance(api_key, str):
         raise ConfigError(f"an API key must be a string, not {type(api_key).__name__}")
@@ -67,7 +67,7 @@ def signing_secret(api_key: str) -> bytes:
     except UnicodeEncodeError:
         encoded = b""
     if not encoded:  # raised outside of `except`, which would attach the key to the exception as its context
-        raise ConfigError("the API key is not valid text: it holds bytes that are no UTF-8")
+        raise ConfigError("the API key is not valid text: it holds bytes that are not UTF-8")
     return hashlib.sha256(encoded).digest()
 
 
@@ -149,7 +149,7 @@ class TokenVerifier:
                     continue
                 if spelled_well:
                     return payload
-            # A payload that is no JSON object is reported before a signature that does not match.
+            # A payload that is not a JSON object is reported before a signature that does not match.
             jwt.decode(token, options=_NOTHING_VERIFIED)
         except jwt.InvalidAlgorithmError:
             reason = "only the algorithm HS256 is accepted"

@@ -2,8 +2,8 @@
 
 A forked child is a copy of its parent. It has the signal handlers, the descriptor that wakes the event loop up, and
 every socket: a caller's connection would stay open as long as the child lives. The hooks of this module run at each
-fork, whoever forks, and make the child an ordinary process. They replace sockets by /dev/null and leave epoll alone:
-its registrations belong to both processes, and a child that closes a registered socket would deafen its parent.
+fork and make the child an ordinary process. They replace sockets by /dev/null and leave epoll alone: its registrations
+belong to both processes, and a child that closes a registered socket would deafen its parent.
 """
 
 from __future__ import annotations

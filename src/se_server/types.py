@@ -112,4 +112,4 @@ class WebSocketLike(Protocol):
 
 
 Stats = Counters
-"""What a conversation is given to count in: whoever publishes the counts may subclass it."""
+"""What a conversation is given to count in: code that publishes the counts may subclass it."""

@@ -185,8 +185,8 @@ def test_the_list_names_every_case_and_asks_nobody() -> None:
     ("args", "sentence"),
     [
         (["http://127.0.0.1/ws"], "is the address of a web page: write ws://127.0.0.1/ws"),
-        (["nonsense"], "is no WebSocket address"),
-        (["ws://127.0.0.1:99999/"], "is no address"),
+        (["nonsense"], "is not a WebSocket address"),
+        (["ws://127.0.0.1:99999/"], "is not an address"),
         (["--only", "nothing"], "there is no case 'nothing'"),
         (["--quick", "--long"], "exclude each other"),
         (["--api-key", " "], "the API key is blank"),

@@ -125,5 +125,5 @@ def test_wrong_options_fail_with_one_sentence(tmp_path: Path, arguments: list[st
 
 def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:
     (line,) = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1").stderr.splitlines()
-    assert "SE_SERVER_QQQ in the environment is no option; " in line
+    assert "SE_SERVER_QQQ in the environment is not an option; " in line
     assert line.count("SE_SERVER_") == 2

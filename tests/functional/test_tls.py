@@ -224,7 +224,7 @@ def test_connection_accepted_during_the_end_is_closed(run: Run, files: Files) ->
 
 
 def test_ssl_must_be_a_context() -> None:
-    with pytest.raises(TypeError, match=r"ssl=bool is no ssl.SSLContext"):
+    with pytest.raises(TypeError, match=r"ssl=bool is not an ssl.SSLContext"):
         make_server(ssl=True)
 
 

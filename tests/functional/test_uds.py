@@ -124,14 +124,14 @@ def test_a_file_that_nobody_listens_on_is_replaced(path: Path) -> None:
 def test_paths_that_cannot_be_had(path: Path) -> None:
     path.write_text("precious")
     for wrong, expected in (
-        (str(path), "exists and is no socket"),
+        (str(path), "exists and is not a socket"),
         (str(path.parent / "none" / "s"), "No such file or directory"),
         (str(path.parent / ("x" * 200)), "too long"),
     ):
         with pytest.raises(ConfigError, match=expected):
             UnixListenSocket(wrong)
     assert path.read_text() == "precious"
-    assert "is no socket" in sentence("--uds", path, code=2)
+    assert "is not a socket" in sentence("--uds", path, code=2)
 
 
 async def test_se_server_listens_on_both(path: Path) -> None:
@@ -177,6 +177,6 @@ async def test_a_server_of_one_process_listens_on_both(path: Path) -> None:
 def test_failed_uds_frees_the_port(run: Run, path: Path) -> None:  # noqa: F811
     path.write_text("precious")
     server = make_server(uds=str(path))
-    with pytest.raises(ConfigError, match=r"^uds: .* is no socket"):
+    with pytest.raises(ConfigError, match=r"^uds: .* is not a socket"):
         run(server.serve())
     assert path.read_text() == "precious"

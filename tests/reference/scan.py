@@ -37,7 +37,7 @@ Item = tuple[str, Any]
 
 
 class Malformed(Exception):
-    """The bytes are no stream of events."""
+    """The bytes are not a stream of events."""
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ cdef class Connection:
         )
 
     cdef unsigned int utf8_state_before(self, unsigned char opcode) noexcept:
-        """The UTF-8 state that a data frame in its place starts from; TEXT_UNCHECKED if it is no text."""
+        """The UTF-8 state that a data frame in its place starts from; TEXT_UNCHECKED if it is not text."""
         if opcode == WSMsgType.CONTINUATION:
             return self._utf8 if self._fragments_are_text else TEXT_UNCHECKED
         return UTF8_ACCEPT if opcode == WSMsgType.TEXT else TEXT_UNCHECKED

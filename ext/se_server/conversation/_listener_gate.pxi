@@ -7,7 +7,7 @@ cdef extern from *:
     const unsigned long long NOT_ASCII "SE_NOT_ASCII"  # the top bit of each byte
 
 cdef enum:
-    # Results of frame_bytes() that are no size.
+    # Results of frame_bytes() that are not sizes.
     HEAD_INCOMPLETE = 0
     BAD_RSV = -1
     BAD_OPCODE = -2
@@ -16,7 +16,7 @@ cdef enum:
     BAD_LENGTH = -5
     TOO_BIG = -6
 
-    # No state of utf8_check(): the payload is no text.
+    # No state of utf8_check(): the payload is not text.
     TEXT_UNCHECKED = 255
 
 cdef dict _VIOLATIONS = {
@@ -101,7 +101,7 @@ cdef class _ProtocolBase:
 cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     """The protocol of an accepted socket: of HTTP until the upgrade, then each frame is checked and read.
 
-    It stays the transport's protocol throughout: to set another one makes uvloop forget the socket and watch it anew.
+    It stays the transport's protocol throughout: for another one uvloop would unregister the socket and register it.
 
     Args:
         shared: of the door's connections.
@@ -121,7 +121,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         self._http = http
 
     def get_buffer(self, _size_hint):
-        # Between two reads nothing is in there: whoever needs the bytes later copies them.
+        # Between two reads the buffer is empty: code that needs the bytes later copies them.
         if self._connection is not None and self._connection._fragments is not None:
             return self._framer.small_view
         return self._framer.view

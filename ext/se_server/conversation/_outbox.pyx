@@ -96,7 +96,7 @@ cdef class Outbox(Sink):
         return room
 
     cdef int set_writable(self, bint writable) except -1:
-        """Open or shut the outbox; whoever waits for room goes on when it opens."""
+        """Open or shut the outbox; tasks that wait for room go on when it opens."""
         cdef list rooms
         self.writable = writable
         if writable and self._rooms is not None:

@@ -45,7 +45,7 @@ cdef str EMPTY = ""
 cdef enum:
     STACK_TEXT = 1024                          # texts with escapes up to here need no allocation to be unescaped
     NAME_MAX = 15                              # of the names and types that the protocol knows
-    MAX_ODD_ID = 256                           # bytes of an event id that is no integer: each chunk repeats it
+    MAX_ODD_ID = 256                           # bytes of an event id that is not an integer: each chunk repeats it
 
 cdef struct Fields:
     Value type
@@ -430,7 +430,7 @@ cdef int read_event_id(Scan* scan, Value* value, Message message) except -1:
 
 
 cdef int read_odd_event_id(Scan* scan, Value* value, Message message) except -1:
-    """Take an id that is no integer of 64 bits as it is; it goes back in the API's own spelling."""
+    """Take an id that is not an integer of 64 bits as it is; it goes back in the API's own spelling."""
     if value.end - value.start > MAX_ODD_ID:
         raise error_at(scan, f"event_id is longer than {MAX_ODD_ID} bytes", value)
     message.event_id = any_value(scan, "event_id", value)

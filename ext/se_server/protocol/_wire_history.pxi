@@ -4,7 +4,7 @@
 # n of `_messages`. So it may be cut at any entry, at any time, and equal bytes may be skipped up to any entry's end.
 
 cdef enum:
-    # As long as a message may be by default. Entries that reach beyond it are read anew each turn.
+    # As long as a message may be by default. Entries that reach beyond it are read again each turn.
     HISTORY_MAX = 1024 * 1024
     COMPARED = 256                             # bytes at once, where two transcripts are known to differ
 

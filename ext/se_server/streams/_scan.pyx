@@ -363,7 +363,7 @@ cdef list feed_piece(Scanner scanner, object piece, bint is_line):
         try:
             data = <const unsigned char*>PyUnicode_AsUTF8AndSize(piece, &size)
         except UnicodeEncodeError:
-            # Lone surrogates are no text: the grammar refuses them as it does in bytes.
+            # Lone surrogates are not text: the grammar refuses them as it does in bytes.
             piece = piece.encode("utf-8", "surrogatepass")
             return feed_piece(scanner, piece, is_line)
         scanner.read_piece(data, data + size, results)

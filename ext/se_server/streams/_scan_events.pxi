@@ -90,7 +90,7 @@ cdef int read_event(
         text = start[: min(end - start, MAX_ERROR_BYTES)].decode("utf-8", "replace")
         return give_failure("error", text[:MAX_MESSAGE_CHARS], None, results)
     reason = scan.reason.decode("ascii")
-    return self.malformed(f"an event is no JSON: {reason} (byte {scan.at - start})", results)
+    return self.malformed(f"an event is not JSON: {reason} (byte {scan.at - start})", results)
 
 
 cdef int understand(

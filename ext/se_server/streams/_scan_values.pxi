@@ -68,7 +68,7 @@ cdef int find_members(Scan* scan, const Word* words, int count, Value* found) no
 
 
 cdef inline bint look_into(Value* value, const Word* words, int count, Value* found) noexcept nogil:
-    """Find the members of a value that was checked before; false, and none found, if it is no object."""
+    """Find the members of a value that was checked before; false, and none found, if it is not an object."""
     cdef Scan scan
     cdef int i
     if value.kind != OBJECT:
@@ -141,7 +141,7 @@ cdef str well_formed(str text):
 
 
 cdef str label_of(Value* value, Py_ssize_t max_chars):
-    """A string for people, of bounded length; None if it is no string, or empty."""
+    """A string for people, of bounded length; None if it is not a string, or empty."""
     if value.kind != STRING or value.end - value.start == 2:
         return None
     return well_formed(string_of(value)[:max_chars])

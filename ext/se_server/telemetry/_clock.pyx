@@ -1,4 +1,4 @@
-"""The clock of the times of turns: read in C where it is Python's own, since every turn asks several times."""
+"""The clock of turns. `time.monotonic` is read in C, because every turn reads the clock several times."""
 
 cimport cython
 

@@ -42,7 +42,7 @@ class Shared:
 class FrameGate(BufferedProtocol):
     """The protocol of an accepted socket: of HTTP until the upgrade, then each frame is checked and read.
 
-    It stays the transport's protocol throughout: to set another one makes uvloop forget the socket and watch it anew.
+    It stays the transport's protocol throughout: for another one uvloop would unregister the socket and register it.
 
     Args:
         shared: of the door's connections.

@@ -276,7 +276,7 @@ class SessionCore(TurnHost):
         turn = turn_of_task()
         if self._closed:
             if turn is not None and turn is self._last_turn:
-                return None  # its handler began after the end: nobody hears it, and that is no mistake of its own
+                return None  # its handler began after the end: nobody hears it, and the handler is not at fault
             raise SessionClosed("Cannot send response: session is closed")
         is_late = False
         if turn is None or turn.owner is not self:

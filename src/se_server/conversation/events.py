@@ -33,8 +33,8 @@ class EventEmitter:
         """Register `handler` for `event` and return the session; without a handler, act as a decorator.
 
         Raises:
-            ValueError: `event` is no event's name.
-            TypeError: `handler` is no function, takes other arguments than the event has, or is a generator function.
+            ValueError: `event` is not the name of an event.
+            TypeError: `handler` is not a function, takes other arguments than the event has, or is a generator function.
             WrongThread: called from a thread other than the session's.
         """
         self._check_thread("on")
@@ -87,7 +87,7 @@ def check_event(event: str) -> None:
     """Refuse a name that would never fire.
 
     Raises:
-        ValueError: `event` is no event's name.
+        ValueError: `event` is not the name of an event.
     """
     if event not in EVENTS:
         raise ValueError(f"unknown event {event!r}{nearest(str(event), EVENTS)}")

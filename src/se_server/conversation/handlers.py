@@ -47,7 +47,7 @@ class Handlers:
         """Pick the callbacks out of a mapping, a module or any object.
 
         Raises:
-            TypeError: a key of the mapping is no callback's name, or a callback cannot be called.
+            TypeError: a key of the mapping is not the name of a callback, or a callback cannot be called.
         """
         if isinstance(source, Mapping):
             for name in source:

@@ -175,7 +175,7 @@ class SessionSettings:
         """Read settings that were given as keywords; None stands for the default.
 
         Raises:
-            TypeError: a name that is no option.
+            TypeError: a name that is not an option.
             ConfigError: a value that is not valid.
         """
         values = {}

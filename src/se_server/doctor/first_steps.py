@@ -173,7 +173,7 @@ class FirstSteps:
             return False
         return True
 
-    # --- an answer that is no upgrade -------------------------------------------------------------------------------
+    # --- an answer that is not an upgrade ---------------------------------------------------------------------------
 
     async def _explain_status(self, answer: HttpAnswer) -> Finding:
         status, target = answer.status, self.address.target

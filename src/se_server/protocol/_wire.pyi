@@ -55,7 +55,7 @@ class History:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of memory kept; counted anew at each look."""
+        """Bytes of memory kept; counted at each read."""
 
 def decode(data: bytes | bytearray | memoryview, history: History | None = None) -> Message:
     """Read one message.
@@ -65,9 +65,9 @@ def decode(data: bytes | bytearray | memoryview, history: History | None = None)
         history: what the last transcript of the same session left; unchanged messages at the start are reused.
 
     Raises:
-        MessageError: `data` is no valid message; names what is wrong and the byte offset. Text that is not UTF-8 is
+        MessageError: `data` is not a valid message; names what is wrong and the byte offset. Text that is not UTF-8 is
             reported as that whatever else is wrong, then JSON (RFC 8259, at most MAX_DEPTH levels), then the fields.
-        TypeError: `data` is no bytes.
+        TypeError: `data` is not bytes.
     """
 
 def encode_agent_response(content: str, event_id: int | None, is_final: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether two texts are the same words: how one pause of a caller looks when it was transcribed twice."""
+"""Compare two texts by their words: a user's speech that is transcribed twice differs in case and punctuation."""
 
 from __future__ import annotations
 

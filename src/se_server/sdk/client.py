@@ -36,7 +36,7 @@ class ElevenLabs:
         agents: the same, by the name of the published SDK's version 3.
 
     Raises:
-        ConfigError: a key that no HTTP header can carry, or a `base_url` that is no address. A missing key is told
+        ConfigError: a key that no HTTP header can carry, or a `base_url` that is not an address. A missing key is told
             by the first call.
     """
 
@@ -89,7 +89,7 @@ class AsyncElevenLabs:
         agents: the same, by the name of the published SDK's version 3.
 
     Raises:
-        ConfigError: a key that no HTTP header can carry, or a `base_url` that is no address. A missing key is told
+        ConfigError: a key that no HTTP header can carry, or a `base_url` that is not an address. A missing key is told
             by the first call.
     """
 

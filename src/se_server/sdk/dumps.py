@@ -1,4 +1,4 @@
-"""The options of pydantic's `model_dump` that change what is dumped, for objects that are no pydantic models."""
+"""The options of pydantic's `model_dump` that change what is dumped, for objects that are not pydantic models."""
 
 from __future__ import annotations
 

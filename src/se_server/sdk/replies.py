@@ -61,7 +61,7 @@ def result_of(prepared: Prepared, status: int, headers: Mapping[str, str], conte
     """Return the JSON object of an answer; `{}` where its content does not matter.
 
     Raises:
-        ApiError: the answer is no success, no JSON object, or without the field it is for.
+        ApiError: the answer is not a success, not a JSON object, or lacks the requested field.
     """
     if not 200 <= status < 300:
         raise error_of(prepared, status, headers, content)

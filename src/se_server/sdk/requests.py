@@ -85,8 +85,8 @@ class ClientWrapper:
         timeout_s: see `Prepared`; None for the HTTP client's own.
 
     Raises:
-        ConfigError: a key that no HTTP header can carry, or a `base_url` that is no http(s) URL.
-        TypeError: a key that is no text.
+        ConfigError: a key that no HTTP header can carry, or a `base_url` that is not an http(s) URL.
+        TypeError: a key that is not text.
     """
 
     __slots__ = ("_api_key", "_base_url", "_timeout_s")

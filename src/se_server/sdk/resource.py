@@ -120,7 +120,7 @@ class SpeechEngineResource:
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
             ConfigError: the address cannot be bound, the path can never match, or an option's value is not valid.
-            TypeError: a handler or option of an unknown name, a handler that is no function, or `ssl` is no
+            TypeError: a handler or option of an unknown name, a handler that is not a function, or `ssl` is not an
                 `ssl.SSLContext`.
         """
         from se_server.sdk.server import SpeechEngineServer

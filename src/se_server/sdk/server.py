@@ -36,7 +36,7 @@ OPTIONS = {**options_of(Access), **SESSION_OPTIONS}
 KEYWORDS = ("port", "path", "api_key", "disable_auth", "host", "drain_timeout_s", "ssl", "uds", *OPTIONS)
 
 NO_AUTH_WARNING = (
-    "authentication is disabled: whoever reaches the port can hold conversations at your LLM's expense. "
+    "authentication is disabled: anyone who can reach the port can hold conversations at your LLM's expense. "
     "Let in only requests with a secret header (require_header=), or from known addresses (allow_ips=)."
 )
 
@@ -83,7 +83,7 @@ class SpeechEngineServer:
         settings: times and limits of its conversations.
 
     Raises:
-        TypeError: an unknown name, a handler that is no function, or `ssl` is no `ssl.SSLContext`.
+        TypeError: an unknown name, a handler that is not a function, or `ssl` is not an `ssl.SSLContext`.
         ConfigError: (a `ValueError`) an option's value is not valid.
     """
 
@@ -106,7 +106,7 @@ class SpeechEngineServer:
         **handlers_and_options: Any,
     ) -> None:
         if ssl is not None and not isinstance(ssl, SSLContext):
-            raise TypeError(f"ssl={type(ssl).__name__} is no ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
+            raise TypeError(f"ssl={type(ssl).__name__} is not an ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
         for name in handlers_and_options:
             if name not in HANDLER_NAMES and name not in OPTIONS:
                 known = (*HANDLER_NAMES, *KEYWORDS)

@@ -54,7 +54,7 @@ class SyncTransport:
             failure = replies.timeout_of(prepared)
         except httpx.RequestError as error:
             failure = replies.connection_error_of(prepared, self.wrapper.host, error)
-        # Raised out here, so that httpx's exception, which holds the request with its key, is no context of ours.
+        # Raised out here, so that httpx's exception, which holds the request with its key, is not a context of ours.
         raise failure
 
     def close(self) -> None:

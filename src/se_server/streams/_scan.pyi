@@ -32,7 +32,7 @@ class Failure:
     @property
     def kind(self) -> Literal["error", "incomplete", "blocked", "malformed"]:
         """`error`: the provider failed; `incomplete`: it stopped early; `blocked`: a filter held the whole answer back;
-        `malformed`: the bytes are no stream of events, and nothing is read any more."""
+        `malformed`: the bytes are not a stream of events, and nothing is read any more."""
 
     @property
     def message(self) -> str:

@@ -27,7 +27,7 @@ def get(value: Any, name: str) -> Any:
 
 
 def finished_events(value: Any) -> list[str | Refusal | Failure] | None:
-    """Return the texts, the refusal and the failure of a whole answer, in order; None if `value` is no such thing.
+    """Return the texts, the refusal and the failure of a whole answer, in order; None if `value` is none of those.
 
     Knows OpenAI's Chat Completions and Responses, Anthropic, Gemini, Cohere, Ollama, Bedrock's Converse, LangChain's
     messages, LangGraph's states, and the results of pydantic-ai, openai-agents and llama-index.

@@ -51,7 +51,7 @@ class Body:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the status says that the body is no answer."""
+        """Whether the status says that the body is not an answer."""
         return not 200 <= self.status < 300
 
     @property

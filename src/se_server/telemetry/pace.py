@@ -40,7 +40,7 @@ class Pace:
         if after_s > self.slowest_s:
             self.slowest_s = after_s
         if place >= size:
-            # Lehmer's generator: who could foretell it would fool their own line only.
+            # Lehmer's generator. A user who predicts it can only distort the log line of their own conversation.
             self._random = self._random * 48271 % 2147483647
             place = self._random % self._spoken
             if place >= size:

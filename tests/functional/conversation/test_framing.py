@@ -152,7 +152,7 @@ async def test_messages_of_every_length_form_are_read(size: int) -> None:
         if size:
             assert await raw.receive() == PROTOCOL_PONG
         assert await raw.is_alive()
-    assert len(errors.items) == (0 if size else 1)  # nothing at all is no JSON
+    assert len(errors.items) == (0 if size else 1)  # an empty message is not JSON
 
 
 async def test_fragments_with_control_frames_between_make_one_message() -> None:

@@ -298,7 +298,7 @@ def test_raw_lines_are_a_failure_and_never_text(data: bytes) -> None:
 def test_words_before_a_failure_are_kept() -> None:
     *words, failure = read(sse(chat(content="a"), "{", chat(content="b")))
     assert words == ["a"]
-    assert failure.message == "an event is no JSON: unexpected end of the message (byte 1)"
+    assert failure.message == "an event is not JSON: unexpected end of the message (byte 1)"
 
 
 def test_last_event_needs_no_blank_line() -> None:

@@ -165,7 +165,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
             continue
         if name not in BY_NAME or variable != variable.upper():
             raise ConfigError(
-                f"{variable} in the environment is no option{nearest(variable, (o.variable for o in OPTIONS))}"
+                f"{variable} in the environment is not an option{nearest(variable, (o.variable for o in OPTIONS))}"
             )
         if value.strip():  # compose files write `NAME=` for "not set"
             found[name] = value
@@ -179,10 +179,10 @@ def _read_file(name: str) -> dict[str, object]:
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
-        raise ConfigError(f"the configuration file {name} is no valid TOML: {error}") from None
+        raise ConfigError(f"the configuration file {name} is not valid TOML: {error}") from None
     for key in content:
         if key not in BY_NAME:
-            raise ConfigError(f"{key} in {name} is no option{nearest(key, BY_NAME)}")
+            raise ConfigError(f"{key} in {name} is not an option{nearest(key, BY_NAME)}")
     return content
 
 
@@ -208,12 +208,12 @@ def _read_keys(name: str, where: str) -> tuple[str, ...]:
     except OSError as error:
         raise ConfigError(f"{where}: cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{where}: {name} is no text file") from None
+        raise ConfigError(f"{where}: {name} is not a text file") from None
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
         raise ConfigError(f"{where}: {name} holds no key; expected one a line")
     if any(not key.isprintable() or " " in key for key in found):  # a byte order mark, two keys in a line, a sentence
-        raise ConfigError(f"{where}: {name} holds a line that is no key; expected one a line, without blanks")
+        raise ConfigError(f"{where}: {name} holds a line that is not a key; expected one a line, without blanks")
     return found
 
 

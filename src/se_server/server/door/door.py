@@ -53,7 +53,7 @@ class Door:
 
     Attributes:
         sessions: the live ones; each leaves when its last handler has ended and its socket is gone.
-        connections: the connections with a transport that are no conversations yet.
+        connections: the connections with a transport that are not conversations yet.
         establishing: the accepted sockets without a transport yet, by the task that reads their PROXY header and does
             their TLS handshake.
     """
@@ -89,7 +89,7 @@ class Door:
         self.connections: set[HttpConnection] = set()
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
         self._draining = False
-        self._dropping = False  # the connections that are no conversations yet
+        self._dropping = False  # the connections that are not conversations yet
         self._quiet = asyncio.Event()  # set during a drain when no connection is left
         self._given_up = False  # waiting for user code that does not end
 
@@ -289,7 +289,7 @@ class Door:
             self._note_quiet()
 
     def _drop_pending(self) -> None:
-        """Drop the connections that are no conversations yet."""
+        """Drop the connections that are not conversations yet."""
         if not self._dropping:
             self._dropping = True
             for task in tuple(self.establishing) if self._tls or self.access.proxy_protocol else ():

@@ -50,7 +50,7 @@ class ConnectionOwner(Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection that is no conversation yet.
+    """A connection that is not a conversation yet.
 
     Args:
         door: the owner, which admits the upgrade and takes the connection over.

@@ -25,7 +25,8 @@ async def read_proxy_header(
         timeout_s: the time limit for the whole header.
 
     Returns:
-        The client's address as `host:port`; the peer's if the proxy connects for itself; or a word that is no address.
+        The client's address as `host:port`; the peer's if the proxy connects for itself; or a word that is not an
+        address.
 
     Raises:
         ProxyRefused: the peer is not a trusted proxy, sent something else, or sent no header in time.

@@ -86,7 +86,7 @@ def _remove_stale(path: str, option: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{option}: {path} exists and is no socket: remove it, or choose another path")
+        raise ConfigError(f"{option}: {path} exists and is not a socket: remove it, or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_S)
         try:

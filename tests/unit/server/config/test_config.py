@@ -163,23 +163,23 @@ def test_wrong_value_in_the_environment_names_the_variable() -> None:
 
 def test_an_unknown_variable_names_the_nearest() -> None:
     text = sentence(env={"SE_SERVER_PROT": "1"})
-    assert text == "SE_SERVER_PROT in the environment is no option; did you mean SE_SERVER_PORT?"
+    assert text == "SE_SERVER_PROT in the environment is not an option; did you mean SE_SERVER_PORT?"
 
 
 def test_unknown_key_of_the_file_names_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     file.write_text("drain_timeout = 3\n")
-    assert sentence(config=str(file)) == f"drain_timeout in {file} is no option; did you mean drain_timeout_s?"
+    assert sentence(config=str(file)) == f"drain_timeout in {file} is not an option; did you mean drain_timeout_s?"
 
 
 def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     assert "No such file" in sentence(config=str(file))
     file.write_text("port = = 3\n")
-    assert "no valid TOML" in sentence(config=str(file))
+    assert "not valid TOML" in sentence(config=str(file))
     for content in (b"\xff\xfe", b"port = " + b"9" * 5000, b"port = " + b"[" * 5000):
         file.write_bytes(content)
-        assert "no valid TOML" in sentence(config=str(file))
+        assert "not valid TOML" in sentence(config=str(file))
 
 
 def test_a_blank_variable_is_as_good_as_none() -> None:
@@ -226,7 +226,7 @@ def test_unusable_key_file_is_one_sentence(tmp_path: Path) -> None:
     for content in ("my key: sk_secret\n", "sk_good\nsk_secret sk_other\n", "\ufeffsk_secret\n"):
         file.write_text(content, encoding="utf-8")
         text = sentence(api_key_file=str(file))
-        assert "a line that is no key" in text
+        assert "a line that is not a key" in text
         assert "sk_" not in text
 
 
