@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from se_server.options import options_of
 from se_server.server.config.options import OPTIONS
+from se_server.server.door.admission import Capacity
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = {option.flag for option in OPTIONS if not option.positional}
@@ -23,6 +25,11 @@ def flags_in(page: str) -> set[str]:
 
 def test_every_option_is_documented() -> None:
     assert FLAGS - flags_in("docs/options.md") == set()
+
+
+def test_the_operators_page_names_every_limit() -> None:
+    limits = {option.flag for option in options_of(Capacity).values()}
+    assert limits - flags_in("docs/deploy/operating.md") == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/options.md"])

@@ -2,96 +2,172 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import asyncio
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from se_server.conversation.snapshot import MAX_ID, snapshot_of
-from se_server.protocol.turns import ANSWERED, SUPERSEDED, Turn, TurnLedger, TurnState
-from se_server.telemetry.pace import Pace
+from se_server.conversation._outbox import MessageOutbox
+from se_server.conversation.handlers import Handlers
+from se_server.conversation.session import SpeechEngineSession
+from se_server.conversation.settings import SessionSettings
+from se_server.conversation.snapshot import MAX_ID, Snapshot, snapshot_of
+from se_server.protocol._wire import decode
+from se_server.protocol.turns import ANSWERED, SUPERSEDED, Turn, TurnState
+from se_server.telemetry.counters import Counters
 from se_server.telemetry.turn_record import TurnRecord
+from se_server.types import NO_REQUEST
 
 
-def session(**changes: Any) -> Any:
-    values: dict[str, Any] = {
-        "conversation_id": "conv_1",
-        "is_open": True,
-        "_ledger": TurnLedger(),
-        "_pace": None,
-        "_opened_at": 10.0,
-        "_ended_at": 10.0,
-        "_why": "",
-        "_transport": SimpleNamespace(ending=(1006, "")),
-    }
-    return SimpleNamespace(**{**values, **changes})
+class NoConnection:
+    """A connection that takes everything and goes nowhere."""
+
+    fd = -1
+
+    def __init__(self) -> None:
+        self.outbox = MessageOutbox(lambda messages: None)
+        self.ending: tuple[int | None, str] = (1006, "")
+
+    def start_reading(self) -> None:
+        pass
+
+    def close(self, code: int, reason: str) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
 
 
-def turn(state: TurnState = TurnState.WAITING, chunks: int = 0) -> TurnLedger:
-    ledger = TurnLedger()
-    one = Turn(1, started_at=11.0)
-    one.state = state
-    if chunks:
-        one.note_texts(chunks, 11.5)
-    ledger.begin(one)
-    return ledger
+@dataclass
+class Stage:
+    """A real session whose time stands still unless a test or its handler sets it; its handler answers in steps."""
+
+    now: float = 10.0
+    connection: NoConnection = field(default_factory=NoConnection)
+    steps: asyncio.Queue[float] = field(default_factory=asyncio.Queue)
+    progress: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    def __post_init__(self) -> None:
+        self.session = SpeechEngineSession._over(
+            self.connection,
+            NO_REQUEST,
+            Handlers(on_init=lambda name, session: self.progress.put_nowait("init"), on_transcript=self._answer),
+            SessionSettings(clock=lambda: self.now),
+            Counters(),
+        )
+
+    async def _answer(self, transcript: Any, session: SpeechEngineSession) -> None:
+        """Start, say a word when the test gives its time, and end when the test gives another time."""
+        self.progress.put_nowait("started")
+        self.now = await self.steps.get()
+        await session.send_response("word", final=False)
+        self.progress.put_nowait("spoke")
+        self.now = await self.steps.get()
+
+    def receive(self, **message: Any) -> None:
+        self.session.receive(decode(json.dumps(message).encode()))
+
+    def ask(self, text: str, event_id: int) -> None:
+        self.receive(type="user_transcript", user_transcript=[{"role": "user", "content": text}], event_id=event_id)
+
+    async def reach(self, step: str) -> None:
+        assert await asyncio.wait_for(self.progress.get(), 10) == step
+
+    async def quiet(self) -> None:
+        """Wait until the handler has ended: an event waits for it."""
+        self.receive(type="init", conversation_id="conv_1")
+        await self.reach("init")
+
+    def seen(self, at: float) -> Snapshot:
+        return snapshot_of(self.session, at)
 
 
-@pytest.mark.parametrize(
-    ("changes", "state"),
-    [
-        ({}, "listening"),
-        ({"_ledger": turn()}, "waiting"),
-        ({"_ledger": turn(TurnState.RUNNING)}, "thinking"),
-        ({"_ledger": turn(TurnState.RUNNING, chunks=1)}, "speaking"),
-        ({"is_open": False}, "ending"),
-    ],
-)
-def test_the_state_follows_the_turn(changes: dict[str, Any], state: str) -> None:
-    assert snapshot_of(session(**changes), 12.0).state == state
+async def test_the_state_follows_the_turn() -> None:
+    stage = Stage()
+    states = [stage.seen(12.0).state]
+    stage.ask("hello", 1)
+    states.append(stage.seen(12.0).state)
+    await stage.reach("started")
+    states.append(stage.seen(12.0).state)
+    stage.steps.put_nowait(11.0)
+    await stage.reach("spoke")
+    states.append(stage.seen(12.0).state)
+    stage.session.connection_lost()
+    states.append(stage.seen(12.0).state)
+    assert states == ["listening", "waiting", "thinking", "speaking", "ending"]
+    await stage.session._lane.wait_ended()
 
 
-def test_ages_count_from_session_and_turn() -> None:
-    seen = snapshot_of(session(_ledger=turn()), 12.0)
+async def test_ages_count_from_session_and_turn() -> None:
+    stage = Stage()
+    assert stage.seen(12.0).turn_age_s is None
+    stage.now = 11.0
+    stage.ask("hello", 1)
+    seen = stage.seen(12.0)
     assert (seen.age_s, seen.duration_s, seen.turn_age_s) == (2.0, 2.0, 1.0)
+    stage.session.connection_lost()
+    await stage.session._lane.wait_ended()
 
 
-def test_the_duration_stops_at_the_end() -> None:
-    seen = snapshot_of(session(is_open=False, _ended_at=13.0), 20.0)
+async def test_the_duration_stops_at_the_end() -> None:
+    stage = Stage()
+    stage.now = 13.0
+    stage.session.connection_lost()
+    seen = stage.seen(20.0)
     assert (seen.age_s, seen.duration_s) == (10.0, 3.0)
 
 
-def test_an_open_session_has_no_ending() -> None:
-    seen = snapshot_of(session(), 12.0)
+async def test_an_open_session_has_no_ending() -> None:
+    seen = Stage().seen(12.0)
     assert (seen.code, seen.reason) == (None, "")
 
 
 @pytest.mark.parametrize(
-    ("ending", "why", "reason"),
+    ("ending", "says_goodbye", "reason"),
     [
-        ((1000, "bye"), "close message", "bye"),
-        ((1000, ""), "close message", "close message"),
-        ((1006, ""), "", "connection lost"),
+        ((1000, "bye"), True, "bye"),
+        ((1000, ""), True, "close message"),
+        ((1006, ""), False, "connection lost"),
     ],
 )
-def test_the_reason_is_the_most_exact(ending: tuple[int, str], why: str, reason: str) -> None:
-    seen = snapshot_of(session(is_open=False, _why=why, _transport=SimpleNamespace(ending=ending)), 12.0)
+async def test_the_reason_is_the_most_exact(ending: tuple[int, str], says_goodbye: bool, reason: str) -> None:
+    stage = Stage()
+    stage.connection.ending = ending
+    if says_goodbye:
+        stage.receive(type="close")
+    stage.session.connection_lost()
+    seen = stage.seen(12.0)
     assert (seen.code, seen.reason) == (ending[0], reason)
 
 
-def test_the_pace_of_all_turns_is_shown() -> None:
-    pace = Pace()
-    for interrupted, after_s in ((False, 0.2), (True, 0.4)):
-        pace.add(interrupted)
-        pace.add_first_chunk(after_s)
-    seen = snapshot_of(session(_pace=pace), 12.0)
+async def test_the_pace_of_all_turns_is_shown() -> None:
+    stage = Stage()
+    for event_id, first_text_at in ((1, 10.2), (2, 10.6)):
+        stage.ask(f"question {event_id}", event_id)
+        await stage.reach("started")
+        stage.steps.put_nowait(first_text_at)
+        await stage.reach("spoke")
+        if event_id == 1:
+            stage.steps.put_nowait(10.2)
+            await stage.quiet()
+    stage.ask("question 3", 3)
+    seen = stage.seen(12.0)
     assert (seen.turns, seen.interruptions) == (2, 1)
     assert seen.first_text_p50_s == pytest.approx(0.2)
     assert seen.first_text_max_s == pytest.approx(0.4)
+    stage.session.connection_lost()
+    await stage.session._lane.wait_ended()
 
 
-def test_a_long_id_is_cut() -> None:
-    assert snapshot_of(session(conversation_id="x" * 1000), 12.0).conversation_id == "x" * MAX_ID
+async def test_a_long_id_is_cut() -> None:
+    stage = Stage()
+    stage.receive(type="init", conversation_id="x" * 1000)
+    assert stage.seen(12.0).conversation_id == "x" * MAX_ID
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Capacity:
     max_sessions: int | None = option(
         None,
         number,
-        "Conversations at once, over all workers. Beyond this limit and the others here, new ones are answered 503.",
+        "Conversations at once, over all workers. Beyond a limit of this group, new ones are answered 503.",
         "N",
         default_text="no limit",
     )
