@@ -1,4 +1,7 @@
-"""Layers: every `import`, `cimport` and `include` points down, and no modules import each other in a circle."""
+"""Layers: every `import`, `cimport` and `include` points down, and no modules import each other in a circle.
+
+A layer also keeps to the modules of the standard library that it may use.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,35 @@ ONLY = {
         "forks", "server.listen", "server.shared", "server.config", "server.door",
     },
 }  # fmt: skip
+# Standard modules and packages that a layer may not use, because their I/O belongs to another layer.
+NETWORK = {"select", "selectors", "socket", "socketserver", "ssl"}
+PROCESSES = {"fcntl", "mmap", "multiprocessing", "signal", "subprocess"}
+LOOPS = {"asyncio", "concurrent", "picows", "threading", "uvloop"}
+FORBIDDEN = {
+    "address": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
+    "errors": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
+    "auth": NETWORK | PROCESSES | LOOPS | {"logging", "os"},
+    "options": NETWORK | PROCESSES | LOOPS | {"logging", "time"},
+    "types": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
+    "protocol": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
+    "streams": NETWORK | PROCESSES,
+    "conversation": NETWORK | PROCESSES,
+    "demo": NETWORK | PROCESSES,
+    "server.config": NETWORK | PROCESSES,
+    "server.door": PROCESSES,
+    "sdk": PROCESSES,
+}
+ALLOWED_NEVERTHELESS = {
+    ("se_server.conversation.lane", "signal"),  # reads whether SIGINT has a handler, and sets none
+    ("se_server.streams.blocking", "socket"),
+    ("se_server.sdk.resource", "ssl"),  # the type of an argument
+    ("se_server.sdk.server", "ssl"),
+    ("se_server.sdk.signals", "signal"),  # for programs of one process
+}
+OUTSIDE = {"tests", "bench", "examples"}  # they import the package, never the other way
 # These modules import `__version__` from the package itself.
 READS_THE_VERSION = {"se_server.server.supervisor.orders", "se_server.cli.doctor", "se_server.cli.server"}
+BY_NAME = re.compile(r"""(?:import_module|__import__)\(\s*f?["']([\w.]+)""")
 FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(.+)", re.MULTILINE)
 PLAIN = re.compile(r"^[ \t]*c?import[ \t]+([\w., \t]+)", re.MULTILINE)
 INCLUDE = re.compile(r"^[ \t]*include[ \t]+[\"']([^\"']+)[\"']", re.MULTILINE)
@@ -54,7 +84,7 @@ def read_imports(text: str, *, is_cython: bool) -> set[tuple[str, str]]:
     """Return the imports of a source: a module, and the name imported from it or nothing."""
     if is_cython:
         # Strip comments, and join lines inside parentheses and after a backslash.
-        text = re.sub(r"#.*", "", text).replace("\\\n", " ")
+        text = re.sub(r"#.*", "", text).replace("\\\n", " ").replace(";", "\n")
         text = re.sub(r"\([^()]*\)", lambda found: found[0].replace("\n", " ").strip("()"), text)
         imports = {(name.split()[0], "") for names in PLAIN.findall(text) for name in names.split(",") if name.strip()}
         for module, names in FROM.findall(text):
@@ -66,6 +96,7 @@ def read_imports(text: str, *, is_cython: bool) -> set[tuple[str, str]]:
                 imports |= {(alias.name, "") for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imports |= {("." * node.level + (node.module or ""), alias.name) for alias in node.names}
+    imports |= {(name.rstrip("."), "") for name in BY_NAME.findall(text)}
     assert not any(module.startswith(".") for module, _ in imports), "a relative import"
     return imports
 
@@ -127,6 +158,45 @@ def is_allowed(upper: str, lower: str) -> bool:
     return upper == lower or (RANK[lower] < RANK[upper] and lower in ONLY.get(upper, RANK))
 
 
+def forbidden_imports(name: str, imports: set[tuple[str, str]]) -> list[str]:
+    """Return the modules outside the package that a module imports and its layer may not use."""
+    found = {module.split(".")[0] for module, _ in imports}
+    forbidden = (FORBIDDEN.get(room(name), set()) if "." in name else set()) | OUTSIDE
+    return sorted(module for module in found & forbidden if (name, module) not in ALLOWED_NEVERTHELESS)
+
+
+def test_layers_keep_to_their_standard_modules() -> None:
+    found = []
+    for base in (ROOT / "src", ROOT / "ext"):
+        for source in sorted((base / "se_server").rglob("*")):
+            if source.suffix in (".py", ".pyi", *CYTHON):
+                name = ".".join(source.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+                imports = read_imports(source.read_text(), is_cython=source.suffix in CYTHON)
+                found += [f"{name} imports {module}" for module in forbidden_imports(name, imports)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("se_server.protocol.words", "import asyncio"),
+        ("se_server.protocol.words", "from os import path"),
+        ("se_server.protocol.words", "import re; import logging"),
+        ("se_server.protocol._wire", "cimport cython; import socket"),
+        ("se_server.conversation.core", "from signal import signal"),
+        ("se_server.server.door.door", "import tests.helpers"),
+        ("se_server.cli.bench", "__import__('bench.soak')"),
+    ],
+)
+def test_a_forbidden_module_is_found(name: str, source: str) -> None:
+    assert forbidden_imports(name, read_imports(source, is_cython="._" in name))
+
+
+def test_every_module_has_a_layer() -> None:
+    tree = read_tree((ROOT / "src", "se_server"), (ROOT / "ext", "se_server"))
+    assert {room(name) for name in tree if "." in name} - {"server"} <= set(RANK)
+
+
 def test_no_import_points_against_the_layers() -> None:
     tree = read_tree((ROOT / "src", "se_server"), (ROOT / "ext", "se_server"))
     assert len(tree) > 150
@@ -168,6 +238,10 @@ def test_every_way_to_import_is_read(tmp_path: Path) -> None:
         **{f"a/{name}.pxd": "" for name in ("one", "two", "three", "four", "five")},
         **{f"a/{name}.pxi": "" for name in ("six", "seven")},
         "a/top.py": "import a.low as low, a.one\nfrom a import f, two\n",
+        "a/by_name.py": (
+            "import sys; import a.one\nimport_module('a.two')\n__import__(\"a.top\")\nimport_module(f'a.low.{x}')\n"
+        ),
+        "a/joined.pyx": "import sys; from a cimport one; cimport a.two\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -175,6 +249,8 @@ def test_every_way_to_import_is_read(tmp_path: Path) -> None:
     assert tree["a"] == {"a.low"}
     assert tree["a.low"] == {f"a.{name}" for name in ("one", "two", "three", "four", "five", "six", "seven")}
     assert tree["a.top"] == {"a", "a.low", "a.one", "a.two"}
+    assert tree["a.by_name"] == {"a.low", "a.one", "a.two", "a.top"}
+    assert tree["a.joined"] == {"a.one", "a.two"}
 
 
 @pytest.mark.parametrize(
