@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 import importlib.util
 import re
+import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +17,14 @@ import click
 import pytest
 
 from se_server.cli import bench, chat, ctl, doctor, server
-from se_server.server.config.options import OPTIONS
+from se_server.errors import SpeechEngineError
+from se_server.server.config.options import BY_NAME, OPTIONS
+from se_server.simulator.script import parse_script
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 FOR_CONTRIBUTORS = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/design").glob("*.md"))]
@@ -125,6 +135,12 @@ def anchors(page: Path) -> frozenset[str]:
     return frozenset(heading.replace(" ", "-") for heading in plain)
 
 
+@cache
+def extras() -> frozenset[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return frozenset(project["optional-dependencies"])
+
+
 # --- what a page says ---
 
 
@@ -173,7 +189,7 @@ def wrong_paths(line: str, page: Path) -> Iterator[str]:
 
 
 def wrong_modules(line: str) -> Iterator[str]:
-    for name in re.findall(r"python -m (bench\.[\w.]+|tests\.[\w.]+|se_server\.[\w.]+)|^(bench\.\w+)$", line):
+    for name in re.findall(r"python3? -m ([\w.]+)|^(bench\.\w+)$", line):
         name = name[0] or name[1]
         try:
             found = importlib.util.find_spec(name)
@@ -218,19 +234,70 @@ def wrong_commands(line: str) -> Iterator[str]:
             if name is not None and name not in command.list_commands(click.Context(command)):
                 yield f"{program} {name}: no such command"
                 continue
-            allowed = of_checkout.get(name or "", flags_of(command))
+            allowed = of_checkout.get(name or "", flags_of_subcommand(command, name))
         else:
             allowed = flags_of(command) | FOREIGN_FLAGS
         for flag in FLAG.findall(rest):
             if flag not in allowed:
                 yield f"{program} {flag}: no such option"
     environments, labels = tox_names()
-    for name in re.findall(r"\btox -e (\w+)", line):
-        if name not in environments:
-            yield f"tox -e {name}: no such environment"
-    for name in re.findall(r"\btox -m (\w+)", line):
+    for names in re.findall(r"\btox (?:run |r )?-e ([\w,.-]+)", line):
+        for name in names.split(","):
+            if name not in environments:
+                yield f"tox -e {name}: no such environment"
+    for name in re.findall(r"\btox (?:run |r )?-m (\w+)", line):
         if name not in labels:
             yield f"tox -m {name}: no such label"
+
+
+def flags_of_subcommand(group: click.Group, name: str | None) -> set[str]:
+    """Return the options of one command of a group, and of the group itself; of all its commands without a name."""
+    if name is None:
+        return flags_of(group)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    own = {flag for parameter in group.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return own | flags_of(command)
+
+
+def wrong_extras(line: str) -> Iterator[str]:
+    for names in re.findall(r"\bpip install .*?(?:se-server|\.)\[([\w,]+)\]", line):
+        for name in set(names.split(",")) - extras():
+            yield f"[{name}]: no such extra"
+
+
+def wrong_toml(text: str) -> Iterator[str]:
+    """Yield what is wrong in the blocks of TOML: scripts of conversations, logging, or options of se-server."""
+    for block in re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        try:
+            content = tomllib.loads(block)
+            if "steps" in content:
+                parse_script(content, "the page", "script")
+            elif not content.keys() & {"formatters", "handlers", "loggers", "root"}:
+                yield from (f"{key}: no such option" for key in content if key not in BY_NAME)
+        except (tomllib.TOMLDecodeError, SpeechEngineError) as error:
+            yield f"a block of TOML: {error}"
+
+
+def wrong_python(text: str) -> Iterator[str]:
+    """Yield what is wrong in the blocks of Python: their syntax, and names imported from se-server."""
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        try:
+            tree = compile(textwrap.dedent(block), "page", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except SyntaxError as error:
+            yield f"a block of Python: {error}"
+            continue
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (
+                f"import of {name}: no such module or name"
+                for name in names
+                if name.split(".")[0] == "se_server" and not is_importable(name)
+            )
 
 
 def wrong_flags(line: str) -> Iterator[str]:
@@ -256,11 +323,12 @@ def wrong_names(line: str, *, thorough: bool) -> Iterator[str]:
 
 def problems(text: str, page: Path) -> list[str]:
     """Return what a page names that does not exist."""
-    found = list(wrong_links(text, page))
+    found = [*wrong_links(text, page), *wrong_toml(text), *wrong_python(text)]
     for line in code(text):
         found += wrong_paths(line, page)
         found += wrong_modules(line)
         found += wrong_commands(line)
+        found += wrong_extras(line)
         found += wrong_flags(line)
         found += wrong_names(line, thorough=page in FOR_CONTRIBUTORS)
     return sorted(set(found))
@@ -296,6 +364,17 @@ def test_what_a_page_names_exists(page: Path) -> None:
         "`NO_SUCH_CONSTANT`",
         "`no_such_function(1)`",
         "`NoSuchClass`",
+        "`python -m nowhere`",
+        "`tox run -e nowhere`",
+        "`tox -e fuzz,nowhere`",
+        "`se-ctl reload --watch`",
+        "`pip install '.[test,nowhere]'`",
+        "```toml\nprt = 3001\n```\n",
+        "```toml\nport = \n```\n",
+        "```toml\n[[steps]]\nsayy = 'hello'\n```\n",
+        "```python\nfrom se_server import Nowhere\n```\n",
+        "```python\nimport se_server.nowhere\n```\n",
+        "```python\nasync def f():\n    await\n```\n",
         "```sh\nse-server app.py --nowhere\n```\n",
         "    tox -e nowhere\n",
     ],
