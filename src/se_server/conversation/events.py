@@ -34,7 +34,8 @@ class EventEmitter:
 
         Raises:
             ValueError: `event` is not the name of an event.
-            TypeError: `handler` is not a function, takes other arguments than the event has, or is a generator function.
+            TypeError: `handler` is not a function, takes other arguments than the event has, or is a generator
+                function.
             WrongThread: called from a thread other than the session's.
         """
         self._check_thread("on")

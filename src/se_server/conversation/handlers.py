@@ -24,7 +24,7 @@ class Handlers:
         on_interrupt: `(turn, session)`: what was sent of an answer that a newer transcript superseded
 
     Raises:
-        TypeError: a callback is no function, cannot be called as above, or is a generator function.
+        TypeError: a callback is not a function, cannot be called as above, or is a generator function.
     """
 
     on_init: Handler | None = None

@@ -30,7 +30,13 @@ class NoConnection:
         self.outbox = MessageOutbox(lambda messages: None)
         self.ending: tuple[int | None, str] = (1006, "")
 
-    def start_reading(self) -> None:
+    def start_reading(self) -> bool:
+        return True
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
+    def finish(self) -> None:
         pass
 
     def close(self, code: int, reason: str) -> None:
