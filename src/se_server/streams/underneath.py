@@ -84,15 +84,17 @@ def _is_closed(response: Any) -> bool:
 
 
 class _response_closer:
-    __slots__ = ("response", "target_name")
+    __slots__ = ("owner", "response", "target_name")
 
     def __init__(self, response: Any) -> None:
         self.response = response
+        # Kept from now on: a reader forgets its connection when its response is collected.
+        is_reader = type(response).__name__ == "StreamReader"
+        self.owner = response._protocol if is_reader else response
         self.target_name = name_of(response)
 
     def __call__(self, error: BaseException | None) -> Any:
-        if _is_closed(self.response):
+        if self.response.is_eof() if self.owner is not self.response else _is_closed(self.response):
             return None
-        owner = getattr(self.response, "_protocol", None) or self.response
-        close = getattr(owner, "aclose", None) or owner.close
+        close = getattr(self.owner, "aclose", None) or self.owner.close
         return close()
