@@ -122,9 +122,11 @@ def form_of(value: object) -> Form:
         return responses.form_of_generator(value) or iterate
     if hasattr(kind, "__aiter__"):
         return iterate
+    if is_client(value):
+        # Many are context managers, and leaving one would close it for all conversations; others iterate over fields.
+        return refuse_form
     if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
-        # A client is a context manager, too, and leaving it would close it for all conversations.
-        return refuse_form if is_client(value) else enter
+        return enter
     if inspect.isawaitable(value):
         return wait
     if isinstance(value, (str, bytes)):
@@ -152,6 +154,8 @@ def enter(opening: Any, manager: Any) -> Pending:
     async def entering() -> object:
         entered = await type(manager).__aenter__(manager)
         opening.closers.append(exit_of(manager))
+        if entered is None or form_of(entered) is enter:
+            refuse(manager)
         return entered
 
     return Pending(entering())

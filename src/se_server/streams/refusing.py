@@ -27,6 +27,10 @@ HINTS = (
     ("responses", "", "what `client.responses.create(..., stream=True)` returns"),
     ("messages", "", "what `client.messages.create(..., stream=True)` returns"),
     ("chat", "", "what the client's streaming chat call returns"),
+    ("AsyncClient", "google", "what `client.aio.models.generate_content_stream(...)` returns"),
+    ("AsyncClient", "httpx", "what `await client.send(request, stream=True)` returns"),
+    ("AsyncClient", "httpx2", "what `await client.send(request, stream=True)` returns"),
+    ("ClientSession", "aiohttp", "what `session.post(...)` returns"),
     ("aio", "google", "what `client.aio.models.generate_content_stream(...)` returns"),
 )
 
