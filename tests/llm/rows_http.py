@@ -198,3 +198,14 @@ async def urllib_response(case: Case) -> Any:
     url, body = asked(case, "openai")
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     return await asyncio.to_thread(urllib.request.urlopen, request)
+
+urllib3 = Package("urllib3", "urllib3", "openai")
+
+
+@urllib3.row("asyncio.to_thread(pool.request, ..., preload_content=False)", closed_by=THREAD, note=AWAITED)
+async def urllib3_response(case: Case) -> Any:
+    import urllib3 as package
+
+    url, body = asked(case, "openai")
+    pool = case.blocking_client(package.PoolManager())
+    return asyncio.to_thread(pool.request, "POST", url, json=body, preload_content=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.llm.rows import MESSAGES, MODEL, QUESTION, TEXT, Case, Package
@@ -108,6 +109,25 @@ async def chat_blocking(case: Case) -> Any:
     return openai_blocking(case).chat.completions.create(**CHAT, stream=True)
 
 
+@openai.row("asyncio.to_thread(OpenAI().chat.completions.create, ..., stream=True)", closed_by=THREAD,
+            note="The inner `await` is made.")  # fmt: skip
+async def chat_in_thread(case: Case) -> Any:
+    return asyncio.to_thread(openai_blocking(case).chat.completions.create, **CHAT, stream=True)
+
+
+@openai.row("a generator around OpenAI().chat.completions.create(..., stream=True)", closed_by=THREAD,
+            note="Read in a thread of its own.")  # fmt: skip
+async def chat_blocking_generator(case: Case) -> Any:
+    client = openai_blocking(case)
+
+    def texts() -> Any:
+        for chunk in client.chat.completions.create(**CHAT, stream=True):
+            if chunk.choices and chunk.choices[0].delta.content:
+                yield chunk.choices[0].delta.content
+
+    return texts()
+
+
 @openai.row("OpenAI().chat.completions.stream(...)", closed_by=THREAD, note="Read in a thread of its own.")
 async def chat_blocking_manager(case: Case) -> Any:
     return openai_blocking(case).chat.completions.stream(**CHAT)
@@ -156,6 +176,17 @@ async def responses_manager_entered(case: Case) -> Any:
 @openai.row("await client.responses.create(...)", is_stream=False, note="The whole answer at once.")
 async def responses_whole(case: Case) -> Any:
     return await (await openai_client(case)).responses.create(**RESPONSE)
+
+
+@openai.row("response.model_dump()", is_stream=False, note="A response as a dict; so are the other APIs'.")
+async def response_as_dict(case: Case) -> Any:
+    return (await (await openai_client(case)).responses.create(**RESPONSE)).model_dump()
+
+
+@openai.row("client.responses.with_raw_response.create(...)", closed_by="cancelling the request",
+            note="The whole answer at once.")  # fmt: skip
+async def responses_whole_raw(case: Case) -> Any:
+    return (await openai_client(case)).responses.with_raw_response.create(**RESPONSE)
 
 
 @openai.row("OpenAI().responses.create(..., stream=True)", closed_by=THREAD, note="Read in a thread of its own.")

@@ -265,6 +265,25 @@ async def a_queue(case: Case) -> Any:
     return asyncio.Queue()
 
 
+@mistakes.refused("httpx.AsyncClient()", "client.send", requires="httpx")
+async def httpx_itself(case: Case) -> Any:
+    import httpx
+
+    return await case.client(httpx.AsyncClient())
+
+
+@mistakes.refused("aiohttp.ClientSession()", "session.post", requires="aiohttp")
+async def aiohttp_itself(case: Case) -> Any:
+    import aiohttp
+
+    return await case.client(aiohttp.ClientSession())
+
+
+@mistakes.refused("asyncio.Lock(), or another context manager that gives no stream", "Lock")
+async def a_lock(case: Case) -> Any:
+    return asyncio.Lock()
+
+
 @mistakes.refused("a coroutine that returns None", "not None")
 async def coroutine_of_none(case: Case) -> Any:
     async def answer() -> None:
