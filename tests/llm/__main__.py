@@ -29,7 +29,9 @@ from tests.providers import Provider, provider_in_thread
 T = TypeVar("T")
 
 ROW_S = 30
-CAPTIONS = {"waits for an event": (WAITING_FOR_EVENT, True), "waits for the socket": (WAITING_FOR_SOCKET, False)}
+INDENT = " " * 12
+WAITS = ((WAITING_FOR_EVENT, True), (WAITING_FOR_SOCKET, False))
+WAITS_FOR_ANSWER = ((WAITING_FOR_ANSWER, True),)
 
 
 def main() -> int:
@@ -78,23 +80,17 @@ def _run(row: Row, provider: Provider, *, closing: bool, verbose: bool) -> str:
     heard = _limited(speak(row, provider))
     verdict = heard.verdict(row) if isinstance(heard, Heard) else "wrong"
     if verbose or verdict in ("wrong", "silent"):
-        print(f"{verdict:10}  {row.name}\n            {heard!r}", flush=True)
+        print(f"{verdict:10}  {row.name}\n{INDENT}{heard!r}")
     if closing and row.api and row.closed_by and verdict == "right":
-        for caption, (script, reads) in CAPTIONS.items():
-            if row.is_stream and not (_is_whole(row) and not reads):
-                script = WAITING_FOR_ANSWER if _is_whole(row) else script
-                done = _limited(interrupt(row, provider, script, reads=reads))
-                is_closed = isinstance(done, Interruption) and done.closed_s is not None and done.closed_s < CLOSE_S
-                if verbose or not is_closed or (isinstance(done, Interruption) and (done.logged or done.errors)):
-                    print(f"{'closed' if is_closed else 'not closed'}  {row.name}, {caption}\n            {done!r}", flush=True)
-                if not is_closed:
-                    verdict = "not closed"
+        for script, reads in WAITS if row.is_stream else WAITS_FOR_ANSWER:
+            done = _limited(interrupt(row, provider, script, reads=reads))
+            is_closed = isinstance(done, Interruption) and done.closed_s is not None and done.closed_s < CLOSE_S
+            if verbose or not is_closed or done.logged or done.errors:  # type: ignore[union-attr]
+                caption = "reads" if reads else "does not read"
+                print(f"{'closed' if is_closed else 'NOT CLOSED'}  {row.name}, caller {caption}\n{INDENT}{done!r}")
+            if not is_closed:
+                verdict = "not closed"
     return verdict
-
-
-def _is_whole(row: Row) -> bool:
-    """Whether the answer comes at once, but is awaited by the server."""
-    return row.closed_by.startswith("cancelling the r")
 
 
 if __name__ == "__main__":

@@ -26,14 +26,13 @@ def cells_of(row: Row) -> tuple[str, str, str, str]:
     """Return the cells of a row."""
     passed = row.passed.replace("|", "\\|")
     is_code = "`" not in passed and not passed.startswith(WORDS)
-    spoken = "refused" if row.is_refused else "the text" if row.is_stream or row.note != WHOLE else "the text"
-    note = f"The error says: {row.error.rstrip('.')}." if row.is_refused and not row.note else row.note
+    spoken = "refused" if row.is_refused else "the text"
+    note = f"The error says `{row.error}`." if row.is_refused and not row.note else row.note
     return f"`{passed}`" if is_code else passed, spoken, row.closed_by or "-", note
 
 
-WHOLE = "The whole answer at once."
 # Rows that are described instead of written.
-WORDS = ("a ", "an ", "texts ", "events ", "the ", "NDJSON ")
+WORDS = ("a ", "an ", "texts ", "events ", "the ", "NDJSON ", "AsyncOpenAI(base_url")
 
 
 def halves() -> tuple[str, str, str]:

@@ -68,12 +68,14 @@ async def whole(case: Case) -> Any:
     return await (await anthropic_client(case)).messages.create(**MESSAGE)
 
 
-@anthropic.row("client.messages.create(...)", closed_by="cancelling the request", note="The `await` is made.")
+@anthropic.row(
+    "client.messages.create(...)", closed_by="cancelling the request", is_stream=False, note="The `await` is made."
+)
 async def whole_not_awaited(case: Case) -> Any:
     return (await anthropic_client(case)).messages.create(**MESSAGE)
 
 
-@anthropic.row("stream.get_final_text()", closed_by="cancelling it", note="The whole answer at once.")
+@anthropic.row("stream.get_final_text()", closed_by="cancelling it", is_stream=False, note="The whole answer at once.")
 async def final_text(case: Case) -> Any:
     return (await case.enter((await anthropic_client(case)).messages.stream(**MESSAGE))).get_final_text()
 

@@ -97,7 +97,7 @@ async def langchain_anthropic(case: Case) -> Any:
 
     options: Any = {"api_key": "none", "base_url": case.url("anthropic"), "max_retries": 0, "max_tokens": 1024}
     chat = ChatAnthropic(model=MODEL, **options)
-    case.at_end(lambda: chat._async_client.close())
+    case.at_end(chat._async_client.close)
     return chat.astream(QUESTION)
 
 
@@ -110,8 +110,8 @@ async def langchain_google(case: Case) -> Any:
 
     options: Any = {"google_api_key": "none", "base_url": case.url("gemini"), "max_retries": 1}
     chat = ChatGoogleGenerativeAI(model="gemini-2.5-flash", **options)
-    case.at_end(lambda: chat.client.aio.aclose())
-    case.at_end(lambda: chat.client.close())
+    case.at_end(chat.client.aio.aclose)
+    case.at_end(chat.client.close)
     return chat.astream(QUESTION)
 
 
@@ -135,7 +135,9 @@ async def langchain_whole(case: Case) -> Any:
     return await (await chat_openai(case)).ainvoke(QUESTION)
 
 
-@langchain.row("ChatOpenAI().ainvoke(...)", closed_by="cancelling the request", note="The `await` is made.")
+@langchain.row(
+    "ChatOpenAI().ainvoke(...)", closed_by="cancelling the request", is_stream=False, note="The `await` is made."
+)
 async def langchain_whole_not_awaited(case: Case) -> Any:
     return (await chat_openai(case)).ainvoke(QUESTION)
 
@@ -249,7 +251,7 @@ async def agents_whole(case: Case) -> Any:
     return await package.Runner.run(agent, QUESTION)
 
 
-@agents.row("Runner.run(agent, ...)", closed_by="cancelling the run", note="The `await` is made.")
+@agents.row("Runner.run(agent, ...)", closed_by="cancelling the run", is_stream=False, note="The `await` is made.")
 async def agents_whole_not_awaited(case: Case) -> Any:
     package, agent = await agent_of(case)
     return package.Runner.run(agent, QUESTION)

@@ -18,7 +18,10 @@ CONNECTION = "closing the connection, as this object has no `close`"
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "openai": ("/chat/completions", {"model": MODEL, "messages": MESSAGES, "stream": True}),
     "anthropic": ("/v1/messages", {"model": MODEL, "max_tokens": 1024, "messages": MESSAGES, "stream": True}),
-    "gemini": (f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": QUESTION}]}]}),
+    "gemini": (
+        f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse",
+        {"contents": [{"parts": [{"text": QUESTION}]}]},
+    ),
     "ollama": ("/api/chat", {"model": MODEL, "messages": MESSAGES, "stream": True}),
     "cohere": ("/v2/chat", {"model": MODEL, "messages": MESSAGES, "stream": True}),
 }
@@ -79,7 +82,7 @@ def add_httpx(name: str) -> None:
         url, body = asked(case, "openai")
         return await case.enter((await client(case)).stream("POST", url, json=body))
 
-    @package.row("client.post(...)", closed_by="cancelling the request", note=f"{AWAITED} {WHOLE}")
+    @package.row("client.post(...)", closed_by="cancelling the request", is_stream=False, note=f"{AWAITED} {WHOLE}")
     async def posted(case: Case) -> Any:
         url, body = asked(case, "openai")
         return (await client(case)).post(url, json={**body, "stream": False})
@@ -198,6 +201,7 @@ async def urllib_response(case: Case) -> Any:
     url, body = asked(case, "openai")
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     return await asyncio.to_thread(urllib.request.urlopen, request)
+
 
 urllib3 = Package("urllib3", "urllib3", "openai")
 

@@ -99,7 +99,12 @@ async def chat_whole(case: Case) -> Any:
     return await (await openai_client(case)).chat.completions.create(**CHAT)
 
 
-@openai.row("client.chat.completions.create(...)", closed_by="cancelling the request", note="The `await` is made.")
+@openai.row(
+    "client.chat.completions.create(...)",
+    closed_by="cancelling the request",
+    is_stream=False,
+    note="The `await` is made.",
+)
 async def chat_whole_not_awaited(case: Case) -> Any:
     return (await openai_client(case)).chat.completions.create(**CHAT)
 
@@ -183,7 +188,7 @@ async def response_as_dict(case: Case) -> Any:
     return (await (await openai_client(case)).responses.create(**RESPONSE)).model_dump()
 
 
-@openai.row("client.responses.with_raw_response.create(...)", closed_by="cancelling the request",
+@openai.row("client.responses.with_raw_response.create(...)", closed_by="cancelling the request", is_stream=False,
             note="The whole answer at once.")  # fmt: skip
 async def responses_whole_raw(case: Case) -> Any:
     return (await openai_client(case)).responses.with_raw_response.create(**RESPONSE)

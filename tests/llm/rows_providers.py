@@ -225,5 +225,3 @@ async def invoke_events(case: Case) -> Any:
 @bedrock.row("client.converse(...)", is_stream=False, note=WHOLE)
 async def converse_whole(case: Case) -> Any:
     return (await bedrock_client(case)).converse(**CONVERSE)
-
-

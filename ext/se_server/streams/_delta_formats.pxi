@@ -151,7 +151,11 @@ cdef str read(Reading r, object event, int depth):
     cdef object entries
     cdef _Kind kind
     cdef int form
-    if event is None or PyLong_Check(event) or PyFloat_Check(event) or depth > MAX_WRAPPERS:
+    if event is None:
+        # A generator of texts gives None for an event without text: `(chunk.text async for chunk in stream)`.
+        r.is_known = r.is_known or depth == 0
+        return None
+    if PyLong_Check(event) or PyFloat_Check(event) or depth > MAX_WRAPPERS:
         return None
     if PyUnicode_Check(event):
         return None
