@@ -1,0 +1,74 @@
+"""Mistakes of an APP in real processes: `--check` and the start refuse them in the same sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import connect, environment, running_server, transcript_message
+
+COMMAND = [sys.executable, "-m", "se_server.cli.server"]
+ANSWERS = "async def on_transcript(transcript, session): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (
+            "async def on_transcript(transcript, session): yield 'hi'",
+            "write `async def on_transcript(transcript, session)`",
+        ),
+        ("async def on_init(conversation_id, session): ...", "nothing that answers: define `async def on_transcript("),
+        (ANSWERS + "def on_close(): ...", "on_close() cannot be called as on_close(session)"),
+        (ANSWERS + "async def on_startup(app): yield", "on_startup(app) cannot be called as on_startup()"),
+        (
+            "import se_server\ndef reply(transcript): ...\nagent = se_server.SpeechEngineServer(on_transcript=reply)",
+            "reply(transcript) cannot be called as on_transcript(transcript, session)",
+        ),
+    ],
+)
+def test_check_and_start_refuse_in_one_sentence(tmp_path: Path, source: str, sentence: str) -> None:
+    (tmp_path / "agent.py").write_text(source + "\n")
+    for arguments in (["--check"], ["--port", "0", "--host", "127.0.0.1", "--workers", "1"]):
+        ended = subprocess.run(
+            [*COMMAND, "agent.py", *arguments],
+            check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path, env=environment("sk_of_this_test"),
+        )  # fmt: skip
+        assert ended.returncode == 3, ended.stderr
+        assert sentence in ended.stderr
+
+
+def test_an_on_startup_that_yields_runs_in_every_worker(tmp_path: Path) -> None:
+    """The code before its `yield` is the worker's start, the code behind it the worker's stop."""
+    app = tmp_path / "agent.py"
+    app.write_text(
+        "async def on_startup():\n"
+        "    print('pool opened', flush=True)\n"
+        "    yield\n"
+        "    print('pool closed', flush=True)\n" + ANSWERS
+    )
+    with running_server(app=app, workers=2) as server:
+        server.stop()
+        output = server.output()
+    assert output.count("pool opened") == 2
+    assert output.count("pool closed") == 2
+
+
+async def test_a_worker_reports_a_blocking_coroutine_by_name(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text(
+        "import time\n"
+        "async def on_transcript(transcript, session):\n"
+        "    time.sleep(0.4)\n"
+        "    await session.send_response('late')\n"
+    )
+    with running_server(app=app, workers=1) as server:
+        async with connect(server.url) as ws:
+            await ws.send(transcript_message("hello"))
+            await ws.recv()
+        server.wait_for_output(
+            r"coroutine agent\.on_transcript blocks the event loop, for 0\.\d s.*agent\.py:3 in on_tra"
+        )
