@@ -27,6 +27,7 @@ cdef class Job:
 
 cdef class Pulse:
     cdef public Py_ssize_t running
+    cdef public Py_ssize_t begun
     cdef public bint is_watched
 
 

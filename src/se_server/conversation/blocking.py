@@ -36,6 +36,7 @@ class Pulse(Protocol):
     """What the lanes of a loop note for the watch, in a compiled object."""
 
     running: int
+    begun: int
     is_watched: bool
 
 
@@ -51,8 +52,9 @@ class BlockWatch:
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self.pulse: Pulse | None = None
         self._running: tuple[Callable[..., Any], float] | None = None
-        self._suspect: tuple[int, float] | None = None  # a task that was in a step, and since when
-        self._has_answered = True
+        # A task that was in a step with the handlers begun by then, and when the thread saw it.
+        self._suspect: tuple[tuple[int, int], float] | None = None
+        self._has_asked = self._has_answered = False
         self._thread_id = threading.get_ident()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -71,7 +73,7 @@ class BlockWatch:
 
     def attach(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
         """Watch the tasks of another loop, which runs in this thread from now on."""
-        self._suspect, self._has_answered = None, True
+        self._suspect = None
         self.pulse, self.loop = pulse, weakref.ref(loop)
 
     def wake(self) -> None:
@@ -94,7 +96,7 @@ class BlockWatch:
                     self._report_function(function, since)
             elif pulse is not None and pulse.running > 0:
                 idle_rounds = 0
-                self._look_at_task()
+                self._look_at_task(pulse)
             else:
                 idle_rounds += 1
                 if idle_rounds > _IDLE_ROUNDS:
@@ -105,7 +107,7 @@ class BlockWatch:
                     if self._running is None and (pulse is None or not pulse.running):
                         self._wake.wait()
                     idle_rounds = 0
-            time.sleep(_ROUND_S)
+            time.sleep(_ROUND_S if running or self._suspect else 2 * _ROUND_S)
 
     # --- plain functions ---
 
@@ -117,20 +119,23 @@ class BlockWatch:
 
     # --- tasks ---
 
-    def _look_at_task(self) -> None:
+    def _look_at_task(self, pulse: Pulse) -> None:
         """See whether the loop has been in one step of one task since an earlier look."""
         loop, now = None if self.loop is None else self.loop(), time.monotonic()
         if loop is None or loop.is_closed():
             return
         task = asyncio.current_task(loop)
         if task is None:
+            self._suspect = None
             return
-        if self._has_answered or self._suspect is None or self._suspect[0] != id(task):
-            self._suspect = (id(task), now)
-            if self._has_answered:
-                self._has_answered = False
-                with suppress(RuntimeError):  # closed meanwhile
-                    loop.call_soon_threadsafe(self._answer)
+        seen = (id(task), pulse.begun)
+        if self._suspect is None or self._suspect[0] != seen or (self._has_asked and self._has_answered):
+            self._suspect = (seen, now)
+            self._has_asked = False
+        elif not self._has_asked:
+            self._has_asked, self._has_answered = True, False
+            with suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(self._answer)
         elif now - self._suspect[1] > BLOCKED_S:
             self._report_task(loop, task, self._suspect[1])
 

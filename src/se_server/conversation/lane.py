@@ -101,11 +101,12 @@ class Pulse:
 
     Attributes:
         running: the handlers that have begun and not ended.
+        begun: the turns that have begun.
         is_watched: whether the watch is awake.
     """
 
     def __init__(self) -> None:
-        self.running = 0
+        self.running = self.begun = 0
         self.is_watched = False
 
 
@@ -269,6 +270,7 @@ class Lane:
         _set_current_turn(turn)
         session, pulse = self._session, self._pulse
         pulse.running += 1
+        pulse.begun += 1
         if not pulse.is_watched:
             block_watch().wake()
         failed = counted = False
