@@ -1,7 +1,7 @@
-"""ConversationMessage, compiled because a long call builds hundreds of them a turn.
+"""ConversationMessage, compiled because a long conversation builds hundreds of them per turn.
 
-It inherits from nothing: C code (orjson, pydantic) sees plain attributes, and nobody can change a message that
-a later turn will reuse.
+It inherits from nothing: C code (orjson, pydantic) sees plain attributes, and handlers cannot change a message
+that a later turn reuses.
 """
 
 cimport cython
@@ -25,14 +25,14 @@ cdef class ConversationMessage:
     """One message of the conversation so far, immutable, compared and hashed by value.
 
     Args:
-        role: who sent it, `"user"` or `"agent"`.
+        role: the sender, `"user"` or `"agent"`.
         content: its text.
 
     Raises:
         TypeError: a value is not a `str`.
     """
 
-    # orjson serialises whatever has the fields of a dataclass; rich and dataclasses.asdict understand it too.
+    # orjson serialises any object with the fields of a dataclass; rich and dataclasses.asdict support it, too.
     __dataclass_fields__ = _Fields.__dataclass_fields__
     __match_args__ = ("role", "content")
 
@@ -45,8 +45,8 @@ cdef class ConversationMessage:
         """Return `{"role": ..., "content": ...}`, as the published SDK's pydantic model does.
 
         Args:
-            **options: `include` and `exclude`, names of the fields to return or to leave out. Other options of
-                pydantic's method make no difference here.
+            **options: `include` and `exclude`, the names of the fields to return or to omit. Other options of
+                pydantic's method have no effect.
         """
         if not options:
             return {"role": self.role, "content": self.content}
@@ -60,7 +60,7 @@ cdef class ConversationMessage:
 
     @cython.binding(True)
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ConversationMessage:
-        """Return a message that differs in the fields of `update`; without any, this one, which cannot change."""
+        """Return a copy with the fields of `update` replaced; without `update`, this message, which is immutable."""
         return self if not update else ConversationMessage(**{**dict(self), **update})
 
     @classmethod
@@ -68,7 +68,7 @@ cdef class ConversationMessage:
         """Return the message that a mapping, or an object with `role` and `content`, describes.
 
         Raises:
-            ValueError: it describes none.
+            ValueError: `obj` describes no message.
         """
         if isinstance(obj, ConversationMessage):
             return obj
@@ -90,7 +90,7 @@ cdef class ConversationMessage:
         return cls.model_validate(json.loads(json_data))
 
     def __iter__(self):
-        # Pairs, as a pydantic model iterates: this is what makes dict(message) work.
+        # Pairs, as a pydantic model yields them, so that dict(message) works.
         return iter((("role", self.role), ("content", self.content)))
 
     def __eq__(self, other):
@@ -138,7 +138,7 @@ cdef class ConversationMessage:
 
 
 def _is_chosen(name, **options):
-    """Whether a field stays. A choice is a set of names, or a dict from a name to whether it is meant."""
+    """Whether a field is included. A choice is a set of names, or a dict from names to booleans."""
     wanted, unwanted = options.get("include"), options.get("exclude")
     return (wanted is None or _is_named(name, wanted)) and (unwanted is None or not _is_named(name, unwanted))
 

@@ -6,7 +6,7 @@ class ConversationMessage:
     """One message of the conversation so far, immutable, compared and hashed by value.
 
     Args:
-        role: who sent it, `"user"` or `"agent"`.
+        role: the sender, `"user"` or `"agent"`.
         content: its text.
 
     Raises:
@@ -18,7 +18,7 @@ class ConversationMessage:
     def __init__(self, role: str, content: str) -> None: ...
     @property
     def role(self) -> str:
-        """Who sent it, `"user"` or `"agent"`."""
+        """The sender, `"user"` or `"agent"`."""
 
     @property
     def content(self) -> str:
@@ -28,22 +28,22 @@ class ConversationMessage:
         """Return `{"role": ..., "content": ...}`, as the published SDK's pydantic model does.
 
         Args:
-            **options: `include` and `exclude`, names of the fields to return or to leave out. Other options of
-                pydantic's method make no difference here.
+            **options: `include` and `exclude`, the names of the fields to return or to omit. Other options of
+                pydantic's method have no effect.
         """
 
     def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
         """Return the message as a JSON object: compact, or indented by `indent` spaces; options as for `model_dump`."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ConversationMessage:
-        """Return a message that differs in the fields of `update`; without any, this one, which cannot change."""
+        """Return a copy with the fields of `update` replaced; without `update`, this message, which is immutable."""
 
     @classmethod
     def model_validate(cls, obj: object, **options: object) -> ConversationMessage:
         """Return the message that a mapping, or an object with `role` and `content`, describes.
 
         Raises:
-            ValueError: it describes none.
+            ValueError: `obj` describes no message.
         """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The words the layers share: messages, event names, and Protocols for what a lower layer needs of a higher one."""
+"""Types that the layers share: messages, event names, the upgrade request, and Protocols of foreign objects."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ INTERRUPTED = "interrupted"
 EVENTS = (INIT, USER_TRANSCRIPT, CLOSE, DISCONNECTED, ERROR, INTERRUPTED)
 
 Handler = Callable[..., Awaitable[object] | object]
-"""A user's function for an event, plain or coroutine."""
+"""A function of the user for an event: plain or a coroutine function."""
 
 
 class Headers(Mapping[str, str]):
     """HTTP headers of the upgrade request: a mapping whose names match in any case.
 
-    A name that came several times gives its first value; `getall` gives them all. Kept as one `bytes` object, since
-    an idle conversation should cost little, and parsed at each look-up.
+    Looking up a repeated name returns its first value; `getall` returns all of them. The headers are one `bytes`
+    object, parsed at each look-up, because an idle conversation should use little memory.
 
     Args:
-        block: `name: value` lines as they came, each ended by a line feed, with or without a carriage return.
+        block: `name: value` lines as received, each with a line feed at its end, with or without a carriage return.
     """
 
     __slots__ = ("_block",)
@@ -39,17 +39,17 @@ class Headers(Mapping[str, str]):
 
     @classmethod
     def of(cls, pairs: Iterator[tuple[bytes, bytes]] | list[tuple[bytes, bytes]]) -> Headers:
-        """Make headers from raw (name, value) pairs, in the order they came."""
+        """Make headers from raw (name, value) pairs, in the order received."""
         return cls(b"".join(b"%b:%b\n" % pair for pair in pairs))
 
     def items_raw(self) -> Iterator[tuple[str, str]]:
-        """Give every header as it came, repeated names included."""
+        """Yield every header as received, repeated names included."""
         for line in self._block.split(b"\n")[:-1]:
             name, _, value = line.partition(b":")
             yield name.decode("latin-1"), value.strip().decode("latin-1")
 
     def getall(self, name: str) -> list[str]:
-        """Return all values of `name`, in the order they came."""
+        """Return all values of `name`, in the order received."""
         wanted = name.lower()
         return [value for given, value in self.items_raw() if given.lower() == wanted]
 
@@ -75,9 +75,9 @@ class Request:
 
     Attributes:
         path: the path without its query, as sent.
-        query: what follows the `?`, as sent; empty when there is none.
+        query: the part after the `?`, as sent; empty if there is none.
         headers: the request's headers.
-        remote: the client's address, `host:port`, without a port if a proxy named it without; empty when unknown.
+        remote: the client's address, `host:port`, or only the host if a proxy named no port; empty if unknown.
     """
 
     __slots__ = ("headers", "path", "query", "remote")
@@ -102,7 +102,7 @@ class TokenUsage(Protocol):
 
 
 class WebSocketLike(Protocol):
-    """What `create_session` accepts besides the libraries it knows by name."""
+    """The methods of any other WebSocket that `create_session` accepts."""
 
     async def recv(self) -> str | bytes: ...
 
@@ -112,4 +112,4 @@ class WebSocketLike(Protocol):
 
 
 Stats = Counters
-"""What a conversation is given to count in: code that publishes the counts may subclass it."""
+"""The counters of conversations; code that publishes them may subclass it."""

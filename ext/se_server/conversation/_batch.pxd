@@ -18,9 +18,9 @@ cdef class Batch:
     cdef list _held                     # outboxes
     cdef Clock _clock
     cdef object _context
-    cdef double _mean_s                 # of what a handler takes to its first wait
-    cdef long long _watch               # handlers that must have been quick in a row
-    cdef long long _watched             # that have been
+    cdef double _mean_s                 # of the time to a handler's first await
+    cdef long long _watch               # quick handlers in a row that end the watch
+    cdef long long _watched             # quick handlers so far
 
     cdef int add(self, Due due) except -1
     cdef int hold(self, Outbox outbox) except -1

@@ -23,16 +23,16 @@ from weakref import WeakValueDictionary
 import uvloop
 
 cdef enum:
-    # So many answers are sent together: their bytes are still in the nearest cache.
+    # Number of answers sent together: their bytes still are in the nearest cache.
     MAX_HELD = 16
 
 # Stop holding answers once the mean time to a handler's first await (over `MEAN_OF` handlers) exceeds this.
 cdef double SLOW_S = 0.00025
 cdef double MEAN_OF = 64.0
 
-# One that takes so long has kept others waiting in any case, and is watched for: then nothing is held for so many
-# handlers, each time for twice as many; after four times as many without another one it is half as many again. The
-# garbage collector's pauses are rarer, handlers that block are not.
+# A handler slower than this blocks the loop. Hold nothing for the next `WATCHED` handlers; double the number at each
+# further slow handler, and halve it after four times as many quick ones. Pauses of the garbage collector are rarer than
+# that, blocking handlers are not.
 cdef double BLOCKED_S = 0.005
 cdef long long WATCHED = 256
 cdef long long WATCHED_MOST = 1 << 20
@@ -61,7 +61,7 @@ cdef class Batch:
         self.holds = False
         self._due = []
         self._held = []
-        self._context = Context()  # none of a conversation's
+        self._context = Context()  # not that of a conversation
         self._mean_s = 2 * SLOW_S
         self._watch = WATCHED
         self._watched = 0
@@ -78,7 +78,7 @@ cdef class Batch:
         return 0
 
     cdef int hold(self, Outbox outbox) except -1:
-        """Have an outbox written when the batch's others have been run, or enough of them."""
+        """Write an outbox after the other work of the batch, or after enough of it."""
         self._held.append(outbox)
         if len(self._held) >= MAX_HELD:
             self._write()
@@ -90,13 +90,13 @@ cdef class Batch:
         cdef Py_ssize_t index = 0
         cdef double before_s, now_s = self._clock.now()
         self._due = []
-        # One alone would only wait for itself.
+        # A single turn has no other to wait for.
         self.holds = len(due) > 1 and self._mean_s < SLOW_S and self._watched >= self._watch
         try:
             while index < len(due):
                 before_s = now_s
                 first = <Due>due[index]
-                due[index] = None  # so that it is freed, and its memory is the next one's
+                due[index] = None  # free it now, so that the next one reuses its memory
                 index += 1
                 (<Due>first).run()
                 first = None
@@ -106,13 +106,13 @@ cdef class Batch:
                     now_s = self._clock.now()
         finally:
             self.holds = False
-            if index < len(due):  # the process is being interrupted; should it go on, so do they
+            if index < len(due):  # the process is being interrupted; if it goes on, run the rest
                 self._due = due[index:] + self._due
                 self._schedule()
             self._write()
 
     cdef bint _is_slow(self, double took_s) except -1:
-        """Note what a handler took; whether others should not wait for its like."""
+        """Note how long a handler took; return whether others should not wait for such handlers."""
         self._mean_s += (took_s - self._mean_s) / MEAN_OF
         self._watched += 1
         if took_s < BLOCKED_S:

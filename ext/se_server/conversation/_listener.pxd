@@ -56,12 +56,12 @@ cdef class SocketOutbox(Outbox):
 
 cdef class Connection:
     cdef readonly SocketOutbox outbox
-    cdef object _gone                   # Future of those who wait for the end of the socket
-    cdef public object session          # told what arrives: receive, receive_error, connection_lost
+    cdef object _gone                   # Future, done at the end of the socket
+    cdef public object session          # its receive, receive_error and connection_lost are called
     cdef SessionCore _core              # the same, unless it is not compiled
     cdef public object on_raw           # None, or called with each message as it came, which is then not decoded
-    cdef readonly tuple ending          # code and reason of the first CLOSE, of whichever side
-    cdef readonly bint deaf             # nothing that arrives matters any more
+    cdef readonly tuple ending          # code and reason of the first CLOSE, of either side
+    cdef readonly bint deaf             # ignore everything that still arrives
     cdef public bint active             # something arrived since the keep-alive looked
     cdef bint _is_silent                # the first message is waited for
     cdef bint _awaits_pong

@@ -39,8 +39,8 @@ cdef enum:
     # The keep-alive looks at a connection four times an interval; three looks without traffic are at most the interval.
     QUIET_LOOKS = 3
 
-# A peer that broke the protocol has this long to read why; RFC 6455, 7.1.7 allows dropping it at once. Shorter than the
-# second or more that clients wait for the server to drop the socket first (7.1.1).
+# Time for a peer that broke the protocol to read the reason; RFC 6455, 7.1.7 allows dropping it at once. Clients wait a
+# second or more for the server to drop the socket first (7.1.1).
 cdef double LINGER_S = 0.5
 
 cdef bytes _ANSWER = (
@@ -118,7 +118,7 @@ cdef class Connection:
         return -1 if self._gate is None else self.outbox._fd
 
     def start(self, session, bytes websocket_key not None, bytes tail not None):
-        """Answer the upgrade, take the socket over and read what came behind the head."""
+        """Answer the upgrade, take the socket over, and read the bytes that followed the head."""
         cdef bytes head = _ANSWER % b2a_base64(sha1(websocket_key + _GUID, usedforsecurity=False).digest(), newline=False)
         cdef FrameGate gate = self._gate
         self.session = session
@@ -134,7 +134,7 @@ cdef class Connection:
     # --- what arrives ---
 
     cdef int receive_frame(self, WSFrame frame) except -1:
-        """Take a whole frame that was checked."""
+        """Handle a whole, checked frame."""
         try:
             self._receive_frame(frame)
         except Exception:
@@ -172,7 +172,7 @@ cdef class Connection:
         return 0
 
     cdef bint _count_message(self) except -1:
-        """Whether one more message is within the rate; else the connection was failed."""
+        """Count a message; return whether it is within the rate. Otherwise the connection is failed."""
         cdef Shared shared = self._shared
         if self._awaits_pong:
             self._stop_waiting_for_pong()  # a peer that sends messages is alive, with or without pongs
@@ -190,7 +190,7 @@ cdef class Connection:
         return True
 
     cdef bint _may_control(self) except -1:
-        """Whether one more PING or PONG is within the rate; a second's worth may come at once."""
+        """Count a PING or PONG; return whether it is within the rate. The burst is one second's worth."""
         cdef double rate = self._shared.control_rate
         return take(&self._controls, 1, rate, rate, self._shared.loop.time())
 
@@ -201,13 +201,13 @@ cdef class Connection:
         return 0
 
     def miss_message(self):
-        """The first message has not come in time."""
+        """Close a connection whose first message did not arrive in time."""
         self._is_silent = False
         if not self.deaf:
             self.fail(close_codes.POLICY, "no message came")
 
     def miss_pong(self):
-        """A ping was not answered in time."""
+        """Drop a connection whose peer did not answer a ping in time."""
         self._awaits_pong = False
         session = self.session
         if not self.outbox.closed:
@@ -321,7 +321,7 @@ cdef class Connection:
         return 0
 
     def start_reading(self):
-        """Nothing to start: what arrives is pushed."""
+        """Do nothing: the transport pushes its messages."""
         return False
 
     def wait_closed(self):
@@ -378,7 +378,7 @@ cdef class Connection:
         return 0
 
     cdef int peer_finished(self) except -1:
-        """The peer will send nothing more: whatever it still reads, the conversation is over."""
+        """End the conversation: the peer will send nothing more, even if it still reads."""
         self.deaf = True
         self._shut()
         self._set_timer(self._shared.close_timeout_s, self.abort)
@@ -392,7 +392,7 @@ cdef class Connection:
         self._transport.abort()
 
     def look(self):
-        """One of four looks an interval: ping if nothing went either way for three of them."""
+        """Look for traffic, four times an interval; ping after three looks without any."""
         if self.active or self.outbox._active:
             self.active = self.outbox._active = False
             self._quiet_looks = 0
@@ -432,7 +432,7 @@ cdef class Connection:
         return 0
 
     cdef int _send_close(self, const char* payload, Py_ssize_t size) except -1:
-        """Send the last frame. What an answer has put but not flushed is dropped: nothing follows a CLOSE."""
+        """Send the last frame. Text that was put but not flushed is dropped: nothing may follow a CLOSE."""
         if self.outbox.closed:
             return 0
         self._send_control(WSMsgType.CLOSE, payload, size)

@@ -1,12 +1,12 @@
-# picows' part: one protocol object for all connections of a door. It gets whole frames that were checked, so that nothing
-# of a connection stays in it: an idle one has no read buffer, and what a large message needed is nobody's for good.
+# picows' part: one protocol object for all connections of a door. It gets whole, checked frames,
+# so it keeps no state of a connection: an idle connection has no read buffer, and memory for a large message is freed.
 
 cdef enum:
     READ_MAX = 64 * 1024           # the most bytes of one read
     PARTS_READ_MAX = 4 * 1024      # the same inside a fragmented message: a read of tiny fragments must not delay others
-    FRAMER_BUFFER = 256 * 1024     # grows with a larger frame, and is given back then
+    FRAMER_BUFFER = 256 * 1024     # grows for a larger frame, and shrinks after it
 
-# The head picows gets before the first frame: the real ones are answered by us.
+# The request head that picows gets before the first frame; the door answers the real ones.
 cdef bytes _HEAD = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
@@ -14,7 +14,7 @@ cdef bytes _HEAD = (
 
 
 class _PicowsLog:
-    """picows tells every connection and every protocol error; only what would be a bug of ours is worth a line."""
+    """Pass on only records that point to a bug of ours; picows logs every connection and every protocol error."""
 
     def isEnabledFor(self, level):
         return False
@@ -29,7 +29,7 @@ class _PicowsLog:
 
 
 class _Nowhere:
-    """The transport below picows' protocol, and its socket: what picows would send goes nowhere."""
+    """The transport and socket below picows' protocol: they discard everything that picows sends."""
 
     def get_extra_info(self, name):
         return self if name == "socket" else None
@@ -50,7 +50,7 @@ cdef object _picows_log = _PicowsLog()
 
 
 cdef class Framer(WSListener):
-    """Unmasks frames, one at a time, and hands each out when picows is done with it: no exception crosses picows."""
+    """Unmasks frames one at a time, and returns each after picows has finished, so that no exception crosses picows."""
 
     def __cinit__(self):
         self._start()
@@ -73,16 +73,16 @@ cdef class Framer(WSListener):
         return self
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
-        transport.close_handshake = None  # a CLOSE is not the last frame here, but that of one connection
+        transport.close_handshake = None  # a CLOSE ends one connection, not this protocol
         self._frame = frame
 
     cdef WSFrame read(self, Py_ssize_t size):
-        """Return the frame that stands at `data`; its payload is there until the next read."""
+        """Return the frame at `data`; its payload is valid until the next read."""
         self._buffer_updated(size)
         return self._take()
 
     cdef WSFrame copy(self, const char* data, Py_ssize_t size):
-        """Return a frame that stands elsewhere, likewise."""
+        """Return a frame from another place; its payload is valid until the next read."""
         self._fill(data, size)
         return self._take()
 
@@ -105,7 +105,7 @@ cdef class Framer(WSListener):
         return 0
 
     cdef int settle(self) except -1:
-        """Give back what a large frame needed; called when its payload was read."""
+        """Free the memory of a large frame, after its payload was read."""
         view = self._get_buffer(-1)
         if PyMemoryView_GET_BUFFER(view).len > FRAMER_BUFFER:
             self._start()

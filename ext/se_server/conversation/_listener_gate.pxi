@@ -72,7 +72,7 @@ cdef Py_ssize_t frame_bytes(const unsigned char* head, Py_ssize_t have, Py_ssize
 cdef bint ends_with_close(const unsigned char* data, Py_ssize_t count) noexcept:
     """Whether bytes are whole frames up to a CLOSE.
 
-    Anything less strict would take the middle of a long message for one, and hang up on a peer that is still sending:
+    A less strict check would mistake the middle of a long message for frames, and hang up on a peer that still sends:
     the reset that follows costs it the reason that it was not going to read before its end.
     """
     cdef Py_ssize_t size
@@ -114,7 +114,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef Buffer _part           # the start of a frame whose end has not come
     cdef unsigned int _utf8     # the state after its payload, if that is text
 
-    data_received = None  # uvloop keeps whatever has this name for as long as the transport lives
+    data_received = None  # uvloop would keep the attribute of this name for as long as the transport lives
 
     def __init__(self, Shared shared not None, http):
         self._framer = shared.framer
@@ -167,13 +167,13 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             self._connection.resume_writing()
 
     cdef int open(self, Connection connection) except -1:
-        """HTTP is over: from now on frames come, and go to the connection."""
+        """Switch from HTTP to frames, which go to the connection."""
         self._connection = connection
         self._http = None
         return 0
 
     cdef int _read(self, char* data, Py_ssize_t count) except -1:
-        """Take `count` bytes that were read into picows' buffer."""
+        """Handle `count` bytes that were read into picows' buffer."""
         cdef Buffer part = self._part
         cdef Py_ssize_t size, seen
         cdef bytes rest
@@ -192,13 +192,13 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             return 0
         if size == HEAD_INCOMPLETE or size > count:
             return self._keep(data, count)
-        # Several frames in one read: the next ones wait elsewhere, since their place is picows'.
+        # Several frames in one read: copy the next ones, since picows reuses their place.
         rest = PyBytes_FromStringAndSize(data + size, count - size) if size < count else None
         self._connection.receive_frame(self._framer.read(size))
         return 0 if rest is None else self.feed(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
 
     cdef int feed(self, const char* data, Py_ssize_t count) except -1:
-        """Take bytes that stand elsewhere, a frame's start first."""
+        """Handle bytes in another place, which begin with the start of a frame."""
         cdef Py_ssize_t size
         while count and not self._connection.deaf:
             size = self._check(data, count)
@@ -214,7 +214,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         return 0
 
     cdef int _keep(self, const char* data, Py_ssize_t count) except -1:
-        """Keep the start of a frame until its end has come."""
+        """Keep the start of a frame until its end arrives."""
         self._check_part(<const unsigned char*>data, 0, count)
         if not self._connection.deaf:
             self._part = Buffer()
@@ -237,7 +237,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         return size
 
     cdef int _check_part(self, const unsigned char* frame, Py_ssize_t seen, Py_ssize_t have) except -1:
-        """Check the payload of a frame whose end has not arrived, from byte `seen` on, so that what is wrong fails at once.
+        """Check the payload of a frame whose end has not arrived, from byte `seen` on, so that errors fail it at once.
 
         What completes a frame is not looked at here: then the whole message or fragment is checked, as any other is.
         """

@@ -34,7 +34,7 @@ cdef class SocketOutbox(Outbox):
         return 0
 
     cdef int put_pong(self) except -1:
-        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
+        if not self.closed and self.writable:  # no more pongs for a peer that pings and never reads
             if self._buffer is None:
                 self._buffer = borrow_buffer()
             self._buffer.put_pong_frame()
@@ -71,7 +71,7 @@ cdef class SocketOutbox(Outbox):
         return 0
 
     cdef void drop(self) noexcept:
-        """Forget what was put and not flushed."""
+        """Discard messages that were put and not flushed."""
         cdef Buffer buffer = self._buffer
         if buffer is not None:
             self._buffer = None

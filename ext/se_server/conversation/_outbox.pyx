@@ -132,7 +132,7 @@ cdef class MessageOutbox(Outbox):
         return 0
 
     cdef int put_pong(self) except -1:
-        if not self.closed and self.writable:  # a peer that pings and never reads gets no more to hold
+        if not self.closed and self.writable:  # no more pongs for a peer that pings and never reads
             self._messages.append(_PONG)
         return 0
 
@@ -148,14 +148,14 @@ cdef class MessageOutbox(Outbox):
         return 0
 
     def pause(self):
-        """The connection holds more unsent bytes than it should."""
+        """Stop writing: the connection has too many unsent bytes."""
         self.set_writable(False)
 
     def resume(self):
-        """The connection takes more."""
+        """Write again: the connection has room."""
         self.set_writable(True)
 
     def shut(self):
-        """Nothing may be written any more."""
+        """Discard everything from now on."""
         self.closed = True
         self.set_writable(True)

@@ -42,15 +42,15 @@ cdef object _set_result = Future.set_result
 cdef object _set_exception = Future.set_exception
 cdef object _cancel = Future.cancel
 
-# By event loop; Python 3.14 has them elsewhere.
+# By event loop; Python 3.14 keeps the current tasks elsewhere.
 cdef dict _current = getattr(asyncio.tasks, "_current_tasks", {})
 cdef bint _HAS_EAGER = sys.version_info >= (3, 12)
-# Unless somebody has put others into their place, as nest_asyncio does.
+# Unless a library has replaced them, as nest_asyncio does.
 cdef bint _HAS_OWN = sys.version_info[:2] == (3, 11) and Task is _asyncio.Task and Future is _asyncio.Future
 
 
 cdef inline int enter(loop, task) except -1:
-    """Make a task the current one. `asyncio._enter_task` does the same, and takes three times as long to be called."""
+    """Make a task the current one. `asyncio._enter_task` does the same in three times as long."""
     if PyDict_Contains(_current, loop):
         raise RuntimeError(f"Cannot enter into task {task!r} while another task {_current[loop]!r} is being executed.")
     PyDict_SetItem(_current, loop, task)
@@ -65,7 +65,7 @@ cdef inline loop_of(future):
 
 
 class EagerTask(Task):
-    """A task of `start`. asyncio's own class never sees its coroutine, so all that would look for it is here."""
+    """A task of `start`. asyncio's own class never sees its coroutine; methods that need the coroutine are here."""
 
     __slots__ = ("_steps",)
 
@@ -134,7 +134,7 @@ cdef class Steps(Due):
         return 0
 
     def __call__(self, future):
-        """Take the next step: a future is done."""
+        """Take the next step, after an awaited future is done."""
         error = None
         try:
             future.result()
@@ -203,7 +203,7 @@ cdef class Steps(Due):
             _set_exception(task, failure)
 
     cdef wait(self, task, awaited):
-        """Have the next step taken when what the coroutine awaits is done."""
+        """Arrange the next step for when the awaited object is done."""
         if awaited is None:  # asyncio.sleep(0)
             self.batch.add(self)
             return
@@ -227,7 +227,7 @@ cdef class Steps(Due):
                 self.must_cancel = False
 
     cdef fail(self, str why):
-        """Have the coroutine told at its next step that it awaits what cannot be awaited."""
+        """Raise in the coroutine, at its next step, that it awaits an object that cannot be awaited."""
         self.batch.loop.call_soon(_throw, self, RuntimeError(why), context=self.context)
 
 
@@ -236,7 +236,7 @@ def _throw(Steps steps not None, error):
 
 
 cdef class Beginning(Due):
-    """A task of asyncio's that is to start."""
+    """A task of asyncio that has not started."""
 
     cdef object make
 
@@ -281,5 +281,5 @@ def start(coroutine, loop, Batch batch, str name not None, job, context):
 
 
 cdef make_task(coroutine, loop, name, context):
-    """Make a task of asyncio's, which copies the context that it is made in."""
+    """Make a task of asyncio, which copies the current context."""
     return PyContext_Copy(context).run(partial(Task, coroutine, loop=loop, name=name))

@@ -43,7 +43,7 @@ cdef class SessionCore(TurnHost):
     cdef _take_message(self, Message message)
     cdef _receive_transcript(self, Message message)
     cdef _receive_again(self, Turn turn, verdict)
-    # Without this type what the context variable gives would be asked by name.
+    # Without this type, attributes of the value of the context variable would be looked up by name.
     @cython.locals(turn=Turn)
     cdef Turn _turn_to_answer(self)
     cdef Stream _open(self, response)
