@@ -323,7 +323,7 @@ async def test_a_finished_deaf_peer_is_dropped_in_time() -> None:
         raw.writer.write_eof()
         await log.until("disconnected")
         session: SpeechEngineSession = log.items[0]
-        await asyncio.wait_for(session.run(), 10)  # until the socket is gone
+        await asyncio.wait_for(session._transport.wait_closed(), 10)
         assert len(await raw.receive_all()) < answer_bytes
 
 
