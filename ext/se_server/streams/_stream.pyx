@@ -265,6 +265,12 @@ cdef class Stream:
             (self._has_texts and is_surely_plain(event)) or self._is_plain(<str>event)
         ):
             text = <str>event
+            # As `_put`, here without a call: this is the path of most texts.
+            if text and self._turn.bytes_left < 0:
+                self._sink.put(text, self._turn.event_id_json, False)
+                self._turn.keep(text)
+                self._chunks += 1
+                return 0
         else:
             if self._reading is None:
                 self._start_reading()
