@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from se_server._message import ConversationMessage as ConversationMessage
 from se_server.telemetry.counters import Counters as Counters
 
-INIT = "init"
-USER_TRANSCRIPT = "user_transcript"
-CLOSE = "close"
-DISCONNECTED = "disconnected"
-ERROR = "error"
-INTERRUPTED = "interrupted"
+INIT: Final = "init"
+USER_TRANSCRIPT: Final = "user_transcript"
+CLOSE: Final = "close"
+DISCONNECTED: Final = "disconnected"
+ERROR: Final = "error"
+INTERRUPTED: Final = "interrupted"
+
+EventName = Literal["init", "user_transcript", "close", "disconnected", "error", "interrupted"]
+"""The name of an event, as type checkers know it."""
 
 EVENTS = (INIT, USER_TRANSCRIPT, CLOSE, DISCONNECTED, ERROR, INTERRUPTED)
 
@@ -104,11 +107,17 @@ class TokenUsage(Protocol):
 class WebSocketLike(Protocol):
     """The methods of any other WebSocket that `create_session` accepts."""
 
-    async def recv(self) -> str | bytes: ...
+    async def recv(self) -> str | bytes:
+        """Wait for the next message; raise at the end of the connection."""
+        ...
 
-    async def send(self, data: str, /) -> Any: ...
+    async def send(self, data: str, /) -> Any:
+        """Send a text message."""
+        ...
 
-    async def close(self) -> Any: ...
+    async def close(self) -> Any:
+        """Close the WebSocket."""
+        ...
 
 
 Stats = Counters

@@ -161,7 +161,7 @@ class SessionCore(TurnHost):
 
     # --- answers ---
 
-    async def send_response(
+    async def _send_response(
         self,
         response: str | AsyncIterable[Any],
         *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from se_server.conversation.adapter import Adapter
 from se_server.conversation.adapters import adapt
@@ -15,7 +15,10 @@ from se_server.conversation.lane import current_turn
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.protocol.turns import Turn
-from se_server.types import CLOSE, DISCONNECTED, Counters, Headers, Request, Stats
+from se_server.types import CLOSE, DISCONNECTED, Counters, EventName, Headers, Request, Stats
+
+if TYPE_CHECKING:
+    from se_server.conversation.events import H
 
 BY_HANDLER = "closed by the handler"
 
@@ -39,6 +42,57 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         TypeError: there is no such option.
         ConfigError: (a `ValueError`) an option's value is not valid.
     """
+
+    if TYPE_CHECKING:
+        # Type checkers accept attributes of the program's own, and overrides with the published SDK's signatures; they
+        # report events that do not exist.
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+        def __call__(self, handler: H) -> H:
+            """Type the decorator `@session.on("init")`: the result of `on` is a session, or with one argument it."""
+            raise NotImplementedError
+
+        def on(self, event: EventName, *handler: Any, **options: Any) -> SpeechEngineSession:
+            """Register `handler` for `event` and return the session; without a handler, act as a decorator.
+
+            Raises:
+                ValueError: `event` is no event's name.
+                TypeError: `handler` cannot be called.
+                WrongThread: called from a thread other than the session's.
+            """
+            raise NotImplementedError
+
+        def once(self, event: EventName, *handler: Any, **options: Any) -> SpeechEngineSession:
+            """Like `on`, but the handler runs once; it runs after the permanent ones."""
+            raise NotImplementedError
+
+        def off(self, event: EventName, *handler: Any, **options: Any) -> SpeechEngineSession:
+            """Remove a handler registered with `on` or `once`, if it is there, and return the session."""
+            raise NotImplementedError
+
+        async def send_response(self, response: Any, *final: Any, **options: Any) -> Any:
+            """Send an answer of the turn, to be spoken: `await session.send_response(response, final=True)`.
+
+            Args:
+                response: the whole text, or a stream of texts or LLM events, which is closed in the end.
+                final: whether the answer is complete; with False the next `send_response` continues it.
+
+            Returns:
+                False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
+                warns, sends nothing and returns False.
+
+            Raises:
+                SessionClosed: the session is closed.
+                WrongThread: called from a thread other than the session's.
+            """
+
+    else:
+        send_response = SessionCore._send_response
+        send_response.__name__ = "send_response"
+        send_response.__qualname__ = "SpeechEngineSession.send_response"
 
     def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:
         settings = SessionSettings.of({"debug": bool(debug), **options}) if debug or options else DEFAULT_SETTINGS

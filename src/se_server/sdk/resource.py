@@ -11,9 +11,10 @@ from se_server.sdk.models import EngineConfig
 from se_server.sdk.requests import API_KEY_HEADER
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
+    from typing_extensions import Unpack  # type checkers know it without the package
 
     from se_server.conversation.session import SpeechEngineSession
+    from se_server.sdk.keywords import ServeKeywords
     from se_server.sdk.server import SpeechEngineServer
 
 _AUTHORIZATION = AUTHORIZATION_HEADER.lower()
@@ -49,7 +50,7 @@ class SpeechEngineResource:
         self._client_wrapper = client_wrapper
         self._verifier: tuple[str, TokenVerifier] | None = None
 
-    def verify_request(self, headers: Mapping[Any, Any]) -> bool:
+    def verify_request(self, headers: Any) -> bool:
         """Return whether an upgrade request comes from the Speech Engine API.
 
         Only needed when your own server accepts the WebSocket; `serve` verifies by itself.
@@ -75,34 +76,51 @@ class SpeechEngineResource:
             return False
         return True
 
-    def create_session(self, ws: Any, *, debug: bool = False, **options: Any) -> SpeechEngineSession:
-        """Wrap an accepted WebSocket of your own server; `await session.run()` then holds the conversation.
+    if TYPE_CHECKING:
+        # Overrides with the published SDK's signature are accepted.
+        def create_session(self, ws: Any, *args: Any, **options: Any) -> SpeechEngineSession:
+            """Wrap an accepted WebSocket of your own server; `await session.run()` then holds the conversation.
 
-        Args:
-            ws: a connection of `websockets`, Starlette, FastAPI or aiohttp, or any `WebSocketLike`.
-            debug: print what happens.
-            **options: times and limits of the conversation, as `se-server` knows them: `ping_timeout_s=10`.
+            Args:
+                ws: a connection of `websockets`, Starlette, FastAPI or aiohttp, or any `WebSocketLike`.
+                debug: print what happens.
+                **options: times and limits of the conversation, as `se-server` knows them: `ping_timeout_s=10`.
 
-        Raises:
-            UnsupportedWebSocket: `ws` is none of these.
-            TypeError: there is no such option.
-            ConfigError: (a `ValueError`) an option's value is not valid.
-        """
-        # Imported here, as in serve: scripts that only manage engines load no WebSocket stack.
-        from se_server.conversation.session import SpeechEngineSession
+            Raises:
+                UnsupportedWebSocket: `ws` is none of these.
+                TypeError: there is no such option.
+                ConfigError: (a `ValueError`) an option's value is not valid.
+            """
+            raise NotImplementedError
 
-        return SpeechEngineSession(ws, debug=debug, **options)
+    else:
+
+        def create_session(self, ws: Any, *, debug: bool = False, **options: Any) -> SpeechEngineSession:
+            """Wrap an accepted WebSocket of your own server; `await session.run()` then holds the conversation.
+
+            Args:
+                ws: a connection of `websockets`, Starlette, FastAPI or aiohttp, or any `WebSocketLike`.
+                debug: print what happens.
+                **options: times and limits of the conversation, as `se-server` knows them: `ping_timeout_s=10`.
+
+            Raises:
+                UnsupportedWebSocket: `ws` is none of these.
+                TypeError: there is no such option.
+                ConfigError: (a `ValueError`) an option's value is not valid.
+            """
+            # Imported here, as in serve: scripts that only manage engines load no WebSocket stack.
+            from se_server.conversation.session import SpeechEngineSession
+
+            return SpeechEngineSession(ws, debug=debug, **options)
 
     async def serve(
         self,
         *,
-        port: int | None = None,
+        port: int = None,  # type: ignore[assignment]  # noqa: RUF013  an override may have the published `int`
         path: str | None = None,
         debug: bool = False,
         disable_auth: bool = False,
-        host: str | None = None,
-        ssl: SSLContext | None = None,
-        **handlers_and_options: Any,
+        **handlers_and_options: Unpack[ServeKeywords],
     ) -> None:
         """Serve conversations in this process until cancellation, `server.stop()`, SIGINT or SIGTERM.
 
@@ -111,11 +129,9 @@ class SpeechEngineResource:
             path: accept this path only; None accepts all.
             debug: print what happens.
             disable_auth: accept requests without a token. Anybody who reaches the port can then spend your money.
-            host: the address to listen on; None is all interfaces.
-            ssl: the context of a server that speaks TLS; None speaks none.
             **handlers_and_options: `on_init`, `on_transcript`, `on_close`, `on_disconnect`, `on_error`,
-                `on_interrupt`, each optional; and what else `SpeechEngineServer` takes, such as
-                `uds="/run/agent.sock"`, `max_message_bytes="64KiB"`.
+                `on_interrupt`, each optional; and what else `SpeechEngineServer` takes, such as `host="127.0.0.1"`,
+                `ssl=`, `uds="/run/agent.sock"`, `max_message_bytes="64KiB"`.
 
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
@@ -131,8 +147,6 @@ class SpeechEngineResource:
             api_key=self._api_key(),
             debug=debug,
             disable_auth=disable_auth,
-            host=host,
-            ssl=ssl,
             **handlers_and_options,
         )
         try:

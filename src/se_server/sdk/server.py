@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from ssl import CERT_REQUIRED, SSLContext
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
@@ -28,6 +28,11 @@ from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.types import Counters
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # type checkers know it without the package
+
+    from se_server.sdk.keywords import ServerKeywords
 
 log = logging.getLogger("se_server.server")
 
@@ -103,11 +108,12 @@ class SpeechEngineServer:
         require_header: str | None = None,
         trusted_proxies: str | Sequence[str] | None = None,
         proxy_protocol: bool = False,
-        **handlers_and_options: Any,
+        **handlers_and_options: Unpack[ServerKeywords],
     ) -> None:
+        given = cast("dict[str, Any]", handlers_and_options)
         if ssl is not None and not isinstance(ssl, SSLContext):
             raise TypeError(f"ssl={type(ssl).__name__} is not an ssl.SSLContext: make one with ssl.PROTOCOL_TLS_SERVER")
-        for name in handlers_and_options:
+        for name in given:
             if name not in HANDLER_NAMES and name not in OPTIONS:
                 known = (*HANDLER_NAMES, *KEYWORDS)
                 raise TypeError(f"SpeechEngineServer has neither handler nor option {name!r}{nearest(name, known)}")
@@ -116,11 +122,11 @@ class SpeechEngineServer:
             "require_header": require_header,
             "trusted_proxies": trusted_proxies,
             "proxy_protocol": proxy_protocol,
-            **{name: value for name, value in handlers_and_options.items() if name in options_of(Access)},
+            **{name: value for name, value in given.items() if name in options_of(Access)},
         }
-        session = {name: value for name, value in handlers_and_options.items() if name in SESSION_OPTIONS}
+        session = {name: value for name, value in given.items() if name in SESSION_OPTIONS}
         self.settings = SessionSettings.of({"debug": bool(debug), **session})
-        self.handlers = Handlers.of({name: handlers_and_options.get(name) for name in HANDLER_NAMES})
+        self.handlers = Handlers.of({name: given.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         values = read_keywords(
             {
