@@ -1,8 +1,23 @@
-"""se-server: serve ElevenLabs Speech Engine conversations on all cores.
+"""Serve ElevenLabs Speech Engine conversations on all cores.
 
-The names below are the public ones. Each is imported when it is first used, so that `import se_server` costs next to
-nothing and a worker loads neither an HTTP client nor anything else it does not use.
+Example:
+    Run it with `se-server agent.py`, or call `asyncio.run(engine.serve(on_transcript=on_transcript))` in a program:
+
+        from openai import AsyncOpenAI
+
+        llm = AsyncOpenAI()
+
+        async def on_transcript(transcript, session):
+            roles = {"user": "user", "agent": "assistant"}
+            messages = [{"role": roles[message.role], "content": message.content} for message in transcript]
+            await session.send_response(await llm.responses.create(model="gpt-4o", input=messages, stream=True))
+
+`SpeechEngineServer` serves in one process, `AsyncElevenLabs` and `ElevenLabs` manage engines over REST, and
+`SpeechEngineSession` is the conversation that handlers get. The names have the shapes of the published SDK's.
 """
+
+# Each name is imported when it is first used, so that `import se_server` costs next to nothing and a worker loads
+# neither an HTTP client nor anything else it does not use.
 
 from __future__ import annotations
 

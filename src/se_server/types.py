@@ -10,11 +10,17 @@ from se_server._message import ConversationMessage as ConversationMessage
 from se_server.telemetry.counters import Counters as Counters
 
 INIT: Final = "init"
+"""The first message of a conversation has come: `(conversation_id)`."""
 USER_TRANSCRIPT: Final = "user_transcript"
+"""The user has spoken: `(transcript)`."""
 CLOSE: Final = "close"
+"""The conversation has ended as it should: `()`."""
 DISCONNECTED: Final = "disconnected"
+"""The connection was lost: `()`."""
 ERROR: Final = "error"
+"""Something could not be read or done: `(error)`."""
 INTERRUPTED: Final = "interrupted"
+"""A newer transcript has superseded an answer: `(turn)`."""
 
 EventName = Literal["init", "user_transcript", "close", "disconnected", "error", "interrupted"]
 """The name of an event, as type checkers know it."""

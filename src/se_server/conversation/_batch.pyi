@@ -17,7 +17,8 @@ class Batch:
     """
     def __init__(self, loop: AbstractEventLoop, clock: Callable[[], float]) -> None: ...
     @property
-    def loop(self) -> AbstractEventLoop: ...
+    def loop(self) -> AbstractEventLoop:
+        """The event loop."""
     def run(self) -> None:
         """Run what is due now; the loop calls it."""
 

@@ -17,7 +17,8 @@ class SocketOutbox(Outbox):
 @disjoint_base
 class Framer(WSListener):
     """Unmasks frames, one at a time, and hands each out when picows is done with it: no exception crosses picows."""
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a frame that picows has read."""
 
 @final
 class Shared:
@@ -67,14 +68,17 @@ class Connection:
     active: bool  # something arrived since the last look
     group: int  # of the keep-alive
     @property
-    def outbox(self) -> SocketOutbox: ...
+    def outbox(self) -> SocketOutbox:
+        """The writing side."""
     @property
     def ending(self) -> tuple[int, str]:
         """The code and the reason of the first CLOSE, whichever side sent it; 1006 if there was none."""
     @property
-    def deaf(self) -> bool: ...
+    def deaf(self) -> bool:
+        """Whether nothing that arrives matters any more."""
     @property
-    def max_message_bytes(self) -> int: ...
+    def max_message_bytes(self) -> int:
+        """The largest message accepted, in bytes."""
     def start(self, session: Any, websocket_key: bytes, tail: bytes) -> None:
         """Answer the upgrade, take the socket over and read what came behind the head."""
     def close(self, code: int, reason: str) -> None:
@@ -104,5 +108,7 @@ class Connection:
     @property
     def fd(self) -> int:
         """The descriptor of the socket; -1 if it is gone, or the transport's affair."""
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
+    def pause_writing(self) -> None:
+        """Stop answers until the transport holds less."""
+    def resume_writing(self) -> None:
+        """Let answers go on."""

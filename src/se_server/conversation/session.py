@@ -47,6 +47,9 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         # Type checkers accept attributes of the program's own, and overrides with the published SDK's signatures; they
         # report events that do not exist.
 
+        conversation_id: str | None
+        """The id that the API gave; None before `init`."""
+
         def __getattr__(self, name: str) -> Any: ...
 
         def __setattr__(self, name: str, value: Any) -> None: ...
@@ -90,6 +93,9 @@ class SpeechEngineSession(EventEmitter, SessionCore):
             """
 
     else:
+        conversation_id = property(
+            SessionCore.conversation_id.__get__, doc="The id that the API gave; None before `init`."
+        )
         send_response = SessionCore._send_response
         send_response.__name__ = "send_response"
         send_response.__qualname__ = "SpeechEngineSession.send_response"

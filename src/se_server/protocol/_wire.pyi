@@ -29,21 +29,29 @@ class Message:
     """
 
     @property
-    def kind(self) -> int: ...
+    def kind(self) -> int:
+        """One of the constants above."""
     @property
-    def event_id(self) -> Any: ...
+    def event_id(self) -> Any:
+        """The id of a `user_transcript`."""
     @property
-    def event_id_json(self) -> bytes | None: ...
+    def event_id_json(self) -> bytes | None:
+        """The same as JSON."""
     @property
-    def said(self) -> str | None: ...
+    def said(self) -> str | None:
+        """The last user message of a `user_transcript`."""
     @property
-    def conversation_id(self) -> Any: ...
+    def conversation_id(self) -> Any:
+        """The id of an `init`."""
     @property
-    def transcript(self) -> list[ConversationMessage] | None: ...
+    def transcript(self) -> list[ConversationMessage] | None:
+        """The messages of a `user_transcript`."""
     @property
-    def bad_entry(self) -> MessageError | None: ...
+    def bad_entry(self) -> MessageError | None:
+        """The first entry that was left out, and why."""
     @property
-    def text(self) -> str | None: ...
+    def text(self) -> str | None:
+        """The message of an `error`; the type of an unknown message."""
 
 @final
 class History:
@@ -82,8 +90,10 @@ def encode_pong() -> bytes:
 @final
 class Buffer:
     """Whole server WebSocket text frames, one after another, in memory that is reused."""
-    def put_agent_response(self, content: str, event_id: int | None, is_final: bool) -> None: ...
-    def put_pong(self) -> None: ...
+    def put_agent_response(self, content: str, event_id: int | None, is_final: bool) -> None:
+        """Append the frame of an `agent_response`."""
+    def put_pong(self) -> None:
+        """Append the frame of a `pong`."""
     def take_bytes(self) -> bytes:
         """Return the frames so far and empty the buffer."""
     def __len__(self) -> int: ...
