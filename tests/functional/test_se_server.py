@@ -241,7 +241,7 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
     """The exit code is 2."""
     assert "SE_SERVER_DRAIN_TIMEOUT_S: 'soon'" in sentence(code=2, env={"SE_SERVER_DRAIN_TIMEOUT_S": "soon"})
     assert "did you mean SE_SERVER_PORT?" in sentence(code=2, env={"SE_SERVER_PROT": "1"})
-    assert "there is no option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
+    assert "there is not an option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
     assert "'--port' requires an argument" in sentence("--port", code=2)
     assert "cannot read" in sentence("--api-key-file", tmp_path / "none", code=2)
     assert "loopback only" in sentence("--host", "0.0.0.0", code=2, key=None)
@@ -252,6 +252,14 @@ def test_a_port_in_use_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert port in sentence("--port", port, code=2)
+
+
+def test_an_unknown_variable_is_logged_and_passed_over() -> None:
+    env = {"SE_SERVER_VERSION": "1.2", "SE_SERVER_CANARY_PORT": "tcp://10.0.0.7:3001"}
+    with running_server(workers=1, env=env) as server:
+        server.wait_for_output(r"SE_SERVER_VERSION in the environment is not an option of se-server")
+        assert "CANARY" not in server.output()
+    assert "did you mean SE_SERVER_ALLOW_IPS?" in sentence(code=2, env={"SE_SERVER_ALLOW_IP": "10.0.0.1"})
 
 
 def test_authentication_off_is_said_loudly() -> None:

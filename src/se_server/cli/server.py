@@ -175,6 +175,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.observe.log_config import apply_log_config, read_log_config
     from se_server.observe.logs import setup_logging
     from se_server.server.config.config import load_config
+    from se_server.server.config.environment import warn_of_unknown
     from se_server.server.shared.logfile import LogFile
     from se_server.server.supervisor.launch import serve
     from se_server.telemetry.log_writer import allow_threads
@@ -185,6 +186,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         setup_logging(config.program.log_level, config.program.log_format)
         if log_config is not None:
             apply_log_config(log_config, str(config.program.log_config))
+        warn_of_unknown(config.unknown)
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:

@@ -6,7 +6,6 @@ The sources in order of precedence: the command line, the environment (`SE_SERVE
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,11 +15,12 @@ from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of
+from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.program import Program
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
-from se_server.server.door.routes import KEY_VARIABLE, RouteOptions
+from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
 
@@ -32,10 +32,6 @@ else:
 LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
-
-# Kubernetes sets these variables in every pod for each service. Those of a service "se-server" match our prefix.
-_SERVICE_VARIABLE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
-_SERVICE_PORT_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,7 @@ class Config:
         program: APP, log and files.
         demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
         sources: the source of each value, in words, by option.
+        unknown: variables of the environment that begin like options and are none.
     """
 
     listening: Listening
@@ -63,6 +60,7 @@ class Config:
     program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    unknown: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value}" for name, value, _ in self.rows())
@@ -125,7 +123,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     """
     file_name = command_line.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     from_file = _read_file(str(file_name)) if file_name else {}
-    from_environment = _read_environment(environ)
+    from_environment, unknown = read_environment(environ)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     ranks: dict[str, int] = {}
@@ -152,24 +150,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     groups: dict[str, Any] = {
         group: declared(**{name: values[name] for name in options_of(declared)}) for group, declared in GROUPS.items()
     }
-    return Config(demo_key=demo_key, sources=sources, **groups)
-
-
-def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for variable, value in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_VARIABLE.search(variable):
-            continue
-        name = variable[len(ENVIRONMENT_PREFIX) :].lower()
-        if name == "config" or (name == "port" and _SERVICE_PORT_VALUE.match(value)):
-            continue
-        if name not in BY_NAME or variable != variable.upper():
-            raise ConfigError(
-                f"{variable} in the environment is not an option{nearest(variable, (o.variable for o in OPTIONS))}"
-            )
-        if value.strip():  # compose files write `NAME=` for "not set"
-            found[name] = value
-    return found
+    return Config(demo_key=demo_key, sources=sources, unknown=unknown, **groups)
 
 
 def _read_file(name: str) -> dict[str, object]:
@@ -180,9 +161,9 @@ def _read_file(name: str) -> dict[str, object]:
         raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
         raise ConfigError(f"the configuration file {name} is not valid TOML: {error}") from None
-    for key in content:
-        if key not in BY_NAME:
-            raise ConfigError(f"{key} in {name} is not an option{nearest(key, BY_NAME)}")
+    for entry in content:
+        if entry not in BY_NAME:
+            raise ConfigError(f"{entry} in {name} is not an option{nearest(entry, BY_NAME)}")
     return content
 
 
@@ -203,18 +184,19 @@ def _find_keys(
 
 def _read_keys(name: str, where: str) -> tuple[str, ...]:
     try:
-        with open(name, encoding="utf-8") as file:
+        with open(name, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
         raise ConfigError(f"{where}: cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{where}: {name} is not a text file") from None
+        raise ConfigError(f"{where}: {name} is not a text file in UTF-8") from None
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
         raise ConfigError(f"{where}: {name} holds no key; expected one a line")
-    if any(not key.isprintable() or " " in key for key in found):  # a byte order mark, two keys in a line, a sentence
-        raise ConfigError(f"{where}: {name} holds a line that is not a key; expected one a line, without blanks")
-    return found
+    try:
+        return tuple(key(line) for line in found)
+    except ValueError as wrong:
+        raise ConfigError(f"{where}: {name} holds a line that is not a key: expected one a line, {wrong}") from None
 
 
 def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> bool:

@@ -82,10 +82,32 @@ def keys(raw: object) -> tuple[str, ...]:
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
         raise ValueError("a key, or several with commas between them")
-    found = tuple(key.strip() for item in texts for key in item.split(",") if key.strip())
-    if not found or any(not key.isprintable() or " " in key for key in found):
+    found = tuple(key(part) for item in texts for part in _without_marks(item).split(",") if part.strip())
+    if not found:
         raise ValueError("a key without blanks, or several with commas between them")
     return tuple(dict.fromkeys(found))
+
+
+def key(text: str) -> str:
+    """Read one API key. The quotes, byte order mark and line end that files and shells leave around it are removed.
+
+    Raises:
+        ValueError: it is not a key; the text does not show it.
+    """
+    found = _without_marks(text)
+    if not found or not found.isprintable() or not found.isascii() or set(found) & set(" \"'`"):
+        raise ValueError("a key without blanks, quotes and non-ASCII characters")
+    name, equals, _ = found.partition("=")
+    if equals and name in (KEY_VARIABLE, "SE_SERVER_API_KEY"):
+        raise ValueError(f"the key alone, without {name}=")
+    return found
+
+
+def _without_marks(text: str) -> str:
+    text = text.strip().strip("\ufeff").strip()
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip().strip("\ufeff")
+    return text
 
 
 @dataclass(frozen=True)

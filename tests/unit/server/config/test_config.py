@@ -200,6 +200,52 @@ def test_service_variables_of_kubernetes_are_ignored() -> None:
     assert load(env=env).listening.port == 3001
 
 
+@pytest.mark.parametrize("service", ["SE_SERVER", "SE_SERVER_CANARY", "SE_SERVER_EU_WEST", "SE_SERVER_ALLOW_IPS_2"])
+def test_variables_of_linked_services_are_passed_over(service: str) -> None:
+    env = {
+        f"{service}_PORT": "tcp://10.0.0.7:3001",
+        f"{service}_SERVICE_HOST": "10.0.0.7",
+        f"{service}_SERVICE_PORT": "3001",
+        f"{service}_SERVICE_PORT_WS": "3001",
+        f"{service}_PORT_3001_TCP": "tcp://10.0.0.7:3001",
+        f"{service}_PORT_3001_TCP_PROTO": "tcp",
+        f"{service}_PORT_3001_TCP_PORT": "3001",
+        f"{service}_PORT_3001_TCP_ADDR": "10.0.0.7",
+        f"{service}_PORT_53_UDP": "udp://10.0.0.7:53",
+        f"{service}_NAME": "/web/agent",
+        f"{service}_ENV_API_KEY": "sk_linked",
+        f"{service}_ENV_PATH": "/usr/bin",
+    }
+    config = load(env=env)
+    assert (config.listening.port, config.route.api_key, config.unknown) == (3001, (DEMO_API_KEY,), ())
+
+
+@pytest.mark.parametrize("name", ["VERSION", "COMMIT", "IMAGE", "RELEASE", "NAME", "ENVIRONMENT", "URL"])
+def test_a_variable_that_resembles_no_option_is_kept(name: str) -> None:
+    """It is logged when the server starts."""
+    assert load(env={f"SE_SERVER_{name}": "1"}).unknown == (f"SE_SERVER_{name}",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ALLOW_IP",
+        "IP_ALLOWLIST",
+        "WHITELIST",
+        "AUTH",
+        "TLS_CERT",
+        "REQUIRED_HEADERS",
+        "APIKEYS",
+        "PROT",
+        "HOSTNAME",
+        "port",
+    ],
+)
+def test_nearly_an_option_is_refused(name: str) -> None:
+    """The server would start without a protection, or in another place."""
+    assert f"SE_SERVER_{name} in the environment is not an option" in sentence(env={f"SE_SERVER_{name}": "1"})
+
+
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
@@ -223,11 +269,36 @@ def test_unusable_key_file_is_one_sentence(tmp_path: Path) -> None:
     assert f"cannot read {file}" in sentence(api_key_file=str(file))
     file.write_text("# nothing\n")
     assert "holds no key" in sentence(api_key_file=str(file))
-    for content in ("my key: sk_secret\n", "sk_good\nsk_secret sk_other\n", "\ufeffsk_secret\n"):
+    for content in (
+        "my key: sk_secret\n",
+        "sk_good\nsk_secret sk_other\n",
+        "ELEVENLABS_API_KEY=sk_secret\n",
+        '"sk_secret\n',
+    ):
         file.write_text(content, encoding="utf-8")
         text = sentence(api_key_file=str(file))
         assert "a line that is not a key" in text
         assert "sk_" not in text
+    file.write_text("sk_secret\n", encoding="utf-16")
+    assert "is not a text file in UTF-8" in sentence(api_key_file=str(file))
+
+
+@pytest.mark.parametrize(
+    "text", ['"sk_own"', "'sk_own'", "\ufeffsk_own", "sk_own\r\n", ' "sk_own"\n', "\ufeff'sk_own'\r", '"sk_own,sk_own"']
+)
+def test_marks_around_a_key_are_removed(text: str, tmp_path: Path) -> None:
+    assert load(env={KEY_VARIABLE: text}).route.api_key == ("sk_own",)
+    assert load(env={"SE_SERVER_API_KEY": text}).route.api_key == ("sk_own",)
+    if "," not in text:
+        (tmp_path / "key").write_bytes(text.encode())
+        assert load(env={}, api_key_file=str(tmp_path / "key")).route.api_key == ("sk_own",)
+
+
+@pytest.mark.parametrize("text", ['"sk_own', "sk_own'", "sk_ówn", "sk\u200b_own", "ELEVENLABS_API_KEY=sk_own"])
+def test_text_that_is_no_key_is_refused(text: str) -> None:
+    said = sentence(env={KEY_VARIABLE: text})
+    assert said.startswith(KEY_VARIABLE)
+    assert "own" not in said
 
 
 def test_elevenlabs_variable_is_the_last_resort() -> None:
