@@ -160,8 +160,41 @@ def test_a_wrong_app_is_one_sentence(tmp_path: Path) -> None:
 
 def test_app_without_a_key_refuses_to_start(tmp_path: Path) -> None:
     app = write(tmp_path / "agent.py", ECHO)
-    assert "has no API key" in sentence(app, code=3, key=None)
-    assert "has no API key" in sentence(app, code=3, key=" ")
+    assert "has no API key" in sentence(app, code=2, key=None)
+    assert "has no API key" in sentence(app, code=2, key=" ")
+    assert "has no API key" in sentence(app, "--check", code=2, key=None)
+    serving = write(
+        tmp_path / "serving.py",
+        """
+        import asyncio
+        from se_server import SpeechEngineServer
+        asyncio.run(SpeechEngineServer(on_transcript=print, port=0).serve())
+        """,
+    )
+    assert refusal(serving, key=None)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ELEVENLABS_API_KEY", '"sk_late"'), ("SE_SERVER_API_KEY", "sk_late"), ("SE_SERVER_API_KEY_FILE", "key.txt")],
+)
+async def test_a_key_that_the_import_sets_is_used(tmp_path: Path, name: str, value: str) -> None:
+    (tmp_path / "key.txt").write_text("sk_late\r\n")
+    value = value.replace("key.txt", str(tmp_path / "key.txt"))
+    app = write(tmp_path / "agent.py", f"import os\nos.environ[{name!r}] = {value!r}\n" + textwrap.dedent(ECHO))
+    with running_server(app=app, workers=1, api_key=None) as server:
+        async with connect(server.url, api_key="sk_late") as websocket:
+            await websocket.send(transcript_message("hello"))
+            assert spoken(await read_answer(websocket)) == "you said hello"
+        with pytest.raises(InvalidStatus, match="401"):
+            async with connect(server.url, api_key="sk_other"):
+                pass
+
+
+def test_key_set_by_the_import_must_be_one(tmp_path: Path) -> None:
+    setting = """import os; os.environ['ELEVENLABS_API_KEY'] = '"sk_x'\n"""
+    app = write(tmp_path / "agent.py", setting + textwrap.dedent(ECHO))
+    assert sentence(app, code=2, key=None).startswith("se-server: ELEVENLABS_API_KEY: is not valid")
 
 
 @pytest.mark.parametrize(

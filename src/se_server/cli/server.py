@@ -37,7 +37,7 @@ SpeechEngineServer, or a single function, which is used as on_transcript. Withou
 _EPILOG = """Every option is also an environment variable, SE_SERVER_PORT=3001, and a key of the TOML file, port = 3001.
 The command line overrides the environment, and the environment overrides the file.
 
-Exit codes: 0 stopped, 2 a wrong option, 3 APP cannot be loaded or started."""
+Exit codes: 0 stopped, 2 a wrong option or no API key, 3 APP cannot be loaded or started."""
 
 NO_AUTH_WARNING = (
     "WARNING: authentication is disabled: anyone who reaches the port can hold conversations at your LLM's expense, as"

@@ -109,7 +109,7 @@ def check(config: Config) -> int:
     User code runs in a child process, as in a worker: threads that it leaves running do not keep the command alive.
 
     Returns:
-        The exit code: 0 if the configuration is valid, 3 if the APP cannot be loaded.
+        The exit code: 0 if the configuration is valid, 2 without an API key, 3 if the APP cannot be loaded.
 
     Raises:
         ConfigError: the certificate or its key cannot be used, or the log file cannot be written to.
@@ -134,10 +134,10 @@ def check(config: Config) -> int:
 
 
 def _check_app(config: Config) -> int:
-    details, problem, notice = check_app(config)
+    details, problem, notice, code = check_app(config)
     if problem:
         sys.stderr.write(f"{details}se-server: {problem}\n")
-        return EXIT_KILLED
+        return code
     if notice:
         sys.stderr.write(f"se-server: {notice}\n")
     app = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"

@@ -182,6 +182,22 @@ def _find_keys(
         sources["api_key"] = KEY_VARIABLE
 
 
+def find_keys(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the keys of the environment; none if no variable has one.
+
+    Raises:
+        ConfigError: a variable is no key, or its file cannot be read.
+    """
+    key_option, file_option = BY_NAME["api_key"], BY_NAME["api_key_file"]
+    given = {name: environ[name] for name in (key_option.variable, KEY_VARIABLE) if environ.get(name, "").strip()}
+    file_name = environ.get(file_option.variable, "").strip()
+    found = _read_keys(file_name, file_option.variable) if file_name else ()
+    for name in (key_option.variable, KEY_VARIABLE):
+        if name in given and (not found or name == key_option.variable):
+            found = (*key_option.read(given[name], name), *found)
+    return found
+
+
 def _read_keys(name: str, where: str) -> tuple[str, ...]:
     try:
         with open(name, encoding="utf-8-sig") as file:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 import orjson
 
 from se_server.errors import SpeechEngineError
+from se_server.server.shared.exit_codes import EXIT_BOOT
 
 logger = logging.getLogger("se_server.server.control")
 
@@ -49,10 +50,12 @@ class Failed:
     Attributes:
         reason: one sentence.
         details: the traceback of user code, or empty.
+        code: the exit code of a server that cannot start for this reason.
     """
 
     reason: str
     details: str = ""
+    code: int = EXIT_BOOT
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import NoReturn
 from se_server.telemetry.log_writer import flush_logs
 
 EXIT_OK = 0
+EXIT_USAGE = 2
+"""A wrong option, or no API key: starting again does not help."""
 EXIT_BOOT = 3
 """The APP cannot be loaded or started."""
 EXIT_BUG = 70

@@ -16,6 +16,7 @@ import logging
 import time
 
 from se_server.server.shared.control import Failed
+from se_server.server.shared.exit_codes import EXIT_BOOT
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import MAX_WORKERS
 from se_server.server.supervisor.announcer import Announcer
@@ -42,6 +43,7 @@ class Rollout:
         spec: that of the generation that serves, or that served last.
         serving: the generation that serves; None before the first is ready, and after `end`.
         failed: whether the server has to end because its workers cannot start.
+        exit_code: the exit code then.
         waits_for_repair: whether no worker serves or starts, and the server waits for a reload.
     """
 
@@ -54,6 +56,7 @@ class Rollout:
         self.serving: Generation | None = None
         self._candidate: Generation | None = None
         self.failed = False
+        self.exit_code = EXIT_BOOT
         self.waits_for_repair = False
 
     # --- generations ---
@@ -177,6 +180,7 @@ class Rollout:
             logger.info("nothing serves: waiting for a change")
             return
         self.failed = True
+        self.exit_code = failure.code
         self.end()  # the failure of another worker is not reported again then
         self._announcer.failed(failure.reason, failure.details)
 

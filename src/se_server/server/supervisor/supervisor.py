@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
+from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
@@ -100,7 +100,7 @@ class Supervisor:
         Called once: the process ends afterwards.
 
         Returns:
-            The exit code: 0 after a stop, 3 if the workers could not start.
+            The exit code: 0 after a stop, 3 if the workers could not start, 2 if that was for an option.
         """
         self._signals.catch()
         # Keep memory shared with the workers: a collection would write to the page of every object.
@@ -126,7 +126,7 @@ class Supervisor:
             self._signals.release()
             self._pool.close_channels()
             self._close_listen_sockets()
-        return EXIT_BOOT if self._rollout.failed else EXIT_OK
+        return self._rollout.exit_code if self._rollout.failed else EXIT_OK
 
     # --- waiting ---
 

@@ -12,21 +12,22 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import uvloop
 
 from se_server.conversation.blocking import where_raised
 from se_server.conversation.route import Route
-from se_server.errors import AppError, ConfigError
+from se_server.errors import AppError, ConfigError, KeyMissing
 from se_server.forks import call_in_children, end_child, is_copied, keep_from_children
 from se_server.server.config.app import App, AppCrashed, load_app
-from se_server.server.config.config import Config, complete
+from se_server.server.config.config import Config, complete, find_keys
 from se_server.server.config.options import BY_NAME
 from se_server.server.door.door import Door
 from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, leave
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
@@ -128,29 +129,33 @@ def _end_with(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_soon(end_child)
 
 
-def check_app(config: Config) -> tuple[str, str, str]:
+def check_app(config: Config) -> tuple[str, str, str, int]:
     """Load the APP and make its door as a worker does, without opening it.
 
     Returns:
-        The traceback of user code, one sentence on the problem, and a notice for the operator; each may be empty.
+        The traceback of user code, one sentence on the problem, and a notice for the operator, each of which may be
+        empty; and the exit code.
     """
     try:
         app = _load(config)
         completed, late = complete(config, app.options)
         _routes(completed, app)
     except (AppError, ConfigError) as error:
-        return (error.details if isinstance(error, AppCrashed) else ""), str(error), ""
-    return "", "", _notice(app, late)
+        return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
+    return "", "", _notice(app, late), EXIT_OK
 
 
 def _load(config: Config) -> App:
     app = load_app(config.program.app)
-    if not (config.route.api_key or app.api_keys) and not config.route.disable_auth:
-        raise AppError(
+    if config.route.api_key or app.api_keys or config.route.disable_auth:
+        return app
+    keys = find_keys(os.environ)  # the import may have read them from a file, as load_dotenv() does
+    if not keys:
+        raise KeyMissing(
             f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
             " FILE (--disable-auth lets anyone in)"
         )
-    return app
+    return replace(app, api_keys=keys)
 
 
 def _notice(app: App, late: Sequence[str]) -> str:
@@ -160,11 +165,18 @@ def _notice(app: App, late: Sequence[str]) -> str:
     return f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
 
 
+def _code_of(error: Exception) -> int:
+    is_usage = isinstance(error, ConfigError) or isinstance(error.__cause__, KeyMissing)
+    return EXIT_USAGE if is_usage else EXIT_BOOT
+
+
 def _fail(channel: ControlChannel, error: Exception) -> int:
     details = error.details if isinstance(error, AppCrashed) else ""
     if len(details) > MAX_DETAILS:
         details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
-    channel.send(Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details)), timeout_s=SEND_TIMEOUT_S)
+    channel.send(
+        Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details), _code_of(error)), timeout_s=SEND_TIMEOUT_S
+    )
     return EXIT_BOOT
 
 
