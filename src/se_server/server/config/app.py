@@ -23,6 +23,8 @@ from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
 from se_server.server.config.lifespan import Lifespan, is_lifespan
+from se_server.server.config.packages import is_without_package, module_name_of, name_in_package
+from se_server.server.config.web import kind_of_web_application, way_out
 from se_server.telemetry._printable import text_of
 from se_server.types import Handler
 
@@ -137,6 +139,9 @@ def _load_file(file: str, spec: str) -> ModuleType:
     path = Path(file).resolve()
     if not path.is_file():
         raise AppError(f"APP {spec!r}: there is no file {path}{_nearest(path.name, _python_names(path.parent, '.py'))}")
+    inside = name_in_package(path)
+    if inside is not None:
+        return _load_inside(*inside, path, spec)
     _put_on_path(str(path.parent))
     # Use the file's own name, so that other files can import it, unless that would hide a module.
     name = path.stem if path.stem not in sys.modules else f"se_app_{path.stem}"
@@ -148,7 +153,28 @@ def _load_file(file: str, spec: str) -> ModuleType:
     try:
         description.loader.exec_module(module)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if is_without_package(error):
+            name = module_name_of(path)
+            raise AppError(
+                f"APP {spec!r} has relative imports and is in no package: add {path.parent / '__init__.py'}"
+                + (f", or write {name}" if name else "")
+            ) from None
         raise AppCrashed.of(f"APP {spec!r}: importing {file}", error) from error
+    return module
+
+
+def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
+    """Import a file of a package by its name in it: relative imports work, and the module exists once."""
+    _put_on_path(str(folder))
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # at the end: files of a package may be called as modules of Python
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raise AppCrashed.of(f"APP {spec!r}: importing {path}", error) from error
+    if not path.samefile(module.__file__ or os.devnull):
+        raise AppError(f"APP {spec!r}: {module.__file__} hides {path}: give the package another name than {name!r}")
     return module
 
 
@@ -193,6 +219,9 @@ def app_of(found: object, spec: str) -> App:
     """
     if isinstance(found, type):
         raise AppError(f"APP {spec!r} is a class: make an object of it in your module, and name that")
+    kind = kind_of_web_application(found)
+    if kind is not None:
+        raise AppError(f"APP {spec!r} {way_out(kind)}")
     handlers = getattr(found, "handlers", None)
     if isinstance(handlers, Handlers):  # a SpeechEngineServer, which lives in a layer above
         return _of_server(found, handlers, spec)
@@ -278,20 +307,37 @@ def _nothing_found(found: object, spec: str) -> str:
     what = f"looked for {', '.join(APP_NAMES)}"
     if not isinstance(found, ModuleType):
         return f"APP {spec!r} is a {type(found).__name__} with no handler: {what}"
-    own = [
-        name
-        for name, value in vars(found).items()
-        if not name.startswith("_")
-        and not isinstance(value, type)
-        and (isinstance(getattr(value, "handlers", None), Handlers) or _is_function_of(value, found))
-    ]
-    # A server comes first: the functions are probably its handlers.
-    own.sort(key=lambda name: not isinstance(getattr(getattr(found, name), "handlers", None), Handlers))
-    for name in own:
-        if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
-            return f"APP {spec!r} has no handler: {what}{_nearest(name, APP_NAMES)}"
+    public = {name: value for name, value in vars(found).items() if not name.startswith("_")}
+    for name, value in public.items():
+        kind = kind_of_web_application(value)
+        if kind is not None:
+            return f"APP {spec!r} has no handler, and its {name} {way_out(kind)}"
+    # A server comes first, then an object: the functions are probably their handlers.
+    named = [name for name, value in public.items() if isinstance(getattr(value, "handlers", None), Handlers)]
+    named += [name for name, value in public.items() if not isinstance(value, type) and _may_answer(value)]
+    functions = [name for name, value in public.items() if _is_function_of(value, found)]
+    if not named:
+        for name in functions:
+            if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
+                return f"APP {spec!r} has no handler: {what}{_nearest(name, APP_NAMES)}"
+        for name, value in public.items():
+            if isinstance(value, type) and value.__module__ == found.__name__ and _may_answer(value):
+                instance = name.lower() if name.lower() != name else f"my_{name}"
+                return (
+                    f"APP {spec!r} has no handler, and its {name} is a class: add the line `{instance} = {name}(...)`,"
+                    f" and write {spec}:{instance}"
+                )
+    own = named + functions
     hint = f"; to use one of its own names, write {spec}:{own[0]}" if own else ""
     return f"APP {spec!r} has no handler: {what}{hint}"
+
+
+def _may_answer(value: object) -> bool:
+    """Whether a value has an on_transcript of its own; attributes that are made on demand do not count."""
+    if isinstance(value, Mapping):
+        return "on_transcript" in value
+    own = value if isinstance(value, type) else type(value)
+    return hasattr(own, "on_transcript") or "on_transcript" in getattr(value, "__dict__", ())
 
 
 def _is_function_of(value: object, module: ModuleType) -> bool:

@@ -114,6 +114,66 @@ def test_a_file_imports_its_neighbours_also_from_elsewhere(folder: Path) -> None
     assert load_app("sub/main_module.py").handlers.on_transcript is not None
 
 
+@pytest.mark.parametrize(
+    "spec", ["callers/agents/app.py", "callers/agents/app.py:agent", "callers.agents.app", "callers.agents.app:agent"]
+)
+def test_an_app_inside_a_package_exists_once(folder: Path, spec: str) -> None:
+    inner = folder / "callers" / "agents"
+    inner.mkdir(parents=True)
+    (folder / "callers" / "__init__.py").write_text("")
+    (inner / "__init__.py").write_text("")
+    (inner / "types.py").write_text("WORD = 'own'\n")
+    (inner / "absolute.py").write_text("")
+    write(
+        inner / "app.py",
+        """
+        import sys
+        from . import types
+        from ..words import WORD
+        import absolute
+        assert types.WORD == "own"
+        class Agent:
+            async def on_transcript(self, transcript, session): ...
+        agent = Agent()
+        async def on_transcript(transcript, session): ...
+        """,
+    )
+    (folder / "callers" / "words.py").write_text("WORD = 'hello'\n")
+    if spec.startswith("callers."):
+        (folder / "absolute.py").write_text("")
+    load_app(spec)
+    made = [name for name, module in sys.modules.items() if (getattr(module, "__file__", "") or "").endswith("app.py")]
+    assert [name for name in made if "callers" in str(sys.modules[name].__file__)] == ["callers.agents.app"]
+
+
+def test_a_package_itself_is_an_app(folder: Path) -> None:
+    (folder / "talkers").mkdir()
+    (folder / "talkers" / "__init__.py").write_text("from .app import on_transcript\n")
+    (folder / "talkers" / "app.py").write_text(ANSWERS)
+    assert load_app("talkers/__init__.py").handlers.on_transcript is sys.modules["talkers.app"].on_transcript
+    assert load_app("talkers/app.py").handlers.on_transcript is sys.modules["talkers.app"].on_transcript
+
+
+def test_package_named_like_a_loaded_module_hides_nothing(folder: Path) -> None:
+    (folder / "json").mkdir()
+    (folder / "json" / "__init__.py").write_text("")
+    (folder / "json" / "app.py").write_text(ANSWERS)
+    import json
+
+    assert load_app("json/app.py").handlers.on_transcript is not None
+    assert sys.modules["json"] is json
+
+
+def test_relative_imports_outside_of_a_package(folder: Path) -> None:
+    (folder / "loose").mkdir()
+    (folder / "loose" / "tools.py").write_text("")
+    (folder / "loose" / "app.py").write_text("from . import tools\n" + ANSWERS)
+    text = sentence("loose/app.py")
+    assert "relative imports and is in no package" in text
+    assert text.endswith("or write loose.app")
+    assert load_app("loose.app").handlers.on_transcript is not None
+
+
 def test_file_named_like_a_module_hides_nothing(folder: Path) -> None:
     write(folder / "logging.py", "async def on_transcript(transcript, session): ...")
     import logging
@@ -152,6 +212,15 @@ def test_an_incomplete_spec_says_the_forms() -> None:
             "",
             "write bad_module:server",
         ),
+        ("class Agent:\n  def on_transcript(self, t, s): ...\nagent = Agent()", "", "write bad_module:agent"),
+        ("def answer(t, s): ...\nbot = {'on_transcript': answer}", "", "write bad_module:bot"),
+        ("class Agent:\n  def on_transcript(self, t, s): ...", "", "add the line `agent = Agent(...)`"),
+        ("class Agent:\n  def on_transcript(self, t, s): ...", "", "write bad_module:agent"),
+        ("import fastapi\napp = fastapi.FastAPI()", "app", "is an ASGI application: run it with its own server"),
+        ("import fastapi\napp = fastapi.FastAPI()", "", "no handler, and its app is an ASGI application"),
+        ("async def app(scope, receive, send): ...", "app", "await engine.create_session(websocket"),
+        ("def app(environ, start_response): ...", "app", "is a WSGI application, which has no WebSockets"),
+        ("from aiohttp import web\napp = web.Application()", "app", "is an aiohttp application"),
         ("x = 1", "", "looked for on_init, on_transcript"),
         ("x = 1", "x", "is a int with no handler"),
         ("table = {'on_transcrip': print}", "table", "unknown handler 'on_transcrip'; did you mean on_transcript?"),

@@ -1,0 +1,42 @@
+"""An APP's file inside a package: the name under which the rest of the package imports it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def name_in_package(path: Path) -> tuple[str, Path] | None:
+    """Return the dotted name of a file, and the folder that holds its outermost package.
+
+    Args:
+        path: the file, absolute.
+
+    Returns:
+        None if the file is in no package, or if its package's name belongs to another module that is loaded already.
+    """
+    parts = [] if path.stem == "__init__" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder.name:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if folder == path.parent or not all(part.isidentifier() for part in parts):
+        return None
+    loaded = sys.modules.get(parts[0])
+    if loaded is not None and str(folder / parts[0]) not in map(str, getattr(loaded, "__path__", ())):
+        return None
+    return ".".join(parts), folder
+
+
+def is_without_package(error: BaseException) -> bool:
+    """Whether a relative import has failed because its file is in no package."""
+    return isinstance(error, ImportError) and "no known parent package" in str(error)
+
+
+def module_name_of(path: Path) -> str:
+    """Return the dotted name that a file has in the working directory; an empty text elsewhere."""
+    try:
+        parts = path.relative_to(Path.cwd()).with_suffix("").parts
+    except ValueError:
+        return ""
+    return ".".join(parts) if len(parts) > 1 and all(part.isidentifier() for part in parts) else ""
