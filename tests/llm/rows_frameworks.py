@@ -93,11 +93,13 @@ async def langchain_responses(case: Case) -> Any:
 
 @langchain.row("ChatAnthropic().astream(...)", closed_by=ACLOSE, requires="langchain_anthropic", api="anthropic")
 async def langchain_anthropic(case: Case) -> Any:
-    from langchain_anthropic import ChatAnthropic
+    from langchain_anthropic import ChatAnthropic, _client_utils
 
     options: Any = {"api_key": "none", "base_url": case.url("anthropic"), "max_retries": 0, "max_tokens": 1024}
     chat = ChatAnthropic(model=MODEL, **options)
     case.at_end(chat._async_client.close)
+    # Models share one HTTP client, also from one event loop to the next.
+    case.at_end(_client_utils._get_default_async_httpx_client.cache_clear)
     return chat.astream(QUESTION)
 
 
@@ -173,15 +175,19 @@ async def graph_of(case: Case, *, inner: bool = False) -> Any:
 
 
 async def graph_of_two(case: Case) -> Any:
-    """Return a graph whose node `plan` speaks before the node `agent`."""
+    """Return a graph whose node `plan` gives a message before the node `agent`."""
+    from langchain_core.messages import AIMessage
     from langgraph.graph import START, MessagesState, StateGraph
 
     chat = await chat_openai(case)
 
-    async def node(state: Any) -> Any:
+    async def plan(state: Any) -> Any:
+        return {"messages": [AIMessage("I plan.")]}
+
+    async def agent(state: Any) -> Any:
         return {"messages": [await chat.ainvoke(state["messages"])]}
 
-    graph = StateGraph(MessagesState).add_node("plan", node).add_node("agent", node)
+    graph = StateGraph(MessagesState).add_node("plan", plan).add_node("agent", agent)
     return graph.add_edge(START, "plan").add_edge("plan", "agent").compile()
 
 

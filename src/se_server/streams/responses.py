@@ -175,10 +175,18 @@ def take_aiohttp_content(opening: Any, content: Any) -> Events:
 
 def take_aiohttp_iterator(opening: Any, iterator: Any) -> Events:
     """Take an iterator that the `content` of an aiohttp response made."""
-    content = getattr(getattr(iterator, "read_func", None), "__self__", None) or getattr(iterator, "_stream", None)
+    content = _content_of(iterator)
     opening.closers.append(_connection_closer(content))
     pieces = _first_of_pairs(iterator) if hasattr(iterator, "_stream") else iterator
     return Events(scan(Body(None, 200), pieces))
+
+
+def _content_of(iterator: Any) -> Any:
+    """Return the `content` that an iterator of it reads: it has a method of it, or a function around one."""
+    read = getattr(iterator, "read_func", None)
+    cells = getattr(read, "__closure__", None) or ()
+    around = (cell.cell_contents for cell in cells if identity(type(cell.cell_contents))[1] == "StreamReader")
+    return getattr(read, "__self__", None) or getattr(iterator, "_stream", None) or next(around, None)
 
 
 def take_sse_source(opening: Any, source: Any) -> object:
