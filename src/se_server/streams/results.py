@@ -50,6 +50,14 @@ def take_agents_run(opening: Any, result: Any) -> Events:
     return Events(result.stream_events())
 
 
+def take_litellm_stream(opening: Any, stream: Any) -> object:
+    """Take litellm's stream, which iterates both ways: that of `completion` blocks, in threads nothing can stop."""
+    inner = getattr(stream, "completion_stream", None)
+    if inner is not None and not hasattr(type(inner), "__aiter__"):
+        return Blocking(stream)
+    return Events(stream.__aiter__())
+
+
 def take_pydantic_ai_result(opening: Any, result: Any) -> Events:
     """Take the `StreamedRunResult` of pydantic-ai; its `stream_text()` alone would repeat the text so far."""
     if hasattr(type(result), "stream_text"):
@@ -124,6 +132,7 @@ FORMS: Mapping[tuple[str, str], Form] = {
     **{(package, name): take_raw_response for package in PARSED_BY for name in RAW_RESPONSES[:2]},
     ("aiohttp", "_BaseRequestContextManager"): take_awaited_request,
     ("agents", "RunResultStreaming"): take_agents_run,
+    ("litellm", "CustomStreamWrapper"): take_litellm_stream,
     ("pydantic_ai", "StreamedRunResult"): take_pydantic_ai_result,
     ("pydantic_ai", "AgentRun"): take_pydantic_ai_run,
     ("llama_index", "StreamingAgentChatResponse"): take_chat_engine,
