@@ -67,6 +67,27 @@ async def test_late_options_are_named_once(tmp_path: Path) -> None:
     assert server.output().count("does not take from an APP") == 1
 
 
+async def test_workers_call_the_servers_handle_connection(tmp_path: Path) -> None:
+    file = tmp_path / "agent.py"
+    file.write_text(
+        "from se_server import SpeechEngineServer\n"
+        "class Mine(SpeechEngineServer):\n"
+        "    def handle_connection(self, ws):\n"
+        "        session = super().handle_connection(ws)\n"
+        "        async def answer(transcript):\n"
+        "            await session.send_response(ws.request.headers['X-Customer'] * len(transcript[-1].content))\n"
+        "        return session.on('user_transcript', answer)\n"
+        "server = Mine()\n"
+    )
+    with running_server("--max-message-bytes", "2000", app=f"{file}:server") as server:
+        async with connect(server.url, headers={"X-Customer": "Ann"}) as caller:
+            await caller.send(transcript_message("hi"))
+            assert spoken(await read_answer(caller)) == "AnnAnn"
+            await caller.send(transcript_message("x" * 2000))
+            with pytest.raises(ConnectionClosed):
+                await read_answer(caller)
+
+
 def test_slow_on_startup_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "agent.py"
     file.write_text(

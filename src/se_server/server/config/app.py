@@ -244,13 +244,14 @@ def app_of(found: object, spec: str) -> App:
 
 def _of_server(server: object, handlers: Handlers, spec: str) -> App:
     lifecycle = {name: getattr(server, name, None) for name in LIFECYCLE_NAMES}
+    connect = getattr(server, "own_connect", None)  # its sessions may have handlers of their own
     return App(
-        _answering(handlers, spec),
+        handlers if connect is not None else _answering(handlers, spec),
         *_lifecycle(lifecycle, spec),
         spec,
         api_keys=tuple(getattr(server, "api_keys", ())),
         options=getattr(server, "options", {}),
-        connect=getattr(server, "own_connect", None),
+        connect=connect,
     )
 
 
