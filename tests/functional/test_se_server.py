@@ -274,7 +274,7 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
     """The exit code is 2."""
     assert "SE_SERVER_DRAIN_TIMEOUT_S: 'soon'" in sentence(code=2, env={"SE_SERVER_DRAIN_TIMEOUT_S": "soon"})
     assert "did you mean SE_SERVER_PORT?" in sentence(code=2, env={"SE_SERVER_PROT": "1"})
-    assert "there is not an option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
+    assert "there is no option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
     assert "'--port' requires an argument" in sentence("--port", code=2)
     assert "cannot read" in sentence("--api-key-file", tmp_path / "none", code=2)
     assert "loopback only" in sentence("--host", "0.0.0.0", code=2, key=None)
@@ -293,6 +293,35 @@ def test_an_unknown_variable_is_logged_and_passed_over() -> None:
         server.wait_for_output(r"SE_SERVER_VERSION in the environment is not an option of se-server")
         assert "CANARY" not in server.output()
     assert "did you mean SE_SERVER_ALLOW_IPS?" in sentence(code=2, env={"SE_SERVER_ALLOW_IP": "10.0.0.1"})
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_workers_run_the_chosen_event_loop(tmp_path: Path, loop: str) -> None:
+    source = """
+        import asyncio, sys
+        async def on_transcript(transcript, session):
+            child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+            running = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+            await session.send_response(f"{running} {await child.wait()}")
+        """
+    with running_server("--loop", loop, app=write(tmp_path / "agent.py", source), workers=1) as server:
+        async with connect(server.url) as websocket:
+            await websocket.send(transcript_message("which?"))
+            assert spoken(await read_answer(websocket)) == f"{loop} 0"
+            server.send_signal(signal.SIGTERM)
+            await websocket.send(transcript_message("which?", event_id=2))
+            assert spoken(await read_answer(websocket)) == f"{loop} 0"
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+def test_the_package_itself_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "se_server", "--prot", "1"], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "se-server: there is no option --prot; did you mean --port?\n",
+    )
 
 
 def test_authentication_off_is_said_loudly() -> None:

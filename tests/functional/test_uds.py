@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,52 @@ def test_only_the_user_may_connect(path: Path) -> None:
     listening = UnixListenSocket(str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     listening.socket.close()
+
+
+of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may use any group")
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "group"),
+    [
+        (["--uds-mode", "666"], 0o666, None),
+        (["--uds-mode", "0o0660"], 0o660, None),
+        (["--uds-group", str(os.getgid())], 0o660, os.getgid()),
+        (["--uds-group", grp.getgrgid(os.getgid()).gr_name, "--uds-mode", "620"], 0o620, os.getgid()),
+        pytest.param(
+            ["--uds-group", "54321"], 0o660, 54321, marks=pytest.mark.skipif(os.geteuid() != 0, reason="root")
+        ),
+    ],
+)
+def test_mode_and_group_of_the_file(path: Path, given: list[str], mode: int, group: int | None) -> None:
+    with running_server("--uds", str(path), *given, workers=1):
+        found = path.stat()
+        assert stat.S_IMODE(found.st_mode) == mode
+        assert found.st_gid == (os.getgid() if group is None else group)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--uds-group", "no-such-group"], "uds_group: there is no group 'no-such-group': give the name of one"),
+        (["--uds-group", "99999999999"], "to the group '99999999999': make the user a member of it"),
+        (["--uds-mode", "rw"], "--uds-mode: 'rw' is not valid: expected permissions in octal, as text"),
+        (["--uds-mode", "1777"], "--uds-mode: '1777' is not valid"),
+    ],
+)
+def test_wrong_mode_or_group_leaves_no_file(path: Path, given: list[str], sentence: str) -> None:
+    command = [sys.executable, "-m", "se_server", "--workers", "1", "--uds", str(path), *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not path.exists()
+
+
+def test_mode_without_a_unix_socket_is_refused() -> None:
+    command = [sys.executable, "-m", "se_server", "--workers", "1", "--port", "0", "--uds-mode", "660"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "--uds-mode is for a Unix socket: give --uds PATH too" in done.stderr) == (2, True)
 
 
 def test_a_file_that_nobody_listens_on_is_replaced(path: Path) -> None:

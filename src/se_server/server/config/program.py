@@ -10,6 +10,7 @@ from se_server.server.shared.lifecycle import RUNNING
 
 log_level = one_of("debug", "info", "warning", "error")
 log_format = one_of("text", "json")
+loop = one_of("uvloop", "asyncio")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Program:
         log_format: `text` or `json`.
         log_config: the file with a `dictConfig` of logging; None for none.
         log_file: the file that stderr goes to; None leaves stderr alone.
+        loop: the event loop of the workers, `uvloop` or `asyncio`.
         reload: whether changes of the APP's files cause a reload.
         control_socket: the path of se-ctl's socket; `off` for none, None for the default path.
         pidfile: the path of the pidfile; None for none.
@@ -52,6 +54,13 @@ class Program:
         "Write stderr to this file: the log and everything else printed there. SIGUSR1 reopens it after a rotation.",
         "FILE",
         default_text="stderr",
+    )
+    loop: str = option(
+        "uvloop",
+        loop,
+        "The event loop of the workers: uvloop, or asyncio's own for an agent that patches it.",
+        "uvloop|asyncio",
+        default_text="uvloop",
     )
     reload: bool = option(
         False,

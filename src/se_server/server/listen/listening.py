@@ -35,6 +35,14 @@ def host(raw: object) -> str | None:
     return name
 
 
+def file_mode(raw: object) -> str:
+    """Read the permissions of a file, as text in octal: a number of a TOML file could be meant in either base."""
+    digits = raw.strip().removeprefix("0o") if isinstance(raw, str) else ""
+    if not digits or len(digits) > 4 or set(digits) - set("01234567") or int(digits, 8) > 0o777:
+        raise ValueError('permissions in octal, as text, such as "660"')
+    return f"{int(digits, 8):03o}"
+
+
 @dataclass(frozen=True)
 class Listening:
     """Addresses and certificates of a server's listen sockets.
@@ -43,6 +51,8 @@ class Listening:
         host: the address to listen on; None for all interfaces.
         port: the TCP port; 0 takes a free one.
         uds: the path of a Unix socket; None for none.
+        uds_mode: the permissions of its file in octal; None for 600, and 660 with a group.
+        uds_group: the group of its file, by name or number; None leaves the user's own.
         fd: descriptors of sockets that are open already.
         certfile: the file of the TLS certificate and its chain; None for plain TCP.
         keyfile: the file of the certificate's key, if it is another one.
@@ -58,6 +68,16 @@ class Listening:
         text,
         "Listen on this Unix socket, which only this user can connect to; and on a port if --host or --port is given.",
         "PATH",
+    )
+    uds_mode: str | None = option(
+        None,
+        file_mode,
+        "The permissions of the Unix socket, in octal: those who may write to it can connect. 660 with --uds-group.",
+        "MODE",
+        default_text="600",
+    )
+    uds_group: str | None = option(
+        None, text, "The group of the Unix socket, by name or number, whose members can connect.", "GROUP"
     )
     fd: tuple[int, ...] = option(
         (),

@@ -20,6 +20,7 @@ class UnixListenSocket:
     Args:
         path: the path of the file. The file of a process that has ended is replaced.
         mode: the permissions of the file; write permission allows to connect.
+        group: the group of the file, by name or number; None leaves the user's own.
         backlog: connections that the kernel holds until they are accepted.
         option: the name of the option, with which errors begin.
 
@@ -30,14 +31,20 @@ class UnixListenSocket:
         ConfigError: the path cannot be used; the text gives the reason.
     """
 
-    def __init__(self, path: str, *, mode: int = MODE, backlog: int = BACKLOG, option: str = "uds") -> None:
+    def __init__(
+        self, path: str, *, mode: int = MODE, group: str | None = None, backlog: int = BACKLOG, option: str = "uds"
+    ) -> None:
+        group_id = -1 if group is None else _group_id(group)
         self._path = os.path.abspath(path)  # user code may change the directory
+        self._file: tuple[int, int, int] | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.socket.setblocking(False)
             _remove_stale(self._path, option)
             self.socket.bind(self._path)
             self._file = _identity(self._path)
+            if group is not None:
+                _give(self._path, group_id, group)
             os.chmod(self._path, mode)  # nobody can connect before the next line
             self.socket.listen(backlog)
         except OSError as error:  # Python raises it without a number if the path is too long
@@ -45,6 +52,8 @@ class UnixListenSocket:
             raise ConfigError(f"{option}: cannot listen on {path}: {error.strerror or error}") from None
         except ConfigError:
             self.socket.close()
+            if self._file is not None:
+                os.unlink(self._path)
             raise
 
     @classmethod
@@ -73,6 +82,24 @@ class UnixListenSocket:
         with suppress(OSError):
             if _identity(self._path) == self._file:
                 os.unlink(self._path)
+
+
+def _group_id(name: str) -> int:
+    import grp  # Windows has no such module
+
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f"uds_group: there is no group {name!r}: give the name of one, or its number") from None
+
+
+def _give(path: str, group_id: int, name: str) -> None:
+    try:
+        os.chown(path, -1, group_id)
+    except (OSError, OverflowError):
+        raise ConfigError(
+            f"uds_group: this user may not give {path} to the group {name!r}: make the user a member of it"
+        ) from None
 
 
 def _identity(path: str) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ from se_server.server.worker.worker import run_worker
 logger = logging.getLogger("se_server.server.launch")
 
 # A reload keeps the sockets and files that are open.
-_FIXED = ("host", "port", "uds", "fd", "pidfile", "control_socket", "log_file")
+_FIXED = ("host", "port", "uds", "uds_mode", "uds_group", "fd", "pidfile", "control_socket", "log_file")
 
 
 class Terminal(Protocol):
@@ -145,6 +145,9 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
         if config.listening.uds is None or unix is None:
             return handover.sockets, None
         return handover.sockets, UnixListenSocket.adopt(config.listening.uds, unix)
+    alone = [name for name in ("uds-mode", "uds-group") if config.was_given(name.replace("-", "_"))]
+    if alone and config.listening.uds is None:
+        raise ConfigError(f"--{alone[0]} is for a Unix socket: give --uds PATH too")
     activated = take_activated(os.environ)
     if activated or config.listening.fd:
         given = [name for name in ("host", "port", "uds") if config.was_given(name)]
@@ -156,7 +159,9 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
     if config.listening.uds is None:
         return sockets, None
     try:
-        unix_socket = UnixListenSocket(config.listening.uds)
+        group = config.listening.uds_group
+        mode = config.listening.uds_mode or ("600" if group is None else "660")
+        unix_socket = UnixListenSocket(config.listening.uds, mode=int(mode, 8), group=group)
     except ConfigError:
         for sock in sockets:
             sock.close()

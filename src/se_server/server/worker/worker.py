@@ -1,4 +1,4 @@
-"""A worker: one process with one uvloop, the user's APP and a door. `run_worker` is called after the fork."""
+"""A worker: one process with one event loop, the user's APP and a door. `run_worker` is called after the fork."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         waits_for_debugger=may_hold(lifecycle.workers, config.program.reload),
     )
     watchdog.start()
-    loop = uvloop.new_event_loop()
+    loop = uvloop.new_event_loop() if config.program.loop == "uvloop" else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
