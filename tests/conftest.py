@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 for name in list(os.environ):
     if name == "NO_COLOR" or name.startswith(("SE_SERVER_", "ELEVENLABS_")):
         del os.environ[name]
+
+# Servers of tests put their control sockets here, and not where se-ctl finds those of this machine.
+_runtime = tempfile.TemporaryDirectory(prefix="se-")
+os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 
 # Several processes share the machine, so examples have no deadline; pytest-timeout ends a test that hangs.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

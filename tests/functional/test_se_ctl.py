@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -267,8 +268,6 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
 
 async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    none = await asyncio.to_thread(lambda: run(None, "status", **env))
-    assert (none.returncode, "no server found" in none.stderr) == (1, True)
     with running_server(app=app, workers=1, env=env) as one:
         found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
         assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
@@ -278,6 +277,24 @@ async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -
         with running_server("--control-socket", "off", app=app, workers=1, env=env):
             found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
             assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
+
+
+@pytest.mark.parametrize("xdg", ["unset", "missing", "relative", "of_everyone"])
+async def test_the_server_is_found_without_a_runtime_directory(app: Path, tmp_path: Path, xdg: str) -> None:
+    """The user's directory is in the temporary one, or in /run for root."""
+    (tmp_path / "of_everyone").mkdir()
+    (tmp_path / "of_everyone").chmod(0o777)
+    given = {"unset": "", "relative": "run", "missing": str(tmp_path / "no"), "of_everyone": str(tmp_path / xdg)}[xdg]
+    env = {"XDG_RUNTIME_DIR": given}
+    with running_server(app=app, workers=1, env=env) as one:
+        path = one.wait_for_output(r'started: .* control_socket="?([^"\s]+)')[1]
+        found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
+        assert path in found.stderr or [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
+        directory = Path(path).parent
+        assert (directory.stat().st_uid, stat.S_IMODE(directory.stat().st_mode)) == (os.geteuid(), 0o700)
+        found = await asyncio.to_thread(lambda: run(path, "status", "--json", **env))
+        assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
+    assert is_gone(path)
 
 
 def test_watching_shows_the_table_until_it_is_interrupted(server: ServerProcess, path: str) -> None:

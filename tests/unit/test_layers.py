@@ -31,7 +31,7 @@ LAYERS = [
     {"load"},
     {"doctor"},
     {"cli", "testing"},
-    {"", "client", "speech_engine"},
+    {"", "client", "speech_engine", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # These layers import nothing but the layers listed.

@@ -8,10 +8,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from se_server.server.shared.runtime_dir import control_sockets
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -75,22 +76,20 @@ def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
     """Return the path of the server's control socket.
 
     Raises:
-        CtlError: no path is given, and the default directory has no socket or several.
+        CtlError: no path is given, and the default directories have no socket, or one of them has several.
     """
     said = given or environ.get(VARIABLE)
     if said and said != "off":
         return said
-    folder = environ.get("XDG_RUNTIME_DIR")
-    found = sorted(map(str, Path(folder).glob("se-server-*.ctl"))) if folder else []
-    live = [path for path in found if _is_live(path)]
-    if len(live) == 1:
-        return live[0]
-    if live:
-        raise CtlError(f"several servers are running: choose one with --socket: {', '.join(live)}")
-    where = f"in {folder}" if folder else "without XDG_RUNTIME_DIR"
+    for found in control_sockets(environ):
+        live = [path for path in found if _is_live(path)]
+        if len(live) == 1:
+            return live[0]
+        if live:
+            raise CtlError(f"several servers are running: choose one with --socket: {', '.join(live)}")
     raise CtlError(
-        f"no server found {where}: give --socket PATH, the path of the server's --control-socket or of its pidfile"
-        " followed by .ctl"
+        "no server found: give --socket PATH, the path that the server logs when it has started, which is that of its"
+        " --control-socket or of its pidfile followed by .ctl"
     )
 
 

@@ -73,7 +73,7 @@ class Program:
         text,
         "The Unix socket of se-ctl, which only this user can connect to; `off` for none.",
         "PATH|off",
-        default_text="beside the pidfile, or in $XDG_RUNTIME_DIR",
+        default_text="beside the pidfile, or in $XDG_RUNTIME_DIR, /run or the temporary directory",
     )
     pidfile: str | None = option(
         None, text, "Hold this file, with the supervisor's process id, while the server runs.", "FILE"

@@ -20,6 +20,7 @@ import orjson
 
 from se_server.errors import ConfigError
 from se_server.server.listen.uds import UnixListenSocket
+from se_server.server.shared.runtime_dir import PREFIX, SUFFIX, runtime_directory
 
 logger = logging.getLogger("se_server.server.desk")
 
@@ -232,9 +233,12 @@ def _may_ask(connection: socket.socket) -> bool:
     return False
 
 
-def default_path(pidfile: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return the default path: beside the pidfile, otherwise in the user's directory for run-time files, or None."""
+def default_path(pidfile: str | None, environ: Mapping[str, str]) -> str:
+    """Return the default path: beside the pidfile, otherwise in a directory of the user's run-time files.
+
+    Raises:
+        ConfigError: there is no pidfile, and no directory that is safe.
+    """
     if pidfile is not None:
-        return pidfile + ".ctl"
-    folder = environ.get("XDG_RUNTIME_DIR", "")
-    return os.path.join(folder, f"se-server-{os.getpid()}.ctl") if os.path.isabs(folder) else None
+        return pidfile + SUFFIX
+    return os.path.join(runtime_directory(environ), f"{PREFIX}{os.getpid()}{SUFFIX}")

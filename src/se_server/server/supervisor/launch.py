@@ -124,9 +124,14 @@ def serve(
 
 
 def _control_path(config: Config) -> str | None:
-    if config.program.control_socket is None:
+    given = config.program.control_socket
+    if given is not None:
+        return None if given == "off" else given
+    try:
         return default_path(config.program.pidfile, os.environ)
-    return None if config.program.control_socket == "off" else config.program.control_socket
+    except ConfigError as error:
+        logger.warning("se-ctl cannot reach this server: %s: give --control-socket PATH, or off", error)
+        return None
 
 
 def _check(config: Config) -> None:

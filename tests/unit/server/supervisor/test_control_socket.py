@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import stat
@@ -131,9 +132,7 @@ def test_the_next_supervisor_takes_over_the_path(control_socket: ControlSocket, 
     assert list(Path(path).parent.iterdir()) == []
 
 
-def test_the_default_path_follows_pidfile_or_runtime_directory() -> None:
-    assert default_path("/run/agent.pid", {"XDG_RUNTIME_DIR": "/run/user/7"}) == "/run/agent.pid.ctl"
-    found = default_path(None, {"XDG_RUNTIME_DIR": "/run/user/7"})
-    assert found is not None
-    assert found.startswith("/run/user/7/se-server-")
-    assert default_path(None, {"XDG_RUNTIME_DIR": ""}) is None
+def test_the_default_path_follows_pidfile_or_runtime_directory(tmp_path: Path) -> None:
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert default_path("/run/agent.pid", environ) == "/run/agent.pid.ctl"
+    assert default_path(None, environ) == f"{tmp_path}/se-server-{os.getpid()}.ctl"
