@@ -124,6 +124,11 @@ def test_wrong_options_fail_with_one_sentence(tmp_path: Path, arguments: list[st
 
 
 def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:
-    (line,) = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1").stderr.splitlines()
-    assert "SE_SERVER_QQQ in the environment is not an option; " in line
+    (line,) = run("--check", cwd=tmp_path, SE_SERVER_WORKER="1").stderr.splitlines()
+    assert "SE_SERVER_WORKER in the environment is not an option; did you mean SE_SERVER_WORKERS?" in line
     assert line.count("SE_SERVER_") == 2
+
+
+def test_check_names_a_variable_that_is_passed_over(tmp_path: Path) -> None:
+    checked = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1")
+    assert (checked.returncode, "SE_SERVER_QQQ in the environment is not an option" in checked.stderr) == (0, True)
