@@ -14,6 +14,8 @@ STREAMS = [row for row in all_rows() if row.is_installed and row.api and row.is_
 # Packages that run tools themselves would ask the model again.
 RUNS_TOOLS = ("LangGraph", "openai-agents", "pydantic-ai", "llama-index")
 HAS_REFUSALS = [row for row in STREAMS if row.package == "openai"]
+# An error event that its models do not fit is a validation error of the package; it shortens the provider's words.
+KEEPS_WORDS = ("mistralai",)
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
 
@@ -26,8 +28,9 @@ def by(rows: list[Row]) -> pytest.MarkDecorator:
 async def test_failure_inside_a_stream_is_an_error(row: Row, provider: Provider) -> None:
     script = Script(text=("One", " two", " three"), failure=Failure(2, message="It broke"))
     heard = await speak(row, provider, script, failure_text=FAILURE_TEXT)
-    assert heard.text in ("One two", "One two" + FAILURE_TEXT, FAILURE_TEXT), heard
-    assert [error for error in heard.errors if "It broke" in error], heard
+    # Texts that grow come with a delay, and the last may be missing.
+    assert heard.text == FAILURE_TEXT or (heard.text and "One two".startswith(heard.text)), heard
+    assert [error for error in heard.errors if "It broke" in error or row.package in KEEPS_WORDS], heard
     assert (heard.finals, heard.late) == (1, [])
 
 
