@@ -1,11 +1,11 @@
 """Interruptions of streams of the LLM packages: the tokens that providers make for nobody, and what is left behind.
 
-`python -m bench.interruptions`: some two minutes. Conversations with a server in this process are each interrupted many
-times while a package streams from the fake provider, which runs in a process of its own and notes the time of each token.
-The packages that are installed take turns. Their clients stay open, as those of an agent do.
+`python -m bench.interruptions`: some five minutes. Conversations with a server in this process are each interrupted many
+times while a package streams from the fake provider, which runs in a process of its own and notes each token's time. The
+packages that are installed take turns. Their clients stay open, as those of an agent do.
 
-Exit code 0: at most 1% of the tokens came after their interruption, and nothing was left behind; 1: not so; 2: no package
-is installed.
+Exit code 0: at most 1% of the tokens came after their interruption, and nothing was left behind; 1: not so; 2: no
+package is installed.
 """
 
 from __future__ import annotations
@@ -284,7 +284,8 @@ async def run(
         storm.interruptions[way] += 1
         times = request["token_times_s"]
         storm.tokens[way] += len(times)
-        storm.late[way] += len(times) - bisect_right(times, interrupted_s[request["model"]])
+        # An answer that failed was not interrupted; its error counts.
+        storm.late[way] += len(times) - bisect_right(times, interrupted_s.get(request["model"], float("inf")))
     return storm
 
 
@@ -339,7 +340,7 @@ async def _converse(port: int, name: str, number: int, interruptions: int, inter
                 message = json.loads(await asyncio.wait_for(ws.recv(), TIMEOUT_S))
                 if message["event_id"] == turn:
                     if message["is_final"]:
-                        raise RuntimeError(f"the answer of {name}-{turn} ended after {heard} texts")
+                        return  # the agent's `on_error` has the reason
                     heard += 1
             is_last = turn + 1 == interruptions
             interrupted_s[f"{number}-{turn}"] = time.monotonic()

@@ -96,5 +96,8 @@ class _response_closer:
     def __call__(self, error: BaseException | None) -> Any:
         if self.response.is_eof() if self.owner is not self.response else _is_closed(self.response):
             return None
-        close = getattr(self.owner, "aclose", None) or self.owner.close
-        return close()
+        # A response of a blocking client has `aclose`, too, which refuses.
+        stream = type(getattr(self.owner, "stream", None))
+        blocks = hasattr(stream, "__iter__") and not hasattr(stream, "__aiter__")
+        close = None if blocks else getattr(self.owner, "aclose", None)
+        return (close or self.owner.close)()
