@@ -1,8 +1,8 @@
 """Interruptions of streams of the LLM packages: the tokens that providers make for nobody, and what is left behind.
 
-`python -m bench.interruptions`: some five minutes. Conversations with a server in this process are each interrupted many
-times while a package streams from the fake provider, which runs in a process of its own and notes each token's time. The
-packages that are installed take turns. Their clients stay open, as those of an agent do.
+`python -m bench.interruptions`: some five minutes. Conversations with a server in this process are each interrupted
+many times while a package streams from the fake provider, which runs in a process of its own and notes each token's
+time. The packages that are installed take turns. Their clients stay open, as those of an agent do.
 
 Exit code 0: at most 1% of the tokens came after their interruption, and nothing was left behind; 1: not so; 2: no
 package is installed.
@@ -352,7 +352,8 @@ async def _converse(port: int, name: str, number: int, interruptions: int, inter
 async def _connections_left(provider: RemoteProvider) -> int:
     """Wait until the provider has no connection, and return how many it has after all."""
     for _ in range(GRACE_STEPS):
-        if not (left := (await asyncio.to_thread(provider.totals))["connections"]):
+        # The one that asks is among them.
+        if not (left := (await asyncio.to_thread(provider.totals))["connections"] - 1):
             break
         await asyncio.sleep(GRACE_STEP_S)
     return int(left)
