@@ -39,7 +39,7 @@ HELD_BACK = {
 _owners: list[Descriptors] = []
 _handlers: set[object] = set()  # signal handlers of the server, besides those of event loops
 _in_child: list[Callable[[], object]] = []
-_copied_loops: set[asyncio.AbstractEventLoop] = set()
+copied_loops: set[asyncio.AbstractEventLoop] = set()
 
 
 class _Fork(threading.local):
@@ -98,7 +98,7 @@ def own_fork() -> Iterator[None]:
 
 def is_copied(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether an event loop is the copy that a forked child has of its parent's: it must not run here."""
-    return bool(_copied_loops) and loop in _copied_loops
+    return loop in copied_loops
 
 
 def was_main_thread() -> bool:
@@ -146,7 +146,7 @@ def _after_in_child() -> None:
     if _fork.is_own:
         return
     if loop is not None:
-        _copied_loops.add(loop)
+        copied_loops.add(loop)
     if _owners:
         owners: tuple[Descriptors, ...] = (*_owners, functools.partial(_signal_sockets, loop))
         _owners.clear()  # the child's own children have nothing to lose

@@ -23,6 +23,8 @@ cdef class SessionCore(TurnHost):
     cdef object _on_transcript
     cdef readonly object _settings
     cdef bint _debugs
+    cdef bint _speaks_refusals
+    cdef double _stream_close_s
     cdef readonly Counters _stats
     cdef readonly object _loop
     cdef readonly Clock _clock

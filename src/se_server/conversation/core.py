@@ -115,6 +115,8 @@ class SessionCore(TurnHost):
         self._why = ""
         self._pace: Pace | None = None  # made by the first turn that ends
         self._ledger = TurnLedger(settings.retranscription == "adopt")
+        self._stream_close_s = settings.stream_close_s
+        self._speaks_refusals = settings.speak_refusals
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._on_ended: Callable[[Any], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
@@ -207,8 +209,8 @@ class SessionCore(TurnHost):
             stream = self._open(response)
         except TypeError as error:
             return await self._refuse(error)
-        if text is not None or nodes is not None or speak_refusals is not None or not self._settings.speak_refusals:
-            speaks = self._settings.speak_refusals if speak_refusals is None else speak_refusals
+        if text is not None or nodes is not None or speak_refusals is not None or not self._speaks_refusals:
+            speaks = self._speaks_refusals if speak_refusals is None else speak_refusals
             stream.read_by(text=text, nodes=nodes, speak_refusals=speaks)
         try:
             turn = self._turn_to_answer()
@@ -231,7 +233,7 @@ class SessionCore(TurnHost):
             return turn.open
         finally:
             if not stream.is_over:
-                left = await stream.aclose(self._settings.stream_close_s)
+                left = await stream.aclose(self._stream_close_s)
                 self._stats.streams_left += left
 
     async def _refuse(self, error: TypeError) -> bool:
@@ -245,7 +247,7 @@ class SessionCore(TurnHost):
 
     def _open(self, response: object) -> Stream:
         # A method of its own, so that Cython knows the type of its result.
-        return open_stream(response, self._settings.stream_close_s)
+        return open_stream(response, self._stream_close_s)
 
     def _send_text(self, turn: Turn, text: str, final: bool) -> None:
         """Send a whole text; with `final`, it leaves together with its final."""

@@ -31,7 +31,7 @@ from se_server.conversation.naming import handler_name
 from se_server.conversation.notes import Notes, note
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import HandlerMistake, TooManyStrayHandlers
-from se_server.forks import end_child, is_copied
+from se_server.forks import copied_loops, end_child
 from se_server.protocol.turns import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
@@ -297,7 +297,7 @@ class Lane:
                         result = await job.awaited
                         if result is not None:
                             self._look_at(job, result)
-                    if is_copied(self._loop):
+                    if copied_loops and self._loop in copied_loops:
                         end_child()
                 if turn.chunks == turn.fillers and turn.open:
                     self._look_for_silence(job)
@@ -355,7 +355,7 @@ class Lane:
                 result = None if awaited is None else await awaited
                 if result is not None:
                     await self._look_at_event(event, handler, result)
-                if is_copied(self._loop):
+                if copied_loops and self._loop in copied_loops:
                     end_child()
             except asyncio.CancelledError:
                 raise
@@ -372,7 +372,7 @@ class Lane:
 
     def _must_leave(self, job: Job | None, error: BaseException) -> bool:
         """Whether an exception ends more than a handler. `sys.exit()` in one ends neither the process nor others."""
-        if is_copied(self._loop):
+        if copied_loops and self._loop in copied_loops:
             end_child(error)
         if isinstance(error, GeneratorExit):
             # The coroutine is closed from outside, unless its own task runs: then a handler has raised it.

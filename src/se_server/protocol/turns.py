@@ -93,7 +93,7 @@ class Turn:
     """
 
     def __init__(self, event_id: Any, started_at: float = 0.0, owner: object = None, said: str | None = None) -> None:
-        event_id_json = json.dumps(event_id).encode()
+        event_id_json = str(event_id).encode() if type(event_id) is int else json.dumps(event_id).encode()
         self._start(event_id, event_id_json, started_at, owner, said)
 
     def _start(self, event_id: Any, event_id_json: bytes, started_at: float, owner: object, said: str | None) -> None:
