@@ -84,7 +84,6 @@ class Row:
         note: What a user has to know.
         options: Keywords of `send_response`.
         is_stream: Whether the answer comes piece by piece, so that an interruption can end it.
-        may_finish: Why the provider may produce on after an interruption; empty: it may not.
     """
 
     package: str
@@ -99,7 +98,6 @@ class Row:
     note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     is_stream: bool = True
-    may_finish: str = ""
 
     @property
     def name(self) -> str:

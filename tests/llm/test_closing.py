@@ -18,7 +18,16 @@ from tests.providers import Provider
 ASKING = [row for row in all_rows() if row.is_installed and row.closed_by and row.api]
 STREAMS = [row for row in ASKING if row.is_stream]
 WHOLE = [row for row in ASKING if not row.is_stream]
+# On Python 3.11 and before, langchain-openai may lose a cancellation in `asyncio.wait_for` while tokens flood in.
+MAY_LOSE = pytest.mark.xfail(reason="langchain-openai loses a cancellation now and then", strict=False)
 by_stream = pytest.mark.parametrize("row", STREAMS, ids=[row.name for row in STREAMS])
+by_flooded_stream = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.name, marks=[MAY_LOSE] if row.package in ("LangChain", "LangGraph") else [])
+        for row in STREAMS
+    ],
+)
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
 # Tokens that are under way when the interruption is sent, where the provider waits for none.
@@ -40,7 +49,7 @@ async def test_interruption_ends_a_request_that_waits(row: Row, provider: Provid
     check(await interrupt(row, provider, WAITING_FOR_EVENT))
 
 
-@by_stream
+@by_flooded_stream
 async def test_interruption_ends_the_request_of_slow_reader(row: Row, provider: Provider) -> None:
     check(await interrupt(row, provider, WAITING_FOR_SOCKET, reads=False))
 
