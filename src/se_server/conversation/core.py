@@ -158,8 +158,12 @@ class SessionCore(TurnHost):
         if self._permanent is not None or self._once is not None:
             calls += [(handler, args) for handler in self._take(event)]
         if not calls and event == ERROR:
-            note_unhandled(self, args[0])
+            self._log_unhandled(args[0])
         return calls
+
+    def _log_unhandled(self, error: BaseException) -> None:
+        """Log an exception that no error handler gets; `se_server.testing` keeps it instead."""
+        note_unhandled(self, error)
 
     # --- answers ---
 
