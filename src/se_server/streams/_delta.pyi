@@ -1,6 +1,13 @@
 from typing import final
 
+# Cython's modules show what they import.
+from se_server.streams._scan import MAX_KEY_CHARS as MAX_KEY_CHARS
+from se_server.streams._scan import MAX_KEYS as MAX_KEYS
+from se_server.streams._scan import MAX_MESSAGE_CHARS as MAX_MESSAGE_CHARS
 from se_server.streams._scan import Failure, Refusal, Unknown, Usage
+from se_server.streams.extractors import on_change as on_change
+from se_server.streams.sniffing import IS_RAW as IS_RAW
+from se_server.streams.sniffing import IS_TEXT as IS_TEXT
 
 def text_of(event: object) -> str | None:
     """Return the text to speak of one LLM event, by itself; None where there is none.
@@ -20,6 +27,10 @@ def result_of(event: object) -> str | Failure | Refusal | Unknown | Usage | None
 @final
 class Reading:
     """The reading of one answer's events; made and used by the stream."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure that the stream has reported; None before."""
 
 def forget_types() -> None:
     """Forget how the events of each type are read, after a registration."""
