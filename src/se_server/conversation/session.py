@@ -170,9 +170,10 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     # --- the life of the connection ---
 
     async def run(self) -> None:
-        """Run until the conversation has ended and its last handler is done; a second `run` waits for the same end.
+        """Run until the conversation has ended and its last handler is done.
 
         The WebSocket is the application's again when this returns: it may close it with a code of its own.
+        A second `run` waits for the same end, but not for the WebSocket; after that end it returns at once.
 
         Raises:
             WrongThread: the session runs on the loop of another thread.
