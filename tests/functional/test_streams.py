@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import anyio
 import httpx
 import openai
 import pytest
@@ -36,7 +37,7 @@ class Heard:
         self.errors: list[BaseException] = []
 
 
-async def speak(given: Any) -> Heard:
+async def speak(given: Any, settings: SessionSettings | None = None) -> Heard:
     """Answer one transcript with what is given, and return what was heard."""
     heard = Heard()
 
@@ -46,7 +47,7 @@ async def speak(given: Any) -> Heard:
     def on_error(error: BaseException, session: Any) -> None:
         heard.errors.append(error)
 
-    async with serving("own", None, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+    async with serving("own", settings, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
         await api.say("hello", event_id=1)
         heard.text = "".join(text for _, text in await api.answer())
     return heard
@@ -299,6 +300,56 @@ async def test_request_is_spoken(provider: Provider, kind: str) -> None:
     async with requested(provider, kind) as given:
         heard = await speak(given)
     assert (heard.text, heard.errors) == (TEXT, [])
+
+
+# anyio cancels the task that connects, and goes on; so does a limit of the stream's own.
+CLOSES_AT_ONCE = SessionSettings(stream_close_s=0.05)
+
+
+@pytest.mark.parametrize("kind", ["openai coroutine", "openai manager", "httpx manager", "aiohttp request"])
+async def test_new_connection_may_answer_late(provider: Provider, kind: str) -> None:
+    provider.default = Script(text=TEXT, headers_after_s=0.4, first_token_s=0.2)
+    async with requested(provider, kind) as given:
+        heard = await speak(given, CLOSES_AT_ONCE)
+    assert (heard.text, heard.errors) == (TEXT, [])
+
+
+async def test_generator_goes_on_after_its_own_limit() -> None:
+    async def hurried() -> AsyncIterator[str]:
+        with anyio.move_on_after(0.01):
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.3)  # longer than its closing may take
+        yield "one"
+
+    heard = await speak(hurried(), CLOSES_AT_ONCE)
+    assert (heard.text, heard.errors) == ("one", [])
+
+
+async def test_stream_may_limit_its_own_closing(caplog: pytest.LogCaptureFixture) -> None:
+    log = Eventually()
+
+    class Stream:
+        def __aiter__(self) -> Stream:
+            return self
+
+        async def __anext__(self) -> str:
+            return await asyncio.Future()
+
+        async def aclose(self) -> None:
+            with anyio.move_on_after(0.01):
+                await asyncio.Event().wait()
+            log.add("closed")
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        log.add("asked")
+        await session.send_response(Stream() if len(transcript) == 1 else "two")
+
+    async with serving("own", None, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=1)
+        await log.until("asked")
+        await api.say("hello", "one", "stop", event_id=2)
+        await log.until("closed")
+    assert "closing" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "openai whole"])

@@ -179,12 +179,16 @@ cdef class Stream:
         error = kind if value is None else value
         if isinstance(error, type):
             error = error()
+        cdef bint has_ended
         awaited = self._awaited
         throw = getattr(awaited, "throw", None)
         if throw is None:
             raise error
         try:
-            if isinstance(error, CancelledError) and self._waits != FOR_ROOM:
+            # Only the end of the turn puts a limit on the stream. A package may well cancel its own task and go on:
+            # anyio does so with each connection that it makes, asyncio.timeout() and asyncio.TaskGroup do.
+            has_ended = self._sink.closed or not self._turn.open
+            if has_ended and isinstance(error, CancelledError) and self._waits != FOR_ROOM:
                 # It may take its time to end, but not for ever.
                 self._found = []
                 self._awaited = awaited = ending(awaited, error, self._close_s, self._iterator, self._found)

@@ -211,7 +211,8 @@ def ending(
                     yield from waiter
                 except asyncio.CancelledError as error:
                     is_cancelled = True
-                    if not awaited.cancel():
+                    # anyio knows its own cancellations by their message.
+                    if not awaited.cancel(*error.args[:1]):
                         thrown = error
             if timeouts > 1 and not awaited.done():
                 _detach(driven, awaited, loop)
