@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import anthropic
 import anyio
 import httpx
 import openai
 import pytest
 
 from se_server.conversation.settings import SessionSettings
+from se_server.streams.blocking import QUEUE_ITEMS, BlockingIterator
 from tests.functional.conversation.stage import Eventually, serving
 from tests.providers import Provider, Script, running_provider
 from tests.providers.packages import MESSAGES
@@ -203,6 +205,20 @@ async def test_thread_that_does_not_end_is_counted(caplog: pytest.LogCaptureFixt
         assert stage.server.stats.streams_left == 1
     release.set()
     assert "blocks its thread" in caplog.text
+
+
+async def test_blocking_text_stream_closes_its_request(provider: Provider) -> None:
+    provider.default = Script(text=("word ",) * 5 * QUEUE_ITEMS, hold_after=4 * QUEUE_ITEMS)
+    with anthropic.Anthropic(api_key="none", base_url=provider.base_url("anthropic"), max_retries=0) as client:
+        manager = client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hello"}])
+        texts = (await asyncio.to_thread(manager.__enter__)).text_stream
+        events = BlockingIterator(texts)
+        await events.__anext__()
+        # The thread waits for room then, not for the socket.
+        while len(events._items) < QUEUE_ITEMS - 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await events.aclose()
+        await provider.requests[0].disconnected(timeout_s=1)
 
 
 # --- refused --------------------------------------------------------------------------------------------------------

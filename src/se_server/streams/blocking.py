@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from se_server.streams import aws, responses, results
+from se_server.streams.underneath import closers_underneath
 
 # Items that wait for the event loop; a provider that is faster waits itself.
 QUEUE_ITEMS = 64
@@ -116,7 +117,13 @@ class BlockingIterator:
         try:
             with ExitStack() as stack:
                 for event in blocking_events(self._source, stack):
-                    self._put(event)
+                    try:
+                        self._put(event)
+                    except Stopped:
+                        # Looked for first: a generator that is closed forgets what it held.
+                        for close in closers_underneath(self._source):
+                            stack.callback(close, None)
+                        raise
         except Stopped:
             pass
         except BaseException as raised:
