@@ -18,15 +18,13 @@ from tests.providers import Provider
 ASKING = [row for row in all_rows() if row.is_installed and row.closed_by and row.api]
 STREAMS = [row for row in ASKING if row.is_stream]
 WHOLE = [row for row in ASKING if not row.is_stream]
-# On Python 3.11 and before, langchain-openai may lose a cancellation in `asyncio.wait_for` while tokens flood in.
-MAY_LOSE = pytest.mark.xfail(reason="langchain-openai loses a cancellation now and then", strict=False)
+# LangGraph on Python 3.11 may lose a cancellation in `asyncio.wait_for` while tokens come fast: the request runs on
+# until the stream is given up, counted and logged. A defect: the mark goes when its response is reached in every case.
+MAY_LOSE = pytest.mark.xfail(reason="LangGraph loses a cancellation now and then", strict=False)
 by_stream = pytest.mark.parametrize("row", STREAMS, ids=[row.name for row in STREAMS])
 by_flooded_stream = pytest.mark.parametrize(
     "row",
-    [
-        pytest.param(row, id=row.name, marks=[MAY_LOSE] if row.package in ("LangChain", "LangGraph") else [])
-        for row in STREAMS
-    ],
+    [pytest.param(row, id=row.name, marks=[MAY_LOSE] if row.package == "LangGraph" else []) for row in STREAMS],
 )
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
