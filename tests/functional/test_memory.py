@@ -1,4 +1,4 @@
-"""What conversations cost a worker in memory, as its operator would see it."""
+"""The memory that conversations cost a worker, as its operator would see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be passed to `send_response`, with the packages at hand: opened, spoken, closed; or refused and closed."""
+"""Everything that `send_response` takes, with the packages at hand: opened, spoken, closed; or refused and closed."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ coroutine_names: dict[CodeType, str] = {}
 
 
 class Pulse(Protocol):
-    """What the lanes of a loop note for the watch, in a compiled object."""
+    """The notes of a loop's lanes for the watch, in a compiled object."""
 
     running: int
     begun: int

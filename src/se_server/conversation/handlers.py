@@ -76,7 +76,7 @@ PARAMETERS = {
     "on_error": ("error", "session"),
     "on_interrupt": ("turn", "session"),
 }
-"""What the callbacks are called with. Handlers of `session.on` get the same without the session."""
+"""The arguments of the callbacks. Handlers of `session.on` get the same without the session."""
 
 _CALLBACK = {
     INIT: "on_init",

@@ -97,7 +97,7 @@ class Job:
 
 
 class Pulse:
-    """What the lanes of one loop note for its `BlockWatch`.
+    """The notes of one loop's lanes for its `BlockWatch`.
 
     Attributes:
         running: the handlers that have begun and not ended.

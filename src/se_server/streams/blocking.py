@@ -21,7 +21,7 @@ from se_server.streams.underneath import closers_underneath
 
 # Items that wait for the event loop; a provider that is faster waits itself.
 QUEUE_ITEMS = 64
-# How often a thread that has to stop is looked for in a read.
+# Seconds between two looks whether a thread that has to stop is in a read.
 HURRY_S = 0.02
 MAX_STEPS = 16
 

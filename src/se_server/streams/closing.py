@@ -17,7 +17,7 @@ from se_server.streams.underneath import closers_underneath
 
 log = logging.getLogger("se_server.session")
 
-# What a second cancellation may take, and every closing after the time is up.
+# Seconds for a second cancellation, and for each closing after the time is up.
 GRACE_S = 0.1
 
 detached: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""What is heard of a provider's HTTP response, byte for byte."""
+"""The words that are heard of a provider's HTTP response, byte for byte."""
 
 from __future__ import annotations
 
