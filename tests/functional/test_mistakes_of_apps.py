@@ -28,6 +28,15 @@ ANSWERS = "async def on_transcript(transcript, session): ...\n"
             "import se_server\ndef reply(transcript): ...\nagent = se_server.SpeechEngineServer(on_transcript=reply)",
             "reply(transcript) cannot be called as on_transcript(transcript, session)",
         ),
+        # Exceptions of user code that no `except Exception` catches.
+        ("class Odd(BaseException): ...\nraise Odd('one reason')", "importing agent.py raised Odd: one reason"),
+        ("raise GeneratorExit", "importing agent.py raised GeneratorExit"),
+        ("import asyncio\nraise asyncio.CancelledError", "importing agent.py raised CancelledError"),
+        (
+            "import asyncio, se_server\nasyncio.run(se_server.SpeechEngineServer(api_key='k').serve())",
+            'put the call behind `if __name__ == "__main__":`',
+        ),
+        ("import os\nos._exit(0)", "exit code 0"),
     ],
 )
 def test_check_and_start_refuse_in_one_sentence(tmp_path: Path, source: str, sentence: str) -> None:
@@ -55,6 +64,57 @@ def test_an_on_startup_that_yields_runs_in_every_worker(tmp_path: Path) -> None:
         output = server.output()
     assert output.count("pool opened") == 2
     assert output.count("pool closed") == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class on_startup:\n"
+        "    async def __aenter__(self): print('pool opened', flush=True)\n"
+        "    async def __aexit__(self, *error): print('pool closed', flush=True)\n",
+        "@contextlib.contextmanager\n"
+        "def pool():\n    print('pool opened', flush=True)\n    yield\n    print('pool closed', flush=True)\n"
+        "def on_startup(): return pool()\n",
+        "@contextlib.asynccontextmanager\n"
+        "async def pool(size):\n    print('pool opened', flush=True)\n    yield\n    print('pool closed', flush=True)\n"
+        "on_startup = functools.partial(pool, 3)\n",
+    ],
+    ids=["class", "function that returns a manager", "partial"],
+)
+def test_an_on_startup_that_is_a_manager_is_entered(tmp_path: Path, source: str) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text("import contextlib, functools\n" + source + ANSWERS)
+    with running_server(app=app, workers=1) as server:
+        assert "pool opened" in server.output()
+        server.stop()
+        output = server.output()
+    assert output.count("pool closed") == 1
+
+
+def test_a_pool_that_on_startup_returns_stays_open(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text(
+        "class Pool:\n"
+        "    async def __aenter__(self): print('entered', flush=True)\n"
+        "    async def __aexit__(self, *error): print('left', flush=True)\n"
+        "async def on_startup(): return Pool()\n" + ANSWERS
+    )
+    with running_server(app=app, workers=1) as server:
+        server.stop()
+        output = server.output()
+    assert "entered" not in output
+
+
+def test_an_on_startup_raises_an_exception_of_its_own(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    app.write_text("class Odd(BaseException): ...\ndef on_startup(): raise Odd('one reason')\n" + ANSWERS)
+    ended = subprocess.run(
+        [*COMMAND, str(app), "--port", "0", "--host", "127.0.0.1", "--workers", "1"],
+        check=False, capture_output=True, text=True, timeout=30, env=environment("sk_of_this_test"),
+    )  # fmt: skip
+    assert ended.returncode == 3
+    assert "on_startup raised Odd: one reason" in ended.stderr
+    assert "a bug of se-server" not in ended.stderr
 
 
 async def test_a_worker_reports_a_blocking_coroutine_by_name(tmp_path: Path) -> None:

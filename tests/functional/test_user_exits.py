@@ -64,6 +64,13 @@ AGENT = """
         elif where == "task":
             loop.create_task(leave_soon(error))
             await asyncio.sleep(0.05)
+        elif where == "stop the loop":
+            loop.stop()
+            await asyncio.sleep(0.05)
+        elif where == "cancel all tasks":
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.05)
         if where == "errors":
             await session.send_response(",".join(ERRORS) or "none")
         else:
@@ -107,6 +114,17 @@ async def test_the_log_names_who_wants_to_leave(server: ServerProcess, where: st
         await caller.hear(f"{where} with {name}")
         server.wait_for_output(rf"{NAMES[name]}\(.*\) was raised at \S+agent\.py:\d+ in leave")
         assert await other.ask() == before
+
+
+@pytest.mark.parametrize("where", ["stop the loop", "cancel all tasks"])
+async def test_a_worker_outlives_what_user_code_stops(server: ServerProcess, where: str) -> None:
+    async with call(server) as caller, call(server) as other:
+        before = await other.ask()
+        assert await caller.ask(where) == before
+        server.wait_for_output("user code has (stopped the event loop|cancelled tasks)")
+        assert await other.ask() == before
+    server.stop()
+    assert "se_server.server: stopped" in server.output()
 
 
 async def test_an_event_handler_that_leaves_fails_alone(server: ServerProcess) -> None:

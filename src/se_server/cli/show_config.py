@@ -118,19 +118,25 @@ def check(config: Config) -> int:
     if config.program.log_file is not None:
         check_log_file(config.program.log_file)
     flush_streams()
+    done, is_done = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = EXIT_KILLED
         try:
             code = _check_app(config)
+            os.write(is_done, b".")
         finally:
             flush_streams()
             os._exit(code)
+    os.close(is_done)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code < 0:
-        print(f"se-server: loading the APP was killed by signal {-code}", file=sys.stderr)
-        return EXIT_KILLED
-    return code
+    with open(done, "rb", buffering=0) as pipe:
+        os.set_blocking(done, False)  # a process that the APP has left behind may hold the other end
+        if pipe.read(1):
+            return code
+    how = f"was killed by signal {-code}" if code < 0 else f"ended the process with exit code {code}"
+    print(f"se-server: loading the APP {how}", file=sys.stderr)
+    return EXIT_KILLED
 
 
 def _check_app(config: Config) -> int:

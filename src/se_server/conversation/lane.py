@@ -25,8 +25,9 @@ from typing import Any
 
 from se_server.conversation._batch import batch_of
 from se_server.conversation._tasks import start as start_task
+from se_server.conversation.awaits import forgotten_await
 from se_server.conversation.blocking import block_watch, coroutine_names, where
-from se_server.conversation.mistakes import Returned, forgotten_await, mistake_in
+from se_server.conversation.mistakes import Returned, mistake_in
 from se_server.conversation.naming import handler_name
 from se_server.conversation.notes import Notes, note
 from se_server.conversation.settings import SessionSettings
@@ -296,7 +297,7 @@ class Lane:
                     if job.awaited is not None:
                         result = await job.awaited
                         if result is not None:
-                            self._look_at(job, result)
+                            self._look_at(job, result, turn.chunks == turn.fillers and turn.open)
                     if copied_loops and self._loop in copied_loops:
                         end_child()
                 if turn.chunks == turn.fillers and turn.open:
@@ -381,10 +382,10 @@ class Lane:
         # Without a handler of SIGINT in the process, the user has pressed Ctrl-C.
         return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-    def _look_at(self, job: Job, result: object) -> None:
+    def _look_at(self, job: Job, result: object, is_silent: bool) -> None:
         """Note the mistake that the result of a turn's handler shows, if any; the first of a turn counts."""
         handler = job.handler
-        mistake = None if handler is None else mistake_in(handler, job.event, result)
+        mistake = None if handler is None else mistake_in(handler, job.event, result, is_silent)
         if mistake is not None:
             self._log_mistake(handler_name(handler), mistake)
             if job.mistake is None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import functools
 import inspect
 import sys
-import textwrap
 from collections.abc import AsyncIterable, Coroutine, Generator, Iterable, Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -123,11 +121,18 @@ class Returned:
         return self._value
 
 
-def mistake_in(handler: Handler, event: str, result: object) -> str | None:
-    """Describe the mistake that a handler's result shows: an answer that was returned and not sent; else None."""
+def mistake_in(handler: Handler, event: str, result: object, is_silent: bool = False) -> str | None:
+    """Describe the mistake that a handler's result shows: an answer that was returned and not sent; else None.
+
+    Args:
+        handler: the user's code.
+        event: what it has handled.
+        result: what it has returned.
+        is_silent: whether the turn has sent nothing, so that a result of any type was probably meant as its answer.
+    """
     name = handler_name(handler)
     way_out = f": write {RIGHT_FORM}" if event == USER_TRANSCRIPT else ": only a handler of user_transcript answers"
-    if result is None or isinstance(result, (bool, int, float, asyncio.Future)):
+    if result is None or isinstance(result, (bool, asyncio.Future)):
         return None
     if type(result).__module__ == "unittest.mock":  # the result of an AsyncMock has every method
         return None
@@ -139,94 +144,13 @@ def mistake_in(handler: Handler, event: str, result: object) -> str | None:
         return f"{name} returned {what}(), which nobody awaits: write `return await ...`"
     if inspect.isgenerator(result) or inspect.isasyncgen(result) or isinstance(result, AsyncIterable):
         return f"{name} returned a stream ({type(result).__name__}), which nobody reads{way_out}"
+    if is_silent:
+        return f"{name} sent nothing and returned a value ({type(result).__name__}), which nobody speaks{way_out}"
     return None
 
 
 def _is_list_of_texts(result: object) -> bool:
     return isinstance(result, (list, tuple)) and bool(result) and all(isinstance(item, str) for item in result)
-
-
-def forgotten_await(handler: Handler, args: tuple[Any, ...]) -> str | None:
-    """Describe the first call in a handler's source that makes a coroutine and lets it go; None if there is none.
-
-    Args:
-        handler: the user's code, which has sent nothing.
-        args: what it was called with.
-    """
-    while isinstance(handler, functools.partial):
-        args = (*handler.args, *args)
-        handler = handler.func
-    owner = getattr(handler, "__self__", None)
-    function: Any = getattr(handler, "__func__", handler)
-    if not isinstance(function, FunctionType):
-        owner, function = handler, getattr(type(handler), "__call__", None)  # noqa: B004  its code is read
-        if not isinstance(function, FunctionType):
-            return None
-    if owner is not None:
-        args = (owner, *args)
-    code = function.__code__
-    if code not in _forgotten:
-        known = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
-        _forgotten[code] = _find_forgotten(function, known)
-    found = _forgotten[code]
-    if found is None:
-        return None
-    is_plain = not code.co_flags & inspect.CO_COROUTINE
-    return (
-        f"{handler_name(handler)} sent nothing: it calls {found} without `await`, which runs nothing: write "
-        f"{'`async def` and ' if is_plain else ''}`await {found.partition(' ')[0]}`"
-    )
-
-
-_forgotten: dict[CodeType, str | None] = {}
-"""By the code of handlers, so that each source is read once."""
-
-
-def _find_forgotten(function: FunctionType, known: dict[str, Any]) -> str | None:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError):  # no source, or a lambda inside an expression
-        return None
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    names = dict(function.__globals__)
-    for name, cell in cells:
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            names.pop(name, None)
-    names |= known
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = _look_up(node.value.func, names)
-            if called is not None and _is_coroutine_function(called):
-                line = function.__code__.co_firstlineno + node.lineno - 1
-                return f"{ast.unparse(node.value.func)}(...) (line {line})"
-    return None
-
-
-def _look_up(node: ast.expr, names: dict[str, Any]) -> Any:
-    """Find what an expression names, without running properties."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute):
-        owner = _look_up(node.value, names)
-        if owner is None or isinstance(owner, (ModuleType, type)):
-            return getattr(owner, node.attr, None)
-        own = getattr(owner, "__dict__", {})
-        return own[node.attr] if node.attr in own else getattr(type(owner), node.attr, None)
-    return None
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    while isinstance(function, (functools.partial, MethodType)):
-        function = function.func if isinstance(function, functools.partial) else function.__func__
-    if inspect.iscoroutinefunction(function):
-        return True
-    owner = getattr(function, "__objclass__", None)  # compiled methods do not show what they are
-    return owner is not None and owner.__module__.startswith("se_server.") and function.__name__ in _OUR_COROUTINES
-
-
-_OUR_COROUTINES = ("send_response", "run")
 
 
 # --- nothing that answers -------------------------------------------------------------------------------------------
@@ -250,17 +174,17 @@ def may_register(functions: Iterable[Handler | None]) -> bool:
                 return True
             waiting += [const for const in item.co_consts if isinstance(const, CodeType)]
         elif isinstance(item, FunctionType):
-            if not _is_users(item.__module__):
+            if not is_users_module(item.__module__):
                 continue
             waiting.append(item.__code__)
-            waiting += [item.__globals__[name] for name in _names(item.__code__) if name in item.__globals__]
+            waiting += [item.__globals__[name] for name in names_in(item.__code__) if name in item.__globals__]
             waiting += [cell.cell_contents for cell in item.__closure__ or () if _is_set(cell)]
         elif isinstance(item, MethodType):
             waiting += [item.__func__, type(item.__self__)]
         elif isinstance(item, functools.partial):
             waiting += [item.func, *item.args]
         elif isinstance(item, type):
-            if _is_users(item.__module__):
+            if is_users_module(item.__module__):
                 waiting += [value for value in vars(item).values() if callable(value)]
         elif not isinstance(item, (ModuleType, str, bytes, int, float)):
             waiting.append(type(item))
@@ -271,17 +195,18 @@ _MAX_LOOKED_AT = 1000
 _REGISTERING = frozenset({"on", "once", "USER_TRANSCRIPT"})
 
 
-def _is_users(module: str | None) -> bool:
+def is_users_module(module: str | None) -> bool:
     """Whether a module is the user's own code, no library's."""
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     return file is not None and is_users_file(file)
 
 
-def _names(code: CodeType) -> set[str]:
+def names_in(code: CodeType) -> set[str]:
+    """Return the names that a code, and the code inside it, looks up in its module or as attributes."""
     names = set(code.co_names)
     for const in code.co_consts:
         if isinstance(const, CodeType):
-            names |= _names(const)
+            names |= names_in(const)
     return names
 
 

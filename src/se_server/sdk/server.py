@@ -20,6 +20,7 @@ from se_server.errors import KeyMissing
 from se_server.forks import is_copied, keep_from_children
 from se_server.options import nearest, options_of
 from se_server.sdk.signals import stop_on_signals
+from se_server.server.config.loading import refuse_to_serve
 from se_server.server.config.options import BY_NAME, read_keywords
 from se_server.server.door.access import Access
 from se_server.server.door.door import Door
@@ -201,7 +202,7 @@ class SpeechEngineServer:
         Raises:
             KeyMissing: (a `ConfigError`) authentication is on, and there is no API key.
             ConfigError: the address cannot be bound, or the path can never match.
-            RuntimeError: it serves already.
+            RuntimeError: it serves already, or `se-server` imports the program right now.
         """
         self._beginning = _Stop()
         return self._serve(self._beginning)
@@ -209,6 +210,7 @@ class SpeechEngineServer:
     async def _serve(self, stop: _Stop) -> None:
         if self._beginning is stop:
             self._beginning = None
+        refuse_to_serve()
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
         if not self.handlers.may_answer() and self.own_connect is None:

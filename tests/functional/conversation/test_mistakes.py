@@ -190,11 +190,63 @@ async def forgets_await_of_helper(transcript: Transcript, session: Session) -> N
         helper(session)  # type: ignore[unused-coroutine]
 
 
+async def drops_what_it_made(transcript: Transcript, session: Session) -> None:
+    sent = session.send_response("hi")  # noqa: F841
+
+
+def answers_greetings(transcript: Transcript, said: Session) -> None:
+    said.send_response("hi")
+
+
+async def forgets_in_a_helper(transcript: Transcript, session: Session) -> None:
+    answers_greetings(transcript, session)
+
+
+TOPICS = {"hello": answers_greetings}
+
+
+async def forgets_in_a_table(transcript: Transcript, session: Session) -> None:
+    TOPICS[transcript[-1].content](transcript, session)
+
+
+async def returns_an_object(transcript: Transcript, session: Session) -> Any:
+    return SimpleNamespace(text="hi")
+
+
+async def returns_a_dict(transcript: Transcript, session: Session) -> Any:
+    return {"role": "agent", "content": "hi"}
+
+
+async def returns_messages(transcript: Transcript, session: Session) -> Any:
+    return [{"role": "agent", "content": "hi"}]
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+async def returns_a_broken_object(transcript: Transcript, session: Session) -> Any:
+    return Broken()
+
+
 class Agent:
     async def reply(self, session: Session) -> None: ...
 
     async def on_transcript(self, transcript: Transcript, session: Session) -> None:
         self.reply(session)  # type: ignore[unused-coroutine]
+
+
+class ByMethod:
+    def reply(self, session: Session) -> None:
+        session.send_response("hi")
+
+    async def on_transcript(self, transcript: Transcript, session: Session) -> None:
+        self.reply(session)
+
+
+async def returns_a_number(transcript: Transcript, session: Session) -> int:
+    return 3
 
 
 def logged(function: Any) -> Any:
@@ -221,6 +273,15 @@ AT_RUN_TIME = [
     (forgets_async, "`async def` and `await session.send_response(...)`"),
     (forgets_await_of_helper, "`await helper(...)`"),
     (Agent().on_transcript, "`await self.reply(...)`"),
+    (ByMethod().on_transcript, "in ByMethod.reply, line"),
+    (drops_what_it_made, "`await session.send_response(...)`"),
+    (forgets_in_a_helper, "in answers_greetings, line"),
+    (forgets_in_a_table, "write `async def` and `await said.send_response(...)`"),
+    (returns_an_object, "returned a value (SimpleNamespace)"),
+    (returns_a_dict, "returned a value (dict)"),
+    (returns_messages, "returned a value (list)"),
+    (returns_a_broken_object, "returned a value (Broken)"),
+    (returns_a_number, "returned a value (int)"),
 ]
 
 
@@ -279,7 +340,7 @@ async def test_a_returned_text_keeps_later_handlers() -> None:
         assert await api.answer() == [(1, "second")]
 
 
-@pytest.mark.parametrize("result", [None, True, False, 3])
+@pytest.mark.parametrize("result", [None, True, False, 3, {"turn": 1}, object()])
 async def test_harmless_results_are_no_mistakes(result: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def on_transcript(transcript: Transcript, session: Session) -> Any:
         await session.send_response("hi")

@@ -23,6 +23,7 @@ from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
 from se_server.server.config.lifespan import Lifespan, is_lifespan
+from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, module_name_of, name_in_package
 from se_server.server.config.web import kind_of_web_application, way_out
 from se_server.telemetry._printable import text_of
@@ -95,7 +96,8 @@ def load_app(spec: str | None) -> App:
         return app_of(importlib.import_module(DEMO_APP), "demo")
     place, attribute = _split(spec)
     _put_on_path(os.getcwd())
-    module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
+    with loading():
+        module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
     return app_of(_find_attribute(module, attribute, spec) if attribute else module, spec)
 
 
@@ -152,7 +154,7 @@ def _load_file(file: str, spec: str) -> ModuleType:
     sys.modules[name] = module
     try:
         description.loader.exec_module(module)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except BaseException as error:
         if is_without_package(error):
             name = module_name_of(path)
             raise AppError(
@@ -171,7 +173,7 @@ def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except BaseException as error:
         raise AppCrashed.of(f"APP {spec!r}: importing {path}", error) from error
     if not path.samefile(module.__file__ or os.devnull):
         raise AppError(f"APP {spec!r}: {module.__file__} hides {path}: give the package another name than {name!r}")
@@ -192,7 +194,7 @@ def _load_module(name: str, spec: str) -> ModuleType:
                 f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
             ) from None
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except BaseException as error:
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
 
 
@@ -274,9 +276,9 @@ def _answering(handlers: Handlers, spec: str) -> Handlers:
 
 
 def _lifecycle(named: Mapping[str, object], spec: str) -> tuple[Handler | None, Handler | None]:
-    """Check `on_startup` and `on_shutdown`, and make both of an `on_startup` that yields."""
+    """Check `on_startup` and `on_shutdown`; an `on_startup` that yields is both."""
     start, stop = (None if named.get(name) is None else _callable(named[name], name, spec) for name in LIFECYCLE_NAMES)
-    if start is not None and is_lifespan(start):
+    if start is not None:
         lifespan = Lifespan(start, stop)
         return lifespan.start, lifespan.stop
     return start, stop

@@ -120,7 +120,11 @@ def _run_through(loop: asyncio.AbstractEventLoop, worker: asyncio.Task[int]) -> 
                 where_raised(error),
                 exc_info=error,
             )
-            loop.call_soon(partial(sys.set_asyncgen_hooks, firstiter=None))  # as in `_Worker._live`
+        except RuntimeError:
+            if worker.done() or loop.is_closed() or is_copied(loop):
+                raise
+            logger.error("user code has stopped the event loop with loop.stop(): it goes on")
+        loop.call_soon(partial(sys.set_asyncgen_hooks, firstiter=None))  # as in `_Worker._live`
 
 
 def _end_with(loop: asyncio.AbstractEventLoop) -> None:
@@ -243,6 +247,7 @@ class _Worker:
         stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
         await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
         slow.cancel()
+        stop.cancel()
         if not boot.done():
             await self._end_left_overs()  # on_startup among them
             return EXIT_OK
@@ -257,14 +262,18 @@ class _Worker:
         self._door.open()
         self._slot.state = State.READY
         self._channel.send(self._ready, timeout_s=SEND_TIMEOUT_S)
-        await stop
+        while not self._stop.is_set():
+            try:
+                await self._stop.wait()
+            except asyncio.CancelledError:
+                logger.error("user code has cancelled tasks that it did not make: the worker goes on")
         await self._drain()
         return EXIT_OK
 
     async def _start_app(self) -> AppCrashed | None:
         try:
             await _call(self._app.on_startup)
-        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+        except BaseException as error:
             return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
         return None
 
