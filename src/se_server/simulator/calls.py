@@ -17,6 +17,7 @@ class Ask:
         answers: the text of each answer under the id, one for each final; the last answer may still lack its final.
         responded_at: when the first `agent_response` arrived, even an empty one; None before.
         final_at: when an answer was first marked complete; None before.
+        lost_at: when the API last lost an answer under the id, or counted one as a failed try; None before.
     """
 
     event_id: int
@@ -26,6 +27,7 @@ class Ask:
     answers: list[str] = field(default_factory=lambda: [""])
     responded_at: float | None = None
     final_at: float | None = None
+    lost_at: float | None = None
 
     @property
     def text(self) -> str:
@@ -73,6 +75,10 @@ class CallTurn:
         unheard: the texts that arrived while this was the newest turn and were not heard.
         is_heard_twice: whether the caller heard the answer again because the question was sent again.
         is_habit: whether a habit of the API made the user interrupt.
+        is_silence: whether the user said nothing: the API sent the transcript after a pause without words.
+        is_agent_last: whether the transcript of that pause has no user text, and its history ends with the agent's.
+        loses_answer: whether the API is going to lose the next complete answer.
+        after_final: the text that came after the first final and was not heard.
     """
 
     said: str
@@ -86,6 +92,10 @@ class CallTurn:
     unheard: list[Unheard] = field(default_factory=list)
     is_heard_twice: bool = False
     is_habit: bool = False
+    is_silence: bool = False
+    is_agent_last: bool = False
+    loses_answer: bool = False
+    after_final: str = ""
 
     @property
     def event_id(self) -> int:
@@ -190,11 +200,13 @@ class Send:
 
     Attributes:
         message: str for a text message, bytes for a binary one.
+        is_joined: whether the next message leaves in the same packet, where the link has packets.
         why: the habit behind the message, as a sentence; empty for a message of a polite API.
     """
 
     message: str | bytes
     why: str = ""
+    is_joined: bool = False
 
 
 @dataclass(frozen=True)

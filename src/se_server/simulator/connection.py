@@ -41,8 +41,13 @@ class Ended:
 class Link(Protocol):
     """One connection to the server, from the API's side. Its methods neither block nor raise."""
 
-    def send(self, message: str | bytes) -> None:
-        """Send a whole message: str as a text message, bytes as a binary one."""
+    def send(self, message: str | bytes, *, is_joined: bool = False) -> None:
+        """Send a whole message: str as a text message, bytes as a binary one.
+
+        Args:
+            message: the message.
+            is_joined: whether the next message leaves in the same packet, where the link has packets.
+        """
 
     def close(self, code: int) -> None:
         """Begin the WebSocket's close handshake once all earlier messages are sent."""

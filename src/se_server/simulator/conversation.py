@@ -172,9 +172,12 @@ class Conversation:
         """Wait until an utterance made by a habit is answered. Return at once if there is none."""
         while self.ended is None and self.model.turn is not None:
             turn = self.model.turn
-            if not turn.is_habit or not turn.is_answering:
+            if turn.is_habit and turn.is_answering:
+                await self.answered(turn)
+            elif self.model.awaits_silence:
+                await self.event("transcript of the silence")
+            else:
                 return
-            await self.answered(turn)
 
     def reply(self, turn: CallTurn) -> Reply:
         """Summarise a turn."""

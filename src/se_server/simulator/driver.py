@@ -108,7 +108,7 @@ class Driver:
         if self._link is None or self.ended is not None:
             return
         if self.model.is_connected:
-            self.model.close(now=self._clock())  # its messages are not sent
+            self.model.hung_up(now=self._clock())
             self._link.drop()
         else:
             self._hang_up_unconnected()
@@ -156,7 +156,7 @@ class Driver:
             if isinstance(action, Reconnect):
                 self._reconnecting = self._loop.create_task(self._reconnect(action.after_s))
             elif isinstance(action, Send):
-                link.send(action.message)
+                link.send(action.message, is_joined=action.is_joined)
             elif isinstance(action, Close):
                 link.close(action.code)
             else:
@@ -186,7 +186,7 @@ class Driver:
         """End a conversation that is between two connections; there is no close handshake to wait for."""
         if self._reconnecting is not None:
             self._reconnecting.cancel()
-        self.model.close(now=self._clock())
+        self.model.hung_up(now=self._clock())
         self._finish(None, "", is_clean=False, by_server=False)
 
     def on_message(self, message: str | bytes) -> None:

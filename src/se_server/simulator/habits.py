@@ -43,6 +43,33 @@ class Malformed(str, Enum):
     UNKNOWN_TYPE = "unknown_type"
 
 
+class FailedAnswers(str, Enum):
+    """The complete answers that count as a failed try: the API asks again, and gives up after `max_tries`."""
+
+    NONE = "none"
+    EMPTY = "empty"  # without any text
+    WORDLESS = "wordless"  # without a letter or a digit, such as a blank
+
+
+class Silence(str, Enum):
+    """The transcript that the API sends after a pause without words."""
+
+    DOTS = "dots"  # the last user text is "..."
+    ELLIPSIS = "ellipsis"  # it is "\u2026"
+    DOT = "dot"  # it is "."
+    AGENT_LAST = "agent_last"  # there is no user text: the history ends with the agent's message
+    ANY = "any"
+
+
+class Goodbye(str, Enum):
+    """The way in which the caller hangs up."""
+
+    CLOSE = "close"  # a `close` message and the close handshake
+    DROP = "drop"  # a dropped connection, as browsers often show it
+    LAST_WORDS = "last_words"  # a last transcript and the `close` message in one packet
+    ANY = "any"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Habits:
     """The habits of a simulated API; the defaults are polite.
@@ -62,6 +89,16 @@ class Habits:
         reconnect: whether the conversation continues over a new connection after `reset`; without `reset` the
             connection is dropped after an answer.
         reconnect_after_s: the time until the new connection, in seconds.
+        failed_answers: the answers that count as a failed try, as if nothing had come.
+        loses_answer: lose the first answer of a turn on the API's side: the caller hears nothing, and the transcript
+            is repeated; requires `resend_after_s`.
+        discards_after_final: whether text after the first final of a turn is not heard.
+        silence: the transcript that follows an answer when the user stays silent; None sends none.
+        silence_after_s: the length of that pause, in seconds.
+        growing_parts: the number of shorter transcripts that come before the whole utterance: 0 to 5.
+        growing_within_s: the time within which they come, in seconds.
+        drop_error: the text of an `error` message before the API drops or resets a connection; empty sends none.
+        goodbye: the way in which the caller hangs up.
         malformed: the malformed messages that are sent before a transcript.
         fragment_bytes: send messages in WebSocket fragments of at most this size (real sockets only).
         segment_bytes: send frames in TCP segments of at most this size (real sockets only).
@@ -87,6 +124,15 @@ class Habits:
     reset: Moment | None = None
     reconnect: bool = False
     reconnect_after_s: float = 0.1
+    failed_answers: FailedAnswers = FailedAnswers.NONE
+    loses_answer: bool = False
+    discards_after_final: bool = False
+    silence: Silence | None = None
+    silence_after_s: float = 1.0
+    growing_parts: int = 0
+    growing_within_s: float = 1.0
+    drop_error: str = ""
+    goodbye: Goodbye = Goodbye.CLOSE
     malformed: tuple[Malformed, ...] = ()
     fragment_bytes: int | None = None
     segment_bytes: int | None = None
@@ -106,9 +152,14 @@ class Habits:
         self._check("chance", lambda value: 0 <= value <= 1, "a number from 0 to 1")
         self._check("seed", lambda value: value == int(value), "a whole number")
         self._check("interruption", lambda value: bool(value.strip()), "a text that is not blank")
-        self._check("reconnect", lambda value: isinstance(value, bool), "true or false")
-        for name, kind in (("wording", Wording), ("resend_older", Moment), ("reset", Moment)):
-            if getattr(self, name) is not None or name == "wording":
+        self._check("silence_after_s", lambda value: value > 0, "a number above 0")
+        self._check("growing_parts", lambda value: value in range(6), "a whole number from 0 to 5")
+        self._check("growing_within_s", lambda value: 0 < value <= ONE_PAUSE_S, f"at most {ONE_PAUSE_S:g}")
+        self._check("drop_error", lambda value: isinstance(value, str), "a text")
+        for name in ("reconnect", "loses_answer", "discards_after_final"):
+            self._check(name, lambda value: isinstance(value, bool), "true or false")
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) is not None or name not in _OPTIONAL:
                 object.__setattr__(self, name, _member(name, getattr(self, name), kind))
         if not isinstance(self.malformed, tuple | list):
             raise ValueError(f"malformed is {self.malformed!r}: it must be a list")
@@ -136,6 +187,10 @@ class Habits:
             idle_drop_s=IDLE_DROP_S,
             reset=Moment.ANY,
             reconnect=True,
+            silence=Silence.ANY,
+            growing_parts=4,
+            drop_error="Speech Engine connection lost",
+            goodbye=Goodbye.ANY,
             malformed=tuple(Malformed),
             fragment_bytes=40,
             segment_bytes=64,
@@ -158,6 +213,10 @@ class Habits:
         """Draw the habits that show in the next turn, and their values."""
         return _draw(self, dice)
 
+    def draw_goodbye(self, dice: random.Random) -> Goodbye:
+        """Draw the way in which the caller hangs up."""
+        return dice.choice(_GOODBYES) if self.goodbye is Goodbye.ANY else self.goodbye
+
     def _check(self, name: str, is_fine: object, wanted: str) -> None:
         value = getattr(self, name)
         try:
@@ -179,9 +238,22 @@ class TurnHabits:
     interrupt_after_chars: int | None = None
     reset: Moment | None = None
     reconnect: bool = False
+    loses_answer: bool = False
+    silence: Silence | None = None
     malformed: tuple[Malformed, ...] = ()
 
 
+_CHOICES: dict[str, type[Enum]] = {
+    "wording": Wording,
+    "resend_older": Moment,
+    "reset": Moment,
+    "failed_answers": FailedAnswers,
+    "silence": Silence,
+    "goodbye": Goodbye,
+}
+_OPTIONAL = ("resend_older", "reset", "silence")
+_SILENCES = (Silence.DOTS, Silence.ELLIPSIS, Silence.DOT, Silence.AGENT_LAST)
+_GOODBYES = (Goodbye.CLOSE, Goodbye.DROP, Goodbye.LAST_WORDS)
 _MOMENTS = (Moment.BEFORE_ANSWER, Moment.MID_ANSWER, Moment.AFTER_ANSWER)
 
 
@@ -209,16 +281,34 @@ def _draw(habits: Habits, dice: random.Random) -> TurnHabits:
     kinds = habits.malformed
     if is_random and kinds:
         kinds = (dice.choice(kinds),)
+    extra_id_gaps_s = gaps if shows() else ()
+    more = _further_dice(dice)
+    if habits.growing_parts and more.random() < habits.chance:
+        parts = more.randint(1, habits.growing_parts) if is_random else habits.growing_parts
+        extra_id_gaps_s, wording = (habits.growing_within_s / parts,) * parts, Wording.GROWING
+    loses_answer = habits.loses_answer and more.random() < habits.chance
+    silence = more.choice(_SILENCES) if habits.silence is Silence.ANY else habits.silence
     return TurnHabits(
-        extra_id_gaps_s=gaps if shows() else (),
+        extra_id_gaps_s=extra_id_gaps_s,
         wording=wording,
         resend_older=moment(habits.resend_older),
         interrupt_after_s=after_s if shows() else None,
         interrupt_after_chars=after_chars if shows() else None,
         reset=reset,
         reconnect=habits.reconnect,
+        loses_answer=loses_answer,
+        silence=silence if more.random() < habits.chance else None,
         malformed=kinds if shows() else (),
     )
+
+
+def _further_dice(dice: random.Random) -> random.Random:
+    """Return dice that follow from the state of `dice`, which they leave as it is.
+
+    A seed that was in use before a habit existed still gives the same sequence of the other habits.
+    """
+    state = dice.getstate()[1]
+    return random.Random(f"{state[-1]}/{state[0]}")
 
 
 def _member(name: str, value: object, kind: type[Enum]) -> Enum:

@@ -16,6 +16,7 @@ class Outcome(str, Enum):
     HEARD = "heard"  # the whole answer
     INTERRUPTED = "interrupted"  # a part of it, then the user spoke
     SUPERSEDED = "superseded"  # no word; the user spoke again before the first one
+    STAYED_SILENT = "stayed silent"  # an answer without words to a pause without words
     HUNG_UP = "hung up"  # the API's side ended the conversation or the connection before the answer was complete
     CUT_OFF = "cut off"  # the server's side ended it
     SILENT = "silent"
@@ -40,6 +41,7 @@ class Verdict:
         wrong_ids: (id, text) of texts whose id the server knew to be outdated.
         late_chars: the number of characters that crossed the newer transcript on the wire, which is not a fault.
         is_billed_twice: whether the utterance was answered more than once, under several ids or after a repetition.
+        cut_chars: the number of characters that came after the first final and were not heard.
     """
 
     said: str
@@ -55,12 +57,13 @@ class Verdict:
     wrong_ids: tuple[tuple[int, str], ...]
     late_chars: int
     is_billed_twice: bool
+    cut_chars: int = 0
 
     @property
     def is_ok(self) -> bool:
         """Whether the server did its part: the answer was heard once, or not wanted, and nothing was wrong."""
         failed = self.outcome in (Outcome.SILENT, Outcome.CUT_OFF, Outcome.WAITING)
-        return not (failed or self.is_heard_twice or self.wrong_ids)
+        return not (failed or self.is_heard_twice or self.wrong_ids or self.cut_chars)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = No
         reason += "; the same words were answered more than once"
     if wrong and outcome is not Outcome.SILENT:
         reason += f"; text came under id {', '.join(map(str, wrong))}, which was outdated"
+    if turn.after_final:
+        reason += f"; {len(turn.after_final)} characters came after the final, and were not heard"
     return Verdict(
         said=turn.said,
         event_ids=tuple(ask.event_id for ask in turn.asks),
@@ -177,6 +182,7 @@ def judge(turn: CallTurn, model: ApiModel, *, now: float, ended: str | None = No
         wrong_ids=tuple(wrong.items()),
         late_chars=sum(len(text.text) for text in turn.unheard if not text.is_outdated),
         is_billed_twice=is_billed_twice,
+        cut_chars=len(turn.after_final),
     )
 
 
@@ -199,6 +205,8 @@ def _outcome(turn: CallTurn, model: ApiModel, now: float, ended: str | None) -> 
     if turn.chunks and turn.is_final:
         assert turn.first_chunk_at is not None
         return Outcome.HEARD, f"heard after {span(turn.first_chunk_at - turn.said_at)}, under id {turn.event_id}{asked}"
+    if turn.is_final and turn.is_silence:
+        return Outcome.STAYED_SILENT, f"the user said nothing, and the answer had no words, after {waited}"
     if turn.is_final:
         return Outcome.SILENT, f"the answer was empty, after {waited}{asked}"
     if turn.interrupted_by == "user":

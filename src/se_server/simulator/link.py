@@ -79,6 +79,7 @@ class SocketLink(picows.WSListener):
         self._close: tuple[int | None, str] | None = None
         self._message = bytearray()
         self._is_text = True
+        self._joined = b""  # frames that leave with the next message
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.Task[None] | None = None
 
@@ -93,12 +94,18 @@ class SocketLink(picows.WSListener):
 
     # --- called by the conversation -----------------------------------------------------------------------------------
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes, *, is_joined: bool = False) -> None:
         if self._is_closing():
             return
         is_text = isinstance(message, str)
         payload = message.encode() if isinstance(message, str) else message
-        for data in message_frames(TEXT if is_text else BINARY, payload, self._habits.fragment_bytes):
+        frames = message_frames(TEXT if is_text else BINARY, payload, self._habits.fragment_bytes)
+        if is_joined or self._joined:
+            self._joined += b"".join(frames)
+            frames = []
+            if not is_joined:
+                frames, self._joined = [self._joined], b""
+        for data in frames:
             self._cutter.put(data)
 
     def close(self, code: int) -> None:

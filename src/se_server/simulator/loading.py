@@ -93,6 +93,7 @@ def script_of_recording(records: list[Record], name: str = "recording") -> Scrip
     conversation_id = None
     last_s = 0.0
     is_open = False
+    drop_gap_s: float | None = None
     for record in records:
         gap_s, last_s = max(0.0, record.t_s - last_s), record.t_s
         if record.direction == "in":
@@ -100,7 +101,9 @@ def script_of_recording(records: list[Record], name: str = "recording") -> Scrip
         elif record.kind == "open":
             if is_open:
                 steps.append(Replay(None, gap_s, newest.chars, newest.is_final))
-            is_open = True
+            is_open, drop_gap_s = True, None
+        elif record.kind == "drop":
+            drop_gap_s = gap_s
         elif record.kind in ("text", "binary") and record.content is not None:
             message = _message(record.content)
             if message.get("type") == "init":  # each connection sends its own
@@ -110,6 +113,8 @@ def script_of_recording(records: list[Record], name: str = "recording") -> Scrip
             newest.said(message)
     if not is_open:
         raise ScriptError(f"{name}: the recording has no conversation")
+    if drop_gap_s is not None:
+        steps.append(Replay(None, drop_gap_s, newest.chars, newest.is_final, hangs_up=True))
     return Script(name=name, steps=tuple(steps), conversation_id=conversation_id)
 
 

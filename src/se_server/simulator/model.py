@@ -8,18 +8,18 @@ clock drives the model as well as a real one.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import random
-import re
 from collections.abc import Callable, Iterator
 
 from se_server.simulator import messages
 from se_server.simulator.calls import Action, Ask, CallTurn, Close, Drop, Reconnect, Reset, Send
-from se_server.simulator.habits import Habits, Malformed, Moment, TurnHabits, Wording
+from se_server.simulator.habits import Goodbye, Habits, Malformed, Moment, Silence, TurnHabits
 from se_server.simulator.response_tracker import ResponseTracker
+from se_server.simulator.utterances import LAST_WORDS, SILENCES, growing_ids, wordings
 
-MAX_ID_GAP = 20  # field reports show ids such as 26, 43 and 45 for neighbouring turns
 GENERATION_FAILED = "Speech Engine generation failed"
 
 _MALFORMED: dict[Malformed, str | bytes] = {
@@ -27,15 +27,6 @@ _MALFORMED: dict[Malformed, str | bytes] = {
     Malformed.NOT_UTF8: b'{"type": "user_transcript", "user_transcript": "\xff\xfe"}',
     Malformed.UNKNOWN_TYPE: '{"type": "vad_score", "vad_score": 0.98}',
 }
-
-
-def growing_ids(seed: str) -> Iterator[int]:
-    """Yield event ids as the API does: increasing, with gaps; equal seeds give equal ids."""
-    dice = random.Random(seed)
-    event_id = 0
-    while True:
-        event_id += dice.randint(1, MAX_ID_GAP)
-        yield event_id
 
 
 class ApiModel(ResponseTracker):
@@ -52,9 +43,8 @@ class ApiModel(ResponseTracker):
     """
 
     def __init__(self, conversation_id: str, *, habits: Habits | None = None, ids: Iterator[int] | None = None) -> None:
-        super().__init__()
+        super().__init__(habits or Habits())
         self.conversation_id = conversation_id
-        self.habits = habits or Habits()
         self.is_connected = False
         self.end_reason = ""
         self._connected_at = 0.0
@@ -64,7 +54,13 @@ class ApiModel(ResponseTracker):
         self._due: list[tuple[float, int, Callable[[float], list[Action]]]] = []
         self._order = itertools.count()  # keeps the order of equal times
         self._is_watching_idle = False
+        self._silent_after: CallTurn | None = None  # the turn after which the user is going to say nothing
         self._resends = 0  # the number of the newest wait for an answer; older ones are void
+
+    @property
+    def awaits_silence(self) -> bool:
+        """Whether the user stays silent at the moment, and the API is going to send a transcript of that."""
+        return self._silent_after is not None and self._silent_after is self.turn and not self.is_closed
 
     # --- messages of the API ----------------------------------------------------------------------------------------
 
@@ -98,18 +94,15 @@ class ApiModel(ResponseTracker):
         self._cut_off(now, "user")
         turn_habits = TurnHabits() if is_habit else self.habits.draw(self._dice)
         self._turn_habits = turn_habits
-        turn = CallTurn(text, now, is_habit=is_habit)
+        turn = CallTurn(text, now, is_habit=is_habit, loses_answer=turn_habits.loses_answer)
         actions: list[Action] = []
         for kind in turn_habits.malformed:
             if kind is Malformed.BAD_ENTRY:
                 self._bad_entries.add(len(self.turns))
             elif self.is_connected:
                 actions.append(Send(_MALFORMED[kind], f"malformed: {kind.value}"))
-        self.turns.append(turn)
-        if len(self.turns) > 3:
-            for old in self.turns[-4].asks:
-                old.message = ""  # each message holds the whole history; this one will not be repeated
-        first, *self.wordings_to_come = _wordings(text, len(turn_habits.extra_id_gaps_s), turn_habits.wording)
+        self._add(turn)
+        first, *self.wordings_to_come = wordings(text, len(turn_habits.extra_id_gaps_s), turn_habits.wording)
         actions += self._ask(turn, first, now, "")
         when = now
         for gap_s in turn_habits.extra_id_gaps_s:
@@ -127,10 +120,24 @@ class ApiModel(ResponseTracker):
         return [Send(messages.encode("ping"))]
 
     def close(self, *, now: float) -> list[Action]:
-        """End the conversation; messages that arrive later are discarded."""
+        """Let the caller hang up; messages that arrive later are discarded."""
+        goodbye = self.habits.draw_goodbye(self._dice)
+        actions: list[Action] = []
+        if goodbye is Goodbye.LAST_WORDS:
+            actions = [
+                dataclasses.replace(action, why="last words", is_joined=True)
+                for action in self.say(LAST_WORDS, now=now, is_habit=True)
+                if isinstance(action, Send)
+            ]
+        self.hung_up(now=now)
+        if goodbye is Goodbye.DROP:
+            return [Drop("the caller hung up")]
+        return [*actions, Send(messages.encode("close")), Close()]
+
+    def hung_up(self, *, now: float) -> None:
+        """Note that the caller hung up. Nothing is sent."""
         self._cut_off(now, "api")
         self._over("")
-        return [Send(messages.encode("close")), Close()]
 
     def disconnected(self, *, now: float) -> None:
         """Note the loss of a connection that will be replaced. The current answer is cut off."""
@@ -197,7 +204,8 @@ class ApiModel(ResponseTracker):
             return []
         if token != self._resends:  # the transcript was repeated since; that repetition started a new wait
             return []
-        tries = sum(at >= self._connected_at for at in ask.sent_at)  # on this connection, as its server counts them
+        since = max(self._connected_at, ask.lost_at or 0.0)  # each connection and each lost answer begins the count
+        tries = sum(at >= since for at in ask.sent_at)
         if tries < self.habits.max_tries:
             return self._send_again(ask, now, f"unanswered, try {tries + 1} of {self.habits.max_tries}")
         self._cut_off(now, "api")
@@ -212,6 +220,17 @@ class ApiModel(ResponseTracker):
             return []
         self._begin_again(turn)
         return self._ask(turn, self.wordings_to_come.pop(0), now, "a further id for the same pause")
+
+    def _stay_silent(self, turn: CallTurn, silence: Silence, now: float) -> list[Action]:
+        is_due, self._silent_after = self._silent_after is turn, None
+        if not is_due or not self._is_asking(turn):
+            return []
+        is_agent_last = silence is Silence.AGENT_LAST and bool(turn.chunks)
+        text = "" if is_agent_last else SILENCES.get(silence, "...")
+        silent = CallTurn(text, now, is_habit=True, is_silence=True, is_agent_last=is_agent_last)
+        self._turn_habits = TurnHabits()
+        self._add(silent)
+        return self._ask(silent, text, now, "the user says nothing")
 
     def _interrupt(self, turn: CallTurn, now: float) -> list[Action]:
         if not self._is_asking(turn) or not turn.is_answering:
@@ -231,7 +250,8 @@ class ApiModel(ResponseTracker):
         if not self.is_connected or turn is not self.turns[-1]:
             return []
         self.disconnected(now=now)
-        actions: list[Action] = [Reset("a TCP reset") if self.habits.reset else Drop("a lost connection")]
+        actions = self._last_error()
+        actions.append(Reset("a TCP reset") if self.habits.reset else Drop("a lost connection"))
         if self._turn_habits.reconnect:
             return [*actions, Reconnect(self.habits.reconnect_after_s, "the same conversation again")]
         self._cut_off(now, "api")
@@ -249,9 +269,19 @@ class ApiModel(ResponseTracker):
         self.is_connected = False
         reason = f"nothing went over the connection for {self.habits.idle_drop_s:g} s, so it was dropped"
         self._over(reason)
-        return [Drop(reason)]
+        return [*self._last_error(), Drop(reason)]
+
+    def _last_error(self) -> list[Action]:
+        error = self.habits.drop_error
+        return [Send(messages.encode("error", message=error), "an error before the drop")] if error else []
 
     # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _add(self, turn: CallTurn) -> None:
+        self.turns.append(turn)
+        if len(self.turns) > 3:
+            for old in self.turns[-4].asks:
+                old.message = ""  # each message holds the whole history; this one will not be repeated
 
     def _ask(self, turn: CallTurn, wording: str, now: float, why: str) -> list[Action]:
         """Send the transcript with the turn's words under a new id."""
@@ -267,11 +297,15 @@ class ApiModel(ResponseTracker):
         ask.sent_at.append(now)
         self.last_traffic = now
         turn = self._asks[ask.event_id][0]
-        if self.habits.resend_after_s is not None and ask is turn.asks[-1]:
+        if ask is turn.asks[-1]:
+            self._await_answer(turn, ask, now)
+        return [Send(ask.message, why)]
+
+    def _await_answer(self, turn: CallTurn, ask: Ask, now: float) -> None:
+        if self.habits.resend_after_s is not None:
             self._resends += 1
             token = self._resends
             self._at(now + self.habits.resend_after_s, lambda now: self._resend(turn, ask, token, now))
-        return [Send(ask.message, why)]
 
     def _replay_transcript(self, raw: str | bytes, event_id: int, entries: object, now: float) -> None:
         known = self._asks.get(event_id)
@@ -283,11 +317,15 @@ class ApiModel(ResponseTracker):
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, dict) and entry.get("role") == "user" and isinstance(entry.get("content"), str)
         ]
-        text = words[-1] if words else ""
+        last = entries[-1] if isinstance(entries, list) and entries else None
+        is_agent_last = isinstance(last, dict) and last.get("role") == "agent"
+        text = words[-1] if words and not is_agent_last else ""
         turn = self.turn
-        if turn is None or len(words) != len(self.turns):
+        spoken = sum(not turn.is_agent_last for turn in self.turns)
+        if turn is None or len(words) != spoken or is_agent_last != turn.is_agent_last:
             self._cut_off(now, "user")
-            turn = CallTurn(text, now)
+            is_silence = is_agent_last or text in SILENCES.values()
+            turn = CallTurn(text, now, is_silence=is_silence, is_agent_last=is_agent_last)
             self.turns.append(turn)
         else:  # a further id for the same pause
             self._begin_again(turn)
@@ -303,6 +341,10 @@ class ApiModel(ResponseTracker):
             self._at(now, lambda now: self._resend_older(turn, now))
         if self._turn_habits.reset is moment:
             self._at(now, lambda now: self._break(turn, now))
+        silence = self._turn_habits.silence
+        if moment is Moment.AFTER_ANSWER and silence is not None:
+            self._silent_after = turn
+            self._at(now + self.habits.silence_after_s, lambda now: self._stay_silent(turn, silence, now))
 
     def _over(self, reason: str) -> None:
         self.is_closed = True
@@ -313,13 +355,3 @@ class ApiModel(ResponseTracker):
         if self.habits.idle_drop_s is not None and not self._is_watching_idle:
             self._is_watching_idle = True
             self._at(max(now, self.last_traffic + self.habits.idle_drop_s), self._idle)
-
-
-def _wordings(text: str, extra: int, wording: Wording) -> list[str]:
-    """Return the transcripts of one pause in order; the last one is the text itself."""
-    words = text.split()
-    if wording is Wording.GROWING:
-        parts = [" ".join(words[: max(1, len(words) * n // (extra + 1))]) for n in range(1, extra + 1)]
-        return [*parts, text]
-    plain = re.sub(r"[^\w\s']", "", text).strip() or text
-    return [*[plain.lower(), plain][:extra], text]

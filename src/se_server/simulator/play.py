@@ -187,7 +187,9 @@ async def _replay(step: Replay, caller: Conversation) -> None:
             await caller.event("answer")
     if step.gap_s:
         await asyncio.sleep(step.gap_s)
-    if step.content is None:
+    if step.hangs_up:
+        caller.drop()
+    elif step.content is None:
         await caller.reconnect(repeats=False)
     else:
         caller.replay(step.content)

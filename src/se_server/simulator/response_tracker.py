@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from se_server.simulator import messages
 from se_server.simulator.calls import Ask, CallTurn, Discarded, Event, Heard, Pong, Unheard, Violation
-from se_server.simulator.habits import Moment
+from se_server.simulator.habits import FailedAnswers, Habits, Moment
 
 _BAD_ENTRY = {"role": "user", "content": None}
 
@@ -12,7 +12,11 @@ _BAD_ENTRY = {"role": "user", "content": None}
 class ResponseTracker:
     """The turns of one conversation and the answers received so far.
 
+    Args:
+        habits: the API's habits.
+
     Attributes:
+        habits: the API's habits from now on.
         turns: all turns, oldest first.
         discarded: the number of chunks that arrived too late to be heard.
         violations: the number of messages that broke the protocol.
@@ -22,7 +26,8 @@ class ResponseTracker:
         last_traffic: the time of the last traffic on the connection, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, habits: Habits) -> None:
+        self.habits = habits
         self.turns: list[CallTurn] = []
         self.discarded = 0
         self.violations = 0
@@ -77,9 +82,6 @@ class ResponseTracker:
     def _agent_response(self, message: messages.AgentResponse, now: float) -> Event:
         _, ask = self._asks[message.event_id]
         current = self.turns[-1]
-        if ask.responded_at is None:
-            ask.responded_at = now
-        ask.answers[-1] += message.content
         reason = ""
         if self.is_closed:
             reason = "the conversation was closed"
@@ -87,10 +89,22 @@ class ResponseTracker:
             reason = "outdated event_id"
         elif current.is_interrupted:
             reason = "the answer was cut off with its connection"
+        elif current.loses_answer and self.habits.resend_after_s is not None:
+            return self._lose(current, ask, message, now)
+        ask.answers[-1] += message.content
+        if reason or ask.final_at is not None or self._counts(ask.answers[-1]):
+            ask.responded_at = now if ask.responded_at is None else ask.responded_at
+        elif message.is_final:
+            ask.answers[-1] = ""
+            return Discarded(message.event_id, message.content, "an answer without text counts as a failed try")
         if reason:
             self.discarded += 1
             if message.content:
                 current.unheard.append(Unheard(ask.event_id, message.content, self._knew_better(ask)))
+        elif current.final_at is not None and message.content and self.habits.discards_after_final:
+            reason = "text after the final of its turn"
+            self.discarded += 1
+            current.after_final += "" if self._knew_better(ask) else message.content
         elif message.content:
             self._hear(current, message.content, now)
         if message.is_final:
@@ -100,8 +114,8 @@ class ResponseTracker:
         if reason:
             return Discarded(message.event_id, message.content, reason)
         current.is_heard_twice = current.is_heard_twice or ask.is_repeated
-        # A handler may answer twice in one turn, each time with a final. The first final completes the turn; the caller
-        # hears the second answer nevertheless.
+        # A handler may answer twice in one turn, each time with a final. The first final completes the turn; by default
+        # the caller hears the second answer nevertheless.
         if message.is_final and current.final_at is None:
             current.final_at = now
             if not self.wordings_to_come:
@@ -110,7 +124,25 @@ class ResponseTracker:
             self._heard_more(current, now)
         return Heard(current, message.content, message.is_final)
 
+    def _lose(self, turn: CallTurn, ask: Ask, message: messages.AgentResponse, now: float) -> Discarded:
+        """Lose a message of an answer on the API's side. Once the answer is complete, the API waits for another."""
+        ask.responded_at = now if ask.responded_at is None else ask.responded_at
+        if message.is_final:
+            turn.loses_answer = False
+            ask.responded_at, ask.lost_at = None, now
+            self._await_answer(turn, ask, now)
+        return Discarded(message.event_id, message.content, "the answer was lost on the API's side")
+
+    def _counts(self, text: str) -> bool:
+        """Return whether the API takes a text, as far as it came, as an answer."""
+        failed = self.habits.failed_answers
+        if failed is FailedAnswers.WORDLESS:
+            return any(character.isalnum() for character in text)
+        return bool(text) or failed is FailedAnswers.NONE
+
     def _hear(self, turn: CallTurn, text: str, now: float) -> None:
+        if not turn.chunks and text.isspace():
+            return  # nobody hears a blank before the first word
         turn.chunks.append(text)
         if turn.first_chunk_at is None:
             turn.first_chunk_at = now
@@ -133,6 +165,10 @@ class ResponseTracker:
         """Called when a turn reaches a moment at which habits may act."""
         raise NotImplementedError
 
+    def _await_answer(self, turn: CallTurn, ask: Ask, now: float) -> None:
+        """Called when the API begins to wait for an answer under an id, or waits for it again."""
+        raise NotImplementedError
+
     def _heard_more(self, turn: CallTurn, now: float) -> None:
         """Called when the caller heard more of an incomplete answer."""
         raise NotImplementedError
@@ -149,7 +185,8 @@ class ResponseTracker:
         for index, turn in enumerate(self.turns):
             if index in self._bad_entries:
                 entries.append(_BAD_ENTRY)
-            entries.append({"role": "user", "content": turn.asks[-1].wording if turn.asks else turn.said})
+            if not turn.is_agent_last:
+                entries.append({"role": "user", "content": turn.asks[-1].wording if turn.asks else turn.said})
             if turn.chunks:
                 entries.append({"role": "agent", "content": turn.heard})
         return entries

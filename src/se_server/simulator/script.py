@@ -71,12 +71,14 @@ class Replay:
         gap_s: the time since the previous record, in seconds.
         heard_chars: the number of characters received under the newest id.
         is_final: whether the answer under that id was complete.
+        hangs_up: whether the caller drops the connection at this point, without a message.
     """
 
     content: str | bytes | None
     gap_s: float
     heard_chars: int
     is_final: bool
+    hangs_up: bool = False
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class InProcessLink:
 
     # --- the API's end ----------------------------------------------------------------------------------------------
 
-    def send(self, message: str | bytes) -> None:
-        """See `Link`."""
+    def send(self, message: str | bytes, *, is_joined: bool = False) -> None:
+        """See `Link`; the session reads all messages that are there in one step."""
         if not self._is_over and self._close_code is None:
             self._messages.append(message)
             self._wake()

@@ -146,7 +146,7 @@ async def test_an_answer_at_once_is_noticed() -> None:
         def __init__(self, events: LinkEvents) -> None:
             self._events = events
 
-        def send(self, message: str | bytes) -> None:
+        def send(self, message: str | bytes, *, is_joined: bool = False) -> None:
             said = json.loads(message)
             if said["type"] == "user_transcript":
                 loop.call_soon(self._events.received, chunk(said["event_id"], "prompt", True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from se_server.simulator.habits import Habits, Malformed, Moment, TurnHabits, Wording
+from se_server.simulator.habits import Goodbye, Habits, Malformed, Moment, Silence, TurnHabits, Wording
 
 
 def test_a_polite_api_plans_nothing() -> None:
@@ -35,7 +35,8 @@ def test_hostile_habits_repeat_for_the_same_seed() -> None:
     assert {turn_habits.reset for turn_habits in found} == moments
     assert {kind for turn_habits in found for kind in turn_habits.malformed} == set(Malformed)
     assert {turn_habits.wording for turn_habits in found} == set(Wording) - {Wording.ANY}
-    assert {len(turn_habits.extra_id_gaps_s) for turn_habits in found} == {0, 1, 2}
+    assert {len(turn_habits.extra_id_gaps_s) for turn_habits in found} == {0, 1, 2, 3, 4}
+    assert {turn_habits.silence for turn_habits in found} == {*Silence, None} - {Silence.ANY}
     assert any(turn_habits.interrupt_after_s for turn_habits in found)
     assert any(turn_habits.interrupt_after_chars for turn_habits in found)
     quiet = sum(turn_habits.reset is None for turn_habits in found)
@@ -48,6 +49,23 @@ def test_a_chance_of_one_shows_every_habit() -> None:
     assert turn_habits.extra_id_gaps_s == (0.4, 0.4)
     assert turn_habits.interrupt_after_chars == 10
     assert turn_habits.malformed == (Malformed.NO_JSON, Malformed.BAD_ENTRY)
+
+
+def test_new_habits_keep_the_sequence_of_the_others() -> None:
+    """A seed that was in use before a habit existed still gives the same conversation without that habit."""
+
+    def moments(**switches: Any) -> list[Moment | None]:
+        dice = random.Random(3)
+        habits = Habits(reset=Moment.ANY, chance=0.5, **switches)
+        return [habits.draw(dice).reset for _ in range(50)]
+
+    assert moments(silence=Silence.ANY, loses_answer=True, growing_parts=3) == moments()
+
+
+def test_each_way_to_hang_up_is_drawn() -> None:
+    dice = random.Random(1)
+    assert {Habits(goodbye=Goodbye.ANY).draw_goodbye(dice) for _ in range(50)} == {*Goodbye} - {Goodbye.ANY}
+    assert Habits().draw_goodbye(dice) is Goodbye.CLOSE
 
 
 def test_scaling_changes_times_and_nothing_else() -> None:
@@ -76,6 +94,15 @@ def test_scaling_changes_times_and_nothing_else() -> None:
         ("reset", "sometimes"),
         ("wording", None),
         ("malformed", ("html",)),
+        ("failed_answers", "some"),
+        ("loses_answer", 1),
+        ("discards_after_final", "no"),
+        ("silence", "loud"),
+        ("silence_after_s", 0),
+        ("growing_parts", 6),
+        ("growing_within_s", 4),
+        ("drop_error", None),
+        ("goodbye", None),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(switch: str, value: Any) -> None:
