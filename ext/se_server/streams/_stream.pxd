@@ -26,6 +26,7 @@ cdef class Stream:
     cdef object _iterator       # None until it is opened
     cdef unaryfunc _anext       # the slot behind the iterator's `__anext__`
     cdef bint _is_generator
+    cdef bint _is_untouched     # a generator whose first event was not asked for
     cdef readonly bint is_over  # nothing is left to close
     cdef object _awaited        # the iterator of the awaitable in progress, or None
     cdef int _waits             # for an event, for room in the sink, or for the opening

@@ -54,6 +54,26 @@ cdef extern from "Python.h":
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index) noexcept
     int PyUnicode_Tailmatch(object text, object part, Py_ssize_t start, Py_ssize_t end, int direction) except -1
 
+cdef extern from *:
+    """
+    /* The hook for the first `__anext__` of an async generator, by which an event loop notes all generators for its end.
+       A stream closes its generator itself, so that the note, a twentieth of a short turn, would be for nothing. What
+       the loop does with a generator that is collected unclosed stays as it is. */
+    static PyObject *se_first_anext(PyObject *iterator, unaryfunc anext) {
+    #if PY_VERSION_HEX < 0x030F0000
+        PyThreadState *thread = PyThreadState_Get();
+        PyObject *hook = thread->async_gen_firstiter;
+        thread->async_gen_firstiter = NULL;
+        PyObject *result = anext(iterator);
+        thread->async_gen_firstiter = hook;
+        return result;
+    #else
+        return anext(iterator);
+    #endif
+    }
+    """
+    PyObject* se_first_anext(object iterator, unaryfunc anext)
+
 cdef enum:
     # A burst of this size is written although the stream has not suspended, and the event loop runs once.
     FLUSH_BYTES = 65536
@@ -118,7 +138,7 @@ cpdef Stream open_stream(response, double close_s=0.5):
     cdef Stream stream = Stream.__new__(Stream)
     stream._close_s = close_s
     if type(response) is AsyncGeneratorType and _is_plain(response):
-        stream._is_generator = True
+        stream._is_generator = stream._is_untouched = True
         stream._iterator = response
     else:
         stream._opening = Opening(response)
@@ -403,7 +423,11 @@ cdef class Stream:
                     self._waits = FOR_ROOM
                     self._awaited = _awaiting(sink.room())
                 else:
-                    result = self._anext(self._iterator)
+                    if self._is_untouched:
+                        self._is_untouched = False
+                        result = se_first_anext(self._iterator, self._anext)
+                    else:
+                        result = self._anext(self._iterator)
                     if result is NULL:
                         return self._stopped()
                     self._awaited = _awaiting(_owned(result))
