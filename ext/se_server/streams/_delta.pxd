@@ -43,6 +43,7 @@ cdef class Reading:
     cdef bint has_base
     cdef object input_tokens, output_tokens
 
+    cdef bint is_blank(self) noexcept
     # The text to put of one event, or None. A failure is left in `failure` for the caller to raise after the text.
     cdef str take(self, object event)
     # The text that the end of the stream leaves; it may raise, too.

@@ -68,12 +68,24 @@ include "_delta_formats.pxi"
 on_change.append(forget_types)
 
 
+# The reading of the event before, if that left nothing in it. None while an extractor of the user's runs in it.
+cdef Reading spare = None
 
 
 cpdef str text_of(object event):
+    global spare
+    cdef Reading reading
+    cdef str text
     if PyUnicode_Check(event):
         return exact(event)
-    return read(Reading.__new__(Reading), event, 0)
+    reading, spare = spare, None
+    if reading is None:
+        reading = Reading.__new__(Reading)
+    reading.is_known = False
+    text = read(reading, event, 0)
+    if reading.is_blank():
+        spare = reading
+    return text
 
 
 def result_of(object event):
@@ -109,6 +121,21 @@ cdef bint is_plain(str text) noexcept:
 cdef class Reading:
     def __cinit__(self):
         self.speaks_refusals = True
+
+    cdef bint is_blank(self) noexcept:
+        """Whether the last event left nothing behind, so that the next answer may use it."""
+        return (
+            self.failure is None
+            and self.refused is None
+            and self.unknown == 0
+            and self.repeated is None
+            and not self.has_chunks
+            and self.spoken_ids is None
+            and self.last_id is None
+            and self.scanner is None
+            and self.input_tokens is None
+            and self.output_tokens is None
+        )
 
     cdef str take(self, object event):
         cdef str text

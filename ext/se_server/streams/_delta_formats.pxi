@@ -150,7 +150,8 @@ cdef str read(Reading r, object event, int depth):
     cdef str event_type
     cdef object entries
     cdef _Kind kind
-    cdef int form
+    cdef int form = 0
+    cdef bint has_choices = False
     if event is None:
         # A generator of texts gives None for an event without text: `(chunk.text async for chunk in stream)`.
         r.is_known = r.is_known or depth == 0
@@ -180,16 +181,19 @@ cdef str read(Reading r, object event, int depth):
             text = exact(get(event, DELTA))
             if text is not None:
                 return text
-        elif event_type.startswith("response."):
-            r.is_known = True
+        else:
+            form = form_in(TYPES, event_type)
+            if form == SILENT_EVENT or (form == 0 and event_type.startswith("response.")):
+                r.is_known = True
+                return None
     entries = get(event, CHOICES)
     if is_list(entries):
         text = choices_text(r, entries)
         if text is not None:
             read_rest(r, event)
             return text
+        has_choices = True
     if event_type is not None:
-        form = form_in(TYPES, event_type)
         if form:
             text = typed_text(r, event, form, event_type, depth)
             if text is not None:
@@ -200,8 +204,11 @@ cdef str read(Reading r, object event, int depth):
         if text is not None:
             read_usage(r, any_of(event, ("usage_metadata", "usageMetadata")), False)
             return text
-    if r.is_known and event_type is not None:
-        return None
+    if event_type is not None:
+        if r.is_known:
+            return None
+    elif has_choices:
+        return choices_rest(r, event)
     return other_text(r, event, depth)
 
 
@@ -260,13 +267,28 @@ cdef str choices_text(Reading r, object choices):
             r.refuse(exact(get(message, REFUSAL)))
     else:
         text = exact(get(choice, TEXT))
-    reason = get(choice, FINISH_REASON)
-    if reason is not None and not text:
+    if not text:
+        reason = get(choice, FINISH_REASON)
+        if reason is None:
+            return text
         if reason == "content_filter":
             r.block("finish_reason", reason, None)
         elif reason == "error":
             fail_by(r, get(choice, ERROR), "finish_reason: error")
     return text
+
+
+cdef str choices_rest(Reading r, object event):
+    """The error and the tokens that may come in place of a text."""
+    cdef object part
+    if read_error(r, event):
+        return None
+    read_rest(r, event)
+    if PyDict_Check(event):
+        part = event.get("x_groq")
+        if PyDict_Check(part):
+            read_usage(r, part.get("usage"), False)
+    return None
 
 
 cdef int read_rest(Reading r, object event) except -1:
@@ -461,12 +483,8 @@ cdef str other_text(Reading r, object event, int depth):
     part = get(event, DONE)
     if part is True or part is False:
         return ollama_text(r, event, part is True)
-    part = get(event, ERROR)
-    if part is not None and part is not False and (PyUnicode_Check(part) or PyDict_Check(part) or get(part, MESSAGE)):
-        if part:
-            r.is_known = True
-            fail_by(r, part, None)
-            return None
+    if read_error(r, event):
+        return None
     if get(event, OBJECT) == "error":  # Mistral, vLLM
         r.is_known = True
         fail_by(r, event, None)
@@ -486,6 +504,18 @@ cdef str other_text(Reading r, object event, int depth):
         r.is_known = True
         read_usage(r, part, False)
     return None
+
+
+cdef bint read_error(Reading r, object event) except -1:
+    """Read the error that an event of any API may have; return whether there was one."""
+    cdef object part = get(event, ERROR)
+    if part is None or part is False:
+        return False
+    if (PyUnicode_Check(part) or PyDict_Check(part) or get(part, MESSAGE)) and part:
+        r.is_known = True
+        fail_by(r, part, None)
+        return True
+    return False
 
 
 cdef str dict_text(Reading r, object event):

@@ -19,6 +19,27 @@ cdef tuple NAMES = (
 # Programs know some dozens of event types. One that makes types on the fly must not keep them all alive.
 cdef enum:
     MAX_REMEMBERED_TYPES = 256
+    # The places of the types seen last: an event, its choice and its delta are of three types, each asked several times.
+    PLACES = 64
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <structmember.h>
+
+    /* The place in an instance of a member that a slot of its class holds; 0: of anything else. */
+    static Py_ssize_t se_slot_offset(PyObject *descriptor) {
+        PyMemberDef *member;
+        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return 0;
+        member = ((PyMemberDescrObject *)descriptor)->d_member;
+        return member->type == T_OBJECT_EX || member->type == T_OBJECT ? member->offset : 0;
+    }
+
+    /* A borrowed reference, or NULL where the slot is empty. */
+    #define se_in_slot(event, offset) (*(PyObject **)((char *)(event) + (offset)))
+    """
+    Py_ssize_t se_slot_offset(object descriptor)
+    PyObject *se_in_slot(object event, Py_ssize_t offset)
 
 
 cdef class _Kind:
@@ -26,6 +47,7 @@ cdef class _Kind:
 
     cdef object type  # strong: the address is the key, and must not be used again while it stands there
     cdef bint is_pydantic
+    cdef Py_ssize_t extra_offset  # of the slot `__pydantic_extra__`; 0: read by its name
     cdef unsigned long long on_class  # names that a property or a default of the class answers for, not the fields
     cdef set names_on_class  # all of them
     cdef object extractor  # the user's own, else None
@@ -48,6 +70,8 @@ cdef class _Kind:
             and getattr(getattr_hook, "__qualname__", None) == "BaseModel.__getattr__"
             and event_type.__getattribute__ is object.__getattribute__
         )
+        if self.is_pydantic:
+            self.extra_offset = se_slot_offset(getattr(event_type, "__pydantic_extra__", None))
         self.extractor = extractor_for(event_type)
         for base in event_type.__mro__:
             package = getattr(base, "__module__", None)
@@ -59,35 +83,39 @@ cdef class _Kind:
 
 
 cdef dict kinds = {}
-# The type of the last event, nearly always that of the next.
-cdef object last_type = None
-cdef _Kind last_kind = None
+# Borrowed from `kinds`.
+cdef PyObject *places[PLACES]
 
 
-cdef _Kind kind_of(object event):
-    global last_type, last_kind
-    cdef object event_type = <object>Py_TYPE(event)
-    if event_type is last_type:
-        return last_kind
+cdef inline _Kind kind_of(object event):
+    cdef PyTypeObject *event_type = Py_TYPE(event)
+    cdef PyObject *known = places[(<size_t>event_type >> 5) % PLACES]
+    if known != NULL and <PyTypeObject *>(<_Kind>known).type == event_type:
+        return <_Kind>known
+    return looked_up(event_type)
+
+
+cdef _Kind looked_up(PyTypeObject *event_type):
     # By address: a metaclass may make its classes unhashable.
-    cdef object address = PyLong_FromVoidPtr(<void *>Py_TYPE(event))
+    cdef object address = PyLong_FromVoidPtr(<void *>event_type)
     cdef PyObject *known = PyDict_GetItemWithError(kinds, address)
     cdef _Kind kind
     if known != NULL:
         kind = <_Kind>known
     else:
         if len(kinds) >= MAX_REMEMBERED_TYPES:
-            kinds.clear()
-        kind = _Kind.__new__(_Kind, event_type)
+            forget_types()
+        kind = _Kind.__new__(_Kind, <object>event_type)
         kinds[address] = kind
-    last_type, last_kind = event_type, kind
+    places[(<size_t>event_type >> 5) % PLACES] = <PyObject *>kind
     return kind
 
 
 def forget_types():
-    global last_type, last_kind
+    cdef int place
+    for place in range(PLACES):
+        places[place] = NULL
     kinds.clear()
-    last_type = last_kind = None
 
 
 cdef object get(object event, int number):
@@ -105,7 +133,7 @@ cdef object get(object event, int number):
     if not se_is_plain(event):
         kind = kind_of(event)
         if kind.is_pydantic and not kind.on_class & (1ULL << number):
-            return field(event, name)
+            return field(event, name, kind.extra_offset)
     if se_optional_attribute(event, name, &value) == 0:
         return None
     found = <object>value
@@ -113,16 +141,22 @@ cdef object get(object event, int number):
     return found
 
 
-cdef object field(object event, str name):
+cdef object field(object event, str name, Py_ssize_t extra_offset):
     """A field or an extra of a pydantic model: where its own `__getattr__` looks, without the exception."""
     cdef object members = PyObject_GenericGetDict(event, NULL)
     cdef PyObject *value = PyDict_GetItemWithError(members, name)
     if value != NULL:
         return <object>value
-    try:
-        members = PyObject_GenericGetAttr(event, "__pydantic_extra__")
-    except AttributeError:  # a slot that nobody has filled: the instance was made by hand
-        return None
+    if extra_offset:
+        value = se_in_slot(event, extra_offset)
+        if value == NULL:  # nobody has filled it: the instance was made by hand
+            return None
+        members = <object>value
+    else:
+        try:
+            members = PyObject_GenericGetAttr(event, "__pydantic_extra__")
+        except AttributeError:
+            return None
     if not PyDict_Check(members):
         return None
     value = PyDict_GetItemWithError(members, name)
@@ -161,7 +195,7 @@ cdef object any_of(object event, tuple names):
         if PyDict_Check(event):
             found = event.get(name)
         elif has_fields and name not in kind.names_on_class:
-            found = field(event, name)
+            found = field(event, name, kind.extra_offset)
         elif se_optional_attribute(event, name, &value):
             found = <object>value
             Py_XDECREF(value)
