@@ -50,7 +50,7 @@ class InMemoryTransport:
         await self._answered
         return self._answers
 
-    def _deliver(self, messages: list[str]) -> None:
+    def _deliver(self, messages: list[str], _size_bytes: int) -> None:
         self._answers += messages
         if messages[-1].endswith(FINAL) and self._answered is not None:
             self._answered.set_result(None)

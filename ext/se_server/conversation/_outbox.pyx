@@ -111,7 +111,7 @@ cdef class MessageOutbox(Outbox):
     """For connections of other libraries: messages are `str`, delivered as a list.
 
     Args:
-        deliver: called with a list of messages at each flush.
+        deliver: called at each flush with a list of messages and the number of their bytes.
     """
 
     cdef object _deliver
@@ -133,6 +133,7 @@ cdef class MessageOutbox(Outbox):
 
     cdef int put_pong(self) except -1:
         if not self.closed and self.writable:  # no more pongs for a peer that pings and never reads
+            self._pending += len(_PONG)
             self._messages.append(_PONG)
         return 0
 
@@ -141,10 +142,11 @@ cdef class MessageOutbox(Outbox):
 
     cpdef int flush(self) except -1:
         cdef list messages = self._messages
+        cdef Py_ssize_t size = self._pending
         if messages:
             self._messages = []
             self._pending = 0
-            self._deliver(messages)
+            self._deliver(messages, size)
         return 0
 
     def pause(self):

@@ -24,9 +24,9 @@ class MessageOutbox(Outbox):
     """An outbox over a connection of another library: messages are `str`.
 
     Args:
-        deliver: called with a list of messages at each flush.
+        deliver: called at each flush with a list of messages and the number of their bytes.
     """
-    def __init__(self, deliver: Callable[[list[str]], None]) -> None: ...
+    def __init__(self, deliver: Callable[[list[str], int], None]) -> None: ...
     def pause(self) -> None:
         """Note that the connection holds more unsent bytes than it should."""
     def resume(self) -> None:

@@ -151,9 +151,9 @@ class Adapter:
 
     # --- writing ---
 
-    def _deliver(self, messages: list[str]) -> None:
+    def _deliver(self, messages: list[str], size_bytes: int) -> None:
         self._messages.extend(messages)
-        self._unsent_bytes += sum(map(_size_bytes, messages))
+        self._unsent_bytes += size_bytes
         if self._unsent_bytes > self._settings.write_high_water_bytes and self._outbox.writable:
             self._outbox.pause()
             self._timer = self._loop.call_later(self._settings.write_timeout_s, self._write_timed_out)
@@ -168,7 +168,7 @@ class Adapter:
             while self._messages:
                 message = self._messages.popleft()
                 await self._send(message)
-                self._unsent_bytes -= _size_bytes(message)
+                self._unsent_bytes -= len(message) if message.isascii() else len(message.encode())
                 if not self._outbox.writable and self._unsent_bytes <= self._settings.write_high_water_bytes // 4:
                     self._stop_timer()
                     self._outbox.resume()
@@ -240,7 +240,3 @@ class Adapter:
         self._reader = None
         if self._is_left:
             self._ws = None  # a WebSocket that the application drops without closing it is noticed
-
-
-def _size_bytes(message: str) -> int:
-    return len(message) if message.isascii() else len(message.encode())

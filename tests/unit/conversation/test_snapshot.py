@@ -27,7 +27,7 @@ class NoConnection:
     fd = -1
 
     def __init__(self) -> None:
-        self.outbox = MessageOutbox(lambda messages: None)
+        self.outbox = MessageOutbox(lambda messages, size_bytes: None)
         self.ending: tuple[int | None, str] = (1006, "")
 
     def start_reading(self) -> bool:
