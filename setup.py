@@ -49,7 +49,11 @@ def write_counters() -> None:
     source, made = SRC / "se_server/telemetry/counters.py", EXT / "se_server/telemetry/counters.pxd"
     names = re.findall(r"^    (\w+): int\b", source.read_text(encoding="utf-8"), re.MULTILINE)
     fields = "".join(f"    cdef public long long {name}\n" for name in names)
-    text = f'"""The fields of `counters.py`; setup.py writes them."""\n\n\ncdef class Counters:\n{fields}'
+    text = (
+        '"""The fields of `counters.py`; setup.py writes them."""\n\n'
+        "from se_server.telemetry._meters cimport Meters\n\n\n"
+        f"cdef class Counters:\n{fields}    cdef readonly Meters meters\n"
+    )
     if not made.exists() or made.read_text(encoding="utf-8") != text:
         made.write_text(text, encoding="utf-8")
 

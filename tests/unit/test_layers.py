@@ -72,7 +72,12 @@ ALLOWED_NEVERTHELESS = {
 }
 OUTSIDE = {"tests", "bench", "examples"}  # they import the package, never the other way
 # These modules import `__version__` from the package itself.
-READS_THE_VERSION = {"se_server.server.supervisor.orders", "se_server.cli.doctor", "se_server.cli.server"}
+READS_THE_VERSION = {
+    "se_server.sdk.metrics",
+    "se_server.server.supervisor.orders",
+    "se_server.cli.doctor",
+    "se_server.cli.server",
+}
 BY_NAME = re.compile(r"""(?:import_module|__import__)\(\s*f?["']([\w.]+)""")
 FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(.+)", re.MULTILINE)
 PLAIN = re.compile(r"^[ \t]*c?import[ \t]+([\w., \t]+)", re.MULTILINE)

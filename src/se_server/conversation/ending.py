@@ -7,18 +7,36 @@ import logging
 from se_server.conversation.core import SessionCore
 from se_server.conversation.notes import note_end
 from se_server.conversation.snapshot import MAX_ID, snapshot_of
+from se_server.protocol import close_codes
 from se_server.telemetry._printable import text_of
 from se_server.telemetry.fields import Fields
+
+_CAUSES = {
+    "close message": "close_message",
+    "closed by the handler": "server",
+    "the peer did not read": "write_timeout",
+}
+_VIOLATIONS = {
+    close_codes.PROTOCOL_ERROR,
+    close_codes.INVALID_TEXT,
+    close_codes.POLICY,
+    close_codes.TOO_BIG,
+    close_codes.INTERNAL_ERROR,
+}
 
 log = logging.getLogger("se_server.conversations")
 
 
 def log_end(session: SessionCore) -> None:
-    """Log that a conversation has ended, with its last handler and its socket."""
+    """Log and count a conversation that has ended, with its last handler and its socket."""
     note_end(session)
+    seen = snapshot_of(session, session._clock.now())
+    meters = session._stats.meters
+    meters.closed(_cause_of(session._why, seen.code, seen.reason), seen.code)
+    meters.record("conversation", seen.duration_s)
+    meters.record("conversation_turns", seen.turns)
     if not log.isEnabledFor(logging.INFO):
         return
-    seen = snapshot_of(session, session._clock.now())
     fields = Fields(
         conversation_id=_cut(session.conversation_id),
         remote=_cut(session._request.remote or None),
@@ -32,6 +50,23 @@ def log_end(session: SessionCore) -> None:
         reason=_cut(seen.reason),
     )
     log.info("conversation ended: %s", fields, extra={"event": "conversation ended", "fields": fields})
+
+
+def _cause_of(why: str, code: int | None, reason: str) -> str:
+    """Return the cause of a conversation's end, one of `CAUSES`.
+
+    Args:
+        why: the session's own words for its end; empty if the connection ended it.
+        code: the code of the CLOSE frame; None without one.
+        reason: the reason that the log states.
+    """
+    if why in _CAUSES:
+        return _CAUSES[why]
+    if code == close_codes.ABNORMAL:
+        return "ping_timeout" if reason == "no answer to a ping" else "lost"
+    if code in _VIOLATIONS:
+        return "protocol_error"
+    return "lost" if code is None else "peer"
 
 
 def _cut(text: object) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from ssl import CERT_REQUIRED, SSLContext
@@ -31,6 +32,7 @@ from se_server.server.shared.lifecycle import Lifecycle
 from se_server.types import Counters
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
     from typing_extensions import Unpack  # type checkers know it without the package
 
     from se_server.sdk.keywords import ServerKeywords
@@ -129,6 +131,7 @@ class SpeechEngineServer:
         self.settings = SessionSettings.of({"debug": bool(debug), **session})
         self.handlers = Handlers.of({name: given.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
+        self._counts_since_s = time.time()
         values = read_keywords(
             {
                 "port": port,
@@ -292,6 +295,20 @@ class SpeechEngineServer:
             await waiter
         finally:
             self._waiting_ready.discard(waiter)
+
+    def metrics(self) -> CollectorRegistry:
+        """Return the metrics of this server, as a registry of `prometheus_client`.
+
+        They are read when they are asked for. One line mounts them in an application, or serves them on a port of
+        their own: `app.mount("/metrics", prometheus_client.make_asgi_app(server.metrics()))`,
+        `prometheus_client.start_http_server(9100, registry=server.metrics())`.
+        """
+        from se_server.sdk.metrics import metrics_of  # here: others do without prometheus_client
+
+        return metrics_of(self.stats, self._counts_since_s, self._is_draining)
+
+    def _is_draining(self) -> bool:
+        return self._running is not None and self._running.drain_asked.is_set()
 
     def _set_ready(self) -> None:
         self._accepting = True

@@ -7,11 +7,16 @@ scoreboard, `se-ctl` and metrics go through `COUNTERS`.
 
 from __future__ import annotations
 
+from se_server.telemetry._meters import Meters
+
 
 class Counters:
     """The counts of conversations: plain integers, written by one thread.
 
     A turn is started once, and is then answered, failed or superseded, or ends with its conversation.
+
+    Attributes:
+        meters: the figures of metrics, counted beside these.
     """
 
     sessions_opened: int  # conversations
@@ -38,11 +43,15 @@ class Counters:
     late_texts: int  # answers dropped because their turn was superseded
     write_timeouts: int  # peers dropped because they did not read
 
-    def __init__(self) -> None:
+    def __init__(self, meters: Meters | None = None) -> None:
         for name in COUNTERS:
             setattr(self, name, 0)
+        self.meters = Meters() if meters is None else meters
 
 
 # Compiled, the fields are descriptors of the class; uncompiled, they are annotations only.
-COUNTERS = tuple(getattr(Counters, "__annotations__", None) or [name for name in vars(Counters) if name[0] != "_"])
+COUNTERS = tuple(
+    getattr(Counters, "__annotations__", None)
+    or [name for name in vars(Counters) if name[0] != "_" and name != "meters"]
+)
 """The names of all counters."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from ssl import SSLContext, SSLError
 from typing import Any
@@ -97,7 +98,7 @@ class Door:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.host = Host(self.loop, self.routes, self._stats, self._session_ended)
-        self._refusals = RefusalLog(self.loop.time)
+        self._refusals = RefusalLog(self.loop.time, self._stats.meters.refused)
         placement = None if self._slot is None else Placement(self._slot, self._admission.show)
         self._acceptor = Acceptor(
             self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, placement
@@ -231,6 +232,7 @@ class Door:
             upgrade.tail,
             upgrade.request,
         )
+        self._stats.meters.record("handshake", time.monotonic() - connection.accepted_at)
         # The session cannot have ended yet: its end comes from callbacks of the loop.
         self.sessions.add(session)
         self._show_sessions()

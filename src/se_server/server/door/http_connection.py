@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Protocol
 
 from se_server.conversation.host import Host
@@ -60,6 +61,7 @@ class HttpConnection(asyncio.Protocol):
             refused.
 
     Attributes:
+        accepted_at: when the connection was accepted, in monotonic seconds.
         protocol: the protocol of the transport, also for the conversation that this connection may become.
         transport: set when the connection is made.
     """
@@ -74,6 +76,7 @@ class HttpConnection(asyncio.Protocol):
         "_resting",
         "_timer",
         "_within_limit",
+        "accepted_at",
         "fd",
         "protocol",
         "transport",
@@ -82,6 +85,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, door: ConnectionOwner, remote: str, fd: int, within_limit: bool = True) -> None:
         self._door = door
         self.fd = fd
+        self.accepted_at = time.monotonic()
         self.protocol = door.host.protocol(self)
         self._head_timeout_s = door.limits.head_timeout_s
         self._remote = remote

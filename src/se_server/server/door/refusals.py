@@ -21,12 +21,14 @@ class RefusalLog:
 
     Args:
         clock: monotonic seconds.
+        count: is called with the kind of each refusal, for metrics.
     """
 
-    __slots__ = ("_clock", "_kinds")
+    __slots__ = ("_clock", "_count", "_kinds")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], count: Callable[[str], None] | None = None) -> None:
         self._clock = clock
+        self._count = count
         self._kinds: dict[str, tuple[float, int]] = {}  # kind -> time of the next line, omitted lines
 
     def add(self, kind: str, detail: str) -> None:
@@ -36,6 +38,8 @@ class RefusalLog:
             kind: one of few: each is remembered.
             detail: anything else worth knowing; no secrets, and of bounded length.
         """
+        if self._count is not None:
+            self._count(kind)
         detail = cut(detail, MAX_DETAIL)
         now = self._clock()
         next_s, left_out = self._kinds.get(kind, (now, 0))

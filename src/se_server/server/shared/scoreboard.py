@@ -18,7 +18,9 @@ import os
 from collections.abc import Iterator
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
+from se_server.server.shared.meter_rows import MeterRows
 from se_server.server.shared.seats import MAX_SLOTS, SeatTable
+from se_server.telemetry._meters import Meters
 from se_server.telemetry.counters import COUNTERS
 from se_server.types import Stats
 
@@ -64,6 +66,7 @@ class Slot:
         started_ns: the time of the worker's fork, on the monotonic clock.
         accepting: 1 while the worker accepts connections.
         load: its conversations and pending handshakes; placement compares it.
+        place: the worker's number within its generation.
         cells: all integers, for fast reads of many slots; the counters start at `FIRST_COUNTER`.
     """
 
@@ -79,19 +82,25 @@ class Slot:
     FIRST_COUNTER = _FIRST_COUNTER
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
+    place = _Cell(10)
 
-    __slots__ = ("_board", "_seats", "cells", "index")
+    __slots__ = ("_board", "_meters", "_seats", "cells", "index")
 
-    def __init__(self, cells: memoryview, index: int, board: Board, seats: SeatTable) -> None:
+    def __init__(self, cells: memoryview, index: int, board: Board, seats: SeatTable, meters: MeterRows) -> None:
         self.cells = cells
         self.index = index
         self._board = board
         self._seats = seats
+        self._meters = meters
 
     def occupy(self) -> None:
         """Owner: enter the worker's pid, and keep the seats of its supervisor while this process lives."""
         self.pid = os.getpid()
         self._seats.join()
+
+    def meters(self) -> Meters:
+        """Owner: return the figures of metrics, which are counted in the shared memory itself."""
+        return self._meters.of(self.index)
 
     def claim(self, limit: int) -> bool:
         """Owner: claim one of the seats that all workers share; False if `limit` are taken."""
@@ -164,8 +173,10 @@ class Scoreboard:
         width = SLOT_BYTES // CELL_BYTES
         board = Board(self._memory, width)
         self.seats = seats or SeatTable()
+        self.meters = MeterRows(slots)
         self._retired, *self.slots = [
-            Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats) for place in range(slots + 1)
+            Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats, self.meters)
+            for place in range(slots + 1)
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers look at few slots
 
@@ -193,6 +204,7 @@ class Scoreboard:
         retired.version += 1
         for place, count in enumerate(counts, Slot.FIRST_COUNTER):
             retired.cells[place] += count
+        self.meters.retire(slot.index)
         slot.clear()
         self.seats.vacate(slot.index)
         retired.version += 1
@@ -204,11 +216,17 @@ class Scoreboard:
 
     def totals(self) -> dict[str, int]:
         """Return the counters of all workers, past and present."""
+        return self.figures()[0]
+
+    def figures(self) -> tuple[dict[str, int], list[int]]:
+        """Return the counters and the cells of metrics, of all workers, past and present."""
         for _ in range(_VERSION_READS):
             version = self._retired.version
             sums = self._retired.counts()
-            for slot in self.live():
+            live = list(self.live())
+            for slot in live:
                 sums = [total + count for total, count in zip(sums, slot.counts(), strict=True)]
+            cells = self.meters.sums(slot.index for slot in live)
             if version % 2 == 0 and self._retired.version == version:
                 break
-        return dict(zip(COUNTERS, sums, strict=True))
+        return dict(zip(COUNTERS, sums, strict=True)), cells

@@ -110,6 +110,7 @@ def serve(
         not_inherited=not_inherited,
         control_socket=control_socket,
         seats=seats,
+        replaces_another=handover is not None,
     )
     try:
         if handover is None:

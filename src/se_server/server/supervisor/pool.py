@@ -27,6 +27,7 @@ WATCHDOG_ANSWER_S = 1.0  # for a hung worker's watchdog to write the stacks; aft
 STACKS_S = 2.0
 NO_HURRY_S = 1e8  # a drain that cuts nothing: three years; JSON has no infinity
 IMMEDIATE_STOP = "stopping at once"
+HANGING = "hanging"
 
 
 class Pool:
@@ -64,6 +65,7 @@ class Pool:
         slot = self.scoreboard.take(generation.number, time.monotonic_ns())
         if slot is None:
             raise OSError("there are too many workers, including those that drain")
+        slot.place = place
         try:
             pid, channel = self._start(generation, slot)
         except OSError:
@@ -131,7 +133,7 @@ class Pool:
             record,
             record.silence.silent_s,
         )
-        record.killed_for = "hanging"
+        record.killed_for = HANGING
         record.channel.send(Stacks())
         record.stacks_by = time.monotonic() + WATCHDOG_ANSWER_S
         _end_by(record, STACKS_S)

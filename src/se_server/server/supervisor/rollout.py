@@ -22,7 +22,7 @@ from se_server.server.shared.seats import MAX_WORKERS
 from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.generation import Generation
-from se_server.server.supervisor.pool import NO_HURRY_S, Pool
+from se_server.server.supervisor.pool import HANGING, NO_HURRY_S, Pool
 from se_server.server.supervisor.recycle import Recycler
 from se_server.server.worker.spec import WorkerSpec
 
@@ -114,6 +114,7 @@ class Rollout:
 
     def replace(self, record: WorkerRecord) -> None:
         """Order a worker to drain, and start another one in its place."""
+        self._pool.scoreboard.meters.restarted("operator")
         self._pool.drain(record, record.generation.lifecycle.reload_drain_timeout_s)
         self.refill(record)
 
@@ -126,6 +127,7 @@ class Rollout:
         record.wear.became_ready(generation.recycle_limits)
         for other in self._pool.of(generation, State.READY):
             if other.place == record.place and other is not record:  # the worker that is recycled
+                self._pool.scoreboard.meters.restarted("recycle")
                 self._pool.drain(other, NO_HURRY_S)
         self._promote_candidate()
 
@@ -147,6 +149,7 @@ class Rollout:
 
     def died(self, record: WorkerRecord) -> None:
         """Replace a worker that was ready and has died."""
+        self._pool.scoreboard.meters.restarted("hang" if record.killed_for == HANGING else "crash")
         self.refill(record, record.generation.pause_after_death(time.monotonic() - record.started_at))
 
     def could_not_start(self, record: WorkerRecord, how: str) -> None:

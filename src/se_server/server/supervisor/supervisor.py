@@ -54,6 +54,7 @@ class Supervisor:
         not_inherited: closed in each worker.
         control_socket: receives the requests of `se-ctl`.
         seats: the seats of conversations, shared with other supervisors.
+        replaces_another: whether this supervisor is an upgrade of another one.
 
     Attributes:
         handed_over: whether another supervisor has taken over the listen sockets.
@@ -70,6 +71,7 @@ class Supervisor:
         not_inherited: Sequence[Closable] = (),
         control_socket: ControlSocket | None = None,
         seats: SeatTable | None = None,
+        replaces_another: bool = False,
     ) -> None:
         self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
@@ -88,6 +90,8 @@ class Supervisor:
             stop=self._stop_by_order,
             reopen_log=reopen_log or (lambda: "there is no log file"),
         )
+        if replaces_another:
+            self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None
         self._ending = False
         self._stop_signal_at: float | None = None
@@ -267,6 +271,7 @@ class Supervisor:
         self._upgrade = None
         upgrade.close()
         if not upgrade.is_ready:
+            self._pool.scoreboard.meters.upgraded("failed")
             logger.error("the upgrade has failed, the server goes on unchanged")
         elif not self._ending:
             logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)

@@ -213,7 +213,7 @@ class _Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
-        stats = Counters()
+        stats = Counters(slot.meters())
         self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
             spec.listen_sockets,

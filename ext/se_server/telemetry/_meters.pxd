@@ -1,0 +1,48 @@
+"""The figures that metrics show."""
+
+from libc.stdint cimport int64_t
+
+
+cdef enum Count:
+    C_CONVERSATIONS
+    C_TURNS
+    C_ANSWERED
+    C_INTERRUPTED
+    C_SUPERSEDED
+    C_FAILED
+    C_TIMED_OUT
+    C_EMPTY
+    C_CLOSED
+    C_WASTED_BY_INTERRUPTION
+    C_WASTED_BY_END
+    C_INPUT_TOKENS
+    C_OUTPUT_TOKENS
+    C_STRAYS_ENDED
+    C_COUNTS = 16                         # two cache lines
+
+
+cdef enum Distribution:
+    D_FIRST_TEXT
+    D_FIRST_FILLER
+    D_HANDLER_WAIT
+    D_PROVIDER
+    D_THINKING
+    D_LONGEST_GAP
+    D_TURN
+    D_YIELD
+    D_CONVERSATION
+    D_CONVERSATION_TURNS
+    D_HANDSHAKE
+    D_DISTRIBUTIONS
+
+
+cdef class Meters:
+    cdef int64_t* _cells
+    cdef Py_buffer _buffer                # somebody else's memory, if `_is_view`
+    cdef bint _is_view
+
+    cdef void add(self, Count place, int64_t amount) noexcept
+    cdef void record_s(self, Distribution place, double value) noexcept
+    cdef void turn_ended(
+        self, Count outcome, double duration_s, double first_text_s, bint is_filler, Py_ssize_t sent
+    ) noexcept
