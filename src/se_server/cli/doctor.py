@@ -10,17 +10,22 @@ import time
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.text import Text
 
 from se_server import __version__
 from se_server.address import Address, AddressError
 from se_server.cli.chat import DEFAULT_URL
+from se_server.cli.doctor_engine import EngineCheck, fetch_record, finding_json, show_record
 from se_server.cli.request import read_headers, signing_key
 from se_server.cli.scorecard import Scorecard
+from se_server.demo import DEMO_API_KEY
 from se_server.doctor.cases import Case, examine, examine_all
 from se_server.doctor.catalogue import chosen
 from se_server.doctor.first_steps import FirstSteps
+from se_server.doctor.readings import READINGS
+from se_server.doctor.record import Record
 from se_server.doctor.results import Finding, Result, State, count
 from se_server.doctor.target import REFERENCE_WORDS, Target, Words
 from se_server.errors import ConfigError
@@ -44,6 +49,14 @@ se-server se_server.doctor.agent, and then se-doctor --agent reference."""
 @click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="Question with a short answer.")
 @click.option("--story", metavar="TEXT", default=Words.long, show_default=True,
               help="Request for an answer of some seconds, which is interrupted and repeated.")  # fmt: skip
+@click.option("--reading", type=click.Choice(list(READINGS)),
+              help="Hold all cases as if the API behaved so; by default only those that it may decide, once more.")  # fmt: skip  # noqa: E501
+@click.option("--engine", "engine_id", metavar="ENGINE",
+              help="Compare this stored engine (seng_...) with the server at URL, or at its ws_url.")  # fmt: skip
+@click.option("--fix", is_flag=True, help="With --engine: ask about each safe change, and make it. Never moves ws_url.")
+@click.option("--conversation", "conversation_id", metavar="CONVERSATION",
+              help="Show the API's record of this conversation (conv_...), and the reason for its end.")  # fmt: skip
+@click.option("--base-url", metavar="URL", help="Address of the REST API, for data residency.")
 @click.option("--only", metavar="CASE", multiple=True, help="Run this case; may be repeated.")
 @click.option("--list", "shows_list", is_flag=True, help="Show the cases, and run none.")
 @click.option("--quick", is_flag=True, help="Keep the quiet conversation quiet for 3 s only.")
@@ -54,13 +67,20 @@ se-server se_server.doctor.agent, and then se-doctor --agent reference."""
               show_default=True, help="The longest silence before a complete answer.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
+@click.pass_context
 def main(
+    context: click.Context,
     url: str,
     api_key: str | None,
     headers: dict[str, str],
     agent: str,
     short: str,
     story: str,
+    reading: str | None,
+    engine_id: str | None,
+    fix: bool,
+    conversation_id: str | None,
+    base_url: str | None,
     only: tuple[str, ...],
     shows_list: bool,
     quick: bool,
@@ -78,6 +98,8 @@ def main(
     """
     if quick and is_long:
         raise click.UsageError("--quick and --long exclude each other.")
+    if fix and (engine_id is None or as_json):
+        raise click.UsageError("--fix needs --engine, and somebody to ask: it excludes --json.")
     try:
         cases = chosen(only)
     except KeyError as error:
@@ -86,6 +108,18 @@ def main(
         _show_list(chosen(only))
         return
     key, source = signing_key(api_key)
+    if (engine_id or conversation_id) and key == DEMO_API_KEY:
+        raise click.UsageError("--engine and --conversation need an API key: set ELEVENLABS_API_KEY, or --api-key.")
+    if conversation_id is not None:
+        _show_conversation(fetch_record(conversation_id, key, base_url), as_json)
+        return
+    check = None
+    if engine_id is not None:
+        check = EngineCheck(engine_id, key, base_url)
+        check.fetch()
+        cases = cases if only else cases[:1]  # the first measures the first word
+        if context.get_parameter_source("url") is ParameterSource.DEFAULT:
+            url = check.ws_url or url
     words = dataclasses.replace(REFERENCE_WORDS if agent == "reference" else Words(), short=short, long=story)
     target = Target(
         url=url,
@@ -95,6 +129,7 @@ def main(
         quiet_s=QUICK_QUIET_S if quick else LONG_QUIET_S if is_long else QUIET_S,
         reply_timeout_s=reply_timeout_s,
         seed=seed,
+        reading=None if reading is None else READINGS[reading],
     )
     try:
         steps = FirstSteps(Address.of(url), key, source, headers)
@@ -104,7 +139,7 @@ def main(
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="--api-key") from None
     console = Console(stderr=as_json, highlight=False, emoji=False, quiet=as_json and not sys.stderr.isatty())
-    examination = Examination(target, steps, cases, at_once, agent)
+    examination = Examination(target, steps, cases, at_once, agent, check)
     try:
         exit_code = asyncio.run(examination.run(console))
     except KeyboardInterrupt:
@@ -112,13 +147,23 @@ def main(
         exit_code = 130
     if as_json:
         click.echo(json.dumps(examination.report(), ensure_ascii=False, indent=2))
+    if check is not None and fix:
+        check.offer_changes()
     sys.exit(exit_code)
 
 
 class Examination:
     """One examination and its results so far."""
 
-    def __init__(self, target: Target, steps: FirstSteps, cases: Sequence[Case], at_once: int, agent: str) -> None:
+    def __init__(
+        self,
+        target: Target,
+        steps: FirstSteps,
+        cases: Sequence[Case],
+        at_once: int,
+        agent: str,
+        check: EngineCheck | None = None,
+    ) -> None:
         self.findings: list[Finding] = []
         self.results: list[Result] = []
         self._target = target
@@ -126,6 +171,7 @@ class Examination:
         self._cases = cases
         self._at_once = at_once
         self._agent = agent
+        self._check = check
         self._began_at = time.time()
         self._took_s = 0.0
 
@@ -138,18 +184,26 @@ class Examination:
                 self.findings.append(finding)
                 card.finding(finding)
             if any(finding.state is State.FAIL for finding in self.findings):
+                await self._compare(card)
                 return EXIT_UNREACHABLE
             first, *others = self._cases
             card.started(first)
             self._add(await examine(self._target, first), card)
+            await self._compare(card)
             if self.results[0].state is State.FAIL and not self.results[0].heard:
                 console.print(_nobody_answers())
                 return EXIT_FAILED
             async for result in examine_all(self._target, others, at_once=self._at_once, on_start=card.started):
                 self._add(result, card)
             self._took_s = time.monotonic() - began
-        card.summary(self.results, self._took_s)
-        return EXIT_FAILED if State.FAIL in count(self.results) else 0
+        found = [*self.results, *(() if self._check is None else self._check.findings)]
+        card.summary(found, self._took_s)
+        return EXIT_FAILED if State.FAIL in count(found) else 0
+
+    async def _compare(self, card: Scorecard) -> None:
+        if self._check is not None:
+            async for finding in self._check.compare(self._target, self._steps):
+                card.finding(finding, f"Engine {self._check.engine_id}")
 
     def report(self) -> dict[str, object]:
         """Return all results as JSON-compatible values."""
@@ -159,7 +213,8 @@ class Examination:
             "agent": self._agent,
             "began_at": round(self._began_at, 3),
             "took_s": round(self._took_s, 3),
-            "set_up": [{**dataclasses.asdict(finding), "state": finding.state.value} for finding in self.findings],
+            "set_up": [finding_json(finding) for finding in self.findings],
+            **({} if self._check is None else {"engine": [finding_json(found) for found in self._check.findings]}),
             "cases": [
                 {**dataclasses.asdict(result), "state": result.state.value, "duration_s": round(result.duration_s, 3)}
                 for result in self.results
@@ -178,6 +233,13 @@ class Examination:
             f"{len(self._cases)} cases, {self._at_once} at a time. The agent answers up to {turns} turns, and"
             " its language model is paid for them."
         )
+
+
+def _show_conversation(record: Record, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(record), ensure_ascii=False, indent=2))
+    else:
+        show_record(record, Console(highlight=False, emoji=False))
 
 
 def _nobody_answers() -> Text:

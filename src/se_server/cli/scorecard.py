@@ -13,6 +13,7 @@ from rich.text import Text
 
 from se_server.cli.screen import printable
 from se_server.doctor.cases import Case
+from se_server.doctor.engine import EngineFinding
 from se_server.doctor.results import Finding, Result, State, count
 
 MARKS = {State.PASS: "✓", State.FAIL: "✗", State.WARNING: "!", State.NOT_TESTED: "–"}
@@ -81,12 +82,14 @@ class Scorecard:
         self._running.append(case.name)
         self._update_status()
 
-    def finding(self, finding: Finding) -> None:
-        """Show a finding of the set-up."""
-        self.heading("Set-up")
+    def finding(self, finding: Finding, heading: str = "Set-up") -> None:
+        """Show a finding of the set-up, or of an engine."""
+        self.heading(heading)
         self._line(finding.name, finding.state, finding.why)
         if finding.way_out:
             self._below(f"→ {finding.way_out}", "cyan" if finding.state is State.FAIL else "dim")
+        if isinstance(finding, EngineFinding) and finding.call:
+            self._below(finding.call, "dim")
 
     def result(self, result: Result) -> None:
         """Show the result of a case."""
@@ -105,7 +108,7 @@ class Scorecard:
         else:
             self._line(result.name, result.state, f"{result.title}: {result.why}")
 
-    def summary(self, results: Sequence[Result], seconds: float) -> None:
+    def summary(self, results: Sequence[Result | Finding], seconds: float) -> None:
         """Show the number of results in each state."""
         counts = count(results)
         words = {State.PASS: "passed", State.FAIL: "failed", State.WARNING: "warnings", State.NOT_TESTED: "not tested"}

@@ -15,29 +15,58 @@ are your streams closed      | says whether the streams of this conversation are
 fail                         | raises before the first word
 fail midway                  | raises after some words
 say nothing                  | returns without an answer
+use a tool for N seconds     | streams a call of a tool and no text, and answers N seconds later
+answer in two parts          | sends two answers, where the server can as the parts of one
+what became of ID            | says the last words of that conversation, and how many of its handlers still run
 anything else                | repeats the user's words
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 STORY = " ".join(f"This is sentence {number} of a long story." for number in range(1, 81))
 PAUSE_S = 0.05
 STUBBORN_S = 6.0
 MAX_SECONDS = 30.0
+MAX_KNOWN = 200
 
 
 class Failure(Exception):
     """The exception that the agent raises on request."""
 
 
+@dataclass
+class Known:
+    """The last words of a conversation, and the number of its handlers that run."""
+
+    said: str = ""
+    running: int = 0
+
+
+_known: dict[str, Known] = {}
+
+
 async def on_transcript(transcript: list[Any], session: Any) -> None:
-    """React to the user's last words."""
+    """React to the user's last words, and note them."""
     said = next((message.content for message in reversed(transcript) if message.role == "user"), "")
+    known = _known.setdefault(str(session.conversation_id).lower(), Known())
+    if len(_known) > MAX_KNOWN:
+        del _known[next(iter(_known))]
+    known.said = said
+    known.running += 1
+    try:
+        await _react(said, session)
+    finally:
+        known.running -= 1
+
+
+async def _react(said: str, session: Any) -> None:
     words = " ".join(re.findall(r"[\w.]+", said.lower()))
     if "say nothing" in words:
         return
@@ -51,6 +80,16 @@ async def on_transcript(transcript: list[Any], session: Any) -> None:
         stream = ModelStream()
         session.model_streams = [*getattr(session, "model_streams", ()), stream]
         await session.send_response(stream)
+    elif found := re.search(r"what became of (\w+)", words):
+        await session.send_response(_became_of(found[1]))
+    elif "use a tool" in words:
+        await session.send_response(_call_a_tool())
+        await asyncio.sleep(_seconds(words))
+        await session.send_response(f"The tool is done. You said: {said}")
+    elif "in two parts" in words:
+        goes_on = {"final": False} if "final" in inspect.signature(session.send_response).parameters else {}
+        await session.send_response("This is the first part. ", **goes_on)
+        await session.send_response("This is the second part.")
     elif "clean up" in words:
         await _clean_up_slowly(session, _seconds(words))
     elif "ignore interruptions" in words:
@@ -99,6 +138,20 @@ async def _fail_midway() -> AsyncIterator[str]:
     yield "These are the words before the failure. "
     await asyncio.sleep(PAUSE_S)
     raise Failure("as requested, midway")
+
+
+async def _call_a_tool() -> AsyncIterator[dict[str, Any]]:
+    """A stream of an LLM that calls a tool: chunks of OpenAI's chat completions, without text."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None, "tool_calls": [call]}}]}
+    yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+
+
+def _became_of(conversation_id: str) -> str:
+    known = _known.get(conversation_id)
+    if known is None:
+        return "I do not know it."
+    return f"Its last words were: {known.said} There are {known.running} handlers of it that still run."
 
 
 async def _clean_up_slowly(session: Any, seconds: float) -> None:

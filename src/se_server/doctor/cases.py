@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from se_server.doctor.readings import Reading
 from se_server.doctor.results import CaseFailed, NotTested, Result, State, Warned
 from se_server.doctor.target import Target
 from se_server.errors import CallerError
@@ -31,6 +33,7 @@ class Case:
         turns: the largest number of questions that the agent answers in this case.
         run: examines a target.
         needs_reference: whether only the reference agent can show the behaviour.
+        readings: the readings of the API that may decide the case; each is a further run.
     """
 
     name: str
@@ -39,25 +42,64 @@ class Case:
     turns: int
     run: Run
     needs_reference: bool = False
+    readings: tuple[Reading, ...] = ()
 
 
 CASES: dict[str, Case] = {}
 """All cases by name, in the order of the scorecard."""
 
 
-def case(name: str, group: str, title: str, *, turns: int, needs_reference: bool = False) -> Callable[[Run], Run]:
-    """Add the decorated function to `CASES`."""
+def case(
+    name: str,
+    group: str,
+    title: str,
+    *,
+    turns: int,
+    needs_reference: bool = False,
+    readings: tuple[Reading, ...] = (),
+) -> Callable[[Run], Run]:
+    """Add the decorated function to `CASES`; `turns` is the number for one run."""
 
     def add(run: Run) -> Run:
         assert name not in CASES
-        CASES[name] = Case(name, group, title, turns, run, needs_reference)
+        CASES[name] = Case(name, group, title, turns * (1 + len(readings)), run, needs_reference, readings)
         return run
 
     return add
 
 
 async def examine(target: Target, examined: Case) -> Result:
-    """Run one case. Every outcome, errors included, becomes its result."""
+    """Run one case. Every outcome, errors included, becomes its result.
+
+    A case that the readings of the API may decide runs once for each of them, unless the target has a reading already.
+    """
+    if target.reading is not None or not examined.readings:
+        result = await _examine_once(target, examined)
+        return _under(target.reading, result) if target.reading in examined.readings else result
+    plain, *others = await asyncio.gather(
+        *(
+            _examine_once(dataclasses.replace(target, reading=reading), examined)
+            for reading in (None, *examined.readings)
+        )
+    )
+    if plain.state not in (State.PASS, State.WARNING):
+        return plain
+    found = [_under(reading, result) for reading, result in zip(examined.readings, others, strict=True)]
+    return next((result for result in found if result.state is State.FAIL), None) or next(
+        (result for result in found if result.state is not State.PASS), plain
+    )
+
+
+def _under(reading: Reading | None, result: Result) -> Result:
+    """Return a result of one reading, which it names if the case did not pass."""
+    if reading is None or result.state in (State.PASS, State.NOT_TESTED):
+        return result
+    if result.state is State.FAIL and reading.way_out:
+        result = dataclasses.replace(result, state=State.WARNING, why=f"{result.why}; {reading.way_out}")
+    return dataclasses.replace(result, why=f"if {reading.condition}: {result.why}", reading=reading.name)
+
+
+async def _examine_once(target: Target, examined: Case) -> Result:
     began = time.monotonic()
     heard = why = ""
     try:
@@ -101,7 +143,7 @@ async def examine_all(
             return await examine(target, examined)
 
     # Start the long cases first: they determine the total time.
-    order = sorted(cases, key=lambda examined: examined.name not in ("quiet", "hostile"))
+    order = sorted(cases, key=lambda examined: examined.name not in ("quiet", "tool-long", "hostile"))
     tasks = {examined.name: asyncio.ensure_future(one(examined)) for examined in order}
     try:
         for examined in cases:

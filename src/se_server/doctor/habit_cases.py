@@ -155,12 +155,20 @@ async def _older_again(target: Target, caller: Caller, older: CallTurn, turn: Ca
     return heard, f"id {ask.event_id} came again, {turn.event_id} was heard"
 
 
+@case("growing-fast", AGAIN, "answers an utterance that grows four times in a second", turns=5)
+async def growing_fast(target: Target) -> tuple[str, str]:
+    return await _growing(target, Habits(growing_parts=4), 4, target.words.long)
+
+
 async def _several_ids(target: Target, extra: int, wording: Wording) -> tuple[str, str]:
     try:
         gap_s, text = min(0.5, target.silence_s), target.silent_question
     except NotTested:  # an agent without silence gets the further ids while it speaks
         gap_s, text = SPEAKING_GAP_S, target.words.long
-    habits = Habits(extra_ids=extra, extra_id_after_s=gap_s, wording=wording)
+    return await _growing(target, Habits(extra_ids=extra, extra_id_after_s=gap_s, wording=wording), extra, text)
+
+
+async def _growing(target: Target, habits: Habits, extra: int, text: str) -> tuple[str, str]:
     async with target.conversation(habits) as caller:
         turn = await _ask(caller, text)
         if len(turn.asks) < extra + 1:
@@ -237,7 +245,15 @@ async def reset_answered(target: Target) -> tuple[str, str]:
 
 
 async def _reset(target: Target, moment: Moment, text: str) -> tuple[str, str]:
-    habits = Habits(reset=moment, reconnect=True)
+    return await continue_after_break(target, Habits(reset=moment, reconnect=True), text)
+
+
+async def continue_after_break(target: Target, habits: Habits, text: str) -> tuple[str, str]:
+    """Let a habit break the connection, and check that the next question is heard over a new one.
+
+    Raises:
+        CaseFailed: it is not.
+    """
     async with target.conversation(habits) as caller:
         turn = caller.utter(text)
         if not await until(

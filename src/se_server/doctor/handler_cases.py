@@ -6,6 +6,7 @@ import asyncio
 
 from se_server.doctor.cases import case
 from se_server.doctor.conversation_cases import LATE_PONG_S, hang_up
+from se_server.doctor.readings import EMPTY, WORDLESS
 from se_server.doctor.results import CaseFailed, shown_s
 from se_server.doctor.target import CASCADE_TIMEOUT_S, Target, first_chunk, heard_well, say, until
 from se_server.errors import CallerError
@@ -74,7 +75,14 @@ async def stream_closed(target: Target) -> tuple[str, str]:
         return reply.text, "the agent says so"
 
 
-@case("fails", HANDLERS, "ends the turn when a handler raises at once", turns=2, needs_reference=True)
+@case(
+    "fails",
+    HANDLERS,
+    "ends the turn when a handler raises at once",
+    turns=2,
+    needs_reference=True,
+    readings=(EMPTY, WORDLESS),
+)
 async def fails(target: Target) -> tuple[str, str]:
     return await _is_ended(target, "Fail.")
 
@@ -84,7 +92,14 @@ async def fails_midway(target: Target) -> tuple[str, str]:
     return await _is_ended(target, "Fail midway.")
 
 
-@case("says-nothing", HANDLERS, "ends the turn of a handler that sends nothing", turns=2, needs_reference=True)
+@case(
+    "says-nothing",
+    HANDLERS,
+    "ends the turn of a handler that sends nothing",
+    turns=2,
+    needs_reference=True,
+    readings=(EMPTY, WORDLESS),
+)
 async def says_nothing(target: Target) -> tuple[str, str]:
     return await _is_ended(target, "Say nothing.")
 
@@ -95,10 +110,10 @@ async def _is_ended(target: Target, text: str) -> tuple[str, str]:
         ended = await until(caller, lambda: turn.final_at is not None, CASCADE_TIMEOUT_S)
         if not ended:
             what = "nothing more came" if turn.chunks else "nothing came"
-            raise CaseFailed(
-                f"{what} within {CASCADE_TIMEOUT_S:g} s, not even a final: the API asks again, then gives up",
-                turn.heard,
-            )
+            what += f" within {CASCADE_TIMEOUT_S:g} s, not even a final"
+            if caller.model.failed_answers:
+                what = "the answer had no text that counts"
+            raise CaseFailed(f"{what}: the API asks again, then gives up", turn.heard)
         assert turn.final_at is not None
         after = f"ended after {shown_s(turn.final_at - turn.said_at)}"
         await say(caller, target.words.short)

@@ -45,6 +45,7 @@ class Result:
         heard: the words that the caller heard; empty when there were none.
         why: the reason, one sentence.
         duration_s: the duration of the case, in seconds.
+        reading: the reading of the API under which alone the case did not pass; empty for all readings.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Result:
     heard: str
     why: str
     duration_s: float
+    reading: str = ""
 
 
 class CaseFailed(Exception):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from se_server.address import Address
+from se_server.doctor.readings import Reading
 from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
@@ -55,6 +57,7 @@ class Target:
         reply_timeout_s: the longest silence before a complete answer, in seconds.
         seed: the seed of random decisions.
         first_word_s: the silence before its answers, as far as known, in seconds.
+        reading: the reading of the API under which conversations are held; None for the most lenient.
     """
 
     url: str
@@ -65,6 +68,7 @@ class Target:
     reply_timeout_s: float = 20.0
     seed: int = 0
     first_word_s: float = 0.0
+    reading: Reading | None = None
 
     @property
     def address(self) -> Address:
@@ -75,6 +79,8 @@ class Target:
         self, habits: Habits | None = None, conversation_id: str | None = None
     ) -> AsyncIterator[Caller]:
         """Hold a conversation with the server; random decisions depend on the id, by default a fresh one."""
+        if self.reading is not None:
+            habits = dataclasses.replace(habits or Habits(), **self.reading.switches)  # type: ignore[arg-type]
         async with Caller.connect(
             self.url,
             api_key=self.api_key,

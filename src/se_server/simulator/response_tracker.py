@@ -20,6 +20,7 @@ class ResponseTracker:
         turns: all turns, oldest first.
         discarded: the number of chunks that arrived too late to be heard.
         violations: the number of messages that broke the protocol.
+        failed_answers: the number of complete answers that the API counted as failed.
         pings_unanswered: the number of pings without a pong.
         is_closed: whether the API or the server has ended the conversation.
         wordings_to_come: the transcripts still to be sent for the user's current pause.
@@ -31,6 +32,7 @@ class ResponseTracker:
         self.turns: list[CallTurn] = []
         self.discarded = 0
         self.violations = 0
+        self.failed_answers = 0
         self.pings_unanswered = 0
         self.is_closed = False
         self.wordings_to_come: list[str] = []
@@ -96,6 +98,7 @@ class ResponseTracker:
             ask.responded_at = now if ask.responded_at is None else ask.responded_at
         elif message.is_final:
             ask.answers[-1] = ""
+            self.failed_answers += 1
             return Discarded(message.event_id, message.content, "an answer without text counts as a failed try")
         if reason:
             self.discarded += 1
