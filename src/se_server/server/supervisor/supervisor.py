@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
-from se_server.server.shared.exit_codes import EXIT_OK
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
@@ -26,6 +26,7 @@ from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import Closable, WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
 from se_server.server.supervisor.orders import Orders
+from se_server.server.supervisor.orphans import Orphans
 from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
@@ -93,6 +94,7 @@ class Supervisor:
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None
+        self._orphans = Orphans()
         self._ending = False
         self._stop_signal_at: float | None = None
         self._look_at = self._alive_at = 0.0
@@ -107,6 +109,7 @@ class Supervisor:
             The exit code: 0 after a stop, 3 if the workers could not start, 2 if that was for an option.
         """
         self._signals.catch()
+        self._orphans.adopt()
         # Keep memory shared with the workers: a collection would write to the page of every object.
         gc.collect()
         gc.freeze()
@@ -314,9 +317,12 @@ class Supervisor:
         if record is None:
             if self._upgrade is not None and pid == self._upgrade.pid:
                 self._upgrade.has_ended = True
+            elif self._orphans.has_ended(pid):
+                self._settle_orphans(is_orderly=True)
             return
         self._receive(record)  # its last messages
         self._pool.release(record)
+        self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if record.state is State.STARTING:
             if not record.drain_ordered:
@@ -329,6 +335,12 @@ class Supervisor:
         else:
             logger.error("%s %s; another one takes its place", record, how)
             self._rollout.died(record)
+
+    def _settle_orphans(self, *, is_orderly: bool) -> None:
+        own = {record.pid for record in self._pool}
+        if self._upgrade is not None:
+            own.add(self._upgrade.pid)
+        self._orphans.settle(own, is_orderly=is_orderly)
 
 
 def _signal_name(number: int) -> str:
