@@ -352,3 +352,38 @@ async def test_a_flood_of_one_conversation_is_summed_up(tmp_path: Path, message:
         assert all(line.isprintable() for line in lines)
         if "SpeechEngine" in server.output() or "no such" not in message:
             assert re.search(r"\d+ more (of these|log lines) were left out", server.output())
+
+
+BROKEN = {
+    "handler": "logging.getLogger().addHandler(Broken())",
+    "filter": "logging.getLogger('se_server.conversations').addFilter(fail)",
+    "factory": "logging.setLogRecordFactory(fail)",
+}
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["fails", "exits"])
+@pytest.mark.parametrize("part", BROKEN)
+async def test_logging_that_fails_ends_no_conversation(tmp_path: Path, part: str, leaves: bool) -> None:
+    """The records of the server go to stderr then, where the first failure is named."""
+    more = f"""
+    def fail(*args, **kwargs): {"sys.exit(3)" if leaves else "raise ValueError('broken')"}
+    class Broken(logging.Handler):
+        emit = fail
+    {BROKEN[part]}
+"""
+    app = agent(tmp_path, "if transcript[-1].content == 'fail': raise TypeError('the turn')", more)
+    with running_server("--log-format", "json", "--debug", app=app, workers=1) as server:
+        assert await converse(server, "hello", "fail", "hello") == ["spoken", "", "spoken"]
+        assert await converse(server) == ["spoken"]
+        lines = records(server)
+    (failure, *_) = [line for line in lines if line["logger"] == "se_server.log"]
+    assert re.search(f"{part}.* of the program's logging failed with (ValueError|SystemExit) at", failure["message"])
+    assert "a bug of se-server" not in server.output()
+
+
+async def test_warnings_that_are_not_captured_have_their_lines(tmp_path: Path) -> None:
+    app = agent(tmp_path, "warnings.warn('careful'); log.info('next')", "    logging.captureWarnings(False)\n")
+    with running_server(app=app, workers=1) as server:
+        await converse(server)
+        server.stop()
+        assert re.search(r"UserWarning: careful\n\S+ INFO", server.output())

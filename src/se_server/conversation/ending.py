@@ -10,6 +10,7 @@ from se_server.conversation.snapshot import MAX_ID, snapshot_of
 from se_server.protocol import close_codes
 from se_server.telemetry._printable import text_of
 from se_server.telemetry.fields import Fields
+from se_server.telemetry.guarded import guarded_logger
 
 _CAUSES = {
     "close message": "close_message",
@@ -24,7 +25,7 @@ _VIOLATIONS = {
     close_codes.INTERNAL_ERROR,
 }
 
-log = logging.getLogger("se_server.conversations")
+log = guarded_logger("se_server.conversations")
 
 
 def log_end(session: SessionCore) -> None:

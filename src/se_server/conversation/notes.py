@@ -15,9 +15,10 @@ from typing import Protocol, TextIO
 from se_server.errors import HandlerMistake, MessageError, PeerError
 from se_server.telemetry._printable import cut, printable, text_of
 from se_server.telemetry.fields import Fields
+from se_server.telemetry.guarded import guarded_logger
 from se_server.telemetry.log_writer import LogWriter
 
-log = logging.getLogger("se_server.session")
+log = guarded_logger("se_server.session")
 
 BURST = 5
 DEBUG_BURST = 20
@@ -172,7 +173,7 @@ def debug(text: str, *args: object, session: Noted | None = None) -> None:
     if left_out:
         line += f"; {left_out} more of these were left out"
     if _stdout is None:
-        logging.getLogger(DEBUG_LOGGER).debug("%s", line, extra=None if session is None else _ids(session))
+        guarded_logger(DEBUG_LOGGER).debug("%s", line, extra=None if session is None else _ids(session))
     else:
         _stdout.show(line)
 

@@ -13,6 +13,7 @@ from se_server.conversation.notes import DEBUG_LOGGER, send_debug_to_log
 from se_server.observe.formats import JsonFormatter, LineFormatter, encode, is_own, message_of
 from se_server.observe.records import ConversationRecord
 from se_server.telemetry._printable import printable, text_of
+from se_server.telemetry.guarded import GuardedLogger, reports
 from se_server.telemetry.log_writer import LINE_BYTES, LogWriter
 
 __all__ = [
@@ -56,7 +57,7 @@ class DescriptorHandler(logging.Handler):
         return encode([self.format(record)])[0]
 
 
-class _OwnLogger(logging.Logger):
+class _OwnLogger(GuardedLogger):
     """A logger that `dictConfig` of user code does not disable, which it does with every logger that it does not name.
 
     Levels and handlers of user code apply to it as to any logger.
@@ -145,6 +146,7 @@ def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDER
     root.__class__ = _OwnRoot
     handler = _handler_for(root, descriptor)
     handler.setFormatter(make_formatter(form, descriptor))
+    reports.form = handler.format
     for other in root.handlers[:]:
         if other is not handler:
             root.removeHandler(other)
@@ -178,7 +180,7 @@ def _handler_for(root: logging.Logger, descriptor: int) -> DescriptorHandler:
 def keep_own_loggers() -> None:
     """Keep all loggers of se-server that exist from being disabled by user code."""
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        if is_own(name) and type(logger) is logging.Logger:
+        if is_own(name) and type(logger) in (logging.Logger, GuardedLogger):
             logger.__dict__.pop("disabled", None)
             logger.__class__ = _OwnLogger
 
@@ -187,7 +189,9 @@ def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Return a warning as one line, without its source."""
-    return f"{filename}:{lineno}: {category.__name__}: {text_of(message)}"
+    text = f"{filename}:{lineno}: {category.__name__}: {text_of(message)}"
+    # User code may have ended the capture of warnings, which are written to stderr then.
+    return text if warnings.showwarning.__module__ == "logging" else f"{text}\n"
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -29,6 +29,7 @@ from se_server.server.door.routes import RouteTable
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.lifecycle import Lifecycle
+from se_server.telemetry.guarded import guarded_logger
 from se_server.types import Counters
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from se_server.sdk.keywords import ServerKeywords
 
-log = logging.getLogger("se_server.server")
+log = guarded_logger("se_server.server")
 
 # Options of `se-server` that need no parameter of their own here.
 OPTIONS = {**options_of(Access), **SESSION_OPTIONS}

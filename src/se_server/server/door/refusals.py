@@ -5,12 +5,12 @@ The peer does not learn the reason of a refusal.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from se_server.telemetry._printable import cut
+from se_server.telemetry.guarded import guarded_logger
 
-log = logging.getLogger("se_server.door")
+log = guarded_logger("se_server.door")
 
 INTERVAL_S = 1.0
 MAX_DETAIL = 400  # characters: addresses and names may come from a header
