@@ -1,10 +1,10 @@
 """Token authentication: the HS256 token that the Speech Engine API signs every WebSocket upgrade with.
 
-The signature is compared over the bytes as they came, before anything is decoded: a stranger's token costs one HMAC for
-each key, whatever its parts hold. PyJWT then reads the signed token. The claims are checked here, because each failure
-is an outcome of its own (`errors.py`) and both the order and the leeway are the protocol's, not PyJWT's. A verified token
-is remembered by its digest: reconnecting callers present the same one, and PyJWT costs some 25 us a token, a remembered
-one 1 us.
+The signature is compared over the bytes as they came, before anything is decoded: a stranger's token costs one HMAC
+for each key, whatever its parts hold. PyJWT then reads the signed token. The claims are checked here, because each
+failure is an outcome of its own (`errors.py`) and both the order and the leeway are the protocol's, not PyJWT's. A
+verified token is remembered by its digest: reconnecting callers present the same one, and PyJWT costs some 25 us a
+token, a remembered one 1 us.
 """
 
 from __future__ import annotations

@@ -59,8 +59,16 @@ class Headers(Mapping[str, str]):
 
     def getall(self, name: str) -> list[str]:
         """Return all values of `name`, in the order received."""
-        wanted = name.lower()
-        return [value for given, value in self.items_raw() if given.lower() == wanted]
+        wanted = name.lower().encode("latin-1", "replace")
+        # A request that lacks the header, which is the usual case, costs no splitting.
+        if wanted not in self._block.lower():
+            return []
+        found = []
+        for line in self._block.split(b"\n")[:-1]:
+            given, _, value = line.partition(b":")
+            if len(given) == len(wanted) and given.lower() == wanted:
+                found.append(value.strip().decode("latin-1"))
+        return found
 
     def __getitem__(self, name: str) -> str:
         for value in self.getall(name):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from se_server.options import Option
 from se_server.server.config.config import MASK, Config
 from se_server.server.config.options import HEADINGS, OPTIONS
-from se_server.server.door.access import Networks
+from se_server.server.door.networks import Networks
 from se_server.server.listen.tls import make_context
 from se_server.server.shared.exit_codes import flush_streams
 from se_server.server.shared.logfile import check_log_file

@@ -155,7 +155,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
 
     @property
     def remote(self) -> str:
-        """The peer's address; empty when unknown."""
+        """The client's address; empty when unknown, also where a proxy does not name its client."""
         return self._request.remote
 
     @property

@@ -17,7 +17,6 @@ from weakref import WeakSet
 
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
-from se_server.errors import AuthenticationError
 from se_server.server.door.acceptor import Acceptor, address_text
 from se_server.server.door.access import Access
 from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
@@ -26,15 +25,17 @@ from se_server.server.door.http_connection import HttpConnection
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
-from se_server.server.door.responses import SATURATED, TOKEN_REFUSED, Response
+from se_server.server.door.responses import SATURATED, Response
 from se_server.server.door.routes import RouteTable
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
-from se_server.types import ConversationMessage, Handler, Stats
+from se_server.types import ConversationMessage, Handler, Headers, Stats
 
 CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
 POLL_S = 0.05  # the interval of checks whether the last answers have ended
 ABORT_GRACE_S = 1.0  # for user code that still runs after its connection was dropped
+
+NO_HEADERS = Headers()
 
 
 class Door:
@@ -206,19 +207,9 @@ class Door:
         limit = self._admission.claim() if within_limit else MAX_PENDING_HANDSHAKES
         if limit:
             return upgrade, (SATURATED[limit], "it may try again")
-        upgrade, refusal = self._check(upgrade)
+        upgrade, refusal = self.access.check(upgrade)
         if refusal is not None:
             self._show_sessions()  # releases the seat
-        return upgrade, refusal
-
-    def _check(self, upgrade: Upgrade) -> tuple[Upgrade, tuple[Response, str] | None]:
-        upgrade, refusal = self.access.check(upgrade)
-        verifier = upgrade.route.verifier
-        if refusal is None and verifier is not None:
-            try:
-                verifier.verify(upgrade.authorization)
-            except AuthenticationError as error:
-                refusal = TOKEN_REFUSED, f"{type(error).__name__}: {error}"
         return upgrade, refusal
 
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
@@ -237,9 +228,17 @@ class Door:
         self.sessions.add(session)
         self._show_sessions()
 
-    def log_refusal(self, remote: str, response: Response, detail: str) -> None:
-        """Log a refusal, at most once a second for each reason."""
-        self._refusals.add(response.reason, f"{remote or 'a peer'} was answered {response.status} ({detail})")
+    def log_refusal(self, remote: str, response: Response, detail: str, headers: Headers = NO_HEADERS) -> None:
+        """Log a refusal, at most once a second for each reason; only then the client's address is looked for.
+
+        Args:
+            remote: the peer's address.
+            headers: the request's.
+        """
+        self._refusals.add(
+            response.reason,
+            lambda: f"{self.access.described(remote, headers)} was answered {response.status} ({detail})",
+        )
 
     def obstacle(self) -> str:
         """Return the obstacle to new conversations, a key of `READINESS`; empty if there is none."""

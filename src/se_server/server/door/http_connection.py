@@ -7,10 +7,10 @@ import time
 from typing import Any, Protocol
 
 from se_server.conversation.host import Host
-from se_server.server.door.access import Access
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import HEAD_LATE, Response
 from se_server.server.door.routes import RouteTable
+from se_server.types import Headers
 
 MAX_LOGGED_PATH = 100
 
@@ -22,7 +22,6 @@ class ConnectionOwner(Protocol):
     host: Host
     routes: RouteTable
     limits: Limits
-    access: Access
 
     @property
     def draining(self) -> bool:
@@ -46,8 +45,8 @@ class ConnectionOwner(Protocol):
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
         """Turn an admitted connection into a conversation."""
 
-    def log_refusal(self, remote: str, response: Response, detail: str) -> None:
-        """Log a refused request."""
+    def log_refusal(self, remote: str, response: Response, detail: str, headers: Headers = ...) -> None:
+        """Log a refused request of a peer."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -150,8 +149,8 @@ class HttpConnection(asyncio.Protocol):
                 self._upgrade(outcome)
                 return
             if outcome.reason:
-                client = self._door.access.client_of(self._remote, handshake.headers)
-                self._door.log_refusal(client.text, outcome, f"path {handshake.path[:MAX_LOGGED_PATH]!r}")
+                path = f"path {handshake.path[:MAX_LOGGED_PATH]!r}"
+                self._door.log_refusal(self._remote, outcome, path, handshake.headers)
             if not outcome.keep_alive:
                 self._finish(outcome)
                 return
@@ -169,7 +168,7 @@ class HttpConnection(asyncio.Protocol):
         upgrade, refusal = door.admit(upgrade, within_limit=self._within_limit)
         if refusal is not None:
             response, detail = refusal
-            door.log_refusal(upgrade.request.remote, response, detail)
+            door.log_refusal(self._remote, response, detail, upgrade.request.headers)
             self._finish(response)
             return
         self._timer.cancel()

@@ -31,21 +31,22 @@ class RefusalLog:
         self._count = count
         self._kinds: dict[str, tuple[float, int]] = {}  # kind -> time of the next line, omitted lines
 
-    def add(self, kind: str, detail: str) -> None:
+    def add(self, kind: str, detail: str | Callable[[], str]) -> None:
         """Log one refusal, or count it.
 
         Args:
             kind: one of few: each is remembered.
-            detail: anything else worth knowing; no secrets, and of bounded length.
+            detail: anything else worth knowing, without secrets, or a function that finds it out; it is called only
+                for a refusal that is logged.
         """
         if self._count is not None:
             self._count(kind)
-        detail = cut(detail, MAX_DETAIL)
         now = self._clock()
         next_s, left_out = self._kinds.get(kind, (now, 0))
         if now < next_s:
             self._kinds[kind] = (next_s, left_out + 1)
             return
+        detail = cut(detail if isinstance(detail, str) else detail(), MAX_DETAIL)
         self._kinds[kind] = (now + INTERVAL_S, 0)
         if left_out:
             log.warning("%s: %s; %d more of these since the last line", kind, detail, left_out)

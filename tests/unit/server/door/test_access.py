@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from ipaddress import ip_address
+
 import pytest
 
+from se_server.auth import TokenVerifier
 from se_server.server.door.access import Access, Client, Networks, RequiredHeader, networks, proxies, required_header
 from se_server.server.door.handshake import Upgrade
 from se_server.server.door.responses import TOKEN_REFUSED
@@ -44,8 +48,8 @@ BEHIND: dict[str, tuple[str, list[str], str, bool]] = {
     "proxies only": ("10.0.0.1:5", ["X-Forwarded-For: 10.0.0.3, 10.0.0.2"], "10.0.0.3", True),
     "over a Unix socket": ("", [f"X-Forwarded-For: {CLIENT}"], CLIENT, True),
     "Unix socket, no header": ("", [], "", False),
-    "a name that is none": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT}, unknown"], "10.0.0.1:5", False),
-    "an empty name": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT},"], "10.0.0.1:5", False),
+    "a name that is none": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT}, unknown"], "", False),
+    "an empty name": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT},"], "", False),
     "IPv6": ("[2001:db8:a::1]:5", ["X-Forwarded-For: 2001:DB8::7"], "2001:db8::7", True),
     "IPv6 with a port": ("[2001:db8:a::1]:5", ["X-Forwarded-For: [2001:db8::7]:9"], "[2001:db8::7]:9", True),
     "IPv4 in IPv6": ("[::ffff:10.0.0.1]:5", [f"X-Forwarded-For: ::ffff:{CLIENT}"], CLIENT, True),
@@ -53,22 +57,34 @@ BEHIND: dict[str, tuple[str, list[str], str, bool]] = {
     "Forwarded": ("10.0.0.1:5", [f"Forwarded: proto=https;For={CLIENT};by=10.0.0.1"], CLIENT, True),
     "Forwarded, quoted": ("10.0.0.1:5", ['Forwarded: for="[2001:db8::7]:9"'], "[2001:db8::7]:9", True),
     "Forwarded, several": ("10.0.0.1:5", [f'Forwarded: for=192.0.2.1, for="{CLIENT}",for=10.0.0.2'], CLIENT, True),
-    "Forwarded, hidden": ("10.0.0.1:5", ["Forwarded: for=_hidden"], "10.0.0.1:5", False),
-    "Forwarded, without for": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}, by=x"], "10.0.0.1:5", False),
+    "Forwarded, hidden": ("10.0.0.1:5", ["Forwarded: for=_hidden"], "", False),
+    "Forwarded, without for": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}, by=x"], "", False),
     "Forwarded, open quote": (
         "10.0.0.1:5",
         [f'Forwarded: for="{CLIENT}', "Forwarded: for=192.0.2.1"],
-        "10.0.0.1:5",
+        "",
         False,
     ),
     "Forwarded, quote over two": (
         "10.0.0.1:5",
         [f'Forwarded: for={CLIENT};x="', 'Forwarded: for="[2001:db8::7]:9"'],
-        "10.0.0.1:5",
+        "",
         False,
     ),
     "both agree": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}", f"X-Forwarded-For: {CLIENT}"], CLIENT, True),
-    "both disagree": ("10.0.0.1:5", ["Forwarded: for=192.0.2.1", f"X-Forwarded-For: {CLIENT}"], "10.0.0.1:5", False),
+    "both disagree": ("10.0.0.1:5", ["Forwarded: for=192.0.2.1", f"X-Forwarded-For: {CLIENT}"], "", False),
+    "32 names": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT}" + ", 10.0.0.2" * 31], CLIENT, True),
+    "33 names": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT}" + ", 10.0.0.2" * 32], "", False),
+    "33 names, the last a stranger's": ("10.0.0.1:5", ["X-Forwarded-For: " + "10.0.0.2," * 32 + CLIENT], "", False),
+    "33 names on as many lines": ("10.0.0.1:5", ["X-Forwarded-For: 10.0.0.2"] * 33, "", False),
+    "32 elements": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}" + ", for=10.0.0.2;proto=https" * 31], CLIENT, True),
+    "33 elements": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}" + ", for=10.0.0.2" * 32], "", False),
+    "an element with two clients": ("10.0.0.1:5", [f"Forwarded: for={CLIENT};for=192.0.2.1"], "", False),
+    "many parameters": ("10.0.0.1:5", [f"Forwarded: for={CLIENT}" + ";a=b" * 128], "", False),
+    "a long name": ("10.0.0.1:5", [f"X-Forwarded-For: {'1' * 9000}"], "", False),
+    "a long zone": ("10.0.0.1:5", [f"X-Forwarded-For: fe80::1%{'x' * 9000}"], "", False),
+    "a long list": ("10.0.0.1:5", [f"X-Forwarded-For: {CLIENT}{' ' * 4096},10.0.0.2"], "", False),
+    "an unclosed bracket": ("10.0.0.1:5", ["X-Forwarded-For: [2001:db8::7"], "2001:db8::7", True),
 }
 
 
@@ -79,6 +95,68 @@ def test_clients_behind_proxies(case: str) -> None:
     assert (client.text, client.address is not None) == (shown, known)
     admitted, refusal = Access(trusted_proxies=PROXIES).check(upgrade(peer, *lines))
     assert (admitted.request.remote, refusal) == (shown, None)
+
+
+def cost_s(access: Access, peer: str, *lines: str) -> float:
+    """Return the CPU time of 20 checks of a request, by the best of several rounds."""
+    request, rounds = upgrade(peer, *lines), []
+    for _ in range(5):
+        began = time.thread_time()
+        for _ in range(20):
+            access.check(request)
+        rounds.append(time.thread_time() - began)
+    return min(rounds)
+
+
+LONG_LISTS = {
+    "names": ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 1500)],
+    "lines": ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 15)] * 95,
+    "IPv6": ["X-Forwarded-For: " + ",".join(["2001:db8:a::1"] * 1000)],
+    "elements": ["Forwarded: " + ",".join(['for="[2001:db8:a::1]:80"'] * 600)],
+    "both": ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 800), "Forwarded: " + ",".join(["for=10.0.0.2"] * 600)],
+    "parameters": ["Forwarded: " + ";".join(["a=b"] * 4000)],
+    "escapes": ['Forwarded: for="' + "\\x" * 8000 + '"'],
+    "open quote": ['Forwarded: for="' + "x" * 16000],
+    "one name": ["X-Forwarded-For: [" + "1:" * 8000 + "]"],
+    "colons": ["X-Forwarded-For: " + ":" * 16000],
+}
+
+
+@pytest.mark.parametrize("lines", LONG_LISTS.values(), ids=LONG_LISTS)
+def test_long_lists_cost_less_than_honest_ones(lines: list[str]) -> None:
+    access = Access(trusted_proxies=PROXIES, allow_ips=networks("10.0.0.0/8"))
+    honest = ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 32)]
+    assert cost_s(access, "10.0.0.1:5", *lines) < 2 * cost_s(access, "10.0.0.1:5", *honest)
+
+
+def test_refused_requests_do_not_pay_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    getall = Headers.getall
+    monkeypatch.setattr(Headers, "getall", lambda self, name: asked.append(name) or getall(self, name))
+    route = next(iter(make_routes(verifier=TokenVerifier("a key"))))
+    wrong_token = upgrade("10.0.0.1:5", f"X-Forwarded-For: {CLIENT}")._replace(route=route, authorization="a.b.c")
+    _, refusal = Access(trusted_proxies=PROXIES).check(wrong_token)
+    assert refusal is not None
+    assert refusal[0] is TOKEN_REFUSED
+    assert asked == []
+
+
+def test_many_trusted_proxies_cost_no_more_than_few() -> None:
+    many = proxies(",".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(5000)))
+    few = proxies("10.0.0.0/24")
+    lines = ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 32)]
+    costs = [cost_s(Access(trusted_proxies=trusted), "10.0.0.1:5", *lines) for trusted in (many, few)]
+    assert costs[0] < 1.5 * costs[1]
+
+
+def test_networks_hold_what_their_blocks_hold() -> None:
+    found = networks("10.0.0.0/8, 10.1.2.3, 192.0.2.128/25, 2001:db8::/33, 2001:db8:8000::5, ::/128")
+    for text in ("10.0.0.0", "10.255.255.255", "192.0.2.128", "2001:db8:7fff:ffff::", "2001:db8:8000::5", "::"):
+        assert ip_address(text) in found
+    for text in ("11.0.0.0", "9.255.255.255", "192.0.2.127", "2001:db8:8000::4", "::1", "0.0.0.0"):
+        assert ip_address(text) not in found
+    assert ip_address("203.0.113.9") in networks("0.0.0.0/0")
+    assert ip_address("::1") not in networks("0.0.0.0/0")
 
 
 def test_without_trusted_proxies_nobody_is_believed() -> None:
