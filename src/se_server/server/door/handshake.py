@@ -1,7 +1,9 @@
 """Read request heads without I/O: bytes in, an upgrade or a constant response out.
 
 A head is buffered until its empty line has arrived and is then read as a whole, so its fragmentation does not matter.
-httptools checks the header lines. The request line is matched here, because httptools also accepts RTSP and HTTP/0.9.
+Each piece is checked as it comes, without a second look at the bytes before it, so that a head that comes byte by byte
+costs linear time. httptools checks the header lines. The request line is matched here, because httptools also accepts
+RTSP and HTTP/0.9.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 import httptools
@@ -21,8 +24,10 @@ from se_server.server.door.responses import (
     HEAD_TOO_LARGE,
     HEADERS_TOO_MANY,
     HEALTHY,
+    HOST_INVALID,
     HOST_MISSING,
     HOSTS_AMBIGUOUS,
+    ITEMS_TOO_MANY,
     KEY_INVALID,
     MALFORMED,
     METHOD_REFUSED,
@@ -99,12 +104,20 @@ _LENGTH = b"content-length"
 _ENCODING = b"transfer-encoding"
 _KNOWN = frozenset((_HOST, _CONNECTION, _UPGRADE, _KEY, _VERSION, _AUTHORIZATION, _LENGTH, _ENCODING))
 
+MAX_LIST_ITEMS = 32  # of Connection and of Upgrade, all of their lines together; browsers and proxies send one or two
+
 _METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 
 # A target has no fragment: RFC 9112 3.2, RFC 6455 3.
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
 _REQUEST_LINE_SO_FAR = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0]{0,8}\r?)?)?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]+([/?].*)?")
+# A comma is refused, although RFC 3986 allows it: no name of DNS has one, but two joined Host headers do. A zone
+# (RFC 6874) is ignored.
+_HOST_FORM = re.compile(
+    rb"(?:\[([0-9A-Fa-f:.]{2,45})(?:%[\w.~%-]{1,32})?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2}){1,255})?"
+    rb"(?::(?:[0-9]{0,4}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))))?"
+)
 _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
 
 
@@ -131,8 +144,9 @@ class Handshake:
         self._limits = limits
         self._remote = remote
         self._obstacle = obstacle
-        self._buffer = b""
-        self._scanned = 0  # no empty line begins before this offset of the buffer
+        self._buffer = bytearray()  # the beginning of a head
+        self._line: bytes | None = b""  # the part of its request line that the next bytes are checked with
+        self._rest = b""  # bytes after the last head read
         self._answered = 0  # requests of the current read with more bytes after them
         self._fields = b""  # the header lines of the last request read
 
@@ -143,8 +157,8 @@ class Handshake:
 
     @property
     def idle(self) -> bool:
-        """Whether the buffer holds no part of a request."""
-        return not self._buffer
+        """Whether no part of a request is kept."""
+        return not self._buffer and not self._rest
 
     def feed(self, data: bytes) -> Upgrade | Response | None:
         """Take bytes and return the outcome of the next request, or None while its head is incomplete.
@@ -155,47 +169,74 @@ class Handshake:
         self._fields = b""
         self.path = ""
         if self._buffer:
-            data = self._buffer + data
+            return self._continue(data)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
         # RFC 9112 2.2: empty lines before a request are ignored.
         if data[:1] in b"\r\n":
             data = data.lstrip(b"\r\n")
-        end = data.find(b"\r\n\r\n", self._scanned) + 4
-        if end < 4:
-            return self._incomplete(data)
-        if end > self._limits.max_head_bytes:
-            return self._too_large(data)
-        self._scanned = 0
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end > self._limits.max_head_bytes:
+            return self._continue(data)
         if end == len(data):
-            self._buffer = b""
             self._answered = 0
             return self._complete(data, b"")
-        self._buffer = data[end:]
+        self._rest = data[end:]
         self._answered += 1
-        return self._complete(data[:end], self._buffer)
+        return self._complete(data[:end], self._rest)
 
-    def _incomplete(self, data: bytes) -> Response | None:
+    def _continue(self, data: bytes) -> Upgrade | Response | None:
+        """Take a piece of a head that is not whole in one piece; look at its bytes only."""
+        buffer = self._buffer
+        old = len(buffer)
+        room = self._limits.max_head_bytes - old
+        buffer += data[:room]
+        end = buffer.find(b"\r\n\r\n", max(0, old - 3)) + 4
+        if end >= 4:
+            head, self._rest = bytes(buffer[:end]), bytes(buffer[end:]) + data[room:]
+            self._buffer = bytearray()
+            self._line = b""
+            self._answered = self._answered + 1 if self._rest else 0
+            return self._complete(head, self._rest)
         # Refuse at once if no further byte can make this a request, not when the time for the head is up.
-        if len(data) > self._limits.max_head_bytes:
-            return self._too_large(data)
-        if _has_bad_line_ends(data):
+        if not self._is_possible(old):
             return MALFORMED
-        if data:
-            line = _REQUEST_LINE_SO_FAR.fullmatch(data) if b"\n" not in data else _REQUEST_LINE.match(data)
-            if line is None:
-                return MALFORMED
+        if len(data) > room:
+            return HEAD_TOO_LARGE
         self._answered = 0
-        self._buffer = data
-        self._scanned = max(0, len(data) - 3)
         return None
 
-    def _too_large(self, data: bytes) -> Response:
-        # A malformed beginning takes precedence, as it does when the head arrives in pieces.
-        return self._incomplete(data[: self._limits.max_head_bytes]) or HEAD_TOO_LARGE
+    def _is_possible(self, old: int) -> bool:
+        """Return whether a request can begin with the buffer, of which `old` bytes have been checked."""
+        piece = bytes(self._buffer[max(0, old - 1) :])  # the last byte may be the carriage return of a line feed
+        line_feeds = piece.count(b"\n") - (old > 0 and piece.startswith(b"\n"))
+        if b"\0" in piece or line_feeds != piece.count(b"\r\n"):
+            return False
+        line = self._line
+        if line is None:
+            return True
+        if line_feeds:
+            self._line = None
+            return _REQUEST_LINE.match(self._buffer) is not None
+        line += piece[old > 0 :]
+        if _REQUEST_LINE_SO_FAR.fullmatch(line) is None:
+            return line == b""
+        # The method and the target as far as it has come need no second look.
+        _, space, rest = line.partition(b" ")
+        if space:
+            _, space, version = rest.partition(b" ")
+            line = b"G " + space + version
+        self._line = line
+        return True
 
     def _complete(self, head: bytes, tail: bytes) -> Upgrade | Response:
         line = _REQUEST_LINE.match(head)
-        if line is None or _has_bad_line_ends(head):
+        line_count = head.count(b"\r\n")
+        if line is None or b"\0" in head or head.count(b"\n") != line_count:
             return MALFORMED
+        if line_count - 2 > self._limits.max_headers:
+            return HEADERS_TOO_MANY
         try:
             httptools.HttpRequestParser(_NoCallbacks).feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -206,9 +247,8 @@ class Handshake:
             return MALFORMED
         # httptools has checked that each line is `name: value`.
         self._fields = fields = head[line.end() : -2]
-        lines = fields.split(b"\r\n")[:-1]
-        if len(lines) > self._limits.max_headers:
-            return HEADERS_TOO_MANY
+        lines = fields.split(b"\r\n")
+        lines.pop()
         method, target, minor = line.groups()
         seen: dict[bytes, bytes] = {}
         for field in lines:
@@ -223,6 +263,8 @@ class Handshake:
                     return FIELD_REPEATED
                 if name in (_CONNECTION, _UPGRADE):
                     seen[name] += b"," + value
+                    if seen[name].count(b",") >= MAX_LIST_ITEMS:
+                        return ITEMS_TOO_MANY
                 continue
             seen[name] = value
         if _ENCODING in seen or seen.get(_LENGTH, b"0").strip(b"0 \t"):
@@ -234,23 +276,28 @@ class Handshake:
             return MALFORMED
         path, query = split
         self.path = path
-        connection = _tokens(seen[_CONNECTION]) if _CONNECTION in seen else ()
+        if _HOST in seen and not is_host(seen[_HOST].strip()):
+            return HOST_INVALID
+        connection = seen.get(_CONNECTION, b"").lower()
+        wanted = seen.get(_UPGRADE, b"").lower()
+        if connection.count(b",") >= MAX_LIST_ITEMS or wanted.count(b",") >= MAX_LIST_ITEMS:
+            return ITEMS_TOO_MANY
         # RFC 9110 7.8: an Upgrade in an HTTP/1.0 request is ignored.
         if (
             method == b"GET"
-            and b"upgrade" in connection
+            and _has_item(connection, b"upgrade")
             and minor == b"1"
             and path not in OWN_PATHS
-            and b"websocket" in _tokens(seen.get(_UPGRADE, b""))
+            and _has_item(wanted, b"websocket")
         ):
             return self._upgrade(path, query, seen, tail)
-        return self._plain(method, path, minor == b"1" and b"close" not in connection)
+        return self._plain(method, path, minor == b"1" and not _has_item(connection, b"close"))
 
     def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Response:
         route = self._find_route(path)
         if route is None:
             return PATH_UNKNOWN
-        if _HOST not in seen:
+        if not seen.get(_HOST, b"").strip():
             return HOST_MISSING
         if seen.get(_VERSION, b"").strip() != b"13":
             return VERSION_UNKNOWN
@@ -284,13 +331,24 @@ class Handshake:
         return forms[2 * keep_alive + (method == b"HEAD")]
 
 
-def _has_bad_line_ends(head: bytes) -> bool:
-    """Return whether there is a NUL, or a line feed without its carriage return."""
-    return b"\0" in head or head.count(b"\n") != head.count(b"\r\n")
+def _has_item(value: bytes, item: bytes) -> bool:
+    """Return whether a list has an item; both in lower case."""
+    return value.strip() == item or (b"," in value and any(each.strip() == item for each in value.split(b",")))
 
 
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip() for token in value.lower().split(b",")]
+def is_host(value: bytes) -> bool:
+    """Return whether a value of `Host` is a host with or without a port (RFC 9112, 3.2; RFC 3986, 3.2.2), or empty."""
+    found = _HOST_FORM.fullmatch(value)
+    if found is None:
+        return False
+    literal = found[1]
+    if literal is None:
+        return True
+    try:
+        IPv6Address(literal.decode("ascii"))
+    except AddressValueError:
+        return False
+    return True
 
 
 def _split(target: bytes) -> tuple[str, str] | None:

@@ -72,6 +72,7 @@ def _plain(status: bytes, body: bytes, fields: bytes = b"", reason: str = "") ->
 
 MALFORMED = _refusal(b"400 Bad Request", "malformed request")
 HOSTS_AMBIGUOUS = _refusal(b"400 Bad Request", "several Host headers")
+HOST_INVALID = _refusal(b"400 Bad Request", "Host is not a host with or without a port")
 HOST_MISSING = _refusal(b"400 Bad Request", "upgrade without a Host header")
 FIELD_REPEATED = _refusal(b"400 Bad Request", "a Sec-WebSocket header that may come once came twice")
 KEY_INVALID = _refusal(b"400 Bad Request", "no valid Sec-WebSocket-Key")
@@ -86,6 +87,7 @@ BODY_REFUSED = _refusal(b"413 Content Too Large", "request with a body")
 VERSION_UNKNOWN = _refusal(b"426 Upgrade Required", "Sec-WebSocket-Version is not 13", _WEBSOCKET_ONLY)
 HEAD_TOO_LARGE = _refusal(b"431 Request Header Fields Too Large", "request head too large")
 HEADERS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many headers")
+ITEMS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many items in Connection or Upgrade")
 UNAVAILABLE = _refusal(b"503 Service Unavailable", "out of descriptors", b"Retry-After: 1\r\n")
 
 HEALTHY = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n")

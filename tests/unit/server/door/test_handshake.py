@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -210,6 +211,148 @@ def test_response_does_not_depend_on_fragmentation(name: str) -> None:
         answer = next(result for result in found if result is not None)
         assert isinstance(answer, Response)
         assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"a b",
+        b"a\tb",
+        b"a, b",
+        b"a,b",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"user@a",
+        b"a:b",
+        b"a:65536",
+        b"a:-1",
+        b"a:80:80",
+        b"a%zz",
+        b"a%2",
+        b"<a>",
+        b'"a"',
+        b"a\\b",
+        b"\xc3\xa9",
+        b"[",
+        b"[]",
+        b"[::1",
+        b"::1",
+        b"[::1]a",
+        b"[1::2::3]",
+        b"[12345::]",
+        b"[127.0.0.1]",
+        b"[v1.a]",
+        b"[" + b"1:" * 4000 + b"]",
+        b"a" * 256,
+        b"a" * 15000,
+        b"%41" * 5000,
+    ],
+)
+def test_invalid_host_is_refused(host: bytes) -> None:
+    for request in (
+        upgrade(b"GET /ws HTTP/1.1", b"Host: " + host, without=b"Host"),
+        head(b"GET /x HTTP/1.1", b"Host:" + host),
+    ):
+        answer = outcome(request)
+        assert isinstance(answer, Response)
+        assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"agent.example",
+        b"agent.example.:443",
+        b"a_b-c~d",
+        b"127.0.0.1:65535",
+        b"[::1]",
+        b"[2001:DB8::7]:8443",
+        b"[::ffff:192.0.2.1]",
+        b"[fe80::1%25eth0]:3001",
+        b"xn--bcher-kva.example",
+        b"a%2Db",
+        b"a:",
+        b"a" * 255,
+    ],
+)
+def test_valid_host_is_let_in(host: bytes) -> None:
+    assert isinstance(outcome(upgrade(b"GET /ws HTTP/1.1", b"Host:  " + host + b" ", without=b"Host")), Upgrade)
+
+
+def test_empty_host_is_for_plain_requests_only() -> None:
+    plain, upgraded = (
+        outcome(head(b"GET /healthz HTTP/1.1", b"Host:")),
+        outcome(upgrade(b"GET /ws HTTP/1.1", b"Host: ", without=b"Host")),
+    )
+    assert isinstance(plain, Response)
+    assert isinstance(upgraded, Response)
+    assert (plain.status, upgraded.status) == (200, 400)
+
+
+@pytest.mark.parametrize("name", [b"Connection", b"Upgrade"])
+@pytest.mark.parametrize("value", [b"," * 15000, b"a," * 7000, b" ,\t" * 5000, b"," * 32])
+def test_long_lists_are_refused(name: bytes, value: bytes) -> None:
+    for request in (
+        upgrade(b"GET /ws HTTP/1.1", name + b": " + value),
+        head(b"GET /healthz HTTP/1.1", name + b":" + value),
+    ):
+        answer = outcome(request)
+        assert isinstance(answer, Response)
+        assert answer.status == 431
+
+
+def test_list_on_many_lines_counts_as_one() -> None:
+    assert isinstance(outcome(upgrade(b"GET /ws HTTP/1.1", *[b"Connection: a"] * 31)), Upgrade)
+    answer = outcome(upgrade(b"GET /ws HTTP/1.1", *[b"Connection: a"] * 32))
+    assert isinstance(answer, Response)
+    assert answer.status == 431
+
+
+def cpu_s(data: bytes, step: int) -> float:
+    """Return the CPU time of reading a head in pieces, by the best of several times."""
+    pieces, times = [data[n : n + step] for n in range(0, len(data), step)], []
+    for _ in range(5):
+        reader = reading()
+        began = time.thread_time()
+        for piece in pieces:
+            if reader.feed(piece) is not None:
+                break
+        times.append(time.thread_time() - began)
+    return min(times)
+
+
+LARGE_HEADS = {
+    "value": lambda size: upgrade(b"GET /ws HTTP/1.1", b"X: " + b"x" * size),
+    "target": lambda size: upgrade(b"GET /" + b"a" * size + b" HTTP/1.1"),
+    "lines": lambda size: upgrade(b"GET /ws HTTP/1.1", *[b"X: " + b"v" * (size // 90)] * 90),
+    "commas": lambda size: upgrade(b"GET /ws HTTP/1.1", b"Connection: " + b"," * size),
+    "protocols": lambda size: upgrade(b"GET /ws HTTP/1.1", b"Sec-WebSocket-Protocol: " + b"," * size),
+    "extensions": lambda size: upgrade(b"GET /ws HTTP/1.1", b"Sec-WebSocket-Extensions: " + b"a;b," * (size // 4)),
+    "carriage returns": lambda size: upgrade(b"GET /ws HTTP/1.1", b"X: " + b"\r" * size),
+    "without an end": lambda size: upgrade(b"GET /ws HTTP/1.1", b"X: " + b"x" * size)[:-4],
+}
+
+
+@pytest.mark.parametrize("make", LARGE_HEADS.values(), ids=LARGE_HEADS)
+def test_head_in_pieces_costs_linear_time(make: Callable[[int], bytes]) -> None:
+    large, small = make(15_000), make(3_000)
+    # Five times the bytes: 25 times the time if each byte were looked at again with every piece.
+    assert cpu_s(large, 1) < 10 * cpu_s(small, 1)
+
+
+@pytest.mark.parametrize("make", LARGE_HEADS.values(), ids=LARGE_HEADS)
+def test_outcome_of_large_head_is_independent_of_pieces(make: Callable[[int], bytes]) -> None:
+    for size in (15_000, 17_000):
+        request = make(size)
+        whole = reading().feed(request)
+        for step in (1, 7, 1460):
+            reader, result = reading(), None
+            for n in range(0, len(request), step):
+                result = reader.feed(request[n : n + step])
+                if result is not None:
+                    break
+            assert result is whole or (type(result) is Upgrade is type(whole))
 
 
 def test_answers_are_constants() -> None:
