@@ -22,11 +22,13 @@ from se_server.server.door.access import Access
 from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
 from se_server.server.door.handshake import Limits, Upgrade
 from se_server.server.door.http_connection import HttpConnection
+from se_server.server.door.pacer import Pacer
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import SATURATED, Response
 from se_server.server.door.routes import RouteTable
+from se_server.server.door.tls_handshake import establish_tls
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
 from se_server.types import ConversationMessage, Handler, Headers, Stats
@@ -84,7 +86,7 @@ class Door:
         self._turn_grace_s = lifecycle.drain_turn_grace_s
         self._goodbye = None if lifecycle.goodbye_text is None else _saying(lifecycle.goodbye_text)
         self._admission = Admission(capacity or Capacity(), stats, slot)
-        self._tls: dict[str, Any] = {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout_s} if ssl else {}
+        self._tls: dict[str, Any] = {"sslcontext": ssl} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
         self.establishing: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
@@ -98,6 +100,7 @@ class Door:
     def open(self) -> None:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
+        self.pacer = Pacer(self.loop)
         self.host = Host(self.loop, self.routes, self._stats, self._session_ended)
         self._refusals = RefusalLog(self.loop.time, self._stats.meters.refused)
         placement = None if self._slot is None else Placement(self._slot, self._admission.show)
@@ -169,13 +172,15 @@ class Door:
             if self.access.proxy_protocol:
                 # The header uses up a part of the time for the next step: the request head or the TLS handshake.
                 due = self.loop.time() + left_s
-                remote = await read_proxy_header(self.loop, accepted, remote, self.access, left_s)
+                remote = await read_proxy_header(self.loop, self.pacer, accepted, remote, self.access, left_s)
                 left_s = max(0.001, due - self.loop.time())
-                if tls:
-                    tls = {**tls, "ssl_handshake_timeout": left_s}
-                    left_s = self.limits.head_timeout_s
-            connection.expect(remote, left_s)
-            await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted, **tls)
+                await self.pacer.turn()  # several may have come in one step, unlike accepted sockets
+            connection.expect(remote, self.limits.head_timeout_s if tls else left_s)
+            if tls:
+                transport, first = await establish_tls(self.loop, accepted, self.pacer, left_s, tls)
+                connection.begin(transport, first)
+            else:
+                await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted)
             return True
         except ProxyRefused as refused:
             accepted.close()

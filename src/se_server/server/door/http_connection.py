@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from se_server.conversation.host import Host
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
 from se_server.server.door.responses import HEAD_LATE, Response
 from se_server.server.door.routes import RouteTable
+from se_server.server.door.tls_handshake import MIN_LEFT_S, FirstBytes
 from se_server.types import Headers
 
 MAX_LOGGED_PATH = 100
@@ -22,6 +24,7 @@ class ConnectionOwner(Protocol):
     host: Host
     routes: RouteTable
     limits: Limits
+    pacer: Pacer
 
     @property
     def draining(self) -> bool:
@@ -69,11 +72,13 @@ class HttpConnection(asyncio.Protocol):
         "_door",
         "_handshake",
         "_head_timeout_s",
+        "_left_s",
         "_lingered",
         "_pending",
         "_remote",
         "_resting",
         "_timer",
+        "_waiting",
         "_within_limit",
         "accepted_at",
         "fd",
@@ -93,6 +98,8 @@ class HttpConnection(asyncio.Protocol):
         self._handshake: Handshake | None = None  # None before the transport is made and after the last response
         self._resting = False  # between two requests
         self._lingered = 0
+        self._waiting = 0  # pieces that wait for their turn
+        self._left_s = 0.0  # of the timer that is stopped meanwhile
 
     def expect(self, remote: str, head_timeout_s: float) -> None:
         """Set the client's address, known from a PROXY header, and the time left for the first request head."""
@@ -104,6 +111,12 @@ class HttpConnection(asyncio.Protocol):
         if self._pending:
             self._pending = False
             self._door.handshake_ended()
+
+    def begin(self, transport: Any, first: FirstBytes) -> None:
+        """Become the protocol of a transport with TLS, and take what came before."""
+        transport.set_protocol(self.protocol)
+        self.protocol.connection_made(transport)
+        first.hand_over(self.protocol, self.data_received)
 
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.Transport = transport
@@ -133,12 +146,36 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        handshake = self._handshake
-        if handshake is None:
+        if self._handshake is None:
             self._lingered += len(data)
             if self._lingered > self._door.limits.max_linger_bytes:
                 self.transport.abort()
             return
+        pacer = self._door.pacer
+        if not self._waiting and pacer.do(self._take, data):
+            return
+        if pacer.waiting_bytes > MAX_WAITING_BYTES:
+            self.transport.abort()
+            return
+        if not self._waiting:
+            self.transport.pause_reading()
+            self._timer.cancel()
+            self._left_s = max(MIN_LEFT_S, self._timer.when() - self._door.loop.time())
+        self._waiting += 1
+        pacer.defer(self._take_in_turn, data)
+
+    def _take_in_turn(self, data: bytes) -> None:
+        if self._handshake is None or self.transport.is_closing():
+            return
+        self._waiting -= 1
+        if not self._waiting:
+            self._timer = self._door.loop.call_later(self._left_s, self._timed_out)
+            self.transport.resume_reading()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        handshake = self._handshake
+        assert handshake is not None
         outcome = handshake.feed(data)
         if outcome is None:
             if self._resting and not handshake.idle:

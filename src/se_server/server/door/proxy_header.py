@@ -7,6 +7,7 @@ import socket
 
 from se_server.errors import SpeechEngineError
 from se_server.server.door.access import Access
+from se_server.server.door.pacer import Pacer
 from se_server.server.listen.proxy import LOCAL, MAX_V2_BYTES, ProxyHeader, ProxyHeaderError
 
 
@@ -15,11 +16,17 @@ class ProxyRefused(SpeechEngineError):
 
 
 async def read_proxy_header(
-    loop: asyncio.AbstractEventLoop, accepted: socket.socket, peer: str, access: Access, timeout_s: float
+    loop: asyncio.AbstractEventLoop,
+    pacer: Pacer,
+    accepted: socket.socket,
+    peer: str,
+    access: Access,
+    timeout_s: float,
 ) -> str:
     """Read the header, and no byte after it.
 
     Args:
+        pacer: gives the turns in which to read.
         accepted: non-blocking; stays open in every case.
         peer: the address of the socket's peer.
         timeout_s: the time limit for the whole header.
@@ -37,7 +44,7 @@ async def read_proxy_header(
     header = ProxyHeader()
     ended: asyncio.Future[None] = loop.create_future()
 
-    def readable() -> None:
+    def read(_: bytes) -> None:
         try:
             _take(accepted, header)
         except (BlockingIOError, InterruptedError):
@@ -51,6 +58,16 @@ async def read_proxy_header(
             loop.remove_reader(accepted.fileno())
             if not ended.done():
                 ended.set_result(None)
+
+    def read_in_turn(_: bytes) -> None:
+        if not ended.done():
+            loop.add_reader(accepted.fileno(), readable)
+            read(b"")
+
+    def readable() -> None:
+        if not pacer.do(read, b""):
+            loop.remove_reader(accepted.fileno())  # it stays readable, and would be reported in every step
+            pacer.defer(read_in_turn, b"")
 
     loop.add_reader(accepted.fileno(), readable)
     try:
