@@ -27,6 +27,7 @@ COMPILED = [
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/lane.py",
     SRC / "se_server/telemetry/pace.py",
+    SRC / "se_server/protocol/turn.py",
     SRC / "se_server/protocol/turns.py",
     SRC / "se_server/server/door/handshake.py",
 ]

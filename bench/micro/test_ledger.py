@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from se_server.protocol.turns import ANSWERED, MAX_PAST_TURNS, Turn, TurnLedger, Verdict
+from se_server.protocol.turn import Turn
+from se_server.protocol.turns import ANSWERED, MAX_PAST_TURNS, TurnLedger, Verdict
 
 SAID = "and when will it be at my door?"
 

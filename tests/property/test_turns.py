@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from se_server.protocol.turns import ANSWERED, CLOSED, MAX_PAST_TURNS, SUPERSEDED, Turn, TurnLedger, TurnState, Verdict
+from se_server.protocol.turn import Turn
+from se_server.protocol.turns import ANSWERED, CLOSED, MAX_PAST_TURNS, SUPERSEDED, TurnLedger, TurnState, Verdict
 
 # LEDGER_SEQUENCES=5000 takes minutes, the default seconds.
 SEQUENCES = int(os.environ.get("LEDGER_SEQUENCES", "500"))

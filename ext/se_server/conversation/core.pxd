@@ -7,7 +7,8 @@ from se_server.telemetry._clock cimport Clock
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.lane cimport Lane, TurnHost
 from se_server.protocol._wire cimport Message
-from se_server.protocol.turns cimport Turn, TurnLedger
+from se_server.protocol.turn cimport Turn
+from se_server.protocol.turns cimport TurnLedger
 from se_server.streams._stream cimport Stream
 
 

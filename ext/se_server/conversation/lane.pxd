@@ -1,7 +1,7 @@
 """The fields of the compiled `lane.py`."""
 
 from se_server.telemetry.counters cimport Counters
-from se_server.protocol.turns cimport Turn
+from se_server.protocol.turn cimport Turn
 
 
 cdef class TurnHost:

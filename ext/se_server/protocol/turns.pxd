@@ -1,39 +1,7 @@
 """The fields of the compiled `turns.py`."""
 
 cimport cython
-
-
-cdef class Turn:
-    cdef readonly object event_id
-    cdef readonly bytes event_id_json
-    cdef readonly object owner
-    cdef readonly str said
-    cdef readonly Py_hash_t digest
-    cdef readonly double started_at
-    cdef double _first_chunk_at
-    cdef readonly bint open
-    cdef public bint needs_final
-    cdef public bint failed
-    cdef readonly Py_ssize_t chunks
-    cdef readonly Py_ssize_t fillers
-    cdef double _ended_at
-    cdef public Py_ssize_t bytes_left
-    cdef readonly bint is_full
-    cdef public object usage
-    cdef list _texts
-    cdef Py_ssize_t _room
-    cdef public object state
-    cdef _start(self, event_id, bytes event_id_json, double started_at, owner, str said)
-    cpdef double first_text_after_s(self)
-    cpdef note_texts(self, Py_ssize_t count, double now)
-    # Without these types the arithmetic would make Python's integers, here for every chunk.
-    @cython.locals(room=Py_ssize_t)
-    cpdef keep(self, str text)
-    cpdef str fit(self, str text)
-    cpdef bint is_again(self, Turn turn)
-    cpdef bint may_become(self, Turn turn)
-    cpdef become(self, Turn turn)
-    cpdef end(self, state, double now=*)
+from se_server.protocol.turn cimport Turn
 
 
 cdef class PastTurns:
@@ -44,22 +12,33 @@ cdef class PastTurns:
     cdef int _next
     @cython.locals(size=int)
     cdef add(self, Py_hash_t digest, bint superseded)
+    @cython.locals(age=int, index=int)
     cdef state_of(self, Py_hash_t digest)
 
 
 cdef class TurnLedger:
     cdef readonly Turn current
+    cdef readonly Turn newest
     cdef bint _adopts
+    cdef bint _replays
+    cdef bint _retries
+    cdef bint _stays_silent
     cdef Py_hash_t _first_digest
     cdef object _first_state
     cdef PastTurns _past
     cdef object _highest_id             # a Python integer: 64 bits without a sign are let through, too
     @cython.locals(turn=Turn)
     cpdef Turn turn_of(self, event_id, bytes event_id_json, double started_at, owner, str said)
+    @cython.locals(current=Turn, newest=Turn)
     cpdef judge(self, Turn turn)
     cpdef Turn begin(self, Turn turn)
     cpdef adopt(self, Turn turn)
+    cpdef forget(self)
     cpdef end(self, Turn turn, state, double now=*)
     cdef _note_id(self, Turn turn)
     cdef _state_of(self, Py_hash_t digest)
     cdef _remember(self, Py_hash_t digest, state)
+
+
+cdef bint _was_lost(Turn answered, Turn turn)
+cdef bint _may_run_again(Turn failed, Turn turn)

@@ -1,6 +1,6 @@
 """The text inside LLM events, and the reading of one answer's events."""
 
-from se_server.protocol.turns cimport Turn
+from se_server.protocol.turn cimport Turn
 from se_server.streams._scan cimport Failure, Scanner, Unknown, Usage
 
 # The text to speak of one event, by itself; None for none.

@@ -20,7 +20,7 @@ from cpython.ref cimport Py_XDECREF
 from cpython.tuple cimport PyTuple_Check
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact
 
-from se_server.protocol.turns cimport Turn
+from se_server.protocol.turn cimport Turn
 from se_server.streams._scan cimport Failure, Refusal, Scanner, Unknown, Usage
 
 from se_server.errors import UnknownStreamError

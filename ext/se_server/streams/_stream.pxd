@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyObject
 
-from se_server.protocol.turns cimport Turn
+from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading
 from se_server.telemetry._clock cimport Clock
 

@@ -17,7 +17,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact
 
-from se_server.protocol.turns cimport Turn
+from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading, is_plain
 from se_server.telemetry._clock cimport Clock
 

@@ -29,13 +29,13 @@ from se_server.errors import (
     WrongThread,
 )
 from se_server.protocol import _wire as wire
+from se_server.protocol.turn import Turn
 from se_server.protocol.turns import (
     ANSWERED,
     CUT_OFF,
     NEW,
     SUPERSEDED,
     WAITING,
-    Turn,
     TurnLedger,
     TurnState,
     Verdict,

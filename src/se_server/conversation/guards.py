@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from se_server.conversation.settings import SessionSettings
-from se_server.protocol.turns import Turn
+from se_server.protocol.turn import Turn
 
 
 class Guarded(Protocol):

@@ -33,7 +33,7 @@ from se_server.conversation.notes import Notes, note
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import HandlerMistake, TooManyStrayHandlers
 from se_server.forks import copied_loops, end_child
-from se_server.protocol.turns import CLOSED, RUNNING, Turn
+from se_server.protocol.turn import CLOSED, RUNNING, Turn
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Handler, Stats
 
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)

@@ -14,7 +14,7 @@ from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.lane import current_turn
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
-from se_server.protocol.turns import Turn
+from se_server.protocol.turn import Turn
 from se_server.types import CLOSE, DISCONNECTED, Counters, EventName, Headers, Request, Stats
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from se_server.conversation.core import SessionCore
 from se_server.conversation.notes import shown_id
-from se_server.protocol.turns import Turn, TurnState
+from se_server.protocol.turn import Turn, TurnState
 from se_server.telemetry.pace import Pace
 
 MAX_ID = 128

@@ -1,15 +1,20 @@
 # cython: binding=True
-"""Turns, and the ledger that says what a transcript means for the turns before it. No clock: times are passed in.
+"""The ledger that says what a transcript means for the turns before it. No clock: times are passed in.
 
-The API sends a transcript again while it waits for an answer, also one that a newer transcript has superseded. A
-transcript is **the same one again** when its `event_id` is the same and its last user message has the same text. The
-messages before that one do not count: after an interruption the API shortens in them what the agent said to what the
-caller heard. The first row that fits, from the top:
+The API sends a transcript again while it waits for an answer, also one that a newer transcript has superseded, and one
+whose answer was lost on its side. A transcript is **the same one again** when its `event_id` is the same and its last
+user message has the same text. The messages before that one do not count: after an interruption the API shortens in
+them what the agent said to what the caller heard. The first row that fits, from the top:
 
 the transcript                               | verdict    | what follows
 ---------------------------------------------+------------+---------------------------------------------------------
-has no event_id                              | NEW        | its turn starts; the turn under way is superseded
+has no event_id                              | NEW        | its turn starts; the turn under way is superseded. If it is
+                                             |            | of silence: as in the row of silence
+is the newest one again, which has its final | REPLAYED   | with "replay": its text and the final again, at most
+for 1 s to 15 s, and at most 64 KiB of text  |            | twice. Sooner, the two crossed on their way
 is the one of the turn under way again       | REPEATED   | nothing: the answer goes on
+is the newest one again, whose handler       | RETRIED    | with "retry", in place of REPLAYED: as NEW, once
+failed without text                          |            |
 is an answered one again                     | ANSWERED   | nothing: its final went out; the two crossed on their way
 is a superseded one again                    | SUPERSEDED | "ack": an empty final under its id, so that the API stops
                                              |            | asking, unless the turn under way has that id, whose
@@ -17,44 +22,55 @@ is a superseded one again                    | SUPERSEDED | "ack": an empty fina
 says the same words as the turn under way,   | ADOPTED    | with "adopt" only: the turn under way, its handler and
 which has said nothing yet and not failed    |            | its answer take over the new id; the transcript that it
                                              |            | had counts as superseded
-is any other, a known id included            | NEW        | as above
+is of silence: no words, or the history ends | SILENT     | with "stay_silent" only: the turn under way is
+with the agent                               |            | superseded, and the empty answer sent; no handler runs
+is any other, a known id included            | NEW        | as above; with `settle_s` its handler starts once no
+                                             |            | further transcript has come for that time
 
 "The same words" are texts that differ in case, punctuation and white space only (`protocol/words.py`).
+
+What is sent under the id of a turn besides its texts:
+
+when                                         | what
+---------------------------------------------+----------------------------------------------------------------------
+`hold_after_s` after its transcript nothing  | one blank, not final: the API waits on. It is no text of the answer
+was sent                                     |
+`first_word_after_s` after it, likewise      | the first word
+a `send_response` ends, finals="response"    | the final, if the answer has text; not with `final=False`
+its handler ends                             | the final, if none followed the last text; without any text
+                                             | `empty_answer_text` before it
 """
 
 from __future__ import annotations
 
-import json
 from enum import Enum, auto
 from typing import Any
 
-from se_server.protocol.words import same_words
-from se_server.types import TokenUsage
+from se_server.protocol.turn import (
+    ANSWERED,
+    CLOSED,
+    CUT_OFF,
+    MAX_KEPT_CHARACTERS,
+    RUNNING,
+    SUPERSEDED,
+    WAITING,
+    Turn,
+    TurnState,
+)
+
+__all__ = [
+    "ANSWERED", "CLOSED", "CUT_OFF", "MAX_KEPT_CHARACTERS", "NEW", "RUNNING", "SUPERSEDED", "WAITING", "PastTurns",
+    "TurnLedger", "TurnState", "Verdict",
+]  # fmt: skip
 
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
 
+MIN_LOST_S, MAX_LOST_S = 1.0, 15.0
+"""Seconds after a final within which its transcript again means a lost answer. The API asks every 2 s to 15 s."""
 
-class TurnState(Enum):
-    """The state of a turn. Text is let through in the first two states only.
-
-    CUT_OFF: the server ended the turn, which took too long or had too much text. Its final was sent, and it counts as
-    answered.
-    """
-
-    WAITING = auto()
-    RUNNING = auto()
-    ANSWERED = auto()
-    SUPERSEDED = auto()
-    CLOSED = auto()
-    CUT_OFF = auto()
-
-
-# By name: looking a member up on its class costs more than the rest of a transition.
-WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED, CUT_OFF = TurnState
-
-MAX_KEPT_CHARACTERS = 1024 * 1024
-"""Characters of its text that a turn keeps."""
+MAX_REPLAYS = 2
+MAX_REPLAYED_BYTES = 64 * 1024
 
 
 class Verdict(Enum):
@@ -62,161 +78,15 @@ class Verdict(Enum):
 
     NEW = auto()
     REPEATED = auto()
+    REPLAYED = auto()
+    RETRIED = auto()
     ANSWERED = auto()
     SUPERSEDED = auto()
     ADOPTED = auto()
+    SILENT = auto()
 
 
 NEW = Verdict.NEW
-
-
-class Turn:
-    """One transcript and its answer, keyed by `event_id`.
-
-    Attributes:
-        event_id: the API's id of the turn, an integer so far; any other JSON value is kept as it came. None when the
-            transcript carried none. It changes when the turn is adopted.
-        event_id_json: the id as it stands in JSON, made once for all chunks.
-        owner: the session it belongs to, compared by identity only.
-        said: the text of the last user message; None when the transcript has none.
-        started_at: when the transcript arrived, in monotonic seconds.
-        open: whether its text may still go out. This is the fence: every write asks it.
-        needs_final: whether the API still waits for an empty final.
-        failed: whether its handler, or a stream of it, raised.
-        chunks: how many texts were written, fillers included.
-        fillers: how many of them the first-word guard wrote.
-        bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
-        is_full: whether the answer was cut at that limit.
-        usage: the tokens of the LLM, as far as the turn's streams told them; None before, and where none did.
-        digest: stands for id and content in the ledger; 0 without an id.
-        state: see `TurnState`.
-    """
-
-    def __init__(self, event_id: Any, started_at: float = 0.0, owner: object = None, said: str | None = None) -> None:
-        event_id_json = str(event_id).encode() if type(event_id) is int else json.dumps(event_id).encode()
-        self._start(event_id, event_id_json, started_at, owner, said)
-
-    def _start(self, event_id: Any, event_id_json: bytes, started_at: float, owner: object, said: str | None) -> None:
-        self.event_id = event_id
-        self.event_id_json = event_id_json
-        self.owner = owner
-        self.said = said
-        # Hashes of texts are keyed per process: nobody can make two contents that look the same.
-        # An id that is an array or an object has no hash of its own.
-        key = event_id_json if isinstance(event_id, (list, dict)) else event_id
-        self.digest = 0 if event_id is None else hash(key) ^ hash(said)
-        self.started_at = started_at
-        self._first_chunk_at = 0.0
-        self.open = True
-        self.needs_final = True
-        self.failed = False
-        self.chunks = 0
-        self.fillers = 0
-        self._ended_at = 0.0
-        self.bytes_left = -1
-        self.is_full = False
-        self.usage: TokenUsage | None = None
-        self._texts: list[str] | None = None
-        self._room = MAX_KEPT_CHARACTERS
-        self.state: TurnState = WAITING
-
-    @property
-    def first_chunk_at(self) -> float | None:
-        """When the first text was written, in monotonic seconds; None before."""
-        return self._first_chunk_at if self.chunks else None
-
-    def first_text_after_s(self) -> float:
-        """Return the seconds from the transcript to the first text; 0 without text."""
-        return self._first_chunk_at - self.started_at if self.chunks else 0.0
-
-    @property
-    def ended_at(self) -> float | None:
-        """When the turn ended, in monotonic seconds; None before."""
-        return None if self.open else self._ended_at
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a newer transcript ended the turn."""
-        return self.state is SUPERSEDED
-
-    def note_texts(self, count: int, now: float) -> None:
-        """Count texts that were written at `now`; a final must follow them."""
-        self.needs_final = True
-        if not self.chunks:
-            self._first_chunk_at = now
-        self.chunks += count
-
-    def note_filler(self, text: str, now: float) -> None:
-        """Count a text of the first-word guard, which is none of the handler's own."""
-        self.keep(text)
-        self.note_texts(1, now)
-        self.fillers += 1
-
-    def keep(self, text: str) -> None:
-        """Keep a reference to a text that was written, for `text`."""
-        room = self._room
-        if room > 0:
-            self._room = room - len(text)
-            if self._room < 0:
-                text = text[:room]
-            if self._texts is None:
-                self._texts = [text]
-            else:
-                self._texts.append(text)
-
-    def fit(self, text: str) -> str:
-        """Return what of `text` the limit leaves, cut between two characters; what is cut makes the turn full."""
-        data = text.encode("utf-8", "surrogatepass")
-        if len(data) <= self.bytes_left:
-            self.bytes_left -= len(data)
-            return text
-        text = data[: self.bytes_left].decode("utf-8", "ignore")
-        self.bytes_left = 0
-        self.is_full = True
-        return text
-
-    @property
-    def text(self) -> str:
-        """The text sent so far, fillers included; of longer answers the first 1,048,576 characters."""
-        return "" if self._texts is None else "".join(self._texts)
-
-    @property
-    def has_own_text(self) -> bool:
-        """Whether text of the handler's own was sent."""
-        return self.chunks > self.fillers
-
-    @property
-    def spoken_s(self) -> float:
-        """Seconds from the first text to the end of the turn; 0 before its end, and without text."""
-        return 0.0 if self.open or not self.chunks else self._ended_at - self._first_chunk_at
-
-    def is_again(self, turn: Turn) -> bool:
-        """Whether `turn` is of the same transcript."""
-        return self.event_id is not None and self.event_id == turn.event_id and self.digest == turn.digest
-
-    def may_become(self, turn: Turn) -> bool:
-        """Whether the answer under way fits `turn`, too: nothing of it went out, and the same words were said."""
-        if self.chunks or self.failed or self.event_id is None or turn.event_id is None:
-            return False
-        return self.said is not None and turn.said is not None and same_words(self.said, turn.said)
-
-    def become(self, turn: Turn) -> None:
-        """Take over the id and the content of `turn`."""
-        self.event_id = turn.event_id
-        self.event_id_json = turn.event_id_json
-        self.digest = turn.digest
-        self.said = turn.said
-        self.needs_final = True  # at most the final of an empty answer went out, under the old id
-
-    def end(self, state: TurnState, now: float = 0.0) -> None:
-        """Let no more text through; `state` says why. A turn ends once: later calls change nothing."""
-        if self.open:
-            self.open = False
-            self._ended_at = now
-            self.state = state
-
-    def __repr__(self) -> str:
-        return f"<Turn {self.event_id} {self.state.name.lower()}>"
 
 
 class TurnLedger:
@@ -224,11 +94,24 @@ class TurnLedger:
 
     Args:
         adopts: whether a turn under way may be adopted; else the same words again supersede it.
+        replays: whether a lost answer is sent again.
+        retries: whether a failed turn without text runs again.
+        stays_silent: whether a transcript of silence gets the empty answer.
+
+    Attributes:
+        current: the turn under way; None between turns.
+        newest: the newest turn, if it has ended with an answer that may have to be sent again; None otherwise.
     """
 
-    def __init__(self, adopts: bool = False) -> None:
+    def __init__(
+        self, adopts: bool = False, replays: bool = False, retries: bool = False, stays_silent: bool = False
+    ) -> None:
         self.current: Turn | None = None
+        self.newest: Turn | None = None
         self._adopts = adopts
+        self._replays = replays
+        self._retries = retries
+        self._stays_silent = stays_silent
         # The first turn that ended; only the second makes the ring, which then has both.
         self._first_digest = 0
         self._first_state: TurnState | None = None
@@ -243,21 +126,25 @@ class TurnLedger:
 
     def judge(self, turn: Turn) -> Verdict:
         """Say what the transcript of `turn`, which is under way nowhere yet, is to the turns before it."""
-        if turn.event_id is None:
-            return NEW
         current = self.current
-        if current is not None and current.is_again(turn):
-            return Verdict.REPEATED
-        # Integers grow: nearly every transcript is known to be new by its id alone. Other ids have no order.
-        if type(turn.event_id) is not int or (self._highest_id is not None and turn.event_id <= self._highest_id):
-            state = self._state_of(turn.digest)
-            if state is SUPERSEDED:
-                return Verdict.SUPERSEDED
-            if state is not None:
-                return Verdict.ANSWERED
-        if self._adopts and current is not None and current.may_become(turn):
-            return Verdict.ADOPTED
-        return NEW
+        if turn.event_id is not None:
+            if current is not None and current.is_again(turn):
+                return Verdict.REPLAYED if self._replays and _was_lost(current, turn) else Verdict.REPEATED
+            # Integers grow: nearly every transcript is known to be new by its id alone. Other ids have no order.
+            if type(turn.event_id) is not int or (self._highest_id is not None and turn.event_id <= self._highest_id):
+                newest = self.newest
+                if newest is not None and newest.is_again(turn):
+                    if self._retries and _may_run_again(newest, turn):
+                        return Verdict.RETRIED
+                    return Verdict.REPLAYED if self._replays and _was_lost(newest, turn) else Verdict.ANSWERED
+                state = self._state_of(turn.digest)
+                if state is SUPERSEDED:
+                    return Verdict.SUPERSEDED
+                if state is not None:
+                    return Verdict.ANSWERED
+            if self._adopts and current is not None and current.may_become(turn):
+                return Verdict.ADOPTED
+        return Verdict.SILENT if self._stays_silent and turn.is_silence else NEW
 
     def begin(self, turn: Turn) -> Turn | None:
         """Make `turn` the one under way and return the turn it superseded, if there was one."""
@@ -265,8 +152,13 @@ class TurnLedger:
         if superseded is not None:
             self.end(superseded, SUPERSEDED, turn.started_at)
         self.current = turn
+        self.newest = None
         self._note_id(turn)
         return superseded
+
+    def forget(self) -> None:
+        """Keep no answer any longer."""
+        self.newest = None
 
     def adopt(self, turn: Turn) -> None:
         """Let the turn under way go on as `turn`."""
@@ -283,6 +175,8 @@ class TurnLedger:
         turn.end(state, now)
         if self.current is turn:
             self.current = None
+            if (self._replays or self._retries) and (state is ANSWERED or state is CUT_OFF):
+                self.newest = turn
 
     def _note_id(self, turn: Turn) -> None:
         if type(turn.event_id) is int and (self._highest_id is None or turn.event_id > self._highest_id):
@@ -327,7 +221,31 @@ class PastTurns:
 
     def state_of(self, digest: int) -> TurnState | None:
         """Return how a turn ended; None if it is not known."""
-        for index in range(self._count):
+        for age in range(1, self._count + 1):  # the newest first: a turn that runs again is there twice
+            index = self._next - age
+            if index < 0:
+                index += MAX_PAST_TURNS
             if self._digests[index] == digest:
                 return SUPERSEDED if self._superseded[index] else ANSWERED
         return None
+
+
+def _was_lost(answered: Turn, turn: Turn) -> bool:
+    """Whether `turn`, the same transcript again, shows that an answer was lost which can be sent again."""
+    return (
+        not answered.needs_final
+        and answered.replays < MAX_REPLAYS
+        and MIN_LOST_S <= turn.started_at - answered.final_at <= MAX_LOST_S
+        and answered.kept_characters <= MAX_REPLAYED_BYTES
+    )
+
+
+def _may_run_again(failed: Turn, turn: Turn) -> bool:
+    """Whether the handler of `failed` may run once more, now that its transcript has come again as `turn`."""
+    return (
+        failed.failed
+        and failed.state is ANSWERED
+        and not failed.chunks
+        and not failed.is_retry
+        and MIN_LOST_S <= turn.started_at - failed.final_at <= MAX_LOST_S
+    )

@@ -4,7 +4,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
-from se_server.protocol.turns import Turn
+from se_server.protocol.turn import Turn
 from se_server.telemetry._clock import Clock
 
 @disjoint_base

@@ -10,7 +10,7 @@ import pytest
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, ConfigError, TurnTimeout
-from se_server.protocol.turns import Turn
+from se_server.protocol.turn import Turn
 from tests.functional.conversation.stage import KINDS, Eventually, serving
 from tests.functional.conversation.test_handler_contract import Transcript, forever, stubbornly
 

@@ -15,7 +15,7 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.snapshot import MAX_ID, Snapshot, snapshot_of
 from se_server.protocol._wire import decode
-from se_server.protocol.turns import ANSWERED, SUPERSEDED, Turn, TurnState
+from se_server.protocol.turn import ANSWERED, SUPERSEDED, Turn, TurnState
 from se_server.telemetry.counters import Counters
 from se_server.telemetry.turn_record import TurnRecord
 from se_server.types import NO_REQUEST

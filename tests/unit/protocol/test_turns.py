@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from se_server.protocol._wire import decode
+from se_server.protocol.turn import Turn
 from se_server.protocol.turns import (
     ANSWERED,
     CLOSED,
     MAX_PAST_TURNS,
     SUPERSEDED,
     PastTurns,
-    Turn,
     TurnLedger,
     Verdict,
 )
