@@ -24,7 +24,7 @@ LAYERS = [
     {"demo", "server.listen", "server.shared"},
     {"server.door"},
     {"server.config"},
-    {"server.worker"},
+    {"server.worker", "server.observer"},
     {"server.supervisor"},
     {"sdk"},
     {"observe", "simulator"},
@@ -74,6 +74,7 @@ OUTSIDE = {"tests", "bench", "examples"}  # they import the package, never the o
 # These modules import `__version__` from the package itself.
 READS_THE_VERSION = {
     "se_server.sdk.metrics",
+    "se_server.server.observer.process",
     "se_server.server.supervisor.orders",
     "se_server.cli.doctor",
     "se_server.cli.server",

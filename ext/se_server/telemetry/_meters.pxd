@@ -42,6 +42,7 @@ cdef class Meters:
     cdef bint _is_view
 
     cdef void add(self, Count place, int64_t amount) noexcept
+    cpdef void conversation_began(self) noexcept
     cdef void record_s(self, Distribution place, double value) noexcept
     cdef void turn_ended(
         self, Count outcome, double duration_s, double first_text_s, bint is_filler, Py_ssize_t sent

@@ -40,11 +40,12 @@ CAUSES = (
 )
 CODES = (1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012)
 REFUSALS = (
-    "malformed request", "several Host headers", "upgrade without a Host header",
+    "malformed request", "several Host headers", "Host is not a host with or without a port",
+    "upgrade without a Host header",
     "a Sec-WebSocket header that may come once came twice", "no valid Sec-WebSocket-Key", "token refused",
     "required header missing or wrong", "address not allowed", "upgrade on an unknown path", "method not allowed",
     "no whole request head in time", "request with a body", "Sec-WebSocket-Version is not 13",
-    "request head too large", "too many headers", "out of descriptors", "no such path",
+    "request head too large", "too many headers", "too many items in Connection or Upgrade", "out of descriptors", "no such path",
     "no WebSocket upgrade on the WebSocket path", "saturated (max_sessions)", "saturated (max_pending_handshakes)",
     "saturated (max_turns)", "saturated (shed_loop_lag_s)", "no PROXY header", "no TLS handshake",
     "cannot accept connections",
@@ -89,6 +90,9 @@ cdef class Meters:
 
     cdef void add(self, Count place, int64_t amount) noexcept:
         self._cells[<int> place] += amount
+
+    cpdef void conversation_began(self) noexcept:
+        self._cells[<int> C_CONVERSATIONS] += 1
 
     cdef void record_s(self, Distribution place, double value) noexcept:
         cdef int64_t* row = self._cells + <int> C_COUNTS + <int> place * C_ROW

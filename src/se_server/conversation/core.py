@@ -128,6 +128,7 @@ class SessionCore(TurnHost):
         self.notes = None
         self.conversation_id: str | None = None
         stats.sessions_opened += 1
+        self._stats.meters.conversation_began()
         if loop is not None:
             self._bind(loop)
 

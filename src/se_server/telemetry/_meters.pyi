@@ -38,6 +38,9 @@ class Meters:
     """
 
     def __new__(cls, memory: object = None) -> Meters: ...
+    def conversation_began(self) -> None:
+        """Count a conversation that has begun."""
+
     def count(self, name: str, amount: int = 1) -> None:
         """Add to the count of a name in `COUNT_NAMES`.
 

@@ -106,6 +106,15 @@ class Reading:
         """Return a histogram of `Meters`."""
         return Distribution.of(name, self.cells)
 
+    def refusals(self) -> dict[str, int]:
+        """Return how many connections and requests were refused, by reason, without reasons that never came."""
+        counts = zip([*map(_slug, REFUSALS), "other"], self.cells[REFUSALS_AT:RESTARTS_AT], strict=True)
+        return {reason: count for reason, count in counts if count}
+
+    def restarts(self) -> dict[str, int]:
+        """Return how many workers were replaced, by cause."""
+        return dict(zip(RESTARTS, self.cells[RESTARTS_AT:UPGRADES_AT], strict=True))
+
     @property
     def answering(self) -> int:
         """The number of turns under way."""
@@ -258,9 +267,8 @@ def _of_transcripts(reading: Reading) -> Iterator[Family]:
 
 def _of_server(reading: Reading) -> Iterator[Family]:
     yield _histogram(reading, "handshake_seconds", "handshake", "Time from an accepted connection to a conversation.")
-    refusals = zip([*map(_slug, REFUSALS), "other"], reading.cells[REFUSALS_AT:RESTARTS_AT], strict=True)
-    refused = {reason: count for reason, count in refusals if count}
-    yield _family("refusals", "counter", "Refused connections and requests, by reason.", "reason", refused)
+    help_text = "Refused connections and requests, by reason."
+    yield _family("refusals", "counter", help_text, "reason", reading.refusals())
     if reading.max_sessions is not None:
         yield _single("capacity", "gauge", "The limit of conversations at once.", reading.max_sessions)
         ratio = reading.conversations / max(1, reading.max_sessions)
@@ -285,8 +293,7 @@ def _of_workers(reading: Reading) -> Iterator[Family]:
         return
     results = zip(UPGRADES, reading.cells[UPGRADES_AT : UPGRADES_AT + len(UPGRADES)], strict=True)
     yield _family("upgrades", "counter", "Upgrades of the supervisor, by result.", "result", dict(results))
-    causes = zip(RESTARTS, reading.cells[RESTARTS_AT:UPGRADES_AT], strict=True)
-    yield _family("worker_restarts", "counter", "Replaced workers, by cause.", "cause", dict(causes))
+    yield _family("worker_restarts", "counter", "Replaced workers, by cause.", "cause", reading.restarts())
     for name, help_text, values in (
         ("loop_lag_seconds", "Delay of the last heartbeat of a worker's event loop.", _lags(reading.workers)),
         ("worker_rss_bytes", "Resident memory of a worker.", {w.worker: w.rss_bytes for w in reading.workers}),

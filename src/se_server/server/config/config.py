@@ -21,6 +21,7 @@ from se_server.server.config.program import Program
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
 from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
+from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
 
@@ -45,6 +46,7 @@ class Config:
         session: limits and times of conversations.
         capacity: limits beyond which new conversations are refused.
         lifecycle: number, drain and replacement of workers.
+        admin: the address of metrics and of the page for operators.
         program: APP, log and files.
         demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
         sources: the source of each value, in words, by option.
@@ -57,6 +59,7 @@ class Config:
     session: SessionSettings
     capacity: Capacity
     lifecycle: Lifecycle
+    admin: Admin
     program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -15,6 +15,7 @@ from se_server.server.config.program import Program
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
 from se_server.server.door.routes import ACCESS, RouteOptions
+from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import LISTENING, Listening
 from se_server.server.shared.lifecycle import RUNNING, Lifecycle
 
@@ -25,11 +26,12 @@ GROUPS: Mapping[str, type] = {
     "session": SessionSettings,
     "capacity": Capacity,
     "lifecycle": Lifecycle,
+    "admin": Admin,
     "program": Program,
 }
 """The option groups, by their attribute of `Config`."""
 
-HEADINGS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING)
+HEADINGS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING)
 """The headings of `--help`, in order."""
 
 GROUP_OF = {name: group for group, declared in GROUPS.items() for name in options_of(declared)}

@@ -15,6 +15,7 @@ import enum
 import heapq
 import mmap
 import os
+import time
 from collections.abc import Iterator
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
@@ -83,6 +84,7 @@ class Slot:
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
     place = _Cell(10)
+    capacity = _Cell(11)  # supervisor's slot only: the limit of conversations; 0 for none
 
     __slots__ = ("_board", "_meters", "_seats", "cells", "index")
 
@@ -174,6 +176,7 @@ class Scoreboard:
         board = Board(self._memory, width)
         self.seats = seats or SeatTable()
         self.meters = MeterRows(slots)
+        self.started_at_s = time.time()  # the counts begin
         self._retired, *self.slots = [
             Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats, self.meters)
             for place in range(slots + 1)
@@ -209,6 +212,15 @@ class Scoreboard:
         self.seats.vacate(slot.index)
         retired.version += 1
         heapq.heappush(self._free, slot.index)
+
+    @property
+    def max_sessions(self) -> int | None:
+        """The limit of conversations, which the supervisor writes; None without one."""
+        return self._retired.capacity or None
+
+    @max_sessions.setter
+    def max_sessions(self, limit: int | None) -> None:
+        self._retired.capacity = limit or 0
 
     def live(self) -> Iterator[Slot]:
         """Return the slots of workers that were forked and not reaped."""

@@ -17,14 +17,18 @@ from typing import Protocol
 
 from se_server.errors import ConfigError
 from se_server.server.config.config import Config
+from se_server.server.listen.admin import AdminSocket, open_admin
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 from se_server.server.listen.uds import UnixListenSocket
+from se_server.server.shared.control import Ask, ControlChannel
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
+from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
 from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket, default_path
+from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
 from se_server.server.supervisor.supervisor import Supervisor
 from se_server.server.supervisor.systemd import Notifier, inherit_sockets, take_activated
@@ -35,7 +39,19 @@ from se_server.server.worker.worker import run_worker
 logger = logging.getLogger("se_server.server.launch")
 
 # A reload keeps the sockets and files that are open.
-_FIXED = ("host", "port", "uds", "uds_mode", "uds_group", "fd", "pidfile", "control_socket", "log_file")
+_FIXED = (
+    "host",
+    "port",
+    "uds",
+    "uds_mode",
+    "uds_group",
+    "fd",
+    "pidfile",
+    "control_socket",
+    "log_file",
+    "admin",
+    "admin_token_file",
+)
 
 
 class Terminal(Protocol):
@@ -74,12 +90,20 @@ def serve(
     if config.program.pidfile is not None:
         pidfile = PidFile(config.program.pidfile, handover.pidfile if handover is not None else None)
     seats = SeatTable(None if handover is None else handover.seats)
-    sockets, unix = _open_sockets(config, handover)
+    admin = open_admin(config.admin, None if handover is None else handover.admin)
+    try:
+        sockets, unix = _open_sockets(config, handover)
+    except ConfigError:
+        if admin is not None:
+            admin.remove()
+        raise
     spec = replace(spec, listen_sockets=tuple(sockets))
     if pidfile is not None and handover is None:
         pidfile.write()
+    control_path = _control_path(config)
+    observer = None if admin is None else ObserverProcess(admin, _observer_main(control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
-    control_socket = ControlSocket(_control_path(config), required=config.was_given("control_socket"))
+    control_socket = ControlSocket(control_path, required=config.was_given("control_socket"))
 
     def reload_spec() -> WorkerSpec:
         fresh = load()
@@ -91,13 +115,16 @@ def serve(
 
     def upgrade() -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
-        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, {**os.environ, **notifier.variables})
+        environ = {**os.environ, **notifier.variables}
+        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin)
 
     def reopen_log() -> str:
         if log_file is None:
             return "there is no log file to reopen: the log goes to stderr"
         if handover is not None:
             handover.pass_on(signal.SIGUSR1)
+        if observer is not None:
+            observer.ask(Ask(0, "reopen-log"))
         return log_file.reopen()
 
     not_inherited: list[Closable] = [item for item in (pidfile, handover, log_file) if item is not None]
@@ -111,6 +138,7 @@ def serve(
         control_socket=control_socket,
         seats=seats,
         replaces_another=handover is not None,
+        observer=observer,
     )
     try:
         if handover is None:
@@ -120,8 +148,20 @@ def serve(
         control_socket.remove()
         if unix is not None and not supervisor.handed_over:
             unix.remove()
+        if admin is not None and not supervisor.handed_over:
+            admin.remove()
         if pidfile is not None:
             pidfile.remove()
+
+
+def _observer_main(control_path: str | None, log_file: LogFile | None) -> ObserverMain:
+    def run(admin: AdminSocket, board: Scoreboard, channel: ControlChannel) -> int:
+        # Imported in the child: no other process needs the web server.
+        from se_server.server.observer.process import run_observer
+
+        return run_observer(admin, board, channel, control_path=control_path, log_file=log_file)
+
+    return run
 
 
 def _control_path(config: Config) -> str | None:

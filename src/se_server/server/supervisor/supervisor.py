@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
+from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
@@ -25,8 +25,8 @@ from se_server.server.shared.signals import STOP, SignalQueue, has_terminal
 from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import Closable, WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
+from se_server.server.supervisor.observer_process import ObserverProcess
 from se_server.server.supervisor.orders import Orders
-from se_server.server.supervisor.orphans import Orphans
 from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
@@ -56,6 +56,7 @@ class Supervisor:
         control_socket: receives the requests of `se-ctl`.
         seats: the seats of conversations, shared with other supervisors.
         replaces_another: whether this supervisor is an upgrade of another one.
+        observer: serves metrics and the page for operators.
 
     Attributes:
         handed_over: whether another supervisor has taken over the listen sockets.
@@ -73,6 +74,7 @@ class Supervisor:
         control_socket: ControlSocket | None = None,
         seats: SeatTable | None = None,
         replaces_another: bool = False,
+        observer: ObserverProcess | None = None,
     ) -> None:
         self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
@@ -81,7 +83,9 @@ class Supervisor:
         self._signals = SignalQueue()
         self._had_terminal = has_terminal()
         self._control_socket = control_socket or ControlSocket(None)
-        self._pool = Pool([self._signals, self._control_socket, *not_inherited], seats)
+        self._observer = observer
+        self._not_inherited: list[Closable] = [self._signals, self._control_socket, *not_inherited]
+        self._pool = Pool([*self._not_inherited, *([] if observer is None else [observer])], seats)
         self._rollout = Rollout(self._pool, announcer, spec)
         self._orders = Orders(
             self._control_socket,
@@ -94,7 +98,6 @@ class Supervisor:
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None
-        self._orphans = Orphans()
         self._ending = False
         self._stop_signal_at: float | None = None
         self._look_at = self._alive_at = 0.0
@@ -109,7 +112,6 @@ class Supervisor:
             The exit code: 0 after a stop, 3 if the workers could not start, 2 if that was for an option.
         """
         self._signals.catch()
-        self._orphans.adopt()
         # Keep memory shared with the workers: a collection would write to the page of every object.
         gc.collect()
         gc.freeze()
@@ -127,10 +129,12 @@ class Supervisor:
                 self._watch_upgrade()
                 self._orders.serve()
                 self._rollout.fill_places()
+                self._keep_observer()
                 self._run_timed()
                 self._wait()
         finally:
             self._signals.release()
+            self._end_observer()
             self._pool.close_channels()
             self._close_listen_sockets()
         return self._rollout.exit_code if self._rollout.failed else EXIT_OK
@@ -150,6 +154,7 @@ class Supervisor:
         if not self._is_needed():
             return
         due = self._pool.next_due() + self._rollout.next_due() + self._orders.next_due()
+        due += [] if self._observer is None else self._observer.next_due()
         if any(record.state is not State.STARTING for record in self._pool):
             due.append(self._look_at)
         if self._announcer.alive_s is not None and not self.handed_over:
@@ -159,19 +164,18 @@ class Supervisor:
             timeout_ms = max(0.0, min(min(due) - time.monotonic(), MAX_WAIT_S) * 1000 + 1)
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
+        if self._observer is not None and self._observer.fileno() >= 0:
+            poll.register(self._observer, select.POLLIN)
         self._control_socket.register(poll)
         if self._upgrade is not None:
             poll.register(self._upgrade, select.POLLIN)
         for record in self._pool:
             if not record.channel.ended:
-                poll.register(record.channel, select.POLLIN | (select.POLLOUT if record.channel.has_unsent else 0))
+                poll.register(record.channel, select.POLLIN)
         waiting = backlogs()
         for log in waiting:
             poll.register(log, select.POLLOUT)
         poll.poll(timeout_ms)
-        for record in self._pool:
-            if record.channel.has_unsent:
-                record.channel.flush()
         for log in waiting:
             log.write_backlog()
 
@@ -280,10 +284,30 @@ class Supervisor:
             self._pool.scoreboard.meters.upgraded("failed")
             logger.error("the upgrade has failed, the server goes on unchanged")
         elif not self._ending:
-            logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
             self.handed_over = True
+            self._end_observer()  # the other one has an observer, which answers alone from now on
+            logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
             self._announcer.handed_over(upgrade.pid)
             self._end(self._rollout.spec.lifecycle.reload_drain_timeout_s)
+
+    # --- the observer ---
+
+    def _keep_observer(self) -> None:
+        observer = self._observer
+        if observer is None:
+            return
+        if self._rollout.serving is not None and not self.handed_over:
+            observer.begin()  # not earlier: an upgrade that fails must not have answered a scrape
+        observer.run_due(
+            self._pool.scoreboard,
+            [*self._not_inherited, *self._listen_sockets, *(record.channel for record in self._pool)],
+        )
+        observer.receive()
+
+    def _end_observer(self) -> None:
+        if self._observer is not None:
+            self._observer.end()
+            self._observer = None
 
     # --- workers ---
 
@@ -317,16 +341,15 @@ class Supervisor:
             self._pool.kill(record, record.killed_for)
 
     def _reaped(self, pid: int, record: WorkerRecord | None, code: int) -> None:
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        if record is None and self._observer is not None and self._observer.reaped(pid, how):
+            return
         if record is None:
             if self._upgrade is not None and pid == self._upgrade.pid:
                 self._upgrade.has_ended = True
-            elif self._orphans.has_ended(pid):
-                self._settle_orphans(is_orderly=True)
             return
         self._receive(record)  # its last messages
         self._pool.release(record)
-        self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if record.state is State.STARTING:
             if not record.drain_ordered:
                 self._rollout.could_not_start(record, how)
@@ -338,12 +361,6 @@ class Supervisor:
         else:
             logger.error("%s %s; another one takes its place", record, how)
             self._rollout.died(record)
-
-    def _settle_orphans(self, *, is_orderly: bool) -> None:
-        own = {record.pid for record in self._pool}
-        if self._upgrade is not None:
-            own.add(self._upgrade.pid)
-        self._orphans.settle(own, is_orderly=is_orderly)
 
 
 def _signal_name(number: int) -> str:

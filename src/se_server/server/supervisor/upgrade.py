@@ -21,6 +21,7 @@ import orjson
 
 from se_server.errors import ConfigError
 from se_server.forks import own_fork
+from se_server.server.listen.admin import AdminSocket
 from se_server.server.shared.signals import WATCHED
 
 VARIABLE = "_SE_SERVER_HANDOVER"  # without the prefix of the options: it is not an option
@@ -65,7 +66,12 @@ class Upgrade:
 
 
 def begin_upgrade(
-    sockets: Sequence[socket.socket], pidfile: int | None, seats: int, directory: str, environ: Mapping[str, str]
+    sockets: Sequence[socket.socket],
+    pidfile: int | None,
+    seats: int,
+    directory: str,
+    environ: Mapping[str, str],
+    admin: AdminSocket | None = None,
 ) -> Upgrade:
     """Start another supervisor.
 
@@ -75,6 +81,7 @@ def begin_upgrade(
         seats: the descriptor of the seat table.
         directory: the directory in which this supervisor was started.
         environ: the environment of the other supervisor.
+        admin: the address of the observer.
 
     Raises:
         ConfigError: this process cannot be replaced.
@@ -87,9 +94,13 @@ def begin_upgrade(
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     descriptors = [sock.fileno() for sock in sockets]
-    inherited = orjson.dumps({"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}).decode()
+    handed = {"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}
+    for_observer = [] if admin is None else [sock.fileno() for sock in admin.sockets]
+    if admin is not None:
+        handed |= {"admin": admin.given, "admin_sockets": for_observer}
+    inherited = orjson.dumps(handed).decode()
     environment = {**environ, VARIABLE: inherited}
-    passed = [*descriptors, writer, seats, *([] if pidfile is None else [pidfile])]
+    passed = [*descriptors, *for_observer, writer, seats, *([] if pidfile is None else [pidfile])]
     # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
@@ -131,6 +142,7 @@ class Handover:
         pidfile: the descriptor of the locked pidfile, if there is one.
         seats: the descriptor of the seat table, None if the previous version has none.
         predecessor: the process id of the previous supervisor.
+        admin: the address of the observer and its sockets; None if there is none.
     """
 
     sockets: list[socket.socket]
@@ -138,6 +150,7 @@ class Handover:
     seats: int | None
     _writer: int
     predecessor: int = field(default_factory=os.getppid)
+    admin: tuple[str, list[socket.socket]] | None = None
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
@@ -153,14 +166,17 @@ class Handover:
             given = orjson.loads(text)
             sockets = [socket.socket(fileno=descriptor) for descriptor in given["sockets"]]
             pidfile, seats, writer = given["pidfile"], given.get("seats"), given["ready"]
-            for sock in sockets:
+            for_observer = [socket.socket(fileno=descriptor) for descriptor in given.get("admin_sockets", ())]
+            admin = (str(given["admin"]), for_observer) if for_observer else None
+            both = (*sockets, *for_observer)
+            for sock in both:
                 sock.setblocking(False)
-            for descriptor in (*(sock.fileno() for sock in sockets), writer, pidfile, seats):
+            for descriptor in (*(sock.fileno() for sock in both), writer, pidfile, seats):
                 if descriptor is not None:
                     os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, seats, writer)
+        return cls(sockets, pidfile, seats, writer, admin=admin)
 
     def report_ready(self) -> None:
         """Report to the previous supervisor that this one serves."""

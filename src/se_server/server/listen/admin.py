@@ -1,0 +1,175 @@
+"""The socket of metrics and of the page for operators: its options, and who may ask what there."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import ClassVar
+
+from se_server.errors import ConfigError
+from se_server.options import option, text
+from se_server.server.listen.listening import host, port
+from se_server.server.listen.sockets import bind
+from se_server.server.listen.uds import UnixListenSocket
+
+BACKLOG = 128
+MIN_TOKEN = 16  # characters: a token is guessed as fast as the server answers
+_EXPECTED = "HOST:PORT, such as 127.0.0.1:9100, or the path of a Unix socket, such as /run/se-server/admin.sock"
+
+
+def address(raw: object) -> str:
+    """Read HOST:PORT, or the path of a Unix socket, which has a slash."""
+    given = raw.strip() if isinstance(raw, str) else ""
+    if "/" in given:
+        return given
+    try:
+        _split(given)
+    except ValueError:
+        raise ValueError(_EXPECTED) from None
+    return given
+
+
+def _split(given: str) -> tuple[str | None, int]:
+    name, colon, number = given.rpartition(":")
+    if not colon or not name or (":" in name and not name.startswith("[")):
+        raise ValueError(_EXPECTED)
+    return host(name), port(number)
+
+
+@dataclass(frozen=True)
+class Admin:
+    """The address of metrics and of the page for operators.
+
+    Attributes:
+        admin: HOST:PORT, or the path of a Unix socket; None for none.
+        admin_token_file: the file with the tokens of operators, one a line; None for none.
+    """
+
+    HEADING: ClassVar[str] = "Observing"
+
+    admin: str | None = option(
+        None,
+        address,
+        "Serve metrics and a page for operators at this address, from a process of its own.",
+        "HOST:PORT|PATH",
+        default_text="none",
+    )
+    admin_token_file: str | None = option(
+        None,
+        text,
+        "A file with tokens, one a line. Single conversations and every action need one of them; so does everything"
+        " else if --admin is neither a loopback address nor a Unix socket.",
+        "FILE",
+    )
+
+
+@dataclass(frozen=True)
+class AdminSocket:
+    """The bound address of the observer.
+
+    Attributes:
+        given: the address as it was given.
+        sockets: bound and listening, owned by the supervisor.
+        unix: the file of a Unix socket; None for a port.
+        tokens: the tokens of operators; without any, nothing that needs one is answered.
+        is_local: whether only this machine can reach it, so that totals need no token.
+    """
+
+    given: str
+    sockets: tuple[socket.socket, ...]
+    unix: UnixListenSocket | None
+    tokens: tuple[str, ...]
+    is_local: bool
+
+    @property
+    def url(self) -> str:
+        """The address of the page; of a Unix socket, its path."""
+        if self.unix is not None:
+            return f"unix:{self.given}"
+        name, number = self.sockets[0].getsockname()[:2]
+        return f"http://{f'[{name}]' if ':' in name else name}:{number}/"
+
+    @property
+    def host(self) -> str:
+        """The host as it was given; empty for a Unix socket and for all interfaces."""
+        return "" if self.unix is not None else _split(self.given)[0] or ""
+
+    def close(self) -> None:
+        """Close the sockets; in a child, its copies of them."""
+        for sock in self.sockets:
+            sock.close()
+
+    def remove(self) -> None:
+        """Remove the file of a Unix socket."""
+        if self.unix is not None:
+            self.unix.remove()
+
+
+def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None = None) -> AdminSocket | None:
+    """Bind the address of the observer, or take it over from the previous supervisor.
+
+    Args:
+        options: the address and the tokens.
+        inherited: the address and the sockets of the previous supervisor, owned from now on.
+
+    Returns:
+        The sockets; None if no address was given.
+
+    Raises:
+        ConfigError: the address cannot be bound, or everybody could reach it without a token.
+    """
+    former, adopted = inherited or ("", [])
+    if options.admin != former:
+        for sock in adopted:
+            sock.close()
+        adopted = []
+    if options.admin is None:
+        if options.admin_token_file is not None:
+            raise ConfigError("--admin-token-file is for --admin: give --admin HOST:PORT too")
+        return None
+    tokens = () if options.admin_token_file is None else read_tokens(options.admin_token_file)
+    if "/" in options.admin:
+        unix = (
+            UnixListenSocket.adopt(options.admin, adopted[0])
+            if adopted
+            else UnixListenSocket(options.admin, backlog=BACKLOG, option="admin")
+        )
+        return AdminSocket(options.admin, (unix.socket,), unix, tokens, True)
+    try:
+        sockets = adopted or bind(*_split(options.admin), backlog=BACKLOG)
+    except ConfigError as error:
+        raise ConfigError(f"--admin: {error}") from None
+    is_local = all(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback for sock in sockets)
+    opened = AdminSocket(options.admin, tuple(sockets), None, tokens, is_local)
+    if not is_local and not tokens:
+        opened.close()
+        raise ConfigError(
+            f"--admin {options.admin} can be reached from other machines: give --admin-token-file FILE, or a loopback"
+            " address such as 127.0.0.1:9100"
+        )
+    return opened
+
+
+def read_tokens(name: str) -> tuple[str, ...]:
+    """Read the tokens of a file, one a line; empty lines and those that begin with `#` are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, has no token, or has one that is too short.
+    """
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ConfigError(f"--admin-token-file: cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--admin-token-file: {name} is not a text file in UTF-8") from None
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise ConfigError(f"--admin-token-file: {name} has no token; expected one a line")
+    if not all(len(token) >= MIN_TOKEN and token.isascii() and token.isprintable() for token in found):
+        raise ConfigError(
+            f"--admin-token-file: {name} has a line that is no token: expected at least {MIN_TOKEN} characters of"
+            " ASCII, such as the output of `openssl rand -hex 16`"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The observer process: metrics, the page for operators, timelines."""

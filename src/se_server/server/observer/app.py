@@ -1,0 +1,171 @@
+"""The application of the observer: metrics, the page, and the JSON behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from se_server.server.observer.access import App, Guard
+from se_server.server.observer.history import INTERVAL_S, History
+from se_server.server.observer.orders import ACTIONS, OrderRefused, order
+from se_server.server.observer.overview import hour, overview, row_of
+from se_server.telemetry.collector import registry_of
+from se_server.telemetry.families import Reading
+
+LIVE_S = 1.0
+"""The interval of the page's figures."""
+MAX_PAGES = 32
+"""Pages that are shown live at once; further ones are answered 503."""
+MAX_BODY_BYTES = 4096
+_PAGE_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+}
+
+
+class Observer:
+    """Answers the requests of operators.
+
+    Args:
+        read: returns the figures of now.
+        control_path: the path of the control socket, for actions; None if there is none.
+    """
+
+    def __init__(self, read: Callable[[], Reading], control_path: str | None) -> None:
+        self._read = read
+        self._control_path = control_path
+        self._registry = registry_of(read)
+        self._history = History()
+        self._news = asyncio.Condition()
+        self._number = 0  # of the last sample of the history
+        self._pages = 0
+        self._latest: tuple[float, bytes] = (0.0, b"")
+        self._stopping = asyncio.Event()
+
+    def app(self, **guard: Any) -> App:
+        """Return the ASGI application, behind a `Guard` with these arguments."""
+        routes = [
+            Route("/livez", self._livez),
+            Route("/metrics", self._metrics),
+            Route("/api/overview", self._overview),
+            Route("/api/history", self._hour),
+            Route("/api/events", self._events),
+            Route("/api/actions/{name}", self._act, methods=["POST"]),
+            *(Route(path, partial(_page_file, *file)) for path, file in _PAGE_FILES.items()),
+        ]
+        return Guard(Starlette(routes=routes), **guard)
+
+    async def sample(self) -> None:
+        """Add a sample to the history every `INTERVAL_S`, until cancelled."""
+        due = time.monotonic()
+        while True:
+            if self._history.add(self._read(), time.time()) is not None:
+                async with self._news:
+                    self._number += 1
+                    self._news.notify_all()
+            due += INTERVAL_S
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    def stop(self) -> None:
+        """End the streams of pages."""
+        self._stopping.set()
+
+    async def _livez(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _metrics(self, request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), media_type=content_type)
+
+    async def _overview(self, _request: Request) -> Response:
+        return _json(self._figures())
+
+    async def _hour(self, _request: Request) -> Response:
+        return _json(orjson.dumps(hour(self._history)))
+
+    def _figures(self) -> bytes:
+        """Return the JSON of now, made at most twice a second, however many pages are open."""
+        now = time.monotonic()
+        if now - self._latest[0] > LIVE_S / 2:
+            self._latest = now, orjson.dumps(overview(self._read(), self._history, time.time()))
+        return self._latest[1]
+
+    async def _events(self, request: Request) -> Response:
+        if self._pages >= MAX_PAGES:
+            return PlainTextResponse(f"{MAX_PAGES} pages are open already\n", 503, {"retry-after": "10"})
+        return StreamingResponse(self._stream(request), media_type="text/event-stream")
+
+    async def _stream(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield the figures of now every second, and each sample of the history."""
+        self._pages += 1
+        seen = self._number
+        try:
+            while not self._stopping.is_set() and not await request.is_disconnected():
+                yield b"event: now\ndata: " + self._figures() + b"\n\n"
+                if self._number != seen:
+                    seen = self._number
+                    yield b"event: sample\ndata: " + orjson.dumps(row_of(self._history.samples[-1])) + b"\n\n"
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), LIVE_S)
+                except asyncio.TimeoutError:
+                    continue
+        finally:
+            self._pages -= 1
+
+    async def _act(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in ACTIONS:
+            return _problem(404, f"there is no such action: use one of {', '.join(ACTIONS)}")
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return _problem(415, "an action is a POST with JSON and its content type")
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                return _problem(413, "an action's JSON is short")
+        try:
+            given = orjson.loads(body)
+            argument = given.get("argument")
+        except (ValueError, AttributeError):
+            return _problem(400, 'the body of an action is JSON: {"argument": null}')
+        try:
+            return _json(orjson.dumps(await order(self._control_path, name, argument)))
+        except OrderRefused as refused:
+            return _problem(409, str(refused))
+
+
+def _page_file(name: str, media_type: str, _request: Request) -> Awaitable[Response]:
+    async def respond() -> Response:
+        return Response(_read_file(name), media_type=media_type)
+
+    return respond()
+
+
+def _read_file(name: str) -> bytes:
+    if name not in _files:
+        _files[name] = files("se_server.server.observer").joinpath("page").joinpath(name).read_bytes()
+    return _files[name]
+
+
+_files: dict[str, bytes] = {}
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _problem(status: int, text: str) -> Response:
+    return Response(orjson.dumps({"error": text}), status, media_type="application/json")
