@@ -132,3 +132,26 @@ async def test_a_worker_reports_a_blocking_coroutine_by_name(tmp_path: Path) -> 
         server.wait_for_output(
             r"coroutine agent\.on_transcript blocks the event loop, for 0\.\d s.*agent\.py:3 in on_tra"
         )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ELEVENLABS_API_KEY=sk_of_a_file",
+        "export ELEVENLABS_API_KEY='sk_of_a_file'",
+        'ELEVENLABS_API_KEY = "sk_of_a_file" # the key\r',
+        "ELEVENLABS_API_KEY=sk_wrong,sk_of_a_file",
+    ],
+)
+async def test_load_dotenv_in_the_app_brings_the_key(tmp_path: Path, line: str) -> None:
+    pytest.importorskip("dotenv")
+    (tmp_path / ".env").write_bytes(f"{line}\n".encode())
+    app = tmp_path / "agent.py"
+    app.write_text(
+        "from dotenv import load_dotenv\nload_dotenv()\n"
+        "async def on_transcript(transcript, session): await session.send_response('hi')\n"
+    )
+    with running_server(app=app, workers=1, api_key=None) as server:
+        async with connect(server.url, "sk_of_a_file") as ws:
+            await ws.send(transcript_message("hello"))
+            assert "hi" in await ws.recv()

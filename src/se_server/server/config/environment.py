@@ -21,6 +21,8 @@ _PORT_VALUE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 _OF_SERVICE = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
 _LINK = re.compile(r"(\w+?)(_PORT(_\d+_(TCP|UDP|SCTP))?)$")
 
+_LINK_PATH = re.compile(r"/[\w.-]+/[\w.-]+")
+
 _RESEMBLANCE = 0.65
 # A server must not start without a protection whose name was written in another way: SE_SERVER_IP_ALLOWLIST.
 _OF_ACCESS = frozenset((
@@ -40,9 +42,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[
     found: dict[str, str] = {}
     unknown = []
     for variable, value in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
         name = variable[len(ENVIRONMENT_PREFIX) :].lower()
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            if variable.upper() == ENVIRONMENT_PREFIX + name.upper() and name in BY_NAME:
+                raise ConfigError(f"{variable} in the environment is not an option; did you mean {variable.upper()}?")
+            continue
         if name == "config" or _is_of_service(variable, value, links):
             continue
         if name in BY_NAME and variable == variable.upper():
@@ -64,12 +68,17 @@ def warn_of_unknown(variables: Iterable[str]) -> None:
 
 
 def _links(environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the upper-case names of services and linked containers, which have a variable with the URL of a port."""
-    return frozenset(
-        match.group(1)
-        for variable, value in environ.items()
-        if _PORT_VALUE.match(value) and (match := _LINK.match(variable))
-    )
+    """Return the upper-case names of services and linked containers.
+
+    They have a variable with the URL of a port, or, without open ports, one with the link's path.
+    """
+    found = set()
+    for variable, value in environ.items():
+        if _PORT_VALUE.match(value) and (match := _LINK.match(variable)):
+            found.add(match.group(1))
+        elif variable.endswith("_NAME") and _LINK_PATH.fullmatch(value):
+            found.add(variable.removesuffix("_NAME"))
+    return frozenset(found)
 
 
 def _is_of_service(variable: str, value: str, links: frozenset[str]) -> bool:

@@ -220,6 +220,18 @@ def test_variables_of_linked_services_are_passed_over(service: str) -> None:
     assert (config.listening.port, config.route.api_key, config.unknown) == (3001, (DEMO_API_KEY,), ())
 
 
+@pytest.mark.parametrize("service", ["SE_SERVER", "SE_SERVER_CANARY"])
+def test_variables_of_links_without_ports_are_passed_over(service: str) -> None:
+    env = {f"{service}_NAME": "/web/se_server", f"{service}_ENV_PATH": "/usr/bin", f"{service}_ENV_API_KEY": "sk_link"}
+    config = load(env=env)
+    assert (config.route.api_key, set(config.unknown) - {f"{service}_NAME"}) == ((DEMO_API_KEY,), set())
+
+
+def test_an_option_in_lower_case_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean SE_SERVER_ALLOW_IPS?"):
+        load(env={"se_server_allow_ips": "10.0.0.0/8"})
+
+
 @pytest.mark.parametrize("name", ["VERSION", "COMMIT", "IMAGE", "RELEASE", "NAME", "ENVIRONMENT", "URL"])
 def test_a_variable_that_resembles_no_option_is_kept(name: str) -> None:
     """It is logged when the server starts."""
