@@ -228,7 +228,7 @@ def test_variables_of_links_without_ports_are_passed_over(service: str) -> None:
 
 
 def test_an_option_in_lower_case_is_refused() -> None:
-    with pytest.raises(ConfigError, match="did you mean SE_SERVER_ALLOW_IPS?"):
+    with pytest.raises(ConfigError, match=r"did you mean SE_SERVER_ALLOW_IPS\?"):
         load(env={"se_server_allow_ips": "10.0.0.0/8"})
 
 
