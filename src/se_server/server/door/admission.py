@@ -44,11 +44,7 @@ class Capacity:
         default_text="no limit",
     )
     max_pending_handshakes: int | None = option(
-        None,
-        number,
-        "Connections of one worker that have not sent their whole request yet.",
-        "N",
-        default_text="no limit",
+        8192, number, "Connections of one worker that have not sent their whole request yet.", "N"
     )
     max_turns: int | None = option(
         None, number, "Turns of one worker that are being answered at once.", "N", default_text="no limit"
