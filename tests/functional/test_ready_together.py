@@ -97,7 +97,7 @@ def test_wrong_tokens_together_are_refused_over_many_steps(run: Run) -> None:  #
         door = make_door(sockets, verifier=TokenVerifier(TEST_API_KEY))
         wrong = request(sign_token("sk_other"))
         part = await spread(door, sockets[0].getsockname()[1], 1000, lambda _: wrong, lambda: len(door.connections))
-        assert part < 0.4
+        assert part < 0.7
 
     run(scenario())
 
@@ -114,7 +114,7 @@ def test_tls_handshakes_together_are_done_over_many_steps(run: Run, files: Files
         door = make_door(sockets, ssl=files.server_context())
         said = hello()
         part = await spread(door, sockets[0].getsockname()[1], 200, lambda _: said, lambda: len(door.establishing))
-        assert part < 0.2
+        assert part < 0.5
 
     run(scenario())
 
@@ -126,7 +126,7 @@ def test_proxy_headers_together_are_read_over_many_steps(run: Run) -> None:  # n
         door = make_door(sockets, verifier=TokenVerifier(TEST_API_KEY), access=access)
         wrong = PROXY_LINE + request(sign_token("sk_other"))
         part = await spread(door, sockets[0].getsockname()[1], 500, lambda _: wrong, lambda: len(door.establishing))
-        assert part < 0.3
+        assert part < 0.7
 
     run(scenario())
 

@@ -89,7 +89,7 @@ class Door:
         self._tls: dict[str, Any] = {"sslcontext": ssl} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
             self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
-        self.establishing: dict[asyncio.Task[bool], tuple[socket.socket, HttpConnection]] = {}
+        self.establishing: dict[asyncio.Task[Any], tuple[socket.socket, HttpConnection]] = {}
         self.connections: set[HttpConnection] = set()
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
         self._draining = False
@@ -159,14 +159,18 @@ class Door:
         if tls:
             self._tls_sockets.add(accepted)
         connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
+        task: asyncio.Task[Any]
+        if tls or self.access.proxy_protocol:
+            task = self.loop.create_task(self._establish(accepted, connection, remote, tls))
+        else:
+            task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: connection.protocol, accepted))
         # The dict keeps the task alive: the loop holds only weak references.
-        task = self.loop.create_task(self._establish(accepted, connection, remote, tls))
         self.establishing[task] = accepted, connection
         task.add_done_callback(self._established)
 
     async def _establish(
         self, accepted: socket.socket, connection: HttpConnection, remote: str, tls: dict[str, Any]
-    ) -> bool:
+    ) -> None:
         left_s = self.limits.head_timeout_s
         try:
             if self.access.proxy_protocol:
@@ -181,25 +185,26 @@ class Door:
                 connection.begin(transport, first)
             else:
                 await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted)
-            return True
         except ProxyRefused as refused:
-            accepted.close()
             self._refusals.add("no PROXY header", f"{remote or 'a peer'} ({refused})")
+            raise
         except OSError as error:
-            accepted.close()
             # A reset during TLS is not logged: health checks of load balancers end like this.
             if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
-        return False
+            raise
 
-    def _established(self, task: asyncio.Task[bool]) -> None:
+    def _established(self, task: asyncio.Task[Any]) -> None:
         accepted, connection = self.establishing.pop(task)
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
             accepted.close()
-        if task.cancelled() or not task.result():
             connection.end_handshake()
-        self._note_quiet()
+        if self._draining:
+            self._note_quiet()
+        if error is not None and not isinstance(error, (OSError, ProxyRefused)):
+            raise error
 
     # --- admission and hand-over ---
 

@@ -121,6 +121,9 @@ _HOST_FORM = re.compile(
 _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
 
 
+_usual_host = [b""]  # the last valid value of Host, which is that of the next request as a rule
+
+
 class Handshake:
     """Reads the requests of one connection until one is an upgrade or ends it.
 
@@ -232,10 +235,15 @@ class Handshake:
 
     def _complete(self, head: bytes, tail: bytes) -> Upgrade | Response:
         line = _REQUEST_LINE.match(head)
-        line_count = head.count(b"\r\n")
-        if line is None or b"\0" in head or head.count(b"\n") != line_count:
+        if line is None or b"\0" in head:
             return MALFORMED
-        if line_count - 2 > self._limits.max_headers:
+        fields = head[line.end() : -2]
+        lines = fields.split(b"\r\n")
+        lines.pop()
+        # Splitting has counted the carriage returns with a line feed: of the lines, the request line and the end.
+        if head.count(b"\n") != len(lines) + 2:
+            return MALFORMED
+        if len(lines) > self._limits.max_headers:
             return HEADERS_TOO_MANY
         try:
             httptools.HttpRequestParser(_NoCallbacks).feed_data(head)
@@ -246,9 +254,7 @@ class Handshake:
         except httptools.HttpParserError:
             return MALFORMED
         # httptools has checked that each line is `name: value`.
-        self._fields = fields = head[line.end() : -2]
-        lines = fields.split(b"\r\n")
-        lines.pop()
+        self._fields = fields
         method, target, minor = line.groups()
         seen: dict[bytes, bytes] = {}
         for field in lines:
@@ -276,8 +282,11 @@ class Handshake:
             return MALFORMED
         path, query = split
         self.path = path
-        if _HOST in seen and not is_host(seen[_HOST].strip()):
-            return HOST_INVALID
+        host = seen.get(_HOST)
+        if host is not None and host != _usual_host[0]:
+            if not is_host(host.strip()):
+                return HOST_INVALID
+            _usual_host[0] = host
         connection = seen.get(_CONNECTION, b"").lower()
         wanted = seen.get(_UPGRADE, b"").lower()
         if connection.count(b",") >= MAX_LIST_ITEMS or wanted.count(b",") >= MAX_LIST_ITEMS:
