@@ -29,6 +29,7 @@ from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import SATURATED, Response
 from se_server.server.door.routes import RouteTable
 from se_server.server.door.tls_handshake import establish_tls
+from se_server.server.listen.unread import limit_unread
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
 from se_server.types import ConversationMessage, Handler, Headers, Stats
@@ -107,6 +108,8 @@ class Door:
         self._acceptor = Acceptor(
             self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, placement
         )
+        all_settings = [route.settings for route in self.routes]
+        limit_unread(self._listen_sockets, [max(each.write_timeout_s, each.ping_timeout_s) for each in all_settings])
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
