@@ -21,10 +21,7 @@ from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message,
 
 import asyncio
 import logging
-import socket
-import struct
 from binascii import b2a_base64
-from contextlib import suppress
 from hashlib import sha1
 
 from picows.picows import WSAutoPingStrategy, WSProtocol
@@ -50,8 +47,6 @@ cdef bytes _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 )
 cdef bytes _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-
-cdef bytes _RESET = struct.pack("ii", 1, 0)  # SO_LINGER, socket(7): a close sends RST and discards what is unsent
 
 cdef tuple _NO_ENDING = (close_codes.ABNORMAL, "")
 
@@ -426,9 +421,8 @@ cdef class Connection:
     def _write_timed_out(self):
         self.session.write_timed_out()
         sock = self._transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            with suppress(OSError):  # the kernel would keep the unread bytes, and try to deliver them, after the close
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if sock is not None:
+            reset_on_close(sock.fileno())  # the kernel would keep the unread bytes, and go on trying to deliver them
         self.abort()
 
     cdef int _send_control(self, WSMsgType kind, const char* payload, Py_ssize_t size) except -1:

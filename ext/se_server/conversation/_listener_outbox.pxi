@@ -10,8 +10,15 @@ cdef extern from *:
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
+
+    /* A close sends RST and discards what is unsent: SO_LINGER, socket(7). */
+    static int reset_on_close(int fd) {
+        struct linger at_once = {1, 0};
+        return setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
     """
     enum: MSG_NOSIGNAL
+    int reset_on_close(int fd) nogil
 
 
 cdef class SocketOutbox(Outbox):
