@@ -24,7 +24,9 @@ OPTIONS = ["-O3", *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g
 # it its fields.
 COMPILED = [
     SRC / "se_server/telemetry/counters.py",
+    SRC / "se_server/conversation/answering.py",
     SRC / "se_server/conversation/core.py",
+    SRC / "se_server/conversation/jobs.py",
     SRC / "se_server/conversation/lane.py",
     SRC / "se_server/telemetry/pace.py",
     SRC / "se_server/protocol/turn.py",

@@ -44,11 +44,15 @@ def assigned_fields(source: str) -> dict[str, set[str]]:
 
 
 def all_declared() -> dict[str, set[str]]:
-    """Return the fields of each class, those of its base among them."""
+    """Return the fields of each class, those of its bases among them."""
     texts = [(ROOT / "ext/se_server" / module).with_suffix(".pxd").read_text() for module in MODULES]
     own = {name: fields for text in texts for name, fields in declared_fields(text).items()}
     bases = {name: base for text in texts for name, base, _ in CLASS.findall(text) if base}
-    return {name: fields | own.get(bases.get(name, ""), set()) for name, fields in own.items()}
+
+    def inherited(name: str) -> set[str]:
+        return own.get(name, set()) | (inherited(bases[name]) if name in bases else set())
+
+    return {name: inherited(name) for name in own}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

@@ -64,7 +64,7 @@ FORBIDDEN = {
     "sdk": PROCESSES,
 }
 ALLOWED_NEVERTHELESS = {
-    ("se_server.conversation.lane", "signal"),  # reads whether SIGINT has a handler, and sets none
+    ("se_server.conversation.jobs", "signal"),  # reads whether SIGINT has a handler, and sets none
     ("se_server.streams.blocking", "socket"),
     ("se_server.sdk.resource", "ssl"),  # the type of an argument
     ("se_server.sdk.server", "ssl"),

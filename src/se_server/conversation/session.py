@@ -11,7 +11,7 @@ from se_server.conversation.core import SessionCore, Transport
 from se_server.conversation.ending import log_end
 from se_server.conversation.events import EventEmitter
 from se_server.conversation.handlers import NO_HANDLERS, Handlers
-from se_server.conversation.lane import current_turn
+from se_server.conversation.jobs import current_turn
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.protocol.turn import Turn

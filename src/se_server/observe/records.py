@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from se_server.conversation.lane import current_job, current_turn
+from se_server.conversation.jobs import current_job, current_turn
 from se_server.conversation.snapshot import MAX_ID
 from se_server.telemetry._printable import text_of
 

@@ -292,9 +292,9 @@ async def test_a_silent_handler_is_an_error_event(
     handler: Callable[..., Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each turn has its error and the failure text; the log has one line for the handler."""
-    from se_server.conversation import lane
+    from se_server.conversation import findings
 
-    lane._mistaken.clear()
+    findings._mistaken.clear()
     log = Eventually()
     settings = SessionSettings(failure_text="Sorry.")
     async with (
@@ -314,9 +314,9 @@ async def test_a_silent_handler_is_an_error_event(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_mistake_is_logged_once_without_on_error(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    from se_server.conversation import lane
+    from se_server.conversation import findings
 
-    lane._mistaken.clear()
+    findings._mistaken.clear()
     async with serving(kind, on_transcript=returns_text) as stage, stage.call() as api:
         for event_id in (1, 2):
             await api.say("hello", event_id=event_id)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from se_server.conversation.blocking import where
-from se_server.conversation.lane import frames_of
+from se_server.conversation.findings import frames_of
 
 MAX_TASKS = 200
 _TRIES = 10

@@ -1,0 +1,43 @@
+"""The fields of the compiled `answering.py`."""
+
+cimport cython
+from se_server.telemetry.counters cimport Counters
+from se_server.telemetry.pace cimport Pace
+from se_server.telemetry._clock cimport Clock
+from se_server.conversation._outbox cimport Outbox
+from se_server.conversation.jobs cimport TurnHost
+from se_server.conversation.lane cimport Lane
+from se_server.protocol.turn cimport Turn
+from se_server.protocol.turns cimport TurnLedger
+from se_server.streams._stream cimport Stream
+
+
+cdef class Answering(TurnHost):
+    cdef readonly Outbox _outbox
+    cdef readonly object _settings
+    cdef bint _debugs
+    cdef readonly Counters _stats
+    cdef readonly Clock _clock
+    cdef readonly TurnLedger _ledger
+    cdef readonly Pace _pace
+    cdef double _stream_close_s
+    cdef bint _speaks_refusals
+    cdef readonly Py_ssize_t _max_answer_bytes
+    cdef bint _closed
+    cdef Turn _last_turn
+    cdef readonly object _loop
+    cdef readonly Lane _lane
+    cdef readonly object _guards
+    cdef _prepare(self, Outbox outbox, settings, Counters stats)
+    # Without this type, attributes of the value of the context variable would be looked up by name.
+    @cython.locals(turn=Turn)
+    cdef Turn _turn_to_answer(self)
+    cdef Stream _open(self, response)
+    cdef _send_text(self, Turn turn, str text, bint final)
+    cdef _end_answer(self, Turn turn, bint final, bint has_failed)
+    cdef _send_final(self, Turn turn)
+    cdef _settle(self, Turn turn, bint failed, state)
+    cdef _end_turn(self, Turn turn, state, double now, bint failed)
+    # Without this type each counter would be looked up by its name.
+    @cython.locals(stats=Counters)
+    cdef _turn_ended(self, Turn turn, bint failed)

@@ -1,0 +1,295 @@
+# cython: binding=True
+"""The answers of one conversation: what handlers send is spoken in their turn, which ends with its final."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from se_server.conversation._outbox import Outbox
+from se_server.conversation.guards import TurnGuards
+from se_server.conversation.jobs import TurnHost, current_turn
+from se_server.conversation.lane import Lane
+from se_server.conversation.notes import debug, note
+from se_server.conversation.settings import SessionSettings
+from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThread
+from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState
+from se_server.protocol.turns import TurnLedger
+from se_server.streams._stream import Stream, open_stream
+from se_server.telemetry._clock import clock_of
+from se_server.telemetry._printable import text_of
+from se_server.telemetry.pace import Pace
+from se_server.telemetry.turn_record import TurnRecord
+from se_server.types import ERROR, Stats
+
+turn_of_task = current_turn.get
+
+handles_error: ContextVar[bool] = ContextVar("handles_error", default=False)
+"""Whether an error handler runs: a stream that fails in it must not call it again, and again."""
+
+
+class Answering(TurnHost):
+    """The path of every answer. Compiled; `answering.pxd` declares its fields."""
+
+    def _prepare(self, outbox: Outbox, settings: SessionSettings, stats: Stats) -> None:
+        self._outbox = outbox
+        self._settings = settings
+        self._debugs = settings.debug
+        self._stats = stats
+        self._clock = clock_of(settings.clock)
+        self._ledger = TurnLedger(settings.retranscription == "adopt")
+        self._pace: Pace | None = None  # made by the first turn that ends
+        self._stream_close_s = settings.stream_close_s
+        self._speaks_refusals = settings.speak_refusals
+        self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
+        self._closed = False
+        self._last_turn: Turn | None = None  # the one that the end found waiting for its handler
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run handlers on `loop` from now on."""
+        self._loop = loop
+        self._lane = Lane(self, loop, self._settings, self._stats)
+        self._guards = TurnGuards.of(self, loop, self._settings)
+
+    async def _send_response(
+        self,
+        response: str | AsyncIterable[Any],
+        *,
+        final: bool = True,
+        text: Callable[[Any], str | None] | None = None,
+        nodes: Iterable[str] | None = None,
+        speak_refusals: bool | None = None,
+    ) -> bool:
+        """Send an answer of the turn, to be spoken.
+
+        A stream that fails, or whose events nobody can read, is an `error` event, and the failure text is spoken if
+        nothing else was. A stream without text, of tool calls for example, sends nothing: the next answer of the turn
+        is the first, and the final leaves when the handler ends.
+
+        Args:
+            response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
+            final: whether the answer is complete; with False the next `send_response` continues it.
+            text: returns the text of an event, None for nothing to speak; needed for events of no known API.
+            nodes: the names of the LangGraph nodes whose messages are spoken; None: all.
+            speak_refusals: whether a refusal of the model is spoken where the stream has no other text; else it is a
+                failure. None: as the server is set up, which speaks them.
+
+        Returns:
+            False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
+            warns, sends nothing and returns False.
+
+        Raises:
+            SessionClosed: the session is closed.
+            WrongThread: called from a thread other than the session's.
+        """
+        if not self._outbox.is_here():
+            self._check_thread("send_response")
+        if isinstance(response, str):
+            turn = self._turn_to_answer()
+            if turn is None:
+                return False
+            self._send_text(turn, str(response), final)
+            rest = self._end_answer(turn, final, False)
+            if rest is not None:
+                await rest
+            return turn.open
+        try:
+            stream = self._open(response)
+        except TypeError as error:
+            return await self._refuse(error)
+        if text is not None or nodes is not None or speak_refusals is not None or not self._speaks_refusals:
+            speaks = self._speaks_refusals if speak_refusals is None else speak_refusals
+            stream.read_by(text=text, nodes=nodes, speak_refusals=speaks)
+        try:
+            turn = self._turn_to_answer()
+            if turn is None:
+                return False
+            has_failed = False
+            try:
+                await stream.pump(self._outbox, turn, self._clock)
+            except Exception as error:
+                if not turn.open:
+                    note(self, logging.INFO, "a stream failed after its turn: %s", text_of(error, as_repr=True))
+                elif not turn.is_full:
+                    has_failed = True
+                    self._speak_failure(turn)
+                    await self._report(error)
+            # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
+            rest = self._end_answer(turn, final and turn.needs_final and turn.has_own_text, has_failed)
+            if rest is not None:
+                await rest
+            return turn.open
+        finally:
+            if not stream.is_over:
+                left = await stream.aclose(self._stream_close_s)
+                self._stats.streams_left += left
+
+    async def _refuse(self, error: TypeError) -> bool:
+        """Report an answer that cannot be spoken; the handler goes on."""
+        turn = self._turn_to_answer()
+        if turn is None:
+            return False
+        self._speak_failure(turn)
+        await self._report(error)
+        return turn.open
+
+    def _open(self, response: object) -> Stream:
+        # A method of its own, so that Cython knows the type of its result.
+        return open_stream(response, self._stream_close_s)
+
+    def _send_text(self, turn: Turn, text: str, final: bool) -> None:
+        """Send a whole text; with `final`, it leaves together with its final."""
+        if turn.bytes_left >= 0:
+            text = turn.fit(text)
+        if text:
+            self._outbox.send(text, turn.event_id_json, False, final)
+            turn.keep(text)
+            turn.note_texts(1, self._clock.now())
+        elif not turn.is_full:
+            self._outbox.send(text, turn.event_id_json, False, final)
+            turn.needs_final = True
+
+    def _end_answer(self, turn: Turn, final: bool, has_failed: bool) -> Awaitable[None] | None:
+        """End an answer after its last text; return what its sender has to await, if anything."""
+        if turn.is_full and turn.open:
+            return self._end_full(turn)
+        outbox = self._outbox
+        if turn.open and not outbox.closed:
+            if not final:
+                outbox.flush()
+            elif turn.needs_final or not has_failed:  # else the failure text, or the error handler, sent it
+                self._send_final(turn)
+        return None if outbox.writable else outbox.room()
+
+    def _turn_to_answer(self) -> Turn | None:
+        """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""
+        turn = turn_of_task()
+        if self._closed:
+            if turn is not None and turn is self._last_turn:
+                return None  # its handler began after the end: nobody hears it, and the handler is not at fault
+            raise SessionClosed("Cannot send response: session is closed")
+        is_late = False
+        if turn is None or turn.owner is not self:
+            turn = self._ledger.current
+            # The handler has not started: what comes now was meant for the turn before.
+            is_late = turn is not None and turn.state is WAITING
+        elif turn.state is SUPERSEDED or turn.state is CUT_OFF:
+            is_late = True
+        if turn is None or (not turn.open and not is_late):
+            note(
+                self,
+                logging.WARNING,
+                "send_response() was called outside a transcript handler and sent nothing. To have the agent speak"
+                " first, set a first message in the Speech Engine's conversation config.",
+            )
+            return None
+        if is_late:
+            self._stats.late_texts += 1
+            return None
+        return turn
+
+    def _send_final(self, turn: Turn) -> None:
+        turn.needs_final = False
+        self._outbox.send("", turn.event_id_json, True)
+
+    # --- the ends of turns ---
+
+    def _settle(self, turn: Turn, failed: bool, state: TurnState) -> None:
+        """End an open turn with its final."""
+        if turn.needs_final and not self._outbox.closed:
+            self._send_final(turn)
+        self._end_turn(turn, state, self._clock.now(), failed)
+
+    def _end_turn(self, turn: Turn, state: TurnState, now: float, failed: bool) -> None:
+        """End a turn; every turn ends here, once."""
+        self._ledger.end(turn, state, now)
+        if self._guards is not None:
+            self._guards.end()
+        self._turn_ended(turn, failed)
+
+    def _turn_ended(self, turn: Turn, failed: bool) -> None:
+        """Count a turn that has ended, and report it: the one place that sees each turn once, with all its figures.
+
+        Args:
+            turn: the turn; its `state` is how it ended.
+            failed: whether the handler raised, or the server cut the turn off.
+        """
+        stats, state = self._stats, turn.state
+        stats.chunks_sent += turn.chunks
+        if failed:
+            stats.turns_failed += 1
+        elif state is ANSWERED:
+            stats.turns_answered += 1
+        elif state is SUPERSEDED:
+            stats.turns_superseded += 1
+        if self._pace is None:
+            self._pace = Pace()
+        self._pace.add(state is SUPERSEDED)
+        if turn.chunks:
+            self._pace.add_first_chunk(turn.first_text_after_s())
+        if self._debugs:
+            self._debug("turn ended: %s", TurnRecord.of(turn, failed))
+
+    def _speak_failure(self, turn: Turn) -> None:
+        """A handler or its stream has raised: say so, once, if the turn has said nothing else."""
+        text = self._settings.failure_text
+        says = text is not None and turn.open and not turn.failed and not turn.has_own_text and not self._outbox.closed
+        turn.failed = True
+        if text is None or not says:
+            return
+        self._stats.failure_texts_sent += 1
+        self._outbox.send(text, turn.event_id_json, False, True)
+        turn.keep(text)
+        turn.note_texts(1, self._clock.now())
+        self._send_final(turn)
+
+    async def _end_full(self, turn: Turn) -> None:
+        """End the turn whose answer was cut at its limit."""
+        self._stats.answers_too_long += 1
+        turn.failed = True
+        self._settle(turn, True, CUT_OFF)
+        await self._report(AnswerTooLong(f"an answer had more than {self._max_answer_bytes} bytes, and was cut there"))
+        await self._outbox.room()
+
+    def _say_first_word(self, turn: Turn, text: str) -> None:
+        """Say something in place of a handler that has sent nothing for long."""
+        if not turn.failed and not self._outbox.closed:
+            self._stats.first_words_sent += 1
+            self._outbox.send(text, turn.event_id_json, False)
+            turn.note_filler(text, self._clock.now())
+            self._debug("first word sent, event_id=%s", turn.event_id)
+
+    def _time_out(self, turn: Turn, timeout_s: float) -> None:
+        """End a turn that took too long, whatever its handler makes of being cancelled."""
+        self._stats.turns_timed_out += 1
+        self._debug("turn timed out, event_id=%s", turn.event_id)
+        self._speak_failure(turn)
+        self._settle(turn, True, CUT_OFF)
+        self._lane.abandon(turn)
+        self._lane.emit(ERROR, TurnTimeout(f"the turn with event_id {turn.event_id} took more than {timeout_s:g} s"))
+
+    async def _report(self, error: BaseException) -> None:
+        """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
+        self._stats.handler_errors += 1
+        if handles_error.get():
+            note(self, logging.ERROR, "an error handler failed", error=error)
+            return
+        token = handles_error.set(True)
+        try:
+            await self._lane.run_calls(ERROR, self._calls_of(ERROR, (error,)))
+        finally:
+            handles_error.reset(token)
+
+    def _check_thread(self, method: str) -> None:
+        if not self._outbox.is_here():
+            raise WrongThread(
+                f"SpeechEngineSession.{method} was called from another thread; everything belongs to the event loop's: "
+                f"use asyncio.run_coroutine_threadsafe(coroutine, loop), or loop.call_soon_threadsafe"
+            )
+
+    def _debug(self, text: str, *args: object) -> None:
+        if self._debugs:
+            debug(text, *args, session=self)
