@@ -28,6 +28,9 @@ _OPTION = "option"
 _Value = TypeVar("_Value")
 _UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
+_KEY = re.compile(r"(?:[\w-]*=)?sk_.*|[\w-]{10,}\.[\w-]{10,}\.[\w-]*", re.ASCII | re.DOTALL)
+# A long word without a dot or a slash, NAME=VALUE, or base64: file names are rarely like this.
+_NO_FILE = re.compile(r"[^./]{16,}|[^/]+=.*|[A-Za-z0-9+/]{32,}={0,2}", re.ASCII | re.DOTALL)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _LONG_S = 1e8  # three years replace longer times, which event loops cannot wait for
@@ -90,7 +93,7 @@ class Option:
         try:
             return self.parse(raw)
         except ValueError as wrong:
-            given = "" if self.secret else f" {raw!r}"
+            given = "" if self.secret or _holds_key(raw) else f" {raw!r}"
             raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
 
 
@@ -169,6 +172,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(names) <= MAX_NAMED:
         return f"; known are {', '.join(names)}"
     return f"; of {len(names)} names the nearest is {difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]}"
+
+
+def is_like_key(text: str) -> bool:
+    """Return whether a text looks like an API key or a token: it was given in the wrong place, and is not shown."""
+    return _KEY.fullmatch(text.strip()) is not None
+
+
+def _holds_key(raw: object) -> bool:
+    texts = raw if isinstance(raw, list | tuple) else [raw]
+    files = [text[1:] for text in texts if isinstance(text, str) and text.startswith("@")]
+    return any(isinstance(text, str) and is_like_key(text) for text in texts) or any(
+        shown_file(name) != name for name in files
+    )
+
+
+def shown_file(name: object) -> str:
+    """Return the name of a file for an error's sentence; "the file given" if it looks like a secret instead."""
+    text = str(name)
+    return "the file given" if is_like_key(text) or _NO_FILE.fullmatch(text.strip()) else text
 
 
 def text(raw: object) -> str:

@@ -70,6 +70,14 @@ class Headers(Mapping[str, str]):
                 found.append(value.strip().decode("latin-1"))
         return found
 
+    def without(self, name: str) -> Headers:
+        """Return the headers without those of a name."""
+        wanted = b"\n" + name.lower().encode("latin-1", "replace") + b":"
+        block = b"\n" + self._block
+        while (place := block.lower().find(wanted)) >= 0:
+            block = block[:place] + block[block.index(b"\n", place + 1) :]
+        return Headers(block[1:])
+
     def __getitem__(self, name: str) -> str:
         for value in self.getall(name):
             return value
@@ -103,6 +111,11 @@ class Request:
     query: str
     headers: Headers
     remote: str
+
+    def __repr__(self) -> str:
+        # A query may hold tokens and callers' secrets.
+        query = "?..." if self.query else ""
+        return f"<Request {self.path!r}{query} from {self.remote or 'an unknown address'}, {self.headers!r}>"
 
 
 NO_REQUEST = Request("", "", Headers(), "")

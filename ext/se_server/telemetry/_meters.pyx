@@ -48,7 +48,8 @@ REFUSALS = (
     "request head too large", "too many headers", "too many items in Connection or Upgrade", "out of descriptors", "no such path",
     "no WebSocket upgrade on the WebSocket path", "saturated (max_sessions)", "saturated (max_pending_handshakes)",
     "saturated (max_turns)", "saturated (shed_loop_lag_s)", "no PROXY header", "no TLS handshake",
-    "cannot accept connections",
+    "cannot accept connections", "Host is not a host with or without a port",
+    "too many items in Connection or Upgrade", "too many failed handshakes of one address",
 )
 RESTARTS = ("crash", "hang", "recycle", "operator")
 UPGRADES = ("succeeded", "failed")

@@ -10,6 +10,7 @@ import click
 
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
+from se_server.options import shown_file
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 
@@ -55,7 +56,7 @@ def _first_key(file: Path) -> str:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {shown_file(file)}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not a text file") from None
     for line in lines:

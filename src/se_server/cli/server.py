@@ -190,9 +190,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
-        if config.route.disable_auth and not (
-            config.access.allow_ips or config.access.require_header or config.listening.ca_certs
-        ):
+        if config.route.disable_auth and not (config.access.is_restricted or config.listening.ca_certs):
             _complain(NO_AUTH_WARNING + "\n", log_file, config.program.log_format, "warning")
         return Terminal(config, port, log_file)
 

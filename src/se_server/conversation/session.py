@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from se_server.auth import AUTHORIZATION_HEADER
 from se_server.conversation.adapter import Adapter
 from se_server.conversation.adapters import adapt
 from se_server.conversation.core import SessionCore, Transport
@@ -124,7 +126,10 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         loop = running_loop()
         if loop is not None:
             adapter.bind(loop)
-        self._set_up(adapter, adapter.request, callbacks, settings, stats, loop)
+        request = adapter.request
+        # Who holds the WebSocket has verified the request.
+        request = replace(request, headers=request.headers.without(AUTHORIZATION_HEADER))
+        self._set_up(adapter, request, callbacks, settings, stats, loop)
         adapter.attach(self)
 
     @classmethod
@@ -140,7 +145,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
 
     @property
     def headers(self) -> Headers:
-        """The headers of the upgrade request; names match in any case."""
+        """The headers of the upgrade request, without the API's token; names match in any case."""
         return self._request.headers
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 from se_server.errors import ConfigError
 from se_server.observe.logs import keep_own_loggers
+from se_server.options import shown_file
 from se_server.telemetry._printable import text_of
 
 if sys.version_info >= (3, 11):
@@ -31,7 +32,7 @@ def read_log_config(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = json.load(file) if path.endswith(".json") else tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"--log-config: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"--log-config: cannot read {shown_file(path)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         form = "JSON" if path.endswith(".json") else "TOML"
         raise ConfigError(f"--log-config: {path} is not valid {form}: {error}") from None

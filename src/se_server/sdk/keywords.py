@@ -54,6 +54,9 @@ class SessionKeywords(TypedDict, total=False):
 class ServerKeywords(HandlerKeywords, SessionKeywords, total=False):
     """The keywords of `SpeechEngineServer` that are no parameters of their own."""
 
+    require_header_file: str | None
+    max_failed_handshakes_per_s: int | float | str | None
+
 
 class ServeKeywords(ServerKeywords, total=False):
     """The keywords of `engine.serve()` that are no parameters of their own: those of the server it makes."""

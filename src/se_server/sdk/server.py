@@ -333,7 +333,7 @@ class SpeechEngineServer:
     def _verifier(self) -> TokenVerifier | None:
         if self._disable_auth:
             mutual_tls = self._ssl is not None and self._ssl.verify_mode is CERT_REQUIRED
-            if not (self._access.allow_ips or self._access.require_header or mutual_tls):
+            if not (self._access.is_restricted or mutual_tls):
                 warnings.warn(f"SpeechEngineServer: {NO_AUTH_WARNING}", UserWarning, stacklevel=3)
             return None
         # As in se-server, several keys with commas between them, while one replaces another.

@@ -14,7 +14,7 @@ from typing import Any
 from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of
+from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, shown_file
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.program import Program
@@ -161,7 +161,7 @@ def _read_file(name: str) -> dict[str, object]:
         with open(name, "rb") as file:
             content: dict[str, object] = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration file {name}: {error.strerror}") from None
+        raise ConfigError(f"cannot read the configuration file {shown_file(name)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
         raise ConfigError(f"the configuration file {name} is not valid TOML: {error}") from None
     for entry in content:
@@ -206,7 +206,7 @@ def _read_keys(name: str, where: str) -> tuple[str, ...]:
         with open(name, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
-        raise ConfigError(f"{where}: cannot read {name}: {error.strerror}") from None
+        raise ConfigError(f"{where}: cannot read {shown_file(name)}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{where}: {name} is not a text file in UTF-8") from None
     found = tuple(line for line in lines if line and not line.startswith("#"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from se_server.errors import AuthenticationError, ConfigError
-from se_server.options import flag, option
+from se_server.options import flag, interval, option, shown_file, text
 from se_server.server.door.clients import Client, client_behind, client_named
 from se_server.server.door.handshake import Upgrade
 from se_server.server.door.networks import Networks, networks, proxies
@@ -51,6 +51,32 @@ def required_header(raw: object) -> RequiredHeader:
     return RequiredHeader(name, value.encode())
 
 
+def header_file(raw: object) -> RequiredHeader:
+    """Read a file that holds NAME=VALUE on its only line; empty lines and those that begin with # do not count."""
+    name = text(raw)
+    expected = "a file with NAME=VALUE on its only line"
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ValueError(f"{expected} ({shown_file(name)}: {error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{expected} (it is not a text file in UTF-8)") from None
+    found = [line for line in lines if line and not line.startswith("#")]
+    if len(found) != 1:
+        raise ValueError(f"{expected} (it has {len(found)} lines)")
+    return required_header(found[0])
+
+
+def rate(raw: object) -> float:
+    """Read a rate a second, above 0."""
+    expected = "a number a second above 0, such as 5 or 0.5"
+    try:
+        return interval(raw)
+    except ValueError:
+        raise ValueError(expected) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Conditions that a connection and an upgrade request meet.
@@ -58,6 +84,8 @@ class Access:
     Attributes:
         allow_ips: the clients that may hold conversations; empty for all.
         require_header: the header that their requests carry; None for none.
+        require_header_file: the same, read from a file; with both, requests carry both.
+        max_failed_handshakes_per_s: failed handshakes of one client address; None for no limit.
         trusted_proxies: the proxies that are believed about their clients' addresses.
         proxy_protocol: whether every connection comes from such a proxy and begins with a PROXY header.
 
@@ -70,7 +98,8 @@ class Access:
     allow_ips: Networks = option(
         Networks(),
         networks,
-        "Accept conversations from these addresses only. Health checks are answered everywhere.",
+        "Accept conversations from these addresses only; @FILE names a file of them, read again at a reload. "
+        "Health checks are answered everywhere.",
         "CIDR,...",
         default_text="all",
         repeatable=True,
@@ -78,9 +107,21 @@ class Access:
     require_header: RequiredHeader | None = option(
         None,
         required_header,
-        "Accept only conversations whose request has this header. Prefer the environment or a file for it.",
+        "Accept only conversations whose request has this header. Other users of this machine can read it in the "
+        "process list: prefer --require-header-file or the environment.",
         "NAME=VALUE",
         secret=True,
+    )
+    require_header_file: RequiredHeader | None = option(
+        None, header_file, "A file with the NAME=VALUE of --require-header.", "FILE", secret=True
+    )
+    max_failed_handshakes_per_s: float | None = option(
+        None,
+        rate,
+        "Failed handshakes of one client address at one worker; further failures are answered 429. "
+        "A request with a good token is never limited.",
+        "N",
+        default_text="no limit",
     )
     trusted_proxies: Networks = option(
         Networks(),
@@ -103,6 +144,11 @@ class Access:
                 " 10.0.0.0/8)"
             )
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether strangers need more than the address of the server, besides the token."""
+        return bool(self.allow_ips or self.require_header or self.require_header_file)
+
     def trusts(self, peer: str) -> bool:
         """Return whether a peer (`host:port`, or empty for a Unix socket) is a trusted proxy."""
         return self._trusts(peer, client_named(peer))
@@ -122,8 +168,9 @@ class Access:
             client = self.client_of(request.remote, request.headers)
             if client.address not in self.allow_ips:
                 return upgrade, (ADDRESS_REFUSED, "allow-ips" if client.address else "its address is not known")
-        if self.require_header is not None and not self.require_header.is_in(request.headers):
-            return upgrade, (HEADER_REFUSED, f"require-header {self.require_header.name}")
+        for header in (self.require_header, self.require_header_file):
+            if header is not None and not header.is_in(request.headers):
+                return upgrade, (HEADER_REFUSED, f"require-header {header.name}")
         if upgrade.route.verifier is not None:
             try:
                 upgrade.route.verifier.verify(upgrade.authorization)

@@ -20,13 +20,14 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.server.door.acceptor import Acceptor, address_text
 from se_server.server.door.access import Access
 from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
+from se_server.server.door.failures import COUNTED, FailureLimit
 from se_server.server.door.handshake import Limits, Upgrade
 from se_server.server.door.http_connection import HttpConnection
 from se_server.server.door.pacer import Pacer
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
-from se_server.server.door.responses import SATURATED, Response
+from se_server.server.door.responses import FAILED_TOO_OFTEN, SATURATED, Response
 from se_server.server.door.routes import RouteTable
 from se_server.server.door.tls_handshake import establish_tls
 from se_server.server.listen.unread import limit_unread
@@ -102,6 +103,8 @@ class Door:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
+        per_s = self.access.max_failed_handshakes_per_s
+        self._failures = None if per_s is None else FailureLimit(per_s, self.loop.time)
         self.host = Host(self.loop, self.routes, self._stats, self._session_ended)
         self._refusals = RefusalLog(self.loop.time, self._stats.meters.refused)
         placement = None if self._slot is None else Placement(self._slot, self._admission.show)
@@ -157,7 +160,7 @@ class Door:
         if tls and not within_limit:  # a response would need the TLS handshake that is too much work
             accepted.close()
             self._admission.handshake_ended()
-            self.log_refusal(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
+            self.refuse(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
             return
         if tls:
             self._tls_sockets.add(accepted)
@@ -241,17 +244,30 @@ class Door:
         self.sessions.add(session)
         self._show_sessions()
 
-    def log_refusal(self, remote: str, response: Response, detail: str, headers: Headers = NO_HEADERS) -> None:
-        """Log a refusal, at most once a second for each reason; only then the client's address is looked for.
+    def refuse(self, remote: str, response: Response, detail: str, headers: Headers = NO_HEADERS) -> Response:
+        """Return the response to a refused request: another one if its client has failed too often.
+
+        The refusal is logged, at most once a second for each reason. The client's address is looked for only then, or
+        if there is a limit of failures.
 
         Args:
             remote: the peer's address.
             headers: the request's.
         """
+        limit = self._failures
+        if (
+            limit is not None
+            and response.status in COUNTED
+            and not response.keep_alive
+            and limit.fail(self.access.client_of(remote, headers))
+        ):
+            detail = f"{response.status}, {detail}"
+            response = FAILED_TOO_OFTEN
         self._refusals.add(
             response.reason,
             lambda: f"{self.access.described(remote, headers)} was answered {response.status} ({detail})",
         )
+        return response
 
     def obstacle(self) -> str:
         """Return the obstacle to new conversations, a key of `READINESS`; empty if there is none."""

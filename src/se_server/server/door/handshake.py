@@ -72,7 +72,7 @@ class Upgrade(NamedTuple):
 
     Attributes:
         route: the route of its path.
-        request: path, query, headers and peer.
+        request: path, query, headers and peer; without the token if the route verifies it.
         websocket_key: the value of `Sec-WebSocket-Key`.
         authorization: the first value of the header that carries the API's token; None without one.
         tail: bytes that followed the head.
@@ -83,6 +83,9 @@ class Upgrade(NamedTuple):
     websocket_key: bytes
     authorization: str | None
     tail: bytes
+
+    def __repr__(self) -> str:
+        return f"<Upgrade {self.request!r}>"  # without the token
 
 
 class _NoCallbacks:
@@ -314,9 +317,12 @@ class Handshake:
         if _KEY_FORM.fullmatch(key) is None:
             return KEY_INVALID
         authorization = seen.get(_AUTHORIZATION)
+        headers = Headers(self._fields)
+        if authorization is not None and route.verifier is not None:
+            headers = headers.without(AUTHORIZATION_HEADER)  # the token is for the verifier alone
         return Upgrade(
             route,
-            Request(path, query, Headers(self._fields), self._remote),
+            Request(path, query, headers, self._remote),
             key,
             None if authorization is None else authorization.decode("latin-1").strip(),
             tail,

@@ -48,8 +48,8 @@ class ConnectionOwner(Protocol):
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
         """Turn an admitted connection into a conversation."""
 
-    def log_refusal(self, remote: str, response: Response, detail: str, headers: Headers = ...) -> None:
-        """Log a refused request of a peer."""
+    def refuse(self, remote: str, response: Response, detail: str, headers: Headers = ...) -> Response:
+        """Log a refused request of a peer, and return the response to it."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -187,7 +187,7 @@ class HttpConnection(asyncio.Protocol):
                 return
             if outcome.reason:
                 path = f"path {handshake.path[:MAX_LOGGED_PATH]!r}"
-                self._door.log_refusal(self._remote, outcome, path, handshake.headers)
+                outcome = self._door.refuse(self._remote, outcome, path, handshake.headers)
             if not outcome.keep_alive:
                 self._finish(outcome)
                 return
@@ -205,8 +205,7 @@ class HttpConnection(asyncio.Protocol):
         upgrade, refusal = door.admit(upgrade, within_limit=self._within_limit)
         if refusal is not None:
             response, detail = refusal
-            door.log_refusal(self._remote, response, detail, upgrade.request.headers)
-            self._finish(response)
+            self._finish(door.refuse(self._remote, response, detail, upgrade.request.headers))
             return
         self._timer.cancel()
         self._handshake = None
@@ -230,8 +229,7 @@ class HttpConnection(asyncio.Protocol):
         if self._resting:
             self.transport.close()
         else:
-            self._door.log_refusal(self._remote, HEAD_LATE, "its time is up")
-            self._finish(HEAD_LATE)
+            self._finish(self._door.refuse(self._remote, HEAD_LATE, "its time is up"))
 
     def _finish(self, response: Response) -> None:
         """Send the last response and linger: a close with unread bytes would reset the connection."""

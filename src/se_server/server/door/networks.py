@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from se_server.options import shown_file
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -61,7 +63,7 @@ def networks(raw: object) -> Networks:
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not all(isinstance(item, str) for item in texts):
         raise ValueError(_EXPECTED)
-    words = [word.strip() for item in texts for word in item.split(",") if word.strip()]
+    words = [word for item in texts for word in _words(item)]
     if not words or UNIX in words:
         raise ValueError(_EXPECTED)
     try:
@@ -69,6 +71,32 @@ def networks(raw: object) -> Networks:
     except ValueError as error:
         wrong = str(error)
         raise ValueError(f"{_EXPECTED} ({wrong})") from None
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the words between commas; those of its file for `@FILE`."""
+    for word in text.split(","):
+        word = word.strip()
+        if word.startswith("@"):
+            yield from _words_of_file(word[1:])
+        elif word:
+            yield word
+
+
+def _words_of_file(name: str) -> list[str]:
+    """Return the words of a file, between commas, blanks and line ends; a # begins a comment."""
+    expected = "@FILE with addresses or blocks of them, one a line"
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            lines = [line.partition("#")[0] for line in file]
+    except OSError as error:
+        raise ValueError(f"{expected} ({shown_file(name)}: {error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{expected} ({shown_file(name)} is not a text file in UTF-8)") from None
+    words = [word for line in lines for word in line.replace(",", " ").split()]
+    if not words:  # an empty list would let everybody in
+        raise ValueError(f"{expected} ({shown_file(name)} has none)")
+    return words
 
 
 def proxies(raw: object) -> Networks:

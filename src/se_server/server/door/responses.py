@@ -85,6 +85,9 @@ METHOD_REFUSED = _refusal(b"405 Method Not Allowed", "method not allowed", _METH
 HEAD_LATE = _refusal(b"408 Request Timeout", "no whole request head in time")
 BODY_REFUSED = _refusal(b"413 Content Too Large", "request with a body")
 VERSION_UNKNOWN = _refusal(b"426 Upgrade Required", "Sec-WebSocket-Version is not 13", _WEBSOCKET_ONLY)
+FAILED_TOO_OFTEN = _refusal(
+    b"429 Too Many Requests", "too many failed handshakes of one address", b"Retry-After: 1\r\n"
+)
 HEAD_TOO_LARGE = _refusal(b"431 Request Header Fields Too Large", "request head too large")
 HEADERS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many headers")
 ITEMS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many items in Connection or Upgrade")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from se_server.errors import ConfigError
+from se_server.options import shown_file
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
@@ -29,7 +30,9 @@ def make_context(certfile: str | None, keyfile: str | None, ca_certs: str | None
     if certfile is None:
         for option, name in (("keyfile", keyfile), ("ca-certs", ca_certs)):
             if name is not None:
-                raise ConfigError(f"--{option} {name} has no effect without a certificate: give --certfile FILE, too")
+                raise ConfigError(
+                    f"--{option} {shown_file(name)} has no effect without a certificate: give --certfile FILE, too"
+                )
         return None
     _check_file("certfile", certfile, _CERTIFICATE, "certificate")
     _check_file(*(("keyfile", keyfile) if keyfile else ("certfile", certfile)), _KEY, "private key")
@@ -63,7 +66,7 @@ def _check_file(option: str, name: str, marker: bytes, wanted: str) -> None:
         with open(name, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise ConfigError(f"--{option}: cannot read {name}: {error.strerror}") from None
+        raise ConfigError(f"--{option}: cannot read {shown_file(name)}: {error.strerror}") from None
     if marker not in content:
         raise ConfigError(f"--{option}: {name} holds no {wanted} in PEM form")
 

@@ -219,3 +219,17 @@ def test_wrong_addresses_are_refused(raw: object) -> None:
 def test_wrong_headers_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="NAME=VALUE"):
         required_header(raw)
+
+
+def test_both_required_headers_are_asked_for() -> None:
+    access = Access(require_header=required_header("A=1"), require_header_file=required_header("B=2"))
+    assert status(access, "", "A: 1", "B: 2") == 101
+    for lines in (["A: 1"], ["B: 2"], ["A: 1", "B: 3"], []):
+        assert status(access, "", *lines) == 401
+
+
+def test_nothing_shows_the_token_or_the_query() -> None:
+    request = Request("/ws", "token=hunter2", headers("X-Secret: hunter3"), "10.0.0.1:5")
+    shown = repr(Upgrade(ROUTE, request, b"key", "Bearer hunter4", b"hunter5"))
+    assert "hunter" not in shown
+    assert "/ws" in shown

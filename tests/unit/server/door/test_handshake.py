@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from se_server.auth import AUTHORIZATION_HEADER
+from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.server.door import responses
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import Response
@@ -416,6 +416,19 @@ def test_several_protocol_and_extension_headers_pass() -> None:
     result = outcome(upgrade(b"GET /ws HTTP/1.1", *more))
     assert isinstance(result, Upgrade)
     assert result.request.headers.getall("sec-websocket-protocol") == ["a", "b, c"] * 2
+
+
+def test_verified_token_is_dropped_from_the_headers() -> None:
+    name = AUTHORIZATION_HEADER.encode()
+    lines = (name.upper() + b": one", b"X-A: 1", name + b":two", name + b": two", b"X-B: " + name + b": three")
+    routes = make_routes("/ws", verifier=TokenVerifier("a key"))
+    result = Handshake(routes, Limits(), PEER).feed(upgrade(b"GET /ws HTTP/1.1", *lines))
+    assert isinstance(result, Upgrade)
+    assert result.authorization == "one"
+    headers = result.request.headers
+    assert headers.getall(AUTHORIZATION_HEADER) == []
+    assert (headers["x-a"], headers["x-b"]) == ("1", f"{AUTHORIZATION_HEADER}: three")
+    assert len(headers) == 7
 
 
 def test_first_token_header_counts() -> None:
