@@ -30,7 +30,7 @@ import uvloop
 import websockets
 
 from se_server import SpeechEngineServer
-from se_server.streams.closing import detached
+from se_server.streams.driving import detached
 from tests.leaks import open_descriptors
 from tests.providers import RemoteProvider, provider_process
 
@@ -164,6 +164,19 @@ async def aiohttp_response(stack: AsyncExitStack, url: Callable[[str], str]) -> 
     return ask
 
 
+async def litellm(stack: AsyncExitStack, url: Callable[[str], str]) -> Ask:
+    import litellm as package
+    import openai
+
+    # A client of its own: litellm keeps those that it makes, and their connections, for an hour.
+    client = await stack.enter_async_context(openai.AsyncOpenAI(api_key="none", base_url=url("openai")))
+
+    async def ask(model: str) -> Any:
+        return package.acompletion(model=f"openai/{model}", messages=MESSAGES, stream=True, client=client)
+
+    return ask
+
+
 async def langchain(stack: AsyncExitStack, url: Callable[[str], str]) -> Ask:
     import openai
     from langchain_openai import ChatOpenAI
@@ -190,6 +203,7 @@ WAYS: Mapping[str, tuple[str, Make]] = {
     "groq": ("groq", groq),
     "together": ("together", together),
     "boto3": ("boto3", bedrock),
+    "litellm": ("litellm", litellm),
     "langchain": ("langchain_openai", langchain),
     "aiohttp": ("aiohttp", aiohttp_response),
 }

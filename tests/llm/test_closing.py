@@ -18,17 +18,7 @@ from tests.providers import Provider
 ASKING = [row for row in all_rows() if row.is_installed and row.closed_by and row.api]
 STREAMS = [row for row in ASKING if row.is_stream]
 WHOLE = [row for row in ASKING if not row.is_stream]
-# LangChain and LangGraph may lose a cancellation in Python 3.11's `asyncio.wait_for` while tokens come fast: the
-# request then runs on until the stream is given up, counted and logged. A defect: the mark goes when it is mended.
-MAY_LOSE = pytest.mark.xfail(reason="LangChain loses a cancellation now and then", strict=False)
 by_stream = pytest.mark.parametrize("row", STREAMS, ids=[row.name for row in STREAMS])
-by_flooded_stream = pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, id=row.name, marks=[MAY_LOSE] if row.package in ("LangChain", "LangGraph") else [])
-        for row in STREAMS
-    ],
-)
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
 # Tokens that are under way when the interruption is sent, where the provider waits for none.
@@ -50,7 +40,7 @@ async def test_interruption_ends_a_request_that_waits(row: Row, provider: Provid
     check(await interrupt(row, provider, WAITING_FOR_EVENT))
 
 
-@by_flooded_stream
+@by_stream
 async def test_interruption_ends_the_request_of_slow_reader(row: Row, provider: Provider) -> None:
     check(await interrupt(row, provider, WAITING_FOR_SOCKET, reads=False))
 

@@ -29,6 +29,7 @@ cdef class Stream:
     cdef bint _is_untouched     # a generator whose first event was not asked for
     cdef readonly bint is_over  # nothing is left to close
     cdef object _awaited        # the iterator of the awaitable in progress, or None
+    cdef object _other          # the task that `_awaited` waits for, or None
     cdef int _waits             # for an event, for room in the sink, or for the opening
     cdef double _close_s        # what closing may take
     cdef object _error          # what ended the stream, for those who close it
@@ -45,6 +46,8 @@ cdef class Stream:
     cdef bint _has_texts        # there were two, and the second did not repeat the first
     cdef bint _mutes_refusals
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
+    cdef object _wakeable(self, object suspended)
+    cdef object _wait_for(self, object other)
     cdef int _note_texts(self) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1

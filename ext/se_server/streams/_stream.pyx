@@ -21,11 +21,13 @@ from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading, is_plain
 from se_server.telemetry._clock cimport Clock
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 
 from se_server.errors import AnswerTooLong, StreamFailed
-from se_server.streams.closing import Detached, close_generator, ending
+from se_server.streams.closing import close_generator
+from se_server.streams.driving import Detached, Ending
 from se_server.streams.opening import Opening, is_plain_generator
 
 cdef extern from "Python.h":
@@ -201,6 +203,7 @@ cdef class Stream:
             error = error()
         cdef bint has_ended
         awaited = self._awaited
+        other, self._other = self._other, None
         throw = getattr(awaited, "throw", None)
         if throw is None:
             raise error
@@ -210,11 +213,14 @@ cdef class Stream:
             has_ended = self._sink.closed or not self._turn.open
             if has_ended and isinstance(error, CancelledError) and self._waits != FOR_ROOM:
                 # It may take its time to end, but not for ever.
-                self._found = []
-                self._awaited = awaited = ending(awaited, error, self._close_s, self._iterator, self._found)
+                ending = Ending(awaited, self._close_s, (self._iterator, self._opening))
+                self._found = ending.found
+                self._awaited = awaited = ending.drive(error, other)
                 yielded = next(awaited)
+            elif other is not None and isinstance(error, CancelledError) and other.cancel(*error.args[:1]):
+                yielded = self._wait_for(other)
             else:
-                yielded = throw(error)
+                yielded = self._wakeable(throw(error))
         except StopIteration as stop:
             self._awaited = None
             if self._turn.open:
@@ -237,6 +243,23 @@ cdef class Stream:
         close = getattr(awaited, "close", None)
         if close is not None:
             close()
+
+    cdef object _wakeable(self, object suspended):
+        """Return what a cancellation of the stream's own task wakes.
+
+        A task that awaits another task, or `asyncio.gather`, goes on waiting until that heeds the cancellation.
+        """
+        if type(suspended) is Future or getattr(suspended, "_asyncio_future_blocking", None) is None:
+            return suspended
+        suspended._asyncio_future_blocking = False
+        return self._wait_for(suspended)
+
+    cdef object _wait_for(self, object other):
+        waiter = other.get_loop().create_future()
+        other.add_done_callback(partial(_wake, waiter))
+        waiter._asyncio_future_blocking = True
+        self._other = other
+        return waiter
 
     cdef int _note_texts(self) except -1:
         """Note on the turn what was put since the last time."""
@@ -436,6 +459,8 @@ cdef class Stream:
             if status == PYGEN_NEXT:
                 self._events = 0
                 suspended = _owned(result)
+                if type(suspended) is not Future and suspended is not None:
+                    suspended = self._wakeable(suspended)
                 self._flush()
                 Py_INCREF(suspended)
                 yielded[0] = <PyObject*>suspended
@@ -473,6 +498,12 @@ cdef int _stream_send(object stream, object value, PyObject** result) except -1:
 cdef int reraise() except -1:
     """Raise the exception that a C function left."""
     return -1
+
+
+def _wake(waiter, _):
+    """End the wait for another task."""
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 cdef inline object _awaiting(object awaitable):

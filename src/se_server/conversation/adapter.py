@@ -17,7 +17,7 @@ from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import MessageError
 from se_server.protocol import close_codes
 from se_server.protocol._wire import History, decode
-from se_server.streams.closing import within
+from se_server.streams.driving import within
 from se_server.types import NO_REQUEST, Request
 
 

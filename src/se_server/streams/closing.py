@@ -9,29 +9,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from typing import Any
 
+from se_server.streams.driving import GRACE_S, LOOK_S, Detached, Ending, iter_of
 from se_server.streams.forms import Closer, name_of
 from se_server.streams.underneath import closers_underneath
 
 log = logging.getLogger("se_server.session")
 
-# Seconds for a second cancellation, and for each closing after the time is up.
-GRACE_S = 0.1
-
-detached: set[asyncio.Task[None]] = set()
-"""Tasks that drive what did not end in time; the event loop holds no strong reference to a task."""
-
-
-class Detached(Exception):
-    """An awaitable did not end in time, did not heed its cancellation, and goes on in a task of its own."""
-
 
 async def close_generator(generator: object, timeout_s: float, is_lost: bool, found: list[Closer] | None) -> int:
     """Close an async generator that user code passed; see `Opening.close`."""
     closers = list(found or ())
-    if not is_lost:
+    if is_lost:
+        note_left(generator)
+    else:
         closers.append(closer_of(generator))
     return is_lost + await close_all(closers, generator, timeout_s)
 
@@ -52,29 +45,44 @@ async def close_all(
     underneath = [] if source is None else closers_underneath(source)
     left = 0
     for close in (*reversed(closers), *underneath):
-        left += await _close(close, deadline, timeout_s, error)
+        left += await _close(close, source, deadline, timeout_s, error)
     return left
 
 
-async def _close(close: Closer, deadline: float, timeout_s: float, error: BaseException | None) -> int:
+async def _close(
+    close: Closer, source: object | None, deadline: float, timeout_s: float, error: BaseException | None
+) -> int:
     name = getattr(close, "target_name", "a stream")
+    ending: Ending | None = None
     try:
         closing = close(error)
         if closing is not None and inspect.isawaitable(closing):
             remaining_s = deadline - asyncio.get_running_loop().time()
-            await within(closing, max(remaining_s, GRACE_S))
+            ending = Ending(iter_of(closing), max(remaining_s, GRACE_S), source)
+            await ending
     except TimeoutError:
         if getattr(getattr(close, "target", None), "is_running", False):
             log.warning("%s blocks its thread and does not end: it is left to itself", name)
             return 1
+        if ending is not None and ending.lost:
+            # Their last cancellation may be on its way.
+            _, going = await asyncio.wait(ending.lost, timeout=LOOK_S)
+            if going:
+                log.warning("a task of %s goes on, although it was cancelled again: it is left to itself", name)
+                return len(going)
         log.warning("closing %s took longer than %g s and was given up", name, timeout_s)
     except Detached:
-        log.warning("closing %s does not end, although it was cancelled twice: it is left to itself", name)
+        log.warning("closing %s does not end, although it was cancelled again: it is left to itself", name)
         return 1
     except Exception as failure:
-        if failure is not error:
+        if failure is not error and not (ending is not None and ending.has_closed):
             log.warning("closing %s failed: %s: %s", name, type(failure).__name__, failure)
     return 0
+
+
+def note_left(stream: object) -> None:
+    """Log a stream that is left to itself."""
+    log.warning("%s does not end, although it was cancelled again: it is left to itself", name_of(stream))
 
 
 class closer_of:
@@ -115,139 +123,3 @@ def abandon(awaitable: Any) -> None:
         if stop is not None:
             stop()
             return
-
-
-async def within(awaitable: Awaitable[Any], timeout_s: float) -> Any:
-    """Await in this very task, at most `timeout_s`; `asyncio.wait_for` makes a task of its own before Python 3.12.
-
-    Raises:
-        TimeoutError: it took longer; it was cancelled.
-        Detached: it did not even end when it was cancelled; a task of its own drives it from now on.
-    """
-    return await _Within(awaitable, timeout_s)
-
-
-class _Within:
-    """Drives an awaitable by hand, so that it can be handed to another task."""
-
-    def __init__(self, awaitable: Awaitable[Any], timeout_s: float) -> None:
-        self._awaitable = awaitable
-        self._timeout_s = timeout_s
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return ending(iter_of(self._awaitable), None, self._timeout_s)
-
-
-def iter_of(awaitable: Any) -> Generator[Any, Any, Any]:
-    """Return what drives an awaitable."""
-    if inspect.isgenerator(awaitable):  # what types.coroutine makes
-        return awaitable
-    iterator: Generator[Any, Any, Any] = awaitable.__await__()
-    return iterator
-
-
-def ending(
-    driven: Any,
-    thrown: BaseException | None,
-    timeout_s: float,
-    source: object = None,
-    found: list[Closer] | None = None,
-) -> Generator[Any, Any, Any]:
-    """Drive an awaitable to its end: for `timeout_s`, then it is cancelled, for a moment more, then it is detached.
-
-    It waits for futures of its own, since `cancel` of a task does not wake one that waits for `asyncio.gather`.
-
-    Args:
-        driven: what `__await__` gave.
-        thrown: the cancellation to begin with, None to begin with a step.
-        timeout_s: its time.
-        source: where to look for open HTTP responses when the time is up.
-        found: takes what closes them.
-
-    Raises:
-        TimeoutError: it took longer, and was cancelled by nobody else.
-        Detached: it did not end although its time was up and it was cancelled.
-    """
-    loop = asyncio.get_running_loop()
-    is_cancelled = thrown is not None
-    timeouts = 0
-    awaited: Any = None
-    waiter: asyncio.Future[None] | None = None
-
-    def wake(_: object = None) -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def give_up() -> None:
-        nonlocal timeouts, thrown
-        timeouts += 1
-        if timeouts > 1:
-            wake()
-            return
-        if found is not None:
-            found.extend(closers_underneath((driven, source), follow_tasks=True))
-        handles.append(loop.call_later(GRACE_S, give_up))
-        if awaited is not None and not awaited.cancel():
-            thrown = asyncio.CancelledError()
-            wake()
-
-    handles = [loop.call_later(max(timeout_s, 0.0), give_up)]
-    try:
-        while True:
-            try:
-                raised, thrown = thrown, None
-                awaited = _step(driven, raised)
-            except StopIteration as stop:
-                return stop.value
-            if getattr(awaited, "_asyncio_future_blocking", None) is None:
-                yield awaited  # None, as of asyncio.sleep(0): the loop gets a turn
-                awaited = None
-                continue
-            awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(wake)
-            while not awaited.done() and thrown is None and timeouts < 2:
-                waiter = loop.create_future()
-                try:
-                    yield from waiter
-                except asyncio.CancelledError as error:
-                    is_cancelled = True
-                    # anyio knows its own cancellations by their message.
-                    if not awaited.cancel(*error.args[:1]):
-                        thrown = error
-            if timeouts > 1 and not awaited.done():
-                _detach(driven, awaited, loop)
-                raise Detached
-    except asyncio.CancelledError:
-        if is_cancelled or not timeouts:
-            raise
-        raise TimeoutError from None
-    finally:
-        for handle in handles:
-            handle.cancel()
-
-
-def _step(driven: Any, thrown: BaseException | None) -> Any:
-    if thrown is None:
-        return next(driven)
-    if hasattr(driven, "throw"):
-        return driven.throw(thrown)
-    raise thrown
-
-
-def _detach(driven: Any, awaited: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Have a task of its own drive what waits for a future."""
-
-    class Rest:
-        def __await__(self) -> Generator[Any, Any, Any]:
-            yield from asyncio.wait([awaited]).__await__()
-            return (yield from driven)
-
-    async def run() -> None:
-        try:
-            await Rest()
-        except Exception as error:
-            log.info("what was left to itself ended: %s: %s", type(error).__name__, error)
-
-    task = loop.create_task(run())
-    detached.add(task)
-    task.add_done_callback(detached.discard)

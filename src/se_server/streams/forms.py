@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
 Closer = Callable[[BaseException | None], Awaitable[Any] | None]
@@ -36,8 +37,13 @@ def identity(kind: type) -> tuple[str, str]:
 
 
 def name_of(value: object) -> str:
-    """Return the name of an object's class for messages, with its package: `openai.AsyncStream`."""
+    """Return the name of an object's class for messages, with its package: `openai.AsyncStream`.
+
+    Of a generator or a coroutine, the name of its function follows: `async_generator words`.
+    """
     package, name = identity(type(value))
+    if isinstance(value, (AsyncGeneratorType, CoroutineType, GeneratorType)):
+        return f"{name} {value.__qualname__}"
     return name if package in ("builtins", "") else f"{package}.{name}"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from se_server.streams import awaitables, aws, responses, results
 from se_server.streams.blocking import BlockingIterator
-from se_server.streams.closing import abandon, close_all, closer_of, exit_of
+from se_server.streams.closing import abandon, close_all, closer_of, exit_of, note_left
 from se_server.streams.finished import finished_events
 from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events
 from se_server.streams.refusing import is_client, refuse
@@ -35,18 +35,20 @@ class Opening:
     Attributes:
         source: The object that user code passed.
         iterator: The iterator of events, None until `open` has been awaited.
-        closers: What closes what was opened so far; the last is called first.
+        closers: What closes what was opened so far; the last is called first, after the iterator is closed.
+        first_closers: What is called before the iterator is closed.
 
     Raises:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
 
-    __slots__ = ("_current", "_pending", "_steps", "closers", "iterator", "source")
+    __slots__ = ("_current", "_pending", "_steps", "closers", "first_closers", "iterator", "source")
 
     def __init__(self, response: object) -> None:
         self.source = response
         self.iterator: AsyncIterator[Any] | None = None
         self.closers: list[Closer] = []
+        self.first_closers: list[Closer] = []
         self._current = response
         self._pending: Any = None
         self._steps = 0
@@ -97,18 +99,26 @@ class Opening:
             found: what was open underneath when the time of the event in progress was up.
         """
         closers = [*(found or ()), *self.closers]
+        if is_lost:
+            note_left(self.source)
         if self.iterator is not None and not is_lost:
             closers.append(closer_of(self.iterator))
         pending, self._pending = self._pending, None
         if pending is not None and not is_lost:
             closers.append(lambda error: abandon(pending))
+        closers += self.first_closers
         source = None if is_whole else (self._current, self.iterator)
         return is_lost + await close_all(closers, source, timeout_s, error)
 
 
 def is_plain_generator(generator: object) -> bool:
     """Whether an async generator is iterated as it is: all are but those of an HTTP response's body."""
-    return responses.form_of_generator(generator) is None
+    return form_of_generator(generator) is None
+
+
+def form_of_generator(generator: object) -> Form | None:
+    """Return the form of an async generator that a package made, None for all others."""
+    return responses.form_of_generator(generator) or results.form_of_generator(generator)
 
 
 def form_of(value: object) -> Form:
@@ -119,7 +129,7 @@ def form_of(value: object) -> Form:
         if form is not None:
             return form
     if inspect.isasyncgen(value):
-        return responses.form_of_generator(value) or iterate
+        return form_of_generator(value) or iterate
     if hasattr(kind, "__aiter__"):
         return iterate
     if is_client(value):

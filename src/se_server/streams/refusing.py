@@ -9,7 +9,7 @@ import inspect
 import re
 from typing import Any, NoReturn
 
-from se_server.streams.closing import within
+from se_server.streams.driving import within
 from se_server.streams.forms import identity, name_of
 
 EXPECTED = "send_response takes a str, an async iterable or iterable of str or LLM events, or an awaitable of one"

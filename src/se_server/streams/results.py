@@ -46,8 +46,24 @@ class _run_canceller:
 
 def take_agents_run(opening: Any, result: Any) -> Events:
     """Take the `RunResultStreaming` of openai-agents."""
-    opening.closers.append(_run_canceller(result))
+    # The iterator's own closing waits for the whole run.
+    opening.first_closers.append(_run_canceller(result))
     return Events(result.stream_events())
+
+
+def form_of_generator(generator: Any) -> Form | None:
+    """Return the form of the events of an agents' run, None for all other generators."""
+    if generator.__qualname__ != "RunResultStreaming.stream_events" or generator.ag_frame is None:
+        return None
+    result = generator.ag_frame.f_locals.get("self")
+    if result is None or identity(type(result))[0] != "agents":
+        return None
+
+    def take(opening: Any, events: Any) -> Events:
+        opening.first_closers.append(_run_canceller(result))
+        return Events(events)
+
+    return take
 
 
 def take_litellm_stream(opening: Any, stream: Any) -> object:

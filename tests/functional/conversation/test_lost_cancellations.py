@@ -1,0 +1,193 @@
+"""A stream ends with its turn although cancellations are lost in it, as `asyncio.wait_for` loses some before 3.12."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from se_server.conversation.settings import SessionSettings
+from tests.functional.conversation.stage import Eventually, serving
+
+# A burst that fills the buffers of a caller who does not read.
+FLOOD = "x" * 1_000_000
+# Closing may take 0.5 s, and the second cancellation 0.1 s; the rest is for a busy machine.
+ENDS_S = 1.5
+# More than the cancellations that a stream gets.
+NEVER = 1000
+
+
+class Cancelled:
+    """Counts the cancellations of what waits here, and loses the first of them.
+
+    Attributes:
+        lost: The number that got lost.
+        over: Set when one was heeded.
+        released: Ends the wait.
+    """
+
+    def __init__(self, losing: int) -> None:
+        self.losing = losing
+        self.lost = 0
+        self.over = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def forever(self) -> None:
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                if self.lost == self.losing:
+                    self.over.set()
+                    raise
+                self.lost += 1
+
+
+class Stream:
+    """An async iterable with a text at its beginning."""
+
+    def __init__(self, cancelled: Cancelled, first: str) -> None:
+        self.cancelled = cancelled
+        self.first: str | None = first
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> str:
+        if self.first is not None:
+            first, self.first = self.first, None
+            return first
+        await self.wait()
+        raise StopAsyncIteration
+
+    async def wait(self) -> None:
+        raise NotImplementedError
+
+
+class ByTask(Stream):
+    """Its events come from a task, which closing cancels once and waits for, as in LangGraph."""
+
+    def __init__(self, cancelled: Cancelled, first: str) -> None:
+        super().__init__(cancelled, first)
+        self.task = asyncio.create_task(cancelled.forever())
+        self.queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def wait(self) -> None:
+        await self.queue.get()
+
+    async def aclose(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+class AwaitsTask(Stream):
+    async def wait(self) -> None:
+        await asyncio.create_task(self.cancelled.forever())
+
+
+class Gathers(Stream):
+    async def wait(self) -> None:
+        await asyncio.gather(self.cancelled.forever())
+
+
+class Itself(Stream):
+    async def wait(self) -> None:
+        await self.cancelled.forever()
+
+
+class Closes(Stream):
+    """Loses cancellations while it is closed."""
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        await self.cancelled.forever()
+
+
+async def interrupt(stream: Stream, *, reads: bool = True, around: Callable[[Any], Any] | None = None) -> int:
+    """Interrupt the answer of a stream when it waits, and return how many streams were left to themselves."""
+    log = Eventually()
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        if len(transcript) > 1:
+            await session.send_response("stopped")
+            return
+        try:
+            answer = session.send_response(stream)
+            await (answer if around is None else around(answer))
+        finally:
+            log.add("over")
+
+    settings = SessionSettings()
+    async with serving("own", settings, on_transcript=on_transcript) as stage, stage.call(max_size=None) as api:
+        if not reads:
+            stream.first = FLOOD * 20
+            api.ws.transport.pause_reading()
+        await api.say("hello", event_id=1)
+        if reads:
+            assert (await api.receive())["content"] == "one"
+        else:
+            while stream.first is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        began_s = time.monotonic()
+        await api.say("hello", "one", "stop", event_id=2)
+        if stream.cancelled.losing < NEVER:
+            await asyncio.wait_for(stream.cancelled.over.wait(), ENDS_S)
+        if not reads:
+            api.ws.transport.resume_reading()
+        while (message := await api.receive())["event_id"] != 2:
+            pass
+        assert message["content"] == "stopped"
+        await log.until("over")
+        assert time.monotonic() - began_s < ENDS_S
+        return stage.server.stats.streams_left
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks do not count their cancellations")
+@pytest.mark.parametrize("reads", [True, False], ids=["event", "socket"])
+@pytest.mark.parametrize("losing", [0, 1, 2])
+async def test_lost_cancellation_of_a_task_is_repeated(
+    losing: int, reads: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = ByTask(Cancelled(losing), "one")
+    assert await interrupt(stream, reads=reads) == 0
+    assert stream.cancelled.lost == losing
+    assert stream.task.cancelled()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", [AwaitsTask, Gathers, Itself, Closes])
+@pytest.mark.parametrize("losing", [0, 1, 2])
+async def test_lost_cancellation_of_a_stream_is_repeated(kind: type[Stream], losing: int) -> None:
+    stream = kind(Cancelled(losing), "one")
+    assert await interrupt(stream) == 0
+    assert stream.cancelled.lost == losing
+
+
+@pytest.mark.parametrize("kind", [ByTask, AwaitsTask, Gathers, Itself, Closes])
+async def test_stream_that_never_ends_is_left(kind: type[Stream], caplog: pytest.LogCaptureFixture) -> None:
+    stream = kind(Cancelled(NEVER), "one")
+    try:
+        assert await interrupt(stream) == 1
+        assert "left to itself" in caplog.text
+    finally:
+        stream.cancelled.released.set()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no asyncio.timeout")
+@pytest.mark.parametrize("kind", [AwaitsTask, Gathers, Itself])
+async def test_interruption_ends_a_stream_under_a_timeout(kind: type[Stream]) -> None:
+    stream = kind(Cancelled(2), "one")
+
+    async def limited(answer: Any) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await answer
+
+    assert await interrupt(stream, around=limited) == 0
