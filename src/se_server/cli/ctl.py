@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_REQUEST_BYTES = 4096
+SHOWN_CHARACTERS = 128
+RETRY_S = 0.05
 WATCH_S = 1.0
 EXIT_FAILED, EXIT_USAGE = 1, 2
 VARIABLE = "SE_SERVER_CONTROL_SOCKET"
@@ -41,12 +44,19 @@ def ask(path: str, command: str, argument: object = None, *, timeout_s: float = 
     Raises:
         CtlError: the server cannot be reached, does not answer in time, or refuses.
     """
+    request = _request(command, argument)
+    deadline = time.monotonic() + timeout_s
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(path)
-            connection.sendall(json.dumps({"command": command, "argument": argument}).encode() + b"\n")
-            answer = json.loads(_read_line(connection, time.monotonic() + timeout_s))
+        while True:
+            try:
+                answer = json.loads(_exchange(path, request, deadline))
+                break
+            except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+                # So many programs connect that the server has no room, or has dropped this one before it could read
+                # the request.
+                if time.monotonic() + RETRY_S > deadline:
+                    raise
+                time.sleep(RETRY_S)
     except TimeoutError:
         raise CtlError(f"the server at {path} did not answer within {timeout_s:g} s") from None
     except OSError as error:
@@ -57,8 +67,33 @@ def ask(path: str, command: str, argument: object = None, *, timeout_s: float = 
     if not isinstance(answer, dict):
         raise CtlError(f"the program that answers at {path} is not se-server")
     if "error" in answer:
-        raise CtlError(str(answer["error"]))
+        raise CtlError(printable(answer["error"]))
     return answer
+
+
+def _request(command: str, argument: object) -> bytes:
+    """Return the line of a request.
+
+    Raises:
+        CtlError: it is longer than the server reads.
+    """
+    if isinstance(argument, str):
+        # The server shows ids with lone surrogates, and bytes that are not UTF-8, in this form.
+        argument = argument.encode("utf-8", "backslashreplace").decode()
+    line = json.dumps({"command": command, "argument": argument}, ensure_ascii=False).encode() + b"\n"
+    if len(line) > MAX_REQUEST_BYTES:
+        raise CtlError(
+            f"the argument is too long for a request: give the first {SHOWN_CHARACTERS} characters of the id"
+        )
+    return line
+
+
+def _exchange(path: str, request: bytes, deadline: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        connection.connect(path)
+        connection.sendall(request)
+        return _read_line(connection, deadline)
 
 
 def _read_line(connection: socket.socket, deadline: float) -> bytes:
@@ -311,12 +346,13 @@ def calls(find: Callable[[], str], as_json: bool) -> None:
 @click.argument("conversation")
 @click.pass_obj
 def close(find: Callable[[], str], conversation: str) -> None:
-    """Close a conversation by its id."""
+    """Close a conversation by its id, or by the beginning of it if only one conversation has such an id."""
     answer = ask(find(), "close", conversation)
     if not answer["rows"]:
         about = f" ({_silence(answer)})" if answer["silent"] else ""
-        raise CtlError(f"there is no conversation {printable(conversation)}{about}")
-    print(f"closed {printable(conversation)}" + (f", {len(answer['rows'])} of them" if len(answer["rows"]) > 1 else ""))
+        raise CtlError(f"there is no conversation {printable(conversation)[:SHOWN_CHARACTERS]}{about}")
+    count = len(answer["rows"]) + answer["left_out"]
+    print(f"closed {printable(answer['rows'][0][2])}" + (f", {count} of them" if count > 1 else ""))
 
 
 @command.command(short_help="Show the stacks of a worker, even if it hangs.")

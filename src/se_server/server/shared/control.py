@@ -3,6 +3,9 @@
 Each message is a line with one JSON object. A worker sends `ready`, `failed`, `draining`, `dumped`, `reply` and
 `stopped`; the supervisor sends `drain`, `stacks` and `ask`. The end of the stream means that the other side is gone.
 Messages of an unknown kind are ignored.
+
+Messages are bounded by the side that sends them: a long reply comes in several, and texts that are too long are cut. A
+message that the other side does not read at once is kept whole, and sent before the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import select
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import orjson
 
@@ -22,6 +26,9 @@ from se_server.server.shared.exit_codes import EXIT_BOOT
 logger = logging.getLogger("se_server.server.control")
 
 MAX_LINE_BYTES = 1024 * 1024
+MAX_UNSENT_BYTES = 2 * MAX_LINE_BYTES
+"""Bytes that wait for the other side to read. A message beyond it is refused."""
+MAX_TEXT = 4_000  # characters of a text in a message that would be too long
 _READ_BYTES = 64 * 1024
 _READS = 2 * MAX_LINE_BYTES // _READ_BYTES
 
@@ -105,8 +112,9 @@ class Ask:
 
     Attributes:
         ticket: identifies the question in the reply.
-        what: `calls`, `close`, `stacks` or `reopen-log`.
-        about: the id of the conversation to close.
+        what: `calls`, `close`, `close-match`, `stacks` or `reopen-log`.
+        about: the id of the conversation to close, or the beginning of it. For `close-match` the digest of the whole
+            id stands before it, with a blank between.
     """
 
     ticket: int
@@ -116,17 +124,19 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """Sent by a worker: the reply to `Ask`.
+    """Sent by a worker: a page of the reply to `Ask`.
 
     Attributes:
         ticket: that of the question.
         rows: the parts of the reply.
         left_out: the number of rows that were left out.
+        more: whether further pages follow.
     """
 
     ticket: int
     rows: list[object] = field(default_factory=list)
     left_out: int = 0
+    more: bool = False
 
 
 Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply
@@ -134,7 +144,13 @@ Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply)
 }
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "list[object]": (list,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "list[object]": (list,),
+    "bool": (bool,),
+}
 
 
 class ControlChannel:
@@ -144,8 +160,9 @@ class ControlChannel:
         connection.setblocking(False)
         self._socket = connection
         self._sending = threading.Lock()
+        self._unsent = bytearray()
         self._unread = b""
-        self._ended = False
+        self._broken = self._ended = False
 
     @classmethod
     def pair(cls) -> tuple[ControlChannel, ControlChannel]:
@@ -162,25 +179,48 @@ class ControlChannel:
         """Whether the other side is gone, so that no more messages will arrive."""
         return self._ended
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a message waits for the other side to read; `flush` sends it when the descriptor is writable."""
+        return bool(self._unsent)
+
     def send(self, message: Message, *, timeout_s: float = 0.0) -> bool:
         """Send one message, waiting at most `timeout_s` for the other side to read.
 
+        The rest of a message that could not be sent in this time is kept.
+
         Returns:
-            False if the other side is gone or does not read; the channel cannot be used any longer then.
+            False if the other side is gone, or so much waits for it that this message was refused.
         """
-        body: dict[str, object] = {"kind": type(message).__name__.lower(), **asdict(message)}
-        unsent = memoryview(orjson.dumps(body) + b"\n")
+        line = encode(message)
         deadline = time.monotonic() + timeout_s
         with self._sending:
-            while unsent:
-                try:
-                    unsent = unsent[self._socket.send(unsent) :]
-                except BlockingIOError:
-                    if not self._wait_writable(deadline - time.monotonic()):
-                        return False
-                except OSError:  # the other side is gone, or this end is closed
+            if len(self._unsent) + len(line) > MAX_UNSENT_BYTES and not self._send_until(deadline):
+                return False
+            self._unsent += line
+            self._send_until(deadline)
+            return not self._broken
+
+    def flush(self) -> None:
+        """Send as much of the messages that wait as the other side takes now."""
+        with self._sending:
+            self._send_until(0.0)
+
+    def _send_until(self, deadline: float) -> bool:
+        """Send what waits; return whether all of it was sent. The caller has the lock."""
+        while self._unsent:
+            try:
+                count = self._socket.send(self._unsent)
+            except BlockingIOError:
+                if not self._wait_writable(deadline - time.monotonic()):
                     return False
-        return True
+            except OSError:  # the other side is gone, or this end is closed
+                self._broken = True
+                self._unsent.clear()
+                return False
+            else:
+                del self._unsent[:count]
+        return not self._broken
 
     def _wait_writable(self, timeout_s: float) -> bool:
         poll = select.poll()
@@ -218,6 +258,37 @@ class ControlChannel:
         """Close this end."""
         self._ended = True
         self._socket.close()
+
+
+def encode(message: Message) -> bytes:
+    """Return the line of a message, of `MAX_LINE_BYTES` at most: long texts are cut, and rows counted as left out."""
+    line = _line_of(message)
+    if len(line) <= MAX_LINE_BYTES:
+        return line
+    if isinstance(message, Reply):
+        return _line_of(replace(message, rows=[], left_out=message.left_out + len(message.rows)))
+    texts = {name: value for name, value in vars(message).items() if isinstance(value, str)}
+    cut: dict[str, Any] = {name: value[:MAX_TEXT] for name, value in texts.items()}
+    return _line_of(type(message)(**{**vars(message), **cut}))
+
+
+def _line_of(message: Message) -> bytes:
+    body: dict[str, object] = {"kind": type(message).__name__.lower(), **vars(message)}
+    try:
+        return orjson.dumps(body) + b"\n"
+    except TypeError:  # a text that is not Unicode
+        return orjson.dumps(sendable(body)) + b"\n"
+
+
+def sendable(value: object) -> object:
+    """Return a value with lone surrogates escaped: names of files and tasks may hold them, and JSON cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, list | tuple):
+        return [sendable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(sendable(str(name))): sendable(item) for name, item in value.items()}
+    return value if isinstance(value, int | float | None) else str(value)
 
 
 def _decode(line: bytes) -> Message | None:

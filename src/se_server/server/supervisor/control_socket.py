@@ -20,15 +20,22 @@ import orjson
 
 from se_server.errors import ConfigError
 from se_server.server.listen.uds import UnixListenSocket
+from se_server.server.shared.control import sendable
 from se_server.server.shared.runtime_dir import PREFIX, SUFFIX, runtime_directory
 
 logger = logging.getLogger("se_server.server.desk")
 
 MAX_CLIENTS = 16
+"""Clients beyond it are accepted, too, and take the places of those that have sent no request or read no answer."""
 MAX_REQUEST_BYTES = 4096
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 CLIENT_S = 10.0
 """Time from a client's connection to the last byte of its answer; a client that takes longer is disconnected."""
-_BACKLOG = 16
+STALL_S = 1.0
+"""A client that has not read for this time loses its place when others wait."""
+_BACKLOG = 128
+_ACCEPTS = 64
+"""Connections accepted in one round of the supervisor's loop, so that its other work goes on."""
 PAUSE_S = 1.0
 
 
@@ -41,6 +48,7 @@ class Client:
         self._read = b""
         self._unsent: memoryview | None = None
         self.due = now + CLIENT_S
+        self._progress_at = now
         self.closed = False
         self.asked = False
 
@@ -54,6 +62,10 @@ class Client:
         if self._unsent:
             return select.POLLOUT
         return 0 if self.asked else select.POLLIN  # poll reports a hang-up even for 0
+
+    def may_be_dropped(self, now: float) -> bool:
+        """Whether the server waits for this client: for its request, or for `STALL_S` for it to read."""
+        return not self.asked or (bool(self._unsent) and now - self._progress_at >= STALL_S)
 
     def receive(self) -> dict[str, object] | None:
         """Return the request once it is complete. An invalid request is answered with an error here."""
@@ -93,7 +105,11 @@ class Client:
     def answer(self, body: Mapping[str, object]) -> None:
         """Send the answer as fast as the client reads it, then close."""
         if not self.closed:
-            self._unsent = memoryview(orjson.dumps(body, default=str) + b"\n")
+            line = _line_of(body)
+            if len(line) > MAX_ANSWER_BYTES:
+                line = _line_of({"error": f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"})
+            self._unsent = memoryview(line)
+            self._progress_at = time.monotonic()
             self.send()
 
     def send(self) -> None:
@@ -101,6 +117,7 @@ class Client:
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                self._progress_at = time.monotonic()
         except BlockingIOError:
             return
         except OSError:  # the client has gone
@@ -160,14 +177,19 @@ class ControlSocket:
 
     def register(self, poll: select.poll) -> None:
         """Register the descriptors that `take` serves."""
-        if self._listen is not None and len(self._clients) < MAX_CLIENTS and not self._pause_until:
+        if self._listen is not None and not self._pause_until and self._has_room():
             poll.register(self._listen.socket, select.POLLIN)
         for client in self._clients:
             poll.register(client, client.events)
 
     def next_due(self) -> list[float]:
         """Return the times at which clients are disconnected or accepting resumes, in monotonic seconds."""
-        return [*(client.due for client in self._clients), *([self._pause_until] if self._pause_until else [])]
+        times = [client.due for client in self._clients]
+        if self._pause_until:
+            times.append(self._pause_until)
+        if self._clients and not self._has_room():
+            times.append(time.monotonic() + STALL_S)
+        return times
 
     def take(self) -> list[tuple[Client, dict[str, object]]]:
         """Accept, read and write without waiting; return the requests that have arrived."""
@@ -176,18 +198,7 @@ class ControlSocket:
         now = time.monotonic()
         if self._pause_until <= now:
             self._pause_until = 0.0
-        while not self._pause_until and len(self._clients) < MAX_CLIENTS:
-            try:
-                connection, _ = self._listen.socket.accept()
-            except BlockingIOError:
-                break
-            except OSError:  # there are no free descriptors; without a pause, poll would return at once every time
-                self._pause_until = now + PAUSE_S
-                break
-            if _may_ask(connection):
-                self._clients.append(Client(connection, now))
-            else:
-                connection.close()
+        self._accept(now)
         requests = []
         for client in self._clients:
             if client.due <= now:
@@ -200,8 +211,37 @@ class ControlSocket:
                 request = client.receive()
                 if request is not None:
                     requests.append((client, request))
-        self.forget_closed()
+        self._drop_idle(now)
         return requests
+
+    def _has_room(self) -> bool:
+        now = time.monotonic()
+        return len(self._clients) < MAX_CLIENTS or any(client.may_be_dropped(now) for client in self._clients)
+
+    def _accept(self, now: float) -> None:
+        assert self._listen is not None
+        if not self._has_room():
+            return
+        for _ in range(0 if self._pause_until else _ACCEPTS):
+            try:
+                connection, _ = self._listen.socket.accept()
+            except BlockingIOError:
+                break
+            except OSError:  # there are no free descriptors; without a pause, poll would return at once every time
+                self._pause_until = now + PAUSE_S
+                break
+            if _may_ask(connection):
+                self._clients.append(Client(connection, now))
+            else:
+                connection.close()
+
+    def _drop_idle(self, now: float) -> None:
+        """Make room: the clients that keep the server waiting go, the oldest first."""
+        self.forget_closed()
+        excess = len(self._clients) - MAX_CLIENTS
+        for client in [client for client in self._clients if client.may_be_dropped(now)][: max(0, excess)]:
+            client.close()
+        self.forget_closed()
 
     def forget_closed(self) -> None:
         """Remove the clients that have received their answer or have gone."""
@@ -221,6 +261,13 @@ class ControlSocket:
         self.close()
         self._listen = None
         self._clients = []
+
+
+def _line_of(body: Mapping[str, object]) -> bytes:
+    try:
+        return orjson.dumps(body, default=str) + b"\n"
+    except TypeError:  # a text that is not Unicode, such as the name of a file
+        return orjson.dumps(sendable(dict(body))) + b"\n"
 
 
 def _may_ask(connection: socket.socket) -> bool:

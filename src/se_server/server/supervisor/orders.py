@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from se_server import __version__
 from se_server.server.shared.control import Ask, Reply
@@ -21,10 +22,14 @@ from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.control_socket import Client, ControlSocket
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
+from se_server.telemetry._printable import cut
 
 logger = logging.getLogger("se_server.server.orders")
 
 ANSWER_S = 2.0
+MAX_ANSWER_S = 6.0
+"""Time for a reply of several pages, each of which may take `ANSWER_S`."""
+MAX_QUESTIONS = 32
 MAX_ROWS = 10_000
 """Rows of one answer. It bounds the memory that a slow client holds."""
 
@@ -35,13 +40,28 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class _Question:
-    """A question to several workers. A question without a client reports to the log."""
+    """A question to several workers. A question without a client reports to the log.
+
+    Attributes:
+        about: the id of the conversation to close, while no conversation was found that has it.
+        due: when the answer is sent without the workers that have not replied, in monotonic seconds.
+        waiting: the pids of those workers.
+        deaf: the pids of workers that do not read their orders, so that the question was not sent.
+    """
 
     client: Client | None
+    about: str
     due: float
-    waiting: set[int]  # pids
-    rows: list[list[object]] = field(default_factory=list)
+    end: float
+    waiting: set[int]
+    deaf: set[int]
+    rows: list[list[Any]] = field(default_factory=list)
     left_out: int = 0
+
+    @property
+    def silent(self) -> list[int]:
+        """The pids of the workers whose reply is missing."""
+        return sorted(self.waiting | self.deaf)
 
 
 class Orders:
@@ -90,15 +110,19 @@ class Orders:
             self._serve(client, request)
         now = time.monotonic()
         for ticket, question in list(self._questions.items()):
-            question.waiting &= {record.pid for record in self._pool}  # a worker that has ended does not reply
+            alive = {record.pid for record in self._pool}  # a worker that has ended does not reply
+            question.waiting &= alive
+            question.deaf &= alive
             asker = question.client
             if question.waiting and question.due > now and not (asker is not None and asker.closed):
                 continue
             del self._questions[ticket]
             if asker is None:
                 _log_reopening(question)
+            elif question.about and any(isinstance(row[2], dict) for row in question.rows):
+                self._close_match(asker, question)
             else:
-                asker.answer({"rows": question.rows, "left_out": question.left_out, "silent": sorted(question.waiting)})
+                asker.answer({"rows": question.rows, "left_out": question.left_out, "silent": question.silent})
         self._control_socket.forget_closed()
 
     def next_due(self) -> list[float]:
@@ -106,11 +130,14 @@ class Orders:
         return [*(question.due for question in self._questions.values()), *self._control_socket.next_due()]
 
     def take_reply(self, record: WorkerRecord, message: Reply) -> None:
-        """Add a worker's reply to the answer."""
+        """Add a page of a worker's reply to the answer."""
         question = self._questions.get(message.ticket)
         if question is None or record.pid not in question.waiting:
             return  # the answer was sent without it
-        question.waiting.discard(record.pid)
+        if message.more:
+            question.due = min(question.end, time.monotonic() + ANSWER_S)
+        else:
+            question.waiting.discard(record.pid)
         room = MAX_ROWS - len(question.rows)
         question.rows += [[record.place, record.pid, row] for row in message.rows[:room]]
         question.left_out += max(0, len(message.rows) - room) + message.left_out
@@ -128,8 +155,10 @@ class Orders:
         try:
             if order is None:
                 raise Refused(f"unknown order: use one of {', '.join(self._orders)}")
+            if isinstance(given, dict | list):
+                raise Refused("the argument of an order is a number or a text")
             if name not in ("status", "calls"):
-                logger.info("se-ctl: %s", name if given is None else f"{name} {given}")
+                logger.info("se-ctl: %s", name if given is None else f"{name} {cut(str(given))}")
             answer = order(client, given)
         except Refused as refused:
             answer = {"error": str(refused)}
@@ -178,6 +207,28 @@ class Orders:
             raise Refused("close takes the id of a conversation: se-ctl calls lists them")
         self._ask(client, "close", given, self._replying())
 
+    def _close_match(self, client: Client, question: _Question) -> None:
+        """Close the conversation whose id begins with the given text, if that is only one."""
+        found = [row[2] for row in question.rows if isinstance(row[2], dict)]
+        digests = {match["digest"] for match in found}
+        count = sum(match["matches"] for match in found)
+        prefix = cut(question.about)
+        closed = [row for row in question.rows if not isinstance(row[2], dict)]
+        if closed:  # another worker has a conversation with exactly this id
+            client.answer({"rows": closed, "left_out": question.left_out, "silent": question.silent})
+        elif question.silent:
+            silent = ", ".join(map(str, question.silent))
+            client.answer(
+                {"error": f"no answer from worker {silent}, which may have other ids that start with {prefix}"}
+            )
+        elif len(digests) > 1 or "" in digests:
+            client.answer({"error": f"{count} conversations have ids that start with {prefix}: give more of the id"})
+        else:
+            try:
+                self._ask(client, "close-match", f"{digests.pop()} {question.about}", self._replying())
+            except Refused as refused:
+                client.answer({"error": str(refused)})
+
     def _reopen(self, client: Client | None) -> None:
         problem = self._reopen_log()
         if problem:
@@ -198,12 +249,20 @@ class Orders:
             for record in sorted(self._pool, key=_age_of):
                 if record.place == given and record.serves and record.generation is self._rollout.serving:
                     return record
-        raise Refused(f"there is no worker {given}: se-ctl status shows their numbers and process ids")
+        raise Refused(f"there is no worker {cut(str(given))}: se-ctl status shows their numbers and process ids")
 
     def _ask(self, client: Client | None, what: str, about: str, records: Sequence[WorkerRecord]) -> None:
+        if client is not None and len(self._questions) >= MAX_QUESTIONS:
+            raise Refused(f"the server answers {MAX_QUESTIONS} orders already: try again")
         self._asked += 1
-        asked = {record.pid for record in records if record.channel.send(Ask(self._asked, what, about))}
-        self._questions[self._asked] = _Question(client, time.monotonic() + ANSWER_S, asked)
+        ask = Ask(self._asked, what, about)
+        # A channel with unsent messages has a worker that does not read: further questions would only pile up.
+        asked = {record.pid for record in records if not record.channel.has_unsent and record.channel.send(ask)}
+        now = time.monotonic()
+        deaf = {record.pid for record in records} - asked
+        self._questions[self._asked] = _Question(
+            client, about if what == "close" else "", now + ANSWER_S, now + MAX_ANSWER_S, asked, deaf
+        )
 
 
 def _done(refusal: str, text: str) -> dict[str, object]:
@@ -213,9 +272,9 @@ def _done(refusal: str, text: str) -> dict[str, object]:
 def _log_reopening(question: _Question) -> None:
     for place, pid, problem in question.rows:
         logger.error("worker %s (pid %s): %s", place, pid, problem)
-    for pid in sorted(question.waiting):
+    for pid in question.silent:
         logger.warning("the worker with pid %s did not reply: it may still write to the old log file", pid)
-    if not question.rows and not question.waiting:
+    if not question.rows and not question.silent:
         logger.info("SIGUSR1: all processes write to the new log file")
 
 

@@ -171,11 +171,14 @@ class Supervisor:
             poll.register(self._upgrade, select.POLLIN)
         for record in self._pool:
             if not record.channel.ended:
-                poll.register(record.channel, select.POLLIN)
+                poll.register(record.channel, select.POLLIN | (select.POLLOUT if record.channel.has_unsent else 0))
         waiting = backlogs()
         for log in waiting:
             poll.register(log, select.POLLOUT)
         poll.poll(timeout_ms)
+        for record in self._pool:
+            if record.channel.has_unsent:
+                record.channel.flush()
         for log in waiting:
             log.write_backlog()
 

@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Reply, Stacks
 from se_server.server.shared.exit_codes import EXIT_HUNG
@@ -21,11 +21,13 @@ from se_server.server.shared.liveness import LOOKS, Silence
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import is_held
+from se_server.server.worker.replies import in_pages
 from se_server.server.worker.stacks import stack_lines
 from se_server.telemetry.log_writer import flush_logs
 
 logger = logging.getLogger("se_server.server.guard")
 
+UNSENT_LOOK_S = 1.0  # how often it looks for messages that the loop could not send
 SEND_TIMEOUT_S = 1.0  # the supervisor reads at once; one that does not read is gone
 
 
@@ -89,7 +91,10 @@ class Watchdog:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
         while not self._channel.ended:
-            poll.poll(None if self._look_s is None else self._look_s * 1000)
+            poll.modify(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.has_unsent else 0))
+            poll.poll((UNSENT_LOOK_S if self._look_s is None else self._look_s) * 1000)
+            if self._channel.has_unsent:
+                self._channel.flush()
             if self._look_s is not None:
                 self._wait_for_debugger(self._look_s)
             try:
@@ -102,10 +107,10 @@ class Watchdog:
                     self._dump()
                     self._channel.send(Dumped(), timeout_s=SEND_TIMEOUT_S)
                 elif isinstance(message, Ask) and message.what == "stacks":
-                    self._channel.send(Reply(message.ticket, [*stack_lines(self._loop)]), timeout_s=SEND_TIMEOUT_S)
+                    self._reply(in_pages(message.ticket, stack_lines(self._loop)))
                 elif isinstance(message, Ask) and message.what == "reopen-log":
                     problem = "" if self._log_file is None else self._log_file.reopen()
-                    self._channel.send(Reply(message.ticket, [problem] if problem else []), timeout_s=SEND_TIMEOUT_S)
+                    self._reply(in_pages(message.ticket, [problem] if problem else []))
                 else:
                     with self._lock:
                         self._deliver(message)
@@ -113,6 +118,11 @@ class Watchdog:
             is_importing = self._loop is None
             self._deliver(None)
         self._end_orphan(is_importing)
+
+    def _reply(self, pages: Iterable[Reply]) -> None:
+        for page in pages:
+            if not self._channel.send(page, timeout_s=SEND_TIMEOUT_S) or self._channel.has_unsent:
+                break  # the supervisor does not read; `_run` sends the rest of this page when it does
 
     def _wait_for_debugger(self, look_s: float) -> None:
         """Beat in the place of the loop while a debugger holds it."""

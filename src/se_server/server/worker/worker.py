@@ -26,13 +26,23 @@ from se_server.server.config.config import Config, complete, find_keys
 from se_server.server.config.options import BY_NAME
 from se_server.server.door.door import Door
 from se_server.server.door.routes import KEY_VARIABLE, RouteTable
-from se_server.server.shared.control import Ask, ControlChannel, Drain, Draining, Failed, Message, Ready, Stopped
+from se_server.server.shared.control import (
+    Ask,
+    ControlChannel,
+    Drain,
+    Draining,
+    Failed,
+    Message,
+    Ready,
+    Reply,
+    Stopped,
+)
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.replies import reply
+from se_server.server.worker.replies import replies
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
 from se_server.types import Counters, Handler
@@ -46,6 +56,8 @@ ON_SHUTDOWN_S = 10.0  # docs/deploy/operating.md states this bound
 COLLECTOR_THRESHOLDS = (5_000, 10, 10)
 LEFT_OVER_S = 1.0  # for tasks of user code that ignore their cancellation
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
+REPLY_S = 10.0  # se-ctl does not wait longer
+REPLY_PAUSE_S = 0.01
 ORPHAN_MARGIN_S = 20.0  # like the supervisor's EXIT_MARGIN_S: closing sessions, on_shutdown and left-over tasks
 
 
@@ -178,15 +190,8 @@ def _fail(channel: ControlChannel, error: Exception) -> int:
     details = error.details if isinstance(error, AppCrashed) else ""
     if len(details) > MAX_DETAILS:
         details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
-    channel.send(
-        Failed(_sendable(str(error)[:MAX_REASON]), _sendable(details), _code_of(error)), timeout_s=SEND_TIMEOUT_S
-    )
+    channel.send(Failed(str(error)[:MAX_REASON], details, _code_of(error)), timeout_s=SEND_TIMEOUT_S)
     return EXIT_BOOT
-
-
-def _sendable(text: str) -> str:
-    """Escape lone surrogates: file names and messages of user code may contain them, and JSON cannot."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _Worker:
@@ -282,11 +287,23 @@ class _Worker:
         if isinstance(message, Drain):
             self._drain_within(message.timeout_s, message.notice_s)
         elif isinstance(message, Ask):
-            self._channel.send(reply(message, self._door.sessions, self._clock()), timeout_s=SEND_TIMEOUT_S)
+            pages = replies(message, self._door.sessions, self._clock())
+            self._reply(pages, self._loop.time() + REPLY_S)
         elif message is None:
             if not self._stop.is_set():
                 logger.error("the supervisor is gone: draining")
             self._drain_within(self._drain_timeout_s)
+
+    def _reply(self, pages: Iterator[Reply], until: float) -> None:
+        """Send a page in each step of the loop, as fast as the supervisor reads; give up after a time."""
+        if self._channel.has_unsent:
+            self._channel.flush()
+        if not self._channel.has_unsent:
+            page = next(pages, None)
+            if page is not None and self._channel.send(page):
+                self._loop.call_soon(self._reply, pages, until)
+        elif self._loop.time() < until:
+            self._loop.call_later(REPLY_PAUSE_S, self._reply, pages, until)
 
     def _drain_within(self, timeout_s: float, notice_s: float = 0.0) -> None:
         """Begin a drain, or shorten it: of several orders, the one that ends first counts."""

@@ -10,6 +10,7 @@ import pytest
 
 from se_server.server.shared.control import (
     MAX_LINE_BYTES,
+    Ask,
     ControlChannel,
     ControlError,
     Drain,
@@ -18,6 +19,7 @@ from se_server.server.shared.control import (
     Failed,
     Message,
     Ready,
+    Reply,
     Stacks,
     Stopped,
 )
@@ -130,3 +132,36 @@ def test_an_endless_line_is_an_error(raw: tuple[ControlChannel, socket.socket]) 
     other.sendall(piece)
     with pytest.raises(ControlError, match="too long"):
         channel.receive()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ready("x" * 2 * MAX_LINE_BYTES, "\x00" * MAX_LINE_BYTES),
+        Failed("\udcff" * MAX_LINE_BYTES, "\U0001f600" * MAX_LINE_BYTES),
+        Ask(1, "close", "x" * 2 * MAX_LINE_BYTES),
+        Reply(1, ["x" * 1000] * 2000),
+        Reply(1, [["\udc80", None, 1.5, {"\udc80": ("x",)}]]),
+    ],
+)
+def test_no_message_is_too_long(pair: tuple[ControlChannel, ControlChannel], message: Message) -> None:
+    assert pair[0].send(message)
+    arrived: list[Message] = []
+    while not arrived:
+        arrived = pair[1].receive()
+        pair[0].flush()
+    assert type(arrived[0]) is type(message)
+    assert not isinstance(arrived[0], Reply) or arrived[0].rows or arrived[0].left_out == 2000
+
+
+def test_a_message_that_waits_is_sent_whole(pair: tuple[ControlChannel, ControlChannel]) -> None:
+    """A side that reads late gets every message, or none of it."""
+    sent = [number for number in range(200) if pair[0].send(Failed("x" * 50_000, code=number))]
+    assert pair[0].has_unsent
+    arrived: list[Message] = []
+    while pair[0].has_unsent:
+        arrived += pair[1].receive()
+        pair[0].flush()
+    arrived += pair[1].receive()
+    assert [message.code for message in arrived if isinstance(message, Failed)] == sent
+    assert 10 < len(sent) < 200

@@ -15,6 +15,7 @@ import pytest
 from se_server.errors import ConfigError
 from se_server.server.supervisor import control_socket as control_socket_module
 from se_server.server.supervisor.control_socket import (
+    MAX_ANSWER_BYTES,
     MAX_CLIENTS,
     MAX_REQUEST_BYTES,
     Client,
@@ -80,23 +81,69 @@ def test_an_invalid_request_gets_an_error(control_socket: ControlSocket, path: s
         assert b"a request is one JSON object" in connection.recv(1000)
 
 
-def test_silent_clients_are_limited_in_number_and_time(
+def sleeps(control_socket: ControlSocket) -> bool:
+    """Whether nothing wakes the supervisor up."""
+    poll = select.poll()
+    control_socket.register(poll)
+    return poll.poll(0) == []
+
+
+def test_a_request_takes_the_place_of_a_silent_client(control_socket: ControlSocket, path: str) -> None:
+    crowd = [connect(path) for _ in range(MAX_CLIENTS)]
+    requests(control_socket)
+    assert sleeps(control_socket)
+    late = connect(path)
+    late.sendall(b'{"command": "status"}\n')
+    ((client, request),) = requests(control_socket)
+    assert request == {"command": "status"}
+    assert crowd[0].recv(1) == b""
+    assert sleeps(control_socket)
+    client.answer({})
+    assert late.recv(100) == b"{}\n"
+    for connection in (*crowd, late):
+        connection.close()
+
+
+def test_silent_clients_are_limited_in_time(
+    control_socket: ControlSocket, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(path) as silent:
+        requests(control_socket)
+        (due,) = control_socket.next_due()
+        monkeypatch.setattr(control_socket_module.time, "monotonic", lambda: due)
+        control_socket.take()
+        assert silent.recv(1) == b""
+
+
+def test_clients_that_wait_for_workers_keep_their_places(
     control_socket: ControlSocket, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = [connect(path) for _ in range(MAX_CLIENTS)]
-    requests(control_socket)
+    for connection in crowd:
+        connection.sendall(b'{"command": "calls"}\n')
+    asked = requests(control_socket)
+    assert len(asked) == MAX_CLIENTS
     late = connect(path)
     late.sendall(b'{"command": "status"}\n')
-    poll = select.poll()
-    control_socket.register(poll)
-    assert poll.poll(0) == []  # no new client is accepted until one goes: the supervisor sleeps
-    due = max(control_socket.next_due())
+    assert sleeps(control_socket)
+    asked[0][0].answer({"rows": "x" * 5_000_000})  # which its client does not read
+    assert sleeps(control_socket)
+    due = min(control_socket.next_due())
     monkeypatch.setattr(control_socket_module.time, "monotonic", lambda: due)
-    control_socket.take()
     ((_, request),) = requests(control_socket)
     assert request == {"command": "status"}
     for connection in (*crowd, late):
         connection.close()
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_ANSWER_BYTES + 1), "\udcff.key"])
+def test_any_text_can_be_answered(control_socket: ControlSocket, path: str, text: str) -> None:
+    with connect(path) as connection:
+        connection.sendall(b'{"command": "reload"}\n')
+        ((client, _),) = requests(control_socket)
+        client.answer({"error": text})
+        answer = json.loads(connection.recv(1000))["error"]
+        assert answer == ("\\udcff.key" if len(text) < 10 else "the answer is larger than 16 MiB")
 
 
 def test_a_client_that_leaves_lets_poll_sleep(control_socket: ControlSocket, path: str) -> None:

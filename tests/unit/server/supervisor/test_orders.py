@@ -11,7 +11,7 @@ from se_server.server.shared.control import Ask, Reply
 from se_server.server.shared.scoreboard import State
 from se_server.server.supervisor import orders as orders_module
 from se_server.server.supervisor.control_socket import ControlSocket
-from se_server.server.supervisor.orders import ANSWER_S, MAX_ROWS, Orders
+from se_server.server.supervisor.orders import ANSWER_S, MAX_QUESTIONS, MAX_ROWS, Orders
 from tests.unit.server.supervisor.fakes import Stage
 
 
@@ -78,8 +78,8 @@ class Server:
                 found[record.place] = message
         return found
 
-    def reply(self, place: int, ticket: int, *rows: object, left_out: int = 0) -> None:
-        self.orders.take_reply(self.stage.worker(place, 1), Reply(ticket, [*rows], left_out))
+    def reply(self, place: int, ticket: int, *rows: object, left_out: int = 0, more: bool = False) -> None:
+        self.orders.take_reply(self.stage.worker(place, 1), Reply(ticket, [*rows], left_out, more))
         self.orders.serve()
 
 
@@ -131,6 +131,9 @@ def test_an_order_is_carried_out(
         ("close", "", "close takes the id of a conversation"),
         ("close", 3, "close takes the id of a conversation"),
         ("stacks", None, "there is no worker None"),
+        ("stacks", [[]], "the argument of an order is a number or a text"),
+        ("drain", {"worker": 1}, "the argument of an order"),
+        ("stacks", "\x1b" * 1000, "there is no worker " + "\\x1b" * 32 + ":"),
     ],
 )
 def test_an_impossible_order_is_refused(server: Server, command: object, argument: object, error: str) -> None:
@@ -198,6 +201,82 @@ def test_an_answer_waits_for_all_replies(server: Server) -> None:
     assert client.answers == [{"rows": [[1, 1000001, "b"], [0, 1000000, "a"]], "left_out": 2, "silent": []}]
     server.reply(0, ticket, "late")
     assert len(client.answers) == 1
+
+
+def test_an_answer_waits_for_all_pages(server: Server) -> None:
+    client = server.give("calls")
+    ticket = server.asked()[0].ticket
+    server.reply(0, ticket, "a", more=True)
+    server.reply(1, ticket, "b")
+    assert client.answers == []
+    server.reply(0, ticket, "c")
+    (body,) = client.answers
+    assert [row[2] for row in body["rows"]] == ["a", "b", "c"]
+
+
+def test_a_worker_that_reads_nothing_is_not_asked(server: Server) -> None:
+    """Its questions would pile up; it is named at once."""
+    record = server.stage.worker(0, 1)
+    while not record.channel.has_unsent:
+        record.channel.send(Ask(0, "calls", "x" * 4000))
+    clients = [server.give("calls") for _ in range(5)]
+    (ticket, *others) = (message.ticket for message in server.stage.pool.sent_to(server.stage.worker(1, 1)))
+    server.reply(1, ticket, "b")
+    assert clients[0].answers == [{"rows": [[1, 1000001, "b"]], "left_out": 0, "silent": [1000000]}]
+    assert len(others) == 4
+
+
+def matching(matches: int, ids: int, digest: str = "") -> dict[str, object]:
+    return {"matches": matches, "ids": ids, "digest": digest}
+
+
+def test_a_unique_prefix_closes_its_conversations(server: Server) -> None:
+    """Two conversations on two workers may have the same id."""
+    client = server.give("close", "conv_")
+    ticket = server.asked()[0].ticket
+    for place in (0, 1):
+        server.reply(place, ticket, matching(1, 1, "d1"))
+    asked = server.asked()
+    assert [(ask.what, ask.about) for ask in asked.values()] == [("close-match", "d1 conv_")] * 2
+    for place in (0, 1):
+        server.reply(place, asked[0].ticket, "conv_1")
+    (body,) = client.answers
+    assert [row[2] for row in body["rows"]] == ["conv_1", "conv_1"]
+
+
+@pytest.mark.parametrize(
+    "found", [(matching(3, 3), matching(4, 1, "d1")), (matching(3, 1, "d1"), matching(4, 1, "d2"))]
+)
+def test_an_ambiguous_prefix_is_refused(server: Server, found: tuple[object, object]) -> None:
+    client = server.give("close", "conv_")
+    ticket = server.asked()[0].ticket
+    for place in (0, 1):
+        server.reply(place, ticket, found[place])
+    assert client.answers == [{"error": "7 conversations have ids that start with conv_: give more of the id"}]
+
+
+def test_an_exact_id_wins_over_prefixes(server: Server) -> None:
+    client = server.give("close", "conv_1")
+    ticket = server.asked()[0].ticket
+    server.reply(0, ticket, matching(1, 1, "d1"))
+    server.reply(1, ticket, "conv_1")
+    assert client.answers[0]["rows"] == [[1, 1000001, "conv_1"]]
+    assert server.asked() == {}
+
+
+def test_a_prefix_needs_every_worker(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = server.give("close", "conv_1")
+    server.reply(0, server.asked()[0].ticket, matching(1, 1, "d1"))
+    (due,) = server.orders.next_due()
+    monkeypatch.setattr(orders_module.time, "monotonic", lambda: due + 0.001)
+    server.orders.serve()
+    assert client.answers[0]["error"].startswith("no answer from worker 1000001, which may have other ids")
+
+
+def test_questions_are_limited_in_number(server: Server) -> None:
+    clients = [server.give("calls") for _ in range(MAX_QUESTIONS + 1)]
+    assert clients[0].answers == []
+    assert clients[-1].answers == [{"error": "the server answers 32 orders already: try again"}]
 
 
 def test_a_silent_worker_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
