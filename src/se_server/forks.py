@@ -37,6 +37,7 @@ HELD_BACK = {
 }
 
 _owners: list[Descriptors] = []
+_loops: list[asyncio.AbstractEventLoop] = []  # those that a server runs on: a child may be forked in another thread
 _handlers: set[object] = set()  # signal handlers of the server, besides those of event loops
 _in_child: list[Callable[[], object]] = []
 copied_loops: set[asyncio.AbstractEventLoop] = set()
@@ -62,18 +63,24 @@ _fork = _Fork()
 
 
 @contextmanager
-def keep_from_children(descriptors: Descriptors) -> Iterator[None]:
+def keep_from_children(descriptors: Descriptors, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[None]:
     """Keep descriptors, and the signal handling of event loops, from processes that are forked meanwhile.
 
     Args:
         descriptors: called in a forked child; returns the open descriptors that the child must not have.
+        loop: the event loop of the server, whose own sockets the child must not have either.
     """
+    loops = [] if loop is None else [loop]
     _owners.append(descriptors)
+    _loops.extend(loops)
     try:
         yield
     finally:
         with suppress(ValueError):  # in a child the list is empty
             _owners.remove(descriptors)
+        for item in loops:
+            with suppress(ValueError):
+                _loops.remove(item)
 
 
 def reset_in_children(*handlers: object) -> None:
@@ -148,8 +155,10 @@ def _after_in_child() -> None:
     if loop is not None:
         copied_loops.add(loop)
     if _owners:
-        owners: tuple[Descriptors, ...] = (*_owners, functools.partial(_signal_sockets, loop))
+        loops = {id(item): item for item in (*_loops, loop) if item is not None}
+        owners = (*_owners, *(functools.partial(_signal_sockets, item) for item in loops.values()))
         _owners.clear()  # the child's own children have nothing to lose
+        _loops.clear()
         steps: list[Callable[[], object]] = [_reset_signals, *_in_child, functools.partial(_replace, owners)]
         for step in steps:
             try:
@@ -188,12 +197,12 @@ def _is_of_server(handler: Any) -> bool:
     return str(getattr(target, "__module__", "")).partition(".")[0] in ("asyncio", "uvloop")
 
 
-def _signal_sockets(loop: asyncio.AbstractEventLoop | None) -> Iterator[int]:
+def _signal_sockets(loop: asyncio.AbstractEventLoop) -> Iterator[int]:
     """Return the pair of sockets by which a loop learns of signals: a child that closes it would deafen its parent.
 
     uvloop has no name for them, but lets the garbage collector see them.
     """
-    found = [] if loop is None else [getattr(loop, "_ssock", None), getattr(loop, "_csock", None)]
+    found = [getattr(loop, "_ssock", None), getattr(loop, "_csock", None)]
     for item in (*found, *gc.get_referents(loop)):
         if isinstance(item, socket.socket):
             yield item.fileno()

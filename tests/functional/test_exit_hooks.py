@@ -43,8 +43,16 @@ AGENT = """
                 note(self.spans.get())
                 self.spans.task_done()
 
-    def process():
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    def manager():
+        KEPT.append(multiprocessing.get_context("spawn").Manager())
+        return KEPT[-1]._process.pid
+
+    def pool():
+        KEPT.append(multiprocessing.get_context("spawn").Pool(1))
+        return KEPT[-1].apply(os.getpid)
+
+    def process(method="fork"):
+        child = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
         child.start()
         KEPT.append(child)
         return child.pid
@@ -94,6 +102,11 @@ AGENT = """
         "stubborn process": stubborn_process,
         "executor by fork": lambda: executor("fork"),
         "executor by spawn": lambda: executor("spawn"),
+        "executor by forkserver": lambda: executor("forkserver"),
+        "process by spawn": lambda: process("spawn"),
+        "process by forkserver": lambda: process("forkserver"),
+        "manager": manager,
+        "pool by spawn": pool,
         "busy executor": busy_executor,
         "sleep": sleep,
     }
@@ -237,10 +250,31 @@ def test_a_failed_start_leaves_no_pool(tmp_path: Path) -> None:
     wait_for_end([int(notes(app)[0].split()[0])])
 
 
+SPAWNED = ["executor by spawn", "executor by forkserver", "process by spawn", "process by forkserver", "manager"]
+
+
 @needs_proc
-@pytest.mark.parametrize("child", ["process", "executor by fork", "busy executor"])
+@pytest.mark.parametrize("child", ["process", "executor by fork", "busy executor", "pool by spawn", *SPAWNED])
 async def test_children_end_with_a_killed_worker(app: Path, child: str) -> None:
     with running_server(app=app, workers=1) as server:
         worker, pid = await order(server, child)
         os.kill(worker, signal.SIGKILL)
         wait_for_end([int(pid)])
+
+
+@needs_proc
+async def test_a_killed_workers_other_processes_are_reported(app: Path) -> None:
+    """Once, and they go on: they were detached on purpose."""
+    with running_server(app=app, workers=1) as server:
+        worker, pid = await order(server, "sleep")
+        try:
+            os.kill(worker, signal.SIGKILL)
+            server.wait_for_output(rf"outlive a worker that has ended abruptly: {pid} \(sleep 61\)")
+            second, _ = await order(server, "hook")
+            os.kill(second, signal.SIGKILL)
+            server.wait_for_output(r"(?s)another one takes its place.*another one takes its place")
+            assert server.stop() == 0
+            assert server.output().count("(sleep 61)") == 1
+            os.kill(int(pid), 0)
+        finally:
+            os.kill(int(pid), signal.SIGKILL)

@@ -237,7 +237,7 @@ class SpeechEngineServer:
             )
             if sockets:
                 self._port = sockets[0].getsockname()[1]
-            with keep_from_children(door.descriptors), stop_on_signals(self._stop):
+            with keep_from_children(door.descriptors, asyncio.get_running_loop()), stop_on_signals(self._stop):
                 await self._serve_at(door, stop)
         finally:
             for socket in sockets:

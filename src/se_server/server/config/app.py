@@ -24,7 +24,7 @@ from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
-from se_server.server.config.packages import is_without_package, module_name_of, name_in_package
+from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
 from se_server.server.config.web import kind_of_web_application, way_out
 from se_server.telemetry._printable import text_of
 from se_server.types import Handler
@@ -123,12 +123,19 @@ def _is_ours(filename: str) -> bool:
 def _split(spec: str) -> tuple[str, str]:
     if spec.endswith(".py"):
         return spec, ""
-    if ".py:" in spec:
-        file, _, attribute = spec.rpartition(".py:")
-        return file + ".py", attribute
     place, colon, attribute = spec.partition(":")
+    if ".py:" in spec:
+        file, colon, attribute = spec.rpartition(".py:")
+        place = file + ".py"
     if not place or (colon and not attribute):
         raise AppError(f"APP {spec!r} is not complete: expected module, module:attr, file.py or file.py:attr")
+    if attribute.endswith(")"):
+        raise AppError(
+            f"APP {spec!r}: se-server calls no function to make an APP: add the line `agent = {attribute}` to your"
+            f" module, and write {spec.removesuffix(attribute)}agent"
+        )
+    if place.endswith("/") and Path(place).is_dir():
+        place = str(Path(place, "__init__.py"))  # a shell completes a package's name with a slash
     return place, attribute
 
 
@@ -156,10 +163,8 @@ def _load_file(file: str, spec: str) -> ModuleType:
         description.loader.exec_module(module)
     except BaseException as error:
         if is_without_package(error):
-            name = module_name_of(path)
             raise AppError(
-                f"APP {spec!r} has relative imports and is in no package: add {path.parent / '__init__.py'}"
-                + (f", or write {name}" if name else "")
+                f"APP {spec!r} has relative imports and is in no package: {way_into_package(path)}"
             ) from None
         raise AppCrashed.of(f"APP {spec!r}: importing {file}", error) from error
     return module
@@ -331,6 +336,9 @@ def _nothing_found(found: object, spec: str) -> str:
                     f" and write {spec}:{instance}"
                 )
     own = named + functions
+    inside = modules_of(found)
+    if inside and not own:
+        return f"APP {spec!r} has no handler, and is a package: write one of its modules, such as {inside[0]}"
     hint = f"; to use one of its own names, write {spec}:{own[0]}" if own else ""
     return f"APP {spec!r} has no handler: {what}{hint}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 
 def name_in_package(path: Path) -> tuple[str, Path] | None:
@@ -33,10 +34,24 @@ def is_without_package(error: BaseException) -> bool:
     return isinstance(error, ImportError) and "no known parent package" in str(error)
 
 
-def module_name_of(path: Path) -> str:
-    """Return the dotted name that a file has in the working directory; an empty text elsewhere."""
+def way_into_package(path: Path) -> str:
+    """Return the end of an error's sentence: how the file becomes part of a package."""
+    folder = path.parent
+    if (folder / "__init__.py").is_file():
+        return f"the name of the folder {folder.name} is not a name in Python: give it letters, digits and _ only"
     try:
         parts = path.relative_to(Path.cwd()).with_suffix("").parts
     except ValueError:
-        return ""
-    return ".".join(parts) if len(parts) > 1 and all(part.isidentifier() for part in parts) else ""
+        parts = ()
+    is_name = len(parts) > 1 and all(part.isidentifier() for part in parts)
+    return f"add {folder / '__init__.py'}" + (f", or write {'.'.join(parts)}" if is_name else "")
+
+
+def modules_of(found: object) -> list[str]:
+    """Return the dotted names of the modules in a package; none for anything else."""
+    return sorted(
+        f"{found.__name__}.{file.stem}"
+        for folder in (getattr(found, "__path__", ()) if isinstance(found, ModuleType) else ())
+        for file in Path(folder).glob("*.py")
+        if file.stem.isidentifier() and not file.stem.startswith("__")
+    )

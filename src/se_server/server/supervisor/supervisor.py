@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
-from se_server.server.shared.exit_codes import EXIT_OK
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
@@ -27,6 +27,7 @@ from se_server.server.supervisor.children import Closable, WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
 from se_server.server.supervisor.observer_process import ObserverProcess
 from se_server.server.supervisor.orders import Orders
+from se_server.server.supervisor.orphans import Orphans
 from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
@@ -98,6 +99,7 @@ class Supervisor:
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None
+        self._orphans = Orphans()
         self._ending = False
         self._stop_signal_at: float | None = None
         self._look_at = self._alive_at = 0.0
@@ -112,6 +114,7 @@ class Supervisor:
             The exit code: 0 after a stop, 3 if the workers could not start, 2 if that was for an option.
         """
         self._signals.catch()
+        self._orphans.adopt()
         # Keep memory shared with the workers: a collection would write to the page of every object.
         gc.collect()
         gc.freeze()
@@ -350,9 +353,12 @@ class Supervisor:
         if record is None:
             if self._upgrade is not None and pid == self._upgrade.pid:
                 self._upgrade.has_ended = True
+            elif self._orphans.has_ended(pid):
+                self._settle_orphans(is_orderly=True)
             return
         self._receive(record)  # its last messages
         self._pool.release(record)
+        self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
         if record.state is State.STARTING:
             if not record.drain_ordered:
                 self._rollout.could_not_start(record, how)
@@ -364,6 +370,14 @@ class Supervisor:
         else:
             logger.error("%s %s; another one takes its place", record, how)
             self._rollout.died(record)
+
+    def _settle_orphans(self, *, is_orderly: bool) -> None:
+        own = {record.pid for record in self._pool}
+        if self._upgrade is not None:
+            own.add(self._upgrade.pid)
+        if self._observer is not None:
+            own.add(self._observer.pid)
+        self._orphans.settle(own, is_orderly=is_orderly)
 
 
 def _signal_name(number: int) -> str:

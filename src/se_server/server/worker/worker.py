@@ -111,7 +111,7 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         return _fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
     call_in_children(partial(_end_with, loop))
-    with keep_from_children(worker.descriptors):
+    with keep_from_children(worker.descriptors, loop):
         return _run_through(loop, loop.create_task(worker.run(watchdog), name="worker"))
 
 

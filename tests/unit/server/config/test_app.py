@@ -174,6 +174,32 @@ def test_relative_imports_outside_of_a_package(folder: Path) -> None:
     assert load_app("loose.app").handlers.on_transcript is not None
 
 
+def test_a_package_whose_folder_has_no_name_of_python(folder: Path) -> None:
+    (folder / "talk-ers").mkdir()
+    (folder / "talk-ers" / "__init__.py").write_text("")
+    (folder / "talk-ers" / "app.py").write_text("from . import tools\n" + ANSWERS)
+    assert "the name of the folder talk-ers is not a name in Python" in sentence("talk-ers/app.py")
+
+
+def test_a_package_with_a_slash_is_the_package(folder: Path) -> None:
+    (folder / "talkers").mkdir()
+    (folder / "talkers" / "__init__.py").write_text(ANSWERS)
+    assert load_app("talkers/").handlers.on_transcript is sys.modules["talkers"].on_transcript
+
+
+def test_a_package_without_handlers_names_a_module(folder: Path) -> None:
+    (folder / "talkers").mkdir()
+    (folder / "talkers" / "__init__.py").write_text("")
+    (folder / "talkers" / "app.py").write_text(ANSWERS)
+    for spec in ("talkers", "talkers/", "talkers/__init__.py"):
+        assert sentence(spec).endswith("is a package: write one of its modules, such as talkers.app")
+
+
+def test_a_call_in_the_spec_shows_the_line_to_add(folder: Path) -> None:
+    text = sentence("agent.py:make(3)")
+    assert "add the line `agent = make(3)` to your module, and write agent.py:agent" in text
+
+
 def test_file_named_like_a_module_hides_nothing(folder: Path) -> None:
     write(folder / "logging.py", "async def on_transcript(transcript, session): ...")
     import logging
@@ -199,6 +225,7 @@ def test_a_missing_attribute_names_the_nearest(folder: Path) -> None:
 def test_an_incomplete_spec_says_the_forms() -> None:
     assert "module, module:attr, file.py or file.py:attr" in sentence("agent:")
     assert "module, module:attr, file.py or file.py:attr" in sentence(":agent")
+    assert "module, module:attr, file.py or file.py:attr" in sentence("agent.py:")
 
 
 @pytest.mark.parametrize(

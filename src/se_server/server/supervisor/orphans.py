@@ -1,0 +1,66 @@
+"""Child processes of a worker that was killed: the supervisor inherits them (Linux).
+
+A worker that ends in order ends its own children. One that is killed cannot. Processes of multiprocessing that were
+forked end by a signal of the system; those of `spawn` and `forkserver` run code of their own, and are ended here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+
+from se_server.server.shared.procfs import children_of
+
+logger = logging.getLogger("se_server.server.supervisor")
+
+_PR_SET_CHILD_SUBREAPER = 36
+_OF_MULTIPROCESSING = ("multiprocessing.spawn", "multiprocessing.forkserver")
+_ENDS_BY_ITSELF = "multiprocessing.resource_tracker"
+
+
+class Orphans:
+    """The processes that this supervisor has inherited from workers."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._ending: set[int] = set()
+
+    def adopt(self) -> None:
+        """Become the parent of processes whose worker ends before them."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def settle(self, own: Collection[int], *, is_orderly: bool) -> None:
+        """End or report the processes that a worker has left behind.
+
+        Args:
+            own: the pids of the supervisor's own children.
+            is_orderly: whether the worker has ended in order, so that it has reported them itself.
+        """
+        left = []
+        for pid, command in children_of(os.getpid()):
+            if pid in own or pid in self._known or _ENDS_BY_ITSELF in command:
+                continue
+            self._known.add(pid)
+            if any(name in command for name in _OF_MULTIPROCESSING):
+                logger.warning("process %d (%.200s) has outlived its worker: ended", pid, command)
+                self._ending.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            elif not is_orderly:
+                left.append(f"{pid} ({command[:200]})")
+        if left:
+            logger.warning("processes outlive a worker that has ended abruptly: %s", ", ".join(left))
+
+    def has_ended(self, pid: int) -> bool:
+        """Forget a process; return whether it was ended here, so that its own children may be orphans now."""
+        self._known.discard(pid)
+        if pid not in self._ending:
+            return False
+        self._ending.remove(pid)
+        return True
