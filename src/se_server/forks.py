@@ -156,7 +156,7 @@ def _after_in_child() -> None:
         copied_loops.add(loop)
     if _owners:
         loops = {id(item): item for item in (*_loops, loop) if item is not None}
-        owners = (*_owners, *(functools.partial(_signal_sockets, item) for item in loops.values()))
+        owners: list[Descriptors] = [*_owners, *(functools.partial(_signal_sockets, item) for item in loops.values())]
         _owners.clear()  # the child's own children have nothing to lose
         _loops.clear()
         steps: list[Callable[[], object]] = [_reset_signals, *_in_child, functools.partial(_replace, owners)]

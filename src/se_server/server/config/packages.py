@@ -49,9 +49,11 @@ def way_into_package(path: Path) -> str:
 
 def modules_of(found: object) -> list[str]:
     """Return the dotted names of the modules in a package; none for anything else."""
+    if not isinstance(found, ModuleType):
+        return []
     return sorted(
         f"{found.__name__}.{file.stem}"
-        for folder in (getattr(found, "__path__", ()) if isinstance(found, ModuleType) else ())
+        for folder in getattr(found, "__path__", ())
         for file in Path(folder).glob("*.py")
         if file.stem.isidentifier() and not file.stem.startswith("__")
     )
