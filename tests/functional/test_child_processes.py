@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import textwrap
 import time
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.functional.processes import Caller, call, needs_proc, write_agent
 from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, START_TIMEOUT_S, ServerProcess, running_server
@@ -20,7 +22,7 @@ from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, START_TIMEOUT_S, ServerProce
 pytestmark = needs_proc
 
 AGENT = """
-    import asyncio, multiprocessing, os, pty, signal, subprocess, sys, threading, time
+    import asyncio, gc, multiprocessing, os, pty, signal, subprocess, sys, threading, time
     from concurrent.futures import ProcessPoolExecutor
     VERSION = "one"
     KEPT = []
@@ -83,6 +85,7 @@ AGENT = """
         "process by forkserver": lambda: process("forkserver"),
         "executor by fork": lambda: executor("fork"),
         "executor by spawn": lambda: executor("spawn"),
+        "executor by forkserver": lambda: executor("forkserver"),
         "popen": popen,
         "posix_spawn": lambda: os.posix_spawnp("sleep", ["sleep", "60"], os.environ),
         "asyncio subprocess": asyncio_subprocess,
@@ -107,6 +110,13 @@ AGENT = """
         elif said == "pool":
             with multiprocessing.get_context("fork").Pool(2) as pool:
                 answer = f"sum {sum(pool.map(abs, [-1, -2]))}"
+        elif said == "collect":
+            pid = os.fork()
+            if pid == 0:
+                session = transcript = None
+                gc.collect()
+                sys.exit(0)
+            answer = f"exit code {await asyncio.to_thread(ended, pid)}"
         elif said == "wakeup":
             read, write = os.pipe()
             if os.fork() == 0:
@@ -365,3 +375,31 @@ async def test_programs_survive_returning_children(server: ServerProcess, unwind
         assert await hear(caller, unwinding) == UNWINDINGS[unwinding]
         await other.ask()
         await caller.ask()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "way", ["fork", "executor by fork", "executor by spawn", "executor by forkserver", "unwind by exit", "collect"]
+)
+async def test_children_leave_conversations_over_tls_alone(tmp_path: Path, loop: str, way: str) -> None:
+    """A copy of a TLS connection must neither be used nor say goodbye: the peer would take it for the server's."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    files = ("--certfile", str(tmp_path / "cert.pem"), "--keyfile", str(tmp_path / "key.pem"))
+    with running_server(*files, "--loop", loop, app=app, workers=1) as server:
+        async with call(server, ssl=context) as caller, call(server, ssl=context) as other:
+            before = await other.ask()
+            said = await hear(caller, way)
+            if way not in ("unwind by exit", "collect"):
+                child = int(said)
+                await until(lambda: not sockets(child) & sockets_of_port(server.port), "the child has sockets")
+                os.kill(child, signal.SIGKILL)
+            assert await caller.ask() == before
+            assert await other.ask() == before
+        async with call(server, ssl=context) as third:
+            assert await third.ask() == before
