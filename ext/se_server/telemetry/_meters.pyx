@@ -128,7 +128,12 @@ cdef class Meters:
     def record(self, str name not None, double value):
         self.record_s(<Distribution> <int> HISTOGRAM_NAMES.index(name), value)
 
-    def closed(self, str cause not None, code):
+    def handshake_ended(self, double duration_s):
+        self.record_s(D_HANDSHAKE, duration_s)
+
+    def closed(self, str cause not None, code, double duration_s=0, Py_ssize_t turns=0):
+        self.record_s(D_CONVERSATION, duration_s)
+        self.record_s(D_CONVERSATION_TURNS, <double> turns)
         cdef Py_ssize_t place = _PLACE_OF_CAUSE.get(cause, len(CAUSES) - 1) * (len(CODES) + 1)
         self._cells[closes_at + place + <Py_ssize_t> _PLACE_OF_CODE.get(code, len(CODES))] += 1
 

@@ -31,13 +31,13 @@ log = guarded_logger("se_server.conversations")
 def log_end(session: SessionCore) -> None:
     """Log and count a conversation that has ended, with its last handler and its socket."""
     note_end(session)
-    seen = snapshot_of(session, session._clock.now())
-    meters = session._stats.meters
-    meters.closed(_cause_of(session._why, seen.code, seen.reason), seen.code)
-    meters.record("conversation", seen.duration_s)
-    meters.record("conversation_turns", seen.turns)
+    meters, pace = session._stats.meters, session._pace
+    code, reason = session._transport.ending
+    duration_s, turns = session._ended_at - session._opened_at, 0 if pace is None else pace.turns
+    meters.closed(_cause_of(session._why, code, reason), code, duration_s, turns)
     if not log.isEnabledFor(logging.INFO):
         return
+    seen = snapshot_of(session, session._clock.now())
     fields = Fields(
         conversation_id=_cut(session.conversation_id),
         remote=_cut(session._request.remote or None),

@@ -55,8 +55,11 @@ class Meters:
             ValueError: there is no such histogram.
         """
 
-    def closed(self, cause: str, code: int | None) -> None:
-        """Count a conversation that has ended."""
+    def handshake_ended(self, duration_s: float) -> None:
+        """Count an accepted upgrade, and its time since the connection was accepted."""
+
+    def closed(self, cause: str, code: int | None, duration_s: float = 0, turns: int = 0) -> None:
+        """Count a conversation that has ended, its time and its turns."""
 
     def refused(self, reason: str) -> None:
         """Count a refused connection or request."""

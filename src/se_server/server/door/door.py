@@ -239,7 +239,7 @@ class Door:
             upgrade.tail,
             upgrade.request,
         )
-        self._stats.meters.record("handshake", time.monotonic() - connection.accepted_at)
+        self._stats.meters.handshake_ended(time.monotonic() - connection.accepted_at)
         # The session cannot have ended yet: its end comes from callbacks of the loop.
         self.sessions.add(session)
         self._show_sessions()
