@@ -43,6 +43,7 @@ cdef class Meters:
 
     cdef void add(self, Count place, int64_t amount) noexcept
     cpdef void conversation_began(self) noexcept
+    cdef int count_close(self, str cause, code) except -1
     cdef void record_s(self, Distribution place, double value) noexcept
     cdef void turn_ended(
         self, Count outcome, double duration_s, double first_text_s, bint is_filler, Py_ssize_t sent

@@ -131,11 +131,18 @@ cdef class Meters:
     def handshake_ended(self, double duration_s):
         self.record_s(D_HANDSHAKE, duration_s)
 
-    def closed(self, str cause not None, code, double duration_s=0, Py_ssize_t turns=0):
+    def conversation_ended(self, str cause not None, code, double duration_s, Py_ssize_t turns):
         self.record_s(D_CONVERSATION, duration_s)
         self.record_s(D_CONVERSATION_TURNS, <double> turns)
+        self.count_close(cause, code)
+
+    def closed(self, str cause not None, code):
+        self.count_close(cause, code)
+
+    cdef int count_close(self, str cause, code) except -1:
         cdef Py_ssize_t place = _PLACE_OF_CAUSE.get(cause, len(CAUSES) - 1) * (len(CODES) + 1)
         self._cells[closes_at + place + <Py_ssize_t> _PLACE_OF_CODE.get(code, len(CODES))] += 1
+        return 0
 
     def refused(self, str reason not None):
         self._cells[refusals_at + <Py_ssize_t> _PLACE_OF_REFUSAL.get(reason, len(REFUSALS))] += 1

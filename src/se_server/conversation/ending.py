@@ -34,7 +34,7 @@ def log_end(session: SessionCore) -> None:
     meters, pace = session._stats.meters, session._pace
     code, reason = session._transport.ending
     duration_s, turns = session._ended_at - session._opened_at, 0 if pace is None else pace.turns
-    meters.closed(_cause_of(session._why, code, reason), code, duration_s, turns)
+    meters.conversation_ended(_cause_of(session._why, code, reason), code, duration_s, turns)
     if not log.isEnabledFor(logging.INFO):
         return
     seen = snapshot_of(session, session._clock.now())

@@ -58,8 +58,11 @@ class Meters:
     def handshake_ended(self, duration_s: float) -> None:
         """Count an accepted upgrade, and its time since the connection was accepted."""
 
-    def closed(self, cause: str, code: int | None, duration_s: float = 0, turns: int = 0) -> None:
+    def conversation_ended(self, cause: str, code: int | None, duration_s: float, turns: int) -> None:
         """Count a conversation that has ended, its time and its turns."""
+
+    def closed(self, cause: str, code: int | None) -> None:
+        """Count the close of a conversation alone."""
 
     def refused(self, reason: str) -> None:
         """Count a refused connection or request."""
