@@ -22,6 +22,7 @@ cdef class Answering(TurnHost):
     cdef readonly Pace _pace
     cdef double _stream_close_s
     cdef bint _speaks_refusals
+    cdef bint _takes_over
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef bint _closed
     cdef Turn _last_turn
@@ -32,7 +33,7 @@ cdef class Answering(TurnHost):
     # Without this type, attributes of the value of the context variable would be looked up by name.
     @cython.locals(turn=Turn)
     cdef Turn _turn_to_answer(self)
-    cdef Stream _open(self, response)
+    cdef Stream _open(self, response, bint takeover)
     cdef _send_text(self, Turn turn, str text, bint final)
     cdef _end_answer(self, Turn turn, bint final, bint has_failed)
     cdef _send_final(self, Turn turn)

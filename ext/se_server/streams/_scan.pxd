@@ -1,5 +1,13 @@
 """Texts out of the bytes of an LLM provider's HTTP response."""
 
+cdef enum Watch:
+    ANY_NAME = 1                               # events may have names
+    NAMED = 2                                  # events without a name are skipped by the package
+    NAMELESS = 3                               # events with a name are read differently
+    DATA_ONLY = 4                              # lines are "data: " or blank, and all others mean an error
+    CHAT_ONLY = 5                              # events that are no chat chunks, and halves of characters, are errors
+
+
 cdef struct Room:
     unsigned char* data
     Py_ssize_t size
@@ -47,6 +55,13 @@ cdef class Scanner:
     cdef bint is_error                         # the event's name is "error"
     cdef bint is_after_cr
     cdef str stray                             # the start of the first line that is none of an event stream
+    # The watch over a stream that its package would read otherwise (`_scan_watch.pxi`).
+    cdef int watch                             # one of `Watch`; 0: none
+    cdef bint has_name
+    cdef bint is_between                       # a usual event has just ended
+    cdef Py_ssize_t passed                     # bytes of the pieces before this one
+    cdef Py_ssize_t boundary                   # bytes of the body up to the end of the last usual event
+    cdef str half_before                       # `high_half` at that point
     # Concatenated JSON, with `line` as the start of a value.
     cdef Py_ssize_t depth
     cdef bint is_in_string

@@ -103,6 +103,7 @@ cdef class Usage:
 include "_scan_values.pxi"
 include "_scan_results.pxi"
 include "_scan_events.pxi"
+include "_scan_watch.pxi"
 
 
 cdef class Scanner:
@@ -144,6 +145,8 @@ cdef class Scanner:
     cdef int read_piece(self, const unsigned char* at, const unsigned char* end, list results) except -1:
         if self.is_over:
             return 0
+        if self.watch:
+            return watch_piece(self, at, end, results)
         while self.bom_at < BOM_PASSED and at < end:
             if at[0] != BOM[self.bom_at]:
                 if self.bom_at:
@@ -168,6 +171,7 @@ cdef class Scanner:
     cdef int read_sse(self, const unsigned char* at, const unsigned char* end, list results) except -1:
         cdef const unsigned char* newline = NULL
         cdef const unsigned char* stop
+        cdef const unsigned char* begin = at
         while at < end and not self.is_over:
             if self.is_after_cr:
                 self.is_after_cr = False
@@ -196,6 +200,9 @@ cdef class Scanner:
                 self.take_line(at, stop, False, results)
             self.is_after_cr = stop[0] == c"\r"
             at = stop + 1
+            if self.is_between:
+                self.is_between = False
+                self.boundary = self.passed + (at - begin)
         if self.whole != NULL:
             append(&self.data, self.whole, self.whole_size)
             self.whole = NULL
@@ -212,7 +219,10 @@ cdef class Scanner:
         cdef const unsigned char* value
         cdef Py_ssize_t name_size
         if size == 0:
-            return self.dispatch(results)
+            return watch_event(self, results) if self.watch else self.dispatch(results)
+        if self.watch and not is_usual(self, start, size):
+            self.is_over = True
+            return 0
         if start[0] == c":":
             return 0
         value = <const unsigned char*>memchr(start, c":", size)

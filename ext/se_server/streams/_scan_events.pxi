@@ -98,6 +98,8 @@ cdef int understand(
 ) except -1:
     cdef Value[EVENT_WORDS] inner
     cdef bint is_known = False
+    if self.watch == CHAT_ONLY and event[CHOICES].kind != ARRAY:
+        return give_unknown(start, end, &event[TYPE], results)
     if event[ERROR].kind == OBJECT or (event[ERROR].kind == STRING and event[ERROR].end - event[ERROR].start > 2):
         return give_error(&event[ERROR], results)
     if equals(&event[EVENT_OBJECT], b"error"):  # Mistral, vLLM

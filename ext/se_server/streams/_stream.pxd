@@ -4,6 +4,8 @@ from cpython.object cimport PyObject
 
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading
+from se_server.streams._scan cimport Scanner
+from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 
 cdef extern from "Python.h":
@@ -25,6 +27,7 @@ cdef class Stream:
     cdef object _opening        # the way to the iterator; None where user code passed a generator
     cdef object _iterator       # None until it is opened
     cdef unaryfunc _anext       # the slot behind the iterator's `__anext__`
+    cdef Source _source         # the iterator, if it is one
     cdef bint _is_generator
     cdef bint _is_untouched     # a generator whose first event was not asked for
     cdef readonly bint is_over  # nothing is left to close
@@ -48,6 +51,10 @@ cdef class Stream:
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cdef object _wakeable(self, object suspended)
     cdef object _wait_for(self, object other)
+    cdef int _iterate(self, object iterator) except -1
+    cdef int _put_all(self, list texts) except -1
+    cdef bint _deliver(self, list texts) except -1
+    cdef int _resume(self, Scanner scanner, bint has_text) except -1
     cdef int _note_texts(self) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
@@ -66,4 +73,4 @@ cdef class Stream:
     cdef int _advance(self, object value, PyObject** yielded) except -1
 
 
-cpdef Stream open_stream(response, double close_s=*)
+cpdef Stream open_stream(response, double close_s=*, bint takeover=*)

@@ -19,6 +19,8 @@ from cpython.unicode cimport PyUnicode_CheckExact
 
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading, is_plain
+from se_server.streams._scan cimport Scanner, Usage
+from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 
 from asyncio import CancelledError, Future
@@ -136,17 +138,17 @@ cdef bint _is_plain(response) except -1:
     return True
 
 
-cpdef Stream open_stream(response, double close_s=0.5):
+cpdef Stream open_stream(response, double close_s=0.5, bint takeover=True):
     cdef Stream stream = Stream.__new__(Stream)
     stream._close_s = close_s
     if type(response) is AsyncGeneratorType and _is_plain(response):
         stream._is_generator = stream._is_untouched = True
         stream._iterator = response
     else:
-        stream._opening = Opening(response)
-        stream._iterator = stream._opening.iterator
-        if stream._iterator is None:
-            return stream
+        stream._opening = Opening(response, takeover)
+        if stream._opening.iterator is not None:
+            stream._iterate(stream._opening.iterator)
+        return stream
     stream._anext = Py_TYPE(stream._iterator).tp_as_async.am_anext
     return stream
 
@@ -261,6 +263,39 @@ cdef class Stream:
         self._other = other
         return waiter
 
+    cdef int _iterate(self, object iterator) except -1:
+        self._iterator = iterator
+        self._anext = Py_TYPE(iterator).tp_as_async.am_anext
+        if isinstance(iterator, Source):
+            self._source = <Source>iterator
+            self._source.stream = self
+            self._source.deliver = deliver
+            self._source.resume = resume
+        return 0
+
+    cdef int _put_all(self, list texts) except -1:
+        for text in texts:
+            self._put(text)
+        return 0
+
+    cdef bint _deliver(self, list texts) except -1:
+        cdef Sink sink = self._sink
+        # A turn with a limit may have to end: its task does that.
+        if sink.closed or not sink.writable or not self._turn.open or self._turn.bytes_left >= 0:
+            return False
+        self._put_all(texts)
+        self._flush()
+        return True
+
+    cdef int _resume(self, Scanner scanner, bint has_text) except -1:
+        cdef Reading reading = self._start_reading()
+        cdef Usage usage = scanner.usage
+        reading.is_settled = reading.has_text = has_text
+        reading.half = scanner.high_half
+        if usage is not None:
+            reading.count_usage(usage.input_tokens, usage.output_tokens, False)
+        return 0
+
     cdef int _note_texts(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
@@ -303,8 +338,7 @@ cdef class Stream:
         """Put the text of one event."""
         if self._waits != FOR_EVENT:
             if self._waits == FOR_OPENING:
-                self._iterator = event
-                self._anext = Py_TYPE(event).tp_as_async.am_anext
+                self._iterate(event)
             self._waits = FOR_EVENT
             return 0
         cdef str text
@@ -319,6 +353,8 @@ cdef class Stream:
                 self._chunks += 1
                 return 0
         else:
+            if self._source is not None and self._source.gives_texts:
+                return self._put_all(<list>event)
             if self._reading is None:
                 self._start_reading()
             text = self._reading.take(event)
@@ -472,6 +508,14 @@ cdef class Stream:
             event = _owned(result)
             if is_open:
                 self._take(event)
+
+
+cdef bint deliver(object stream, list texts) except -1:
+    return (<Stream>stream)._deliver(texts)
+
+
+cdef int resume(object stream, Scanner scanner, bint has_text) except -1:
+    return (<Stream>stream)._resume(scanner, has_text)
 
 
 # The slots by which coroutines drive a stream. Cython has no name for the one, and would end the other by an exception,

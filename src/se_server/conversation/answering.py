@@ -44,6 +44,7 @@ class Answering(TurnHost):
         self._pace: Pace | None = None  # made by the first turn that ends
         self._stream_close_s = settings.stream_close_s
         self._speaks_refusals = settings.speak_refusals
+        self._takes_over = settings.takeover
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._closed = False
         self._last_turn: Turn | None = None  # the one that the end found waiting for its handler
@@ -62,6 +63,7 @@ class Answering(TurnHost):
         text: Callable[[Any], str | None] | None = None,
         nodes: Iterable[str] | None = None,
         speak_refusals: bool | None = None,
+        takeover: bool | None = None,
     ) -> bool:
         """Send an answer of the turn, to be spoken.
 
@@ -76,6 +78,8 @@ class Answering(TurnHost):
             nodes: the names of the LangGraph nodes whose messages are spoken; None: all.
             speak_refusals: whether a refusal of the model is spoken where the stream has no other text; else it is a
                 failure. None: as the server is set up, which speaks them.
+            takeover: whether the stream of an LLM package is read from its HTTP response, without the package's
+                objects; with `text` it never is. None: as the server is set up, which does it.
 
         Returns:
             False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
@@ -97,7 +101,7 @@ class Answering(TurnHost):
                 await rest
             return turn.open
         try:
-            stream = self._open(response)
+            stream = self._open(response, text is None and (self._takes_over if takeover is None else takeover))
         except TypeError as error:
             return await self._refuse(error)
         if text is not None or nodes is not None or speak_refusals is not None or not self._speaks_refusals:
@@ -136,9 +140,9 @@ class Answering(TurnHost):
         await self._report(error)
         return turn.open
 
-    def _open(self, response: object) -> Stream:
+    def _open(self, response: object, takeover: bool) -> Stream:
         # A method of its own, so that Cython knows the type of its result.
-        return open_stream(response, self._stream_close_s)
+        return open_stream(response, self._stream_close_s, takeover)
 
     def _send_text(self, turn: Turn, text: str, final: bool) -> None:
         """Send a whole text; with `final`, it leaves together with its final."""

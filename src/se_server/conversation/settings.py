@@ -50,6 +50,7 @@ class SessionSettings:
         first_word_text: the fillers, taken in turn.
         failure_text: what is spoken when a handler or its stream fails before any text of its own.
         speak_refusals: whether a model's refusal is spoken where its stream has no other text; else it is a failure.
+        takeover: whether streams of LLM packages are read from their HTTP responses, without the packages' objects.
         turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
         max_answer_bytes: how many bytes of UTF-8 a turn's answer may have, before it is cut and ended.
         interrupt_timeout_s: how long an `interrupted` handler may hold up the next turn before it is cancelled.
@@ -130,6 +131,14 @@ class SessionSettings:
         True,
         choice,
         "Whether a model's refusal is spoken when its stream has no other text; else it is a failure.",
+        "true|false",
+        group=CONVERSATIONS,
+        default_text="true",
+    )
+    takeover: bool = option(
+        True,
+        choice,
+        "Whether streams of LLM packages are read from their HTTP responses, without the packages' objects.",
         "true|false",
         group=CONVERSATIONS,
         default_text="true",

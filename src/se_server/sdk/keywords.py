@@ -37,6 +37,7 @@ class SessionKeywords(TypedDict, total=False):
     first_word_text: str | Sequence[str] | None
     failure_text: str | None
     speak_refusals: bool | None
+    takeover: bool | None
     turn_timeout_s: Seconds | None
     max_answer_bytes: Size | None
     write_timeout_s: Seconds | None

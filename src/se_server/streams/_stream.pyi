@@ -72,13 +72,14 @@ class Stream(Awaitable[None]):
     def close(self) -> None:
         """Close the awaitable in progress, as `close` of a coroutine does."""
 
-def open_stream(response: object, close_s: float = 0.5) -> Stream:
+def open_stream(response: object, close_s: float = 0.5, takeover: bool = True) -> Stream:
     """Return the stream of an answer.
 
     Args:
         response: an async iterable or iterable of `str` or LLM events, an awaitable or a context manager of one, a
             result of an LLM package, or an HTTP response.
         close_s: the time that an event in progress gets to end when it is cancelled.
+        takeover: whether a package's stream may be read from its HTTP response, without the package's objects.
 
     Raises:
         TypeError: `response` is nothing of this; the text says what is accepted. It is closed.

@@ -46,6 +46,11 @@ def register_extractor(name: str | type, extractor: Extractor | None) -> None:
         changed()
 
 
+def registered_modules() -> set[str]:
+    """Return the top-level modules of the classes for which a function was registered."""
+    return {name.partition(".")[0] for names in _extractors.values() for name in names} if _extractors else set()
+
+
 def extractor_for(kind: type) -> Extractor | None:
     """Return the function that was registered for a class or for one of its bases, nearest first."""
     if not _extractors:

@@ -21,6 +21,7 @@ from se_server.streams.closing import abandon, close_all, closer_of, exit_of, no
 from se_server.streams.finished import finished_events
 from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events
 from se_server.streams.refusing import is_client, refuse
+from se_server.streams.takeover import takeover_of
 
 # An awaitable of a manager of a response of a stream is four; more is a circle.
 MAX_STEPS = 16
@@ -34,6 +35,7 @@ class Opening:
 
     Attributes:
         source: The object that user code passed.
+        takes_over: Whether a package's stream may be read from its HTTP response, without the package's objects.
         iterator: The iterator of events, None until `open` has been awaited.
         closers: What closes what was opened so far; the last is called first, after the iterator is closed.
         first_closers: What is called before the iterator is closed.
@@ -42,10 +44,11 @@ class Opening:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
 
-    __slots__ = ("_current", "_pending", "_steps", "closers", "first_closers", "iterator", "source")
+    __slots__ = ("_current", "_pending", "_steps", "closers", "first_closers", "iterator", "source", "takes_over")
 
-    def __init__(self, response: object) -> None:
+    def __init__(self, response: object, takes_over: bool = True) -> None:
         self.source = response
+        self.takes_over = takes_over
         self.iterator: AsyncIterator[Any] | None = None
         self.closers: list[Closer] = []
         self.first_closers: list[Closer] = []
@@ -67,6 +70,10 @@ class Opening:
     def _look(self) -> None:
         while self._steps < MAX_STEPS:
             self._steps += 1
+            if self.takes_over and (taken := takeover_of(self._current)) is not None:
+                self.closers.append(closer_of(self._current))
+                self.iterator = taken
+                return
             found = form_of(self._current)(self, self._current)
             if isinstance(found, Events):
                 self.iterator = found.iterator
