@@ -1,0 +1,328 @@
+"""The CPU time of a token, from the LLM provider's socket to the caller's frame, by the client that reads it.
+
+`python -m bench.tokens`: some ten minutes. 40 conversations hear answers of 50 tokens a second. The server has a core
+of its own; a fake provider, in its own process, and the callers share the other. CPU time is the scheduler's, over
+some seconds in which all conversations stream; the published SDK (`elevenlabs`) on uvloop takes turns with se-server in
+the same run. Figures are medians of the repetitions.
+
+`python -m bench.tokens limit`: the number of conversations that one worker carries before the 99th percentile of a
+token's delay, from the provider's write to the caller, passes 50 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import uvloop
+
+from bench.kernel import BenchError, Cores, Server, Target, in_turn, pick_cores, running
+from bench.llm_paths import PATHS, TOKENS_PER_S, is_installed
+from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
+from bench.load.targets import API_KEY, TARGETS, certificate
+from tests.providers import RemoteProvider, provider_process
+
+__all__ = ["measure_path", "servers"]
+
+CONVERSATIONS = 40
+SETTLE_S, WINDOW_S = 1.5, 6.0
+TIMEOUT_S = 60.0
+DELAY_LIMIT_S = 0.050
+HANDLER = Path(__file__).parent / "load" / "targets" / "llm_handler.py"
+PUBLISHED = "published SDK, uvloop"
+_TEXT, _FINAL = b'"is_final":false}', b'"is_final":true}'
+_SPACED_TEXT, _SPACED_FINAL = b'"is_final": false}', b'"is_final": true}'
+
+
+class Caller(asyncio.Protocol):
+    """A caller of one turn; it notes when each text came."""
+
+    def __init__(self, number: int, question: str, port: int) -> None:
+        said = [{"role": "user", "content": question}]
+        ask = {"type": "user_transcript", "user_transcript": said, "event_id": 1}
+        self.question = question
+        self._hello = [
+            upgrade_request("/ws", API_KEY),
+            client_frame(TEXT, json.dumps({"type": "init", "conversation_id": f"conv_{number}"}).encode()),
+            client_frame(TEXT, json.dumps(ask).encode()),
+        ]
+        self.times_s: list[float] = []
+        self.is_up = False
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tail = b""
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(self._hello[0])
+
+    def data_received(self, data: bytes) -> None:
+        data = self._tail + data
+        if not self.is_up:
+            if HEAD_END not in data:
+                self._tail = data
+                return
+            head, _, data = data.partition(HEAD_END)
+            if not head.startswith(b"HTTP/1.1 101"):
+                self._end(BenchError(f"the server refused a conversation: {head[:80]!r}"))
+                return
+            self.is_up = True
+            self._transport.write(b"".join(self._hello[1:]))
+        now = time.monotonic()
+        texts = data.count(_TEXT) + data.count(_SPACED_TEXT)
+        self.times_s += [now] * texts
+        if texts and not self.begun.done():
+            self.begun.set_result(None)
+        if _FINAL in data or _SPACED_FINAL in data:
+            self._end(None)
+        self._tail = data[-(len(_SPACED_TEXT) - 1) :]
+        if self._tail.endswith(b"}"):
+            self._tail = b""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(BenchError("the server ended a conversation"))
+
+    def _end(self, error: Exception | None) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
+        if not self.over.done():
+            if error is None:
+                self.over.set_result(None)
+            else:
+                self.over.set_exception(error)
+        self._transport.close()
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server under test.
+
+    Attributes:
+        name: its name in the tables.
+        target: its command.
+        path: a name of `PATHS`.
+        is_ours: whether it is se-server.
+        options: keywords of `send_response`.
+    """
+
+    name: str
+    target: Target
+    path: str
+    is_ours: bool
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One measurement: microseconds a token, the delays of all tokens, the share of its core that the server ran."""
+
+    us: float
+    delays_s: list[float]
+    busy: float
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile of the delays."""
+        ordered = sorted(self.delays_s)
+        return ordered[int(len(ordered) * 0.99)] if ordered else 0.0
+
+
+def servers(path: str, *, objects: bool) -> list[Side]:
+    """Return the servers to compare on a path: ours, ours without takeover, the published SDK's."""
+    known = PATHS[path]
+    ours = TARGETS["se-server"]
+    ours = dataclasses.replace(
+        ours, command=tuple(str(HANDLER) if part.endswith("handler.py") else part for part in ours.command)
+    )
+    published = TARGETS[PUBLISHED]
+    published = dataclasses.replace(published, command=(*published.command, "bench.load.targets.llm_handler"))
+    sides = [Side("se-server", ours, path, True)]
+    if objects and known.has_takeover:
+        sides.append(Side("se-server, takeover=False", ours, path, True, {"takeover": False}))
+    return [*sides, Side(PUBLISHED, published, path, False)]
+
+
+@contextmanager
+def serving(side: Side, provider: RemoteProvider, cores: Cores) -> Iterator[Server]:
+    """Run a server on its core."""
+    path = side.path
+    known = PATHS[path]
+    if not side.is_ours and known.published is not None:
+        path = f"{path} (published)"
+    apis = ("openai", "anthropic", "gemini", "mistral", "groq")
+    settings = {"path": path, "urls": {api: provider.base_url(api) for api in apis}, "options": side.options}
+    environment = {
+        **side.target.environment,
+        "SE_BENCH_LLM": json.dumps(settings),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "SSL_CERT_FILE": str(certificate.CA) if provider.origin.startswith("https") else "",
+    }
+    if not environment["SSL_CERT_FILE"]:
+        del environment["SSL_CERT_FILE"]
+    with running(dataclasses.replace(side.target, environment=environment), cores.server) as server:
+        yield server
+
+
+async def converse(
+    server: Server, provider: RemoteProvider, conversations: int, window_s: float, *, has_provider: bool
+) -> Figures:
+    """Hold conversations of one answer each, and measure while all of them stream."""
+    loop = asyncio.get_running_loop()
+    tokens = int((SETTLE_S * 2 + window_s + 1.5) * TOKENS_PER_S)
+    await asyncio.to_thread(provider.script, text=["morning "] * tokens, tokens_per_s=TOKENS_PER_S)
+    # The first turn makes the client, which imports its package.
+    for number, count in ((0, 3), (1, 3)):
+        await asyncio.to_thread(provider.script, f"warm{number}-{count}", text=["morning "] * count)
+        await _call(server, number, f"warm{number}-{count}")
+    await asyncio.to_thread(provider.script, text=["morning "] * tokens, tokens_per_s=TOKENS_PER_S)
+    callers = []
+    for number in range(conversations):
+        caller = await _dial(server, number, f"m{number}-{tokens}")
+        callers.append(caller)
+        await asyncio.sleep(1 / conversations)
+    await asyncio.wait_for(asyncio.gather(*(caller.begun for caller in callers)), TIMEOUT_S)
+    await asyncio.sleep(SETTLE_S)
+    count = sum(len(caller.times_s) for caller in callers)
+    cpu, start = server.cpu(), loop.time()
+    await asyncio.sleep(window_s)
+    spent = server.cpu().since(cpu)
+    elapsed = loop.time() - start
+    count = sum(len(caller.times_s) for caller in callers) - count
+    await asyncio.wait_for(asyncio.gather(*(caller.over for caller in callers)), TIMEOUT_S)
+    delays: list[float] = []
+    if has_provider:
+        sent = {request["model"]: request["token_times_s"] for request in await asyncio.to_thread(provider.requests)}
+        for caller in callers:
+            pairs = list(zip(caller.times_s, sent[caller.question], strict=False))
+            delays += [came - left for came, left in pairs[len(pairs) // 8 :]]
+        await asyncio.to_thread(provider.reset)
+    else:
+        for caller in callers:
+            first = caller.times_s[0]
+            delays += [came - first - number / TOKENS_PER_S for number, came in enumerate(caller.times_s)]
+    return Figures(spent / 1000 / max(count, 1), delays, spent / 1e9 / elapsed)
+
+
+async def _dial(server: Server, number: int, question: str) -> Caller:
+    loop = asyncio.get_running_loop()
+    _, caller = await loop.create_connection(lambda: Caller(number, question, server.port), "127.0.0.1", server.port)
+    return caller
+
+
+async def _call(server: Server, number: int, question: str) -> None:
+    caller = await _dial(server, number, question)
+    await asyncio.wait_for(caller.over, TIMEOUT_S)
+
+
+def measure_path(side: Side, provider: RemoteProvider, cores: Cores, conversations: int, window_s: float) -> Figures:
+    """Measure one server on one path."""
+    with serving(side, provider, cores) as server:
+        has_provider = side.path != "plain generator"
+        return uvloop.run(converse(server, provider, conversations, window_s, has_provider=has_provider))
+
+
+def cost(options: argparse.Namespace, cores: Cores) -> int:
+    """Print the table of microseconds a token."""
+    paths = chosen(options.paths)
+    print(f"{'microseconds a token' + (', TLS' if options.tls else ''):38}{'':26}median  (all)", flush=True)
+    with _provider(options.tls) as provider:
+        for path in paths:
+            sides = servers(path, objects=options.objects)
+            figures: dict[str, list[Figures]] = {side.name: [] for side in sides}
+            for repetition in range(options.repetitions):
+                for side in in_turn(sides, repetition):
+                    figures[side.name].append(
+                        measure_path(side, provider, cores, options.conversations, options.window)
+                    )
+            base = median(figure.us for figure in figures[PUBLISHED])
+            for side in sides:
+                taken = [figure.us for figure in figures[side.name]]
+                ratio = f"{base / median(taken):5.2f}x less" if side.is_ours else ""
+                every = " ".join(f"{us:.0f}" for us in taken)
+                print(f"{path:38}{side.name:26}{median(taken):6.1f}  ({every})  {ratio}", flush=True)
+    return 0
+
+
+def limit(options: argparse.Namespace, cores: Cores) -> int:
+    """Print the table of conversations that one worker carries."""
+    print(f"{'conversations at 50 tokens a second':38}{'':26}p99 of a delay up to 50 ms", flush=True)
+    with _provider(options.tls) as provider:
+        for path in chosen(options.paths):
+            for side in servers(path, objects=False):
+                carried, tried = 0, []
+                low, high = 0, 0
+                count = 40
+                while True:
+                    try:
+                        figures = measure_path(side, provider, cores, count, 4.0)
+                        p99_s = figures.p99_s
+                    except (BenchError, TimeoutError, asyncio.TimeoutError):
+                        p99_s = 9.99
+                    tried.append(f"{count}: {p99_s * 1000:.0f} ms")
+                    if p99_s <= DELAY_LIMIT_S:
+                        low = carried = count
+                    else:
+                        high = count
+                    if high and high - low <= max(10, low // 8):
+                        break
+                    count = (low + high) // 2 if high else count * 2
+                    if count > options.most:
+                        break
+                print(f"{path:38}{side.name:26}{carried:6}  ({', '.join(tried)})", flush=True)
+    return 0
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Return the paths to measure: those whose packages are installed, or those that were named."""
+    unknown = set(names) - PATHS.keys()
+    if unknown:
+        raise BenchError(f"no path is called {', '.join(sorted(unknown))}; the paths: {', '.join(PATHS)}")
+    return [name for name, path in PATHS.items() if is_installed(path) and (not names or name in names)]
+
+
+@contextmanager
+def _provider(tls: bool) -> Iterator[RemoteProvider]:
+    if not tls:
+        with provider_process() as provider:
+            yield provider
+        return
+    certificate.make_certificate()
+    os.environ["SSL_CERT_FILE"] = str(certificate.CA)
+    with provider_process("--certificate", str(certificate.CHAIN), "--key", str(certificate.KEY)) as provider:
+        yield provider
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tokens", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=("cost", "limit"), default="cost")
+    parser.add_argument("--path", dest="paths", action="append", default=[], help="only this one; may be repeated")
+    parser.add_argument("--tls", action="store_true", help="the provider speaks TLS")
+    parser.add_argument("--objects", action="store_true", help="measure se-server with takeover=False, too")
+    parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds that are measured")
+    parser.add_argument("--most", type=int, default=1280, help="conversations at most, for limit")
+    options = parser.parse_args()
+    try:
+        cores = pick_cores()
+        return (cost if options.command == "cost" else limit)(options, cores)
+    except BenchError as error:
+        print(f"bench.tokens: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
