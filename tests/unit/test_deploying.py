@@ -35,9 +35,9 @@ def commands() -> list[list[str]]:
 
 def test_commands_have_options_with_valid_values() -> None:
     by_flag = {option.flag: option for option in OPTIONS}
-    assert len(commands()) == 3
+    assert len(commands()) == 4
     for app, *words in commands():
-        assert app == "app.py"
+        assert app in ("app.py", "agent.py")
         for flag, value in zip(words[::2], words[1::2], strict=True):
             by_flag[flag].parse(value)
 
