@@ -141,9 +141,7 @@ class ClientWrapper:
         content = None
         more_body = given.get("additional_body_parameters", {})
         if call.body is not None or more_body:
-            content = orjson.dumps(
-                {**(call.body or {}), **more_body}, default=_dump, option=orjson.OPT_PASSTHROUGH_DATACLASS
-            )
+            content = _written({**(call.body or {}), **more_body})
             headers["content-type"] = "application/json"
         query = {**call.query, **given.get("additional_query_parameters", {})}
         return Prepared(
@@ -203,6 +201,23 @@ def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 def _query_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _written(body: dict[str, Any]) -> bytes:
+    """Write a body as JSON.
+
+    Raises:
+        TypeError: JSON cannot carry a value; names the argument.
+    """
+    try:
+        return orjson.dumps(body, default=_dump, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except orjson.JSONEncodeError as error:
+        for name, value in body.items():
+            try:
+                orjson.dumps(value, default=_dump, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+            except orjson.JSONEncodeError as reason:
+                raise TypeError(f"{name} cannot be sent as JSON: {reason}") from error
+        raise
 
 
 def _dump(value: Any) -> Any:

@@ -214,12 +214,12 @@ class SpeechEngineServer:
     async def _serve(self, stop: _Stop) -> None:
         if self._beginning is stop:
             self._beginning = None
-        refuse_to_serve()
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
         if not self.handlers.may_answer() and self.own_connect is None:
             log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
         routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])
+        refuse_to_serve()
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
         unix = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from typing import Any
 
 import httpx
 import pydantic
@@ -227,9 +228,14 @@ async def test_values_may_have_model_dump_at_any_depth(clients: Clients) -> None
     assert clients.api.requests[-1].body == {"tts": {"voice_id": "v"}}
 
 
-async def test_value_outside_json_is_a_type_error(clients: Clients) -> None:
-    with pytest.raises(TypeError):
-        await clients.result(clients.make().speech_engine.create(speech_engine={"ws_url": object()}))
+@pytest.mark.parametrize("value", [object(), b"bytes", "\ud83d", {1: 2}, 1 << 70], ids=repr)
+async def test_value_outside_json_is_a_type_error(clients: Clients, value: Any) -> None:
+    """It names the argument."""
+    engines = clients.make().speech_engine
+    with pytest.raises(TypeError, match="speech_engine cannot be sent as JSON: "):
+        await clients.result(engines.create(speech_engine={"ws_url": value}))
+    with pytest.raises(TypeError, match="overrides cannot be sent as JSON: "):
+        await clients.result(engines.update("seng_1", name="Agent", overrides={"first_message": value}))
     assert clients.api.requests == []
 
 
