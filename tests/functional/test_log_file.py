@@ -229,3 +229,85 @@ def test_a_failed_start_is_reported_to_the_terminal(
     assert done.returncode == code
     assert re.search(text, done.stderr)
     assert code == 2 or re.search(text, log.read_text())
+
+
+# --- links and directories of others ----------------------------------------------------------------------------------
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+OTHER = 54321
+
+
+def refused(path: Path) -> str:
+    done = subprocess.run(
+        [*COMMAND, "--log-file", str(path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    return done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o1777])
+def test_a_link_of_another_user_is_refused(log: Path, tmp_path: Path, mode: int) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    log.symlink_to(victim)
+    os.chown(log, OTHER, OTHER, follow_symlinks=False)
+    os.chown(log.parent, OTHER, OTHER)
+    log.parent.chmod(mode)
+    assert "is a symbolic link of another user" in refused(log)
+    assert victim.read_text() == "secret"
+    log.unlink()
+    assert not (tmp_path / "nothing").exists()
+    log.symlink_to(tmp_path / "nothing")  # our own link, which makes a new file
+    with running_server("--log-file", str(log)):
+        assert (tmp_path / "nothing").exists()
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_linked_directory_of_another_user_is_refused(log: Path, tmp_path: Path, mode: int) -> None:
+    (tmp_path / "private").mkdir()
+    folder = log.parent / "folder"
+    folder.symlink_to(tmp_path / "private")
+    os.chown(folder, OTHER, OTHER, follow_symlinks=False)
+    log.parent.chmod(mode)
+    assert "is a symbolic link of another user" in refused(folder / "agent.log")
+    assert not list((tmp_path / "private").iterdir())
+
+
+@as_root
+def test_a_hard_link_in_a_directory_of_another_user_is_refused(log: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    log.hardlink_to(victim)
+    os.chown(log.parent, OTHER, OTHER)
+    assert "has 2 hard links" in refused(log)
+    assert victim.read_text() == "secret"
+
+
+@as_root
+async def test_a_rotation_follows_no_link_of_another_user(app: Path, log: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    with running_server("--log-file", str(log), app=app, workers=1) as server:
+        os.chown(log.parent, OTHER, OTHER)
+        old = moved_away(log)
+        os.symlink(victim, log)
+        os.chown(log, OTHER, OTHER, follow_symlinks=False)
+        server.send_signal(signal.SIGUSR1)
+        wait_for_text(old, "is a symbolic link of another user")
+        assert victim.read_text() == "secret"
+
+
+def test_links_of_the_system_are_followed(log: Path, app: Path) -> None:
+    """As /dev/stderr in containers, and a link in a directory of one's own."""
+    log.symlink_to("elsewhere.log")
+    with running_server("--log-file", str(log), app=app, workers=1):
+        wait_for_text(log.parent / "elsewhere.log", "started")
+    with running_server("--log-file", "/dev/stderr", app=app, workers=1) as server:
+        server.wait_for_output("se_server.server: started")

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -336,3 +336,50 @@ def test_a_pidfile_of_another_server_stays(tmp_path: Path) -> None:
 def test_an_unwritable_pidfile_is_one_sentence(tmp_path: Path) -> None:
     assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path / "nowhere" / "pid"))
     assert "--pidfile: cannot write" in refusal("--pidfile", str(tmp_path))
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_link(path: Path) -> None:
+    (path.parent / "target").write_text("1\n")
+    path.symlink_to("target")
+
+
+def make_hard_link(path: Path) -> None:
+    (path.parent / "target").write_text("1\n")
+    path.hardlink_to(path.parent / "target")
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def make_source(path: Path) -> None:
+    path.write_text("def on_transcript(transcript, session): ...\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_fifo, "it is a FIFO"),
+        (make_link, "it is a symbolic link"),
+        (make_hard_link, "it has 2 hard links"),
+        (make_socket, "it is a socket"),
+        (make_source, "it holds something else than a process id"),
+        (Path.mkdir, "it is a directory"),
+    ],
+)
+def test_a_pidfile_that_is_something_else_is_refused(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+    """What is there stays as it is."""
+    pidfile = tmp_path / "pid"
+    make(pidfile)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert reason in refusal("--pidfile", str(pidfile), "--host", "127.0.0.1", "--port", "0")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_a_device_is_no_pidfile() -> None:
+    assert "it is a device" in refusal("--pidfile", "/dev/null", "--host", "127.0.0.1", "--port", "0")

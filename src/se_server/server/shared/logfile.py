@@ -7,11 +7,13 @@ process has reported the change, it writes no line to the old file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
 
 from se_server.errors import ConfigError
+from se_server.server.shared.safe_paths import is_private, resolve
 from se_server.telemetry.log_writer import flush_logs, wait_writable
 
 _FD_STDERR = 2
@@ -42,8 +44,16 @@ class LogFile:
     def _open(self) -> int:
         # Without O_NONBLOCK, opening a pipe without a reader would block.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
-        opened = os.open(self.path, flags, _MODE)
-        os.set_blocking(opened, True)
+        path = resolve(self.path)
+        if not path.startswith("/proc/"):
+            flags |= os.O_NOFOLLOW  # its links were followed, and another one may have been put there since
+        opened = os.open(path, flags, _MODE)
+        try:
+            os.set_blocking(opened, True)
+            _check_links(os.fstat(opened), path)
+        except OSError:
+            os.close(opened)
+            raise
         return opened
 
     def _take_place(self, opened: int) -> None:
@@ -92,6 +102,16 @@ class LogFile:
             self._former = None
 
 
+def _check_links(seen: os.stat_result, path: str) -> None:
+    """Refuse a hard link that another user could have made.
+
+    Raises:
+        OSError: the file has several names, and others can write to its directory.
+    """
+    if stat.S_ISREG(seen.st_mode) and seen.st_nlink > 1 and not is_private(os.path.dirname(path)):
+        raise OSError(errno.EPERM, f"it has {seen.st_nlink} hard links, in a directory of another user")
+
+
 def check_log_file(path: str) -> None:
     """Check that a log file can be written to, without creating it.
 
@@ -100,7 +120,10 @@ def check_log_file(path: str) -> None:
     """
     path = os.path.abspath(path)
     try:
-        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        resolved = resolve(path)
+        seen = os.stat(resolved)
+        _check_links(seen, resolved)
+        is_folder = stat.S_ISDIR(seen.st_mode)
         reason = "Is a directory" if is_folder else "" if os.access(path, os.W_OK) else "Permission denied"
     except FileNotFoundError:
         folder = os.path.dirname(path)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
 
 from se_server.errors import ConfigError
+from se_server.server.shared.safe_paths import kind_of, resolve
+
+MAX_BYTES = 20
 
 
 class PidFile:
@@ -34,13 +38,13 @@ class PidFile:
     def _lock(self) -> int:
         while True:
             try:
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                descriptor = self._open()
             except OSError as error:
                 raise ConfigError(f"--pidfile: cannot write {self._path}: {error.strerror}") from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+                holder = os.read(descriptor, MAX_BYTES).decode("ascii", "replace").strip()
                 os.close(descriptor)
                 raise ConfigError(
                     f"--pidfile: {self._path} is held by the running process {holder}: stop it, or choose another file"
@@ -48,6 +52,37 @@ class PidFile:
             if self._is_at_path(descriptor):
                 return descriptor
             os.close(descriptor)  # its owner has removed the file meanwhile
+
+    def _open(self) -> int:
+        """Open the file, or make it.
+
+        Raises:
+            OSError: it cannot be opened, or is something else than a pidfile: writing to it would do harm.
+        """
+        folder, name = os.path.split(self._path)
+        path = os.path.join(resolve(folder), name)
+        # Without O_NONBLOCK, a device or a FIFO could block.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            descriptor = os.open(path, flags, 0o644)
+        except OSError:
+            with suppress(FileNotFoundError):
+                if kind := kind_of(os.lstat(path)):
+                    raise OSError(errno.EINVAL, f"it is a {kind}") from None
+            raise
+        try:
+            seen = os.fstat(descriptor)
+            if kind := kind_of(seen):
+                raise OSError(errno.EINVAL, f"it is a {kind}")
+            if seen.st_nlink > 1:
+                raise OSError(errno.EINVAL, f"it has {seen.st_nlink} hard links")
+            text = os.pread(descriptor, MAX_BYTES + 1, 0).strip()
+            if text and not (text.isdigit() and len(text) <= MAX_BYTES):
+                raise OSError(errno.EINVAL, "it holds something else than a process id")
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def write(self) -> None:
         """Write this process's id."""
