@@ -16,9 +16,10 @@ cdef class Handshake:
     cdef _continue(self, bytes data)
     cdef bint _is_possible(self, Py_ssize_t old) except -1
     cdef _complete(self, bytes head, bytes tail)
-    cdef _upgrade(self, str path, str query, dict seen, bytes tail)
+    cdef _upgrade(self, str path, str query, dict seen, list tokens, bytes tail)
     cdef _plain(self, bytes method, str path, bint keep_alive)
 
 
+cdef bytes _without(bytes fields, bytes line)
 cdef bint _has_item(bytes value, bytes item) except -1
 cdef _split(bytes target)

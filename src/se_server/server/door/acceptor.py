@@ -108,7 +108,7 @@ class Acceptor:
             self._resume = self._loop.call_later(pause_s, self._start)
             return
         try:
-            accepted, address = listen_socket.accept()
+            fd, address = listen_socket._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, InterruptedError):
             return  # another worker accepted it
         except OSError as error:
@@ -116,6 +116,8 @@ class Acceptor:
                 self._failed(error)
             return
         self._pause_s = 0.0
+        # As `accept` does, which makes four enumerations of numbers on the way.
+        accepted = socket.socket(int(listen_socket.family), socket.SOCK_STREAM, 0, fd)
         accepted.setblocking(False)
         self._on_accepted(accepted, address)
 

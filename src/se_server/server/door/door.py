@@ -155,7 +155,7 @@ class Door:
 
     def _accepted(self, accepted: socket.socket, address: Any) -> None:
         remote = address_text(address)
-        tls = {} if accepted.family == socket.AF_UNIX else self._tls
+        tls = self._tls if self._tls and accepted.family != socket.AF_UNIX else {}
         within_limit = self._admission.handshake_began()
         if tls and not within_limit:  # a response would need the TLS handshake that is too much work
             accepted.close()

@@ -240,7 +240,7 @@ class Handshake:
         line = _REQUEST_LINE.match(head)
         if line is None or b"\0" in head:
             return MALFORMED
-        fields = head[line.end() : -2]
+        fields = head[line.end() : len(head) - 2]
         lines = fields.split(b"\r\n")
         lines.pop()
         # Splitting has counted the carriage returns with a line feed: of the lines, the request line and the end.
@@ -260,11 +260,14 @@ class Handshake:
         self._fields = fields
         method, target, minor = line.groups()
         seen: dict[bytes, bytes] = {}
+        tokens: list[bytes] = []
         for field in lines:
             name, _, value = field.partition(b":")
             name = name.lower()
             if name not in _KNOWN:
                 continue
+            if name == _AUTHORIZATION:
+                tokens.append(field)
             if name in seen:
                 if name == _HOST:
                     return HOSTS_AMBIGUOUS
@@ -302,10 +305,12 @@ class Handshake:
             and path not in OWN_PATHS
             and _has_item(wanted, b"websocket")
         ):
-            return self._upgrade(path, query, seen, tail)
+            return self._upgrade(path, query, seen, tokens, tail)
         return self._plain(method, path, minor == b"1" and not _has_item(connection, b"close"))
 
-    def _upgrade(self, path: str, query: str, seen: dict[bytes, bytes], tail: bytes) -> Upgrade | Response:
+    def _upgrade(
+        self, path: str, query: str, seen: dict[bytes, bytes], tokens: list[bytes], tail: bytes
+    ) -> Upgrade | Response:
         route = self._find_route(path)
         if route is None:
             return PATH_UNKNOWN
@@ -317,12 +322,13 @@ class Handshake:
         if _KEY_FORM.fullmatch(key) is None:
             return KEY_INVALID
         authorization = seen.get(_AUTHORIZATION)
-        headers = Headers(self._fields)
-        if authorization is not None and route.verifier is not None:
-            headers = headers.without(AUTHORIZATION_HEADER)  # the token is for the verifier alone
+        fields = self._fields
+        if route.verifier is not None:  # the token is for the verifier alone
+            for line in tokens:
+                fields = _without(fields, line)
         return Upgrade(
             route,
-            Request(path, query, headers, self._remote),
+            Request(path, query, Headers(fields), self._remote),
             key,
             None if authorization is None else authorization.decode("latin-1").strip(),
             tail,
@@ -344,6 +350,13 @@ class Handshake:
             forms = NOT_FOUND
         keep_alive = keep_alive and self._answered < self._limits.max_pipelined
         return forms[2 * keep_alive + (method == b"HEAD")]
+
+
+def _without(fields: bytes, line: bytes) -> bytes:
+    """Return header lines without one of them."""
+    line += b"\r\n"
+    start = 0 if fields.startswith(line) else fields.index(b"\n" + line) + 1
+    return fields[:start] + fields[start + len(line) :]
 
 
 def _has_item(value: bytes, item: bytes) -> bool:

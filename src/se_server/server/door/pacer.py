@@ -56,7 +56,13 @@ class Pacer:
             self._used_s = 0.0
         elif self._waiting or self._used_s >= BUDGET_S:
             return False
-        self._work(work, data, began_s)
+        self._working = True
+        try:
+            work(data)
+        finally:
+            self._working = False
+            self._ended_s = ended_s = self._clock()
+            self._used_s += ended_s - began_s
         return True
 
     def defer(self, work: Callable[[bytes], None], data: bytes) -> None:
@@ -89,19 +95,15 @@ class Pacer:
             while waiting and self._used_s < BUDGET_S:
                 work, data = waiting[0]
                 self.waiting_bytes -= len(data)
+                self._working = True
+                began_s = self._clock()
                 try:
-                    self._work(work, data, self._clock())
+                    work(data)
                 finally:
                     waiting.popleft()  # not before: an empty queue has no step to come
+                    self._working = False
+                    self._ended_s = ended_s = self._clock()
+                    self._used_s += ended_s - began_s
         finally:
             if waiting:
                 self._loop.call_soon(self._step)
-
-    def _work(self, work: Callable[[bytes], None], data: bytes, began_s: float) -> None:
-        self._working = True
-        try:
-            work(data)
-        finally:
-            self._working = False
-            self._ended_s = ended_s = self._clock()
-            self._used_s += ended_s - began_s
