@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import UserString
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -98,6 +102,10 @@ def generator() -> Iterator[str]:
     yield from ("o", "ne")
 
 
+class Words(str, Enum):
+    ONE = "one"
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -112,6 +120,9 @@ def generator() -> Iterator[str]:
         pytest.param(lambda: {"choices": [{"message": {"content": "one"}}]}, id="chat completion as a dict"),
         pytest.param(lambda: {"role": "assistant", "content": [{"type": "text", "text": "one"}]}, id="message"),
         pytest.param(lambda: {"output": {"message": {"content": [{"text": "one"}]}}}, id="converse"),
+        pytest.param(lambda: Words.ONE, id="member of an enumeration of texts"),
+        pytest.param(lambda: [Words.ONE], id="list of it"),
+        pytest.param(lambda: UserString("one"), id="UserString"),
     ],
 )
 async def test_what_gives_texts_is_spoken(make: Any) -> None:
@@ -238,6 +249,19 @@ class Closable:
         self.closed += 1
 
 
+class Model:
+    """An object that iterates over its fields, as pydantic's models do."""
+
+    def __init__(self, **fields: str) -> None:
+        self.__dict__ = fields
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.__dict__.items())
+
+    def model_dump(self) -> dict[str, str]:
+        return self.__dict__
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -250,6 +274,9 @@ class Closable:
         (words, "the function words: call it"),
         (Closable, "not the class"),
         (Closable(), "not tests.Closable"),
+        (SimpleNamespace(text="one"), "not types.SimpleNamespace: pass its .text"),
+        (Model(content="one"), "not tests.Model: pass its .content"),
+        (Path("answer.txt"), "Path: pass the text"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,10 @@ STREAMS = [row for row in all_rows() if row.is_installed and row.api and row.is_
 # Packages that run tools themselves would ask the model again.
 RUNS_TOOLS = ("LangGraph", "openai-agents", "pydantic-ai", "llama-index")
 HAS_REFUSALS = [row for row in STREAMS if row.package == "openai"]
+# Strings alone say nothing of their end, and Ollama has no filter.
+WITHOUT_END = ("text_stream", "yields chunk", "a generator around", "chunk.text", "StrOutputParser", "llama", "Ollama")
+FILTERED = [row for row in STREAMS if not any(words in row.name for words in WITHOUT_END)]
+RESPONSES = [row for row in STREAMS if "responses" in row.passed or row.package == "openai-agents"]
 # An error event that its models do not fit is a validation error of the package; it shortens the provider's words.
 KEEPS_WORDS = ("mistralai",)
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
@@ -60,3 +65,25 @@ async def test_refusal_is_spoken_if_nothing_else_is(row: Row, provider: Provider
     heard = await speak(silent, provider, script, failure_text=FAILURE_TEXT)
     assert heard.text == FAILURE_TEXT, heard
     assert [error for error in heard.errors if "I will not do that." in error], heard
+
+
+@by(FILTERED)
+async def test_filtered_answer_without_text_is_an_error(row: Row, provider: Provider) -> None:
+    script = Script(text="", finish="content_filter")
+    heard = await speak(row, provider, script, failure_text=FAILURE_TEXT)
+    assert heard.text == FAILURE_TEXT, heard
+    assert len(heard.errors) == 1, heard
+    assert (heard.finals, heard.late) == (1, [])
+
+
+@by(RESPONSES)
+@pytest.mark.parametrize("kind", ["failed", "incomplete"])
+@pytest.mark.parametrize("after_tokens", [0, 2])
+async def test_responses_that_do_not_complete_are_errors(
+    row: Row, kind: Any, after_tokens: int, provider: Provider
+) -> None:
+    script = Script(text=("One", " two", " three"), failure=Failure(after_tokens, kind=kind, message="It broke"))
+    heard = await speak(row, provider, script, failure_text=FAILURE_TEXT)
+    assert heard.text == ("One two" if after_tokens else FAILURE_TEXT), heard
+    assert [error for error in heard.errors if "It broke" in error or "max_output_tokens" in error], heard
+    assert (heard.finals, heard.late) == (1, [])

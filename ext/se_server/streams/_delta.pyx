@@ -163,7 +163,7 @@ cdef class Reading:
             text = "".join(self.sniffing.held)
             self.sniffing = None
         if self.growing is not None:
-            text += self.growing.finish()
+            text += self.growing.end()
             self.growing = None
         if self.scanner is not None:
             more = self.scanned((<Scanner>self.scanner).close())

@@ -408,9 +408,14 @@ cdef int read_response(Reading r, str event_type, object response) except -1:
     if event_type == "response.failed":
         return fail_by(r, get(response, ERROR), None)
     if event_type == "response.incomplete":
-        reason = label(get(get(response, INCOMPLETE_DETAILS), REASON))
-        return r.fail("incomplete", reason, reason)
+        return fail_early(r, get(response, INCOMPLETE_DETAILS))
     return 0
+
+
+cdef int fail_early(Reading r, object details) except -1:
+    """The end of OpenAI's Responses before the answer is complete."""
+    cdef str reason = label(get(details, REASON))
+    return r.fail("incomplete", reason, reason)
 
 
 # --- Gemini -----------------------------------------------------------------------------------------------------------
@@ -660,17 +665,24 @@ cdef str langchain_text(Reading r, object message, int form):
     usage = get(message, USAGE_METADATA)
     if usage is not None:
         read_usage(r, usage, True)
+    part = get(message, RESPONSE_METADATA)
+    if PyDict_Check(part) and part and part.get("status") == "incomplete":  # OpenAI's Responses
+        fail_early(r, part.get("incomplete_details"))
     if not text:
-        part = get(message, ADDITIONAL_KWARGS)
-        if PyDict_Check(part) and part:
-            r.refuse(exact(part.get("refusal")))
-        part = get(message, RESPONSE_METADATA)
+        refusal = get(message, ADDITIONAL_KWARGS)
+        if PyDict_Check(refusal) and refusal:
+            r.refuse(exact(refusal.get("refusal")))
         if PyDict_Check(part) and part:
             reason = part.get("finish_reason")
             if reason == "content_filter" or (PyUnicode_Check(reason) and reason in GEMINI_BLOCKS):
                 r.block("finish_reason", reason, None)
             elif part.get("stop_reason") == "refusal":
                 r.block("stop_reason", "refusal", None)
+            else:
+                feedback = part.get("prompt_feedback")
+                reason = feedback.get("block_reason") if PyDict_Check(feedback) else None
+                if reason:  # Gemini's; 0 where nothing is blocked
+                    r.block("block_reason", reason, None)
     return text
 
 

@@ -227,10 +227,18 @@ cdef class Stream:
             self._awaited = None
             if self._turn.open:
                 self._take(stop.value)
+            elif isinstance(error, CancelledError):
+                # The stream took the cancellation for itself; the handler is to have it all the same.
+                self._fail(error)
+                self._flush()
+                raise error
             return self._step(None)
         except StopAsyncIteration:
             self._awaited = None
             self._finish_thrown()
+            if not self._turn.open and isinstance(error, CancelledError):
+                self._flush()
+                raise error
             raise StopIteration from None
         except BaseException as raised:
             self._awaited = None

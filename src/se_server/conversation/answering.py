@@ -95,7 +95,8 @@ class Answering(TurnHost):
             turn = self._turn_to_answer()
             if turn is None:
                 return False
-            self._send_text(turn, str(response), final)
+            # Not str(): a member of an enumeration of texts gives its name.
+            self._send_text(turn, response if type(response) is str else "".join((response,)), final)
             rest = self._end_answer(turn, final, False)
             if rest is not None:
                 await rest
@@ -166,7 +167,8 @@ class Answering(TurnHost):
                 outbox.flush()
             elif turn.needs_final or not has_failed:  # else the failure text, or the error handler, sent it
                 self._send_final(turn)
-        return None if outbox.writable else outbox.room()
+        # A handler whose turn is over has nothing to wait for, least of all a peer that does not read.
+        return None if outbox.writable or not turn.open else outbox.room()
 
     def _turn_to_answer(self) -> Turn | None:
         """Return the turn that the caller speaks for, or None, warned about unless it was superseded."""

@@ -2,14 +2,16 @@
 
 "Good", "Good morning", "Good morning!" is one text that grows; "ha", "haha" is laughter. A growing text is recognised
 by its source, or by evidence: from the first text on, each begins with the whole text before it. The evidence is
-counted in different letters and digits of the part that was repeated: two repetitions of 6, or one of 10. Texts are
-held back while it grows, and given in full, in order, when the next text breaks the chain: ordinary text loses nothing.
+counted in different letters and digits of the part that was repeated: three repetitions of 3, two of 6, or one of 10;
+two of 3 if the stream then ends. Texts are held back while it grows, and given in full, in order, when the next text
+breaks the chain: ordinary text loses nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+REPEATED_OFTEN = 3
 REPEATED_TWICE = 6
 REPEATED_ONCE = 10
 # Evidence that takes longer than this is none; nobody waits for it.
@@ -58,8 +60,8 @@ class Growing:
         self._held.append(text)
         if len(text) > len(last):
             self._repeated += 1
-            evidence = len({letter for letter in last.casefold() if letter.isalnum()})
-            if evidence >= (REPEATED_TWICE if self._repeated > 1 else REPEATED_ONCE):
+            needed = REPEATED_ONCE if self._repeated == 1 else REPEATED_TWICE if self._repeated == 2 else REPEATED_OFTEN
+            if _evidence_in(last) >= needed:
                 self._is_known = True
                 self._held = []
                 return self._difference(text)
@@ -69,6 +71,12 @@ class Growing:
         """Return the texts that were held back for lack of evidence."""
         held, self._held = "".join(self._held), []
         return held
+
+    def end(self) -> str:
+        """Return the text to speak at the end of the stream: nothing broke the chain."""
+        if len(self._held) > 1 and self._repeated > 1 and _evidence_in(self._held[-2]) >= REPEATED_OFTEN:
+            return self._held[-1][len(self._said) :]
+        return self.finish()
 
     def _difference(self, text: str) -> str:
         said = self._said
@@ -83,3 +91,8 @@ class Growing:
             same += 1
         # A word that was corrected; else a new text begins.
         return text[same:] if 2 * same >= len(said) else text
+
+
+def _evidence_in(text: str) -> int:
+    """Count the different letters and digits of a text that was repeated."""
+    return len({letter for letter in text.casefold() if letter.isalnum()})

@@ -12,6 +12,7 @@ by the top-level module and the name of a class; all others by what a class can 
 from __future__ import annotations
 
 import inspect
+from collections import UserString
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -146,8 +147,10 @@ def form_of(value: object) -> Form:
         return enter
     if inspect.isawaitable(value):
         return wait
-    if isinstance(value, (str, bytes)):
-        return whole if isinstance(value, str) else refuse_form
+    if isinstance(value, (str, UserString)):
+        return whole
+    if isinstance(value, bytes):
+        return refuse_form
     if isinstance(value, (list, tuple)):
         return sequence
     return finished
@@ -185,9 +188,9 @@ def wait(opening: Any, awaitable: Any) -> Pending:
     return Pending(awaitable)
 
 
-def whole(opening: Any, text: str) -> Events:
+def whole(opening: Any, text: str | UserString) -> Events:
     """Take a text that something awaited gave."""
-    return list_events([text])
+    return list_events([text if isinstance(text, str) else str(text)])
 
 
 def sequence(opening: Any, values: Any) -> Events:
@@ -211,6 +214,8 @@ def finished(opening: Any, value: Any) -> object:
         return list_events(events)
     kind = type(value)
     blocks = hasattr(kind, "__next__") or hasattr(kind, "__iter__") or hasattr(kind, "__enter__")
-    if not blocks or isinstance(value, (Mapping, set, frozenset, bytearray, memoryview, type)):
+    # The fields of a pydantic model, the ancestors of a path, are no events.
+    has_members = hasattr(kind, "model_dump") or hasattr(kind, "__fspath__")
+    if not blocks or has_members or isinstance(value, (Mapping, set, frozenset, bytearray, memoryview, type)):
         refuse(value)
     return Blocking(value)

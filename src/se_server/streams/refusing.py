@@ -68,6 +68,10 @@ def message_for(value: object) -> str:
         return f"{EXPECTED}, not {name}: pass str(value) to speak it"
     if hint := hint_for(value):
         return f"{EXPECTED}, not {name}: pass {hint}"
+    for attribute in ("text", "content", "output_text"):
+        with contextlib.suppress(Exception):  # a property of user code
+            if isinstance(getattr(value, attribute, None), str):
+                return f"{EXPECTED}, not {name}: pass its .{attribute}"
     return f"{EXPECTED}, not {name}: pass the text, or what iterates over the stream"
 
 

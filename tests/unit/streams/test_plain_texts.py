@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from se_server.streams.growing import Growing
 from se_server.streams.sniffing import Sniffing, is_surely_raw
 
-WORDS = st.text("ab c", min_size=1, max_size=6)
+WORDS = st.text("ab ", min_size=1, max_size=6)
 
 
 def spoken(texts: list[str]) -> str:
     growing = Growing(texts[0])
-    return (
-        texts[0] + "".join(growing.add(text) if not growing.is_over else text for text in texts[1:]) + growing.finish()
-    )
+    return texts[0] + "".join(growing.add(text) if not growing.is_over else text for text in texts[1:]) + growing.end()
 
 
 @given(st.lists(WORDS, min_size=1, max_size=8))
@@ -33,6 +32,18 @@ def test_a_text_that_grows_is_spoken_once() -> None:
     words = ["Good", "morning!", "It", "is", "21", "degrees", "in", "the", "city", "today."]
     chain = [" ".join(words[: n + 1]) for n in range(len(words))]
     assert spoken(chain) == chain[-1]
+
+
+@pytest.mark.parametrize(
+    "chain", [["I", "I am", "I am here"], ["H", "He", "Hel", "Hello"], ["1", "1, 2", "1, 2, 3", "1, 2, 3."]]
+)
+def test_short_text_that_grows_is_spoken_once(chain: list[str]) -> None:
+    assert spoken(chain) == chain[-1]
+
+
+@pytest.mark.parametrize("texts", [["ha", "haha", "hahaha"], ["no", "no no", "no no no"], ["Good", "Good day"]])
+def test_short_texts_that_repeat_are_spoken_in_full(texts: list[str]) -> None:
+    assert spoken(texts) == "".join(texts)
 
 
 def test_a_known_growing_text_may_repeat_and_restart() -> None:
