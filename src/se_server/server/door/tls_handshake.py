@@ -133,8 +133,8 @@ class TlsGate(asyncio.Protocol):
             left = left[count:]
 
     def _take_in_turn(self, data: bytes) -> None:
-        if not self._is_waiting:
-            return  # the connection is gone
+        if not self._is_waiting or self._transport.is_closing():
+            return
         self._is_waiting = False
         if self._is_done:
             self._transport.set_protocol(self.inner)
