@@ -206,6 +206,8 @@ cdef class Stream:
         cdef bint has_ended
         awaited = self._awaited
         other, self._other = self._other, None
+        if other is not None and other.done():
+            other = None  # awaited before; uvloop's futures of sockets cannot be cancelled then
         throw = getattr(awaited, "throw", None)
         if throw is None:
             raise error

@@ -103,6 +103,20 @@ class AwaitsTask(Stream):
         await asyncio.create_task(self.cancelled.forever())
 
 
+class Connects(Stream):
+    """Awaits a future that cannot be cancelled when it is done, as uvloop's of sockets, before it waits."""
+
+    async def wait(self) -> None:
+        class Connecting(asyncio.Future[None]):
+            def cancel(self, msg: Any = None) -> bool:
+                raise RuntimeError("the descriptor is in use")
+
+        connecting = Connecting()
+        asyncio.get_running_loop().call_soon(connecting.set_result, None)
+        await connecting
+        await self.cancelled.forever()
+
+
 class Gathers(Stream):
     async def wait(self) -> None:
         await asyncio.gather(self.cancelled.forever())
@@ -203,12 +217,15 @@ async def test_lost_cancellation_of_a_task_is_repeated(
     assert "left to itself" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", [AwaitsTask, Gathers, Itself, Closes])
+@pytest.mark.parametrize("kind", [AwaitsTask, Connects, Gathers, Itself, Closes])
 @pytest.mark.parametrize("losing", [0, 1, 2])
-async def test_lost_cancellation_of_a_stream_is_repeated(kind: type[Stream], losing: int) -> None:
+async def test_lost_cancellation_of_a_stream_is_repeated(
+    kind: type[Stream], losing: int, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = kind(Cancelled(losing))
     assert await interrupt(stream) == 0
     assert stream.cancelled.lost == losing
+    assert "failed" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", [ByTask, AwaitsTask, Gathers, Itself, Closes])
