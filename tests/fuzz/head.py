@@ -15,7 +15,7 @@ from se_server.server.door.responses import MALFORMED, Response
 from tests.doors import make_routes
 
 LIMITS = Limits(max_head_bytes=1024, max_headers=12)
-PATHS = ("/call", None, "/", "/healthz")
+PATHS = ("/call", None, "/", "/health")
 MAX_REQUESTS = 8
 
 _PLAIN_LINES = re.compile(rb"(?:[^\x00-\x1f\x7f]|\t)*")
