@@ -52,6 +52,7 @@ class Option:
         secret: whether the value is masked when it is shown.
         repeatable: whether it may be given several times.
         positional: whether it is the command's argument instead of an option.
+        takes_blanks: whether an empty value of its environment variable is a value, and not "not set".
     """
 
     name: str
@@ -64,6 +65,7 @@ class Option:
     secret: bool = False
     repeatable: bool = False
     positional: bool = False
+    takes_blanks: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -121,6 +123,7 @@ def option(
     secret: bool = False,
     repeatable: bool = False,
     positional: bool = False,
+    takes_blanks: bool = False,
 ) -> _Value:
     """Declare an option with a fixed default."""
 
@@ -136,6 +139,7 @@ def option(
     secret: bool = False,
     repeatable: bool = False,
     positional: bool = False,
+    takes_blanks: bool = False,
 ) -> Any:
     """Declare a field of a dataclass as an option. The arguments are those of `Option`, except:
 
@@ -145,7 +149,7 @@ def option(
     """
     if default_text is None:
         default_text = f"{default:g}" if isinstance(default, int | float) and metavar else ""
-    row = Option("", read, default, help, metavar, default_text, group, secret, repeatable, positional)
+    row = Option("", read, default, help, metavar, default_text, group, secret, repeatable, positional, takes_blanks)
     metadata = {_OPTION: row}
     if callable(default):
         return field(default_factory=default, metadata=metadata, repr=not secret)
@@ -198,6 +202,17 @@ def text(raw: object) -> str:
     if not isinstance(raw, str) or not raw.strip():
         raise ValueError("a text")
     return raw.strip()
+
+
+def verbatim(raw: object) -> str:
+    """Read a text as it is: it may be empty, and its blanks count."""
+    if not isinstance(raw, str):
+        raise ValueError("a text, which may be empty or blank")
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text without half characters (surrogates)") from None
+    return raw
 
 
 def texts(raw: object) -> tuple[str, ...]:
@@ -302,6 +317,16 @@ def interval(raw: object) -> float:
     if value == 0:
         raise ValueError(expected)
     return value
+
+
+def interval_or_off(raw: object) -> float | None:
+    """Read a time in seconds above 0, or the word `off`, which is None."""
+    if raw is False or (isinstance(raw, str) and _FLAGS.get(raw.strip().lower()) is False and raw.strip() != "0"):
+        return None
+    try:
+        return interval(raw)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}, or off") from None
 
 
 def _seconds(raw: object, expected: str) -> float:

@@ -40,7 +40,7 @@ def toml_lines(config: Config) -> list[str]:
     lines = []
     for option in OPTIONS:
         value, source = config.value(option.name), config.sources.get(option.name, "default")
-        text = _toml(value)
+        text = '"off"' if value is None and option.default is not None else _toml(value)
         if text is None:
             lines.append(f"# {option.name} is not set")
         elif option.secret:

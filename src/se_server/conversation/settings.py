@@ -17,6 +17,7 @@ from se_server.options import (
     duration,
     flag,
     interval,
+    interval_or_off,
     nearest,
     number,
     one_of,
@@ -25,6 +26,7 @@ from se_server.options import (
     size,
     text,
     texts,
+    verbatim,
 )
 
 CONVERSATIONS = "Conversations"
@@ -46,6 +48,16 @@ class SessionSettings:
             API stops asking; `ignore`, nothing.
         retranscription: what a new transcript with the words of the turn under way, which has sent nothing yet, does:
             `supersede` it, or `adopt`: the answer goes out under the new id.
+        empty_answer_text: what a turn without any text is answered with before its final; empty: the final alone.
+        hold_after_s: after how long without a word one blank, not final, tells the API to wait on; None never does.
+        answered_transcripts: what the newest transcript gets when it comes again although its answer was complete:
+            `replay`, the same text again, at most twice; `ignore`, nothing.
+        failed_transcripts: what it gets when its handler failed without text: `retry` runs the handler once more;
+            `ignore` does not.
+        finals: whether each `send_response` ends an answer, `response`, or the end of the handler, `turn`.
+        settle_s: how long a transcript has to stay the newest before its handler starts.
+        silence_turns: what a transcript of silence gets: `handle` runs the handler, `stay_silent` sends the empty
+            answer.
         first_word_after_s: when a handler has sent nothing this long after its transcript came, a filler is spoken.
         first_word_text: the fillers, taken in turn.
         failure_text: what is spoken when a handler or its stream fails before any text of its own.
@@ -102,6 +114,63 @@ class SessionSettings:
         "supersede|adopt",
         group=CONVERSATIONS,
         default_text="supersede",
+    )
+    empty_answer_text: str = option(
+        " ",
+        verbatim,
+        "What to send for a turn that has said nothing, before its final; an empty text sends the final alone.",
+        "TEXT",
+        group=CONVERSATIONS,
+        default_text="one blank",
+        takes_blanks=True,
+    )
+    hold_after_s: float | None = option(
+        3.0,
+        interval_or_off,
+        "When nothing was sent after this time, send one blank, which keeps the API from giving up; or `off`.",
+        "SECONDS|off",
+        group=CONVERSATIONS,
+    )
+    answered_transcripts: str = option(
+        "replay",
+        one_of("replay", "ignore"),
+        "When the newest transcript comes again a second or more after its answer: `replay` sends the same text again, "
+        "at most twice; `ignore` sends nothing.",
+        "replay|ignore",
+        group=CONVERSATIONS,
+        default_text="replay",
+    )
+    failed_transcripts: str = option(
+        "ignore",
+        one_of("ignore", "retry"),
+        "When it comes again and its handler had failed without text: `retry` runs the handler once more.",
+        "ignore|retry",
+        group=CONVERSATIONS,
+        default_text="ignore",
+    )
+    finals: str = option(
+        "response",
+        one_of("response", "turn"),
+        "What ends an answer: each `response`, as in the published SDK, or the `turn`, when its handler has ended.",
+        "response|turn",
+        group=CONVERSATIONS,
+        default_text="response",
+    )
+    settle_s: float = option(
+        0.0,
+        duration,
+        "Start a handler when no further transcript has come for this time, for users who pause within a sentence.",
+        "SECONDS",
+        group=CONVERSATIONS,
+    )
+    silence_turns: str = option(
+        "handle",
+        one_of("handle", "stay_silent"),
+        "When the API reports that the user says nothing: `handle` runs the handler; `stay_silent` sends the empty "
+        "answer.",
+        "handle|stay_silent",
+        group=CONVERSATIONS,
+        default_text="handle",
     )
     first_word_after_s: float | None = option(
         None,

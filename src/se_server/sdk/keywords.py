@@ -33,6 +33,13 @@ class SessionKeywords(TypedDict, total=False):
     end_timeout_s: Seconds | None
     superseded_transcripts: Literal["ack", "ignore"] | None
     retranscription: Literal["supersede", "adopt"] | None
+    empty_answer_text: str | None
+    hold_after_s: Seconds | Literal[False] | None
+    answered_transcripts: Literal["replay", "ignore"] | None
+    failed_transcripts: Literal["ignore", "retry"] | None
+    finals: Literal["response", "turn"] | None
+    settle_s: Seconds | None
+    silence_turns: Literal["handle", "stay_silent"] | None
     first_word_after_s: Seconds | None
     first_word_text: str | Sequence[str] | None
     failure_text: str | None

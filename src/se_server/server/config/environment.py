@@ -50,7 +50,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[
         if name == "config" or _is_of_service(variable, value, links):
             continue
         if name in BY_NAME and variable == variable.upper():
-            if value.strip():  # compose files write `NAME=` for "not set"
+            if value.strip() or BY_NAME[name].takes_blanks:  # compose files write `NAME=` for "not set"
                 found[name] = value
         elif _resembles_option(name):
             raise ConfigError(
