@@ -1,14 +1,20 @@
 """Conversations with all of the API's bad habits at random against a real server, judged from outside and inside.
 
-`python -m bench.hostile [--conversations 500] [--turns 20] [--seed 0] [--retranscription adopt]`. The simulator judges
-the answers that the caller heard; the agent's journal (`hostile_agent.py`) lists the handlers that ran. Requirements:
+`python -m bench.hostile [--conversations 500] [--turns 20] [--seed 0] [--retranscription adopt] [--reading empty]`. The
+simulator judges the answers that the caller heard; the agent's journal (`hostile_agent.py`) lists the handlers that
+ran. Requirements:
 
 * A user turn is answered exactly once, word for word and under its newest id, or is cut short by the API's side
   itself: the user spoke again, or the connection broke.
 * No handler runs twice for one utterance: on one connection at most once for the same event id and the same words. With
   `--retranscription adopt` also at most once for the same words under several ids, unless an answer had begun.
+* No conversation is ended by the API for a missing answer, and the handler of a caller's last words runs, too.
 * Nothing is sent under an id that the server had to know was outdated, or that no transcript had.
 * The server logs no error, and it stops with exit code 0.
+
+`--reading` is how the API takes answers (`se_server/doctor/readings.py`); the server gets the options that fit it:
+words in place of blanks for "wordless", one final a turn for "after-final". With "ignore" the API loses no answers, and
+the server does not replay them.
 
 `--scale` multiplies all times, those of the API's habits and those of the agent. Exit code 0: all requirements hold;
 1: one does not, and the report names the conversation; 2: it could not be run.
@@ -18,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import itertools
 import json
 import os
@@ -38,18 +45,24 @@ from typing import Any
 from bench.hostile_agent import answer_to
 from bench.kernel import BenchError
 from bench.load.targets import API_KEY
+from se_server.doctor.readings import READINGS
 from se_server.errors import CallerError
 from se_server.protocol.words import same_words
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import CallTurn
 from se_server.simulator.habits import Habits
 from se_server.simulator.judge import Outcome
+from se_server.simulator.model import GENERATION_FAILED
+from se_server.simulator.utterances import LAST_WORDS
 
 AGENT = Path(__file__).with_name("hostile_agent.py")
 READY = re.compile(r"ready: (ws://\S+)")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 40.0
 REPLY_TIMEOUT_S = 30.0
+HOLD_AFTER_S = 3.0
+FILLER = "One moment, please."
+EMPTY = "Mm-hm."
 MAX_SHOWN = 30
 
 THINGS = ("lamp", "train", "garden", "kettle", "violin", "letter", "window", "harbour", "ladder", "pillow", "candle")
@@ -66,6 +79,7 @@ class Plan:
     scale: float
     at_once: int
     retranscription: str
+    reading: str
 
 
 @dataclass(slots=True)
@@ -87,7 +101,7 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
     name = f"hostile-{plan.seed}-{number}"
     dice = random.Random(name)
     held = Held()
-    habits = Habits.hostile(plan.seed).scaled(plan.scale)
+    habits = habits_of(plan)
     try:
         async with Caller.connect(
             url,
@@ -105,6 +119,8 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
             held.discarded = caller.model.discarded
             if caller.model.violations:
                 held.problems.append(f"{name}: {caller.model.violations} messages broke the protocol")
+            if caller.model.end_reason == GENERATION_FAILED:
+                held.problems.append(f"{name}: the API ended the conversation for missing answers")
             for place, each in enumerate(held.turns):
                 verdict = caller.verdict(each)
                 held.outcomes[verdict.outcome.value] += 1
@@ -117,6 +133,28 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
     return held
 
 
+def habits_of(plan: Plan) -> Habits:
+    """Return the habits of a run: all at random, under its reading of the API."""
+    habits = Habits.hostile(plan.seed).scaled(plan.scale)
+    if plan.reading == "ignore":
+        return dataclasses.replace(habits, loses_answer=False)
+    reading = READINGS.get(plan.reading)
+    return habits if reading is None else dataclasses.replace(habits, **reading.switches)  # type: ignore[arg-type]
+
+
+def options_of(plan: Plan) -> list[str]:
+    """Return the options of the server that fit the reading."""
+    hold_after_s = f"{HOLD_AFTER_S * plan.scale:g}"
+    options = ["--retranscription", plan.retranscription, "--hold-after-s", hold_after_s]
+    if plan.reading == "wordless":
+        options += ["--empty-answer-text", EMPTY, "--first-word-after-s", hold_after_s, "--first-word-text", FILLER]
+    elif plan.reading == "after-final":
+        options += ["--finals", "turn"]
+    elif plan.reading == "ignore":
+        options += ["--answered-transcripts", "ignore"]
+    return options
+
+
 def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool, adopts: bool = False) -> str:
     """Return a caller's complaint; empty when there is none.
 
@@ -126,14 +164,17 @@ def what_is_wrong(turn: CallTurn, outcome: Outcome, *, is_ok: bool, adopts: bool
         is_ok: whether the simulator's judge is content.
         adopts: whether an answer to the same words under an older id is accepted.
     """
+    if turn.is_silence:
+        return "" if is_ok else "a silence was not answered as it should be"
     newest = turn.asks[-1].wording
     same = [ask.wording for ask in turn.asks if adopts and same_words(ask.wording, newest)]
     answers = {"".join(answer_to(wording)) for wording in (newest, *same)}
     if not is_ok:
         return "not heard as it should be"
-    if outcome is Outcome.HEARD and turn.heard not in answers:
+    heard = turn.heard.removeprefix(f"{FILLER} ")
+    if outcome is Outcome.HEARD and heard not in answers:
         return f"heard {turn.heard!r} instead of {' or '.join(map(repr, sorted(answers)))}"
-    if not any(answer.startswith(turn.heard) for answer in answers):
+    if not any(answer.startswith(heard) or f"{FILLER} ".startswith(heard) for answer in answers):
         return f"heard {turn.heard!r}, which begins none of {', '.join(map(repr, sorted(answers)))}"
     return ""
 
@@ -178,7 +219,10 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
                 # A turn adopted before its handler began has the new id and its first words.
                 adopts = plan.retranscription == "adopt"
                 is_said = [
-                    run["words"] == ask.wording or (adopts and same_words(run["words"], ask.wording)) for run in again
+                    turn.is_agent_last
+                    or run["words"] == ask.wording
+                    or (adopts and same_words(run["words"], ask.wording))
+                    for run in again
                 ]
                 if not all(is_said):
                     problems.append(f"{name}, id {ask.event_id}: a handler ran with other words than were said")
@@ -186,6 +230,8 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
                     problems.append(f"{name}, id {ask.event_id}: handlers ran again on connection {repeated[0]}")
             if plan.retranscription == "adopt":
                 problems += not_adopted(name, turn, ran)
+            if turn.said == LAST_WORDS and not ran:
+                problems.append(f"{name}: no handler saw the caller's last words")
     heard_of = {f"hostile-{plan.seed}-{number}" for number, each in enumerate(held) if each.turns}
     strangers = [key for key in runs if key[0] in heard_of and key not in known]
     problems += [f"{name}, id {event_id}: a handler ran that no transcript asked for" for name, event_id in strangers]
@@ -231,9 +277,10 @@ async def serving(plan: Plan, journal: Path) -> AsyncIterator[Server]:
         "ELEVENLABS_API_KEY": API_KEY,
         "HOSTILE_JOURNAL": str(journal),
         "HOSTILE_SCALE": str(plan.scale),
+        "HOSTILE_PARTS": "finals" if plan.reading == "after-final" else "open",
     }
     command = [sys.executable, "-m", "se_server.cli.server", str(AGENT), "--workers", "2"]
-    command += ["--host", "127.0.0.1", "--port", "0", "--retranscription", plan.retranscription]
+    command += ["--host", "127.0.0.1", "--port", "0", *options_of(plan)]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: ASYNC220  it takes milliseconds, and nothing else runs yet
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -320,6 +367,7 @@ async def run(plan: Plan) -> int:
         *((f"  {name}", count) for name, count in outcomes.most_common()),
         ("transcripts sent", sum(each.asked for each in held)),
         ("handlers run", ran),
+        ("errors of the API noticed", sum(line["what"] == "peer error" for line in journal)),
         ("malformed messages noticed", sum(line["what"] == "malformed" for line in journal)),
         ("chunks that crossed a newer transcript", sum(each.discarded for each in held)),
         ("lines of the log, warnings among them", f"{len(server.log.splitlines())}, {server.log.count(' WARNING ')}"),
@@ -327,7 +375,10 @@ async def run(plan: Plan) -> int:
         ("wrong: handlers run", len(inside)),
         ("wrong: errors in the log", len(logged)),
     ]
-    print(f"seed {plan.seed}, {plan.retranscription}, times x {plan.scale:g}, {time.monotonic() - began:.0f} s")
+    print(
+        f"seed {plan.seed}, {plan.retranscription}, reading {plan.reading}, times x {plan.scale:g},"
+        f" {time.monotonic() - began:.0f} s"
+    )
     for name, value in rows:
         print(f"  {name:<40} {value:>10}")
     problems = [*outside, *inside, *logged]
@@ -346,6 +397,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=0.25, help="multiplies all times (0.25)")
     parser.add_argument("--at-once", type=int, default=100, help="conversations at the same time (100)")
     parser.add_argument("--retranscription", choices=("supersede", "adopt"), default="supersede")
+    parser.add_argument("--reading", choices=("none", *READINGS, "ignore"), default="none")
     try:
         return asyncio.run(run(Plan(**vars(parser.parse_args(arguments)))))
     except BenchError as error:

@@ -46,7 +46,7 @@ def run_of(number: int, event_id: int, words: str, *, connection: str = "1-1", p
 
 
 def runs_judged(turn: CallTurn, *runs: list[dict[str, Any]], retranscription: str = "supersede") -> list[str]:
-    plan = Plan(1, 1, 0, 1.0, 1, retranscription)
+    plan = Plan(1, 1, 0, 1.0, 1, retranscription, "none")
     problems, ran = judge_runs([line for run in runs for line in run], [Held([turn])], plan)
     assert ran == len(runs)
     return problems

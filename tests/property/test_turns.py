@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,82 +19,146 @@ SEQUENCES = int(os.environ.get("LEDGER_SEQUENCES", "500"))
 WORDS = ("book it", "Book it!", "book it please", "no", "3.5", "35", "...", "", None)
 SAME = {"book it": "book it", "Book it!": "book it", "book it please": "please", "no": "no", "3.5": "3.5", "35": "35"}
 
-Key = tuple[int, str | None]
+SILENT = ("...", "", None)
+
+Key = tuple[int | None, str | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a ledger."""
+
+    adopts: bool = False
+    replays: bool = False
+    retries: bool = False
+    stays_silent: bool = False
+
+
+@dataclass
+class Under:
+    """The newest turn as the model sees it."""
+
+    event_id: int | None
+    said: str | None
+    is_retry: bool = False
+    has_text: bool = False
+    failed: bool = False
+    is_final: bool = False
+    final_at: float = 0.0
+    replays: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.event_id, self.said
 
 
 class Model:
     """The table of verdicts, with a list for the past; simple rather than fast."""
 
-    def __init__(self, adopts: bool) -> None:
-        self.adopts = adopts
-        self.running: tuple[int | None, str | None] | None = None
-        self.silent = True
-        self.failed = False
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.running: Under | None = None
+        self.newest: Under | None = None  # ended with an answer, and no turn began since
         self.past: list[tuple[Key, TurnState]] = []
 
-    def judge(self, event_id: int | None, said: str | None) -> Verdict:
-        if event_id is None:
-            return Verdict.NEW
-        if self.running == (event_id, said):
-            return Verdict.REPEATED
-        outcome = dict(self.past).get((event_id, said))
-        if outcome is not None:
-            return Verdict.SUPERSEDED if outcome is SUPERSEDED else Verdict.ANSWERED
-        if self.adopts and self.running is not None and self.silent and not self.failed:
-            running_id, running_said = self.running
-            words = SAME.get(said or "")
-            if running_id is not None and words is not None and words == SAME.get(running_said or ""):
+    def judge(self, event_id: int | None, said: str | None, now: float, ends_with_agent: bool) -> Verdict:
+        key = event_id, said
+        if event_id is not None:
+            if self.running is not None and self.running.key == key:
+                return Verdict.REPLAYED if self.was_lost(self.running, now) else Verdict.REPEATED
+            if self.newest is not None and self.newest.key == key:
+                if self.may_retry(self.newest, now):
+                    return Verdict.RETRIED
+                return Verdict.REPLAYED if self.was_lost(self.newest, now) else Verdict.ANSWERED
+            outcome = dict(self.past).get(key)
+            if outcome is not None:
+                return Verdict.SUPERSEDED if outcome is SUPERSEDED else Verdict.ANSWERED
+            if self.is_adopted(said):
                 return Verdict.ADOPTED
+        if self.options.stays_silent and (ends_with_agent or said in SILENT):
+            return Verdict.SILENT
         return Verdict.NEW
+
+    def is_adopted(self, said: str | None) -> bool:
+        running = self.running
+        if not self.options.adopts or running is None or running.has_text or running.failed:
+            return False
+        words = SAME.get(said or "")
+        return running.event_id is not None and words is not None and words == SAME.get(running.said or "")
+
+    def was_lost(self, turn: Under, now: float) -> bool:
+        return self.options.replays and turn.is_final and turn.replays < 2 and 1 <= now - turn.final_at <= 15
+
+    def may_retry(self, turn: Under, now: float) -> bool:
+        is_failure = turn.failed and not turn.has_text and not turn.is_retry
+        return self.options.retries and is_failure and 1 <= now - turn.final_at <= 15
 
     def remember(self, outcome: TurnState) -> None:
         assert self.running is not None
-        event_id, said = self.running
-        if event_id is not None:
-            key = event_id, said
+        key = self.running.key
+        if key[0] is not None:
             self.past = [item for item in self.past if item[0] != key]
             self.past = [*self.past, (key, outcome)][-MAX_PAST_TURNS:]
 
     def end(self, outcome: TurnState) -> None:
         self.remember(outcome)
+        keeps = outcome is ANSWERED and (self.options.replays or self.options.retries)
+        self.newest = self.running if keeps else self.newest
         self.running = None
 
-    def begin(self, event_id: int | None, said: str | None) -> None:
+    def begin(self, event_id: int | None, said: str | None, is_retry: bool) -> None:
         if self.running is not None:
             self.remember(SUPERSEDED)
-        self.running, self.silent, self.failed = (event_id, said), True, False
+        self.running, self.newest = Under(event_id, said, is_retry), None
 
 
 class LedgerMachine(RuleBasedStateMachine):
     """Ledger and model get the same events, and must judge every transcript alike."""
 
-    @initialize(adopts=st.booleans())
-    def start(self, adopts: bool) -> None:
-        self.ledger = TurnLedger(adopts)
-        self.model = Model(adopts)
+    @initialize(adopts=st.booleans(), replays=st.booleans(), retries=st.booleans(), stays_silent=st.booleans())
+    def start(self, adopts: bool, replays: bool, retries: bool, stays_silent: bool) -> None:
+        self.ledger = TurnLedger(adopts, replays, retries, stays_silent)
+        self.model = Model(Options(adopts, replays, retries, stays_silent))
         self.fresh = 100
+        self.now = 0.0
 
-    def receive(self, event_id: int | None, said: str | None) -> None:
-        turn = Turn(event_id, 0.0, self, said)
+    def receive(self, event_id: int | None, said: str | None, ends_with_agent: bool = False) -> None:
+        turn = Turn(event_id, self.now, self, said)
+        turn.ends_with_agent = ends_with_agent
         verdict = self.ledger.judge(turn)
-        assert verdict is self.model.judge(event_id, said)
-        if verdict is Verdict.NEW:
+        assert verdict is self.model.judge(event_id, said, self.now, ends_with_agent)
+        if verdict in (Verdict.NEW, Verdict.SILENT, Verdict.RETRIED):
             before, running = self.ledger.current, self.model.running
+            turn.is_retry = verdict is Verdict.RETRIED
             superseded = self.ledger.begin(turn)
             assert superseded is before
             if superseded is not None:
+                assert running is not None
                 assert superseded.interrupted
                 assert not superseded.open
-                assert (superseded.event_id, superseded.said) == running
-            self.model.begin(event_id, said)
+                assert (superseded.event_id, superseded.said) == running.key
+            self.model.begin(event_id, said, turn.is_retry)
+            if verdict is Verdict.SILENT:
+                self.handler_ends(ANSWERED)
         elif verdict is Verdict.ADOPTED:
             self.ledger.adopt(turn)
             self.model.remember(SUPERSEDED)
-            self.model.running = (event_id, said)
+            assert self.model.running is not None
+            self.model.running.event_id, self.model.running.said = event_id, said
+            self.model.running.is_final = False
+        elif verdict is Verdict.REPLAYED:
+            answered = self.ledger.current or self.ledger.newest
+            under = self.model.running or self.model.newest
+            assert answered is not None
+            assert under is not None
+            answered.replays += 1
+            answered.note_final(self.now)
+            under.replays += 1
+            under.final_at = self.now
 
-    @rule(event_id=st.one_of(st.none(), st.integers(0, 6)), said=st.sampled_from(WORDS))
-    def transcript(self, event_id: int | None, said: str | None) -> None:
-        self.receive(event_id, said)
+    @rule(event_id=st.one_of(st.none(), st.integers(0, 6)), said=st.sampled_from(WORDS), ends_with_agent=st.booleans())
+    def transcript(self, event_id: int | None, said: str | None, ends_with_agent: bool) -> None:
+        self.receive(event_id, said, ends_with_agent)
 
     @precondition(lambda self: bool(self.model.past))
     @rule(data=st.data())
@@ -101,38 +166,62 @@ class LedgerMachine(RuleBasedStateMachine):
         (event_id, said), _ = data.draw(st.sampled_from(self.model.past))
         self.receive(event_id, said)
 
+    @precondition(lambda self: bool(self.model.running or self.model.newest))
+    @rule()
+    def newest_transcript(self) -> None:
+        under = self.model.running or self.model.newest
+        assert under is not None
+        self.receive(*under.key)
+
+    @rule(seconds=st.sampled_from((0.25, 0.75, 1.0, 4.0, 14.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
     @rule(count=st.integers(1, MAX_PAST_TURNS + 2), outcome=st.sampled_from((ANSWERED, SUPERSEDED)))
     def many_turns(self, count: int, outcome: TurnState) -> None:
         for _ in range(count):
             self.fresh += 1
-            self.receive(self.fresh, "no" if self.model.adopts else "book it")
-            if outcome is ANSWERED or self.model.adopts:
-                self.ledger_end(outcome if outcome is ANSWERED else CLOSED)
+            self.receive(self.fresh, "no" if self.model.options.adopts else "book it")
+            if outcome is ANSWERED or self.model.options.adopts:
+                self.handler_ends(outcome if outcome is ANSWERED else CLOSED)
 
-    def ledger_end(self, outcome: TurnState) -> None:
+    @precondition(lambda self: self.model.running is not None)
+    @rule()
+    def final_goes_out(self) -> None:
         assert self.ledger.current is not None
-        self.ledger.end(self.ledger.current, outcome)
-        self.model.end(outcome)
+        assert self.model.running is not None
+        self.ledger.current.note_final(self.now)
+        self.model.running.is_final, self.model.running.final_at = True, self.now
 
     @precondition(lambda self: self.model.running is not None)
     @rule(outcome=st.sampled_from((ANSWERED, CLOSED)))
     def handler_ends(self, outcome: TurnState) -> None:
-        self.ledger_end(outcome)
+        current, running = self.ledger.current, self.model.running
+        assert current is not None
+        assert running is not None
+        if outcome is ANSWERED and current.needs_final:
+            current.note_final(self.now)
+            running.is_final, running.final_at = True, self.now
+        self.ledger.end(current, outcome, self.now)
+        self.model.end(outcome)
 
     @precondition(lambda self: self.model.running is not None)
     @rule(failed=st.booleans())
     def handler_goes_on(self, failed: bool) -> None:
         assert self.ledger.current is not None
+        assert self.model.running is not None
         if failed:
-            self.ledger.current.failed = self.model.failed = True
+            self.ledger.current.failed = self.model.running.failed = True
         else:
             self.ledger.current.note_texts(1, 1.0)
-            self.model.silent = False
+            self.model.running.has_text, self.model.running.is_final = True, False
 
     @invariant()
     def the_same_turn_is_under_way(self) -> None:
-        current = self.ledger.current
-        assert (None if current is None else (current.event_id, current.said)) == self.model.running
+        current, running = self.ledger.current, self.model.running
+        assert (None if current is None else (current.event_id, current.said)) == (running and running.key)
+        newest, under = self.ledger.newest, self.model.newest
+        assert (None if newest is None else (newest.event_id, newest.said)) == (under and under.key)
         if current is not None:
             assert current.open
             assert current.event_id_json == (b"null" if current.event_id is None else b"%d" % current.event_id)
