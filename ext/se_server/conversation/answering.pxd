@@ -5,7 +5,7 @@ from se_server.telemetry.counters cimport Counters
 from se_server.telemetry.pace cimport Pace
 from se_server.telemetry._clock cimport Clock
 from se_server.conversation._outbox cimport Outbox
-from se_server.conversation.jobs cimport TurnHost
+from se_server.conversation.jobs cimport Job, TurnHost
 from se_server.conversation.lane cimport Lane
 from se_server.protocol.turn cimport Turn
 from se_server.protocol.turns cimport TurnLedger
@@ -24,6 +24,8 @@ cdef class Answering(TurnHost):
     cdef bint _speaks_refusals
     cdef bint _takes_over
     cdef readonly Py_ssize_t _max_answer_bytes
+    cdef str _empty_answer_text
+    cdef bint _ends_with_turn
     cdef bint _closed
     cdef Turn _last_turn
     cdef readonly object _loop
@@ -36,7 +38,9 @@ cdef class Answering(TurnHost):
     cdef Stream _open(self, response, bint takeover)
     cdef _send_text(self, Turn turn, str text, bint final)
     cdef _end_answer(self, Turn turn, bint final, bint has_failed)
+    @cython.locals(job=Job)
     cdef _send_final(self, Turn turn)
+    cdef _send_empty(self, Turn turn)
     cdef _settle(self, Turn turn, bint failed, state)
     cdef _end_turn(self, Turn turn, state, double now, bint failed)
     # Without this type each counter would be looked up by its name.

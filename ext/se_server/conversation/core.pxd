@@ -1,6 +1,8 @@
 """The fields of the compiled `core.py`."""
 
-from se_server.conversation.answering cimport Answering
+cimport cython
+from se_server._message cimport ConversationMessage
+from se_server.conversation.waiting cimport Waiting
 from se_server.protocol._wire cimport Message
 from se_server.protocol.turn cimport Turn
 
@@ -9,7 +11,7 @@ cdef int USER_TRANSCRIPT_KIND
 cdef int PING_KIND
 
 
-cdef class SessionCore(Answering):
+cdef class SessionCore(Waiting):
     cdef readonly object _transport
     cdef readonly object _request
     cdef readonly object _callbacks
@@ -17,10 +19,12 @@ cdef class SessionCore(Answering):
     cdef readonly double _opened_at
     cdef readonly double _ended_at
     cdef readonly str _why
+    cdef readonly str _api_error
     cdef public object _on_ended
     cdef public dict _permanent
     cdef public dict _once
     cdef bint _bad_entry_seen
     cdef _take_message(self, Message message)
+    @cython.locals(last=ConversationMessage)
     cdef _receive_transcript(self, Message message)
-    cdef _receive_again(self, Turn turn, verdict)
+    cdef _answer_silence(self, Turn turn, Turn superseded)

@@ -15,6 +15,7 @@ cdef class Lane(JobHost):
     cdef object _ended
     cdef readonly bint is_over
     cpdef start_turn(self, Turn turn, list transcript, Turn superseded)
+    cpdef supersede(self, Turn superseded)
     cdef _start_now(self, Job job)
     cpdef _start(self, Job job)
     cpdef _next(self)

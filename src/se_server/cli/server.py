@@ -112,7 +112,8 @@ def command() -> click.Command:
         if option.positional:
             parameters.append(click.Argument([option.name], required=False, metavar=option.metavar))
             continue
-        default = f"  [default: {option.default_text}]" if option.default_text else ""
+        shown = "one blank" if option.default_text == " " else option.default_text
+        default = f"  [default: {shown}]" if shown else ""
         parameters.append(
             click.Option(
                 [option.flag],

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from se_server.conversation._outbox import Outbox
+from se_server.conversation.findings import log_second_final
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.jobs import TurnHost, current_turn
 from se_server.conversation.lane import Lane
@@ -40,7 +41,14 @@ class Answering(TurnHost):
         self._debugs = settings.debug
         self._stats = stats
         self._clock = clock_of(settings.clock)
-        self._ledger = TurnLedger(settings.retranscription == "adopt")
+        self._ledger = TurnLedger(
+            settings.retranscription == "adopt",
+            settings.answered_transcripts == "replay",
+            settings.failed_transcripts == "retry",
+            settings.silence_turns == "stay_silent",
+        )
+        self._empty_answer_text = settings.empty_answer_text
+        self._ends_with_turn = settings.finals == "turn"
         self._pace: Pace | None = None  # made by the first turn that ends
         self._stream_close_s = settings.stream_close_s
         self._speaks_refusals = settings.speak_refusals
@@ -68,8 +76,8 @@ class Answering(TurnHost):
         """Send an answer of the turn, to be spoken.
 
         A stream that fails, or whose events nobody can read, is an `error` event, and the failure text is spoken if
-        nothing else was. A stream without text, of tool calls for example, sends nothing: the next answer of the turn
-        is the first, and the final leaves when the handler ends.
+        nothing else was. An answer without text, such as a stream of tool calls, sends nothing: the next answer of the
+        turn is the first. If none has text, the handler's end sends the `empty_answer_text` and the final.
 
         Args:
             response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
@@ -95,9 +103,10 @@ class Answering(TurnHost):
             turn = self._turn_to_answer()
             if turn is None:
                 return False
+            final = final and not self._ends_with_turn
             # Not str(): a member of an enumeration of texts gives its name.
             self._send_text(turn, response if type(response) is str else "".join((response,)), final)
-            rest = self._end_answer(turn, final, False)
+            rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, False)
             if rest is not None:
                 await rest
             return turn.open
@@ -123,7 +132,8 @@ class Answering(TurnHost):
                     self._speak_failure(turn)
                     await self._report(error)
             # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
-            rest = self._end_answer(turn, final and turn.needs_final and turn.has_own_text, has_failed)
+            final = final and not self._ends_with_turn
+            rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, has_failed)
             if rest is not None:
                 await rest
             return turn.open
@@ -153,9 +163,6 @@ class Answering(TurnHost):
             self._outbox.send(text, turn.event_id_json, False, final)
             turn.keep(text)
             turn.note_texts(1, self._clock.now())
-        elif not turn.is_full:
-            self._outbox.send(text, turn.event_id_json, False, final)
-            turn.needs_final = True
 
     def _end_answer(self, turn: Turn, final: bool, has_failed: bool) -> Awaitable[None] | None:
         """End an answer after its last text; return what its sender has to await, if anything."""
@@ -198,14 +205,28 @@ class Answering(TurnHost):
         return turn
 
     def _send_final(self, turn: Turn) -> None:
-        turn.needs_final = False
+        turn.note_final(self._clock.now())
         self._outbox.send("", turn.event_id_json, True)
+        if turn.finals > 1 and not turn.replays:
+            job = self._lane._job
+            log_second_final(self, job.handler if job is not None and job.turn is turn else None)
+
+    def _send_empty(self, turn: Turn) -> None:
+        """Send what stands for the answer of a turn that has said nothing; its final follows."""
+        self._stats.answers_empty += 1
+        text = self._empty_answer_text
+        if text and not (turn.held and text.isspace()):  # a blank was sent before
+            self._outbox.send(text, turn.event_id_json, False, True)
+            if not text.isspace():
+                turn.note_filler(text, self._clock.now())
 
     # --- the ends of turns ---
 
     def _settle(self, turn: Turn, failed: bool, state: TurnState) -> None:
         """End an open turn with its final."""
         if turn.needs_final and not self._outbox.closed:
+            if not turn.chunks:
+                self._send_empty(turn)
             self._send_final(turn)
         self._end_turn(turn, state, self._clock.now(), failed)
 
@@ -247,10 +268,11 @@ class Answering(TurnHost):
         if text is None or not says:
             return
         self._stats.failure_texts_sent += 1
-        self._outbox.send(text, turn.event_id_json, False, True)
+        self._outbox.send(text, turn.event_id_json, False, not self._ends_with_turn)
         turn.keep(text)
         turn.note_texts(1, self._clock.now())
-        self._send_final(turn)
+        if not self._ends_with_turn:
+            self._send_final(turn)
 
     async def _end_full(self, turn: Turn) -> None:
         """End the turn whose answer was cut at its limit."""

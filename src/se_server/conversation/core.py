@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from se_server.conversation._outbox import Outbox
-from se_server.conversation.answering import Answering
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.jobs import Call
 from se_server.conversation.notes import note, note_unhandled
 from se_server.conversation.settings import SessionSettings
+from se_server.conversation.waiting import Waiting
 from se_server.errors import (
     MessageError,
     PeerError,
@@ -26,7 +26,7 @@ from se_server.errors import (
 from se_server.protocol import _wire as wire
 from se_server.protocol.turn import ANSWERED, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turn import CLOSED as CLOSED_TURN
-from se_server.protocol.turns import NEW, Verdict
+from se_server.protocol.turns import NEW, RETRIED, SILENT
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
@@ -64,7 +64,7 @@ class Transport(Protocol):
     def wait_closed(self) -> Awaitable[None]: ...
 
 
-class SessionCore(Answering):
+class SessionCore(Waiting):
     """The path of every message. Compiled; `core.pxd` declares its fields.
 
     `SpeechEngineSession` is the public class on top of it.
@@ -83,9 +83,10 @@ class SessionCore(Answering):
         self._request = request
         self._callbacks = callbacks
         self._on_transcript = callbacks.on_transcript  # looked up once for all turns
-        self._prepare(transport.outbox, settings, stats)
+        self._prepare_waits(transport.outbox, settings, stats)
         self._opened_at = self._ended_at = self._clock.now()
         self._why = ""
+        self._api_error: str | None = None  # the API's last error, if no transcript came after it
         self._on_ended: Callable[[Any], None] | None = None
         # The registry of `on` and `once`, made when first used: behind a server few sessions register anything.
         self._permanent: dict[str, list[Handler]] | None = None
@@ -154,6 +155,8 @@ class SessionCore(Answering):
             if turn.state is WAITING:
                 self._last_turn = turn
             self._end_turn(turn, CLOSED_TURN, self._ended_at, False)
+        self._ledger.forget()
+        self._end_waits()
         self._debug("session ended: %s", event)
         if self._lane is not None:  # else `run` ends it: no loop ran yet
             self._lane.end(event)
@@ -181,6 +184,7 @@ class SessionCore(Answering):
             self._end(CLOSE, "close message")
             self._transport.finish()
         elif kind == wire.ERROR:
+            self._api_error = message.text
             self._lane.emit(ERROR, PeerError(message.text))
         else:
             self._debug("ignored a message of unknown type %s", message.text)
@@ -194,49 +198,45 @@ class SessionCore(Answering):
         ledger = self._ledger
         event_id_json = message.event_id_json
         assert event_id_json is not None
+        self._api_error = None
         turn = ledger.turn_of(message.event_id, event_id_json, self._clock.now(), self, message.said)
+        if transcript:
+            last = transcript[len(transcript) - 1]  # compiled, an index counts from the start only
+            turn.ends_with_agent = last.role != "user"
         verdict = ledger.judge(turn)
         if verdict is not NEW:
-            self._receive_again(turn, verdict)
-            return
+            if verdict is not RETRIED and verdict is not SILENT:
+                self._receive_again(turn, verdict)
+                return
+            turn.is_retry = verdict is RETRIED
         turn.bytes_left = self._max_answer_bytes
         superseded = ledger.current
         if superseded is not None:
             self._end_turn(superseded, SUPERSEDED, turn.started_at, False)
             self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
+            if superseded is self._settling:
+                turn.started_at = superseded.started_at  # the same utterance, which has grown
         ledger.begin(turn)
+        if self._watch is None:
+            self._keep_watch()
         if self._guards is not None:
             self._guards.begin(turn)
         if self._debugs:
             self._debug("received transcript, event_id=%s, messages=%d", turn.event_id, len(transcript))
-        self._lane.start_turn(turn, transcript, superseded)
-
-    def _receive_again(self, turn: Turn, verdict: Verdict) -> None:
-        """Take a transcript that starts no turn; see the table in `protocol/turns.py`."""
-        event_id, current = turn.event_id, self._ledger.current
-        if verdict is Verdict.REPEATED:
-            self._stats.transcripts_repeated += 1
-            self._debug("skipped a transcript sent again: its answer is under way, event_id=%s", event_id)
-        elif verdict is Verdict.ANSWERED:
-            self._stats.transcripts_answered += 1
-            self._debug("skipped a transcript sent again: it was answered, event_id=%s", event_id)
-        elif verdict is Verdict.ADOPTED and current is not None:
-            self._stats.transcripts_adopted += 1
-            self._debug(
-                "the same words again: the answer to event_id=%s goes on as event_id=%s", current.event_id, event_id
-            )
-            self._ledger.adopt(turn)
+        if verdict is SILENT:
+            self._answer_silence(turn, superseded)
+        elif self._settle_s and verdict is NEW:
+            self._wait_for_more(turn, transcript, superseded)
         else:
-            self._stats.transcripts_superseded += 1
-            self._debug("skipped a transcript sent again: it was superseded, event_id=%s", event_id)
-            outbox = self._outbox
-            # A peer that asks and never reads gets no more to hold.
-            if (
-                self._settings.superseded_transcripts == "ack"
-                and outbox.writable
-                and not (current is not None and current.event_id == event_id)
-            ):
-                outbox.send("", turn.event_id_json, True)
+            self._stats.turns_retried += turn.is_retry
+            self._lane.start_turn(turn, transcript, superseded)
+
+    def _answer_silence(self, turn: Turn, superseded: Turn | None) -> None:
+        """Answer a transcript of silence without a handler."""
+        self._stats.silences += 1
+        if superseded is not None:
+            self._lane.supersede(superseded)
+        self._settle(turn, False, ANSWERED)
 
     def receive_error(self, error: MessageError) -> None:
         """Take note of a message that could not be read; the session goes on."""

@@ -20,6 +20,9 @@ NOTHING_ANSWERS = (
 _mistaken: set[str] = set()
 """The names of handlers whose mistakes were logged."""
 
+_ended_twice: set[str] = set()
+"""The names of handlers that were logged for a second final in a turn."""
+
 
 def turn_mistake(session: Noted, handler: Handler, result: object, is_silent: bool) -> str | None:
     """Return the mistake that the result of a turn's handler shows, if any, and log it."""
@@ -47,6 +50,21 @@ def silence_mistake(session: Noted, calls: list[tuple[Handler, tuple[Any, ...]]]
     if not calls:
         _log_mistake(session, "", NOTHING_ANSWERS)
     return None
+
+
+def log_second_final(session: Noted, handler: Handler | None) -> None:
+    """Log a handler that ended a second answer in its turn, once for each handler."""
+    name = "a handler" if handler is None else f"handler {handler_name(handler)}"
+    if name not in _ended_twice:
+        _ended_twice.add(name)
+        note(
+            session,
+            logging.WARNING,
+            "%s ended a second answer in one turn, which the API may not play: pass final=False to all send_response() "
+            "of a turn but the last, or end answers with their turn: finals='turn'",
+            name,
+            kind="second final",
+        )
 
 
 def _log_mistake(session: Noted, name: str, mistake: str) -> None:

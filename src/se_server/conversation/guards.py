@@ -43,10 +43,11 @@ class TurnGuards:
     def begin(self, turn: Turn) -> None:
         """Watch over a turn whose transcript has just come, instead of the one before."""
         first_word_after_s, turn_timeout_s = self._first_word_after_s, self._turn_timeout_s
+        waited_s = turn.asked_at - turn.started_at  # an utterance that grew began earlier
         if first_word_after_s is not None and (turn_timeout_s is None or first_word_after_s < turn_timeout_s):
-            self._set(first_word_after_s, self._miss_first_word, turn)
+            self._set(first_word_after_s - waited_s, self._miss_first_word, turn)
         elif turn_timeout_s is not None:
-            self._set(turn_timeout_s, self._miss_end, turn)
+            self._set(turn_timeout_s - waited_s, self._miss_end, turn)
 
     def end(self) -> None:
         """Stop watching: the turn has ended."""
@@ -56,7 +57,7 @@ class TurnGuards:
 
     def _set(self, delay_s: float, action: Callable[[Turn], None], turn: Turn) -> None:
         self.end()
-        self._timer = self._loop.call_later(delay_s, action, turn)
+        self._timer = self._loop.call_later(max(0.0, delay_s), action, turn)
 
     def _miss_first_word(self, turn: Turn) -> None:
         self._timer = None

@@ -59,15 +59,23 @@ class Lane(JobHost):
         if running is None:
             self._start_now(job)
             return
-        if running.turn is not None and not running.turn.open:
-            self._cancel(running)
         if superseded is not None:
+            self.supersede(superseded)
+        elif running.turn is not None and not running.turn.open:
+            self._cancel(running)
+        self._wait(job)
+
+    def supersede(self, superseded: Turn) -> None:
+        """Cancel the handler of a turn that a newer transcript has ended, or leave it out if it waits."""
+        running = self._job
+        if running is not None:
+            if running.turn is not None and not running.turn.open:
+                self._cancel(running)
             has_begun = running.turn is superseded and running.started
             if running.turn is not superseded and self._waiting is not None:  # at most one transcript waits
                 self._waiting = deque([job for job in self._waiting if job.turn is not superseded])
             if has_begun or superseded.chunks:  # a first word may go out before the handler starts
                 self._wait(Job(self, INTERRUPTED, (superseded,)))
-        self._wait(job)
 
     def emit(self, event: str, *args: Any) -> None:
         """Run the handlers of an event in its turn; without handlers only the order is kept."""

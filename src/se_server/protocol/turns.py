@@ -59,8 +59,20 @@ from se_server.protocol.turn import (
 )
 
 __all__ = [
-    "ANSWERED", "CLOSED", "CUT_OFF", "MAX_KEPT_CHARACTERS", "NEW", "RUNNING", "SUPERSEDED", "WAITING", "PastTurns",
-    "TurnLedger", "TurnState", "Verdict",
+    "ANSWERED",
+    "CLOSED",
+    "CUT_OFF",
+    "MAX_KEPT_CHARACTERS",
+    "NEW",
+    "RETRIED",
+    "RUNNING",
+    "SILENT",
+    "SUPERSEDED",
+    "WAITING",
+    "PastTurns",
+    "TurnLedger",
+    "TurnState",
+    "Verdict",
 ]  # fmt: skip
 
 MAX_PAST_TURNS = 64
@@ -86,7 +98,8 @@ class Verdict(Enum):
     SILENT = auto()
 
 
-NEW = Verdict.NEW
+# By name, as the states: nearly every transcript is compared with the first.
+NEW, RETRIED, SILENT = Verdict.NEW, Verdict.RETRIED, Verdict.SILENT
 
 
 class TurnLedger:

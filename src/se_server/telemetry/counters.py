@@ -27,6 +27,11 @@ class Counters:
     turns_failed: int  # turns whose handlers raised, or that the server cut off
     turns_ended: int  # started turns whose handlers have ended, strays included; the other started ones run now
     transcripts_repeated: int  # transcripts sent again while their turn was under way; skipped
+    answers_replayed: int  # answers sent again because they were lost: their transcripts came again
+    turns_retried: int  # turns whose handlers ran again because they had failed without text
+    answers_empty: int  # turns that ended without any text
+    blanks_sent: int  # blanks sent because a handler had sent nothing for long
+    silences: int  # transcripts of silence that were answered without a handler
     transcripts_answered: int  # transcripts sent again after their turn was answered; skipped
     transcripts_superseded: int  # transcripts sent again after their turn was superseded
     transcripts_adopted: int  # transcripts of the same words, whose turn went on under the new id
