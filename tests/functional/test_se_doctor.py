@@ -62,15 +62,15 @@ def examined(*args: str) -> tuple[int, dict[str, Any]]:
 
 def test_every_case_passes_for_our_own_server() -> None:
     with running_server("--path", "/ws", app=REFERENCE_AGENT, workers=1) as server:
-        _, report = examined(server.url, "--agent", "reference", "--quick", "--at-once", "12")
+        code, report = examined(server.url, "--agent", "reference", "--quick", "--at-once", "12")
     wrong = [(case["name"], case["why"]) for case in report["cases"] if case["state"] == "fail"]
-    assert {name for name, _ in wrong} == NOT_YET, wrong
+    assert not wrong
     # Three seconds are too short for a keep-alive; the documentation's table uses 25.
     assert [case["name"] for case in report["cases"] if case["state"] not in ("pass", "fail")] == ["quiet"]
     assert len(report["cases"]) > 50
+    assert code == 0
 
 
-NOT_YET = {"lost-answer", "tool-long", "fails", "says-nothing"}
 MEASURED_FAILURES = {
     "older-speaking",  # event 26 re-sent while 45 streams
     "again-answered",  # an answered event re-sent

@@ -268,6 +268,8 @@ class Answering(TurnHost):
         if text is None or not says:
             return
         self._stats.failure_texts_sent += 1
+        if self._ends_with_turn and not text[len(text) - 1].isspace():
+            text += " "  # or an answer that follows would be spoken as a part of its last word
         self._outbox.send(text, turn.event_id_json, False, not self._ends_with_turn)
         turn.keep(text)
         turn.note_texts(1, self._clock.now())

@@ -187,6 +187,7 @@ class Habits:
             idle_drop_s=IDLE_DROP_S,
             reset=Moment.ANY,
             reconnect=True,
+            loses_answer=True,
             silence=Silence.ANY,
             growing_parts=4,
             drop_error="Speech Engine connection lost",

@@ -37,6 +37,7 @@ def test_hostile_habits_repeat_for_the_same_seed() -> None:
     assert {turn_habits.wording for turn_habits in found} == set(Wording) - {Wording.ANY}
     assert {len(turn_habits.extra_id_gaps_s) for turn_habits in found} == {0, 1, 2, 3, 4}
     assert {turn_habits.silence for turn_habits in found} == {*Silence, None} - {Silence.ANY}
+    assert {turn_habits.loses_answer for turn_habits in found} == {True, False}
     assert any(turn_habits.interrupt_after_s for turn_habits in found)
     assert any(turn_habits.interrupt_after_chars for turn_habits in found)
     quiet = sum(turn_habits.reset is None for turn_habits in found)

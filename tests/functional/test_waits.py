@@ -1,0 +1,371 @@
+"""Waits, in virtual time: a handler that is silent for long, an answer that got lost, a user who has not finished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from se_server.errors import ConfigError
+from se_server.simulator.habits import FailedAnswers, Silence
+from se_server.testing import Caller, CallerError, Habits, Outcome, call
+
+LIVE = Habits.live()
+READINGS = [FailedAnswers.NONE, FailedAnswers.EMPTY]
+
+
+def under(reading: FailedAnswers, **habits: Any) -> Habits:
+    return Habits(resend_after_s=4, failed_answers=reading, **habits)
+
+
+async def tool_call() -> AsyncIterator[dict[str, Any]]:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None, "tool_calls": [call]}}]}
+
+
+class Agent:
+    """Answers after `thinks_s` seconds, and keeps its turns."""
+
+    def __init__(self, thinks_s: float = 0.0, text: str = "Here you are.") -> None:
+        self.thinks_s = thinks_s
+        self.text = text
+        self.turns: list[Any] = []
+        self.said: list[str] = []
+        self.interrupted: list[Any] = []
+
+    async def on_transcript(self, transcript: Any, session: Any) -> None:
+        self.turns.append(session.turn)
+        self.said.append(transcript[-1].content)
+        await session.send_response(tool_call())
+        await asyncio.sleep(self.thinks_s)
+        if self.text:
+            await session.send_response(self.text)
+
+    async def on_interrupt(self, turn: Any, session: Any) -> None:
+        self.interrupted.append(turn)
+
+
+def stats(caller: Caller) -> Any:
+    assert caller.session is not None
+    return caller.session._stats
+
+
+# --- a handler that is silent for long ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reading", READINGS)
+async def test_a_long_tool_call_is_held(reading: FailedAnswers) -> None:
+    agent = Agent(thinks_s=13)
+    async with call(agent, habits=under(reading)) as caller:
+        reply = await caller.say("Where is my order?")
+        assert (reply.text, reply.first_word_s, reply.verdict.tries) == ("Here you are.", pytest.approx(13), 1)
+        assert stats(caller).blanks_sent == 1
+    (turn,) = agent.turns
+    assert (turn.text, turn.chunks, turn.held) == ("Here you are.", 1, True)
+    assert turn.first_chunk_at - turn.started_at == pytest.approx(13)
+
+
+async def test_the_blank_is_sent_when_it_is_due() -> None:
+    agent = Agent(thinks_s=13)
+    async with call(agent, habits=LIVE) as caller:
+        turn = caller.utter("Where is my order?")
+        await caller.pause(2.9)
+        assert turn.asks[-1].responded_at is None
+        await caller.pause(0.2)
+        assert turn.asks[-1].responded_at == pytest.approx(turn.said_at + 3, abs=0.01)
+
+
+async def test_each_turn_has_a_blank_of_its_own() -> None:
+    """A blank is due for each turn by its own clock, however turns follow each other."""
+    agent = Agent(thinks_s=5)
+    async with call(agent, habits=LIVE) as caller:
+        for pause_s in (0.0, 0.7, 2.9, 3.1, 17.0):
+            await caller.pause(pause_s)
+            turn = caller.utter("Where is my order?")
+            await caller.reply_to(turn)
+            assert turn.asks[-1].responded_at == pytest.approx(turn.said_at + 3, abs=0.01)
+        assert stats(caller).blanks_sent == 5
+
+
+@pytest.mark.parametrize("off", ["off", False, "false"])
+async def test_without_a_hold_the_api_gives_up(off: Any) -> None:
+    async with call(Agent(thinks_s=13), habits=LIVE, hold_after_s=off) as caller:
+        with pytest.raises(CallerError, match="generation failed"):
+            await caller.say("Where is my order?")
+
+
+async def test_a_hold_is_no_answer_where_blanks_count_as_failed() -> None:
+    """Under the strictest reading only words help."""
+    habits = under(FailedAnswers.WORDLESS)
+    async with call(Agent(thinks_s=13), habits=habits) as caller:
+        with pytest.raises(CallerError, match="generation failed"):
+            await caller.say("Where is my order?")
+    words = {"first_word_after_s": 3, "first_word_text": "One moment."}
+    async with call(Agent(thinks_s=13), habits=habits, **words) as caller:
+        assert (await caller.say("Where is my order?")).text == "One moment. Here you are."
+
+
+async def test_the_first_word_is_spoken_after_a_blank() -> None:
+    async with call(Agent(thinks_s=9), habits=LIVE, first_word_after_s=5, first_word_text="One moment.") as caller:
+        reply = await caller.say("Where is my order?")
+        assert (reply.text, reply.first_word_s) == ("One moment. Here you are.", pytest.approx(5))
+        assert stats(caller).blanks_sent == 1
+
+
+async def test_no_blank_follows_a_first_word() -> None:
+    async with call(Agent(thinks_s=9), habits=LIVE, first_word_after_s=2, first_word_text="One moment.") as caller:
+        await caller.say("Where is my order?")
+        assert stats(caller).blanks_sent == 0
+
+
+async def test_a_blank_is_no_begun_answer() -> None:
+    """Same words again are adopted after a blank, and get a blank of their own."""
+    agent = Agent(thinks_s=8)
+    habits = Habits(extra_ids=1, extra_id_after_s=1.5, resend_after_s=4)
+    async with call(agent, habits=habits, retranscription="adopt", hold_after_s=1) as caller:
+        turn = caller.utter("Where is my order?")
+        reply = await caller.reply_to(turn)
+        assert reply.text == "Here you are."
+        assert stats(caller).blanks_sent == 2
+    assert len(agent.turns) == 1
+
+
+async def test_a_blank_for_a_handler_that_waits_is_no_interruption() -> None:
+    class Slow(Agent):
+        async def on_init(self, conversation_id: str, session: Any) -> None:
+            await asyncio.sleep(5)
+
+    agent = Slow()
+    async with call(agent, habits=LIVE) as caller:
+        caller.utter("Where is")
+        await caller.pause(4)
+        reply = await caller.reply_to(caller.utter("Where is my order?"))
+        assert reply.text == "Here you are."
+    assert agent.interrupted == []
+    assert agent.said == ["Where is my order?"]
+
+
+# --- answers without text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("thinks_s", [0.0, 5.0])
+async def test_a_turn_without_text_does_not_end_the_call(reading: FailedAnswers, thinks_s: float) -> None:
+    agent = Agent(thinks_s, text="")
+    async with call(agent, habits=under(reading)) as caller:
+        await caller.say("hello")
+        await caller.pause(20)
+        assert caller.ended is None
+        assert stats(caller).answers_empty == 1
+    (turn,) = agent.turns
+    assert (turn.text, turn.chunks, turn.first_chunk_at) == ("", 0, None)
+
+
+async def test_a_final_alone_ends_the_call_where_it_counts_as_failed() -> None:
+    async with call(Agent(text=""), habits=under(FailedAnswers.EMPTY), empty_answer_text="") as caller:
+        with pytest.raises(CallerError, match="generation failed"):
+            await caller.say("hello")
+
+
+async def test_words_for_an_empty_answer_are_part_of_the_turn() -> None:
+    agent = Agent(text="")
+    async with call(agent, habits=under(FailedAnswers.WORDLESS), empty_answer_text="Mm-hm.") as caller:
+        assert (await caller.say("hello")).text == "Mm-hm."
+    assert agent.turns[0].text == "Mm-hm."
+
+
+@pytest.mark.parametrize("reading", READINGS)
+async def test_a_failure_without_text_does_not_end_the_call(reading: FailedAnswers) -> None:
+    async def fail(transcript: Any, session: Any) -> None:
+        raise KeyError("lost")
+
+    async with call(fail, habits=under(reading)) as caller:
+        await caller.say("hello")
+        await caller.pause(20)
+        assert caller.ended is None
+        caller.errors.clear()
+
+
+async def test_a_failed_handler_runs_again_under_the_strictest_reading() -> None:
+    runs = []
+
+    async def fails_once(transcript: Any, session: Any) -> None:
+        runs.append(session.turn.event_id)
+        if len(runs) == 1:
+            raise KeyError("lost")
+        await session.send_response("Back again.")
+
+    async with call(fails_once, habits=under(FailedAnswers.WORDLESS), failed_transcripts="retry") as caller:
+        assert (await caller.say("hello")).text == "Back again."
+        caller.errors.clear()
+    assert len(runs) == 2
+
+
+# --- lost answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("thinks_s", [0.0, 3.5, 9.0])
+async def test_a_lost_answer_comes_again(reading: FailedAnswers, thinks_s: float) -> None:
+    agent = Agent(thinks_s)
+    async with call(agent, habits=under(reading, loses_answer=True)) as caller:
+        for _ in range(3):
+            reply = await caller.say("hello")
+            assert (reply.text, reply.verdict.outcome, reply.verdict.is_ok) == ("Here you are.", Outcome.HEARD, True)
+        assert stats(caller).answers_replayed == 3
+    assert len(agent.turns) == 3, "no handler runs twice"
+
+
+async def test_a_kept_answer_is_let_go() -> None:
+    async with call(Agent(), habits=LIVE) as caller:
+        await caller.say("hello")
+        assert caller.session is not None
+        await caller.pause(14)
+        assert caller.session._ledger.newest is not None
+        await caller.pause(2)
+        assert caller.session._ledger.newest is None
+
+
+# --- text after a final ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("finals", "heard"), [("response", "One. "), ("turn", "One. Two.")])
+async def test_one_final_a_turn_has_all_answers_heard(finals: str, heard: str) -> None:
+    async def twice(transcript: Any, session: Any) -> None:
+        await session.send_response("One. ")
+        await asyncio.sleep(1)
+        await session.send_response("Two.")
+
+    async with call(twice, habits=Habits(discards_after_final=True), finals=finals) as caller:
+        turn = caller.utter("hello")
+        await caller.pause(5)
+        assert turn.heard == heard
+
+
+async def test_a_tool_call_is_no_answer() -> None:
+    async with call(Agent(thinks_s=1), habits=Habits(discards_after_final=True)) as caller:
+        assert (await caller.say("hello")).text == "Here you are."
+
+
+async def test_a_failure_midway_has_one_final_with_finals_by_turn() -> None:
+    async def broken() -> AsyncIterator[str]:
+        raise ConnectionError("provider")
+        yield ""
+
+    async def goes_on(transcript: Any, session: Any) -> None:
+        await session.send_response(broken())
+        await session.send_response("From memory: yes.")
+
+    options = {"finals": "turn", "failure_text": "One moment. "}
+    async with call(goes_on, habits=Habits(discards_after_final=True), **options) as caller:
+        assert (await caller.say("hello")).text == "One moment. From memory: yes."
+        caller.errors.clear()
+
+
+# --- an utterance that grows ----------------------------------------------------------------------------------------
+
+
+async def test_a_growing_utterance_costs_one_handler() -> None:
+    agent = Agent()
+    async with call(agent, habits=Habits(growing_parts=4), settle_s=0.3) as caller:
+        turn = caller.utter("one two three four five")
+        reply = await caller.reply_to(turn)
+        assert reply.text == "Here you are."
+        assert reply.verdict.complete_s == pytest.approx(1.3, abs=0.01)
+    assert agent.said == ["one two three four five"]
+    (turn_of_agent,) = agent.turns
+    assert turn_of_agent.started_at == pytest.approx(turn.said_at, abs=0.01), "latency counts from the first word"
+    assert agent.interrupted == []
+
+
+async def test_without_settling_each_part_runs() -> None:
+    agent = Agent(thinks_s=1)
+    async with call(agent, habits=Habits(growing_parts=2)) as caller:
+        await caller.reply_to(caller.utter("one two three"))
+    assert agent.said == ["one", "one two", "one two three"]
+
+
+async def test_the_first_word_counts_from_the_first_part() -> None:
+    agent = Agent(thinks_s=5)
+    options = {"settle_s": 0.6, "first_word_after_s": 2, "first_word_text": "One moment."}
+    async with call(agent, habits=Habits(growing_parts=2), **options) as caller:
+        turn = caller.utter("one two three")
+        reply = await caller.reply_to(turn)
+        assert reply.first_word_s == pytest.approx(2, abs=0.01)
+
+
+async def test_an_interruption_stops_the_old_handler_before_it_settles() -> None:
+    agent = Agent(thinks_s=2)
+    async with call(agent, settle_s=1) as caller:
+        caller.utter("one")
+        await caller.pause(1.5)
+        second = caller.utter("two")
+        await caller.pause(0.1)
+        assert agent.turns[0].interrupted
+        reply = await caller.reply_to(second)
+        assert (reply.text, reply.verdict.complete_s) == ("Here you are.", pytest.approx(3, abs=0.1))
+    assert agent.said == ["one", "two"]
+    assert agent.interrupted == [agent.turns[0]]
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+async def test_last_words_that_have_not_settled_reach_their_handler(end: str) -> None:
+    agent = Agent(thinks_s=1)
+    async with call(agent, settle_s=1) as caller:
+        await caller.say("hello")
+        caller.utter("goodbye")
+        await caller.pause(0.2)
+        await (caller.drop() if end == "drop" else caller.hang_up())
+    assert agent.said == ["hello", "goodbye"]
+
+
+async def test_a_turn_that_has_not_settled_may_time_out() -> None:
+    agent = Agent()
+    async with call(agent, settle_s=2, turn_timeout_s=1, failure_text="Sorry.") as caller:
+        assert (await caller.say("hello")).text == "Sorry."
+        await caller.pause(5)
+        caller.errors.clear()
+    assert agent.said == []
+
+
+# --- silence --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silence", [Silence.DOTS, Silence.ELLIPSIS, Silence.DOT, Silence.AGENT_LAST])
+async def test_a_silence_is_met_with_silence(silence: Silence) -> None:
+    agent = Agent()
+    habits = under(FailedAnswers.EMPTY, silence=silence, silence_after_s=5)
+    async with call(agent, habits=habits, silence_turns="stay_silent") as caller:
+        await caller.say("hello")
+        await caller.pause(30)
+        assert caller.ended is None
+        assert [caller.verdict(turn).outcome for turn in caller.turns] == [Outcome.HEARD, Outcome.STAYED_SILENT]
+    assert agent.said == ["hello"]
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("hold_after_s", 0, "a number of seconds above 0"),
+        ("hold_after_s", "soon", "or off"),
+        ("hold_after_s", True, "or off"),
+        ("empty_answer_text", 3, "a text, which may be empty"),
+        ("empty_answer_text", "\ud800", "surrogates"),
+        ("answered_transcripts", "again", "one of replay, ignore"),
+        ("failed_transcripts", "replay", "one of ignore, retry"),
+        ("finals", "none", "one of response, turn"),
+        ("settle_s", -1, "a number of seconds"),
+        ("silence_turns", "quiet", "one of handle, stay_silent"),
+    ],
+)
+async def test_a_wrong_value_is_refused_by_name(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with call(Agent(), **{name: value}):
+            pass
+    assert name in str(caught.value)
+    assert expected in str(caught.value)
