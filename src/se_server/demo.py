@@ -43,6 +43,9 @@ async def on_init(conversation_id: str, session: SpeechEngineSession) -> None:
 
 async def on_transcript(transcript: list[ConversationMessage], session: SpeechEngineSession) -> None:
     """The user has spoken: answer. Cancelled when the user speaks again."""
+    if session.turn is not None and session.turn.is_silence:  # nothing was said for a while
+        await session.send_response("Are you still there? Ask me for a story.")
+        return
     await session.send_response(word_by_word(reply(transcript)))
 
 

@@ -91,6 +91,32 @@ async def test_every_ending_has_a_code_and_a_reason() -> None:
     ]
 
 
+@pytest.mark.parametrize("is_dropped", [True, False])
+async def test_an_error_of_the_api_is_the_reason(is_dropped: bool) -> None:
+    with running_server("--log-format", "json", workers=1) as server:
+        async with connect(server.url) as websocket:
+            await websocket.send('{"type": "error", "message": "Speech Engine generation failed"}')
+            if is_dropped:
+                websocket.transport.abort()
+            else:
+                await websocket.send(close_message())
+                await asyncio.wait_for(websocket.wait_closed(), 10)
+        (end,) = ends(server, 1)
+    rest = "connection lost" if is_dropped else "close message"
+    assert end["reason"] == f"Speech Engine generation failed (an error of the API, then: {rest})"
+
+
+async def test_an_old_error_of_the_api_is_no_reason() -> None:
+    with running_server("--log-format", "json", workers=1) as server:
+        async with connect(server.url) as websocket:
+            await websocket.send('{"type": "error", "message": "just a warning"}')
+            await websocket.send(transcript_message("hello"))
+            await read_answer(websocket)
+            websocket.transport.abort()
+        (end,) = ends(server, 1)
+    assert end["reason"] == "connection lost"
+
+
 async def test_a_hostile_name_is_escaped_and_cut() -> None:
     name = "conv\n2026 ERROR forged\x1b[2J\u2028 code=1" + "x" * 10_000
     with running_server(workers=1) as server:

@@ -59,7 +59,7 @@ def _cause_of(why: str, code: int | None, reason: str) -> str:
     Args:
         why: the session's own words for its end; empty if the connection ended it.
         code: the code of the CLOSE frame; None without one.
-        reason: the reason that the log states.
+        reason: the reason of the connection.
     """
     if why in _CAUSES:
         return _CAUSES[why]

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from se_server.conversation.core import SessionCore
 from se_server.conversation.notes import shown_id
 from se_server.protocol.turn import Turn, TurnState
+from se_server.telemetry._printable import text_of
 from se_server.telemetry.pace import Pace
 
 MAX_ID = 128
 """Characters of a conversation's id that are shown: a peer may send an id of any length."""
+
+
+MAX_ERROR = 80
+"""Characters of the API's error that a reason begins with."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,13 @@ def snapshot_of(session: SessionCore, now: float) -> Snapshot:
         first_text_p50_s=median_s,
         first_text_max_s=None if median_s is None else pace.slowest_s,
         code=code,
-        reason="" if session.is_open else reason or session._why or "connection lost",
+        reason="" if session.is_open else _reason_of(session, reason),
     )
+
+
+def _reason_of(session: SessionCore, reason: str) -> str:
+    error, why = session._api_error, reason or session._why or "connection lost"
+    return why if error is None else f"{text_of(error)[:MAX_ERROR]} (an error of the API, then: {why})"
 
 
 def _state_of(is_open: bool, turn: Turn | None) -> str:

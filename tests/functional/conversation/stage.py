@@ -47,15 +47,18 @@ class Api:
         message: dict[str, Any] = json.loads(await asyncio.wait_for(self.ws.recv(), TIMEOUT_S))
         return message
 
-    async def answer(self) -> list[tuple[int | None, str]]:
-        """Return (event_id, text) of every chunk up to the final, which is left out."""
+    async def answer(self, *, blank: bool = False) -> list[tuple[int | None, str]]:
+        """Return (event_id, text) of every chunk up to the final, which is left out.
+
+        The blank that stands for an answer without text is left out as well, unless `blank` asks for it.
+        """
         chunks = []
         while True:
             message = await self.receive()
             assert message["type"] == "agent_response"
             if message["is_final"]:
                 assert message["content"] == ""
-                return chunks
+                return chunks if blank or [text for _, text in chunks] != [" "] else []
             chunks.append((message["event_id"], message["content"]))
 
     async def ping(self) -> None:

@@ -347,6 +347,7 @@ async def test_the_server_finalises_an_open_answer(kind: str) -> None:
 async def test_a_handler_that_sends_nothing_finalises_its_turn(kind: str) -> None:
     async with serving(kind, on_transcript=lambda transcript, session: None) as stage, stage.call() as api:
         await api.say("hello", event_id=5)
+        assert await api.receive() == {"type": "agent_response", "content": " ", "event_id": 5, "is_final": False}
         assert await api.receive() == {"type": "agent_response", "content": "", "event_id": 5, "is_final": True}
 
 

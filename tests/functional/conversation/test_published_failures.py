@@ -174,4 +174,5 @@ async def test_handler_raises_before_the_first_chunk(kind: str) -> None:
         stage.call() as api,
     ):
         await api.say("hello", event_id=1)
+        assert await api.receive() == {"type": "agent_response", "content": " ", "event_id": 1, "is_final": False}
         assert await api.receive() == {"type": "agent_response", "content": "", "event_id": 1, "is_final": True}
