@@ -115,6 +115,8 @@ class LogWriter:
         # Reentrant: a signal handler or a finalizer may log while this thread logs.
         self._lock = threading.RLock()
         self._is_writing = False
+        self._is_rest = False  # whether the first line is the rest of one
+        self._ends_in_part = False  # whether a part of a line was written last
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
         self._progress = threading.Event()
@@ -183,7 +185,7 @@ class LogWriter:
         self._is_writing = True
         try:
             while self._queue and (output.never_blocks or not only_at_once):
-                line = self._queue[0]
+                line = self._first()
                 count = output.write(line)
                 if count == _BLOCKED:
                     return
@@ -201,17 +203,29 @@ class LogWriter:
             self._queued_bytes = 0
             return None
 
+    def _first(self) -> bytes:
+        """Return the first line. After a part of another one, whose rest could not be written, it begins on its own."""
+        if self._ends_in_part and not self._is_rest and not self._queue[0].startswith(b"\n"):
+            self._queue[0] = b"\n" + self._queue[0]
+            self._queued_bytes += 1
+        return self._queue[0]
+
     def _note(self, line: bytes, count: int) -> None:
         """Remove the written part of the first line from the queue. The caller has the lock."""
-        if 0 <= count < len(line):  # a terminal or a socket: nothing may come between the parts of a line
+        if 0 <= count < len(line):  # a terminal, a socket or a disk: nothing may come between the parts of a line
             self._queue[0] = line[count:]
             self._queued_bytes -= count
+            self._is_rest = True
+            self._ends_in_part = self._ends_in_part or count > 0
             return
         self._queue.popleft()
         self._queued_bytes -= len(line)
+        self._is_rest = False
         if count == _FAILED:
             self.lost += 1
-        elif self.lost:
+            return
+        self._ends_in_part = False
+        if self.lost:
             # Lines are lost while the queue is full, so the report stands behind the lines that wait.
             notice = self.describe_loss(self.lost)
             self.lost = 0
@@ -245,7 +259,7 @@ class LogWriter:
             if output is None:
                 return
             self._is_writing = True
-            line = self._queue[0]
+            line = self._first()
         count = _BLOCKED
         try:
             count = output.write(line)

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -202,3 +204,29 @@ def test_a_signal_handler_may_log_while_a_line_is_written(pipe: tuple[int, int],
     lines = read_lines(reader, log, b"end")
     assert lines.count(b"line\n") == 3000
     assert set(lines) <= {b"line\n", b"signal\n", b"end\n"}
+
+
+FILLS = """
+import os, resource, sys
+from se_server.telemetry.log_writer import LogWriter, allow_threads
+allow_threads(sys.argv[2] == "True")
+descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+writer = LogWriter(descriptor)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (25, hard))  # as a disk that fills up within a line
+for number in range(5):
+    writer.put(b"line %d....\\n" % number)
+    writer.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+writer.put(b"the end\\n")
+writer.flush()
+"""
+
+
+def test_a_line_that_did_not_fit_ends_alone(tmp_path: Path, threads: bool) -> None:
+    """A disk that fills up takes a part of a line; the next line does not continue it."""
+    path = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", FILLS, str(path), str(threads)], check=True, timeout=30)
+    whole, others = "line 0....\nline 1....\n", path.read_text().removeprefix("line 0....\nline 1....\n").splitlines()
+    assert path.read_text().startswith(whole)
+    assert others == ["lin", "the end", "3 log lines were lost: they could not be written"]
