@@ -1,0 +1,197 @@
+"""Attacks on a real server with two workers, and 20 honest conversations beside each, judged by what those wait for.
+
+`python -m bench.attacks [--only NAME ...] [--seconds 6] [--quick] [--list] [--json FILE]`. Each attack has a fresh
+server and a process of its own, niced, as a stranger far away takes no CPU time of the server's machine. Requirements:
+
+* During the attack the 99th percentile of the time to the first text is at most three times that before it, or 50 ms.
+* No honest conversation is lost, and no worker is replaced.
+* Two seconds after the attack honest callers wait no longer than that.
+
+Exit code 0: all hold; 1: one does not; 2: it could not be run. `--quick` takes a second for each attack and judges only
+losses: it is for machines that do something else, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from bench.attacks.attackers import ATTACKS
+from bench.attacks.honest import Seen, converse, greet, p99_ms
+from bench.attacks.victim import Victim, victim
+from bench.kernel import BenchError
+
+CONVERSATIONS = 20
+FLOOR_MS, FACTOR = 50.0, 3.0
+RECOVERY_S = 2.0
+DESCRIPTORS = 1200
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Row:
+    """One attack: waits of honest callers in ms, memory in MiB, and faults.
+
+    Attributes:
+        refused: honest handshakes that failed; new callers may be refused, conversations may not be lost.
+        recovery_s: from the end of the attack to the end of the last long wait.
+    """
+
+    attack: str
+    quiet_ms: float = 0.0
+    during_ms: float = 0.0
+    after_ms: float = 0.0
+    handshake_quiet_ms: float = 0.0
+    handshake_during_ms: float = 0.0
+    handshake_after_ms: float = 0.0
+    memory_mib: float = 0.0
+    peak_mib: float = 0.0
+    lost: int = 0
+    refused: int = 0
+    recovery_s: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def limit_ms(self) -> float:
+        """The longest 99th percentile that is accepted."""
+        return max(FACTOR * self.quiet_ms, FLOOR_MS)
+
+    def problems(self, *, quick: bool) -> list[str]:
+        """Return what does not hold, one sentence each."""
+        found = list(self.faults)
+        if self.lost:
+            found.append(f"{self.lost} honest conversations were lost")
+        if not quick and self.during_ms > self.limit_ms:
+            found.append(f"first texts took {self.during_ms:.0f} ms, more than {self.limit_ms:.0f}")
+        if not quick and self.recovery_s > RECOVERY_S:
+            found.append(f"it took {self.recovery_s:.1f} s to recover")
+        return [f"{self.attack}: {each}" for each in found]
+
+
+async def watch(server: Victim, seconds: float) -> float:
+    """Return the most memory that the server had in a span of time."""
+    peak, until = 0.0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        peak = max(peak, server.rss_mib())
+        await asyncio.sleep(0.2)
+    return peak
+
+
+async def examine(name: str, server: Victim, seconds: float) -> Row:
+    """Run one attack, and measure before, during and after it."""
+    row, seen = Row(name), Seen()
+    started = [asyncio.Event() for _ in range(CONVERSATIONS)]
+    honest = [
+        asyncio.ensure_future(converse(server.address, f"honest-{number}", seen, began))
+        for number, began in enumerate(started)
+    ]
+    honest.append(asyncio.ensure_future(greet(server.address, seen)))
+    await asyncio.gather(*(began.wait() for began in started))
+    await asyncio.sleep(0.5)
+    began_at = time.monotonic()
+    row.memory_mib = await watch(server, seconds / 2)
+    address = server.address
+    arguments = [name, str(address.port), "tls" if address.tls else "plain", address.control, str(seconds)]
+    if name == "stalled log":
+        server.reads_log.clear()
+    attacked_at = time.monotonic()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.attacks.attacker", *arguments, cwd=ROOT)
+    try:
+        row.peak_mib = await watch(server, seconds)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), seconds)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    ended_at = time.monotonic()
+    server.reads_log.set()
+    await asyncio.sleep(max(RECOVERY_S + 1, seconds / 2))
+    done_at = time.monotonic()
+    for task in honest:
+        task.cancel()
+    await asyncio.gather(*honest, return_exceptions=True)
+    spans = {
+        "quiet": (began_at, attacked_at),
+        "during": (attacked_at, ended_at),
+        "after": (ended_at + RECOVERY_S, done_at),
+    }
+    for span, (since, until) in spans.items():
+        setattr(row, f"{span}_ms", p99_ms(seen.first_texts, since, until))
+        setattr(row, f"handshake_{span}_ms", p99_ms(seen.handshakes, since, until))
+    late = [at + wait for at, wait in seen.first_texts if at + wait > ended_at and wait * 1000 > row.limit_ms]
+    row.recovery_s = max(late, default=ended_at) - ended_at
+    row.refused = sum(text.startswith("handshake") for _, text in seen.losses)
+    row.lost = len(seen.losses) - row.refused
+    row.faults = [*server.faults(), *(text for _, text in seen.losses if not text.startswith("handshake"))][:10]
+    return row
+
+
+def run(name: str, seconds: float) -> Row:
+    """Run one attack on a server of its own."""
+    tls = name == "client hellos"
+    with victim(tls=tls, descriptors=DESCRIPTORS if name == "descriptors" else None) as server:
+        return (
+            uvloop.run(examine(name, server, seconds))
+            if hasattr(uvloop, "run")
+            else asyncio.run(examine(name, server, seconds))
+        )
+
+
+COLUMNS = ("first text p99, ms", "handshake p99, ms", "MiB", "lost", "refused", "recovered")
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table, in Markdown."""
+    print(f"| attack | {' | '.join(COLUMNS)} |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        text = f"{row.quiet_ms:.1f} / {row.during_ms:.1f} / {row.after_ms:.1f}"
+        handshake = f"{row.handshake_quiet_ms:.1f} / {row.handshake_during_ms:.1f} / {row.handshake_after_ms:.1f}"
+        memory = f"{row.memory_mib:.0f} / {row.peak_mib:.0f}"
+        print(
+            f"| {row.attack} | {text} | {handshake} | {memory} | {row.lost} | {row.refused} | {row.recovery_s:.1f} s |",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the attacks and print the table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", nargs="+", choices=list(ATTACKS), metavar="NAME", help="run these attacks")
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long each attack takes (6)")
+    parser.add_argument("--quick", action="store_true", help="1.5 seconds each, and only losses are judged")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--list", action="store_true", help="list the attacks")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(ATTACKS))
+        return 0
+    rows = []
+    try:
+        for name in options.only or ATTACKS:
+            print(f"  {name} ...", file=sys.stderr, flush=True)
+            rows.append(run(name, 1.5 if options.quick else options.seconds))
+    except BenchError as error:
+        print(f"Not run: {error}", file=sys.stderr)
+        return 2
+    show(rows)
+    problems = [problem for row in rows for problem in row.problems(quick=options.quick)]
+    for problem in problems:
+        print(f"  ! {problem}")
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
