@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".tox" / "fuzz-work"
 LIB = WORK / "lib"
 PROGRAM = WORK / "fuzz"
-TARGETS = ("wire", "delta", "scan", "listener", "head")
+TARGETS = ("wire", "delta", "scan", "listener", "head", "control", "orders", "proxies", "handover")
 SANITIZERS = "address,undefined"
 # Cython adds 0 to a null pointer for a call without arguments: undefined in C before C2y, and harmless.
 FLAGS = ["-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-fno-sanitize=pointer-overflow"]

@@ -33,6 +33,7 @@ cdef enum:
     C_ACCEPTING = 8
     C_LOAD = 9
     TRIES = 64
+    MAX_SEATS = 1 << 24  # of one worker
     LINE = 8  # cells
     # Cells of a worker's line of seats; the first line of a block has the number of lines in use.
     CLAIMED = 0
@@ -119,7 +120,8 @@ cdef class Seats:
         cdef Py_ssize_t block, line
         for block in range(self._blocks):
             for line in range(1, self._in_use(block) + 1):
-                total += se_load(self._cells + (block * self._lines + line) * LINE + place)
+                # The table may come from another version of this program, whose bug must not become ours.
+                total += max(0, min(se_load(self._cells + (block * self._lines + line) * LINE + place), MAX_SEATS))
         return total
 
     def in_use(self, Py_ssize_t block):

@@ -210,8 +210,8 @@ class Orders:
     def _close_match(self, client: Client, question: _Question) -> None:
         """Close the conversation whose id begins with the given text, if that is only one."""
         found = [row[2] for row in question.rows if isinstance(row[2], dict)]
-        digests = {match["digest"] for match in found}
-        count = sum(match["matches"] for match in found)
+        digests = {str(match.get("digest", "")) for match in found}
+        count = sum(matches for match in found if isinstance(matches := match.get("matches"), int))
         prefix = cut(question.about)
         closed = [row for row in question.rows if not isinstance(row[2], dict)]
         if closed:  # another worker has a conversation with exactly this id
