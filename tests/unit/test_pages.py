@@ -104,6 +104,8 @@ def flags_of(command: click.Command) -> set[str]:
 def flags_of_module(module: str) -> frozenset[str]:
     """Return the options of a program in `bench`, read from its source."""
     source = ROOT / (module.replace(".", "/") + ".py")
+    if not source.exists():
+        source = source.with_suffix("") / "__main__.py"
     text = source.read_text(encoding="utf-8") if source.exists() else ""
     return frozenset(re.findall(r'"(--[a-z0-9-]+)"', text)) | {"--help"}
 

@@ -77,6 +77,13 @@ class UnixListenSocket:
         os.replace(self._path, path)
         self._path = os.path.abspath(path)
 
+    def is_at_path(self) -> bool:
+        """Whether the file at the path is still that of this socket."""
+        try:
+            return _identity(self._path) == self._file
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Remove the file, unless another server has replaced it."""
         with suppress(OSError):

@@ -23,6 +23,9 @@ class Announcer(Protocol):
     def handed_over(self, pid: int) -> None:
         """Report that another supervisor serves now."""
 
+    def upgrade_failed(self) -> None:
+        """Report that another supervisor has ended before it served: this one goes on."""
+
     def stopping(self) -> None:
         """Report that the server takes no new conversations."""
 

@@ -175,6 +175,13 @@ class ControlSocket:
             self.close()
             logger.warning("se-ctl cannot reach this server: %s", error)
 
+    def take_back(self) -> None:
+        """Listen on the path again if another supervisor, which has ended, had taken it over."""
+        if self._listen is not None and not self._listen.is_at_path():
+            former, self._listen = self._listen, None
+            self.open(replace=True)
+            former.socket.close()
+
     def register(self, poll: select.poll) -> None:
         """Register the descriptors that `take` serves."""
         if self._listen is not None and not self._pause_until and self._has_room():

@@ -263,6 +263,11 @@ class _Announcer:
     def handed_over(self, pid: int) -> None:
         self._notifier.handed_over(pid)
 
+    def upgrade_failed(self) -> None:
+        if self._pidfile is not None:
+            self._pidfile.write()  # the other one may have written its own id already
+        self._control_socket.take_back()
+
     def stopping(self) -> None:
         self._notifier.stopping()
 

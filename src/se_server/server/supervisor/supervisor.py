@@ -288,6 +288,7 @@ class Supervisor:
         upgrade.close()
         if not upgrade.is_ready:
             self._pool.scoreboard.meters.upgraded("failed")
+            self._announcer.upgrade_failed()
             logger.error("the upgrade has failed, the server goes on unchanged")
         elif not self._ending:
             self.handed_over = True

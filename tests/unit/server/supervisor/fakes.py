@@ -104,6 +104,9 @@ class FakeAnnouncer:
     def handed_over(self, pid: int) -> None:
         raise AssertionError("a rollout hands nothing over")
 
+    def upgrade_failed(self) -> None:
+        raise AssertionError("a rollout has no upgrade")
+
     def stopping(self) -> None:
         raise AssertionError("a rollout does not stop the server")
 
