@@ -27,7 +27,8 @@ HOOK = """
     who, _, rest = step.partition(" ")
     if step and (who == "new") == is_new:
         import se_server.server.supervisor.launch as launch
-        from se_server.server.supervisor import control_socket, pidfile, pool, supervisor, upgrade
+        from se_server.server.supervisor import control_socket, pidfile, pool, rollout, supervisor, upgrade
+        from se_server.server.worker import worker
         supervisor_pid = os.getpid()
         places = {
             "inherits": (upgrade.Handover, "take"),
@@ -40,6 +41,10 @@ HOOK = """
             "starts the other": (launch, "begin_upgrade"),
             "hands over": (launch._Announcer, "handed_over"),
             "drains": (pool.Pool, "drain"),
+            "begins": (rollout.Rollout, "begin"),
+            "sees ready": (rollout.Rollout, "became_ready"),
+            "worker": (launch, "run_worker"),
+            "worker serves": (worker.Watchdog, "attach"),
         }
         when, _, name = rest.partition(" ")
         owner, attribute = places[name]
@@ -47,7 +52,9 @@ HOOK = """
         def step_of(*args, **options):
             def die():
                 armed = is_new or os.path.exists(os.environ["CHAOS_ARMED"])
-                if os.getpid() == supervisor_pid and armed:
+                if (os.getpid() == supervisor_pid) != name.startswith("worker") and armed:
+                    if name.startswith("worker"):
+                        os.unlink(os.environ["CHAOS_ARMED"])  # only the first one
                     os.kill(os.getpid(), signal.SIGKILL)
             if when == "before":
                 die()
@@ -108,10 +115,6 @@ async def until_serving(server: ServerProcess, *, but: int = 0) -> int:
         await asyncio.sleep(0.1)
 
 
-def named_by(pidfile: Path) -> int:
-    return int(pidfile.read_text())
-
-
 @pytest.mark.parametrize("server", NEW_DIES, indirect=True)
 async def test_the_old_server_goes_on_unchanged(server: ServerProcess, tmp_path: Path) -> None:
     """Its pidfile and its control socket are its own again, and the next upgrade works."""
@@ -159,3 +162,50 @@ async def test_a_new_supervisor_killed_later_drains(server: ServerProcess) -> No
         server.wait_for_output(r"upgrade: supervisor \d+ serves", 30)
         assert (await caller.who())[1] == worker
     assert await asyncio.to_thread(server.wait, 30) == 0
+
+
+# --- a rollout --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "old before begins",
+        "old after begins",
+        "old before forks",
+        "old after forks",
+        "old before sees ready",
+        "old after drains",
+    ],
+    indirect=True,
+)
+async def test_conversations_outlive_a_supervisor_that_dies_in_a_reload(
+    server: ServerProcess, armed: Path, tmp_path: Path
+) -> None:
+    """They are answered for their drain time; then nothing is left of the server, and its pidfile is free."""
+    async with call(server) as caller:
+        _, worker = await caller.who()
+        armed.touch()  # noqa: ASYNC240
+        server.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(wait_for_end, [server.pid], 30)
+        assert (await caller.who())[1] == worker
+    await asyncio.to_thread(wait_for_end, [worker], 30)
+    with running_server("--pidfile", str(tmp_path / "pid"), app=tmp_path / "agent.py", workers=1) as other:
+        assert await pid_of_supervisor(other) == other.pid
+
+
+@pytest.mark.parametrize(
+    "server", ["old before worker", "old before worker serves", "old after worker serves"], indirect=True
+)
+async def test_a_reload_survives_a_worker_that_dies(server: ServerProcess, armed: Path) -> None:
+    """New conversations are answered all the time, in the end by the new generation or, unchanged, by the old one."""
+    async with call(server) as caller:
+        before = await caller.who()
+        armed.touch()  # noqa: ASYNC240
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_output(r"was killed by SIGKILL|killed by signal", 30)
+        assert await pid_of_supervisor(server) == server.pid
+        assert await caller.who() == before
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_output(r"generation \d+ serves", 30)
+        assert await pid_of_supervisor(server) == server.pid
