@@ -45,11 +45,11 @@ REFUSALS = (
     "a Sec-WebSocket header that may come once came twice", "no valid Sec-WebSocket-Key", "token refused",
     "required header missing or wrong", "address not allowed", "upgrade on an unknown path", "method not allowed",
     "no whole request head in time", "request with a body", "Sec-WebSocket-Version is not 13",
-    "request head too large", "too many headers", "too many items in Connection or Upgrade", "out of descriptors", "no such path",
+    "request head too large", "too many headers", "too many items in Connection or Upgrade", "out of descriptors",
+    "no such path",
     "no WebSocket upgrade on the WebSocket path", "saturated (max_sessions)", "saturated (max_pending_handshakes)",
     "saturated (max_turns)", "saturated (shed_loop_lag_s)", "no PROXY header", "no TLS handshake",
-    "cannot accept connections", "Host is not a host with or without a port",
-    "too many items in Connection or Upgrade", "too many failed handshakes of one address",
+    "cannot accept connections", "too many failed handshakes of one address",
 )
 RESTARTS = ("crash", "hang", "recycle", "operator")
 UPGRADES = ("succeeded", "failed")
