@@ -14,7 +14,7 @@ from se_server.server.door.networks import Networks
 from se_server.server.listen.tls import make_context
 from se_server.server.shared.exit_codes import flush_streams
 from se_server.server.shared.logfile import check_log_file
-from se_server.server.worker.worker import check_app
+from se_server.server.worker.loading import check_app
 
 if TYPE_CHECKING:
     from rich.table import Table

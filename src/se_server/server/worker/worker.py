@@ -12,36 +12,32 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 import uvloop
 
 from se_server.conversation.blocking import where_raised
-from se_server.conversation.route import Route
-from se_server.errors import AppError, ConfigError, KeyMissing
+from se_server.errors import AppError, ConfigError
 from se_server.forks import call_in_children, end_child, is_copied, keep_from_children
-from se_server.server.config.app import App, AppCrashed, load_app
-from se_server.server.config.config import Config, complete, find_keys
-from se_server.server.config.options import BY_NAME
+from se_server.server.config.app import App, AppCrashed
+from se_server.server.config.config import Config, complete
 from se_server.server.door.door import Door
-from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import (
     Ask,
     ControlChannel,
     Drain,
     Draining,
-    Failed,
     Message,
     Ready,
     Reply,
     Stopped,
 )
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE, leave
+from se_server.server.shared.exit_codes import EXIT_OK, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
+from se_server.server.worker.loading import fail, load, notice, routes
 from se_server.server.worker.replies import replies
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
@@ -55,7 +51,6 @@ ON_SHUTDOWN_S = 10.0  # docs/deploy/operating.md states this bound
 # the modules alone unless they are frozen, and with frozen modules 2 ms for 2,000 conversations.
 COLLECTOR_THRESHOLDS = (5_000, 10, 10)
 LEFT_OVER_S = 1.0  # for tasks of user code that ignore their cancellation
-MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 REPLY_S = 10.0  # se-ctl does not wait longer
 REPLY_PAUSE_S = 0.01
 ORPHAN_MARGIN_S = 20.0  # like the supervisor's EXIT_MARGIN_S: closing sessions, on_shutdown and left-over tasks
@@ -102,13 +97,13 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
         pid = os.getpid()
-        app = _load(config)
+        app = load(config)
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
         config, late = complete(config, app.options)
         worker = _Worker(spec, config, app, late, slot, channel, loop)
     except (AppError, ConfigError) as error:
-        return _fail(channel, error)
+        return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
     call_in_children(partial(_end_with, loop))
     with keep_from_children(worker.descriptors, loop):
@@ -145,55 +140,6 @@ def _end_with(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_soon(end_child)
 
 
-def check_app(config: Config) -> tuple[str, str, str, int]:
-    """Load the APP and make its door as a worker does, without opening it.
-
-    Returns:
-        The traceback of user code, one sentence on the problem, and a notice for the operator, each of which may be
-        empty; and the exit code.
-    """
-    try:
-        app = _load(config)
-        completed, late = complete(config, app.options)
-        _routes(completed, app)
-    except (AppError, ConfigError) as error:
-        return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
-    return "", "", _notice(app, late), EXIT_OK
-
-
-def _load(config: Config) -> App:
-    app = load_app(config.program.app)
-    if config.route.api_key or app.api_keys or config.route.disable_auth:
-        return app
-    keys = find_keys(os.environ)  # the import may have read them from a file, as load_dotenv() does
-    if not keys:
-        raise KeyMissing(
-            f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
-            " FILE (--disable-auth lets anyone in)"
-        )
-    return replace(app, api_keys=keys)
-
-
-def _notice(app: App, late: Sequence[str]) -> str:
-    if not late:
-        return ""
-    flags = ", ".join(BY_NAME[name].flag for name in late)
-    return f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
-
-
-def _code_of(error: Exception) -> int:
-    is_usage = isinstance(error, ConfigError) or isinstance(error.__cause__, KeyMissing)
-    return EXIT_USAGE if is_usage else EXIT_BOOT
-
-
-def _fail(channel: ControlChannel, error: Exception) -> int:
-    details = error.details if isinstance(error, AppCrashed) else ""
-    if len(details) > MAX_DETAILS:
-        details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
-    channel.send(Failed(str(error)[:MAX_REASON], details, _code_of(error)), timeout_s=SEND_TIMEOUT_S)
-    return EXIT_BOOT
-
-
 class _Worker:
     """The part of a worker that runs on its loop."""
 
@@ -208,7 +154,7 @@ class _Worker:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._app = app
-        self._ready = Ready(config.route.path or "", _notice(app, late))
+        self._ready = Ready(config.route.path or "", notice(app, late))
         self._channel = channel
         self._slot = slot
         self._clock = config.session.clock
@@ -222,7 +168,7 @@ class _Worker:
         self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
             spec.listen_sockets,
-            _routes(config, app),
+            routes(config, app),
             stats,
             access=config.access,
             capacity=config.capacity,
@@ -259,7 +205,7 @@ class _Worker:
         crash = boot.result()
         if crash is not None:
             await self._end_left_overs()
-            return _fail(self._channel, crash)
+            return fail(self._channel, crash)
         tune_collector()
         # The loop would register every async generator for `shutdown_asyncgens`, which is never called here. The other
         # hook stays: it closes unfinished generators.
@@ -387,11 +333,6 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-
-
-def _routes(config: Config, app: App) -> RouteTable:
-    verifier = config.route.verifier(app.api_keys)
-    return RouteTable([Route(config.route.path, verifier, app.handlers, config.session, app.connect)])
 
 
 async def _call(function: Handler | None) -> None:

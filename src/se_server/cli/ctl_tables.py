@@ -1,0 +1,119 @@
+"""The tables of `se-ctl`: workers, and conversations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_STATES = {"ready": "green", "starting": "yellow", "draining": "magenta", "stopped": "dim"}
+_DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "ending": "magenta"}
+
+
+def printable(text: object) -> str:
+    """Return text without control characters for a terminal: the caller chooses the id of a conversation."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )
+
+
+def age(seconds: float) -> str:
+    """Return a short form of a time: `48s`, `12m 5s`, `3h 5m`, `2d 4h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def _new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    return table
+
+
+def status_view(answer: Mapping[str, Any]) -> Group:
+    """Return the table that `status` shows."""
+    from rich.console import Group
+    from rich.text import Text
+
+    numbers = ("worker", "pid", "generation", "age", "sessions", "turns", "loop lag", "RSS")
+    table = _new_table("worker", "pid", "generation", "state", *numbers[3:], numbers=numbers)
+    workers = answer["workers"]
+    for row in workers:
+        state, lag_s, silent_s = str(row["state"]), row["loop_lag_s"], row["silent_s"]
+        shown_lag = f"{lag_s * 1000:.1f} ms"
+        is_late = lag_s > 0.1
+        if silent_s is not None and silent_s > 1.0:  # the loop has not run since, so its lag is at least that
+            shown_lag, is_late = f"silent {silent_s:.1f} s", True
+        rss = row["rss_bytes"]
+        table.add_row(
+            str(row["worker"]),
+            str(row["pid"]),
+            str(row["generation"]),
+            Text(state, style=_STATES.get(state, "")),
+            age(row["age_s"]),
+            str(row["sessions"]),
+            str(row["turns"]),
+            Text(shown_lag, style="bold red" if is_late else ""),
+            "?" if rss is None else f"{rss / 2**20:.0f} MiB",
+        )
+    sessions, turns = (sum(row[name] for row in workers) for name in ("sessions", "turns"))
+    rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
+    totals = answer["totals"]
+    elsewhere = answer["sessions_elsewhere"]
+    beside = f" (and {elsewhere} on workers of the previous supervisor)" if elsewhere else ""
+    summary = (
+        f"{answer['state']}: {sessions} conversations{beside}, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
+        f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
+        f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
+    )
+    return Group(table, Text(summary))
+
+
+def calls_view(answer: Mapping[str, Any]) -> Group:
+    """Return the table that `calls` shows, the oldest conversation first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _new_table("conversation", "worker", "pid", "age", "turn", "for", numbers=("worker", "pid", "age", "for"))
+    for worker, pid, (name, age_s, doing, since) in sorted(answer["rows"], key=lambda row: -row[2][1]):
+        table.add_row(
+            Text("(no init yet)", style="dim") if name is None else Text(printable(name)),
+            str(worker),
+            str(pid),
+            age(age_s),
+            Text(str(doing), style=_DOING.get(doing, "dim")),
+            "" if since is None else f"{since:.1f} s",
+        )
+    notes = [f"{len(answer['rows'])} conversations"]
+    if answer["left_out"]:
+        notes.append(f"{answer['left_out']} more are not listed")
+    if answer["silent"]:
+        notes.append(silence(answer))
+    return Group(table, Text("; ".join(notes)))
+
+
+def silence(answer: Mapping[str, Any]) -> str:
+    """Return a sentence about workers that have not replied."""
+    return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows its stacks"
+
+
+def show(view: Group) -> None:
+    """Print a table."""
+    from rich.console import Console
+
+    # Lines for other programs are not wrapped.
+    Console(width=None if sys.stdout.isatty() else 200).print(view)

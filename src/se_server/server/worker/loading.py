@@ -1,0 +1,77 @@
+"""The APP of a worker: loading it with its key, and the report of one that cannot be loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from se_server.conversation.route import Route
+from se_server.errors import AppError, ConfigError, KeyMissing
+from se_server.server.config.app import App, AppCrashed, load_app
+from se_server.server.config.config import Config, complete, find_keys
+from se_server.server.config.options import BY_NAME
+from se_server.server.door.routes import KEY_VARIABLE, RouteTable
+from se_server.server.shared.control import ControlChannel, Failed
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
+from se_server.server.worker.watchdog import SEND_TIMEOUT_S
+
+MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
+
+
+def check_app(config: Config) -> tuple[str, str, str, int]:
+    """Load the APP and make its door as a worker does, without opening it.
+
+    Returns:
+        The traceback of user code, one sentence on the problem, and a notice for the operator, each of which may be
+        empty; and the exit code.
+    """
+    try:
+        app = load(config)
+        completed, late = complete(config, app.options)
+        routes(completed, app)
+    except (AppError, ConfigError) as error:
+        return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
+    return "", "", notice(app, late), EXIT_OK
+
+
+def load(config: Config) -> App:
+    """Load the APP, with a key of the environment if it has none."""
+    app = load_app(config.program.app)
+    if config.route.api_key or app.api_keys or config.route.disable_auth:
+        return app
+    keys = find_keys(os.environ)  # the import may have read them from a file, as load_dotenv() does
+    if not keys:
+        raise KeyMissing(
+            f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
+            " FILE (--disable-auth lets anyone in)"
+        )
+    return replace(app, api_keys=keys)
+
+
+def notice(app: App, late: Sequence[str]) -> str:
+    """Return a sentence about options of the APP that come too late, or an empty text."""
+    if not late:
+        return ""
+    flags = ", ".join(BY_NAME[name].flag for name in late)
+    return f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
+
+
+def _code_of(error: Exception) -> int:
+    is_usage = isinstance(error, ConfigError) or isinstance(error.__cause__, KeyMissing)
+    return EXIT_USAGE if is_usage else EXIT_BOOT
+
+
+def fail(channel: ControlChannel, error: Exception) -> int:
+    """Report to the supervisor that the worker cannot start; return the exit code."""
+    details = error.details if isinstance(error, AppCrashed) else ""
+    if len(details) > MAX_DETAILS:
+        details = details[: MAX_DETAILS // 2] + "\n[...]\n" + details[-MAX_DETAILS // 2 :]
+    channel.send(Failed(str(error)[:MAX_REASON], details, _code_of(error)), timeout_s=SEND_TIMEOUT_S)
+    return EXIT_BOOT
+
+
+def routes(config: Config, app: App) -> RouteTable:
+    """Make the routes of a door."""
+    verifier = config.route.verifier(app.api_keys)
+    return RouteTable([Route(config.route.path, verifier, app.handlers, config.session, app.connect)])
