@@ -55,8 +55,8 @@ def write_counters() -> None:
     fields = "".join(f"    cdef public long long {name}\n" for name in names)
     text = (
         '"""The fields of `counters.py`; setup.py writes them."""\n\n'
-        "from se_server.telemetry._meters cimport Meters\n\n\n"
-        f"cdef class Counters:\n{fields}    cdef readonly Meters meters\n"
+        "from se_server.telemetry._meters cimport Meters\nfrom se_server.telemetry._ring cimport Ring\n\n\n"
+        f"cdef class Counters:\n{fields}    cdef readonly Meters meters\n    cdef readonly Ring ring\n"
     )
     if not made.exists() or made.read_text(encoding="utf-8") != text:
         made.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ cimport cython
 from se_server.telemetry.counters cimport Counters
 from se_server.telemetry.pace cimport Pace
 from se_server.telemetry._clock cimport Clock
+from se_server.telemetry._ring cimport Ring
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.jobs cimport Job, TurnHost
 from se_server.conversation.lane cimport Lane
@@ -18,6 +19,8 @@ cdef class Answering(TurnHost):
     cdef bint _debugs
     cdef readonly Counters _stats
     cdef readonly Clock _clock
+    cdef readonly Ring _ring
+    cdef readonly unsigned int _number
     cdef readonly TurnLedger _ledger
     cdef readonly Pace _pace
     cdef double _stream_close_s
@@ -44,5 +47,5 @@ cdef class Answering(TurnHost):
     cdef _settle(self, Turn turn, bint failed, state)
     cdef _end_turn(self, Turn turn, state, double now, bint failed)
     # Without this type each counter would be looked up by its name.
-    @cython.locals(stats=Counters)
+    @cython.locals(stats=Counters, outcome=int)
     cdef _turn_ended(self, Turn turn, bint failed)

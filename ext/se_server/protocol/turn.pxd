@@ -1,6 +1,14 @@
 """The fields of the compiled `turn.py`."""
 
 cimport cython
+from se_server.telemetry._meters cimport Meters
+from se_server.telemetry._ring cimport Ring
+
+cdef int TEXTS_SENT
+cdef int HANDLER_BEGAN
+cdef int FIRST_EVENT
+cdef int FILLER_SENT
+cdef int TURN_ENDED
 
 
 cdef class Turn:
@@ -21,6 +29,12 @@ cdef class Turn:
     cdef public int replays
     cdef public bint is_retry
     cdef public bint failed
+    cdef readonly double began_at
+    cdef readonly double first_event_at
+    cdef readonly double longest_gap_s
+    cdef double _last_text_at
+    cdef public Ring ring
+    cdef public unsigned int number
     cdef readonly Py_ssize_t chunks
     cdef readonly Py_ssize_t fillers
     cdef double _ended_at
@@ -34,6 +48,10 @@ cdef class Turn:
     cpdef double first_text_after_s(self)
     cpdef note_final(self, double now)
     cpdef note_texts(self, Py_ssize_t count, double now)
+    cpdef note_began(self, double now)
+    cpdef note_event(self, double now)
+    @cython.locals(wait_s=double, provider_s=double, thinking_s=double)
+    cpdef count_in(self, Meters meters, int outcome)
     # Without these types the arithmetic would make Python's integers, here for every chunk.
     @cython.locals(room=Py_ssize_t)
     cpdef keep(self, str text)

@@ -48,6 +48,8 @@ cdef class Stream:
     cdef str _first             # the first plain text, until the second came
     cdef bint _has_texts        # there were two, and the second did not repeat the first
     cdef bint _mutes_refusals
+    cdef bint _is_watched       # the times of its first event and of its first text are not noted yet
+    cdef double _event_at       # when the last event came, while it is watched
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cdef object _wakeable(self, object suspended)
     cdef object _wait_for(self, object other)
@@ -56,6 +58,7 @@ cdef class Stream:
     cdef bint _deliver(self, list texts) except -1
     cdef int _resume(self, Scanner scanner, bint has_text) except -1
     cdef int _note_texts(self) except -1
+    cdef bint _note_event(self) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1

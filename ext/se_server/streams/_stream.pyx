@@ -22,6 +22,7 @@ from se_server.streams._delta cimport Reading, is_plain
 from se_server.streams._scan cimport Scanner, Usage
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
+from se_server.telemetry._ring cimport K_ASKED, K_READY
 
 from asyncio import CancelledError, Future
 from functools import partial
@@ -172,6 +173,9 @@ cdef class Stream:
         self._sink = sink
         self._turn = turn
         self._clock = clock
+        self._is_watched = not turn.chunks and turn.first_event_at == 0.0
+        if turn.ring is not None:
+            turn.ring.note(K_ASKED, turn.number, 0, clock.now())
         if self._iterator is None:
             self._awaited = _awaiting(self._opening.open())
             self._waits = FOR_OPENING
@@ -309,9 +313,24 @@ cdef class Stream:
     cdef int _note_texts(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
+            if self._is_watched:
+                self._is_watched = False
+                if self._turn.ring is not None:
+                    self._turn.ring.note(K_READY, self._turn.number, 0, self._event_at)
             self._turn.note_texts(self._chunks, self._clock.now())
             self._chunks = 0
         return 0
+
+    cdef bint _note_event(self) except -1:
+        """Note when an event came, and return whether the next one has to be noted: those up to the first text.
+
+        Without an observer it is only the first event.
+        """
+        if self._waits == FOR_EVENT and not self._chunks:
+            self._event_at = self._clock.now()
+            self._turn.note_event(self._event_at)
+            self._is_watched = self._turn.ring is not None
+        return self._is_watched and not self._chunks
 
     cdef int _stopped(self) except -1:
         """Take the exception of the iterator: its end, or an error that passes through."""
@@ -476,6 +495,7 @@ cdef class Stream:
         cdef Sink sink = self._sink
         # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
         cdef bint is_open = self._turn.open
+        cdef bint is_watched = self._is_watched
         cdef int status
         while True:
             if self._awaited is None:
@@ -517,6 +537,8 @@ cdef class Stream:
             self._events += 1
             event = _owned(result)
             if is_open:
+                if is_watched:
+                    is_watched = self._note_event()
                 self._take(event)
 
 

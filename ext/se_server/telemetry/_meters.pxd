@@ -1,5 +1,6 @@
 """The figures that metrics show."""
 
+cimport cython
 from libc.stdint cimport int64_t
 
 
@@ -13,6 +14,7 @@ cdef enum Count:
     C_TIMED_OUT
     C_EMPTY
     C_CLOSED
+    C_SILENT
     C_WASTED_BY_INTERRUPTION
     C_WASTED_BY_END
     C_INPUT_TOKENS
@@ -36,6 +38,7 @@ cdef enum Distribution:
     D_DISTRIBUTIONS
 
 
+@cython.final
 cdef class Meters:
     cdef int64_t* _cells
     cdef Py_buffer _buffer                # somebody else's memory, if `_is_view`
@@ -45,6 +48,12 @@ cdef class Meters:
     cpdef void conversation_began(self) noexcept
     cdef int count_close(self, str cause, code) except -1
     cdef void record_s(self, Distribution place, double value) noexcept
-    cdef void turn_ended(
-        self, Count outcome, double duration_s, double first_text_s, bint is_filler, Py_ssize_t sent
+    cpdef void turn_began(self) noexcept
+    cpdef void turn_ended(self, int outcome, double duration_s, Py_ssize_t sent) noexcept
+    cpdef void first_text(
+        self, bint is_filler, double after_s, double wait_s, double provider_s, double thinking_s
     ) noexcept
+    cpdef void gap(self, double longest_s) noexcept
+    cpdef void yielded(self, double after_s) noexcept
+    cpdef void stray_ended(self) noexcept
+    cpdef tokens(self, given, made)

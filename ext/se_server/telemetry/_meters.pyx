@@ -5,6 +5,7 @@ nothing. The bounds of a histogram's buckets double from one to the next: findin
 of a bit. A histogram takes two cache lines.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
@@ -28,7 +29,7 @@ BOUNDS = C_BOUNDS
 HISTOGRAM_UNITS_S = tuple([unit_us / 1e6 for unit_us in UNITS_US])
 COUNT_NAMES = (
     "conversations", "turns", "answered", "interrupted", "superseded", "failed", "timed_out", "empty", "closed",
-    "wasted_by_interruption", "wasted_by_end", "input_tokens", "output_tokens", "strays_ended",
+    "silent", "wasted_by_interruption", "wasted_by_end", "input_tokens", "output_tokens", "strays_ended",
 )
 HISTOGRAM_NAMES = (
     "first_text", "first_filler", "handler_wait", "provider", "thinking", "longest_gap", "turn", "yield",
@@ -70,6 +71,7 @@ cdef Py_ssize_t closes_at = CLOSES_AT
 cdef Py_ssize_t refusals_at = REFUSALS_AT
 
 
+@cython.final
 cdef class Meters:
     def __cinit__(self, memory=None):
         if memory is None:
@@ -102,25 +104,41 @@ cdef class Meters:
         row[min(se_meter_bits((value_us - 1) // UNITS_US[<int> place]), C_BOUNDS)] += 1
         row[C_ROW - 1] += value_us
 
-    cdef void turn_ended(
-        self, Count outcome, double duration_s, double first_text_s, bint is_filler, Py_ssize_t sent
-    ) noexcept:
-        """Count a turn that has ended.
+    cpdef void turn_began(self) noexcept:
+        self._cells[<int> C_TURNS] += 1
 
-        Args:
-            outcome: one of those from `C_ANSWERED` to `C_CLOSED`.
-            first_text_s: seconds to the first text; negative without text.
-            is_filler: whether that text was none of the handler's own.
-            sent: characters that were sent.
-        """
-        self._cells[<int> outcome] += 1
+    cpdef void turn_ended(self, int outcome, double duration_s, Py_ssize_t sent) noexcept:
+        cdef int place = <int> C_ANSWERED + outcome
+        self._cells[place] += 1
         self.record_s(D_TURN, duration_s)
-        if first_text_s >= 0.0:
-            self.record_s(D_FIRST_FILLER if is_filler else D_FIRST_TEXT, first_text_s)
-        if outcome == C_INTERRUPTED:
+        if place == C_INTERRUPTED:
             self._cells[<int> C_WASTED_BY_INTERRUPTION] += sent
-        elif outcome == C_CLOSED:
+        elif place == C_CLOSED:
             self._cells[<int> C_WASTED_BY_END] += sent
+
+    cpdef void first_text(
+        self, bint is_filler, double after_s, double wait_s, double provider_s, double thinking_s
+    ) noexcept:
+        self.record_s(D_FIRST_FILLER if is_filler else D_FIRST_TEXT, after_s)
+        if wait_s >= 0.0:
+            self.record_s(D_HANDLER_WAIT, wait_s)
+        if provider_s >= 0.0:
+            self.record_s(D_PROVIDER, provider_s)
+        if thinking_s >= 0.0:
+            self.record_s(D_THINKING, thinking_s)
+
+    cpdef void gap(self, double longest_s) noexcept:
+        self.record_s(D_LONGEST_GAP, longest_s)
+
+    cpdef void yielded(self, double after_s) noexcept:
+        self.record_s(D_YIELD, after_s)
+
+    cpdef void stray_ended(self) noexcept:
+        self._cells[<int> C_STRAYS_ENDED] += 1
+
+    cpdef tokens(self, given, made):
+        self._cells[<int> C_INPUT_TOKENS] += given or 0
+        self._cells[<int> C_OUTPUT_TOKENS] += made or 0
 
     def count(self, str name not None, amount=1):
         self._cells[COUNT_NAMES.index(name)] += amount

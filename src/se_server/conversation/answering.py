@@ -22,6 +22,7 @@ from se_server.protocol.turns import TurnLedger
 from se_server.streams._stream import Stream, open_stream
 from se_server.telemetry._clock import clock_of
 from se_server.telemetry._printable import text_of
+from se_server.telemetry._ring import LATE
 from se_server.telemetry.pace import Pace
 from se_server.telemetry.turn_record import TurnRecord
 from se_server.types import ERROR, Stats
@@ -54,6 +55,8 @@ class Answering(TurnHost):
         self._speaks_refusals = settings.speak_refusals
         self._takes_over = settings.takeover
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
+        self._ring = stats.ring
+        self._number = 0 if stats.ring is None else stats.ring.opened(self._clock.now())
         self._closed = False
         self._last_turn: Turn | None = None  # the one that the end found waiting for its handler
 
@@ -201,6 +204,8 @@ class Answering(TurnHost):
             return None
         if is_late:
             self._stats.late_texts += 1
+            if self._ring is not None:
+                self._ring.note(LATE, self._number, 0, self._clock.now())
             return None
         return turn
 
@@ -246,12 +251,19 @@ class Answering(TurnHost):
         """
         stats, state = self._stats, turn.state
         stats.chunks_sent += turn.chunks
+        # The numbers are those of `Meters.turn_ended`.
         if failed:
             stats.turns_failed += 1
+            outcome = 4 if state is CUT_OFF and not turn.is_full else 3
         elif state is ANSWERED:
             stats.turns_answered += 1
+            outcome = 0 if turn.chunks else 5 if turn.began_at else 7
         elif state is SUPERSEDED:
             stats.turns_superseded += 1
+            outcome = 1 if turn.chunks else 2
+        else:
+            outcome = 6
+        turn.count_in(stats.meters, outcome)
         if self._pace is None:
             self._pace = Pace()
         self._pace.add(state is SUPERSEDED)

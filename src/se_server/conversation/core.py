@@ -27,6 +27,7 @@ from se_server.protocol import _wire as wire
 from se_server.protocol.turn import ANSWERED, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turn import CLOSED as CLOSED_TURN
 from se_server.protocol.turns import NEW, RETRIED, SILENT
+from se_server.telemetry._ring import AGAIN, NAMED
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
@@ -178,6 +179,8 @@ class SessionCore(Waiting):
             self._outbox.send_pong()
         elif kind == wire.INIT:
             self.conversation_id = message.conversation_id
+            if self._ring is not None:
+                self._ring.text(NAMED, self._number, str(self.conversation_id), self._clock.now())
             self._debug("session initialized, conversation_id=%s", self.conversation_id)
             self._lane.emit(INIT, self.conversation_id)
         elif kind == wire.CLOSE:
@@ -206,10 +209,13 @@ class SessionCore(Waiting):
         verdict = ledger.judge(turn)
         if verdict is not NEW:
             if verdict is not RETRIED and verdict is not SILENT:
+                if self._ring is not None:
+                    self._ring.note(AGAIN, self._number, verdict.value, turn.started_at)
                 self._receive_again(turn, verdict)
                 return
             turn.is_retry = verdict is RETRIED
         turn.bytes_left = self._max_answer_bytes
+        self._stats.meters.turn_began()
         superseded = ledger.current
         if superseded is not None:
             self._end_turn(superseded, SUPERSEDED, turn.started_at, False)
@@ -219,6 +225,9 @@ class SessionCore(Waiting):
         ledger.begin(turn)
         if self._watch is None:
             self._keep_watch()
+        if self._ring is not None:
+            turn.ring, turn.number = self._ring, self._number
+            self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
         if self._guards is not None:
             self._guards.begin(turn)
         if self._debugs:

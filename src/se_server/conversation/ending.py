@@ -8,7 +8,9 @@ from se_server.conversation.core import SessionCore
 from se_server.conversation.notes import note_end
 from se_server.conversation.snapshot import MAX_ID, snapshot_of
 from se_server.protocol import close_codes
+from se_server.telemetry._meters import CAUSES
 from se_server.telemetry._printable import text_of
+from se_server.telemetry._ring import CLOSED
 from se_server.telemetry.fields import Fields
 from se_server.telemetry.guarded import guarded_logger
 
@@ -34,7 +36,10 @@ def log_end(session: SessionCore) -> None:
     meters, pace = session._stats.meters, session._pace
     code, reason = session._transport.ending
     duration_s, turns = session._ended_at - session._opened_at, 0 if pace is None else pace.turns
-    meters.conversation_ended(_cause_of(session._why, code, reason), code, duration_s, turns)
+    cause = _cause_of(session._why, code, reason)
+    meters.conversation_ended(cause, code, duration_s, turns)
+    if session._ring is not None:
+        session._ring.note(CLOSED, session._number, (CAUSES.index(cause) << 16) | (code or 0), session._ended_at)
     if not log.isEnabledFor(logging.INFO):
         return
     seen = snapshot_of(session, session._clock.now())

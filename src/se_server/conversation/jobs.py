@@ -17,7 +17,9 @@ from se_server.conversation.naming import handler_name
 from se_server.conversation.notes import Notes, note
 from se_server.errors import HandlerMistake, TooManyStrayHandlers
 from se_server.forks import copied_loops, end_child
-from se_server.protocol.turn import CLOSED, RUNNING, Turn
+from se_server.protocol.turn import CLOSED, RUNNING, SUPERSEDED, Turn
+from se_server.telemetry._clock import Clock
+from se_server.telemetry._ring import GONE
 from se_server.types import ERROR, INTERRUPTED, USER_TRANSCRIPT, Handler, Stats
 
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
@@ -78,10 +80,13 @@ class Pulse:
 class JobHost:
     """The part of a lane that its jobs use."""
 
-    def _prepare(self, session: TurnHost, loop: asyncio.AbstractEventLoop, stats: Stats, max_strays: int) -> None:
+    def _prepare(
+        self, session: TurnHost, loop: asyncio.AbstractEventLoop, stats: Stats, clock: Clock, max_strays: int
+    ) -> None:
         self._session = session
         self._loop = loop
         self._stats = stats
+        self._clock = clock
         watch = block_watch()
         if watch.loop is None or watch.loop() is not loop:
             watch.attach(loop, Pulse())
@@ -91,6 +96,14 @@ class JobHost:
         self._context = copy_context()
         # Python 3.10, and a task factory, give each task a copy of the context: it is fetched when the task has ended.
         self._shares_context = _HAS_TASK_CONTEXT and loop.get_task_factory() is None
+
+    def _note_yield(self, turn: Turn) -> None:
+        """Count how long the handler of an interrupted turn went on."""
+        now = self._clock.now()
+        if turn.interrupted_at:
+            self._stats.meters.yielded(now - turn.interrupted_at)
+        if turn.ring is not None:
+            turn.ring.note(GONE, turn.number, 0, now)
 
     def _cut_short(self, job: Job) -> None:
         """Cancel a handler that has begun after the end, where it waits for the first time."""
@@ -152,6 +165,7 @@ class Job:
         if self.task is None:  # a task that starts eagerly runs before its maker knows it
             self.task = asyncio.current_task()
         _set_current_turn(turn)
+        turn.note_began(lane._clock.now())
         session, pulse = lane._session, lane._pulse
         pulse.running += 1
         pulse.begun += 1
@@ -206,6 +220,8 @@ class Job:
         finally:
             if turn.open:
                 session._finish_turn(turn, failed)
+            elif turn.state is SUPERSEDED:
+                lane._note_yield(turn)
             if counted:
                 lane._stats.turns_ended += 1
             pulse.running -= 1

@@ -27,6 +27,7 @@ from se_server.conversation.jobs import Job, JobHost, TurnHost
 from se_server.conversation.notes import note
 from se_server.conversation.settings import SessionSettings
 from se_server.protocol.turn import CLOSED, Turn
+from se_server.telemetry._clock import clock_of
 from se_server.types import INTERRUPTED, USER_TRANSCRIPT, ConversationMessage, Stats
 
 TASK_NAME = "se-server turn"
@@ -39,7 +40,7 @@ class Lane(JobHost):
     def __init__(
         self, session: TurnHost, loop: asyncio.AbstractEventLoop, settings: SessionSettings, stats: Stats
     ) -> None:
-        self._prepare(session, loop, stats, settings.max_stray_handlers)
+        self._prepare(session, loop, stats, clock_of(settings.clock), settings.max_stray_handlers)
         self._batch = batch_of(loop)
         self._settings = settings
         self._job: Job | None = None
@@ -184,6 +185,7 @@ class Lane(JobHost):
     def _done(self, job: Job) -> None:
         if job.is_stray:
             self._strays -= 1
+            self._stats.meters.stray_ended()
         else:
             self._next()
 

@@ -8,6 +8,8 @@ from enum import Enum, auto
 from typing import Any
 
 from se_server.protocol.words import same_words
+from se_server.telemetry._meters import Meters
+from se_server.telemetry._ring import BEGAN, ENDED, EVENT, FILLER, TEXTS, Ring
 from se_server.types import TokenUsage
 
 
@@ -28,6 +30,9 @@ class TurnState(Enum):
 
 # By name: looking a member up on its class costs more than the rest of a transition.
 WAITING, RUNNING, ANSWERED, SUPERSEDED, CLOSED, CUT_OFF = TurnState
+
+# As C integers; `turn.pxd` declares them.
+TEXTS_SENT, HANDLER_BEGAN, FIRST_EVENT, FILLER_SENT, TURN_ENDED = TEXTS, BEGAN, EVENT, FILLER, ENDED
 
 MAX_KEPT_CHARACTERS = 1024 * 1024
 """Characters of its text that a turn keeps."""
@@ -54,6 +59,10 @@ class Turn:
         replays: how many times the answer was sent again because it was lost.
         is_retry: whether its handler runs for the second time because it failed the first time.
         failed: whether its handler, or a stream of it, raised.
+        began_at: when its handler took its first step, in monotonic seconds; 0 before.
+        first_event_at: when the first event of its first stream came; 0 before.
+        longest_gap_s: the longest silence between two texts, in seconds; 0 before the second.
+        ring, number: the ring of events of its worker, and the number of its conversation there; None without one.
         chunks: how many texts were written, fillers included.
         fillers: how many of them the first-word guard wrote.
         bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
@@ -89,6 +98,10 @@ class Turn:
         self.failed = False
         self.chunks = 0
         self.fillers = 0
+        self.began_at = self.first_event_at = 0.0
+        self._last_text_at = self.longest_gap_s = 0.0
+        self.ring: Ring | None = None
+        self.number = 0
         self._ended_at = 0.0
         self.bytes_left = -1
         self.is_full = False
@@ -122,6 +135,11 @@ class Turn:
         return None if self.open else self._ended_at
 
     @property
+    def interrupted_at(self) -> float:
+        """When a newer transcript ended the turn after its handler had begun; 0 otherwise."""
+        return self._ended_at if self.state is SUPERSEDED and self.began_at and self.began_at <= self._ended_at else 0.0
+
+    @property
     def interrupted(self) -> bool:
         """Whether a newer transcript ended the turn."""
         return self.state is SUPERSEDED
@@ -131,7 +149,25 @@ class Turn:
         self.needs_final = True
         if not self.chunks:
             self._first_chunk_at = now
+        elif now - self._last_text_at > self.longest_gap_s:
+            self.longest_gap_s = now - self._last_text_at
+        self._last_text_at = now
         self.chunks += count
+        if self.ring is not None:
+            self.ring.note(TEXTS_SENT, self.number, count, now)
+
+    def note_began(self, now: float) -> None:
+        """Note that its handler takes its first step."""
+        self.began_at = now
+        if self.ring is not None:
+            self.ring.note(HANDLER_BEGAN, self.number, 0, now)
+
+    def note_event(self, now: float) -> None:
+        """Note the first event of its first stream."""
+        if not self.first_event_at:
+            self.first_event_at = now
+            if self.ring is not None:
+                self.ring.note(FIRST_EVENT, self.number, 0, now)
 
     def note_final(self, now: float) -> None:
         """Note that a final was sent at `now`."""
@@ -139,9 +175,33 @@ class Turn:
         self.finals += 1
         self.final_at = now
 
+    def count_in(self, meters: Meters, outcome: int) -> None:
+        """Count the turn, which has ended, in the figures of metrics.
+
+        Args:
+            outcome: see `Meters.turn_ended`.
+        """
+        meters.turn_ended(outcome, self._ended_at - self.started_at, MAX_KEPT_CHARACTERS - self._room)
+        if self.chunks:
+            wait_s = provider_s = thinking_s = -1.0
+            if self.began_at:
+                wait_s = self.began_at - self.started_at
+                if self.first_event_at:
+                    provider_s = self.first_event_at - self.began_at
+                    thinking_s = self._first_chunk_at - self.first_event_at
+            meters.first_text(self.fillers > 0, self._first_chunk_at - self.started_at, wait_s, provider_s, thinking_s)
+            if self.longest_gap_s:
+                meters.gap(self.longest_gap_s)
+        if self.usage is not None:
+            meters.tokens(self.usage.input_tokens, self.usage.output_tokens)
+        if self.ring is not None:
+            self.ring.note(TURN_ENDED, self.number, outcome, self._ended_at)
+
     def note_filler(self, text: str, now: float) -> None:
         """Count a text of the first-word guard, which is none of the handler's own."""
         self.keep(text)
+        if self.ring is not None:
+            self.ring.note(FILLER_SENT, self.number, 0, now)
         self.note_texts(1, now)
         self.fillers += 1
 

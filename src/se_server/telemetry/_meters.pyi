@@ -1,6 +1,6 @@
 """The figures that metrics show: counts, and histograms with fixed buckets, in memory that other processes may read."""
 
-from typing import Final
+from typing import Final, final
 
 BOUNDS: Final[int]
 """The number of a histogram's finite bounds. Its row has a count for each, one beyond them, and the sum in µs."""
@@ -30,6 +30,7 @@ CELLS: Final[int]
 METERS_BYTES: Final[int]
 """The memory that the cells take."""
 
+@final
 class Meters:
     """Counts and durations of one process, written by one thread.
 
@@ -40,6 +41,41 @@ class Meters:
     def __new__(cls, memory: object = None) -> Meters: ...
     def conversation_began(self) -> None:
         """Count a conversation that has begun."""
+
+    def turn_began(self) -> None:
+        """Count a turn that has begun."""
+
+    def turn_ended(self, outcome: int, duration_s: float, sent: int) -> None:
+        """Count a turn that has ended.
+
+        Args:
+            outcome: 0 answered, 1 interrupted, 2 superseded, 3 failed, 4 timed out, 5 empty, 6 closed, 7 silent.
+            duration_s: seconds from its transcript.
+            sent: characters that were sent.
+        """
+
+    def first_text(self, is_filler: bool, after_s: float, wait_s: float, provider_s: float, thinking_s: float) -> None:
+        """Count the time to the first text of a turn and its parts, in seconds; a part that is not known is negative.
+
+        Args:
+            is_filler: whether that text was none of the handler's own.
+            after_s: seconds from the transcript.
+            wait_s: seconds from the transcript to the handler's first step.
+            provider_s: seconds from there to the first event of the stream.
+            thinking_s: seconds from there to the text.
+        """
+
+    def gap(self, longest_s: float) -> None:
+        """Count the longest silence between two texts of an answer."""
+
+    def yielded(self, after_s: float) -> None:
+        """Count the time from an interruption to the end of its handler."""
+
+    def stray_ended(self) -> None:
+        """Count a stray handler that has ended."""
+
+    def tokens(self, given: int | None, made: int | None) -> None:
+        """Count the tokens of a turn, as far as they are known."""
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to the count of a name in `COUNT_NAMES`.

@@ -8,6 +8,7 @@ scoreboard, `se-ctl` and metrics go through `COUNTERS`.
 from __future__ import annotations
 
 from se_server.telemetry._meters import Meters
+from se_server.telemetry._ring import Ring
 
 
 class Counters:
@@ -17,6 +18,7 @@ class Counters:
 
     Attributes:
         meters: the figures of metrics, counted beside these.
+        ring: the events of turns, for the observer; None without one.
     """
 
     sessions_opened: int  # conversations
@@ -48,15 +50,16 @@ class Counters:
     late_texts: int  # answers dropped because their turn was superseded
     write_timeouts: int  # peers dropped because they did not read
 
-    def __init__(self, meters: Meters | None = None) -> None:
+    def __init__(self, meters: Meters | None = None, ring: Ring | None = None) -> None:
         for name in COUNTERS:
             setattr(self, name, 0)
         self.meters = Meters() if meters is None else meters
+        self.ring = ring
 
 
 # Compiled, the fields are descriptors of the class; uncompiled, they are annotations only.
 COUNTERS = tuple(
     getattr(Counters, "__annotations__", None)
-    or [name for name in vars(Counters) if name[0] != "_" and name != "meters"]
+    or [name for name in vars(Counters) if name[0] != "_" and name not in ("meters", "ring")]
 )
 """The names of all counters."""

@@ -28,9 +28,9 @@ from se_server.telemetry._meters import (
 )
 
 PREFIX = "se_server_"
-OUTCOMES = ("answered", "interrupted", "superseded", "failed", "timed_out", "empty", "closed")
+OUTCOMES = ("answered", "interrupted", "superseded", "failed", "timed_out", "empty", "closed", "silent")
 """How turns end. A turn that a newer transcript ended is `interrupted` with text, else `superseded`; a turn that ended
-with its conversation is `closed`."""
+with its conversation is `closed`, and one whose transcript had no words is `silent`."""
 MAX_EXEMPLAR = 128
 """Characters of an exemplar's label, name and value together (OpenMetrics 1.0)."""
 _ROW = BOUNDS + 2

@@ -90,7 +90,7 @@ def test_a_killed_worker_loses_no_figure() -> None:
     assert slot is not None
     pid = os.fork()
     if pid == 0:
-        meters = slot.meters()
+        meters = slot.counters().meters
         meters.count("conversations", 3)
         meters.count("turns", 5)
         meters.count("answered", 4)
@@ -108,5 +108,5 @@ def test_a_killed_worker_loses_no_figure() -> None:
     assert sum(after) == sum(before) + 2 + 1
     again = board.take(2, now_ns=8)
     assert again is not None
-    assert again.meters().cells() == [0] * CELLS
+    assert again.counters().meters.cells() == [0] * CELLS
     assert board.figures()[1] == after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from se_server.server.observer._timelines import PART_NAMES
 from se_server.server.observer.access import App, Guard
 from se_server.server.observer.history import INTERVAL_S, History
 from se_server.server.observer.orders import ACTIONS, OrderRefused, order
 from se_server.server.observer.overview import hour, overview, row_of
+from se_server.server.observer.watch import READ_S, Watch
 from se_server.telemetry.collector import registry_of
 from se_server.telemetry.families import Reading
 
@@ -32,6 +34,7 @@ _PAGE_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 
@@ -41,11 +44,13 @@ class Observer:
 
     Args:
         read: returns the figures of now.
+        watch: knows the conversations.
         control_path: the path of the control socket, for actions; None if there is none.
     """
 
-    def __init__(self, read: Callable[[], Reading], control_path: str | None) -> None:
+    def __init__(self, read: Callable[[], Reading], watch: Watch, control_path: str | None) -> None:
         self._read = read
+        self._watch = watch
         self._control_path = control_path
         self._registry = registry_of(read)
         self._history = History()
@@ -63,6 +68,9 @@ class Observer:
             Route("/api/overview", self._overview),
             Route("/api/history", self._hour),
             Route("/api/events", self._events),
+            Route("/api/turns", self._turns),
+            Route("/api/conversations", self._conversations),
+            Route("/api/conversations/{key}", self._conversation),
             Route("/api/actions/{name}", self._act, methods=["POST"]),
             *(Route(path, partial(_page_file, *file)) for path, file in _PAGE_FILES.items()),
         ]
@@ -72,12 +80,19 @@ class Observer:
         """Add a sample to the history every `INTERVAL_S`, until cancelled."""
         due = time.monotonic()
         while True:
+            self._watch.mark()
             if self._history.add(self._read(), time.time()) is not None:
                 async with self._news:
                     self._number += 1
                     self._news.notify_all()
             due += INTERVAL_S
             await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def watch(self) -> None:
+        """Read the rings every `READ_S`, until cancelled."""
+        while True:
+            self._watch.poll()
+            await asyncio.sleep(READ_S)
 
     def stop(self) -> None:
         """End the streams of pages."""
@@ -100,8 +115,11 @@ class Observer:
         """Return the JSON of now, made at most twice a second, however many pages are open."""
         now = time.monotonic()
         if now - self._latest[0] > LIVE_S / 2:
-            self._latest = now, orjson.dumps(overview(self._read(), self._history, time.time()))
+            self._latest = now, orjson.dumps(self._overview_of_now())
         return self._latest[1]
+
+    def _overview_of_now(self) -> dict[str, Any]:
+        return overview(self._read(), self._history, time.time()) | {"parts": self._watch.mean_parts()}
 
     async def _events(self, request: Request) -> Response:
         if self._pages >= MAX_PAGES:
@@ -125,6 +143,22 @@ class Observer:
         finally:
             self._pages -= 1
 
+    async def _turns(self, request: Request) -> Response:
+        count = request.query_params.get("slow", "20")
+        if not count.isdecimal() or len(count) > 4:
+            return _problem(400, "slow is the number of turns to list")
+        self._watch.poll()
+        return _json(orjson.dumps({"parts": PART_NAMES, "rows": self._watch.slowest(int(count))}))
+
+    async def _conversations(self, request: Request) -> Response:
+        self._watch.poll()
+        return _json(orjson.dumps({"rows": self._watch.find(request.query_params.get("find", ""))}))
+
+    async def _conversation(self, request: Request) -> Response:
+        self._watch.poll()
+        found = self._watch.one(request.path_params["key"])
+        return _problem(404, "there is no such conversation") if found is None else _json(orjson.dumps(found))
+
     async def _act(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ACTIONS:
@@ -147,11 +181,8 @@ class Observer:
             return _problem(409, str(refused))
 
 
-def _page_file(name: str, media_type: str, _request: Request) -> Awaitable[Response]:
-    async def respond() -> Response:
-        return Response(_read_file(name), media_type=media_type)
-
-    return respond()
+async def _page_file(name: str, media_type: str, _request: Request) -> Response:
+    return Response(_read_file(name), media_type=media_type)
 
 
 def _read_file(name: str) -> bytes:

@@ -14,8 +14,6 @@ SAMPLES = 360
 COUNTED = ("fillers", "failure_texts", "late_texts", "stutters", "refusals")
 STUTTER_S = 1.28
 """A longer silence between two texts of an answer counts as a stutter; one of the histogram's bounds."""
-PARTS = ("handler_wait", "provider", "thinking")
-"""The parts of the time to first text whose means the page shows; the rest of it is `write`."""
 
 
 @dataclass(frozen=True)

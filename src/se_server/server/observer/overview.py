@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from se_server.server.observer.history import COUNTED, INTERVAL_S, PARTS, SAMPLES, History, Sample
+from se_server.server.observer.history import COUNTED, INTERVAL_S, SAMPLES, History, Sample
 from se_server.telemetry.families import OUTCOMES, Distribution, Reading
 
 
@@ -37,7 +37,6 @@ def overview(reading: Reading, history: History, now_s: float) -> dict[str, Any]
         "first_text": _quantiles(history.recent("first_text", reading)),
         "handshake": _quantiles(history.recent("handshake", reading)),
         "yield": _quantiles(history.recent("yield", reading)),
-        "parts": _parts(reading, history),
         "workers": [asdict(worker) for worker in reading.workers],
     }
 
@@ -64,16 +63,6 @@ def _quantiles(distribution: Distribution) -> dict[str, float | int | None]:
     values = {name: distribution.quantile(share) for name, share in shares.items()}
     shown = {name: None if value is None else round(value, 4) for name, value in values.items()}
     return {**shown, "count": distribution.count}
-
-
-def _parts(reading: Reading, history: History) -> dict[str, float | None]:
-    """Return the means of the last five minutes, in seconds: the parts of the time to first text, and all of it."""
-    means = {name: _mean(history.recent(name, reading)) for name in (*PARTS, "first_text")}
-    return {name: None if value is None else round(value, 5) for name, value in means.items()}
-
-
-def _mean(distribution: Distribution) -> float | None:
-    return distribution.total / distribution.count if distribution.count else None
 
 
 _BOUNDS = [round(0.01 * 2**place, 2) for place in range(14)]

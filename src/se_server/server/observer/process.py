@@ -16,6 +16,7 @@ from se_server import __version__
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
 from se_server.server.observer.figures import Figures
+from se_server.server.observer.watch import Watch
 from se_server.server.shared.control import Ask, ControlChannel
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
@@ -58,17 +59,15 @@ def run_observer(
     with suppress(OSError):
         os.nice(5)  # conversations come first
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    figures = Figures(board, version=__version__)
+    watch = Watch(board)
+    figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(admin, figures, channel, control_path, log_file))
+    loop.run_until_complete(_serve(admin, Observer(figures.read, watch, control_path), channel, log_file))
     return EXIT_OK
 
 
-async def _serve(
-    admin: AdminSocket, figures: Figures, channel: ControlChannel, control_path: str | None, log_file: LogFile | None
-) -> None:
-    observer = Observer(figures.read, control_path)
+async def _serve(admin: AdminSocket, observer: Observer, channel: ControlChannel, log_file: LogFile | None) -> None:
     app = observer.app(tokens=admin.tokens, is_local=admin.is_local, is_unix=admin.unix is not None, host=admin.host)
     server = _WebServer(
         uvicorn.Config(
@@ -101,8 +100,12 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_reader(channel.fileno(), receive)
     logger.info("the page for operators is at %s, metrics at %smetrics", admin.url, admin.url)
-    sampling = loop.create_task(observer.sample(), name="samples of the history")
+    tasks = [
+        loop.create_task(observer.sample(), name="samples of the history"),
+        loop.create_task(observer.watch(), name="reads the rings"),
+    ]
     try:
         await server.serve(sockets=list(admin.sockets))
     finally:
-        sampling.cancel()
+        for task in tasks:
+            task.cancel()

@@ -25,7 +25,7 @@ from se_server.telemetry._meters import (
 )
 
 _OPENED, _BEGUN = COUNT_NAMES.index("conversations"), COUNT_NAMES.index("turns")
-_OUTCOMES = slice(COUNT_NAMES.index("answered"), COUNT_NAMES.index("closed") + 1)
+_OUTCOMES = slice(COUNT_NAMES.index("answered"), COUNT_NAMES.index("silent") + 1)
 _CUT = COUNT_NAMES.index("closed")
 _DIED = CLOSES_AT + CAUSES.index("worker_died") * (len(CODES) + 1) + CODES.index(1006)
 

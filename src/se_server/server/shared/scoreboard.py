@@ -20,9 +20,9 @@ from collections.abc import Iterator
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
 from se_server.server.shared.meter_rows import MeterRows
+from se_server.server.shared.rings import Rings
 from se_server.server.shared.seats import MAX_SLOTS, SeatTable
-from se_server.telemetry._meters import Meters
-from se_server.telemetry.counters import COUNTERS
+from se_server.telemetry.counters import COUNTERS, Counters
 from se_server.types import Stats
 
 CELL_BYTES = 8
@@ -86,23 +86,24 @@ class Slot:
     place = _Cell(10)
     capacity = _Cell(11)  # supervisor's slot only: the limit of conversations; 0 for none
 
-    __slots__ = ("_board", "_meters", "_seats", "cells", "index")
+    __slots__ = ("_board", "_scoreboard", "_seats", "cells", "index")
 
-    def __init__(self, cells: memoryview, index: int, board: Board, seats: SeatTable, meters: MeterRows) -> None:
+    def __init__(self, cells: memoryview, index: int, board: Board, scoreboard: Scoreboard) -> None:
         self.cells = cells
         self.index = index
         self._board = board
-        self._seats = seats
-        self._meters = meters
+        self._seats = scoreboard.seats
+        self._scoreboard = scoreboard
 
     def occupy(self) -> None:
         """Owner: enter the worker's pid, and keep the seats of its supervisor while this process lives."""
         self.pid = os.getpid()
         self._seats.join()
 
-    def meters(self) -> Meters:
-        """Owner: return the figures of metrics, which are counted in the shared memory itself."""
-        return self._meters.of(self.index)
+    def counters(self) -> Counters:
+        """Owner: return counters whose metrics are counted in shared memory, with the ring if there is an observer."""
+        rings = self._scoreboard.rings
+        return Counters(self._scoreboard.meters.of(self.index), None if rings is None else rings.writer(self.index))
 
     def claim(self, limit: int) -> bool:
         """Owner: claim one of the seats that all workers share; False if `limit` are taken."""
@@ -176,12 +177,16 @@ class Scoreboard:
         board = Board(self._memory, width)
         self.seats = seats or SeatTable()
         self.meters = MeterRows(slots)
+        self.rings: Rings | None = None
         self.started_at_s = time.time()  # the counts begin
         self._retired, *self.slots = [
-            Slot(cells[place * width : (place + 1) * width], place - 1, board, self.seats, self.meters)
-            for place in range(slots + 1)
+            Slot(cells[place * width : (place + 1) * width], place - 1, board, self) for place in range(slots + 1)
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers look at few slots
+
+    def make_rings(self) -> None:
+        """Supervisor: have the workers that are forked from now on write their events to rings."""
+        self.rings = Rings(len(self.slots))
 
     def take(self, generation: int, now_ns: int) -> Slot | None:
         """Supervisor: return a slot for a worker to be forked; None if there are too many workers."""
@@ -208,10 +213,17 @@ class Scoreboard:
         for place, count in enumerate(counts, Slot.FIRST_COUNTER):
             retired.cells[place] += count
         self.meters.retire(slot.index)
+        if self.rings is not None:
+            self.rings.clear(slot.index)
         slot.clear()
         self.seats.vacate(slot.index)
         retired.version += 1
         heapq.heappush(self._free, slot.index)
+
+    @property
+    def slots_in_use(self) -> int:
+        """Slots from this index on were never used."""
+        return self._retired.in_use
 
     @property
     def max_sessions(self) -> int | None:

@@ -96,6 +96,8 @@ class Supervisor:
             stop=self._stop_by_order,
             reopen_log=reopen_log or (lambda: "there is no log file"),
         )
+        if observer is not None:
+            self._pool.scoreboard.make_rings()
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None

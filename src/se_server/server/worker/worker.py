@@ -41,7 +41,7 @@ from se_server.server.worker.loading import fail, load, notice, routes
 from se_server.server.worker.replies import replies
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
-from se_server.types import Counters, Handler
+from se_server.types import Handler
 
 logger = logging.getLogger("se_server.server.worker")
 
@@ -164,7 +164,7 @@ class _Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
-        stats = Counters(slot.meters())
+        stats = slot.counters()
         self._heartbeat = Heartbeat(loop, slot, stats)
         self._door = Door(
             spec.listen_sockets,

@@ -1,0 +1,340 @@
+// The page for operators: figures by server-sent events, one conversation on request. No state but this tab's.
+
+import { age, bars, curve, el, facts, heat, legend, number, seconds, stack, table, waterfall } from "/charts.js";
+
+const MINUTES = 60, PRIVATE_S = 5;
+const PARTS = ["socket", "wait", "handler", "provider", "thinking", "write"];
+const NAMES = {
+  socket: "in the socket", wait: "earlier handler", handler: "handler", provider: "provider", thinking: "thinking", write: "our writing",
+};
+const OUTCOMES = { answered: 4, interrupted: 2, superseded: 0, failed: 5, timed_out: 5, empty: 1, closed: 0, silent: 0 };
+const by = (id) => document.getElementById(id);
+const TOKEN = "se-server token";
+
+let now = null;          // the figures of now
+let hour = null;         // the samples of the last hour
+let stream = null;       // aborts the stream of events
+let privateTimer = 0;
+
+// --- requests ---
+
+function headers(more = {}) {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { Authorization: `Bearer ${token}`, ...more } : more;
+}
+
+async function get(path, signal) {
+  const response = await fetch(path, { headers: headers(), signal });
+  if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
+  return response.json();
+}
+
+async function act(name, argument) {
+  const request = { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify({ argument }) };
+  try {
+    const response = await fetch(`/api/actions/${name}`, request);
+    const answer = await response.json().catch(() => ({ error: response.statusText }));
+    notice(answer.error ?? answer.done ?? "done");
+  } catch {
+    notice("The server does not answer.");
+  }
+}
+
+function notice(text) {
+  by("notice").textContent = text;
+  by("notice").hidden = !text;
+  if (text) setTimeout(() => { if (by("notice").textContent === text) by("notice").hidden = true; }, 8000);
+}
+
+// --- the stream ---
+
+async function follow() {
+  for (let pause_s = 1; ; pause_s = Math.min(2 * pause_s, 30)) {
+    stream = new AbortController();
+    try {
+      hour = await get("/api/history", stream.signal);
+      const response = await fetch("/api/events", { headers: headers(), signal: stream.signal });
+      if (!response.ok) throw new Error(response.statusText);
+      pause_s = 0.5;
+      await read(response.body);
+    } catch {
+      if (document.hidden) return;
+    }
+    if (document.hidden) return;
+    setState("lost", "no connection");
+    await new Promise((resolve) => setTimeout(resolve, pause_s * 1000));
+  }
+}
+
+async function read(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const events = text.split("\n\n");
+    text = events.pop();
+    for (const event of events) take(event);
+  }
+}
+
+function take(event) {
+  const kind = /^event: (.*)$/m.exec(event)?.[1];
+  const data = /^data: (.*)$/m.exec(event)?.[1];
+  if (!kind || !data) return;
+  if (kind === "now") {
+    now = JSON.parse(data);
+    showNow();
+  } else if (kind === "sample") {
+    hour.samples.push(JSON.parse(data));
+    hour.samples.splice(0, hour.samples.length - hour.samples_kept);
+    showHour();
+  }
+}
+
+// --- what is shown ---
+
+function setState(name, text = name) {
+  by("state").className = `pill ${name}`;
+  by("state").textContent = text;
+}
+
+function showNow() {
+  const isFirst = by("tiles").childElementCount === 0;
+  setState(now.state);
+  by("facts").textContent = `${now.version} · up ${age(now.now_s - now.started_at_s)}`;
+  const recent = lastMinutes(5);
+  const turns = recent.outcomes.reduce((sum, count) => sum + count, 0);
+  const share = (count) => (turns ? `${((100 * count) / turns).toFixed(1)} %` : "–");
+  const first = now.first_text;
+  tiles([
+    [number(now.conversations), now.capacity ? `conversations of ${number(now.capacity)}` : "conversations"],
+    [number(now.answering), "answers under way"],
+    [seconds(first.p50), "first text, median"],
+    [seconds(first.p95), "first text, 95 %"],
+    [seconds(first.p99), "first text, 99 %"],
+    [share(recent.outcomes[1]), "interrupted"],
+    [share(recent.outcomes[3] + recent.outcomes[4]), "failed"],
+    [seconds(now.yield.p95), "to yield, 95 %"],
+  ]);
+  waterfall(by("waterfall"), PARTS.map((name) => [NAMES[name], now.parts?.[name] ?? 0]));
+  table(
+    by("workers"),
+    [["worker"], ["pid", "n"], ["generation", "n"], ["state"], ["age", "n"], ["conversations", "n"], ["answers", "n"], ["lag", "n"], ["memory", "n"]],
+    now.workers.map((worker) => {
+      const lag_s = Math.max(worker.loop_lag_s, (worker.silent_s ?? 0) - 0.1);
+      return [
+        String(worker.place), String(worker.pid), String(worker.generation), worker.state, age(worker.age_s), number(worker.sessions),
+        number(worker.turns), { text: seconds(lag_s), late: lag_s > 0.1 },
+        worker.rss_bytes === null ? "–" : `${Math.round(worker.rss_bytes / 2 ** 20)} MiB`,
+      ];
+    }),
+    "No worker runs.",
+  );
+  facts(by("refusals"), pairs(now.refusals), "Nobody was refused.");
+  const totals = now.totals;
+  facts(by("totals"), [
+    ["conversations", number(totals.conversations)],
+    ["texts dropped after an interruption", number(totals.late_texts)],
+    ["characters sent in vain", number(totals.wasted_characters)],
+    ["tokens in, out", `${number(totals.tokens[0])}, ${number(totals.tokens[1])}`],
+    ...pairs(now.restarts).map(([cause, count]) => [`workers replaced: ${cause}`, count]),
+  ]);
+  if (isFirst) showHour();
+}
+
+function pairs(counts) {
+  return Object.entries(counts).filter(([, count]) => count).sort((one, other) => other[1] - one[1])
+    .map(([name, count]) => [name.replaceAll("_", " "), number(count)]);
+}
+
+function tiles(rows) {
+  const box = by("tiles");
+  if (box.childElementCount !== rows.length) {
+    box.replaceChildren(...rows.map(() => el("div", { class: "tile" }, el("b"), el("span"))));
+  }
+  rows.forEach(([value, name], place) => {
+    const [shown, label] = box.children[place].children;
+    if (shown.textContent !== value) shown.textContent = value;
+    if (label.textContent !== name) label.textContent = name;
+  });
+}
+
+function lastMinutes(minutes) {
+  const rows = hour.samples.filter((row) => row[0] > now.now_s - minutes * 60);
+  const sum = (place, size) => Array.from({ length: size }, (_, i) => rows.reduce((total, row) => total + row[place][i], 0));
+  return { outcomes: sum(2, hour.outcomes.length), counts: sum(3, hour.counts.length) };
+}
+
+// The samples of each minute added up; null for a minute without any.
+function minutes(place) {
+  const columns = Array.from({ length: MINUTES }, () => null);
+  for (const row of hour.samples) {
+    const minute = MINUTES - 1 - Math.floor((now.now_s - row[0]) / 60);
+    if (minute < 0 || minute >= MINUTES) continue;
+    columns[minute] = columns[minute] ? columns[minute].map((count, i) => count + row[place][i]) : [...row[place]];
+  }
+  return columns;
+}
+
+function showHour() {
+  if (!hour || !now) return;
+  curve(by("conversations-chart"), hour.samples.map((row) => [row[0], row[1]]), now.now_s, now.capacity);
+  heat(by("heat"), minutes(4), hour.bounds, now.now_s);
+  // Six kinds of bars, so that each has a colour of its own.
+  const merged = minutes(2).map((column) => column && column.reduce((sums, count, place) => {
+    sums[OUTCOMES[hour.outcomes[place]]] += count;
+    return sums;
+  }, [0, 0, 0, 0, 0, 0]));
+  const all = lastMinutes(60);
+  const turns = all.outcomes.reduce((sum, count) => sum + count, 0);
+  bars(by("outcomes"), merged, `${turns} turns in the last hour`);
+  const shown = { 4: "answered", 2: "interrupted", 0: "superseded, closed or silent", 1: "empty", 5: "failed or timed out" };
+  by("outcome-legend").replaceChildren(...[4, 2, 0, 1, 5].map((place) => el("li", {}, el("i", { class: `c${place}` }), shown[place])));
+  const names = { fillers: "fillers", failure_texts: "failure texts", late_texts: "late texts dropped", stutters: "silences inside an answer", refusals: "refusals" };
+  facts(by("troubles"), [
+    ...hour.outcomes.map((name, place) => [name.replaceAll("_", " "), number(all.outcomes[place])]),
+    ...hour.counts.map((name, place) => [names[name], number(all.counts[place])]),
+  ]);
+}
+
+// --- one conversation, and the slow turns ---
+
+async function showPrivate() {
+  clearTimeout(privateTimer);
+  if (!sessionStorage.getItem(TOKEN) || document.hidden) return;
+  try {
+    const find = by("find").value.trim();
+    const [turns, found] = await Promise.all([get("/api/turns?slow=20"), get(`/api/conversations?find=${encodeURIComponent(find)}`)]);
+    document.body.classList.add("unlocked");
+    by("unlock").textContent = "Lock";
+    legend(by("part-legend"), PARTS);
+    table(
+      by("slow"),
+      [["conversation"], ["turn", "n"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n"]],
+      turns.rows.map((turn) => [
+        link(turn.conversation), turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.first_text_s),
+        turn.parts ? stack(turn.parts) : "–", turn.outcome.replaceAll("_", " "), age(turn.ago_s),
+      ]),
+      "No turn has ended in the last hour.",
+    );
+    table(
+      by("conversations"),
+      [["conversation"], ["state"], ["turns", "n"], ["interrupted", "n"], ["worker", "n"], ["age", "n"], ["end"]],
+      found.rows.map((row) => [
+        link(row), row.state, number(row.turns), number(row.interruptions), String(row.pid), age(row.age_s), row.end ?? "",
+      ]),
+      "There is no such conversation.",
+    );
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) {
+      lock();
+      notice(error.message);
+    }
+  }
+  privateTimer = setTimeout(showPrivate, PRIVATE_S * 1000);
+}
+
+function link(row) {
+  return el("button", { class: "link", type: "button", onclick: () => open(row.key) }, row.id ?? "(no id yet)");
+}
+
+async function open(key) {
+  const found = await get(`/api/conversations/${key}`).catch((error) => notice(error.message));
+  if (!found) return;
+  by("timeline-title").textContent = found.id ?? "(no id yet)";
+  by("timeline-facts").textContent = `${found.state} · worker ${found.pid} · ${age(found.age_s)} · ${found.turns.length} turns${found.end ? ` · ${found.end}` : ""}`;
+  const parts = el("ul", { class: "legend" });
+  legend(parts, PARTS);
+  const turns = el("table");
+  table(
+    turns,
+    [["turn", "n"], ["at", "n"], ["first text", "n"], ["parts"], ["texts", "n"], ["outcome"], ["took", "n"]],
+    found.turns.map((turn) => [
+      turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.at_s), seconds(turn.first_text_s),
+      turn.parts ? stack(turn.parts) : "–", number(turn.texts), turn.outcome.replaceAll("_", " "), seconds(turn.duration_s),
+    ]),
+    "No turn has ended.",
+  );
+  by("timeline-turns").replaceChildren(parts, el("div", { class: "scroll" }, turns));
+  table(by("timeline-events"), [["at", "n"], ["event"], ["", "n"]], found.events.map(([at_s, kind, payload]) => [seconds(at_s), kind, String(payload)]), "None.");
+  by("timeline-end").hidden = found.state === "closed" || !found.id;
+  by("timeline-end").onclick = async () => {
+    if (await confirmed("End this conversation?", `${found.id} is closed with code 1000. The caller hears nothing more.`, "End it")) {
+      by("timeline").close();
+      await act("close", found.id);
+    }
+  };
+  by("timeline").showModal();
+}
+
+// --- dialogs and buttons ---
+
+function confirmed(title, text, yes) {
+  by("confirm-title").textContent = title;
+  by("confirm-text").textContent = text;
+  by("confirm-yes").textContent = yes;
+  const dialog = by("confirm");
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+function lock() {
+  sessionStorage.removeItem(TOKEN);
+  document.body.classList.remove("unlocked");
+  by("unlock").textContent = "Unlock";
+}
+
+by("unlock").addEventListener("click", () => {
+  if (document.body.classList.contains("unlocked")) {
+    lock();
+    return;
+  }
+  by("token-value").value = "";
+  by("token").returnValue = "no";
+  by("token").showModal();
+  by("token-value").focus();
+});
+by("token").addEventListener("close", () => {
+  if (by("token").returnValue === "yes" && by("token-value").value) {
+    sessionStorage.setItem(TOKEN, by("token-value").value.trim());
+    showPrivate();
+  }
+  by("token-value").value = "";
+});
+by("token-value").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") {
+    event.preventDefault();
+    by("token").close("yes");
+  }
+});
+by("reload").addEventListener("click", async () => {
+  if (await confirmed("Reload?", "New workers start with the code and options on disk. Conversations on the old ones go on.", "Reload")) act("reload", null);
+});
+by("drain").addEventListener("click", async () => {
+  if (await confirmed("Drain and end this server?", "It takes no new conversations and ends after the last one.", "Drain")) act("drain", null);
+});
+by("find").addEventListener("input", () => {
+  clearTimeout(privateTimer);
+  privateTimer = setTimeout(showPrivate, 250);
+});
+by("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+});
+let resized = 0;
+addEventListener("resize", () => {
+  clearTimeout(resized);
+  resized = setTimeout(showHour, 150);
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stream?.abort(); // a page that nobody sees costs nothing
+  else {
+    follow();
+    showPrivate();
+  }
+});
+follow();
+showPrivate();

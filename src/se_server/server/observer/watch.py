@@ -1,0 +1,188 @@
+"""Watches the rings of all workers: conversations, slow turns, and the exemplars of metrics. Everything is bounded."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from se_server.server.observer._timelines import PART_NAMES, Conversation, Timelines, lost_in
+from se_server.server.shared.scoreboard import Scoreboard
+from se_server.telemetry._meters import CAUSES, Meters
+from se_server.telemetry.families import OUTCOMES, Distribution, Exemplar
+
+if TYPE_CHECKING:
+    from se_server.server.observer._timelines import Turn
+
+READ_S = 0.1
+"""The interval of reading: a ring holds the events of seconds, even at thousands of turns a second."""
+KEPT_CONVERSATIONS = 2_000
+KEPT_BYTES = 16 * 1024 * 1024
+"""Conversations that have ended, and the bytes of their events, that are kept."""
+KEPT_SLOW = 200
+MARKS = 30
+"""Intervals of which the means are made: five minutes."""
+SLOW_S = 3600.0
+"""Turns that ended longer ago are no candidates for the slowest."""
+MAX_ROWS = 200
+
+_BOUNDS = Distribution.of("first_text", Meters().cells()).bounds
+
+
+class Watch:
+    """Reads the rings, and keeps what an operator may ask for.
+
+    Args:
+        board: the scoreboard with the rings.
+
+    Attributes:
+        timelines: the conversations that are open.
+    """
+
+    def __init__(self, board: Scoreboard) -> None:
+        assert board.rings is not None
+        self._board = board
+        self._rings = board.rings
+        self.timelines = Timelines()
+        self._ended: deque[Conversation] = deque()
+        self._ended_bytes = 0
+        # A heap: the fastest first. The number breaks ties, since turns cannot be compared.
+        self._slow: list[tuple[float, int, Conversation, Turn]] = []
+        self._seen = 0
+        self._parts_s = [0.0] * len(PART_NAMES)
+        self._parts_of = 0
+        self._marks: deque[tuple[list[float], int]] = deque([([0.0] * len(PART_NAMES), 0)], maxlen=MARKS + 1)
+        self._exemplars: dict[str, list[Exemplar | None]] = {
+            name: [None] * (len(_BOUNDS) + 1) for name in ("first_text", "first_filler")
+        }
+
+    def poll(self) -> None:
+        """Read what the workers have written."""
+        for index in range(self._board.slots_in_use):
+            turns, ended = self.timelines.read(index, self._rings.memory(index))
+            for conversation, turn in turns:
+                self._take(conversation, turn)
+            for conversation in ended:
+                self._ended.append(conversation)
+                self._ended_bytes += conversation.size
+        while len(self._ended) > KEPT_CONVERSATIONS or self._ended_bytes > KEPT_BYTES:
+            self._ended_bytes -= self._ended.popleft().size
+
+    def _take(self, conversation: Conversation, turn: Turn) -> None:
+        _, _, _, ended_us, first_s, parts, _, is_filler = turn
+        if first_s is None or parts is None:
+            return
+        self._seen += 1
+        self._parts_of += 1
+        self._parts_s = [total + part for total, part in zip(self._parts_s, parts, strict=True)]
+        if len(self._slow) < KEPT_SLOW or first_s > self._slow[0][0]:
+            heapq.heappush(self._slow, (first_s, self._seen, conversation, turn))
+            if len(self._slow) > KEPT_SLOW:
+                heapq.heappop(self._slow)
+        if conversation.name is not None:
+            place = bisect.bisect_left(_BOUNDS, first_s)
+            exemplar = Exemplar(conversation.name, first_s, round(ended_us / 1e6 + _wall_s(), 3))
+            self._exemplars["first_filler" if is_filler else "first_text"][place] = exemplar
+
+    def mark(self) -> None:
+        """Begin another interval of the means; called as often as the history gets a sample."""
+        self._marks.append((self._parts_s, self._parts_of))
+
+    def mean_parts(self) -> dict[str, float] | None:
+        """Return the means of the parts of the time to first text, of the last intervals; None without turns."""
+        before, count_before = self._marks[0]
+        count = self._parts_of - count_before
+        if not count:
+            return None
+        sums = (late - early for late, early in zip(self._parts_s, before, strict=True))
+        return {name: round(total / count, 6) for name, total in zip(PART_NAMES, sums, strict=True)}
+
+    def overflows(self) -> int:
+        """Return how many events were overwritten before they were read."""
+        return sum(lost_in(self._rings.memory(index)) for index in range(self._board.slots_in_use))
+
+    def exemplars(self) -> Mapping[str, Sequence[Exemplar | None]]:
+        """Return the last turn of each bucket, by histogram."""
+        return self._exemplars
+
+    def slowest(self, count: int) -> list[dict[str, Any]]:
+        """Return the turns of the last hour whose first text took longest."""
+        now_us = time.monotonic_ns() // 1000
+        self._slow = [entry for entry in self._slow if now_us - entry[3][3] < SLOW_S * 1e6]
+        heapq.heapify(self._slow)
+        rows = []
+        for _, _, conversation, turn in heapq.nlargest(min(count, KEPT_SLOW), self._slow):
+            whose = {"id": conversation.name, "key": key_of(conversation)}
+            rows.append({"conversation": whose, "ago_s": round((now_us - turn[3]) / 1e6, 1), **turn_row(turn)})
+        return rows
+
+    def find(self, text: str) -> list[dict[str, Any]]:
+        """Return conversations whose id has the text, open ones first, the newest of each first."""
+        opened = sorted(self.timelines.live.values(), key=lambda found: -found.opened_us)
+        both = [*opened, *reversed(self._ended)]
+        found = (one for one in both if not text or text in (one.name or ""))
+        return [conversation_row(one) for one, _ in zip(found, range(MAX_ROWS), strict=False)]
+
+    def one(self, key: str) -> dict[str, Any] | None:
+        """Return a conversation with its turns and events; None if it is not known any more."""
+        for conversation in (*self.timelines.live.values(), *reversed(self._ended)):
+            if key_of(conversation) == key:
+                start_us = conversation.opened_us
+                return {
+                    **conversation_row(conversation),
+                    "turns": [
+                        {"at_s": round((turn[2] - start_us) / 1e6, 6), **turn_row(turn)}
+                        for turn in conversation.recent_turns
+                    ],
+                    "events": [
+                        (round((when_us - start_us) / 1e6, 6), kind, payload)
+                        for when_us, kind, payload in conversation.events()
+                    ],
+                    "dropped": conversation.dropped,
+                }
+        return None
+
+
+def key_of(conversation: Conversation) -> str:
+    """Return a name of a conversation that no other has, for addresses: ids of the API may have any characters."""
+    return f"{conversation.pid}-{conversation.number}"
+
+
+def conversation_row(conversation: Conversation) -> dict[str, Any]:
+    """Return the facts of one conversation."""
+    until_us = conversation.closed_us or time.monotonic_ns() // 1000
+    end = None
+    if conversation.closed_us:
+        cause = CAUSES[conversation.cause] if 0 <= conversation.cause < len(CAUSES) else "worker_died"
+        end = f"{cause.replace('_', ' ')}, {conversation.code}" if conversation.code > 0 else cause.replace("_", " ")
+    return {
+        "key": key_of(conversation),
+        "id": conversation.name,
+        "state": conversation.state,
+        "pid": conversation.pid,
+        "age_s": round((until_us - conversation.opened_us) / 1e6, 3) if conversation.opened_us else 0.0,
+        "turns": conversation.turns,
+        "interruptions": conversation.interruptions,
+        "end": end,
+    }
+
+
+def turn_row(turn: Turn) -> dict[str, Any]:
+    """Return the facts of one turn; its parts add up to the time to first text."""
+    event_id, outcome, arrived_us, ended_us, first_s, parts, texts, is_filler = turn
+    return {
+        "event_id": event_id,
+        "outcome": OUTCOMES[outcome],
+        "first_text_s": first_s,
+        "parts": parts,
+        "texts": texts,
+        "is_filler": is_filler,
+        "duration_s": round((ended_us - arrived_us) / 1e6, 6),
+    }
+
+
+def _wall_s() -> float:
+    return time.time() - time.monotonic()

@@ -1,0 +1,59 @@
+"""The rings of events, one for each worker, in a file without a name that supervisor, workers and observer share.
+
+A worker maps its own ring alone and closes the descriptor. Memory is taken as rings are written to: one MiB for each
+slot that was ever used.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+
+from se_server.telemetry._ring import RING_BYTES, Ring, clear
+
+_STRIDE = -(-RING_BYTES // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
+
+class Rings:
+    """The rings of all slots.
+
+    Args:
+        slots: the maximum number of workers at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._descriptor = _make(slots * _STRIDE)
+        self._mapped: dict[int, mmap.mmap] = {}
+
+    def writer(self, index: int) -> Ring:
+        """Worker: return the ring of a slot, for this process to write."""
+        ring = Ring(self._map(index), os.getpid(), time.monotonic())
+        os.close(self._descriptor)  # children of user code have no business with it
+        self._descriptor = -1
+        return ring
+
+    def memory(self, index: int) -> mmap.mmap:
+        """Observer: return the memory of a slot's ring."""
+        if index not in self._mapped:
+            self._mapped[index] = self._map(index)
+        return self._mapped[index]
+
+    def clear(self, index: int) -> None:
+        """Supervisor: note in the ring of a slot that its worker was reaped."""
+        with self._map(index) as memory:
+            clear(memory, time.monotonic())
+
+    def _map(self, index: int) -> mmap.mmap:
+        return mmap.mmap(self._descriptor, RING_BYTES, offset=index * _STRIDE)
+
+
+def _make(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("se-server rings")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor

@@ -1,0 +1,89 @@
+"""Takes pictures of the page for operators, under load, in both themes: `python -m tests.screenshots DIRECTORY`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.functional.observing import TOKEN, observed_server
+from tests.functional.processes import write_agent
+from tests.helpers import TEST_API_KEY
+
+AGENT = """
+    import asyncio, random
+    async def words():
+        await asyncio.sleep(min(4, random.lognormvariate(-1.2, 0.6)))
+        yield {"choices": [{"delta": {"reasoning_content": "hm"}}]}
+        await asyncio.sleep(random.uniform(0, 0.2))
+        for place in range(random.randint(4, 16)):
+            yield {"choices": [{"delta": {"content": f"word{place} "}}]}
+            await asyncio.sleep(0.03)
+    async def on_transcript(transcript, session):
+        kind = random.random()
+        if kind < 0.02:
+            return
+        if kind < 0.03:
+            raise RuntimeError("as asked")
+        await asyncio.sleep(random.expovariate(30))
+        await session.send_response(words())
+"""
+LOAD_S = 45
+VIEWS = [(360, "light"), (360, "dark"), (1280, "light"), (1600, "dark")]
+
+
+def take(driver: Any, url: str, path: Path, width: int, scheme: str) -> None:
+    """Take a picture of the whole page, unlocked."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.get(url)
+    driver.execute_script("sessionStorage.setItem('se-server token', arguments[0])", TOKEN)
+    driver.refresh()
+    while not driver.execute_script("return document.querySelector('#slow button') !== null"):
+        time.sleep(0.1)
+    metrics["height"] = driver.execute_script("return document.documentElement.scrollHeight")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    time.sleep(0.5)  # for the charts to be drawn again
+    driver.save_screenshot(str(path))
+
+
+def main(directory: str) -> None:
+    """Run a server under load and take all pictures."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        app = write_agent(Path(place, "agent.py"), AGENT)
+        with observed_server("--max-sessions", "80", app=app, tokens=Path(place, "tokens")) as admin:
+            load = [sys.executable, "-m", "se_server.cli.bench", "load", admin.server.url, "--processes", "1"]
+            load += ["-n", "40", "--duration-s", str(LOAD_S), "--think-s", "1.5", "--interruption-rate", "0.15"]
+            load += ["--max-errors", "1000", "--api-key", TEST_API_KEY, "--profile", "soak", "--call-s", "30"]
+            with subprocess.Popen(load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+                try:
+                    time.sleep(LOAD_S * 0.7)
+                    for width, scheme in VIEWS:
+                        take(
+                            driver,
+                            f"http://127.0.0.1:{admin.place}/",
+                            Path(directory, f"{scheme}-{width}.png"),
+                            width,
+                            scheme,
+                        )
+                finally:
+                    driver.quit()
+                    process.terminate()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "screenshots")
