@@ -4,7 +4,7 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch
 from se_server.conversation._outbox cimport Outbox
-from se_server.conversation._rate cimport Bucket
+from se_server.conversation._rate cimport Bucket, Budget, Unfinished
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 
@@ -37,6 +37,8 @@ cdef class Shared:
     cdef double message_rate            # a second
     cdef double message_burst
     cdef double control_rate
+    cdef double work_rate
+    cdef Unfinished unfinished
     cdef Py_ssize_t high_water_bytes
     cdef double write_timeout_s
     cdef double close_timeout_s
@@ -76,6 +78,9 @@ cdef class Connection:
     cdef unsigned int _utf8             # the state after the fragments
     cdef public int group               # of the keep-alive
     cdef int _quiet_looks
+    cdef int _work                      # units of work not yet taken from the budget
+    cdef bint is_noted                  # its unfinished message is counted
+    cdef Budget _budget                 # made by the first work to speak of
     cdef int _uncounted                 # messages not yet taken from their bucket
     cdef Bucket _messages
     cdef Bucket _controls
@@ -93,6 +98,9 @@ cdef class Connection:
     cdef int _deliver(self, const char* data, Py_ssize_t size, bint is_text) except -1
     cdef int _deliver_raw(self, bytes data, bint is_text) except -1
     cdef bint _count_message(self) except -1
+    cdef int _count_work(self, Py_ssize_t size) except -1
+    cdef int _drop_unfinished(self) except -1
+    cdef int note_unfinished(self, Py_ssize_t size) except -1
     cdef bint _may_control(self) except -1
     cdef int _stop_waiting_for_pong(self) except -1
     cdef int _receive_close(self, WSFrame frame) except -1

@@ -16,7 +16,7 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch, batch_of
 from se_server.conversation._outbox cimport borrow_buffer, return_buffer
-from se_server.conversation._rate cimport take
+from se_server.conversation._rate cimport ENTRY_WORK, FEW_UNFINISHED, MESSAGE_WORK, Budget, take, unfinished_of
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
@@ -32,6 +32,9 @@ from se_server.protocol import close_codes
 cdef enum:
     # A batch holds at most this much of one answer. More is sent at once: it would leave the caches before its turn.
     MAX_HELD_BYTES = 8192
+
+    # Units of work for which the budget is looked at once.
+    WORK_PER_LOOK = 256 * 1024
 
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
@@ -79,6 +82,8 @@ cdef class Shared:
         self.message_rate = settings.max_messages_per_s
         self.message_burst = settings.max_messages_burst
         self.control_rate = settings.max_control_frames_per_s
+        self.work_rate = settings.max_work_per_s
+        self.unfinished = unfinished_of(loop, settings.max_message_bytes)
         self.high_water_bytes = settings.write_high_water_bytes
         self.write_timeout_s = settings.write_timeout_s
         self.close_timeout_s = settings.close_timeout_s
@@ -99,7 +104,7 @@ cdef class Connection:
         self._gate = gate
         self._transport = transport
         self.outbox = SocketOutbox(transport, fd, shared.batch)
-        self._history = History()
+        self._history = History(shared.max_message_bytes)
         self.ending = _NO_ENDING
         self._messages.tokens = shared.message_burst
         self._controls.tokens = shared.control_rate
@@ -152,6 +157,8 @@ cdef class Connection:
             elif frame.fin:
                 if self._count_message():
                     self._deliver(frame.payload_ptr, frame.payload_size, kind == WSMsgType.TEXT)
+                    if self._gate is not None:
+                        self._count_work(frame.payload_size)
             else:
                 self._fragments = bytearray()
                 self._fragment_count = 0
@@ -188,6 +195,42 @@ cdef class Connection:
                 self.fail(close_codes.POLICY, "too many messages")
                 return False
         return True
+
+    cdef int _count_work(self, Py_ssize_t size) except -1:
+        """Count the work of a message. Beyond the budget nothing is read for a while."""
+        cdef Shared shared = self._shared
+        cdef Py_ssize_t work = self._work + size + MESSAGE_WORK + ENTRY_WORK * self._history._decoded
+        cdef double pause_s
+        self._history._decoded = 0
+        if work < WORK_PER_LOOK:
+            self._work = <int>work
+            return 0
+        self._work = 0
+        if self._budget is None:
+            self._budget = Budget(shared.work_rate, shared.write_timeout_s, shared.loop.time())
+        pause_s = self._budget.take(work, shared.loop.time())
+        if pause_s < 0:
+            return self.fail(close_codes.POLICY, "too much work")
+        if pause_s > 0 and not self.deaf:
+            (<FrameGate>self._gate).hold(pause_s)
+        return 0
+
+    cdef int note_unfinished(self, Py_ssize_t size) except -1:
+        """Note the bytes of a message that is not whole. Beyond the bound of all, the oldest such message ends."""
+        cdef Connection oldest = self._shared.unfinished.note(self, size)
+        self.is_noted = size >= FEW_UNFINISHED
+        if oldest is not None:
+            oldest._drop_unfinished()
+            oldest.fail(close_codes.POLICY, "too many unfinished messages")
+        return 0
+
+    cdef int _drop_unfinished(self) except -1:
+        self._fragments = None
+        if self._gate is not None:
+            (<FrameGate>self._gate)._part = None
+        if self.is_noted:
+            self.note_unfinished(0)
+        return 0
 
     cdef bint _may_control(self) except -1:
         """Count a PING or PONG; return whether it is within the rate. The burst is one second's worth."""
@@ -246,6 +289,8 @@ cdef class Connection:
             self._fragments = None
             if self._count_message():
                 self._deliver(message, len(message), self._fragments_are_text)
+                if self._gate is not None:
+                    self._count_work(len(message))
         return 0
 
     cdef int _deliver(self, const char* data, Py_ssize_t size, bint is_text) except -1:
@@ -305,6 +350,7 @@ cdef class Connection:
         shared = self._shared
         self.deaf = True
         self._shut()
+        self._drop_unfinished()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -16,6 +16,9 @@ cdef enum:
     BAD_LENGTH = -5
     TOO_BIG = -6
 
+    # Frames of one connection that are handled in one step of the event loop; the rest waits for the next one.
+    FRAMES_PER_STEP = 64
+
     # No state of utf8_check(): the payload is not text.
     TEXT_UNCHECKED = 255
 
@@ -113,6 +116,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef Connection _connection
     cdef Buffer _part           # the start of a frame whose end has not come
     cdef unsigned int _utf8     # the state after its payload, if that is text
+    cdef bint _is_held          # nothing is read, and `_part` has whole frames
 
     data_received = None  # uvloop would keep the attribute of this name for as long as the transport lives
 
@@ -133,7 +137,12 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             self._http.data_received(PyBytes_FromStringAndSize(data, count))
         elif not connection.deaf:
             connection.active = True
+            if self._is_held:  # TLS may have decrypted it before
+                self._keep_rest(data, count)
+                return
             self._read(data, count)
+            if self._part is not None or connection._fragments is not None or connection.is_noted:
+                self._note_unfinished(connection)
         else:
             self._part = None
             if ends_with_close(<const unsigned char*>data, count):
@@ -172,6 +181,45 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         self._http = None
         return 0
 
+    cdef int _note_unfinished(self, Connection connection) except -1:
+        cdef Py_ssize_t size = 0 if self._part is None or self._is_held else self._part.size
+        if connection._fragments is not None:
+            size += len(connection._fragments)
+        if size >= FEW_UNFINISHED or connection.is_noted:
+            connection.note_unfinished(size if not connection.deaf else 0)
+        return 0
+
+    cdef int hold(self, double pause_s) except -1:
+        """Read nothing for a while, at least until the loop's next step."""
+        if not self._is_held:
+            self._is_held = True
+            self._connection._transport.pause_reading()
+            if pause_s > 0:
+                self._connection._shared.loop.call_later(pause_s, self._go_on)
+            else:
+                self._connection._shared.loop.call_soon(self._go_on)
+        return 0
+
+    cdef int _keep_rest(self, const char* data, Py_ssize_t count) except -1:
+        """Keep frames until reading goes on."""
+        if self._part is None:
+            self._part = Buffer()
+        put(self._part, data, count)
+        return 0
+
+    def _go_on(self):
+        cdef Connection connection = self._connection
+        cdef Buffer part = self._part
+        self._is_held = False
+        if connection is None:
+            return
+        if part is not None:
+            self._part = None
+            if not connection.deaf:
+                self.feed(part.data, part.size)
+        if not self._is_held and not connection._transport.is_closing():
+            connection._transport.resume_reading()
+
     cdef int _read(self, char* data, Py_ssize_t count) except -1:
         """Handle `count` bytes that were read into picows' buffer."""
         cdef Buffer part = self._part
@@ -200,7 +248,13 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef int feed(self, const char* data, Py_ssize_t count) except -1:
         """Handle bytes in another place, which begin with the start of a frame."""
         cdef Py_ssize_t size
+        cdef int frames = 0
         while count and not self._connection.deaf:
+            if frames == FRAMES_PER_STEP:
+                self.hold(0)
+            if self._is_held:
+                return self._keep_rest(data, count)
+            frames += 1
             size = self._check(data, count)
             if size < 0:
                 return 0

@@ -44,6 +44,7 @@ cdef class Job:
     cdef public object handler
     cdef public str mistake
     cdef public object awaited
+    cdef public Py_ssize_t held_bytes   # about, while it waits
     cdef public bint started
     cdef public bint is_cancelled
     cdef public bint is_stray

@@ -28,6 +28,9 @@ cdef class History:
     cdef Py_ssize_t _ends_capacity
     cdef Py_ssize_t _count                # entries that are valid in `_raw`, `_ends` and `_messages`
     cdef list _messages                   # list[ConversationMessage | None]: None for an entry that was left out
+    cdef Py_ssize_t _objects_bytes        # the memory of these messages
+    cdef Py_ssize_t _text_limit           # of the messages of one transcript
+    cdef Py_ssize_t _decoded              # entries read, and not found unchanged, since `take_decoded`
     cdef Py_ssize_t _bad_index            # the first entry that was left out, or -1
     cdef Py_ssize_t _bad_start            # its offset in `_raw`
 

@@ -45,6 +45,7 @@ cdef str EMPTY = ""
 cdef enum:
     STACK_TEXT = 1024                          # texts with escapes up to here need no allocation to be unescaped
     NAME_MAX = 15                              # of the names and types that the protocol knows
+    MAX_CONVERSATION_ID = 64 * 1024            # bytes
     MAX_ODD_ID = 256                           # bytes of an event id that is not an integer: each chunk repeats it
 
 cdef struct Fields:
@@ -272,6 +273,7 @@ cdef int read_transcript(Scan* scan, Fields* fields, Message message, History hi
     cdef Value entry, role, content
     cdef Py_ssize_t index = 0
     cdef const unsigned char* entries = scan.at + 1
+    cdef Py_ssize_t weight = 0, kept_weight, limit = PY_SSIZE_T_MAX
     cdef list messages
     cdef object made
     scan.at = entries
@@ -282,11 +284,14 @@ cdef int read_transcript(Scan* scan, Fields* fields, Message message, History hi
         index = history._match(entries, scan.end - entries)
         history._trim()
         messages = history._messages
+        weight = history._objects_bytes
+        limit = history._text_limit
         if history._bad_index >= 0:
             fields.bad_index = history._bad_index
             fields.bad_start = entries + history._bad_start
         if index:
             scan.at += history._ends[index - 1]
+    kept_weight = weight
     skip_blanks(scan)
     if index == 0 and scan.at < scan.end and scan.at[0] == c"]":
         scan.at += 1
@@ -305,15 +310,23 @@ cdef int read_transcript(Scan* scan, Fields* fields, Message message, History hi
             if made is None and fields.bad_index < 0:
                 fields.bad_index = index
                 fields.bad_start = entry.start
+            weight += entry_bytes(made)
+            if weight > limit:
+                scan.at = entry.start
+                return refuse(scan, b"the transcript takes too much memory")
             if made is not None or history is not None:
                 PyList_Append(messages, made)
             if history is not None:
-                history._add_end(index, scan.at - entries)
+                history._decoded += 1
+                history._add_end(index, scan.at - entries if weight <= OBJECTS_MAX else HISTORY_MAX + 1)
+                if history._ends[index] <= HISTORY_MAX:
+                    kept_weight = weight
             index += 1
             skip_blanks(scan)
     if history is not None:
         messages = PyList_GetSlice(messages, 0, index)
         history._keep(entries, index)
+        history._objects_bytes = kept_weight
         history._trim()
         if 0 <= fields.bad_index < history._count:
             history._bad_index = fields.bad_index
@@ -470,6 +483,10 @@ cdef Message decode_message(const char* data, Py_ssize_t size, History history):
     message.transcript = None
     if message.kind == INIT:
         if fields.conversation_id.kind != MISSING and fields.conversation_id.kind != NULL_VALUE:
+            if fields.conversation_id.end - fields.conversation_id.start > MAX_CONVERSATION_ID:
+                raise error_at(
+                    &scan, f"conversation_id is longer than {MAX_CONVERSATION_ID} bytes", &fields.conversation_id
+                )
             message.conversation_id = any_value(&scan, "conversation_id", &fields.conversation_id)
     elif message.kind == ERROR:
         message.text = EMPTY

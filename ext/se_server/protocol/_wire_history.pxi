@@ -6,6 +6,11 @@
 cdef enum:
     # As long as a message may be by default. Entries that reach beyond it are read again each turn.
     HISTORY_MAX = 1024 * 1024
+    # The same of the memory of their messages: a text with one emoji takes four bytes a character.
+    OBJECTS_MAX = 1024 * 1024
+    ENTRY_BYTES = 24                           # of lists and ends, also for an entry that is no message
+    MESSAGE_BYTES = 48
+    TEXT_BYTES = 72                            # besides its characters
     COMPARED = 256                             # bytes at once, where two transcripts are known to differ
 
 
@@ -27,10 +32,25 @@ cdef Py_ssize_t equal_bytes(const unsigned char* one, const unsigned char* other
     return index
 
 
+cdef inline Py_ssize_t text_bytes(str text) noexcept:
+    return TEXT_BYTES + PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text)
+
+
+cdef inline Py_ssize_t entry_bytes(object made) noexcept:
+    """Return the memory of an entry, made or left out; roles are shared, or short."""
+    if made is None:
+        return ENTRY_BYTES
+    return ENTRY_BYTES + MESSAGE_BYTES + text_bytes((<ConversationMessage>made).content) + (
+        0 if (<ConversationMessage>made).role is ROLE_USER or (<ConversationMessage>made).role is ROLE_AGENT
+        else text_bytes((<ConversationMessage>made).role)
+    )
+
+
 cdef class History:
     """The messages of a session's last transcript, kept so that an unchanged beginning is not built again."""
 
-    def __cinit__(self):
+    def __cinit__(self, Py_ssize_t max_message_bytes=0):
+        self._text_limit = max_message_bytes + max_message_bytes // 2 if max_message_bytes else PY_SSIZE_T_MAX
         self._messages = []
         self._bad_index = -1
 
@@ -47,6 +67,11 @@ cdef class History:
             if message is not None:
                 total += sys.getsizeof(message) + sys.getsizeof(message.content)
         return total
+
+    def take_decoded(self):
+        """Return the number of entries that were decoded since the last call."""
+        decoded, self._decoded = self._decoded, 0
+        return decoded
 
     cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept:
         """Keep the entries that `entries` starts with, forget the others, and give their number."""
@@ -67,6 +92,8 @@ cdef class History:
         # A number has no end of its own: in the new bytes it may go on.
         if low and is_digit(self._raw[self._ends[low - 1] - 1]):
             low -= 1
+        for middle in range(low, self._count):
+            self._objects_bytes -= entry_bytes(<object>PyList_GET_ITEM(self._messages, middle))
         self._count = low
         if self._bad_index >= low:
             self._bad_index = -1

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any
 
 from se_server.conversation._outbox import MessageOutbox, Outbox
-from se_server.conversation._rate import Rate
+from se_server.conversation._rate import Budget, Rate, work_of
 from se_server.conversation.core import SessionCore
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import MessageError
@@ -76,6 +76,7 @@ class Adapter:
         """Belong to a loop, and to its thread, which is the caller's."""
         self._loop = loop
         self._outbox.belong(True)
+        self._budget = Budget(self._settings.max_work_per_s, self._settings.write_timeout_s, loop.time())
         self._rate = Rate(self._settings.max_messages_per_s, self._settings.max_messages_burst, loop.time())
 
     @property
@@ -104,7 +105,7 @@ class Adapter:
     async def _read(self) -> None:
         session = self._session
         assert session is not None
-        history = History()
+        history = History(self._settings.max_message_bytes)
         try:
             while session.is_open:
                 raw = await self._receive_or_none(session)
@@ -127,6 +128,12 @@ class Adapter:
                     session.receive_error(error)
                 else:
                     session.receive(message)
+                pause_s = self._budget.take(work_of(len(data), history.take_decoded()), self._loop.time())
+                if pause_s < 0:
+                    self.close(close_codes.POLICY, "too much work")
+                    break
+                if pause_s > 0:
+                    await asyncio.sleep(pause_s)
         finally:  # the session must end with its reader, or `run` would wait for ever
             self._stop_waiting_for_a_message()
             session.connection_lost()

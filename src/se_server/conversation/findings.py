@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,8 @@ from se_server.conversation.blocking import where
 from se_server.conversation.mistakes import mistake_in
 from se_server.conversation.naming import handler_name
 from se_server.conversation.notes import Noted, note
+from se_server.protocol.turn import Turn
+from se_server.telemetry._printable import text_of
 from se_server.types import ERROR, USER_TRANSCRIPT, Handler
 
 NOTHING_ANSWERS = (
@@ -101,6 +104,19 @@ def log_stray(session: Noted, handler: Handler | None, event: str, awaited: obje
 
 def _name(handler: Handler | None, event: str) -> str:
     return f"a handler of {event}" if handler is None else f"handler {handler_name(handler)}"
+
+
+def held_bytes(args: tuple[object, ...]) -> int:
+    """Return about the memory that the arguments of an event take."""
+    return sum(map(_held_bytes, args))
+
+
+def _held_bytes(arg: object) -> int:
+    if isinstance(arg, Turn):
+        return 0 if arg.said is None else sys.getsizeof(arg.said)
+    if isinstance(arg, BaseException):
+        return sys.getsizeof(text_of(arg))
+    return sys.getsizeof(arg) if isinstance(arg, str) else 8 * len(repr(arg))  # an odd id, which is short
 
 
 def frames_of(coroutine: Any) -> list[FrameType]:

@@ -153,6 +153,7 @@ class Job:
         self.handler: Handler | None = None
         self.mistake: str | None = None
         self.awaited: Any = None  # the handler's coroutine: of the task's own, compiled, no stack can be read
+        self.held_bytes = 0
         self.started = False
         self.is_cancelled = False
         self.is_stray = False

@@ -22,7 +22,7 @@ from typing import Any
 
 from se_server.conversation._batch import batch_of
 from se_server.conversation._tasks import start as start_task
-from se_server.conversation.findings import log_stray
+from se_server.conversation.findings import held_bytes, log_stray
 from se_server.conversation.jobs import Job, JobHost, TurnHost
 from se_server.conversation.notes import note
 from se_server.conversation.settings import SessionSettings
@@ -76,7 +76,7 @@ class Lane(JobHost):
             if running.turn is not superseded and self._waiting is not None:  # at most one transcript waits
                 self._waiting = deque([job for job in self._waiting if job.turn is not superseded])
             if has_begun or superseded.chunks:  # a first word may go out before the handler starts
-                self._wait(Job(self, INTERRUPTED, (superseded,)))
+                self._wait_if_room(Job(self, INTERRUPTED, (superseded,)))
 
     def emit(self, event: str, *args: Any) -> None:
         """Run the handlers of an event in its turn; without handlers only the order is kept."""
@@ -85,10 +85,8 @@ class Lane(JobHost):
         job = Job(self, event, args)
         if self._job is None:
             self._start(job)
-        elif self._waiting is None or len(self._waiting) < self._settings.max_pending_events:
-            self._wait(job)
         else:
-            note(self._session, logging.WARNING, "too many events wait for a handler; %s dropped", event)
+            self._wait_if_room(job)
 
     def abandon(self, turn: Turn) -> None:
         """Cancel the handler of a turn that has ended; one that waits finds it closed."""
@@ -126,6 +124,19 @@ class Lane(JobHost):
             if self._ended is None:
                 self._ended = self._loop.create_future()
             await asyncio.shield(self._ended)
+
+    def _wait_if_room(self, job: Job) -> None:
+        """Have an event wait, unless too many do, or what they hold takes too much memory."""
+        settings = self._settings
+        job.held_bytes = held_bytes(job.args)
+        others = [] if self._waiting is None else [waiting.held_bytes for waiting in self._waiting]
+        if (
+            len(others) < settings.max_pending_events
+            and sum(others) + job.held_bytes <= settings.max_message_bytes // 4
+        ):
+            self._wait(job)
+        else:
+            note(self._session, logging.WARNING, "too many events wait for a handler; %s dropped", job.event)
 
     def _wait(self, job: Job) -> None:
         if self._waiting is None:

@@ -74,6 +74,8 @@ class SessionSettings:
         first_message_timeout_s: a connection that sent no message this long after its upgrade is closed.
         max_messages_per_s: how many messages a second a connection may send for long.
         max_messages_burst: how many of them may come at once, to within 64.
+        max_work_per_s: how much work a second a connection may make for long: a byte is 1, a message 512, a decoded
+            entry of a transcript 64. Two seconds' worth may come at once. Beyond it reading pauses.
         max_control_frames_per_s: how many pings and pongs a second a connection may send.
         max_message_bytes: the largest message accepted.
         max_fragments: the most fragments of one message accepted.
@@ -237,6 +239,12 @@ class SessionSettings:
     max_messages_per_s: int = option(1000, number, "Messages a second that a connection may send for long.", "N")
     max_messages_burst: int = option(2000, number, "How many of them may come at once, to within 64.", "N")
     max_control_frames_per_s: int = option(100, number, "Pings and pongs a second that a connection may send.", "N")
+    max_work_per_s: int = option(
+        8_000_000,
+        number,
+        "Work a second that a connection may make for long, about the bytes of its messages; beyond it reading pauses.",
+        "N",
+    )
     max_message_bytes: int = option(1024 * 1024, size, "The largest message accepted.", "SIZE", default_text="1MiB")
     max_fragments: int = option(1024, number, "The most fragments of one message accepted.", "N")
     close_timeout_s: float = option(5.0, interval, "How long the close handshake is waited for.", "SECONDS")

@@ -57,13 +57,21 @@ class Message:
 class History:
     """The messages of a session's last transcript, kept so that an unchanged beginning is not built again.
 
-    What `decode` returns is the same with and without it. It keeps no more than the first MiB of a transcript's
-    entries, as bytes, and the messages made of them.
+    What `decode` returns is the same with and without it. Of a transcript's entries it keeps those within the first MiB
+    of bytes, and within one MiB of messages made of them.
+
+    Args:
+        max_message_bytes: the largest message; a transcript whose texts take half as much again in memory is an error.
+            0: no limit.
     """
 
+    def __new__(cls, max_message_bytes: int = 0) -> History: ...
     @property
     def size_bytes(self) -> int:
         """Bytes of memory kept; counted at each read."""
+
+    def take_decoded(self) -> int:
+        """Return the number of entries that were decoded, and not found unchanged, since the last call."""
 
 def decode(data: bytes | bytearray | memoryview, history: History | None = None) -> Message:
     """Read one message.

@@ -53,6 +53,7 @@ class SessionKeywords(TypedDict, total=False):
     first_message_timeout_s: Seconds | None
     max_messages_per_s: int | str | None
     max_messages_burst: int | str | None
+    max_work_per_s: int | str | None
     max_control_frames_per_s: int | str | None
     max_message_bytes: Size | None
     max_fragments: int | str | None

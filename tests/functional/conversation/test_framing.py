@@ -289,7 +289,9 @@ async def test_pongs_for_a_deaf_peer_are_bounded(ping: bytes, pong: bytes) -> No
     burst = ping * 1024
     log = Eventually()
     # The rates would end the flood first.
-    settings = SessionSettings(max_control_frames_per_s=10**9, max_messages_per_s=10**9, max_messages_burst=10**9)
+    settings = SessionSettings(
+        max_control_frames_per_s=10**9, max_messages_per_s=10**9, max_messages_burst=10**9, max_work_per_s=10**12
+    )
     async with upgraded(settings, on_error=lambda error, session: log.add(str(error))) as raw:
         for _ in range(asked_bytes // len(pong) // 1024):
             raw.send(burst)
