@@ -244,6 +244,7 @@ class SessionSettings:
         number,
         "Work a second that a connection may make for long, about the bytes of its messages; beyond it reading pauses.",
         "N",
+        default_text="8000000",
     )
     max_message_bytes: int = option(1024 * 1024, size, "The largest message accepted.", "SIZE", default_text="1MiB")
     max_fragments: int = option(1024, number, "The most fragments of one message accepted.", "N")
