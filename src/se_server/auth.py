@@ -38,6 +38,7 @@ AUTHORIZATION_HEADER = "X-Elevenlabs-Speech-Engine-Authorization"
 ISSUER = "https://api.elevenlabs.io/convai/speech-engine"
 SUBJECT = "convai_speech_engine_upstream"
 LEEWAY_S = 60
+FINGERPRINT_CHARS = 8
 MAX_HEADER_CHARS = 8192  # a usual limit of proxies for one header line
 MAX_TOKEN_CHARS = 2048  # the API's tokens have about 250 characters
 
@@ -98,6 +99,19 @@ class _Signer:
         inner.update(data)
         outer.update(inner.digest())
         return binascii.b2a_base64(outer.digest(), newline=False).translate(_TO_BASE64URL, b"=")
+
+
+def key_fingerprint(api_key: str) -> str:
+    """Return 8 characters that tell API keys apart in a log; the key cannot be found from them.
+
+    Raises:
+        ConfigError: the key is blank.
+    """
+    return _fingerprint(signing_secret(api_key))
+
+
+def _fingerprint(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()[:FINGERPRINT_CHARS]
 
 
 class TokenVerifier:
@@ -180,7 +194,15 @@ class TokenVerifier:
                 return _payload_of(token, signer.secret)
         raise SignatureMismatch(
             "Invalid JWT: signature mismatch: the API key here must be the one of the account that owns the engine"
+            + self._known_keys()
         )
+
+    def _known_keys(self) -> str:
+        """Return the fingerprints of several keys, as the end of a sentence; nothing of a single one."""
+        if len(self._signers) < 2:
+            return ""
+        prints = sorted(_fingerprint(signer.secret) for signer in self._signers)  # their order tells nothing
+        return f"; the {len(prints)} keys here have the fingerprints {', '.join(prints)}"
 
 
 def _payload_of(token: bytes, secret: bytes) -> dict[str, Any]:

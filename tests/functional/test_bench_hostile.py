@@ -18,11 +18,20 @@ from se_server.simulator.judge import Outcome
 RUN_TIMEOUT_S = 90
 
 
-@pytest.mark.parametrize("retranscription", ["supersede", "adopt"])
-def test_every_turn_of_hostile_conversations_is_heard_once(retranscription: str) -> None:
+@pytest.mark.parametrize(
+    ("retranscription", "reading"),
+    [
+        ("supersede", "none"),
+        ("adopt", "none"),
+        ("supersede", "empty"),
+        ("adopt", "wordless"),
+        ("supersede", "after-final"),
+    ],
+)
+def test_every_turn_of_hostile_conversations_is_heard_once(retranscription: str, reading: str) -> None:
     options = ["--conversations", "20", "--turns", "5", "--at-once", "20", "--scale", "0.1"]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.hostile", *options, "--retranscription", retranscription],
+        [sys.executable, "-m", "bench.hostile", *options, "--retranscription", retranscription, "--reading", reading],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from se_server import auth, errors
-from se_server.auth import TokenVerifier, sign_token, signing_secret, verify_speech_engine_jwt
+from se_server.auth import TokenVerifier, key_fingerprint, sign_token, signing_secret, verify_speech_engine_jwt
 
 KEY = "sk_6f1f4a32aa0b43d7"
 OTHER_KEY = "sk_0000000000000001"
@@ -106,6 +106,20 @@ def test_any_of_several_keys_may_have_signed(clock: Clock) -> None:
     assert verifier.verify(signed(claims())) == claims()
     assert verifier.verify(signed(claims(), key=OTHER_KEY)) == claims()
     assert isinstance(refused(verifier, signed(claims(), key="sk_third")), errors.SignatureMismatch)
+
+
+def test_a_mismatch_names_the_keys_that_exist(clock: Clock) -> None:
+    """With several keys an operator sees which exist by their fingerprints, and never which one matched."""
+    keys = [OTHER_KEY, KEY]
+    verifier = TokenVerifier(keys, clock=clock)
+    text = str(refused(verifier, signed(claims(), key="sk_third")))
+    assert all(key_fingerprint(key) in text for key in keys)
+    assert not any(key in text or signing_secret(key).hex()[:8] in text for key in keys)
+    assert text == str(refused(TokenVerifier(keys[::-1], clock=clock), signed(claims(), key="sk_third")))
+    assert "fingerprint" not in str(refused(TokenVerifier(KEY, clock=clock), signed(claims(), key="sk_third")))
+    for key in keys:
+        expired = str(refused(verifier, signed(claims(exp=NOW - 1000), key=key)))
+        assert not any(key_fingerprint(each) in expired for each in keys)
 
 
 def test_unknown_claims_are_ignored(verifier: TokenVerifier) -> None:
