@@ -2,7 +2,8 @@
 
 `python -m bench.compatibility [--write] [--pre-release PYTHON]`. PYTHON is the interpreter of an environment with the
 newest pre-release of `elevenlabs` and with the dependencies of se-server: one more column. All servers run the
-reference agent of se-doctor, with authentication on; se-doctor examines one after the other. Exit code 0: no case fails for ours; 1: one does; 2: could not be run.
+reference agent of se-doctor, with authentication on; se-doctor examines one after the other. Exit code 0: no case fails
+for ours; 1: one does; 2: could not be run.
 """
 
 from __future__ import annotations

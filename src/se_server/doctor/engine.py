@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from se_server.address import Address, AddressError
+from se_server.conversation.settings import DEFAULT_SETTINGS
 from se_server.doctor.results import Finding, State, shown_s
 
 MIN_CASCADE_S, MAX_CASCADE_S = 2, 15
+HOLD_AFTER_S = DEFAULT_SETTINGS.hold_after_s or 0.0
 NARROW = 0.6  # of the cascade timeout: a first word that is this late will be too late now and then
 
 # The API accepts only these models for English, and their multilingual counterparts only for other languages.
@@ -143,6 +145,9 @@ def _cascade(engine: Mapping[str, Any], engine_id: str, first_word_s: float) -> 
     if not first_word_s:
         return _finding("cascade timeout", State.NOT_TESTED, f"{timeout_s:g} s; the first word was not measured")
     why = f"the first word came after {shown_s(first_word_s)}, and the API asks again after {timeout_s:g} s"
+    if timeout_s <= HOLD_AFTER_S:
+        out = f"set se-server's --hold-after-s, {HOLD_AFTER_S:g} by default, below it"
+        return _finding("cascade timeout", State.WARNING, why, out)
     if first_word_s < NARROW * timeout_s:
         return _finding("cascade timeout", State.PASS, why)
     better_s = min(MAX_CASCADE_S, max(MIN_CASCADE_S, math.ceil(2 * first_word_s)))
