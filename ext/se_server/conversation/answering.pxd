@@ -34,6 +34,7 @@ cdef class Answering(TurnHost):
     cdef readonly object _loop
     cdef readonly Lane _lane
     cdef readonly object _guards
+    cdef readonly object _lifetime
     cdef _prepare(self, Outbox outbox, settings, Counters stats)
     # Without this type, attributes of the value of the context variable would be looked up by name.
     @cython.locals(turn=Turn)

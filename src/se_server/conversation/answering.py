@@ -14,6 +14,7 @@ from se_server.conversation.findings import log_second_final
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.jobs import TurnHost, current_turn
 from se_server.conversation.lane import Lane
+from se_server.conversation.lifetime import Lifetime
 from se_server.conversation.notes import debug, note
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThread
@@ -65,6 +66,8 @@ class Answering(TurnHost):
         self._loop = loop
         self._lane = Lane(self, loop, self._settings, self._stats)
         self._guards = TurnGuards.of(self, loop, self._settings)
+        # `SessionCore` has the methods that it calls.
+        self._lifetime = None if self._closed else Lifetime.of(self, loop, self._settings)  # type: ignore[arg-type]
 
     async def _send_response(
         self,

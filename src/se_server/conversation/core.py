@@ -35,6 +35,15 @@ USER_TRANSCRIPT_KIND = wire.USER_TRANSCRIPT
 PING_KIND = wire.PING
 
 
+def saying(text: str) -> Handler:
+    """Return a handler of transcripts that answers each with one text."""
+
+    async def say(_transcript: Any, session: Any) -> None:
+        await session.send_response(text)
+
+    return say
+
+
 class Transport(Protocol):
     """The connection below a session: our own, or an adapter of another library's."""
 
@@ -138,6 +147,20 @@ class SessionCore(Waiting):
             if registry is not None:
                 registry.pop(USER_TRANSCRIPT, None)
 
+    def _take_leave(self) -> None:
+        """Have further turns answered by the goodbye, or by silence; the conversation is about to end."""
+        text = self._settings.goodbye
+        self._leave(None if text is None else saying(text))
+
+    def _end_in_order(self, event_id_json: bytes | None, why: str) -> None:
+        """End the conversation with code 1000, after the goodbye under this id, if there is one."""
+        text = self._settings.goodbye
+        if text is not None and event_id_json is not None and not self._outbox.closed:
+            self._outbox.send(text, event_id_json, False, True)
+            self._outbox.send("", event_id_json, True)
+        self._transport.close(1000, "")
+        self._end(CLOSE, why)
+
     def _is_answering(self) -> bool:
         """Whether an answer is under way, or about to begin."""
         turn = self._ledger.current
@@ -148,6 +171,8 @@ class SessionCore(Waiting):
         if self._closed:
             return
         self._closed = True
+        if self._lifetime is not None:
+            self._lifetime.end()
         self._why = why
         self._ended_at = self._clock.now()
         self._stats.sessions_closed += 1
@@ -230,6 +255,8 @@ class SessionCore(Waiting):
             self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
         if self._guards is not None:
             self._guards.begin(turn)
+        if self._lifetime is not None:
+            self._lifetime.hear(turn)
         if self._debugs:
             self._debug("received transcript, event_id=%s, messages=%d", turn.event_id, len(transcript))
         if verdict is SILENT:

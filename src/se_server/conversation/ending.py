@@ -17,6 +17,8 @@ from se_server.telemetry.guarded import guarded_logger
 _CAUSES = {
     "close message": "close_message",
     "closed by the handler": "server",
+    "lasted too long": "server",
+    "nothing was said": "server",
     "the peer did not read": "write_timeout",
 }
 _VIOLATIONS = {

@@ -64,6 +64,9 @@ class SessionSettings:
         speak_refusals: whether a model's refusal is spoken where its stream has no other text; else it is a failure.
         takeover: whether streams of LLM packages are read from their HTTP responses, without the packages' objects.
         turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
+        max_conversation_s: after how long a conversation is ended, once its answer under way has come to its end.
+        idle_timeout_s: the same for a conversation without a transcript for so long.
+        goodbye: the text with which these two end it; of a server the option `goodbye_text`.
         max_answer_bytes: how many bytes of UTF-8 a turn's answer may have, before it is cut and ended.
         interrupt_timeout_s: how long an `interrupted` handler may hold up the next turn before it is cancelled.
         stream_close_s: how long closing an answer's stream is waited for.
@@ -222,6 +225,23 @@ class SessionSettings:
         group=CONVERSATIONS,
         default_text="off",
     )
+    max_conversation_s: float | None = option(
+        None,
+        interval,
+        "End a conversation of this age, after the answer under way, with the goodbye text and code 1000.",
+        "SECONDS",
+        group=CONVERSATIONS,
+        default_text="off",
+    )
+    idle_timeout_s: float | None = option(
+        None,
+        interval,
+        "End a conversation in which nothing was said for this long, likewise.",
+        "SECONDS",
+        group=CONVERSATIONS,
+        default_text="off",
+    )
+    goodbye: str | None = None
     max_answer_bytes: int | None = option(
         None, size, "Cut and end a longer answer.", "SIZE", group=CONVERSATIONS, default_text="off"
     )

@@ -46,6 +46,8 @@ class SessionKeywords(TypedDict, total=False):
     speak_refusals: bool | None
     takeover: bool | None
     turn_timeout_s: Seconds | None
+    max_conversation_s: Seconds | None
+    idle_timeout_s: Seconds | None
     max_answer_bytes: Size | None
     write_timeout_s: Seconds | None
     ping_interval_s: Seconds | None

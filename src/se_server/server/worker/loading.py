@@ -74,4 +74,5 @@ def fail(channel: ControlChannel, error: Exception) -> int:
 def routes(config: Config, app: App) -> RouteTable:
     """Make the routes of a door."""
     verifier = config.route.verifier(app.api_keys)
-    return RouteTable([Route(config.route.path, verifier, app.handlers, config.session, app.connect)])
+    settings = replace(config.session, goodbye=config.lifecycle.goodbye_text)
+    return RouteTable([Route(config.route.path, verifier, app.handlers, settings, app.connect)])
