@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,17 @@ import pytest
 
 from tests.functional.observing import BEARER, Admin, observed_server
 from tests.functional.processes import needs_proc, write_agent
-from tests.helpers import POLL_S, START_TIMEOUT_S, connect, init_message, read_answer, read_message, transcript_message
+from tests.helpers import (
+    POLL_S,
+    START_TIMEOUT_S,
+    connect,
+    init_message,
+    ping_message,
+    read_answer,
+    read_message,
+    running_server,
+    transcript_message,
+)
 
 pytestmark = needs_proc
 
@@ -174,6 +186,8 @@ async def test_a_killed_worker_leaves_its_timelines(tmp_path: Path) -> None:
             await caller.send(init_message("conv_killed"))
             await caller.send(transcript_message("wait", event_id=1))
             await read_message(caller)
+            await caller.send(ping_message())
+            assert (await read_message(caller))["type"] == "pong"  # the worker has noted what it has sent
             os.kill(worker, signal.SIGKILL)
         await asyncio.to_thread(admin.wait_for_value, 1, "conversations_closed_total", cause="worker_died", code="1006")
         found = await closed_conversation(admin, "conv_killed")
@@ -193,3 +207,43 @@ async def test_exemplars_name_the_conversation_of_a_bucket(tmp_path: Path) -> No
             assert '# {conversation_id="conv_exemplar"}' in text
         _, text = admin.get("/metrics")
         assert "conv_exemplar" not in text
+
+
+async def test_se_ctl_shows_slow_turns_and_figures(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    path = str(tmp_path / "ctl.sock")
+    limits = ("--control-socket", path, "--max-sessions", "9")
+    with observed_server(*limits, app=app, workers=1, tokens=tmp_path / "tokens") as admin:
+        async with connect(admin.server.url) as caller:
+            await caller.send(init_message("conv_slow"))
+            for event_id, text in enumerate(("hello", "think"), 1):
+                await caller.send(transcript_message(text, event_id=event_id))
+                await read_answer(caller)
+            shown = [line for line in (await run_ctl(path, "turns", "--slow", "1")).splitlines() if line.strip()]
+            assert shown[0].split()[:3] == ["conversation", "turn", "first"]
+            assert shown[2].split()[:2] == ["conv_slow", "2"]
+            rows = json.loads(await run_ctl(path, "turns", "--json"))["rows"]
+            assert [row["event_id"] for row in rows] == [2, 1]
+            status = await run_ctl(path, "status")
+            for part in (
+                f"at {admin.server.url}",
+                f"page and metrics: http://127.0.0.1:{admin.place}/",
+                "limits: max_sessions 9",
+                "turns since the start: 2 answered",
+                "refused since the start: nobody",
+            ):
+                assert part in status, status
+            assert max(map(len, status.splitlines())) <= 200
+
+
+async def test_se_ctl_says_how_turns_are_kept(tmp_path: Path) -> None:
+    path = str(tmp_path / "ctl.sock")
+    with running_server("--control-socket", path, workers=1, api_key=None):
+        assert "start it with --admin" in await run_ctl(path, "turns", code=1)
+
+
+async def run_ctl(path: str, *args: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "se_server.cli.ctl", "--socket", path, *args]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr

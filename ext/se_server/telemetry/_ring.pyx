@@ -18,13 +18,16 @@ cdef extern from *:
     #include <netinet/tcp.h>
     #include <sys/socket.h>
 
+    /* The kernel counts this time in ticks of its clock, and rounds up by one. */
+    #define SE_TICK_MS 4
+
     /* Milliseconds since the kernel has received the last data of a TCP connection; 0 if it does not tell. */
     static unsigned int se_waited_ms(int fd) {
         struct tcp_info info;
         socklen_t size = sizeof(info);
         if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
             return 0;
-        return info.tcpi_last_data_recv;
+        return info.tcpi_last_data_recv > SE_TICK_MS ? info.tcpi_last_data_recv - SE_TICK_MS : 0;
     }
     #else
     static unsigned int se_waited_ms(int fd) { return 0; }

@@ -7,11 +7,13 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from se_server.cli.ctl_figures import figure_lines, turns_view
 from se_server.cli.ctl_tables import calls_view, printable, show, silence, status_view
 from se_server.server.shared.runtime_dir import control_sockets
 
@@ -21,6 +23,8 @@ MAX_REQUEST_BYTES = 4096
 SHOWN_CHARACTERS = 128
 RETRY_S = 0.05
 WATCH_S = 1.0
+WATCHED = 60
+"""Answers of `status --watch` that are kept: its turns are those of a minute."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
 VARIABLE = "SE_SERVER_CONTROL_SOCKET"
 
@@ -165,7 +169,7 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
     path = find()
     if not watch:
         answer = ask(path, "status")
-        _as_json(answer) if as_json else show(status_view(answer))
+        _as_json(answer) if as_json else show(status_view(answer, figure_lines(answer)))
     elif as_json:
         while True:
             print(json.dumps(ask(path, "status")), flush=True)
@@ -173,10 +177,13 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
     else:
         from rich.live import Live
 
-        with Live(status_view(ask(path, "status")), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        answers = deque([ask(path, "status")], maxlen=WATCHED)
+        first = status_view(answers[0], figure_lines(answers[0]))
+        with Live(first, auto_refresh=False, screen=sys.stdout.isatty()) as live:
             while True:
                 time.sleep(WATCH_S)
-                live.update(status_view(ask(path, "status")), refresh=True)
+                answers.append(ask(path, "status"))
+                live.update(status_view(answers[-1], figure_lines(answers[-1], answers[0])), refresh=True)
 
 
 @command.command(short_help="Drain and replace a worker, or drain the whole server.")
@@ -228,6 +235,17 @@ def calls(find: Callable[[], str], as_json: bool) -> None:
     """List the conversations: id, worker, age, and the state of their turn."""
     answer = ask(find(), "calls")
     _as_json(answer) if as_json else show(calls_view(answer))
+
+
+@command.command(short_help="Show the slowest turns, part by part.")
+@click.option("--slow", "count", metavar="N", type=click.IntRange(1, 200), default=20, show_default=True,
+              help="How many.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
+    """Show the turns of the last hour whose first text took longest, and where the time went; needs --admin."""
+    answer = ask(find(), "turns", count)
+    _as_json(answer) if as_json else show(turns_view(answer))
 
 
 @command.command()

@@ -1,4 +1,4 @@
-"""The tables of `se-ctl`: workers, and conversations."""
+"""The tables of `se-ctl`: workers and conversations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ def age(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
-def _new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+def new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """Make a table whose cells are not wrapped.
+
+    Args:
+        numbers: the columns that are aligned to the right.
+    """
     from rich import box
     from rich.table import Table
 
@@ -44,13 +49,17 @@ def _new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     return table
 
 
-def status_view(answer: Mapping[str, Any]) -> Group:
-    """Return the table that `status` shows."""
+def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
+    """Return the table that `status` shows.
+
+    Args:
+        lines: are shown below it.
+    """
     from rich.console import Group
     from rich.text import Text
 
     numbers = ("worker", "pid", "generation", "age", "sessions", "turns", "loop lag", "RSS")
-    table = _new_table("worker", "pid", "generation", "state", *numbers[3:], numbers=numbers)
+    table = new_table("worker", "pid", "generation", "state", *numbers[3:], numbers=numbers)
     workers = answer["workers"]
     for row in workers:
         state, lag_s, silent_s = str(row["state"]), row["loop_lag_s"], row["silent_s"]
@@ -80,7 +89,7 @@ def status_view(answer: Mapping[str, Any]) -> Group:
         f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )
-    return Group(table, Text(summary))
+    return Group(table, Text("\n".join((summary, *lines))))
 
 
 def calls_view(answer: Mapping[str, Any]) -> Group:
@@ -88,7 +97,7 @@ def calls_view(answer: Mapping[str, Any]) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    table = _new_table("conversation", "worker", "pid", "age", "turn", "for", numbers=("worker", "pid", "age", "for"))
+    table = new_table("conversation", "worker", "pid", "age", "turn", "for", numbers=("worker", "pid", "age", "for"))
     for worker, pid, (name, age_s, doing, since) in sorted(answer["rows"], key=lambda row: -row[2][1]):
         table.add_row(
             Text("(no init yet)", style="dim") if name is None else Text(printable(name)),

@@ -192,6 +192,18 @@ def open_conversations(cells: Sequence[int]) -> int:
     return max(0, cells[COUNT_NAMES.index("conversations")] - sum(cells[CLOSES_AT:REFUSALS_AT]))
 
 
+def turn_figures(cells: Sequence[int]) -> dict[str, object]:
+    """Return the figures of turns for `se-ctl status`, from the cells of `Meters`."""
+    reading = Reading("", 0.0, {}, cells, 0)
+    own, filler = reading.histogram("first_text"), reading.histogram("first_filler")
+    return {
+        "outcomes": {name: reading.count(name) for name in OUTCOMES},
+        "bounds": own.bounds,
+        "first_text": [one + other for one, other in zip(own.counts, filler.counts, strict=True)],
+        "refusals": reading.refusals(),
+    }
+
+
 def families(reading: Reading) -> Iterator[Family]:
     """Yield all families that a reading has values for."""
     yield from _of_conversations(reading)

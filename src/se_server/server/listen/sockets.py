@@ -44,6 +44,14 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
             raise ConfigError(_sentence(host, port, error)) from error
 
 
+def address_of(sock: socket.socket, *, tls: bool) -> str:
+    """Return the address of a listen socket, as a client would name it."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    name, port = sock.getsockname()[:2]
+    return f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
 def _resolve(host: str | None, port: int) -> list[_Address]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -143,6 +143,11 @@ class Observer:
         finally:
             self._pages -= 1
 
+    def slowest(self, count: int) -> list[object]:
+        """Return the turns of the last hour whose first text took longest, for `se-ctl`."""
+        self._watch.poll()
+        return list(self._watch.slowest(count))
+
     async def _turns(self, request: Request) -> Response:
         count = request.query_params.get("slow", "20")
         if not count.isdecimal() or len(count) > 4:

@@ -17,7 +17,7 @@ from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
 from se_server.server.observer.figures import Figures
 from se_server.server.observer.watch import Watch
-from se_server.server.shared.control import Ask, ControlChannel
+from se_server.server.shared.control import Ask, ControlChannel, Reply
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.scoreboard import Scoreboard
@@ -26,6 +26,7 @@ logger = logging.getLogger("se_server.server.observer")
 
 MAX_CONNECTIONS = 128
 CLOSE_S = 1
+SEND_S = 1.0
 
 
 class _WebServer(uvicorn.Server):
@@ -92,6 +93,8 @@ async def _serve(admin: AdminSocket, observer: Observer, channel: ControlChannel
         for message in channel.receive():
             if isinstance(message, Ask) and message.what == "reopen-log" and log_file is not None:
                 log_file.reopen()
+            elif isinstance(message, Ask) and message.what == "turns":
+                channel.send(Reply(message.ticket, observer.slowest(int(message.about))), timeout_s=SEND_S)
         if channel.ended:
             loop.remove_reader(channel.fileno())
             stop()

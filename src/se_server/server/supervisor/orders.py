@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from se_server import __version__
+from se_server.server.listen.sockets import address_of
 from se_server.server.shared.control import Ask, Reply
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import State
@@ -23,6 +24,7 @@ from se_server.server.supervisor.control_socket import Client, ControlSocket
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.telemetry._printable import cut
+from se_server.telemetry.families import turn_figures
 
 logger = logging.getLogger("se_server.server.orders")
 
@@ -32,6 +34,10 @@ MAX_ANSWER_S = 6.0
 MAX_QUESTIONS = 32
 MAX_ROWS = 10_000
 """Rows of one answer. It bounds the memory that a slow client holds."""
+
+
+Order = Callable[[Client, object], dict[str, object] | None]
+"""Carries out an order with its argument; returns the answer, or None if it comes later."""
 
 
 class Refused(Exception):
@@ -73,6 +79,8 @@ class Orders:
         reload: begins a reload; returns why that is impossible, or an empty string.
         stop: makes the whole server drain and end; returns why that is impossible, or an empty string.
         reopen_log: reopens the log file of this process; returns why that is impossible, or an empty string.
+        turns: asks the observer for slow turns.
+        admin: the address of the observer; None without one.
     """
 
     def __init__(
@@ -84,7 +92,10 @@ class Orders:
         reload: Callable[[], str],
         stop: Callable[[], str],
         reopen_log: Callable[[], str],
+        turns: Order | None = None,
+        admin: str | None = None,
     ) -> None:
+        self._admin = admin
         self._control_socket = control_socket
         self._pool = pool
         self._rollout = rollout
@@ -93,7 +104,7 @@ class Orders:
         self._reopen_log = reopen_log
         self._questions: dict[int, _Question] = {}
         self._asked = 0
-        self._orders: dict[str, Callable[[Client, object], dict[str, object] | None]] = {
+        self._orders: dict[str, Order] = {
             "status": self._status,
             "drain": self._drain,
             "reload": self._begin_reload,
@@ -102,6 +113,7 @@ class Orders:
             "close": self._close_call,
             "stacks": lambda client, given: self._ask(client, "stacks", "", [self._find(given)]),
             "reopen-log": lambda client, _: self._reopen(client),
+            **({} if turns is None else {"turns": turns}),
         }
 
     def serve(self) -> None:
@@ -157,7 +169,7 @@ class Orders:
                 raise Refused(f"unknown order: use one of {', '.join(self._orders)}")
             if isinstance(given, dict | list):
                 raise Refused("the argument of an order is a number or a text")
-            if name not in ("status", "calls"):
+            if name not in ("status", "calls", "turns"):
                 logger.info("se-ctl: %s", name if given is None else f"{name} {cut(str(given))}")
             answer = order(client, given)
         except Refused as refused:
@@ -171,13 +183,25 @@ class Orders:
         now_ns = time.monotonic_ns()
         serving = self._rollout.serving
         seats = self._pool.scoreboard.seats
+        spec = self._rollout.spec
+        limits = vars(spec.config.capacity)
+        board = self._pool.scoreboard
+        totals, cells = board.figures()
         return {
             "version": __version__,
             "state": self._rollout.state.name.lower(),
             "generation": None if serving is None else serving.number,
             "wanted": None if serving is None else serving.count,
             "workers": [_row_of(record, now_ns) for record in sorted(self._pool, key=_age_of)],
-            "totals": self._pool.scoreboard.totals(),
+            "totals": totals,
+            "figures": {
+                **turn_figures(cells),
+                "started_at_s": self._pool.scoreboard.started_at_s,
+                "now_s": time.time(),
+            },
+            "addresses": [address_of(sock, tls=spec.tls is not None) for sock in spec.listen_sockets],
+            "admin": self._admin,
+            "limits": {name: value for name, value in limits.items() if value is not None},
             "sessions_elsewhere": max(0, seats.sessions() - sum(record.slot.sessions for record in self._pool)),
         }
 

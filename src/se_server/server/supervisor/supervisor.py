@@ -26,6 +26,7 @@ from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import Closable, WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
 from se_server.server.supervisor.observer_process import ObserverProcess
+from se_server.server.supervisor.observer_questions import ObserverQuestions
 from se_server.server.supervisor.orders import Orders
 from se_server.server.supervisor.orphans import Orphans
 from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
@@ -85,6 +86,7 @@ class Supervisor:
         self._had_terminal = has_terminal()
         self._control_socket = control_socket or ControlSocket(None)
         self._observer = observer
+        self._questions = ObserverQuestions(observer)
         self._not_inherited: list[Closable] = [self._signals, self._control_socket, *not_inherited]
         self._pool = Pool([*self._not_inherited, *([] if observer is None else [observer])], seats)
         self._rollout = Rollout(self._pool, announcer, spec)
@@ -95,6 +97,8 @@ class Supervisor:
             reload=self._reload,
             stop=self._stop_by_order,
             reopen_log=reopen_log or (lambda: "there is no log file"),
+            turns=self._questions.turns,
+            admin=None if observer is None else observer.admin.url,
         )
         if observer is not None:
             self._pool.scoreboard.make_rings()
@@ -132,9 +136,9 @@ class Supervisor:
                 if self._rollout.failed and not self._ending:
                     self._end(self._rollout.spec.lifecycle.drain_timeout_s)
                 self._watch_upgrade()
-                self._orders.serve()
-                self._rollout.fill_places()
                 self._keep_observer()
+                self._orders.serve()  # after those who answer clients: it forgets the clients that have their answer
+                self._rollout.fill_places()
                 self._run_timed()
                 self._wait()
         finally:
@@ -159,7 +163,7 @@ class Supervisor:
         if not self._is_needed():
             return
         due = self._pool.next_due() + self._rollout.next_due() + self._orders.next_due()
-        due += [] if self._observer is None else self._observer.next_due()
+        due += [] if self._observer is None else self._observer.next_due() + self._questions.next_due()
         if any(record.state is not State.STARTING for record in self._pool):
             due.append(self._look_at)
         if self._announcer.alive_s is not None and not self.handed_over:
@@ -311,7 +315,7 @@ class Supervisor:
             self._pool.scoreboard,
             [*self._not_inherited, *self._listen_sockets, *(record.channel for record in self._pool)],
         )
-        observer.receive()
+        self._questions.serve()
 
     def _end_observer(self) -> None:
         if self._observer is not None:
