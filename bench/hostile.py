@@ -91,6 +91,7 @@ class Held:
     outcomes: Counter[str] = field(default_factory=Counter)
     asked: int = 0
     discarded: int = 0
+    is_closed: bool = False  # by a close handshake, so that everything before it has arrived
 
 
 # --- from outside: the answers that the caller heard ----------------------------------------------------------------
@@ -128,6 +129,7 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
                 adopts = plan.retranscription == "adopt"
                 if wrong := what_is_wrong(each, verdict.outcome, is_ok=verdict.is_ok, adopts=adopts):
                     held.problems.append(f"{name}, turn {place}, ids {verdict.event_ids}: {wrong} ({verdict.reason})")
+        held.is_closed = caller.ended is not None and caller.ended.is_clean
     except CallerError as error:
         held.problems.append(f"{name}: {error}")
     return held
@@ -230,7 +232,7 @@ def judge_runs(journal: Sequence[dict[str, Any]], held: Sequence[Held], plan: Pl
                     problems.append(f"{name}, id {ask.event_id}: handlers ran again on connection {repeated[0]}")
             if plan.retranscription == "adopt":
                 problems += not_adopted(name, turn, ran)
-            if turn.said == LAST_WORDS and not ran:
+            if turn.said == LAST_WORDS and conversation.is_closed and not ran:
                 problems.append(f"{name}: no handler saw the caller's last words")
     heard_of = {f"hostile-{plan.seed}-{number}" for number, each in enumerate(held) if each.turns}
     strangers = [key for key in runs if key[0] in heard_of and key not in known]

@@ -106,7 +106,7 @@ DIFFERENCES = (
         "a_silent_handler_is_finalised",
         "A handler that sends nothing",
         "leaves the turn open",
-        "an empty final is sent",
+        'one blank and the final are sent; `empty_answer_text=""` sends the final alone ([answers.md](answers.md))',
         "the API asks again until it gives up",
     ),
     Difference(

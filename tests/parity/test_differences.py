@@ -126,7 +126,8 @@ async def test_a_silent_handler_is_finalised(package: Package) -> None:
     session = session_of(package, ws)
     session.on("user_transcript", lambda transcript: None)
     await session.run()
-    assert [message["is_final"] for message in ws.sent] == ([True] if package.is_ours else [])
+    expected = [(" ", False), ("", True)] if package.is_ours else []
+    assert [(message["content"], message["is_final"]) for message in ws.sent] == expected
 
 
 async def test_debug_prints_no_texts(package: Package, capsys: pytest.CaptureFixture[str]) -> None:
