@@ -26,6 +26,7 @@ cdef class Answering(TurnHost):
     cdef double _stream_close_s
     cdef bint _speaks_refusals
     cdef bint _takes_over
+    cdef double _chunk_pace_s
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef str _empty_answer_text
     cdef bint _ends_with_turn

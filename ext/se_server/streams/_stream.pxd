@@ -50,9 +50,17 @@ cdef class Stream:
     cdef bint _mutes_refusals
     cdef bint _is_watched       # the times of its first event and of its first text are not noted yet
     cdef double _event_at       # when the last event came, while it is watched
+    cdef double _pace_s         # texts are gathered so long once the answer is ahead of speech; 0: never
+    cdef double _begun_at       # the first text was put then
+    cdef Py_ssize_t _sent_chars
+    cdef list _held             # the texts that are being gathered, or None
+    cdef object _pace_timer
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cdef object _wakeable(self, object suspended)
     cdef object _wait_for(self, object other)
+    cpdef gather(self, double pace_s)
+    cdef bint _hold(self, str text) except -1
+    cdef int _release(self) except -1
     cdef int _iterate(self, object iterator) except -1
     cdef int _put_all(self, list texts) except -1
     cdef bint _deliver(self, list texts) except -1

@@ -24,7 +24,7 @@ from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport K_ASKED, K_READY
 
-from asyncio import CancelledError, Future
+from asyncio import CancelledError, Future, get_running_loop
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 
@@ -84,6 +84,10 @@ cdef enum:
     FLUSH_BYTES = 65536
     # The event loop runs once after this many events without text: a stream that never suspends must not starve others.
     EVENTS_PER_STEP = 1024
+
+# Speech has about 15 characters a second. What the API buffers, and its voice's own pace, are allowed for.
+cdef double CHARS_PER_S = 15.0
+cdef double AHEAD_S = 2.0
 
 cdef enum Wait:
     # The awaitable in progress gives the next event, or it is something else.
@@ -310,6 +314,44 @@ cdef class Stream:
             reading.count_usage(usage.input_tokens, usage.output_tokens, False)
         return 0
 
+    cpdef gather(self, double pace_s):
+        self._pace_s = pace_s
+
+    cdef bint _hold(self, str text) except -1:
+        """Gather a text with those that follow, if what was sent is enough to speak for a while."""
+        cdef double now
+        if self._held is not None:
+            self._held.append(text)
+            return True
+        now = self._clock.now()
+        if self._sent_chars == 0:
+            self._begun_at = now
+        elif self._sent_chars / CHARS_PER_S - (now - self._begun_at) > AHEAD_S + self._pace_s:
+            self._held = [text]
+            self._pace_timer = get_running_loop().call_later(self._pace_s, self._pace_over)
+            return True
+        self._sent_chars += PyUnicode_GET_LENGTH(text)
+        return False
+
+    cdef int _release(self) except -1:
+        """Put the gathered texts as one, unless nobody will hear them."""
+        cdef str text
+        held, self._held = self._held, None
+        if held is None:
+            return 0
+        self._pace_timer.cancel()
+        if self._turn.open and not self._sink.closed:
+            text = "".join(held)
+            self._sent_chars += PyUnicode_GET_LENGTH(text)
+            self._sink.put(text, self._turn.event_id_json, False)
+            self._turn.keep(text)
+            self._chunks += 1
+        return 0
+
+    def _pace_over(self):
+        self._release()
+        self._flush()
+
     cdef int _note_texts(self) except -1:
         """Note on the turn what was put since the last time."""
         if self._chunks:
@@ -344,6 +386,7 @@ cdef class Stream:
         return reraise()
 
     cdef int _finish(self) except -1:
+        self._release()
         self._note_texts()
         return PYGEN_RETURN
 
@@ -357,6 +400,7 @@ cdef class Stream:
             self._fail(raised)
             self._flush()
             raise
+        self._release()
         return self._note_texts()
 
     cdef int _flush(self) except -1:
@@ -376,7 +420,7 @@ cdef class Stream:
         ):
             text = <str>event
             # As `_put`, here without a call: this is the path of most texts.
-            if text and self._turn.bytes_left < 0:
+            if text and self._turn.bytes_left < 0 and self._pace_s == 0:
                 self._sink.put(text, self._turn.event_id_json, False)
                 self._turn.keep(text)
                 self._chunks += 1
@@ -396,6 +440,8 @@ cdef class Stream:
     cdef int _put(self, str text) except -1:
         if self._turn.bytes_left >= 0:
             return self._take_bounded(text)
+        if self._pace_s > 0 and self._hold(text):
+            return 0
         self._sink.put(text, self._turn.event_id_json, False)
         self._turn.keep(text)
         self._chunks += 1
@@ -482,6 +528,7 @@ cdef class Stream:
 
     cdef int _fail(self, object error) except -1:
         """Note the exception that ends the stream, for those who close it."""
+        self._release()
         if isinstance(error, Detached):  # it did not heed its cancellation; the task does
             self._is_lost = True
             self.is_over = False

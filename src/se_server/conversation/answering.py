@@ -55,6 +55,7 @@ class Answering(TurnHost):
         self._stream_close_s = settings.stream_close_s
         self._speaks_refusals = settings.speak_refusals
         self._takes_over = settings.takeover
+        self._chunk_pace_s = settings.chunk_pace_s or 0.0
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._ring = stats.ring
         self._number = 0 if stats.ring is None else stats.ring.opened(self._clock.now())
@@ -159,7 +160,10 @@ class Answering(TurnHost):
 
     def _open(self, response: object, takeover: bool) -> Stream:
         # A method of its own, so that Cython knows the type of its result.
-        return open_stream(response, self._stream_close_s, takeover)
+        stream = open_stream(response, self._stream_close_s, takeover)
+        if self._chunk_pace_s > 0:
+            stream.gather(self._chunk_pace_s)
+        return stream
 
     def _send_text(self, turn: Turn, text: str, final: bool) -> None:
         """Send a whole text; with `final`, it leaves together with its final."""

@@ -62,6 +62,7 @@ class SessionSettings:
         first_word_text: the fillers, taken in turn.
         failure_text: what is spoken when a handler or its stream fails before any text of its own.
         speak_refusals: whether a model's refusal is spoken where its stream has no other text; else it is a failure.
+        chunk_pace_s: how long texts of a stream are gathered into one once the answer is well ahead of speech.
         takeover: whether streams of LLM packages are read from their HTTP responses, without the packages' objects.
         turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
         max_conversation_s: after how long a conversation is ended, once its answer under way has come to its end.
@@ -208,6 +209,14 @@ class SessionSettings:
         "true|false",
         group=CONVERSATIONS,
         default_text="true",
+    )
+    chunk_pace_s: float | None = option(
+        None,
+        interval,
+        "Gather the texts of a stream for so long once the answer is seconds ahead of its speech.",
+        "SECONDS",
+        group=CONVERSATIONS,
+        default_text="off",
     )
     takeover: bool = option(
         True,

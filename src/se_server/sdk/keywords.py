@@ -44,6 +44,7 @@ class SessionKeywords(TypedDict, total=False):
     first_word_text: str | Sequence[str] | None
     failure_text: str | None
     speak_refusals: bool | None
+    chunk_pace_s: Seconds | None
     takeover: bool | None
     turn_timeout_s: Seconds | None
     max_conversation_s: Seconds | None

@@ -40,6 +40,8 @@ class Stream(Awaitable[None]):
             nodes: the LangGraph nodes whose messages are spoken; None: all.
             speak_refusals: whether a refusal is spoken where the stream has no other text; else it is a failure.
         """
+    def gather(self, pace_s: float) -> None:
+        """Gather the texts of `pace_s` into one while the answer is well ahead of speech; 0: never."""
     def pump(self, sink: Sink, turn: Turn, clock: Clock) -> Stream:
         """Return an awaitable that sends the stream's texts as the answer of a turn.
 
