@@ -41,6 +41,7 @@ class Heard:
         late: Messages after the final.
         errors: The exceptions that `on_error` got, as `Class: text`.
         logged: Warnings of the server's log.
+        usage: The input and output tokens that the turn has.
     """
 
     text: str = ""
@@ -48,6 +49,7 @@ class Heard:
     late: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    usage: tuple[int | None, int | None] | None = None
 
     def verdict(self, row: Row) -> str:
         """Return `right`, `refused`, `silent` or `wrong`."""
@@ -93,6 +95,8 @@ class Stage:
                 # The reference stays: no request may end because its stream was collected.
                 self._kept.append(response)
                 await session.send_response(response, **self.row.options)
+                if session.turn is not None and session.turn.usage is not None:
+                    self.heard.usage = (session.turn.usage.input_tokens, session.turn.usage.output_tokens)
         finally:
             self.over.set()
 

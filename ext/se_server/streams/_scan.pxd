@@ -62,6 +62,7 @@ cdef class Scanner:
     cdef Py_ssize_t passed                     # bytes of the pieces before this one
     cdef Py_ssize_t boundary                   # bytes of the body up to the end of the last usual event
     cdef str half_before                       # `high_half` at that point
+    cdef Usage usage_before                    # `usage` at that point
     # Concatenated JSON, with `line` as the start of a value.
     cdef Py_ssize_t depth
     cdef bint is_in_string

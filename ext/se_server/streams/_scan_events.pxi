@@ -235,6 +235,8 @@ cdef int read_choices(Scanner self, Value* choices, list results) except -1:
                 give_text(self, &message[1], True, results)
         elif choice[4].kind == STRING:
             give_text(self, &choice[4], False, results)
+        if self.watch and equals(&choice[2], b"error"):
+            self.is_over = True
         if equals(&choice[2], b"content_filter"):
             give_block(self, "finish_reason", "content_filter", None, results)
         break

@@ -37,8 +37,10 @@ cdef int watch_event(Scanner self, list results) except -1:
     if self.is_over:
         del results[count:]
         self.high_half = self.half_before
+        self.usage = self.usage_before
     else:
         self.half_before = self.high_half
+        self.usage_before = self.usage
         self.is_between = True
     return 0
 
