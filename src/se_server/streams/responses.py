@@ -10,15 +10,19 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from se_server.streams._scan import Failure, Scanner
+from se_server.streams._takeover import Takeover
 from se_server.streams.closing import closer_of
 from se_server.streams.finished import finished_events
 from se_server.streams.forms import Blocking, Events, Form, identity
+from se_server.streams.takeover_bodies import ResponseBody
 
 # An error's body is a sentence or two; a page of HTML need not be read.
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ERROR_CHARS = 300
 
 HTTPX = ("httpx", "httpx2")
+# How a response's events are watched: those of all APIs, with names and without; see `_scan.pxd`.
+ANY_NAME = 1
 # The generators that `httpx.Response` makes of its body, and whether they give one line at a time.
 GENERATORS = {"aiter_bytes": False, "aiter_text": False, "aiter_raw": False, "aiter_lines": True}
 BLOCKING_GENERATORS = {
@@ -46,6 +50,7 @@ class Body:
         self._scanner = Scanner()
         self._feed = self._scanner.feed_line if is_lines else self._scanner.feed
         self._is_lines = is_lines
+        self._is_stream = kind == "text/event-stream"
         self._may_be_whole = kind == "application/json"
         self._kept = bytearray()
 
@@ -53,6 +58,11 @@ class Body:
     def is_failure(self) -> bool:
         """Whether the status says that the body is not an answer."""
         return not 200 <= self.status < 300
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is an event stream for certain."""
+        return self._is_stream and not self.is_failure
 
     @property
     def is_full(self) -> bool:
@@ -164,6 +174,8 @@ def take_aiohttp(opening: Any, response: Any) -> Events:
     body = Body(response.headers.get("content-type"), response.status)
     if (read := getattr(response, "_body", None)) is not None:
         return Events(scan(body, _of_list([read])))
+    if body.is_stream and opening.takes_over:
+        return Events(Takeover(ResponseBody(response, lambda pieces: scan(body, pieces)), ANY_NAME))
     return Events(scan(body, response.content.iter_any()))
 
 

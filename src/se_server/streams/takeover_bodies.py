@@ -107,6 +107,30 @@ class AiohttpBody:
             await aclose()
 
 
+class ResponseBody(AiohttpBody):
+    """The body of an aiohttp response that user code passed.
+
+    Args:
+        response: the response, of which nothing was read.
+        scan: returns the iterator of the events in the pieces of a body.
+    """
+
+    def __init__(self, response: Any, scan: Callable[[AsyncIterator[bytes]], AsyncIterator[Any]]) -> None:
+        super().__init__(response, response.content.iter_any)
+        self._scan = scan
+
+    def give_back(self, rest: bytes, error: Exception | None) -> AsyncIterator[Any]:
+        """Return the events of what is left; an exception of the reader comes again."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            if rest:
+                yield rest
+            async for piece in self._content.iter_any():
+                yield piece
+
+        return self._scan(pieces())
+
+
 def taken_over(body: HttpxBody | AiohttpBody, watch: int, response: Any) -> Takeover:
     """Return the takeover of a body, with a tap on its connection where it can have one."""
     takeover = Takeover(body, watch)
