@@ -53,7 +53,7 @@ FOREIGN_FLAGS = {
     "--strict", "--http", "--loop", "--ws",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-FOREIGN_NAMES = {"OPENAI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}
+FOREIGN_NAMES = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}
 
 
 # --- what there is ---
