@@ -301,6 +301,8 @@ cdef class Stream:
         # A turn with a limit may have to end: its task does that.
         if sink.closed or not sink.writable or not self._turn.open or self._turn.bytes_left >= 0:
             return False
+        if self._is_watched:
+            self._note_event()
         self._put_all(texts)
         self._flush()
         return True
