@@ -145,10 +145,10 @@ def _cascade(engine: Mapping[str, Any], engine_id: str, first_word_s: float) -> 
     if not first_word_s:
         return _finding("cascade timeout", State.NOT_TESTED, f"{timeout_s:g} s; the first word was not measured")
     why = f"the first word came after {shown_s(first_word_s)}, and the API asks again after {timeout_s:g} s"
-    if timeout_s <= HOLD_AFTER_S:
-        out = f"set se-server's --hold-after-s, {HOLD_AFTER_S:g} by default, below it"
-        return _finding("cascade timeout", State.WARNING, why, out)
     if first_word_s < NARROW * timeout_s:
+        if timeout_s <= HOLD_AFTER_S:
+            out = f"set se-server's --hold-after-s, {HOLD_AFTER_S:g} by default, below it"
+            return _finding("cascade timeout", State.WARNING, why, out)
         return _finding("cascade timeout", State.PASS, why)
     better_s = min(MAX_CASCADE_S, max(MIN_CASCADE_S, math.ceil(2 * first_word_s)))
     state = State.FAIL if first_word_s >= timeout_s else State.WARNING

@@ -243,3 +243,44 @@ async def test_silence_is_handled_or_met_with_silence(kind: str, silence_turns: 
     assert handled == ([1, 10] if silence_turns == "stay_silent" else [1, 2, 3, 4, 5, 6, 9, 10])
     assert all(is_silence is (event_id not in (1, 10)) for event_id, is_silence in log.items)
     assert stage.server.stats.silences == (6 if silence_turns == "stay_silent" else 0)
+
+
+async def test_a_silent_handler_is_held(kind: str) -> None:
+    """A blank goes out on every kind of connection, and is no text of the answer."""
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        assert session.turn is not None
+        await log.until(f"go on {session.turn.event_id}")
+        await session.send_response("Here.")
+        log.add((session.turn.text, session.turn.chunks))
+
+    settings = SessionSettings(hold_after_s=0.02)
+    async with serving(kind, settings, on_transcript=on_transcript) as stage, stage.call() as api:
+        for event_id in (1, 2):
+            await api.say(f"hello {event_id}", event_id=event_id)
+            blank = {"type": "agent_response", "content": " ", "event_id": event_id, "is_final": False}
+            assert await api.receive() == blank
+            log.add(f"go on {event_id}")
+            assert await api.answer() == [(event_id, "Here.")]
+        await api.ping()
+    assert log.items.count(("Here.", 1)) == 2
+    assert stage.server.stats.blanks_sent == 2
+
+
+async def test_an_utterance_that_grows_settles(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add(transcript[-1].content)
+        await session.send_response("Yes.")
+
+    settings = SessionSettings(settle_s=0.05)
+    async with serving(kind, settings, on_transcript=on_transcript) as stage, stage.call() as api:
+        for event_id, text in enumerate(("one", "one two", "one two three"), 1):
+            await api.say(text, event_id=event_id)
+        assert await api.answer() == [(3, "Yes.")]
+        await api.say("goodbye", event_id=4)
+        await api.send(type="close")
+        await log.until("goodbye")
+    assert log.items == ["one two three", "goodbye"]

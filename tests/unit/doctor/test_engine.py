@@ -96,6 +96,7 @@ def test_headers_are_compared_by_name_and_value(headers: Any, state: State) -> N
         (14.0, 4, State.FAIL, 15),
         (16.0, 15, State.FAIL, None),
         (0.0, 4, State.NOT_TESTED, None),
+        (2.5, 2, State.FAIL, 5),
         (0.5, 2, State.WARNING, None),  # the blank of --hold-after-s would come too late
     ],
 )
