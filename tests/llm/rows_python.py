@@ -209,6 +209,11 @@ async def json_lines(case: Case) -> Any:
     return words([json.dumps({"message": {"content": piece}, "done": False}) + "\n" for piece in PIECES])
 
 
+@raw.row("`await response.text()`", note="A body as one text: never spoken as it is.", **BEFORE)
+async def whole_body(case: Case) -> Any:
+    return "".join(lines())
+
+
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 

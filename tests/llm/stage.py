@@ -58,9 +58,13 @@ class Heard:
         if row.is_refused:
             is_named = any(row.error in error for error in self.errors)
             return "refused" if is_named and self.text == row.spoken else "wrong"
-        if self.text == row.spoken and not self.errors:
+        if self.text == row.spoken and not self.errors and not any(UNSPOKEN in line for line in self.logged):
             return "right"
         return "wrong" if self.text or self.errors else "silent"
+
+
+# A part of the line about events beside the text that were not spoken.
+UNSPOKEN = "an answer of handler"
 
 
 class Stage:
@@ -80,7 +84,7 @@ class Stage:
         self._clients = AsyncExitStack()
         self._kept: list[Any] = []
         self._server = SpeechEngineServer(
-            port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0,
+            port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, empty_answer_text="",
             on_transcript=self._on_transcript, on_error=self._on_error, **options,
         )  # fmt: skip
 

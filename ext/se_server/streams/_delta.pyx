@@ -27,7 +27,8 @@ from se_server.errors import UnknownStreamError
 from se_server.streams._scan import MAX_KEY_CHARS, MAX_KEYS, MAX_MESSAGE_CHARS
 from se_server.streams.extractors import extractor_for, on_change
 from se_server.streams.growing import Growing, is_known_to_grow
-from se_server.streams.naming import describe
+from se_server.streams.naming import describe, describe_empty, describe_nodes, describe_unspoken, name_of
+from se_server.streams.refusing import close_event
 from se_server.streams.sniffing import IS_RAW, IS_TEXT, Sniffing, is_surely_raw
 
 cdef extern from *:
@@ -58,6 +59,7 @@ cdef enum:
     # Wrappers in wrappers: LangGraph's pairs in pairs, agents' events.
     MAX_WRAPPERS = 6
     MAX_SPOKEN_IDS = 256
+    MAX_OTHER_NODES = 8
 
 cdef str REPLACEMENT = "\ufffd"
 cdef str NO_MESSAGE = "the provider gave no message"
@@ -141,6 +143,7 @@ cdef class Reading:
         cdef str text
         cdef Py_ssize_t unknown = self.unknown
         if self.extractor is not None:
+            self.asked += 1
             text = asked(self.extractor, event)
         elif PyUnicode_Check(event):
             text = self.plain(exact(event))
@@ -192,7 +195,21 @@ cdef class Reading:
     cdef object error(self):
         cdef Unknown unknown = self.first_unknown if self.first_unknown is not None else self.repeated
         cdef object kind = self.first_unknown_class if self.first_unknown is not None else self.repeated_class
-        return UnknownStreamError(describe(self.source, self.unknown, kind, unknown))
+        return UnknownStreamError(describe(self.source, self.unknown, kind, unknown, self.scanner is not None))
+
+    cdef object doubt(self, bint has_text):
+        if has_text or self.has_text:
+            if self.unknown == 0:
+                return None
+            kind = self.first_unknown_class
+            unknown = self.first_unknown
+            text = describe_unspoken(self.source, self.unknown, kind, unknown, self.scanner is not None)
+            return True, unknown.type or name_of(kind), text
+        if self.other_nodes is not None and not self.has_node:
+            return True, "nodes", describe_nodes(self.source, self.nodes, self.other_nodes)
+        if self.refused is not None or self.has_silent or self.scanner is not None:
+            return None
+        return False, "text=" if self.asked else "", describe_empty(self.source, self.asked)
 
     cdef str read_event(self, object event):
         cdef str text
@@ -200,6 +217,8 @@ cdef class Reading:
         text = read(self, event, 0)
         if text is None and not self.is_known:
             self.note_unknown(event, None)
+        elif text is None and event is not None:
+            self.has_silent = True
         return text
 
     # --- texts as they are ---
@@ -342,6 +361,7 @@ cdef class Reading:
         if self.first_unknown is None:
             self.first_unknown = unknown_of(event) if unknown is None else unknown
             self.first_unknown_class = event if isinstance(event, type) else type(event)
+        close_event(event)
         return 0
 
 

@@ -689,7 +689,16 @@ cdef str langchain_text(Reading r, object message, int form):
 cdef bint in_nodes(Reading r, object metadata) except -1:
     if r.nodes is None:
         return True
-    return PyDict_Check(metadata) and metadata.get("langgraph_node") in r.nodes
+    name = metadata.get("langgraph_node") if PyDict_Check(metadata) else None
+    if name in r.nodes:
+        r.has_node = True
+        return True
+    if PyUnicode_Check(name) and not r.has_node:
+        if r.other_nodes is None:
+            r.other_nodes = set()
+        if len(r.other_nodes) < MAX_OTHER_NODES:
+            r.other_nodes.add(exact(name)[:MAX_KEY_CHARS])
+    return False
 
 
 cdef str graph_text(Reading r, object event, int depth):

@@ -55,7 +55,9 @@ cdef class Stream:
     cdef Py_ssize_t _sent_chars
     cdef list _held             # the texts that are being gathered, or None
     cdef object _pace_timer
+    cdef Py_ssize_t _chunks_before  # of the turn, when the stream began
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
+    cpdef object doubt(self)
     cdef object _wakeable(self, object suspended)
     cdef object _wait_for(self, object other)
     cpdef gather(self, double pace_s)

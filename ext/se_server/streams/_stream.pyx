@@ -31,6 +31,7 @@ from types import AsyncGeneratorType, GeneratorType
 from se_server.errors import AnswerTooLong, StreamFailed
 from se_server.streams.closing import close_generator
 from se_server.streams.driving import Detached, Ending
+from se_server.streams.naming import describe_empty
 from se_server.streams.opening import Opening, is_plain_generator
 
 cdef extern from "Python.h":
@@ -180,10 +181,21 @@ cdef class Stream:
         self._is_watched = not turn.chunks and turn.first_event_at == 0.0
         if turn.ring is not None:
             turn.ring.note(K_ASKED, turn.number, 0, clock.now())
+        self._chunks_before = turn.chunks
         if self._iterator is None:
             self._awaited = _awaiting(self._opening.open())
             self._waits = FOR_OPENING
         return self
+
+    cpdef object doubt(self):
+        if not self._is_whole:
+            return None
+        cdef bint has_text = self._turn.chunks != self._chunks_before
+        if self._reading is not None:
+            return self._reading.doubt(has_text)
+        if has_text or self._source is not None:
+            return None
+        return False, "", describe_empty(self._iterator if self._opening is None else self._opening.source, 0)
 
     def aclose(self, double timeout_s):
         if self._opening is None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from se_server.conversation._outbox import Outbox
-from se_server.conversation.findings import log_second_final
+from se_server.conversation.findings import log_doubt, log_second_final
 from se_server.conversation.guards import TurnGuards
 from se_server.conversation.jobs import TurnHost, current_turn
 from se_server.conversation.lane import Lane
@@ -21,6 +21,8 @@ from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThr
 from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState
 from se_server.protocol.turns import TurnLedger
 from se_server.streams._stream import Stream, open_stream
+from se_server.streams.refusing import refuse_options
+from se_server.streams.sniffing import RAW_START
 from se_server.telemetry._clock import clock_of
 from se_server.telemetry._printable import text_of
 from se_server.telemetry._ring import LATE
@@ -106,7 +108,7 @@ class Answering(TurnHost):
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
-        if isinstance(response, str):
+        if isinstance(response, str) and not self._may_be_raw(response):
             turn = self._turn_to_answer()
             if turn is None:
                 return False
@@ -118,6 +120,8 @@ class Answering(TurnHost):
                 await rest
             return turn.open
         try:
+            if text is not None or nodes is not None:
+                refuse_options(response, text, nodes)
             stream = self._open(response, text is None and (self._takes_over if takeover is None else takeover))
         except TypeError as error:
             return await self._refuse(error)
@@ -138,6 +142,8 @@ class Answering(TurnHost):
                     has_failed = True
                     self._speak_failure(turn)
                     await self._report(error)
+            if turn.open and not has_failed and (doubt := stream.doubt()) is not None:
+                self._log_doubt(turn, doubt)
             # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
             final = final and not self._ends_with_turn
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, has_failed)
@@ -157,6 +163,10 @@ class Answering(TurnHost):
         self._speak_failure(turn)
         await self._report(error)
         return turn.open
+
+    def _may_be_raw(self, text: str) -> bool:
+        """Return whether a text may be an HTTP response's body: it is read then, not spoken as it is."""
+        return text != "" and text[0] in "deir:{\ufeff" and RAW_START.match(text) is not None
 
     def _open(self, response: object, takeover: bool) -> Stream:
         # A method of its own, so that Cython knows the type of its result.
@@ -222,6 +232,10 @@ class Answering(TurnHost):
         if turn.finals > 1 and not turn.replays:
             job = self._lane._job
             log_second_final(self, job.handler if job is not None and job.turn is turn else None)
+
+    def _log_doubt(self, turn: Turn, doubt: tuple[bool, str, str]) -> None:
+        job = self._lane._job
+        log_doubt(self, job.handler if job is not None and job.turn is turn else None, doubt)
 
     def _send_empty(self, turn: Turn) -> None:
         """Send what stands for the answer of a turn that has said nothing; its final follows."""

@@ -26,6 +26,12 @@ _mistaken: set[str] = set()
 _ended_twice: set[str] = set()
 """The names of handlers that were logged for a second final in a turn."""
 
+_doubted: set[tuple[str, str]] = set()
+"""Handlers, and the kinds of events that their answers did not speak, that were logged."""
+
+MAX_DOUBTED = 1024
+"""A program that makes classes on the fly must not fill the log, or memory."""
+
 
 def turn_mistake(session: Noted, handler: Handler, result: object, is_silent: bool) -> str | None:
     """Return the mistake that the result of a turn's handler shows, if any, and log it."""
@@ -68,6 +74,27 @@ def log_second_final(session: Noted, handler: Handler | None) -> None:
             name,
             kind="second final",
         )
+
+
+def log_doubt(session: Noted, handler: Handler | None, doubt: tuple[bool, str, str]) -> None:
+    """Log what is odd about an answer that was no failure, once for each handler and kind.
+
+    Args:
+        session: the conversation.
+        handler: the handler that sent the answer, if it is known.
+        doubt: whether it is surely a mistake, its kind, and the sentence.
+    """
+    is_mistake, kind, text = doubt
+    name = "a handler" if handler is None else f"handler {handler_name(handler)}"
+    if (name, kind) not in _doubted and len(_doubted) < MAX_DOUBTED:
+        _doubted.add((name, kind))
+        level = logging.WARNING if is_mistake else logging.INFO
+        note(session, level, "an answer of %s: %s", name, text, kind="unspoken")
+
+
+def forget_doubts() -> None:
+    """Have odd answers logged once more."""
+    _doubted.clear()
 
 
 def _log_mistake(session: Noted, name: str, mistake: str) -> None:

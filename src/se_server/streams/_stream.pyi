@@ -55,6 +55,13 @@ class Stream(Awaitable[None]):
             turn: the turn they belong to; its id is read at each write, since a turn may be adopted.
             clock: gives the time for the turn.
         """
+    def doubt(self) -> tuple[bool, str, str] | None:
+        """Return what should be reported of a stream that has ended without an error, None for nothing.
+
+        Returns:
+            Whether it is surely a mistake, its kind (the type of an event, or a name), and the sentence: events beside
+            the text were not spoken, `nodes` matched no message, or the stream gave nothing.
+        """
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to close: a generator ran to its end, as most do."""

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from se_server.streams.driving import within
@@ -102,6 +103,30 @@ def _call_to_make(value: Any) -> str:
     if inspect.iscoroutinefunction(inner):
         return f"call it, as in send_response(await {name}())"
     return f"call it and pass what it returns, as in send_response({name}())"
+
+
+def refuse_options(value: object, text: object, nodes: object) -> None:
+    """Refuse the options of an answer that cannot be used, and close the answer.
+
+    Raises:
+        TypeError: `text` cannot be called, or `nodes` is no collection of names.
+    """
+    if text is not None and not callable(text):
+        close_refused(value)
+        raise TypeError(f"send_response takes a function of an event as text=, not {name_of(text)}")
+    names = (nodes,) if isinstance(nodes, str) else nodes
+    if nodes is not None and not (isinstance(names, Iterable) and all(isinstance(name, str) for name in names)):
+        close_refused(value)
+        raise TypeError(
+            f"send_response takes the names of LangGraph nodes as nodes=, such as {{'agent'}}, not {nodes!r}"
+        )
+
+
+def close_event(event: object) -> None:
+    """Close an event that is a stream or an awaitable itself, since it is not read and its request would run on."""
+    kind = type(event)
+    if any(hasattr(kind, name) for name in ("__aiter__", "__await__", "__aenter__", "__next__")):
+        close_refused(event)
 
 
 def close_refused(value: object) -> None:

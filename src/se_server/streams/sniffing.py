@@ -25,6 +25,8 @@ SURE = re.compile(r"data:[ \t]*(\{\s*[\"}]|\[DONE\]|\[\s*\{)")
 FIELD = re.compile(r"(?:(?:event|id|retry):[ ]?[\w.:\-]*|:(?: [^\r\n]*)?)(?:\r\n|\n|\r|$)")
 # Beginnings of a line that more letters would make a field.
 STARTS = ("data:", "event:", "id:", "retry:")
+RAW_START = re.compile(BOM + r"?(?:data:|event:|id:|retry:|: |\{\s*\")")
+"""The beginning of a whole text that may be an HTTP response's body."""
 PAYLOAD_STARTS = re.compile(r"data:[ \t]*(\{\s*)?(\[[DONE]{0,4})?$")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import se_server
+from se_server.conversation.findings import forget_doubts
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import StreamFailed, UnknownStreamError
@@ -370,3 +371,110 @@ async def test_langgraph_nodes_are_chosen() -> None:
     ]
     assert await Heard().answer(stream_of(*events), nodes={"agent"}) == "Hi"
     assert await Heard().answer(stream_of(*events)) == "planHi"
+
+
+# --- what is odd, and no failure -------------------------------------------------------------------------------------
+
+LATE = ({"type": "AIMessageChunk", "content": "Hi", "id": "1"}, {"langgraph_node": "agent"})
+ODD: dict[str, tuple[Any, dict[str, Any], str, str, list[str]]] = {
+    "a list in a list": (["a", ["b"], "c"], {}, "ac", "WARNING", ["stream (list)", "1 unknown event", "text=lambda"]),
+    "numbers": (["I have ", 3, " of ", 4], {}, "I have  of ", "WARNING", ["2 unknown events", "int", "str(value)"]),
+    "an exception": (["a", ValueError("b")], {}, "a", "WARNING", ["ValueError", "raise it"]),
+    "a class of one's own": (["a", Heard()], {}, "a", "WARNING", ["Heard", "register_extractor"]),
+    "dicts": ([{"said": "b"}, "a"], {}, "a", "WARNING", ["dict (with said)", "text=lambda"]),
+    "lines of a body": ([LINE % "a" + "\n\n", 'data: {"x": 1}\n\n'], {}, "a", "WARNING", ["with x", "read the body"]),
+    "nodes that are not there": ([LATE], {"nodes": {"agnet"}}, "", "WARNING", ["'agnet'", "'agent'"]),
+    "nothing": ([], {}, "", "INFO", ["gave no text at all", "read before"]),
+    "empty texts": (["", None], {}, "", "INFO", ["gave no text at all"]),
+    "a function that finds nothing": (["a", "b"], {"text": lambda event: None}, "", "INFO", ["text=", "2 events"]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_answers_are_logged_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    events, options, spoken, level, words = ODD[name]
+    forget_doubts()
+    caplog.set_level("INFO", logger="se_server.session")
+    heard = Heard()
+    for answer in (events, [*events]):
+        assert await heard.answer(answer, **options) == spoken
+    lines = [record for record in caplog.records if "an answer of handler" in record.getMessage()]
+    assert [record.levelname for record in lines] == [level]
+    for word in [*words, "on_transcript"]:
+        assert word in lines[0].getMessage()
+    assert heard.errors == []
+
+
+async def test_usual_answers_are_not_odd(caplog: pytest.LogCaptureFixture) -> None:
+    forget_doubts()
+    caplog.set_level("INFO", logger="se_server.session")
+    tools = chat(tool_calls=[{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}])
+    text_and_tools, last = stream_of(chat(content="Hi"), tools), stream_of(LINE % "c")
+    spoken = await Heard().answer(
+        stream_of(tools), text_and_tools, ["a", None], "b", stream_of(LATE), last, final=False
+    )
+    assert spoken == "HiabHic"
+    assert await Heard().answer(stream_of(LATE, "d"), nodes=["agent"]) == "Hid"
+    assert [record.getMessage() for record in caplog.records if "an answer of handler" in record.getMessage()] == []
+
+
+BODIES = {
+    "sse": LINE % "Hi" + "\n\n" + LINE % " you" + "\n\ndata: [DONE]\n\n",
+    "named events": f"event: message\n{LINE % 'Hi you'}\n\n",
+    "comments": f": OPENROUTER PROCESSING\n\n{LINE % 'Hi you'}\n\n",
+    "ndjson": '{"message": {"content": "Hi"}, "done": false}\n{"message": {"content": " you"}, "done": true}\n',
+    "json": '{\n  "object": "chat.completion",\n  "choices": [{"index": 0, "message": {"content": "Hi you"}}]\n}\n',
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_body_as_one_text_is_read(name: str) -> None:
+    heard = Heard()
+    assert await heard.answer(BODIES[name]) == "Hi you"
+    assert heard.errors == []
+
+
+@pytest.mark.parametrize(
+    "text", ["data: the new oil", '{"a": 1}', "{", ": well", "event: at 8", "id: 5 is it", "r", "{}"]
+)
+async def test_text_like_a_body_is_spoken(text: str) -> None:
+    assert await Heard().answer(text) == text
+
+
+@pytest.mark.parametrize("options", [{"text": "said"}, {"text": 1}, {"nodes": 5}, {"nodes": [1]}], ids=str)
+async def test_options_of_wrong_types_are_named(options: dict[str, Any]) -> None:
+    closed = []
+
+    async def words() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    stream = words()
+    assert await stream.__anext__() == "a"
+    heard = Heard()
+    assert await heard.answer(stream, **options) == ""
+    (error,) = heard.errors
+    assert isinstance(error, TypeError)
+    assert f"{next(iter(options))}=" in str(error)
+    assert closed == [True]
+
+
+async def test_streams_in_a_stream_are_closed() -> None:
+    closed = []
+
+    class Inner:
+        def __aiter__(self) -> Inner:
+            return self
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    heard = Heard()
+    assert await heard.answer([Inner(), Inner()]) == ""
+    (error,) = heard.errors
+    assert isinstance(error, UnknownStreamError)
+    assert "a send_response of its own" in str(error)
+    assert closed == [True, True]
