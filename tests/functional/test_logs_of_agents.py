@@ -213,6 +213,46 @@ async def test_a_configuration_without_root_handlers_silences_nothing(tmp_path: 
         assert "conversation ended" in [record["message"] for record in records(server)]
 
 
+async def test_a_configuration_keeps_what_python_itself_reports(tmp_path: Path) -> None:
+    """`dictConfig` disables loggers that it does not name: not those of asyncio, executors and warnings."""
+    code = (
+        'logging.config.dictConfig({"version": 1, "root": {"level": "INFO", "handlers": ["own"]},'
+        ' "handlers": {"own": {"class": "logging.StreamHandler"}}})'
+    )
+    turn = (
+        'warnings.warn("careful"); asyncio.get_running_loop().call_soon([].pop);'
+        ' f = concurrent.futures.Future(); f.add_done_callback(lambda f: {}["lost"]); f.set_result(1);'
+        " await asyncio.sleep(0)"
+    )
+    with running_server(app=agent(tmp_path, turn, f"    {code}\n"), workers=1) as server:
+        await converse(server)
+        for line in ("UserWarning: careful", "IndexError: pop from empty list", "KeyError: 'lost'"):
+            server.wait_for_output(line)
+
+
+@pytest.mark.parametrize(
+    ("form", "call", "shown"),
+    [
+        (
+            "%(levelname)s:%(name)s:%(message)s",
+            'log.info("order %(n)s", {"m": 1})',
+            r"\nINFO:agent:order %\(n\)s .*m=1",
+        ),
+        ("%(levelname)s:%(name)s:%(message)s", 'log.info("order %r", Bad())', r"\nINFO:agent:order %r .*RuntimeError"),
+        (
+            "%(request_id)s %(message)s",
+            'log.info("ordered", extra={"dish": "soup"})',
+            r" INFO \[\d+\] agent: ordered .*dish=soup \(its formatter failed with ValueError: .*'request_id'\)",
+        ),
+    ],
+)
+async def test_a_format_that_fails_loses_nothing(tmp_path: Path, form: str, call: str, shown: str) -> None:
+    code = f'    logging.basicConfig(level="INFO", format="{form}")\n'
+    with running_server(app=agent(tmp_path, call, code), workers=1) as server:
+        await converse(server)
+        server.wait_for_output(shown)
+
+
 async def test_a_level_alone_keeps_the_form(tmp_path: Path) -> None:
     """With `--log-format json`, `basicConfig(level=...)` changes the level; every line stays JSON."""
     app = agent(tmp_path, 'log.debug("deep"); logging.info("root")', "    logging.basicConfig(level=logging.DEBUG)\n")

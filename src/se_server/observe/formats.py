@@ -36,7 +36,8 @@ class LineFormatter(logging.Formatter):
     """Formats `time LEVEL [pid] logger: message name=value`.
 
     Args:
-        multiline: put a traceback on its own lines, for people at a terminal; otherwise it follows on the same line.
+        multiline: keep the lines of tracebacks and of the agent's messages, for people at a terminal; otherwise a
+            record is one line.
         limit_bytes: split records into lines of at most this size; None for no limit.
     """
 
@@ -47,7 +48,10 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text, in one or more lines, without a final line feed."""
-        text = printable(message_of(record))
+        is_multiline = self._multiline and not is_own(record.name)
+        text = printable(message_of(record), keep_lines=is_multiline)
+        if is_multiline:  # indented, so that no text can pass for a record
+            text = text.replace("\n", "\n    ")
         fields = _fields_of(record)
         if not is_own(record.name):
             ids = _ids_of(record)
@@ -84,8 +88,13 @@ class JsonFormatter(logging.Formatter):
         event = record.__dict__.get("event")
         # The fields of our own records have the details of their event.
         is_event = is_own(record.name) and isinstance(event, str)
-        message = printable(event if is_event and isinstance(event, str) else message_of(record))
-        fields = {name: json_value(value) for name, value in {**_ids_of(record), **_fields_of(record)}.items()}
+        # Records of se-server hold text of peers, which stays one line wherever the value is shown later.
+        keep_lines = not is_own(record.name)
+        message = printable(event if is_event and isinstance(event, str) else message_of(record), keep_lines=keep_lines)
+        fields = {
+            name: json_value(value, keep_lines=keep_lines)
+            for name, value in {**_ids_of(record), **_fields_of(record)}.items()
+        }
         named = {(name + "_" if name in _KEYS else printable(name)): value for name, value in fields.items()}
         exception = printable(_exception_of(record), keep_lines=True)
         return "\n".join(self._lines(record, message, exception, self._bounded(named)))
@@ -199,8 +208,14 @@ def _flat(value: object) -> object:
     return value if value is None or isinstance(value, bool | int | float) else _shortened(text_of(value))
 
 
-def json_value(value: object, depth: int = 0) -> object:
-    """Return a value that JSON has, with texts escaped; anything else becomes text."""
+def json_value(value: object, depth: int = 0, *, keep_lines: bool = False) -> object:
+    """Return a value that JSON has, with texts escaped; anything else becomes text.
+
+    Args:
+        value: any value.
+        depth: the containers around it.
+        keep_lines: whether line feeds in texts stay.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -210,10 +225,12 @@ def json_value(value: object, depth: int = 0) -> object:
     if depth < MAX_DEPTH:
         if isinstance(value, dict):
             pairs = list(value.items())[:MAX_ITEMS]
-            return {printable(text_of(name)): json_value(item, depth + 1) for name, item in pairs}
+            return {
+                printable(text_of(name)): json_value(item, depth + 1, keep_lines=keep_lines) for name, item in pairs
+            }
         if isinstance(value, list | tuple):
-            return [json_value(item, depth + 1) for item in value[:MAX_ITEMS]]
-    return printable(_shortened(text_of(value)))
+            return [json_value(item, depth + 1, keep_lines=keep_lines) for item in value[:MAX_ITEMS]]
+    return printable(_shortened(text_of(value)), keep_lines=keep_lines)
 
 
 def _dump(body: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import stat
@@ -21,6 +22,8 @@ __all__ = [
 ]  # fmt: skip
 
 _FD_STDERR = 2
+# `dictConfig` disables loggers that exist: se-server has imported these modules before the APP could.
+OF_PYTHON = ("asyncio", "concurrent.futures", "py.warnings")
 # Libraries that log every request or connection at info level would drown the conversations.
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "picows")
 
@@ -42,10 +45,22 @@ class DescriptorHandler(logging.Handler):
             text = self.format(record)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a formatter of user code
-            text = printable(f"{message_of(record)} (its formatter failed with {type(error).__name__})")
+        except BaseException:  # a formatter of user code
+            text = self._format_again(record)
         data = encode([text])[0]
         self.writer.put(*([data] if len(data) <= LINE_BYTES else data.splitlines(keepends=True)))
+
+    def _format_again(self, record: logging.LogRecord) -> str:
+        """Return a record as its formatter shows it with another message, or as a line of ours."""
+        safe = copy.copy(record)
+        safe.msg, safe.args = message_of(record), ()
+        try:
+            return self.format(safe)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            reason = printable(f"{type(error).__name__}: {text_of(error)}")
+            return f"{LineFormatter().format(record)} (its formatter failed with {reason})"
 
     def flush(self) -> None:
         """Do nothing: user code calls this on the event loop, by `dictConfig`. `flush_logs` is called at the end."""
@@ -178,9 +193,9 @@ def _handler_for(root: logging.Logger, descriptor: int) -> DescriptorHandler:
 
 
 def keep_own_loggers() -> None:
-    """Keep all loggers of se-server that exist from being disabled by user code."""
+    """Keep all loggers of se-server that exist, and `OF_PYTHON`, from being disabled by user code."""
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        if is_own(name) and type(logger) in (logging.Logger, GuardedLogger):
+        if (is_own(name) or name in OF_PYTHON) and type(logger) in (logging.Logger, GuardedLogger):
             logger.__dict__.pop("disabled", None)
             logger.__class__ = _OwnLogger
 

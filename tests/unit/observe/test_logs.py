@@ -84,6 +84,16 @@ def test_json_has_the_fields_of_the_record() -> None:
     assert (body["code"], body["reason"], body["first_chunk_max_s"]) == (1000, "by\\ne\\ud83d", None)
 
 
+def test_messages_of_agents_keep_their_lines() -> None:
+    """In JSON, and at a terminal, where no further line can pass for a record; otherwise a record is one line."""
+    told = record("first\n2026 ERROR second")
+    told.name, told.dish = "agent", "soup\nbread"
+    body = json.loads(JsonFormatter().format(told))
+    assert (body["message"], body["dish"]) == ("first\n2026 ERROR second", "soup\nbread")
+    assert "agent: first\n    2026 ERROR second dish=" in LineFormatter(multiline=True).format(told)
+    assert r"agent: first\n2026 ERROR second dish=" in LineFormatter().format(told)
+
+
 @pytest.mark.parametrize("formatter", [LineFormatter(limit_bytes=LINE_BYTES), JsonFormatter(limit_bytes=LINE_BYTES)])
 def test_a_long_record_is_split_into_lines(formatter: LineFormatter) -> None:
     said = "é\n" * 5000
