@@ -34,16 +34,22 @@ def age(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
-def new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 turn`, `2 turns`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def new_table(*columns: str, numbers: Sequence[str] = (), gap: int = 3) -> Table:
     """Make a table whose cells are not wrapped.
 
     Args:
         numbers: the columns that are aligned to the right.
+        gap: blanks between columns, an odd number.
     """
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, gap // 2))
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     return table
@@ -58,8 +64,9 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    numbers = ("worker", "pid", "generation", "age", "sessions", "turns", "loop lag", "RSS")
-    table = new_table("worker", "pid", "generation", "state", *numbers[3:], numbers=numbers)
+    numbers = ("worker", "pid", "gen", "age", "conversations", "turns", "loop lag", "RSS")
+    # All columns fit into 80, also with large numbers.
+    table = new_table("worker", "pid", "gen", "state", *numbers[3:], numbers=numbers, gap=1)
     workers = answer["workers"]
     for row in workers:
         state, lag_s, silent_s = str(row["state"]), row["loop_lag_s"], row["silent_s"]
@@ -85,8 +92,10 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
     elsewhere = answer["sessions_elsewhere"]
     beside = f" (and {elsewhere} on workers of the previous supervisor)" if elsewhere else ""
     summary = (
-        f"{answer['state']}: {sessions} conversations{beside}, {turns} turns running, {rss_bytes / 2**20:.0f} MiB;"
-        f" since the start {totals['sessions_opened']} conversations and {totals['turns_started']} turns,"
+        f"{answer['state']}: {counted(sessions, 'conversation')}{beside}, {counted(turns, 'turn')} running,"
+        f" {rss_bytes / 2**20:.0f} MiB;"
+        f" since the start {counted(totals['sessions_opened'], 'conversation')}"
+        f" and {counted(totals['turns_started'], 'turn')},"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )
     return Group(table, Text("\n".join((summary, *lines))))
@@ -107,7 +116,7 @@ def calls_view(answer: Mapping[str, Any]) -> Group:
             Text(str(doing), style=_DOING.get(doing, "dim")),
             "" if since is None else f"{since:.1f} s",
         )
-    notes = [f"{len(answer['rows'])} conversations"]
+    notes = [counted(len(answer["rows"]), "conversation")]
     if answer["left_out"]:
         notes.append(f"{answer['left_out']} more are not listed")
     if answer["silent"]:
