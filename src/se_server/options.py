@@ -95,8 +95,8 @@ class Option:
         try:
             return self.parse(raw)
         except ValueError as wrong:
-            given = "" if self.secret or _holds_key(raw) else f" {raw!r}"
-            raise ConfigError(f"{where}:{given} is not valid: expected {wrong}") from None
+            given = "the value" if self.secret or _holds_key(raw) else repr(raw)  # no secret is shown
+            raise ConfigError(f"{where}: {given} is not valid: expected {wrong}") from None
 
 
 @overload

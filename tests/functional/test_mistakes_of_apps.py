@@ -23,6 +23,14 @@ ANSWERS = "async def on_transcript(transcript, session): ...\n"
         ),
         ("async def on_init(conversation_id, session): ...", "nothing that answers: define `async def on_transcript("),
         (ANSWERS + "def on_close(): ...", "on_close() cannot be called as on_close(session)"),
+        (
+            "async def on_transcript(session, transcript): ...",
+            "on_transcript(session, transcript) names the session first, and is called as on_transcript(",
+        ),
+        (
+            ANSWERS + "class Agent:\n    async def on_error(self, session, error): ...\non_error = Agent().on_error",
+            "write `async def on_error(error, session)`",
+        ),
         (ANSWERS + "async def on_startup(app): yield", "on_startup(app) cannot be called as on_startup()"),
         (
             "import se_server\ndef reply(transcript): ...\nagent = se_server.SpeechEngineServer(on_transcript=reply)",
@@ -48,6 +56,56 @@ def test_check_and_start_refuse_in_one_sentence(tmp_path: Path, source: str, sen
         )  # fmt: skip
         assert ended.returncode == 3, ended.stderr
         assert sentence in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "doubt"),
+    [
+        ("async def on_interupt(turn, session): ...", "on_interrupt"),
+        ("async def on_connect(session): ...", "on_disconnect"),
+        ("def on_start(): ...", "on_startup"),
+        ("async def on_closed(session): ...\nBY_NAME = {'close': on_closed}", None),  # somebody calls it
+        ("def signal(f): return f\n@signal\ndef on_start(): ...", None),  # its decorator may register it
+        ("def on_message(text): ...", None),
+        ("on_connect = 5", None),
+    ],
+)
+def test_a_name_near_a_handlers_is_a_warning(tmp_path: Path, source: str, doubt: str | None) -> None:
+    """Not an error: it may be a function of the program's own."""
+    name = source.partition("def ")[2].partition("(")[0]
+    sentence = f"APP 'agent.py' has {name}, which nothing calls; did you mean {doubt}?"
+    (tmp_path / "agent.py").write_text(ANSWERS + source + "\n")
+    checked = subprocess.run(
+        [*COMMAND, "agent.py", "--check"],
+        check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path, env=environment("sk_of_this_test"),
+    )  # fmt: skip
+    assert checked.returncode == 0
+    assert (sentence in checked.stderr + checked.stdout) == (doubt is not None)
+    if doubt == "on_interrupt":
+        with running_server(app=tmp_path / "agent.py", workers=2) as server:
+            server.stop()
+            assert server.output().count("which nothing calls; did you mean on_interrupt?") == 1
+
+
+def test_a_function_given_as_a_module_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(ANSWERS)
+    checked = subprocess.run(
+        [*COMMAND, "agent.on_transcript", "--check"],
+        check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path, env=environment("sk_of_this_test"),
+    )  # fmt: skip
+    assert checked.returncode == 3
+    assert "did you mean agent:on_transcript?" in checked.stderr
+
+
+def test_a_secret_that_is_not_valid_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(ANSWERS)
+    checked = subprocess.run(
+        [*COMMAND, "agent.py", "--check"],
+        check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path, env=environment("sk_of this"),
+    )  # fmt: skip
+    assert checked.returncode == 2
+    assert "ELEVENLABS_API_KEY: the value is not valid: expected a key without blanks" in checked.stderr
+    assert "of this" not in checked.stderr
 
 
 def test_an_on_startup_that_yields_runs_in_every_worker(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Logs what shows only when handlers run: mistakes, once for each handler, and handlers that outlive their turn."""
+"""Logs what shows only when handlers run: mistakes, once each, and handlers that outlive their turn."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ NOTHING_ANSWERS = (
     "nothing answers the user: pass on_transcript=, or register a handler by session.on('user_transcript', ...)"
 )
 
-_mistaken: set[str] = set()
-"""The names of handlers whose mistakes were logged."""
+MAX_MISTAKES = 1000
+
+_mistaken: set[tuple[str, str]] = set()
+"""The names of handlers and their mistakes that were logged."""
 
 _ended_twice: set[str] = set()
 """The names of handlers that were logged for a second final in a turn."""
@@ -98,8 +100,8 @@ def forget_doubts() -> None:
 
 
 def _log_mistake(session: Noted, name: str, mistake: str) -> None:
-    if name not in _mistaken:
-        _mistaken.add(name)
+    if (name, mistake) not in _mistaken and len(_mistaken) < MAX_MISTAKES:
+        _mistaken.add((name, mistake))
         note(session, logging.ERROR, "%s", mistake, kind="mistake")
 
 

@@ -28,12 +28,18 @@ def check_callback(function: Handler, name: str, parameters: Sequence[str]) -> N
         parameters: the names of what it is called with.
 
     Raises:
-        TypeError: it is a generator function, or takes other parameters; one sentence that shows the right form.
+        TypeError: it is a generator function, or takes other parameters, or the session first; one sentence that shows
+            the right form.
     """
     form = f"{name}({', '.join(parameters)})"
     if not accepts(function, len(parameters)):
         raise TypeError(
             f"{_short_name(function)}{_signature(function)} cannot be called as {form}: write `async def {form}`"
+        )
+    if _is_swapped(function, parameters):
+        raise TypeError(
+            f"{_short_name(function)}{_signature(function)} names the session first, and is called as {form}:"
+            f" write `async def {form}`"
         )
     _refuse_generator(function, f"async def {form}", name == "on_transcript")
 
@@ -77,6 +83,18 @@ def accepts(function: Handler, count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _is_swapped(function: Handler, parameters: Sequence[str]) -> bool:
+    """Whether a function's own names say that it takes the session first, which comes last."""
+    plain: object = function
+    bound = 0
+    if isinstance(plain, MethodType):
+        bound, plain = 1, plain.__func__
+    if len(parameters) < 2 or not isinstance(plain, FunctionType):
+        return False
+    names = plain.__code__.co_varnames[bound : plain.__code__.co_argcount]
+    return len(names) > 1 and names[0] == parameters[-1] == "session"
 
 
 def is_generator_function(function: object) -> bool:

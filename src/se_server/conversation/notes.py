@@ -99,7 +99,7 @@ def note(
 
 def note_unhandled(session: Noted, error: BaseException) -> None:
     """Log an exception that no error handler gets: an error of user code, or a fault of the peer."""
-    if isinstance(error, HandlerMistake):  # logged once for each handler
+    if isinstance(error, HandlerMistake):  # logged once for each handler and mistake
         return
     name = type(error).__name__
     if isinstance(error, MessageError | PeerError):

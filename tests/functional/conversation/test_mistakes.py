@@ -325,6 +325,26 @@ async def test_a_mistake_is_logged_once_without_on_error(kind: str, caplog: pyte
     assert "write `await session.send_response(...)`" in line
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+async def test_each_mistake_of_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler has several ways out: one that was reported hides no other."""
+    from se_server.conversation import findings
+
+    async def several(transcript: Transcript, session: Session) -> Any:
+        if transcript[-1].content == "return":
+            return "hi"
+        session.send_response("hi")  # type: ignore[unused-coroutine]
+        return None
+
+    findings._mistaken.clear()
+    async with serving("own", on_transcript=several) as stage, stage.call() as api:
+        for event_id, text in enumerate(("return", "forget", "return"), 1):
+            await api.say(text, event_id=event_id)
+            await api.answer()
+    assert len([text for text in caplog.messages if "returned a text" in text]) == 1
+    assert len([text for text in caplog.messages if "without" in text or "await" in text]) == 2
+
+
 async def test_a_returned_text_keeps_later_handlers() -> None:
     """A mistake is no failure: the handlers behind it run."""
 

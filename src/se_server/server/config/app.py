@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
+from se_server.server.config.doubts import as_attribute, misspelt_handlers
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
@@ -52,6 +53,7 @@ class App:
         api_keys: the keys that a `SpeechEngineServer` was made with; else none.
         options: the options that such a server was made with, by name.
         connect: such a server's own `handle_connection`, if it has one.
+        doubt: a sentence about what is probably a mistake, or empty.
     """
 
     handlers: Handlers
@@ -61,6 +63,7 @@ class App:
     api_keys: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     connect: Callable[[Any], Any] | None = None
+    doubt: str = ""
 
 
 class AppCrashed(AppError):
@@ -194,7 +197,7 @@ def _load_module(name: str, spec: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name + ".").startswith(error.name + "."):
-            hint = _nearest(name, _python_names(Path.cwd(), ""))
+            hint = as_attribute(name) or _nearest(name, _python_names(Path.cwd(), ""))
             raise AppError(
                 f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
             ) from None
@@ -245,8 +248,10 @@ def app_of(found: object, spec: str) -> App:
         raise AppError(_nothing_found(found, spec))
     if not isinstance(found, Mapping) and "on_transcript" not in named:
         _refuse_misspelt(found, spec)
+    doubt = "" if isinstance(found, Mapping) else misspelt_handlers(found, APP_NAMES, named)
     lifecycle = {name: named.pop(name) for name in LIFECYCLE_NAMES if name in named}
-    return App(_handlers(named, spec), *_lifecycle(lifecycle, spec), spec)
+    app = App(_handlers(named, spec), *_lifecycle(lifecycle, spec), spec)
+    return replace(app, doubt=f"APP {spec!r} {doubt}") if doubt else app
 
 
 def _of_server(server: object, handlers: Handlers, spec: str) -> App:

@@ -50,11 +50,12 @@ def load(config: Config) -> App:
 
 
 def notice(app: App, late: Sequence[str]) -> str:
-    """Return a sentence about options of the APP that come too late, or an empty text."""
+    """Return sentences about options of the APP that come too late and about doubts, or an empty text."""
     if not late:
-        return ""
+        return app.doubt
     flags = ", ".join(BY_NAME[name].flag for name in late)
-    return f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
+    text = f"APP {app.name!r} sets options that se-server does not take from an APP: give {flags}"
+    return f"{text}. {app.doubt}" if app.doubt else text
 
 
 def _code_of(error: Exception) -> int:

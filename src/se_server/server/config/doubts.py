@@ -1,0 +1,49 @@
+"""Hints about an APP that loads, or nearly: handlers with a misspelt name, and a function given as a module."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Container, Sequence
+from types import FunctionType, ModuleType
+
+from se_server.conversation.mistakes import is_users_module
+
+CUTOFF = 0.8
+"""`on_connect` is near `on_disconnect`; `on_message` is near nothing."""
+
+
+def misspelt_handlers(found: object, known: Sequence[str], given: Container[str]) -> str:
+    """Return a sentence's end about functions that are called nearly as a handler, and that nothing uses; or nothing.
+
+    Args:
+        found: the APP.
+        known: the names of handlers.
+        given: those that the APP has.
+    """
+    space = vars(found if isinstance(found, ModuleType) else type(found))
+    for name, function in list(space.items()):
+        if not name.startswith("on_") or name in known or not isinstance(function, FunctionType):
+            continue
+        close = [near for near in difflib.get_close_matches(name, known, n=3, cutoff=CUTOFF) if near not in given]
+        if close and is_users_module(function.__module__) and not _is_used(function):
+            return f"has {name}, which nothing calls; did you mean {close[0]}?"
+    return ""
+
+
+def _is_used(function: FunctionType) -> bool:
+    """Whether the function's module names it a second time, or a decorator may have registered it."""
+    try:
+        source = inspect.getsource(sys.modules[function.__module__])
+        own = inspect.getsource(function)
+    except (OSError, TypeError, KeyError):
+        return True  # there is no way to know
+    return own.lstrip().startswith("@") or len(re.findall(rf"\b{function.__name__}\b", source)) > 1
+
+
+def as_attribute(name: str) -> str:
+    """Return a hint for a module that does not exist, and whose name is that of a module and its attribute."""
+    module, _, attribute = name.rpartition(".")
+    return f"; did you mean {module}:{attribute}?" if hasattr(sys.modules.get(module), attribute) else ""
