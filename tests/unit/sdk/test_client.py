@@ -228,7 +228,11 @@ async def test_values_may_have_model_dump_at_any_depth(clients: Clients) -> None
     assert clients.api.requests[-1].body == {"tts": {"voice_id": "v"}}
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", "\ud83d", {1: 2}, 1 << 70], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), b"bytes", "\ud83d", {1: 2}, 1 << 70],
+    ids=["object", "bytes", "surrogate", "number as a key", "beyond 64 bits"],
+)
 async def test_value_outside_json_is_a_type_error(clients: Clients, value: Any) -> None:
     """It names the argument."""
     engines = clients.make().speech_engine
