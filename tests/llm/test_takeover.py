@@ -16,7 +16,7 @@ import pytest
 import se_server
 from se_server.streams import opening, takeover
 from se_server.streams.takeover import takeover_of
-from tests.llm.bodies import HEAD, Outcome, RawProvider, by_takeover, chunked
+from tests.llm.bodies import HEAD, RawProvider, by_objects, by_takeover, chunked
 from tests.llm.rows import FULL, MESSAGES, Row, all_rows, installed
 from tests.llm.stage import FAILURE_TEXT, speak
 from tests.llm.test_takeover_bytes import DONE, text_event
@@ -277,11 +277,16 @@ async def test_connection_with_tls_is_read_and_kept(ends: bool) -> None:
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     http: Any = openai.DefaultAsyncHttpxClient(verify=trusting)
     client: Any = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, http_client=http)
+    made = {}
     async with client:
-        for _ in range(3):
-            stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
-            outcome = await by_takeover(stream)
-            error = "" if ends else "openai.APIConnectionError: Connection error."
-            assert outcome == Outcome(expected, error)
-    assert provider.connections == (1 if ends else 3)
+        for read in (by_objects, by_takeover):
+            before, outcomes = provider.connections, []
+            for _ in range(3):
+                stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+                outcomes.append(await read(stream))
+                assert outcomes[-1].text == expected
+                assert bool(outcomes[-1].error) is not ends
+            made[read] = (outcomes, provider.connections - before or 1)
+    # The first reader makes the connection that the second one finds.
+    assert made[by_takeover] == made[by_objects]
     server.close()
