@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,9 @@ async def test_a_blocked_loop_shows_as_time_in_the_socket(tmp_path: Path) -> Non
             rows = await slow_turns(admin, 2)
             (late,) = [row for row in rows if row["event_id"] == 2]
             assert late["parts"][0] > 0.2
+            place = re.search(r"agent\.py:(\d+)$", late["blocked_by"])
+            assert place
+            assert "time.sleep" in app.read_text().splitlines()[int(place[1]) - 1]
             assert sum(late["parts"]) == pytest.approx(late["first_text_s"], rel=0.01)
 
 

@@ -22,6 +22,7 @@ cdef enum Kind:
     K_ENDED
     K_GONE
     K_CLOSED
+    K_BLOCKED
     K_CLEARED                             # the worker was reaped; the supervisor writes it
     K_TEXT = 63                           # fifteen bytes of the text of the event before
 
@@ -45,4 +46,4 @@ cdef class Ring:
     cpdef void note(self, int kind, uint32_t conversation, Py_ssize_t payload, double now_s) noexcept
     cpdef uint32_t opened(self, double now_s) noexcept
     cpdef text(self, int kind, uint32_t conversation, str text, double now_s)
-    cpdef transcript(self, uint32_t conversation, event_id, double now_s, int fd)
+    cpdef double transcript(self, uint32_t conversation, event_id, double now_s, int fd) except? -1

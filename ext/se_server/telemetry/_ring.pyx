@@ -49,11 +49,12 @@ KINDS = {
     int(K_TRANSCRIPT): "transcript", int(K_AGAIN): "transcript again", int(K_BEGAN): "handler begins",
     int(K_ASKED): "stream opened", int(K_EVENT): "first event", int(K_READY): "first text", int(K_TEXTS): "texts sent",
     int(K_FILLER): "filler sent", int(K_FAILURE): "failure text sent", int(K_LATE): "late text dropped",
-    int(K_ENDED): "turn ended", int(K_GONE): "handler gone", int(K_CLOSED): "closed", int(K_CLEARED): "worker gone",
+    int(K_ENDED): "turn ended", int(K_GONE): "handler gone", int(K_CLOSED): "closed", int(K_BLOCKED): "event loop blocked",
+    int(K_CLEARED): "worker gone",
 }
-NAMED, BEGAN, ASKED, EVENT, READY, TEXTS, FILLER, FAILURE, LATE, ENDED, GONE, CLOSED, AGAIN = (
+NAMED, BEGAN, ASKED, EVENT, READY, TEXTS, FILLER, FAILURE, LATE, ENDED, GONE, CLOSED, AGAIN, BLOCKED = (
     int(K_NAMED), int(K_BEGAN), int(K_ASKED), int(K_EVENT), int(K_READY), int(K_TEXTS), int(K_FILLER), int(K_FAILURE),
-    int(K_LATE), int(K_ENDED), int(K_GONE), int(K_CLOSED), int(K_AGAIN),
+    int(K_LATE), int(K_ENDED), int(K_GONE), int(K_CLOSED), int(K_AGAIN), int(K_BLOCKED),
 )
 
 
@@ -109,7 +110,7 @@ cdef class Ring:
             self._written += 1
         se_ring_publish(self._words + <int> W_WRITTEN, self._written)
 
-    cpdef transcript(self, uint32_t conversation, event_id, double now_s, int fd):
+    cpdef double transcript(self, uint32_t conversation, event_id, double now_s, int fd) except? -1:
         cdef uint32_t shown = 0xFFFFFFFF
         cdef unsigned int waited_ms = se_waited_ms(fd)
         if type(event_id) is int and 0 <= event_id < 0xFFFFFFFF:
@@ -117,3 +118,4 @@ cdef class Ring:
         if waited_ms:
             self.put(K_ARRIVED, conversation, waited_ms, now_s - waited_ms / 1e3)
         self.put(K_TRANSCRIPT, conversation, shown, now_s)
+        return waited_ms / 1e3

@@ -75,5 +75,7 @@ def turns_view(answer: Mapping[str, Any]) -> Group:
             str(turn["outcome"]).replace("_", " "),
             age(turn["ago_s"]),
         )
+    blocks = sorted({turn["blocked_by"] for turn in answer["rows"] if turn.get("blocked_by")})
     note = "the parts of the time to first text; the slowest turns of the last hour" if answer["rows"] else "no turns"
-    return Group(table, Text(note))
+    lines = [note, *(f"the event loop was blocked by {printable(block)}" for block in blocks)]
+    return Group(table, Text("\n".join(lines)))

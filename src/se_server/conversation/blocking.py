@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -59,6 +60,7 @@ class BlockWatch:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._reported: set[str] = set()
+        self.block: tuple[float, str] | None = None
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a plain function under watch and return its result."""
@@ -151,6 +153,8 @@ class BlockWatch:
             self._report(f"coroutine {name}", "Await an asynchronous client in it, or run", since, frame)
 
     def _report(self, what: str, advice: str, since: float, frame: FrameType) -> None:
+        place = traceback.extract_stack(_own_frame(frame), limit=1)[-1]
+        self.block = (time.monotonic(), f"{what} at {os.path.basename(place.filename)}:{place.lineno}")
         if what not in self._reported:
             self._reported.add(what)
             log.warning(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from se_server.conversation._outbox import Outbox
+from se_server.conversation.blocking import block_watch
 from se_server.conversation.handlers import Handlers
 from se_server.conversation.jobs import Call
 from se_server.conversation.notes import note, note_unhandled
@@ -27,7 +28,7 @@ from se_server.protocol import _wire as wire
 from se_server.protocol.turn import ANSWERED, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turn import CLOSED as CLOSED_TURN
 from se_server.protocol.turns import NEW, RETRIED, SILENT
-from se_server.telemetry._ring import AGAIN, NAMED
+from se_server.telemetry._ring import AGAIN, BLOCKED, NAMED
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
@@ -252,7 +253,9 @@ class SessionCore(Waiting):
             self._keep_watch()
         if self._ring is not None:
             turn.ring, turn.number = self._ring, self._number
-            self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
+            waited_s = self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
+            if waited_s:
+                self._note_block(turn.asked_at - waited_s, turn.asked_at)
         if self._guards is not None:
             self._guards.begin(turn)
         if self._lifetime is not None:
@@ -266,6 +269,12 @@ class SessionCore(Waiting):
         else:
             self._stats.turns_retried += turn.is_retry
             self._lane.start_turn(turn, transcript, superseded)
+
+    def _note_block(self, arrived_at: float, now: float) -> None:
+        """Note the code that has blocked the event loop while a transcript waited in the socket, if it is known."""
+        block = block_watch().block
+        if block is not None and block[0] >= arrived_at and self._ring is not None:
+            self._ring.text(BLOCKED, self._number, block[1], now)
 
     def _answer_silence(self, turn: Turn, superseded: Turn | None) -> None:
         """Answer a transcript of silence without a handler."""

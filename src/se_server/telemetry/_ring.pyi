@@ -24,6 +24,7 @@ ENDED: Final[int]
 GONE: Final[int]
 CLOSED: Final[int]
 AGAIN: Final[int]
+BLOCKED: Final[int]
 
 def clear(memory: Any, now_s: float) -> None:
     """Note in a ring that its worker was reaped. Called by the supervisor, when no worker writes."""
@@ -48,10 +49,13 @@ class Ring:
     def text(self, kind: int, conversation: int, text: str, now_s: float) -> None:
         """Put an event with a text, which is cut to 150 bytes."""
 
-    def transcript(self, conversation: int, event_id: object, now_s: float, fd: int) -> None:
+    def transcript(self, conversation: int, event_id: object, now_s: float, fd: int) -> float:
         """Put a transcript, and the time at which the kernel had received its last byte.
 
         Args:
             event_id: the API's id of the turn.
             fd: the descriptor of the TCP connection; -1 without one.
+
+        Returns:
+            The seconds between the two.
         """

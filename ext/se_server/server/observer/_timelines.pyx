@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from se_server.telemetry._ring cimport (
-    HEAD_WORDS, K_AGAIN, K_ARRIVED, K_ASKED, K_BEGAN, K_BORN, K_CLEARED, K_CLOSED, K_ENDED, K_EVENT, K_FAILURE,
+    HEAD_WORDS, K_AGAIN, K_ARRIVED, K_ASKED, K_BEGAN, K_BLOCKED, K_BORN, K_CLEARED, K_CLOSED, K_ENDED, K_EVENT, K_FAILURE,
     K_FILLER, K_GONE, K_LATE, K_NAMED, K_OPENED, K_READY, K_TEXT, K_TEXTS, K_TRANSCRIPT, TEXT_BYTES, W_LOST, W_READ,
     W_WRITTEN,
 )
@@ -56,6 +56,7 @@ cdef class Conversation:
     cdef uint32_t _event_id
     cdef Py_ssize_t _texts
     cdef bint _is_filler
+    cdef str _blocked
 
     def __cinit__(self, int ring, uint32_t number, int pid, int64_t opened_us):
         self.ring, self.number, self.pid, self.opened_us = ring, number, pid, opened_us
@@ -109,7 +110,7 @@ cdef class Conversation:
             memcpy(&first, data, 8)
             memcpy(&second, data + 8, 8)
             kind = first & 0xFF
-            last = [<int64_t> (first >> 8), KINDS.get(kind, "?"), b"" if kind == K_NAMED else second >> 32]
+            last = [<int64_t> (first >> 8), KINDS.get(kind, "?"), b"" if kind == K_NAMED or kind == K_BLOCKED else second >> 32]
             found.append(last)
         return [
             (when, kind, payload.rstrip(b"\0").decode("utf-8", "replace") if isinstance(payload, bytes) else payload)
@@ -123,6 +124,7 @@ cdef class Conversation:
         self._began = self._asked = self._event = self._ready = self._first = 0
         self._texts = 0
         self._is_filler = False
+        self._blocked = None
         return 0
 
     cdef object end_turn(self, int64_t when, uint32_t outcome):
@@ -146,6 +148,7 @@ cdef class Conversation:
         turn = (
             None if self._event_id == NO_ID else self._event_id, outcome, steps[0], when,
             (self._first - steps[0]) / 1e6 if self._first else None, parts, self._texts, bool(self._is_filler),
+            self._blocked,
         )
         if len(self.recent_turns) >= MAX_TURNS:
             del self.recent_turns[0]
@@ -185,7 +188,8 @@ cdef class Timelines:
             The turns that have ended, each with its conversation, and the conversations that have ended. A turn is a
             tuple: event id or None, outcome
             (its place in `OUTCOMES`), arrival and end in microseconds, seconds to the first text or None, the parts of
-            that time in the order of `PART_NAMES` or None, texts, and whether a filler was the first.
+            that time in the order of `PART_NAMES` or None, texts, whether a filler was the first, and the code that
+            blocked the event loop before it or None.
         """
         cdef Py_buffer buffer
         cdef uint64_t* words
@@ -253,8 +257,8 @@ cdef class Timelines:
             self.live[key] = found
         conversation = <Conversation> found
         conversation.keep(event)
-        if kind == K_NAMED:
-            self._naming[ring] = [conversation, payload, b""]
+        if kind == K_NAMED or kind == K_BLOCKED:
+            self._naming[ring] = [conversation, payload, b"", kind]
         elif kind == K_ARRIVED:
             conversation._arrived = when
         elif kind == K_TRANSCRIPT:
@@ -291,7 +295,11 @@ cdef class Timelines:
         conversation.keep(event)
         naming[2] += event[1:16]
         if len(naming[2]) >= naming[1]:
-            conversation.name = naming[2][:naming[1]].decode("utf-8", "replace")
+            text = naming[2][:naming[1]].decode("utf-8", "replace")
+            if naming[3] == K_NAMED:
+                conversation.name = text
+            else:
+                conversation._blocked = text
             del self._naming[ring]
         return 0
 

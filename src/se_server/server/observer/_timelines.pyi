@@ -5,7 +5,7 @@ from typing import Any, Final
 PART_NAMES: Final[tuple[str, ...]]
 """The parts of the time to first text, in order: they add up to it."""
 
-Turn = tuple[int | None, int, int, int, float | None, tuple[float, ...] | None, int, bool]
+Turn = tuple[int | None, int, int, int, float | None, tuple[float, ...] | None, int, bool, str | None]
 
 class Conversation:
     """One conversation, as its events tell it.
@@ -62,8 +62,8 @@ class Timelines:
         Returns:
             The turns that have ended, each with its conversation, and the conversations that have ended. A turn is a
             tuple: event id or None, outcome (its place in `OUTCOMES`), arrival and end in microseconds, seconds to the
-            first text or None, the parts of that time in the order of `PART_NAMES` or None, texts, and whether a filler
-            was the first.
+            first text or None, the parts of that time in the order of `PART_NAMES` or None, texts, whether a filler was
+            the first, and the code that blocked the event loop before it or None.
         """
 
 def lost_in(memory: Any) -> int:

@@ -72,7 +72,7 @@ class Watch:
             self._ended_bytes -= self._ended.popleft().size
 
     def _take(self, conversation: Conversation, turn: Turn) -> None:
-        _, _, _, ended_us, first_s, parts, _, is_filler = turn
+        _, _, _, ended_us, first_s, parts, _, is_filler, _ = turn
         if first_s is None or parts is None:
             return
         self._seen += 1
@@ -172,7 +172,7 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
 
 def turn_row(turn: Turn) -> dict[str, Any]:
     """Return the facts of one turn; its parts add up to the time to first text."""
-    event_id, outcome, arrived_us, ended_us, first_s, parts, texts, is_filler = turn
+    event_id, outcome, arrived_us, ended_us, first_s, parts, texts, is_filler, blocked_by = turn
     return {
         "event_id": event_id,
         "outcome": OUTCOMES[outcome],
@@ -180,6 +180,7 @@ def turn_row(turn: Turn) -> dict[str, Any]:
         "parts": parts,
         "texts": texts,
         "is_filler": is_filler,
+        "blocked_by": blocked_by,
         "duration_s": round((ended_us - arrived_us) / 1e6, 6),
     }
 

@@ -214,7 +214,7 @@ async function showPrivate() {
       [["conversation"], ["turn", "n"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n"]],
       turns.rows.map((turn) => [
         link(turn.conversation), turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.first_text_s),
-        turn.parts ? stack(turn.parts) : "–", turn.outcome.replaceAll("_", " "), age(turn.ago_s),
+        turn.parts ? stack(turn.parts) : "–", ending(turn), age(turn.ago_s),
       ]),
       "No turn has ended in the last hour.",
     );
@@ -235,6 +235,11 @@ async function showPrivate() {
   privateTimer = setTimeout(showPrivate, PRIVATE_S * 1000);
 }
 
+function ending(turn) {
+  const outcome = turn.outcome.replaceAll("_", " ");
+  return turn.blocked_by ? `${outcome}; before it ${turn.blocked_by} blocked the loop` : outcome;
+}
+
 function link(row) {
   return el("button", { class: "link", type: "button", onclick: () => open(row.key) }, row.id ?? "(no id yet)");
 }
@@ -252,7 +257,7 @@ async function open(key) {
     [["turn", "n"], ["at", "n"], ["first text", "n"], ["parts"], ["texts", "n"], ["outcome"], ["took", "n"]],
     found.turns.map((turn) => [
       turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.at_s), seconds(turn.first_text_s),
-      turn.parts ? stack(turn.parts) : "–", number(turn.texts), turn.outcome.replaceAll("_", " "), seconds(turn.duration_s),
+      turn.parts ? stack(turn.parts) : "–", number(turn.texts), ending(turn), seconds(turn.duration_s),
     ]),
     "No turn has ended.",
   );
