@@ -174,7 +174,7 @@ class Handover:
             for descriptor in (*(sock.fileno() for sock in both), writer, pidfile, seats):
                 if descriptor is not None:
                     os.set_inheritable(descriptor, False)
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
         return cls(sockets, pidfile, seats, writer, admin=admin)
 
