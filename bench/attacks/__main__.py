@@ -150,18 +150,15 @@ def run(name: str, seconds: float) -> Row:
 COLUMNS = ("first text p99, ms", "handshake p99, ms", "MiB", "lost", "refused", "recovered")
 
 
-def show(rows: Sequence[Row]) -> None:
-    """Print the table, in Markdown."""
-    print(f"| attack | {' | '.join(COLUMNS)} |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        text = f"{row.quiet_ms:.1f} / {row.during_ms:.1f} / {row.after_ms:.1f}"
-        handshake = f"{row.handshake_quiet_ms:.1f} / {row.handshake_during_ms:.1f} / {row.handshake_after_ms:.1f}"
-        memory = f"{row.memory_mib:.0f} / {row.peak_mib:.0f}"
-        print(
-            f"| {row.attack} | {text} | {handshake} | {memory} | {row.lost} | {row.refused} | {row.recovery_s:.1f} s |",
-            flush=True,
-        )
+def show(row: Row) -> None:
+    """Print a line of the table, in Markdown."""
+    text = f"{row.quiet_ms:.1f} / {row.during_ms:.1f} / {row.after_ms:.1f}"
+    handshake = f"{row.handshake_quiet_ms:.1f} / {row.handshake_during_ms:.1f} / {row.handshake_after_ms:.1f}"
+    memory = f"{row.memory_mib:.0f} / {row.peak_mib:.0f}"
+    print(
+        f"| {row.attack} | {text} | {handshake} | {memory} | {row.lost} | {row.refused} | {row.recovery_s:.1f} s |",
+        flush=True,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,15 +173,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print("\n".join(ATTACKS))
         return 0
-    rows = []
+    rows: list[Row] = []
+    print(f"| attack | {' | '.join(COLUMNS)} |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     try:
         for name in options.only or ATTACKS:
             print(f"  {name} ...", file=sys.stderr, flush=True)
             rows.append(run(name, 1.5 if options.quick else options.seconds))
+            show(rows[-1])
     except BenchError as error:
         print(f"Not run: {error}", file=sys.stderr)
         return 2
-    show(rows)
     problems = [problem for row in rows for problem in row.problems(quick=options.quick)]
     for problem in problems:
         print(f"  ! {problem}")
