@@ -275,8 +275,7 @@ async def run(
     started_s = time.monotonic()
     async with _clients(provider, ways) as asks:
         async with _serving(asks, storm) as port:  # the packages import and connect before anything is counted
-            for number in range(len(ways)):
-                await _converse(port, f"warm-{number}", number, 1, {})
+            await asyncio.gather(*(_converse(port, f"warm-{number}", number, 1, {}) for number in range(len(ways))))
         await asyncio.to_thread(provider.reset)
         before = _left_now()
         async with _serving(asks, storm) as port:

@@ -108,7 +108,7 @@ class Answering(TurnHost):
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
-        if isinstance(response, str) and not self._may_be_raw(response):
+        if isinstance(response, str) and not (type(response) is str and self._may_be_raw(response)):
             turn = self._turn_to_answer()
             if turn is None:
                 return False

@@ -25,6 +25,7 @@ LOOK_S = 0.02
 CANCEL_AGAIN_AFTER = 0.5
 # Seconds for a second cancellation, and for each closing after the time is up.
 GRACE_S = 0.1
+COUNTS_CANCELLATIONS = hasattr(asyncio.Task, "cancelling")
 
 detached: set[asyncio.Task[None]] = set()
 """Tasks that drive what did not end in time; the event loop holds no strong reference to a task."""
@@ -197,8 +198,12 @@ class Ending:
             task.cancel()
             task.uncancel()  # type: ignore[attr-defined]  # Python 3.10 finds none
             self.lost.add(task)
-        is_own = not hasattr(self._awaited, "get_coro") and not hasattr(self._awaited, "_children")
-        if is_own and (self._is_cancelled or self._timeouts) and not is_cleaning_up(self._driven):
+        # Python 3.10 does not count cancellations: there, what is awaited is cancelled again whatever it is.
+        tasks = [] if self._awaited is None else [self._awaited, *(getattr(self._awaited, "_children", None) or ())]
+        coroutines = [task.get_coro() for task in tasks if hasattr(task, "get_coro")]
+        is_own = not coroutines and len(tasks) < 2
+        has_to_end = (is_own or not COUNTS_CANCELLATIONS) and (self._is_cancelled or self._timeouts)
+        if has_to_end and not any(is_cleaning_up(driven) for driven in (self._driven, *coroutines)):
             self._cancel()
 
     def _close(self, close: Closer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -22,6 +23,10 @@ from se_server.types import ConversationMessage
 from tests.functional.conversation.stage import Api, serving
 
 SETTINGS = SessionSettings(max_messages_per_s=1_000_000, max_messages_burst=1_000_000)
+
+STARTS_EAGERLY = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="handlers run in asyncio's own tasks, which the batch does not step"
+)
 
 TURNS_TO_TRUST = 300
 """More than a batch needs to see that handlers are quick."""
@@ -118,6 +123,7 @@ async def test_an_answer_alone_waits_for_nothing(is_trusted: bool) -> None:
     assert seen == [True]
 
 
+@STARTS_EAGERLY
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_blocking_after_an_answer_keeps_it_once() -> None:
     seen: list[int] = []
@@ -180,6 +186,7 @@ async def test_slow_handlers_switch_holding_off() -> None:
     del batch
 
 
+@STARTS_EAGERLY
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_handler_writing_to_many_holds_few_buffers() -> None:
     held = []
