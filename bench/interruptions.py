@@ -270,7 +270,8 @@ async def run(
         at_once: how many conversations are held at a time.
     """
     storm = Storm()
-    provider.script(text=["word "] * ANSWER_TOKENS, tokens_per_s=TOKENS_PER_S)
+    # litellm ends an answer of a hundred equal chunks.
+    provider.script(text=[f"word{number % 10} " for number in range(ANSWER_TOKENS)], tokens_per_s=TOKENS_PER_S)
     interrupted_s: dict[str, float] = {}
     started_s = time.monotonic()
     async with _clients(provider, ways) as asks:
