@@ -92,6 +92,7 @@ class Loop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self.now = 0.0
         self.timers: list[Timer] = []
+        self.soon: list[Callable[[], None]] = []
 
     def time(self) -> float:
         return self.now
@@ -107,7 +108,17 @@ class Loop(asyncio.AbstractEventLoop):
         self.timers.append(timer)
         return timer
 
+    def call_soon(self, callback: Any, *_args: Any, **_options: Any) -> Any:
+        self.soon.append(callback)
+
+    def step(self) -> None:
+        """Call what is due in the next step."""
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+
     def pass_time(self, seconds: float) -> None:
+        self.step()
         self.now += seconds
         for timer in sorted(self.timers, key=lambda timer: timer.due):
             if not timer.cancelled and timer.due <= self.now:
@@ -119,10 +130,12 @@ class Loop(asyncio.AbstractEventLoop):
 class Transport:
     """A transport without a socket, as with TLS: all bytes are passed to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
         self.written = bytearray()
         self.closing = False
         self.gate: Any = None
+        self._loop = loop
+        self._paused = False
 
     def write(self, data: bytes) -> None:
         assert not self.closing, "written to a transport that is closing"
@@ -142,6 +155,22 @@ class Transport:
 
     abort = close
 
+    def pause_reading(self) -> None:
+        assert not self._paused
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        assert self._paused
+        self._paused = False
+
+    def _wait_until_read(self) -> None:
+        """Run the steps of the loop for which the connection holds frames back."""
+        steps = 0
+        while self._paused and not self.closing:
+            self._loop.step()
+            steps += 1
+            assert steps < 100_000, "reading never goes on"
+
     def read(self, data: bytes) -> None:
         """Feed bytes to the connection, in reads of its buffer's size."""
         while data and not self.closing:
@@ -152,6 +181,7 @@ class Transport:
             del view
             self.gate.buffer_updated(count)
             data = data[count:]
+            self._wait_until_read()
 
 
 @dataclass
@@ -392,7 +422,7 @@ def one_input(data: bytes) -> None:
 
 
 def run(loop: Loop, settings: SessionSettings, stream: bytes, mode: int, seed: int) -> tuple[Transport, Session]:
-    transport, session, gone = Transport(), Session(), []
+    transport, session, gone = Transport(loop), Session(), []
     silent = Deadlines(loop, settings.first_message_timeout_s, Connection.miss_message)
     unanswered = Deadlines(loop, settings.ping_timeout_s, Connection.miss_pong)
     shared = Shared(loop, settings, silent, unanswered, lambda *_: gone.append(True))

@@ -127,7 +127,7 @@ class SessionSettings:
         "What to send for a turn that has said nothing, before its final; an empty text sends the final alone.",
         "TEXT",
         group=CONVERSATIONS,
-        default_text=" ",
+        default_text="one blank",
         takes_blanks=True,
     )
     hold_after_s: float | None = option(
