@@ -15,7 +15,7 @@ MAX_LATE = 5
 async def test_interrupted_conversations_leave_nothing_behind() -> None:
     ways = installed()
     with provider_process() as provider:
-        storm = await run(provider, ways, conversations=len(ways), interruptions=2, at_once=4)
+        storm = await run(provider, ways, conversations=len(ways), interruptions=2, at_once=len(ways))
     assert storm.errors == []
     assert storm.left == []
     assert sum(storm.interruptions.values()) == 2 * len(ways)
