@@ -90,7 +90,8 @@ def test_sessions_get_the_commands_default(name: str) -> None:
     assert option.default == default
     if default not in (None, ()):
         assert option.parse(default) == default
-        assert not option.metavar or option.parse(option.default_text) == default
+        is_in_words = default == " "  # shown as "one blank"
+        assert not option.metavar or is_in_words or option.parse(option.default_text) == default
     assert load_config({}, {}).value(name) == default
 
 
