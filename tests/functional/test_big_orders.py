@@ -157,7 +157,7 @@ async def test_10_000_rows_are_listed_in_pages(server: ServerProcess, path: str)
 
 
 async def test_a_prefix_closes_one_conversation(server: ServerProcess, path: str) -> None:
-    async with crowd(server, "conv_" + "a" * 100_000, "conv_b1", "conv_b2", "conv_\x1b[2J") as (
+    async with crowd(server, "conv_" + "a" * 60_000, "conv_b1", "conv_b2", "conv_\x1b[2J") as (
         long,
         one,
         two,

@@ -21,6 +21,7 @@ async def test_conversations_and_refusals_are_counted() -> None:
     with observed_server(workers=2, app=None, api_key=None) as admin:
         server = admin.server
         assert admin.get("/livez") == (200, "ok\n")
+        assert "<!doctype html>" in admin.get("/")[1].lower()
         with pytest.raises(Exception, match="401"):
             async with connect(server.url, "sk_wrong"):
                 pass

@@ -91,7 +91,9 @@ async def test_the_page_shows_conversations_live(browser: Any, tmp_path: Path) -
             await asyncio.to_thread(
                 wait_for, lambda: "conv_<img" in text_of(browser, "#conversations"), "the conversation is listed"
             )
-            assert "conv_<img" in text_of(browser, "#slow")
+            await asyncio.to_thread(
+                wait_for, lambda: "conv_<img" in text_of(browser, "#slow"), "its turn is among the slow ones"
+            )
             browser.execute_script("document.querySelector('#conversations button').click()")
             await asyncio.to_thread(
                 wait_for, lambda: "first event" in text_of(browser, "#timeline-events"), "the timeline is shown"

@@ -194,7 +194,7 @@ async def test_a_key_that_the_import_sets_is_used(tmp_path: Path, name: str, val
 def test_key_set_by_the_import_must_be_one(tmp_path: Path) -> None:
     setting = """import os; os.environ['ELEVENLABS_API_KEY'] = '"sk_x'\n"""
     app = write(tmp_path / "agent.py", setting + textwrap.dedent(ECHO))
-    assert sentence(app, code=2, key=None).startswith("se-server: ELEVENLABS_API_KEY: is not valid")
+    assert sentence(app, code=2, key=None).startswith("se-server: ELEVENLABS_API_KEY: the value is not valid")
 
 
 @pytest.mark.parametrize(

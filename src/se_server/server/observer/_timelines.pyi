@@ -35,11 +35,17 @@ class Conversation:
     cause: int
     code: int
     @property
-    def state(self) -> str: ...
+    def state(self) -> str:
+        """`closed`, `listening`, `waiting`, `thinking` or `speaking`."""
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The bytes of the events that are kept."""
+
     @property
-    def dropped(self) -> int: ...
+    def dropped(self) -> int:
+        """How many of its oldest events are not kept any more."""
+
     def events(self) -> list[tuple[int, str, int | str]]:
         """Return the events: microseconds, the kind's name, and the payload, or the text of those that have one."""
 

@@ -240,17 +240,20 @@ class Scoreboard:
 
     def totals(self) -> dict[str, int]:
         """Return the counters of all workers, past and present."""
-        return self.figures()[0]
+        return self._read(with_cells=False)[0]
 
     def figures(self) -> tuple[dict[str, int], list[int]]:
         """Return the counters and the cells of metrics, of all workers, past and present."""
+        return self._read(with_cells=True)
+
+    def _read(self, with_cells: bool) -> tuple[dict[str, int], list[int]]:
         for _ in range(_VERSION_READS):
             version = self._retired.version
             sums = self._retired.counts()
             live = list(self.live())
             for slot in live:
                 sums = [total + count for total, count in zip(sums, slot.counts(), strict=True)]
-            cells = self.meters.sums(slot.index for slot in live)
+            cells = self.meters.sums(slot.index for slot in live) if with_cells else []
             if version % 2 == 0 and self._retired.version == version:
                 break
         return dict(zip(COUNTERS, sums, strict=True)), cells
