@@ -180,7 +180,7 @@ class Ending:
         if self._timeouts > 1:
             self._wake()
             return
-        self.found.extend(closers_underneath((self._driven, self._source), Follow.ALL))
+        self.found.extend(open_underneath((self._driven, self._source), Follow.ALL))
         self._time_limit = self._loop.call_later(GRACE_S, self._give_up)
         self._cancel()
 
@@ -188,7 +188,7 @@ class Ending:
         """Close and cancel again what should have ended."""
         self._look_timer = self._loop.call_later(LOOK_S, self._look)
         roots = (self._driven, self._source, self._awaited)
-        for close in closers_underneath(roots, Follow.CANCELLED):
+        for close in open_underneath(roots, Follow.CANCELLED):
             self.has_closed = True
             self._close(close)
         if self._loop.time() - self._began_s < CANCEL_AGAIN_AFTER * self._timeout_s:
@@ -222,6 +222,11 @@ class Ending:
             return
         if closing is not None and inspect.isawaitable(closing):
             _keep(self._loop.create_task(finish(closing)))
+
+
+def open_underneath(roots: object, follow: Follow) -> list[Closer]:
+    """Return what closes the open responses that this thread may close: those that a thread reads it closes itself."""
+    return [close for close in closers_underneath(roots, follow) if not getattr(close, "blocks", False)]
 
 
 def _step(driven: Any, thrown: BaseException | None) -> Any:

@@ -150,7 +150,13 @@ def _is_closed(response: Any) -> bool:
 
 
 class _response_closer:
-    __slots__ = ("owner", "response", "target_name")
+    """Closes a response.
+
+    Attributes:
+        blocks: whether a thread reads it: closed by another one, its socket would leave that thread waiting for ever.
+    """
+
+    __slots__ = ("blocks", "owner", "response", "target_name")
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -158,12 +164,12 @@ class _response_closer:
         is_reader = type(response).__name__ == "StreamReader"
         self.owner = response._protocol if is_reader else response
         self.target_name = name_of(response)
+        stream = type(getattr(self.owner, "stream", None))
+        self.blocks = hasattr(stream, "__iter__") and not hasattr(stream, "__aiter__")
 
     def __call__(self, error: BaseException | None) -> Any:
         if self.response.is_eof() if self.owner is not self.response else _is_closed(self.response):
             return None
         # A response of a blocking client has `aclose`, too, which refuses.
-        stream = type(getattr(self.owner, "stream", None))
-        blocks = hasattr(stream, "__iter__") and not hasattr(stream, "__aiter__")
-        close = None if blocks else getattr(self.owner, "aclose", None)
+        close = None if self.blocks else getattr(self.owner, "aclose", None)
         return (close or self.owner.close)()
