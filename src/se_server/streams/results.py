@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -135,8 +136,14 @@ def take_workflow(opening: Any, handler: Any) -> Events:
         def __call__(self, error: BaseException | None) -> Any:
             return None if handler.is_done() else handler.cancel_run()
 
+    async def events() -> AsyncIterator[Any]:
+        async with contextlib.aclosing(handler.stream_events()) as stream:
+            async for event in stream:
+                yield event
+        await handler  # its events end without a word where the run has failed
+
     opening.closers.append(canceller())
-    return Events(handler.stream_events())
+    return Events(events())
 
 
 def take_chat_response(opening: Any, response: Any) -> Events:
