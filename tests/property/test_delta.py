@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from se_server.streams._delta import text_of
@@ -115,4 +115,7 @@ OTHER_EVENTS = {
 @given(st.data())
 def test_other_formats_equal_the_reference(name: str, data: st.DataObject) -> None:
     event = data.draw(OTHER_EVENTS[name])
+    if name == "openai helper":  # the same shape with this type is an event of the Responses API
+        kind = event.get("type") if isinstance(event, dict) else getattr(event, "type", None)
+        assume(kind != "response.output_text.delta")
     assert text_of(event) == reference.OTHERS[name](event)
