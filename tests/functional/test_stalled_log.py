@@ -202,11 +202,12 @@ def fill(descriptor: int) -> None:
 async def test_a_stalled_reader_does_not_stop_the_supervisor(app: Path) -> None:
     """It replaces a worker, reloads, and ends in time; the lines follow when the reader goes on."""
     with stalled_server(app, "pipe") as server:
+        read_until(server.reader, "started: ")  # a worker that is killed before that ends the start
         fill(server.reader)
         pid = server.process.pid
         before = set(children_of(pid))
         os.kill(int(min(before)), signal.SIGKILL)
-        await until(lambda: set(children_of(pid)) - before)
+        await until(lambda: len(set(children_of(pid)) - before) == 1)
         for _ in range(50):
             server.process.send_signal(signal.SIGTTIN)
             server.process.send_signal(signal.SIGTTOU)
