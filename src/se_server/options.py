@@ -197,6 +197,22 @@ def shown_file(name: object) -> str:
     return "the file given" if is_like_key(text) or _NO_FILE.fullmatch(text.strip()) else text
 
 
+def read_lines(name: object) -> list[str]:
+    """Read the lines of a file, without blanks around them, empty lines, and those that begin with `#`.
+
+    Raises:
+        ValueError: the file cannot be read, or is no text; the message is a clause of an error's sentence.
+    """
+    try:
+        with open(str(name), encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise ValueError(f"cannot read {shown_file(name)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{shown_file(name)} is not a text file in UTF-8") from None
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def text(raw: object) -> str:
     """Read a text that is not empty."""
     if not isinstance(raw, str) or not raw.strip():

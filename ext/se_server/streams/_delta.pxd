@@ -31,7 +31,7 @@ cdef class Reading:
     cdef bint chunk_has_text         # and the last one had text in choice 0
     cdef set spoken_ids              # LangChain messages of which a chunk was spoken
     cdef str last_id
-    # What is reported where it explains a silence.
+    # Reported where it explains a silence.
     cdef bint has_silent             # events of an API that have no text
     cdef Py_ssize_t asked            # events of which the user's own function was asked for the text
     cdef bint has_node               # a message was of one of `nodes`
@@ -54,7 +54,7 @@ cdef class Reading:
     # The text that the end of the stream leaves; it may raise, too.
     cdef str finish(self)
     cdef object error(self)
-    # What the end of the stream leaves to be reported: see `Stream.doubt`.
+    # The mistake that the end of the stream leaves to be reported: see `Stream.doubt`.
     cdef object doubt(self, bint has_text)
     cdef str read_event(self, object event)
     cdef str plain(self, str text)

@@ -1,7 +1,7 @@
 # The watch over a stream in place of its package: it stops before the first event that is no text and not silent.
 #
-# What that event means, the package decides, and it reads all that follows. So errors, ends and oddities are those of the
-# package, and the scanner has to know only the events that a stream consists of.
+# The package decides the meaning of that event, and reads all that follows. So errors, ends and oddities are those of
+# the package, and the scanner has to know only the events that a stream consists of.
 
 cdef int watch_piece(Scanner self, const unsigned char* at, const unsigned char* end, list results) except -1:
     """Give the texts of the usual events in a piece; `is_over` once another one was met, or has begun."""

@@ -10,7 +10,7 @@ import click
 
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import shown_file
+from se_server.options import read_lines
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 
@@ -54,12 +54,9 @@ def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
 
 def _first_key(file: Path) -> str:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise ConfigError(f"cannot read {shown_file(file)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not a text file") from None
-    for line in lines:
-        if line and not line.startswith("#"):
-            return line
-    raise ConfigError(f"{file} has no key; expected one a line")
+        keys = read_lines(file)
+    except ValueError as wrong:
+        raise ConfigError(str(wrong)) from None
+    if not keys:
+        raise ConfigError(f"{file} has no key; expected one a line")
+    return keys[0]

@@ -10,7 +10,7 @@ from se_server.protocol.turn import Turn
 
 POLL_S = 0.1
 GRACE_S = 30.0
-"""How long the answer under way may take to its end."""
+"""The time that the answer under way has to its end."""
 
 
 class Lasting(Protocol):

@@ -127,7 +127,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         if loop is not None:
             adapter.bind(loop)
         request = adapter.request
-        # Who holds the WebSocket has verified the request.
+        # The program that holds the WebSocket has verified the request.
         request = replace(request, headers=request.headers.without(AUTHORIZATION_HEADER))
         self._set_up(adapter, request, callbacks, settings, stats, loop)
         adapter.attach(self)

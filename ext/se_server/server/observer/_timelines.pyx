@@ -91,7 +91,7 @@ cdef class Conversation:
 
     @property
     def dropped(self):
-        """How many of its oldest events are not kept any more."""
+        """The number of its oldest events that are not kept any more."""
         return self._dropped
 
     def events(self):
@@ -216,7 +216,7 @@ cdef class Timelines:
             if not count:
                 return [], []
             copied = _copy(words + <int> HEAD_WORDS, done, count)
-            # What the writer has overwritten meanwhile is half old and half new.
+            # Events that the writer has overwritten meanwhile are half old and half new.
             safe = se_ring_count(words + <int> W_WRITTEN) + 1
             lost = safe - done - C_EVENTS if safe - done > C_EVENTS else 0
             lost = min(lost, <uint64_t> count)

@@ -14,7 +14,7 @@ from typing import Any
 from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, shown_file
+from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, read_lines, shown_file
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.program import Program
@@ -203,13 +203,9 @@ def find_keys(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _read_keys(name: str, where: str) -> tuple[str, ...]:
     try:
-        with open(name, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot read {shown_file(name)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{where}: {name} is not a text file in UTF-8") from None
-    found = tuple(line for line in lines if line and not line.startswith("#"))
+        found = read_lines(name)
+    except ValueError as wrong:
+        raise ConfigError(f"{where}: {wrong}") from None
     if not found:
         raise ConfigError(f"{where}: {name} holds no key; expected one a line")
     try:

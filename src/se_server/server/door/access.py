@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from se_server.errors import AuthenticationError, ConfigError
-from se_server.options import flag, interval, option, shown_file, text
+from se_server.options import flag, interval, option, read_lines, text
 from se_server.server.door.clients import Client, client_behind, client_named
 from se_server.server.door.handshake import Upgrade
 from se_server.server.door.networks import Networks, networks, proxies
@@ -53,16 +53,11 @@ def required_header(raw: object) -> RequiredHeader:
 
 def header_file(raw: object) -> RequiredHeader:
     """Read a file that holds NAME=VALUE on its only line; empty lines and those that begin with # do not count."""
-    name = text(raw)
     expected = "a file with NAME=VALUE on its only line"
     try:
-        with open(name, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise ValueError(f"{expected} ({shown_file(name)}: {error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{expected} (it is not a text file in UTF-8)") from None
-    found = [line for line in lines if line and not line.startswith("#")]
+        found = read_lines(text(raw))
+    except ValueError as wrong:
+        raise ValueError(f"{expected} ({wrong})") from None
     if len(found) != 1:
         raise ValueError(f"{expected} (it has {len(found)} lines)")
     return required_header(found[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from se_server.options import shown_file
+from se_server.options import read_lines, shown_file
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -87,12 +87,9 @@ def _words_of_file(name: str) -> list[str]:
     """Return the words of a file, between commas, blanks and line ends; a # begins a comment."""
     expected = "@FILE with addresses or blocks of them, one a line"
     try:
-        with open(name, encoding="utf-8-sig") as file:
-            lines = [line.partition("#")[0] for line in file]
-    except OSError as error:
-        raise ValueError(f"{expected} ({shown_file(name)}: {error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{expected} ({shown_file(name)} is not a text file in UTF-8)") from None
+        lines = [line.partition("#")[0] for line in read_lines(name)]
+    except ValueError as wrong:
+        raise ValueError(f"{expected} ({wrong})") from None
     words = [word for line in lines for word in line.replace(",", " ").split()]
     if not words:  # an empty list would let everybody in
         raise ValueError(f"{expected} ({shown_file(name)} has none)")

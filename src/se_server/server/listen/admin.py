@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from se_server.errors import ConfigError
-from se_server.options import option, text
+from se_server.options import option, read_lines, text
 from se_server.server.listen.listening import host, port
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
@@ -158,13 +158,9 @@ def read_tokens(name: str) -> tuple[str, ...]:
         ConfigError: the file cannot be read, has no token, or has one that is too short.
     """
     try:
-        with open(name, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise ConfigError(f"--admin-token-file: cannot read {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"--admin-token-file: {name} is not a text file in UTF-8") from None
-    found = tuple(line for line in lines if line and not line.startswith("#"))
+        found = tuple(read_lines(name))
+    except ValueError as wrong:
+        raise ConfigError(f"--admin-token-file: {wrong}") from None
     if not found:
         raise ConfigError(f"--admin-token-file: {name} has no token; expected one a line")
     if not all(len(token) >= MIN_TOKEN and token.isascii() and token.isprintable() for token in found):

@@ -44,7 +44,7 @@ class Conversation:
 
     @property
     def dropped(self) -> int:
-        """How many of its oldest events are not kept any more."""
+        """The number of its oldest events that are not kept any more."""
 
     def events(self) -> list[tuple[int, str, int | str]]:
         """Return the events: microseconds, the kind's name, and the payload, or the text of those that have one."""

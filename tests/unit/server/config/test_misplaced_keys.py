@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from se_server.auth import sign_token
+from se_server.cli.request import signing_key
 from se_server.errors import ConfigError
 from se_server.observe.log_config import read_log_config
 from se_server.options import shown_file
 from se_server.server.config.config import load_config
+from se_server.server.listen.admin import read_tokens
 from se_server.server.listen.tls import make_context
 
 KEY = "sk_2f6c1b0e9d8a7f4e3c2b1a0f9e8d7c6b5a4f3e2d1c0b9a8f"
@@ -35,6 +37,8 @@ PLACES: dict[str, Callable[[str], object]] = {
     "--certfile": lambda text: make_context(text, None, None),
     "--keyfile": lambda text: make_context(None, text, None),
     "--log-config": read_log_config,
+    "--admin-token-file": read_tokens,
+    "--api-key-file of a client": lambda text: signing_key(None, Path(text)),
 }
 
 
