@@ -57,6 +57,29 @@ async def test_a_killed_observer_changes_nothing_for_callers(tmp_path: Path) -> 
         assert admin.server.stop() == 0
 
 
+async def test_an_observer_that_hangs_is_replaced(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "agent.py")
+    with observed_server("--hang-timeout-s", "1", app=app, workers=1) as admin:
+        async with call(admin.server) as caller:
+            stopped = admin.pid()
+            os.kill(stopped, signal.SIGSTOP)
+            admin.server.wait_for_output("the observer hangs", START_TIMEOUT_S)
+            admin.server.wait_for_output("(?s)the observer was killed.*INFO .*page for operators", START_TIMEOUT_S)
+            assert admin.pid() != stopped
+            assert admin.get("/livez") == (200, "ok\n")
+            await caller.ask()
+
+
+def test_an_observer_that_fails_is_named_in_the_log(tmp_path: Path) -> None:
+    broken = tmp_path / "starlette"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise RuntimeError('broken web framework')")
+    app = write_agent(tmp_path / "agent.py")
+    with running_server("--admin", "127.0.0.1:0", app=app, workers=1, env={"PYTHONPATH": str(tmp_path)}) as server:
+        server.wait_for_output("CRITICAL .*the observer fails", START_TIMEOUT_S)
+        assert "the worker fails" not in server.output()
+
+
 async def test_a_killed_worker_takes_no_figure_with_it(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with observed_server(app=app, workers=1) as admin:

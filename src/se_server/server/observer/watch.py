@@ -60,7 +60,8 @@ class Watch:
         }
 
     def poll(self) -> None:
-        """Read what the workers have written."""
+        """Read what the workers have written, and show the supervisor that this process runs."""
+        self._board.observer_beat_ns = time.monotonic_ns()
         for index in range(self._board.slots_in_use):
             turns, ended = self.timelines.read(index, self._rings.memory(index))
             for conversation, turn in turns:

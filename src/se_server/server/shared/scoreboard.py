@@ -85,6 +85,7 @@ class Slot:
     load = _Cell(LOAD)
     place = _Cell(10)
     capacity = _Cell(11)  # supervisor's slot only: the limit of conversations; 0 for none
+    observer_beat_ns = _Cell(12)  # supervisor's slot only: the heartbeat of the observer
 
     __slots__ = ("_board", "_scoreboard", "_seats", "cells", "index")
 
@@ -233,6 +234,15 @@ class Scoreboard:
     @max_sessions.setter
     def max_sessions(self, limit: int | None) -> None:
         self._retired.capacity = limit or 0
+
+    @property
+    def observer_beat_ns(self) -> int:
+        """The time of the observer's last heartbeat, which the observer writes; 0 before the first."""
+        return self._retired.observer_beat_ns
+
+    @observer_beat_ns.setter
+    def observer_beat_ns(self, now_ns: int) -> None:
+        self._retired.observer_beat_ns = now_ns
 
     def live(self) -> Iterator[Slot]:
         """Return the slots of workers that were forked and not reaped."""

@@ -77,13 +77,14 @@ class WorkerRecord:
 
 
 def fork_process(
-    main: Callable[[ControlChannel], int], not_inherited: Sequence[Closable]
+    main: Callable[[ControlChannel], int], not_inherited: Sequence[Closable], role: str = "worker"
 ) -> tuple[int, ControlChannel]:
     """Fork a child process that has a control channel.
 
     Args:
         main: runs in the child with its end of the channel; returns the exit code.
         not_inherited: closed in the child before `main` runs.
+        role: names the process in the log.
 
     Returns:
         The child's pid and the supervisor's end of the control channel; in the child this never returns.
@@ -99,7 +100,7 @@ def fork_process(
         with own_fork():
             pid = os.fork()
         if pid == 0:
-            _run_child(main, theirs, (ours, *not_inherited))
+            _run_child(main, theirs, (ours, *not_inherited), role)
     except OSError:
         ours.close()
         raise
@@ -110,7 +111,7 @@ def fork_process(
 
 
 def _run_child(
-    main: Callable[[ControlChannel], int], channel: ControlChannel, not_inherited: Sequence[Closable]
+    main: Callable[[ControlChannel], int], channel: ControlChannel, not_inherited: Sequence[Closable], role: str
 ) -> NoReturn:
     """Run the child and exit, without returning into the frames of the supervisor."""
     code = EXIT_BUG
@@ -127,6 +128,6 @@ def _run_child(
     except BaseException as error:
         if os.getpid() != pid:  # a child of user code has come back to here
             end_child(error)
-        logger.critical("the worker fails, and this is a bug of se-server", exc_info=True)
+        logger.critical("the %s fails, and this is a bug of se-server", role, exc_info=True)
     finally:
         leave(code)

@@ -1,8 +1,8 @@
 """Keeps the observer running: the process that reads the scoreboard and serves metrics and the page for operators.
 
 The observer is forked like a worker, and is no reason for the server to end: one that dies is replaced, after a pause
-that grows while observers die young. It ends after the last worker. The supervisor owns its listen sockets, so that
-nobody is refused between two observers.
+that grows while observers die young. One whose event loop stands still is killed, as a worker is. It ends after the
+last worker. The supervisor owns its listen sockets, so that nobody is refused between two observers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from functools import partial
 
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.shared.control import Ask, ControlChannel, ControlError, Message
+from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard
-from se_server.server.supervisor.children import Closable, fork_process
+from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, fork_process
 
 logger = logging.getLogger("se_server.server.observer")
 
@@ -29,6 +30,9 @@ ObserverMain = Callable[[AdminSocket, Scoreboard, ControlChannel], int]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 YOUNG_S = 60.0
 END_S = 3.0
+HANG_S = 10.0
+"""An observer that stands still this long is killed; earlier with a shorter `--hang-timeout-s`."""
+STACKS_S = 1.0
 
 
 class ObserverProcess:
@@ -52,29 +56,53 @@ class ObserverProcess:
         self._due: float | None = None
         self._pause_s = FIRST_PAUSE_S
         self._born = 0.0
+        self._silence: Silence | None = None
+        self._look_at = 0.0
+        self._kill_at: float | None = None
 
     def begin(self) -> None:
         """Want an observer from now on."""
         if self._due is None and not self.pid:
             self._due = time.monotonic()
 
-    def run_due(self, board: Scoreboard, not_inherited: Sequence[Closable]) -> None:
-        """Fork an observer if one is due.
+    def run_due(self, board: Scoreboard, not_inherited: Sequence[Closable], hang_timeout_s: float) -> None:
+        """Fork an observer if one is due, and kill one that hangs.
 
         Args:
             board: the scoreboard that it reads.
             not_inherited: closed in the observer.
+            hang_timeout_s: how long an event loop may stand still.
         """
         now = time.monotonic()
+        self._look(board, now)
         if self._due is None or self._due > now:
             return
         self._due = None
         self._born = now
+        board.observer_beat_ns = 0
         try:
-            self.pid, self._channel = fork_process(partial(self._main, self.admin, board), not_inherited)
+            self.pid, self._channel = fork_process(partial(self._main, self.admin, board), not_inherited, "observer")
         except OSError as error:
             logger.error("cannot start the observer: %s", error.strerror)
             self._wait()
+        else:
+            self._silence = Silence(self.pid, min(hang_timeout_s, HANG_S))
+
+    def _look(self, board: Scoreboard, now: float) -> None:
+        if self._kill_at is not None and self._kill_at <= now:
+            self._kill_at = None
+            self._signal(signal.SIGKILL)
+        if self._silence is None or self._look_at > now:
+            return
+        self._look_at = now + self._silence.look_s
+        if self._silence.is_hung(board.observer_beat_ns, now):
+            logger.error(
+                "the observer hangs, its event loop stood still for %.1f s: its stacks follow, then it is killed",
+                self._silence.silent_s,
+            )
+            self._silence = None
+            self._signal(STACKS_SIGNAL)
+            self._kill_at = now + STACKS_S
 
     def _wait(self) -> None:
         """Fork the next observer after a pause."""
@@ -82,8 +110,9 @@ class ObserverProcess:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def next_due(self) -> list[float]:
-        """Return the time at which the next observer is forked, in monotonic seconds, if it is known."""
-        return [] if self._due is None else [self._due]
+        """Return the times at which an observer is forked, looked at or killed, in monotonic seconds."""
+        look_at = None if self._silence is None else self._look_at
+        return [time_s for time_s in (self._due, self._kill_at, look_at) if time_s is not None]
 
     def fileno(self) -> int:
         """Return the descriptor of its channel, readable when it has sent something; -1 without an observer."""
@@ -147,6 +176,7 @@ class ObserverProcess:
         if self._channel is not None:
             self._channel.close()
         self._channel = None
+        self._silence = self._kill_at = None
         self.pid = 0
 
     def _signal(self, number: signal.Signals) -> None:

@@ -314,6 +314,7 @@ class Supervisor:
         observer.run_due(
             self._pool.scoreboard,
             [*self._not_inherited, *self._listen_sockets, *(record.channel for record in self._pool)],
+            self._rollout.spec.lifecycle.hang_timeout_s,
         )
         self._questions.serve()
 
