@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pydoc
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -28,6 +29,8 @@ def test_public_names_and_methods_have_docstrings(module: str) -> None:
     bare = []
     for name in loaded.__all__:
         value = getattr(loaded, name)
+        if get_origin(value):  # An alias, which Python 3.10 takes for a class.
+            continue
         if inspect.isroutine(value) or inspect.isclass(value):
             bare += [] if value.__doc__ else [name]
         if inspect.isclass(value):
