@@ -58,9 +58,9 @@ def test_a_health_check_through_the_balancer_is_answered(balancer: Balancer) -> 
     "check",
     [
         "option httpchk\n",
-        "option httpchk GET /readyz HTTP/1.0\n",
-        "option httpchk\n    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host agent.example.com\n",
-        "option httpchk\n    http-check send meth HEAD uri /readyz ver HTTP/1.1\n",
+        "option httpchk GET /available HTTP/1.0\n",
+        "option httpchk\n    http-check send meth GET uri /available ver HTTP/1.1 hdr Host agent.example.com\n",
+        "option httpchk\n    http-check send meth HEAD uri /available ver HTTP/1.1\n",
     ],
 )
 def test_every_form_of_haproxys_check_finds_the_servers_up(
@@ -70,7 +70,7 @@ def test_every_form_of_haproxys_check_finds_the_servers_up(
     ports = servers[0].port, servers[1].port
     with (
         TemporaryDirectory(prefix="c", dir=folder) as own,
-        running(HAProxy, Path(own), ports, certificate, {"option httpchk GET /readyz\n": check}) as balancer,
+        running(HAProxy, Path(own), ports, certificate, {"option httpchk GET /available\n": check}) as balancer,
     ):
         assert balancer.states() == dict.fromkeys(ports, True)
 

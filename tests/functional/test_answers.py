@@ -63,6 +63,8 @@ AT_THE_DOOR = {
     "readiness check of a server that is ready": head(b"GET /readyz HTTP/1.1", b"Host: a"),
     "readiness check, HEAD": head(b"HEAD /readyz HTTP/1.1", b"Host: a"),
     "readiness check, HTTP/1.0": head(b"GET /readyz HTTP/1.0"),
+    "availability check of a server that is not full": head(b"GET /available HTTP/1.1", b"Host: a"),
+    "availability check, OPTIONS": head(b"OPTIONS /available HTTP/1.1", b"Host: a"),
 }
 ELSEWHERE = {
     "upgrade without the header of `--require-header`": upgrade(GET, TOKEN),

@@ -135,7 +135,7 @@ def test_http_client_keeps_its_connection_for_health_checks(run: Run) -> None:
     def check(port: int) -> list[tuple[int, bytes]]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
         answers = []
-        for method, path in (("GET", "/healthz"), ("HEAD", "/healthz"), ("OPTIONS", "/healthz"), ("GET", "/nowhere")):
+        for method, path in (("GET", "/livez"), ("HEAD", "/healthz"), ("OPTIONS", "/healthz"), ("GET", "/nowhere")):
             connection.request(method, path)
             response = connection.getresponse()
             answers.append((response.status, response.read()))
@@ -466,6 +466,7 @@ def test_path_that_never_matches_is_one_sentence() -> None:
     for path, sentence in (
         ("ws", "begin it with a slash, as in '/ws'"),
         ("/healthz", "belongs to health checks"),
+        ("/available", "belongs to health checks"),
         ("/ws?x=1", "leave the query out"),
         ("/größe", "percent-encode"),
     ):

@@ -149,11 +149,13 @@ async def test_a_reload_does_not_deny_readiness(app: Path) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("rest", ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"])
-async def test_readiness_is_denied_in_every_form_of_request(app: Path, method: str, rest: str) -> None:
+async def test_a_full_server_is_ready_and_not_available(app: Path, method: str, rest: str) -> None:
     with running_server("--max-sessions", "1", app=app) as server:
-        assert (await get(server, head=f"{method} {{}} {rest}"))[0] == 200
+        asked = f"{method} {{}} {rest}"
+        assert (await get(server, "/available", asked))[0] == 200
         async with connect(server.url):
-            status, body = await get(server, head=f"{method} {{}} {rest}")
+            status, body = await get(server, "/available", asked)
             assert status == 503
             if method != "HEAD":
-                assert json.loads(body) == {"ready": False, "reason": "saturated", "limit": "max_sessions"}
+                assert json.loads(body) == {"available": False, "reason": "saturated", "limit": "max_sessions"}
+            assert (await get(server, "/readyz", asked))[0] == 200

@@ -104,11 +104,14 @@ async def test_too_many_turns_refuse_new_conversations(app: Path) -> None:
             await busy.send(transcript_message("wait", event_id=1))
             await read_message(busy)
             assert (await refused(server)).response.status_code == 503
-            assert (await get(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_turns"}\n'
+            assert (await get(server, "/available"))[
+                1
+            ] == '{"available":false,"reason":"saturated","limit":"max_turns"}\n'
+            assert await get(server) == (200, '{"ready":true}\n')
             assert await heard(other, "hello", 1) == "done"
             assert await heard(busy, "hello", 2) == "done"
             async with let_in(server):
-                assert (await get(server))[0] == 200
+                assert (await get(server, "/available"))[0] == 200
 
 
 async def test_worker_beyond_max_turns_leaves_the_queue(app: Path) -> None:
@@ -146,7 +149,8 @@ async def test_worker_beyond_pending_handshakes_answers_checks_only(app: Path) -
         try:
             assert (await refused(server)).response.status_code == 503
             assert await get(server, "/healthz") == (200, "ok\n")
-            assert (await get(server))[0] == 503
+            assert (await get(server, "/available"))[0] == 503
+            assert (await get(server, "/readyz"))[0] == 200
         finally:
             for _, writer in silent:
                 writer.close()
@@ -168,7 +172,8 @@ async def test_upgrade_shares_seats_with_the_old_supervisor(app: Path) -> None:
                     server.wait_for_output(rf"\(pid {pid}\) drains")
                 for _ in range(10):
                     assert (await refused(server)).response.status_code == 503
-                assert (await get(server))[1] == '{"ready":false,"reason":"saturated","limit":"max_sessions"}\n'
+                body = (await get(server, "/available"))[1]
+                assert body == '{"available":false,"reason":"saturated","limit":"max_sessions"}\n'
                 await held.pop().close()
                 async with let_in(server) as after:
                     assert await heard(after, "hello", 1) == "done"

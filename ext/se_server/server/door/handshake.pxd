@@ -18,6 +18,7 @@ cdef class Handshake:
     cdef _complete(self, bytes head, bytes tail)
     cdef _upgrade(self, str path, str query, dict seen, list tokens, bytes tail)
     cdef _plain(self, bytes method, str path, bint keep_alive)
+    cdef tuple _check(self, bytes method, str path)
 
 
 cdef bytes _without(bytes fields, bytes line)

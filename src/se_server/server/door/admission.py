@@ -117,7 +117,7 @@ class Admission:
         return "" if free else MAX_SESSIONS
 
     def obstacle(self) -> str:
-        """Return the obstacle to new conversations for a readiness check; empty if there is none."""
+        """Return the obstacle to new conversations, for checks of this server; empty if there is none."""
         slot, most = self._slot, self._capacity.max_sessions
         if slot is not None and not slot.workers_in(State.READY):
             return DRAINING

@@ -270,7 +270,7 @@ class Door:
         return response
 
     def obstacle(self) -> str:
-        """Return the obstacle to new conversations, a key of `READINESS`; empty if there is none."""
+        """Return the obstacle to new conversations, a key of `AVAILABILITY`; empty if there is none."""
         if self._draining and self._slot is None:
             return DRAINING
         return self._admission.obstacle()

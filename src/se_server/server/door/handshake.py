@@ -18,12 +18,15 @@ import httptools
 
 from se_server.auth import AUTHORIZATION_HEADER
 from se_server.conversation.route import Route
+from se_server.server.door.admission import DRAINING
 from se_server.server.door.responses import (
+    AVAILABILITY,
     BODY_REFUSED,
     FIELD_REPEATED,
     HEAD_TOO_LARGE,
     HEADERS_TOO_MANY,
     HEALTHY,
+    HEALTHY_DRAINING,
     HOST_INVALID,
     HOST_MISSING,
     HOSTS_AMBIGUOUS,
@@ -32,14 +35,16 @@ from se_server.server.door.responses import (
     MALFORMED,
     METHOD_REFUSED,
     NOT_FOUND,
+    NOT_READY,
     OPTIONS_ALLOWED,
     PATH_UNKNOWN,
-    READINESS,
+    READY,
     UPGRADE_REQUIRED,
     VERSION_UNKNOWN,
+    Forms,
     Response,
 )
-from se_server.server.door.routes import HEALTH_PATH, OWN_PATHS, READY_PATH, RouteTable
+from se_server.server.door.routes import AVAILABLE_PATH, OWN_PATHS, READY_PATH, RouteTable
 from se_server.types import Headers, Request
 
 
@@ -136,7 +141,7 @@ class Handshake:
         routes: the routes of upgrades.
         limits: limits of the request heads.
         remote: the peer's address, for `Request.remote`.
-        obstacle: returns the obstacle to readiness, a key of `READINESS`.
+        obstacle: returns the obstacle to new conversations, a key of `AVAILABILITY`.
 
     Attributes:
         path: the path of the last request read; empty before the first, and if the request was malformed.
@@ -337,19 +342,28 @@ class Handshake:
     def _plain(self, method: bytes, path: str, keep_alive: bool) -> Response:
         # A missing Host is accepted, against RFC 9112 3.2 and unlike in upgrades: simple health checks omit it.
         is_websocket_path = self._find_route(path) is not None
-        if path == READY_PATH:
-            forms = READINESS[self._obstacle()]
+        if path in OWN_PATHS:
+            forms = self._check(method, path)
         elif method == b"OPTIONS":
             # HAProxy's `option httpchk` without arguments sends OPTIONS / and expects a 2xx.
-            forms = OPTIONS_ALLOWED if is_websocket_path or path in ("/", "*", HEALTH_PATH) else NOT_FOUND
-        elif path == HEALTH_PATH:
-            forms = HEALTHY
+            forms = OPTIONS_ALLOWED if is_websocket_path or path in ("/", "*") else NOT_FOUND
         elif is_websocket_path:
             forms = UPGRADE_REQUIRED
         else:
             forms = NOT_FOUND
         keep_alive = keep_alive and self._answered < self._limits.max_pipelined
         return forms[2 * keep_alive + (method == b"HEAD")]
+
+    def _check(self, method: bytes, path: str) -> Forms:
+        """Return the answer to a check of health, readiness or availability."""
+        obstacle = self._obstacle()
+        if path == AVAILABLE_PATH:
+            return AVAILABILITY[obstacle]
+        if path == READY_PATH:
+            return NOT_READY if obstacle == DRAINING else READY
+        if method == b"OPTIONS":
+            return OPTIONS_ALLOWED
+        return HEALTHY_DRAINING if obstacle == DRAINING else HEALTHY
 
 
 def _without(fields: bytes, line: bytes) -> bytes:

@@ -31,7 +31,7 @@ class ConnectionOwner(Protocol):
         """Whether the door accepts no more connections."""
 
     def obstacle(self) -> str:
-        """Return the key of `READINESS` for a readiness check."""
+        """Return the key of `AVAILABILITY` for a check."""
 
     def connected(self, connection: HttpConnection) -> bool:
         """Add a connection that has its transport; False tells it to close at once."""

@@ -1,6 +1,7 @@
 """The HTTP responses of the door: short constants, the same for every peer.
 
-A refusal does not reveal its reason, which goes to the log. Readiness is the exception: its body names the obstacle.
+A refusal does not reveal its reason, which goes to the log. Readiness and availability are the exceptions: their bodies
+name the obstacle.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Response(NamedTuple):
 
 
 _WEBSOCKET_ONLY = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+# Envoy takes a server with this header out of service at once, without waiting for further failed checks.
+_ENVOY_DRAIN = b"x-envoy-immediate-health-check-fail: true\r\n"
 _METHODS_ALLOWED = b"Allow: GET, HEAD, OPTIONS\r\n"
 
 
@@ -94,33 +97,38 @@ ITEMS_TOO_MANY = _refusal(b"431 Request Header Fields Too Large", "too many item
 UNAVAILABLE = _refusal(b"503 Service Unavailable", "out of descriptors", b"Retry-After: 1\r\n")
 
 HEALTHY = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n")
+HEALTHY_DRAINING = _plain(b"200 OK", b"ok\n", b"Cache-Control: no-store\r\n" + _ENVOY_DRAIN)
 OPTIONS_ALLOWED = _plain(b"200 OK", b"", _METHODS_ALLOWED)
 NOT_FOUND = _plain(b"404 Not Found", b"not found\n", reason="no such path")
 UPGRADE_REQUIRED = _plain(
     b"426 Upgrade Required", b"upgrade required\n", _WEBSOCKET_ONLY, "no WebSocket upgrade on the WebSocket path"
 )
 
-# --- overload and readiness -----------------------------------------------------------------------------------------
+# --- overload, readiness, availability ------------------------------------------------------------------------------
 
 SATURATED = {
     limit: _refusal(b"503 Service Unavailable", f"saturated ({limit})", b"Retry-After: 1\r\n") for limit in OVERLOADS
 }
 
 
-def _readiness(status: bytes, body: bytes, fields: bytes = b"") -> Forms:
+def _check(status: bytes, body: bytes, fields: bytes = b"") -> Forms:
     return _plain(status, body + b"\n", fields + b"Cache-Control: no-store\r\nContent-Type: application/json\r\n")
 
 
-READINESS = {
-    "": _readiness(b"200 OK", b'{"ready":true}'),
-    DRAINING: _readiness(b"503 Service Unavailable", b'{"ready":false,"reason":"draining"}'),
+READY = _check(b"200 OK", b'{"ready":true}')
+NOT_READY = _check(b"503 Service Unavailable", b'{"ready":false,"reason":"draining"}', _ENVOY_DRAIN)
+
+AVAILABILITY = {
+    "": _check(b"200 OK", b'{"available":true}'),
+    DRAINING: _check(b"503 Service Unavailable", b'{"available":false,"reason":"draining"}', _ENVOY_DRAIN),
     **{
-        limit: _readiness(
+        limit: _check(
             b"503 Service Unavailable",
-            b'{"ready":false,"reason":"saturated","limit":"%b"}' % limit.encode(),
+            b'{"available":false,"reason":"saturated","limit":"%b"}' % limit.encode(),
             b"Retry-After: 1\r\n",
         )
         for limit in OVERLOADS
     },
 }
-"""Readiness responses by obstacle; the empty key means ready."""
+"""Availability responses by obstacle; the empty key means available. Of the obstacles only a drain denies readiness: a
+full server has the most conversations to lose, and platforms remove servers that are not ready first."""

@@ -16,8 +16,10 @@ from se_server.server.listen.listening import LISTENING
 ACCESS = "Access"
 KEY_VARIABLE = "ELEVENLABS_API_KEY"
 HEALTH_PATH = "/healthz"
+LIVE_PATH = "/livez"
 READY_PATH = "/readyz"
-OWN_PATHS = (HEALTH_PATH, READY_PATH)
+AVAILABLE_PATH = "/available"
+OWN_PATHS = (HEALTH_PATH, LIVE_PATH, READY_PATH, AVAILABLE_PATH)
 """Paths of the door itself, which no route may have."""
 
 

@@ -24,7 +24,8 @@ class Lifecycle:
     Attributes:
         workers: the number of worker processes.
         drain_timeout_s: seconds that conversations may go on after a stop.
-        drain_notice_s: seconds before the drain in which new conversations are accepted and `/readyz` says 503.
+        drain_notice_s: seconds before the drain in which new conversations are accepted, and `/readyz` and
+            `/available` say 503.
         drain_turn_grace_s: seconds that a running answer may go on after the drain timeout.
         goodbye_text: the answer to a turn that comes in that grace; None for silence.
         exit_timeout_s: seconds that exit hooks may take when a worker ends; 0 runs none.
@@ -42,7 +43,8 @@ class Lifecycle:
     drain_notice_s: float = option(
         0.0,
         duration,
-        "Time in which a stop still accepts conversations while /readyz says 503, so that load balancers notice first.",
+        "Time in which a stop still accepts conversations while /readyz and /available say 503, so that"
+        " load balancers notice first.",
         "SECONDS",
     )
     drain_turn_grace_s: float = option(

@@ -18,7 +18,7 @@ from se_server.server.door.admission import (
     Capacity,
 )
 from se_server.server.door.placement import BUSY
-from se_server.server.door.responses import READINESS, SATURATED
+from se_server.server.door.responses import AVAILABILITY, SATURATED
 from se_server.server.shared.scoreboard import Scoreboard, Slot, State
 from se_server.types import Counters
 
@@ -152,4 +152,4 @@ def test_a_missing_heartbeat_counts_as_lag() -> None:
 
 def test_every_overload_has_its_responses() -> None:
     assert set(SATURATED) == set(OVERLOADS)
-    assert set(READINESS) == {"", DRAINING, *OVERLOADS}
+    assert set(AVAILABILITY) == {"", DRAINING, *OVERLOADS}

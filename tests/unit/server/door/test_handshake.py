@@ -10,8 +10,10 @@ import pytest
 
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.server.door import responses
+from se_server.server.door.admission import DRAINING, OVERLOADS
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.responses import Response
+from se_server.server.door.routes import OWN_PATHS
 from tests.doors import make_routes
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -58,6 +60,8 @@ LONG = b"X-Filler: " + b"x" * 16384
 # request, status, whether the connection stays, a header line that the answer must carry
 TABLE: dict[str, tuple[bytes, int, bool, bytes]] = {
     "health check": (head(b"GET /healthz HTTP/1.1", HOST), 200, True, b"Content-Length: 3"),
+    "liveness check": (head(b"GET /livez HTTP/1.1", HOST), 200, True, b"Content-Length: 3"),
+    "liveness check, OPTIONS": (head(b"OPTIONS /livez HTTP/1.1", HOST), 200, True, b"Allow: GET, HEAD, OPTIONS"),
     "health check without Host": (head(b"GET /healthz HTTP/1.1"), 200, True, b""),
     "health check, HTTP/1.0": (head(b"GET /healthz HTTP/1.0"), 200, False, b"Connection: close"),
     "health check, HTTP/1.0 keep-alive": (head(b"GET /healthz HTTP/1.0", b"Connection: keep-alive"), 200, False, b""),
@@ -532,3 +536,31 @@ def test_impossible_beginning_is_refused_at_once(start: bytes) -> None:
     answer = outcome(start)
     assert isinstance(answer, Response)
     assert answer.status == 400
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+@pytest.mark.parametrize("obstacle", ["", DRAINING, *OVERLOADS])
+def test_only_a_drain_denies_readiness(obstacle: str, method: bytes) -> None:
+    statuses = {}
+    for path in OWN_PATHS:
+        reader = Handshake(make_routes("/ws"), Limits(), PEER, lambda: obstacle)
+        answer = reader.feed(head(method + b" " + path.encode() + b" HTTP/1.1", HOST))
+        assert isinstance(answer, Response)
+        assert answer.keep_alive
+        assert (b"\r\nRetry-After: " in answer.data) == (obstacle in OVERLOADS and path == "/available")
+        statuses[path] = answer.status
+    assert statuses == {
+        "/healthz": 200,
+        "/livez": 200,
+        "/readyz": 503 if obstacle == DRAINING else 200,
+        "/available": 503 if obstacle else 200,
+    }
+
+
+@pytest.mark.parametrize("path", OWN_PATHS)
+def test_envoy_learns_of_a_drain_from_every_check(path: str) -> None:
+    for obstacle, told in (("", False), (DRAINING, True), (OVERLOADS[0], False)):
+        reader = Handshake(make_routes("/ws"), Limits(), PEER, lambda obstacle=obstacle: obstacle)
+        answer = reader.feed(head(b"GET " + path.encode() + b" HTTP/1.1", HOST))
+        assert isinstance(answer, Response)
+        assert (b"\r\nx-envoy-immediate-health-check-fail: true\r\n" in answer.data) == told
