@@ -194,13 +194,21 @@ class HAProxy(Balancer):
     def arguments(self, configuration: Path) -> list[str]:
         return ["-db", "-f", str(configuration)]
 
-    def states(self) -> dict[int, bool]:
+    def _rows(self) -> dict[str, dict[str, str]]:
         with socket.socket(socket.AF_UNIX) as stats:
             stats.connect(str(self.folder / "s"))
             stats.sendall(b"show stat\n")
             with stats.makefile() as answer:
                 rows = list(csv.DictReader(answer))
-        by_name = {row["svname"]: row for row in rows if row["# pxname"] == "se_server"}
+        return {row["svname"]: row for row in rows if row["# pxname"] == "se_server"}
+
+    def weights(self) -> dict[int, int]:
+        """Return the weight of each server by its port."""
+        by_name = self._rows()
+        return {port: int(by_name[name]["weight"]) for name, port in zip("ab", self.servers, strict=True)}
+
+    def states(self) -> dict[int, bool]:
+        by_name = self._rows()
         # Until its first check has come back, a server is called UP on trust.
         return {
             port: by_name[name]["status"] == "UP" and by_name[name]["check_status"] == "L7OK"

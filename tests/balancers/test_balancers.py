@@ -17,14 +17,26 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from se_server.simulator.caller import Caller
-from tests.balancers.balancers import BALANCERS, Balancer, Certificate, HAProxy, is_refused, running, wait_until
-from tests.balancers.conftest import skip_without, start_servers
+from tests.balancers.balancers import (
+    BALANCERS,
+    Balancer,
+    Certificate,
+    Envoy,
+    HAProxy,
+    free_port,
+    is_refused,
+    recipe,
+    running,
+    wait_until,
+)
+from tests.balancers.conftest import AGENT, skip_without, start_servers
 from tests.helpers import (
     TEST_API_KEY,
     ServerProcess,
     connect,
     init_message,
     read_answer,
+    running_server,
     spoken,
     transcript_message,
     wait_for_end,
@@ -223,3 +235,63 @@ async def test_a_stop_of_one_server_loses_no_call_and_refuses_none(
             balancer.wait_up(second.port)
             assert (await running_call.say("repeat still here")).text == "still here"
         assert first.wait() == 0
+
+
+# --- drains and weights ---------------------------------------------------------------------------------------------
+
+
+async def test_haproxy_moves_load_by_weight_and_drains_in_time(folder: Path, certificate: Certificate) -> None:
+    skip_without(HAProxy)
+    checks = free_port(), free_port()
+    with ExitStack() as stack:
+        limits = ("100", "10")
+        first, second = (
+            stack.enter_context(
+                running_server(
+                    *("--path", "/ws", "--trusted-proxies", "127.0.0.1", "--max-sessions", limit),
+                    *("--agent-check", f"127.0.0.1:{port}", "--drain-notice-s", "3"),
+                    app=AGENT,
+                    env={"BALANCED_SERVER": name},
+                )
+            )
+            for name, limit, port in zip("ab", limits, checks, strict=True)
+        )
+        own = Path(stack.enter_context(TemporaryDirectory(prefix="w", dir=folder)))
+        documented = recipe("backend se_server, with agent checks").partition("\n")[2].rstrip("\n")
+        changes = {
+            "    default-server check inter 2s fall 2 rise 1": documented.replace(" agent-port 3002", ""),
+            f"127.0.0.1:{first.port}": f"127.0.0.1:{first.port} agent-port {checks[0]}",
+            f"127.0.0.1:{second.port}": f"127.0.0.1:{second.port} agent-port {checks[1]}",
+        }
+        balancer = stack.enter_context(running(HAProxy, own, (first.port, second.port), certificate, changes))
+        async with AsyncExitStack() as calls:
+            held = [await call_on(calls, balancer, server="b") for _ in range(6)]
+            wait_until(lambda: balancer.weights()[second.port] <= 40, 5, "a smaller weight of the fuller server")
+            new = []
+            for _ in range(20):
+                caller = await calls.enter_async_context(Caller.connect(balancer.url(), api_key=TEST_API_KEY))
+                new.append((await arrived(caller))["server"])
+            assert new.count("a") >= 14, new
+            first.send_signal(signal.SIGTERM)
+            await asyncio.sleep(2)  # the promise under test: within 2 s
+            assert not is_refused(first.port)
+            assert {(await call_once(balancer))["server"] for _ in range(4)} == {"b"}
+            for caller, _ in held:
+                assert (await caller.say("repeat still here")).text == "still here"
+
+
+async def test_envoy_sends_nothing_new_to_a_draining_server(folder: Path, certificate: Certificate) -> None:
+    skip_without(Envoy)
+    with ExitStack() as stack:
+        first, second = start_servers(stack, "--drain-notice-s", "6")
+        own = Path(stack.enter_context(TemporaryDirectory(prefix="e", dir=folder)))
+        # As many failed checks as a minute has: only the header can be as fast as this test demands.
+        slow = {"unhealthy_threshold: 2": "unhealthy_threshold: 60"}
+        balancer = stack.enter_context(running(Envoy, own, (first.port, second.port), certificate, slow))
+        async with AsyncExitStack() as calls:
+            kept, _ = await call_on(calls, balancer, server="a")
+            first.send_signal(signal.SIGTERM)
+            await asyncio.sleep(2)  # the promise under test: within 2 s
+            assert not is_refused(first.port)
+            assert {(await call_once(balancer))["server"] for _ in range(12)} == {"b"}
+            assert (await kept.say("repeat still here")).text == "still here"

@@ -30,6 +30,16 @@ def address(raw: object) -> str:
     return given
 
 
+def host_and_port(raw: object) -> str:
+    """Read HOST:PORT."""
+    given = raw.strip() if isinstance(raw, str) else ""
+    try:
+        _split(given)
+    except ValueError:
+        raise ValueError("HOST:PORT, such as 10.0.0.11:3002") from None
+    return given
+
+
 def _split(given: str) -> tuple[str | None, int]:
     name, colon, number = given.rpartition(":")
     if not colon or not name or (":" in name and not name.startswith("[")):
@@ -44,6 +54,7 @@ class Admin:
     Attributes:
         admin: HOST:PORT, or the path of a Unix socket; None for none.
         admin_token_file: the file with the tokens of operators, one a line; None for none.
+        agent_check: HOST:PORT of answers to HAProxy's agent checks; None for none.
     """
 
     HEADING: ClassVar[str] = "Observing"
@@ -61,6 +72,13 @@ class Admin:
         "A file with tokens, one a line. Single conversations and every action need one of them; so does everything"
         " else if --admin is neither a loopback address nor a Unix socket.",
         "FILE",
+    )
+    agent_check: str | None = option(
+        None,
+        host_and_port,
+        "Answer HAProxy's agent checks at this address: the weight by load, or drain.",
+        "HOST:PORT",
+        default_text="none",
     )
 
 
@@ -149,6 +167,34 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
             " address such as 127.0.0.1:9100"
         )
     return opened
+
+
+def open_agent_check(
+    options: Admin, inherited: tuple[str, list[socket.socket]] | None = None
+) -> tuple[str, list[socket.socket]] | None:
+    """Bind the address of agent checks, or take it over from the previous supervisor.
+
+    Args:
+        options: the address.
+        inherited: the address and the sockets of the previous supervisor, owned from now on.
+
+    Returns:
+        The address as it was given, and its sockets; None if no address was given.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    former, adopted = inherited or ("", [])
+    if options.agent_check is not None and options.agent_check == former:
+        return former, adopted
+    for sock in adopted:
+        sock.close()
+    if options.agent_check is None:
+        return None
+    try:
+        return options.agent_check, bind(*_split(options.agent_check), backlog=BACKLOG)
+    except ConfigError as error:
+        raise ConfigError(f"--agent-check: {error}") from None
 
 
 def read_tokens(name: str) -> tuple[str, ...]:

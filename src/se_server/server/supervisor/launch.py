@@ -17,7 +17,7 @@ from typing import Protocol
 
 from se_server.errors import ConfigError
 from se_server.server.config.config import Config
-from se_server.server.listen.admin import AdminSocket, open_admin
+from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 from se_server.server.listen.uds import UnixListenSocket
@@ -26,6 +26,7 @@ from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
+from se_server.server.supervisor.agent_check import AgentCheck
 from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket, default_path
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
@@ -51,6 +52,7 @@ _FIXED = (
     "log_file",
     "admin",
     "admin_token_file",
+    "agent_check",
 )
 
 
@@ -92,6 +94,7 @@ def serve(
     seats = SeatTable(None if handover is None else handover.seats)
     admin = open_admin(config.admin, None if handover is None else handover.admin)
     try:
+        checked = open_agent_check(config.admin, None if handover is None else handover.agent_check)
         sockets, unix = _open_sockets(config, handover)
     except ConfigError:
         if admin is not None:
@@ -101,6 +104,7 @@ def serve(
     if pidfile is not None and handover is None:
         pidfile.write()
     control_path = _control_path(config)
+    agent_check = None if checked is None else AgentCheck(*checked)
     observer = None if admin is None else ObserverProcess(admin, _observer_main(control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
     control_socket = ControlSocket(control_path, required=config.was_given("control_socket"))
@@ -116,7 +120,7 @@ def serve(
     def upgrade() -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         environ = {**os.environ, **notifier.variables}
-        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin)
+        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check)
 
     def reopen_log() -> str:
         if log_file is None:
@@ -139,6 +143,7 @@ def serve(
         seats=seats,
         replaces_another=handover is not None,
         observer=observer,
+        agent_check=agent_check,
     )
     try:
         if handover is None:

@@ -22,6 +22,7 @@ from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
 from se_server.server.shared.signals import STOP, SignalQueue, has_terminal
+from se_server.server.supervisor.agent_check import AgentCheck
 from se_server.server.supervisor.announcer import Announcer
 from se_server.server.supervisor.children import Closable, WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
@@ -59,6 +60,7 @@ class Supervisor:
         seats: the seats of conversations, shared with other supervisors.
         replaces_another: whether this supervisor is an upgrade of another one.
         observer: serves metrics and the page for operators.
+        agent_check: answers HAProxy's agent checks.
 
     Attributes:
         handed_over: whether another supervisor has taken over the listen sockets.
@@ -77,6 +79,7 @@ class Supervisor:
         seats: SeatTable | None = None,
         replaces_another: bool = False,
         observer: ObserverProcess | None = None,
+        agent_check: AgentCheck | None = None,
     ) -> None:
         self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
@@ -87,7 +90,9 @@ class Supervisor:
         self._control_socket = control_socket or ControlSocket(None)
         self._observer = observer
         self._questions = ObserverQuestions(observer)
-        self._not_inherited: list[Closable] = [self._signals, self._control_socket, *not_inherited]
+        self._agent_check = agent_check or AgentCheck("", [])
+        self._checked_when_ready = replaces_another  # until then the other supervisor answers on the same sockets
+        self._not_inherited: list[Closable] = [self._signals, self._control_socket, self._agent_check, *not_inherited]
         self._pool = Pool([*self._not_inherited, *([] if observer is None else [observer])], seats)
         self._rollout = Rollout(self._pool, announcer, spec)
         self._orders = Orders(
@@ -137,6 +142,8 @@ class Supervisor:
                     self._end(self._rollout.spec.lifecycle.drain_timeout_s)
                 self._watch_upgrade()
                 self._keep_observer()
+                if self._answers_checks():
+                    self._agent_check.serve(self._pool.scoreboard, ending=self._ending)
                 self._orders.serve()  # after those who answer clients: it forgets the clients that have their answer
                 self._rollout.fill_places()
                 self._run_timed()
@@ -144,6 +151,7 @@ class Supervisor:
         finally:
             self._signals.release()
             self._end_observer()
+            self._agent_check.close()
             self._pool.close_channels()
             self._close_listen_sockets()
         return self._rollout.exit_code if self._rollout.failed else EXIT_OK
@@ -163,6 +171,7 @@ class Supervisor:
         if not self._is_needed():
             return
         due = self._pool.next_due() + self._rollout.next_due() + self._orders.next_due()
+        due += self._agent_check.next_due()
         due += [] if self._observer is None else self._observer.next_due() + self._questions.next_due()
         if any(record.state is not State.STARTING for record in self._pool):
             due.append(self._look_at)
@@ -176,6 +185,8 @@ class Supervisor:
         if self._observer is not None and self._observer.fileno() >= 0:
             poll.register(self._observer, select.POLLIN)
         self._control_socket.register(poll)
+        if self._answers_checks():
+            self._agent_check.register(poll)
         if self._upgrade is not None:
             poll.register(self._upgrade, select.POLLIN)
         for record in self._pool:
@@ -299,9 +310,15 @@ class Supervisor:
         elif not self._ending:
             self.handed_over = True
             self._end_observer()  # the other one has an observer, which answers alone from now on
+            self._agent_check.close()
             logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
             self._announcer.handed_over(upgrade.pid)
             self._end(self._rollout.spec.lifecycle.reload_drain_timeout_s)
+
+    def _answers_checks(self) -> bool:
+        if self._checked_when_ready and self._rollout.serving is not None:
+            self._checked_when_ready = False
+        return not self._checked_when_ready
 
     # --- the observer ---
 

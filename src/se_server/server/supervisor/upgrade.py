@@ -23,6 +23,7 @@ from se_server.errors import ConfigError
 from se_server.forks import own_fork
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.shared.signals import WATCHED
+from se_server.server.supervisor.agent_check import AgentCheck
 
 VARIABLE = "_SE_SERVER_HANDOVER"  # without the prefix of the options: it is not an option
 _READY = b"ready"
@@ -72,6 +73,7 @@ def begin_upgrade(
     directory: str,
     environ: Mapping[str, str],
     admin: AdminSocket | None = None,
+    agent_check: AgentCheck | None = None,
 ) -> Upgrade:
     """Start another supervisor.
 
@@ -82,6 +84,7 @@ def begin_upgrade(
         directory: the directory in which this supervisor was started.
         environ: the environment of the other supervisor.
         admin: the address of the observer.
+        agent_check: the address of agent checks.
 
     Raises:
         ConfigError: this process cannot be replaced.
@@ -98,9 +101,12 @@ def begin_upgrade(
     for_observer = [] if admin is None else [sock.fileno() for sock in admin.sockets]
     if admin is not None:
         handed |= {"admin": admin.given, "admin_sockets": for_observer}
+    for_checks = [] if agent_check is None else [sock.fileno() for sock in agent_check.sockets]
+    if agent_check is not None:
+        handed |= {"agent_check": agent_check.given, "agent_check_sockets": for_checks}
     inherited = orjson.dumps(handed).decode()
     environment = {**environ, VARIABLE: inherited}
-    passed = [*descriptors, *for_observer, writer, seats, *([] if pidfile is None else [pidfile])]
+    passed = [*descriptors, *for_observer, *for_checks, writer, seats, *([] if pidfile is None else [pidfile])]
     # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
@@ -143,6 +149,7 @@ class Handover:
         seats: the descriptor of the seat table, None if the previous version has none.
         predecessor: the process id of the previous supervisor.
         admin: the address of the observer and its sockets; None if there is none.
+        agent_check: the address of agent checks and its sockets; None if there is none.
     """
 
     sockets: list[socket.socket]
@@ -151,6 +158,7 @@ class Handover:
     _writer: int
     predecessor: int = field(default_factory=os.getppid)
     admin: tuple[str, list[socket.socket]] | None = None
+    agent_check: tuple[str, list[socket.socket]] | None = None
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
@@ -168,15 +176,17 @@ class Handover:
             pidfile, seats, writer = given["pidfile"], given.get("seats"), given["ready"]
             for_observer = [socket.socket(fileno=descriptor) for descriptor in given.get("admin_sockets", ())]
             admin = (str(given["admin"]), for_observer) if for_observer else None
-            both = (*sockets, *for_observer)
-            for sock in both:
+            for_checks = [socket.socket(fileno=descriptor) for descriptor in given.get("agent_check_sockets", ())]
+            agent_check = (str(given["agent_check"]), for_checks) if for_checks else None
+            all_sockets = (*sockets, *for_observer, *for_checks)
+            for sock in all_sockets:
                 sock.setblocking(False)
-            for descriptor in (*(sock.fileno() for sock in both), writer, pidfile, seats):
+            for descriptor in (*(sock.fileno() for sock in all_sockets), writer, pidfile, seats):
                 if descriptor is not None:
                     os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, seats, writer, admin=admin)
+        return cls(sockets, pidfile, seats, writer, admin=admin, agent_check=agent_check)
 
     def report_ready(self) -> None:
         """Report to the previous supervisor that this one serves."""
