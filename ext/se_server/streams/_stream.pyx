@@ -236,6 +236,8 @@ cdef class Stream:
             # anyio does so with each connection that it makes, asyncio.timeout() and asyncio.TaskGroup do.
             has_ended = self._sink.closed or not self._turn.open
             if has_ended and isinstance(error, CancelledError) and self._waits != FOR_ROOM:
+                if self._opening is not None:
+                    self._opening.stop()
                 # It may take its time to end, but not for ever.
                 ending = Ending(awaited, self._close_s, (self._iterator, self._opening))
                 self._found = ending.found

@@ -44,8 +44,14 @@ async def close_all(
     # Looked for first: a generator that is closed forgets what it held.
     underneath = [] if source is None else closers_underneath(source)
     left = 0
+    cancelled: asyncio.CancelledError | None = None
     for close in (*reversed(closers), *underneath):
-        left += await _close(close, source, deadline, timeout_s, error)
+        try:
+            left += await _close(close, source, deadline, timeout_s, error)
+        except asyncio.CancelledError as once_more:
+            cancelled = once_more  # what is left to close has a request, too
+    if cancelled is not None:
+        raise cancelled
     return left
 
 
@@ -74,6 +80,10 @@ async def _close(
     except Detached:
         log.warning("closing %s does not end, although it was cancelled again: it is left to itself", name)
         return 1
+    except asyncio.CancelledError:
+        # Else what the stream waited for was cancelled, not this task.
+        if ending is None or ending.is_cancelled:
+            raise
     except Exception as failure:
         if failure is not error and not (ending is not None and ending.has_closed):
             log.warning("closing %s failed: %s: %s", name, type(failure).__name__, failure)

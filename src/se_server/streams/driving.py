@@ -61,6 +61,7 @@ class Ending:
     Attributes:
         found: Closes the HTTP responses that were open underneath when the time was up.
         has_closed: Whether responses were closed underneath; errors of their readers mean nothing then.
+        is_cancelled: Whether the caller cancelled it, with `thrown` or since.
         lost: The tasks that were cancelled again, since they had lost their cancellation.
     """
 
@@ -80,7 +81,7 @@ class Ending:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._thrown: BaseException | None = None
-        self._is_cancelled = False  # by the caller
+        self.is_cancelled = False
         self._timeouts = 0
         self._awaited: Any = None
         self._waiter: asyncio.Future[None] | None = None
@@ -101,7 +102,7 @@ class Ending:
             TimeoutError: it took longer, and was cancelled by nobody else.
             Detached: it did not end although its time was up and it was cancelled.
         """
-        self._is_cancelled = thrown is not None
+        self.is_cancelled = thrown is not None
         self._thrown = thrown
         if awaited is not None:
             awaited.add_done_callback(self._wake)
@@ -129,13 +130,13 @@ class Ending:
                 yield from self._wait(self._awaited)
                 self._awaited = None
         except asyncio.CancelledError:
-            if self._is_cancelled or not self._timeouts:
+            if self.is_cancelled or not self._timeouts:
                 raise
             raise TimeoutError from None
         except Detached:
             raise
         except Exception:
-            if self.has_closed and self._is_cancelled:
+            if self.has_closed and self.is_cancelled:
                 raise asyncio.CancelledError from None  # its reader failed instead of being cancelled
             raise
         finally:
@@ -146,7 +147,7 @@ class Ending:
         try:
             yield yielded
         except asyncio.CancelledError as error:
-            self._is_cancelled = True
+            self.is_cancelled = True
             self._thrown = error
         if self._timeouts > 1:
             _detach(self._driven, None, self._loop)
@@ -158,7 +159,7 @@ class Ending:
             try:
                 yield from self._waiter
             except asyncio.CancelledError as error:
-                self._is_cancelled = True
+                self.is_cancelled = True
                 # anyio knows its own cancellations by their message.
                 if not awaited.cancel(*error.args[:1]):
                     self._thrown = error
@@ -202,7 +203,7 @@ class Ending:
         tasks = [] if self._awaited is None else [self._awaited, *(getattr(self._awaited, "_children", None) or ())]
         coroutines = [task.get_coro() for task in tasks if hasattr(task, "get_coro")]
         is_own = not coroutines and len(tasks) < 2
-        has_to_end = (is_own or not COUNTS_CANCELLATIONS) and (self._is_cancelled or self._timeouts)
+        has_to_end = (is_own or not COUNTS_CANCELLATIONS) and (self.is_cancelled or self._timeouts)
         if has_to_end and not any(is_cleaning_up(driven) for driven in (self._driven, *coroutines)):
             self._cancel()
 

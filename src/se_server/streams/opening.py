@@ -12,6 +12,7 @@ by the top-level module and the name of a class; all others by what a class can 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import UserString
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -20,9 +21,11 @@ from se_server.streams import awaitables, aws, responses, results
 from se_server.streams.blocking import BlockingIterator
 from se_server.streams.closing import abandon, close_all, closer_of, exit_of, note_left
 from se_server.streams.finished import finished_events
-from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events
+from se_server.streams.forms import Blocking, Closer, Events, Form, Pending, identity, list_events, name_of
 from se_server.streams.refusing import is_client, refuse
 from se_server.streams.takeover import takeover_of
+
+log = logging.getLogger("se_server.session")
 
 # An awaitable of a manager of a response of a stream is four; more is a circle.
 MAX_STEPS = 16
@@ -39,7 +42,7 @@ class Opening:
         takes_over: Whether a package's stream may be read from its HTTP response, without the package's objects.
         iterator: The iterator of events, None until `open` has been awaited.
         closers: What closes what was opened so far; the last is called first, after the iterator is closed.
-        first_closers: What is called before the iterator is closed.
+        first_closers: What stops the run behind the iterator, whose own end would wait for the run.
 
     Raises:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
@@ -88,6 +91,15 @@ class Opening:
             self._current = found
         refuse(self._current)
 
+    def stop(self) -> None:
+        """Stop the run behind the iterator, since nobody hears its text any more."""
+        closers, self.first_closers = self.first_closers, []
+        for close in closers:
+            try:
+                close(None)
+            except Exception as error:
+                log.warning("stopping %s failed: %s: %s", name_of(self.source), type(error).__name__, error)
+
     async def close(
         self,
         timeout_s: float,
@@ -106,6 +118,7 @@ class Opening:
             is_lost: the iterator still runs in a task of its own, since it did not heed its cancellation.
             found: what was open underneath when the time of the event in progress was up.
         """
+        self.stop()
         closers = [*(found or ()), *self.closers]
         if is_lost:
             note_left(self.source)
@@ -114,7 +127,6 @@ class Opening:
         pending, self._pending = self._pending, None
         if pending is not None and not is_lost:
             closers.append(lambda error: abandon(pending))
-        closers += self.first_closers
         source = None if is_whole else (self._current, self.iterator)
         return is_lost + await close_all(closers, source, timeout_s, error)
 

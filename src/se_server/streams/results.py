@@ -38,7 +38,6 @@ class _run_canceller:
 
     def __init__(self, result: Any) -> None:
         self._result = result
-        self.target_name = name_of(result)
 
     def __call__(self, error: BaseException | None) -> None:
         if not self._result.is_complete:
@@ -53,15 +52,16 @@ def take_agents_run(opening: Any, result: Any) -> Events:
 
 
 def form_of_generator(generator: Any) -> Form | None:
-    """Return the form of the events of an agents' run, None for all other generators."""
-    if generator.__qualname__ != "RunResultStreaming.stream_events" or generator.ag_frame is None:
+    """Return the form of a generator whose end waits for a run behind it, None for all other generators."""
+    package, canceller = RUNS.get(generator.__qualname__, ("", None))
+    if canceller is None or generator.ag_frame is None:
         return None
     result = generator.ag_frame.f_locals.get("self")
-    if result is None or identity(type(result))[0] != "agents":
+    if result is None or identity(type(result))[0] != package:
         return None
 
     def take(opening: Any, events: Any) -> Events:
-        opening.first_closers.append(_run_canceller(result))
+        opening.first_closers.append(canceller(result))
         return Events(events)
 
     return take
@@ -98,8 +98,6 @@ def take_pydantic_ai_run(opening: Any, run: Any) -> Events:
 class _history_canceller:
     """Cancels the task of llama-index that reads the stream; its generator would wait for the whole answer."""
 
-    target_name = "llama_index.StreamingAgentChatResponse"
-
     def __init__(self, response: Any) -> None:
         self._response = response
 
@@ -113,7 +111,7 @@ def take_chat_engine(opening: Any, response: Any) -> object:
     """Take the streaming response of a llama-index chat engine."""
     if getattr(response, "achat_stream", None) is None:
         return Blocking(response.response_gen)
-    opening.closers.append(_history_canceller(response))
+    opening.first_closers.append(_history_canceller(response))
     return Events(response.async_response_gen())
 
 
@@ -150,6 +148,12 @@ def take_chat_response(opening: Any, response: Any) -> Events:
     """Take the `ChatResponse` of llama-index: its whole text."""
     return list_events([response.message.content or ""])
 
+
+RUNS: Mapping[str, tuple[str, Any]] = {
+    "RunResultStreaming.stream_events": ("agents", _run_canceller),
+    "StreamingAgentChatResponse.async_response_gen": ("llama_index", _history_canceller),
+}
+"""The package of a generator's run, and what stops it, by the generator's qualified name."""
 
 FORMS: Mapping[tuple[str, str], Form] = {
     **{(package, name): take_raw_response for package in PARSED_BY for name in RAW_RESPONSES[:2]},
