@@ -21,8 +21,10 @@ WHOLE = [row for row in ASKING if not row.is_stream]
 by_stream = pytest.mark.parametrize("row", STREAMS, ids=[row.name for row in STREAMS])
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
-# Tokens that are under way when the interruption is sent: those of a quarter of a second, on a busy machine.
-UNDER_WAY = 250
+# Tokens that the provider may make after the interruption, at its pace of one a millisecond. A task that lost its
+# cancellation is found by the next look at it, LOOK_S = 20 ms later: over all rows at most 23 tokens were counted, with
+# two cores idle and with five processes on them. The rest is for a machine that is busier still.
+UNDER_WAY = 64
 
 
 def check(done: Interruption) -> None:
