@@ -225,6 +225,33 @@ async def slow_json(address: Address) -> None:
     await again(10, lambda: send_until_refused(address, *frames))
 
 
+@attack("crowds")
+async def crowds(address: Address) -> None:
+    """A hundred conversations, each within its budget of work, whose large messages end at the same time."""
+    text = b'{"type":"error","message":"%s"}' % ("\U0001f600".encode() * 250_000)
+    frame = client_frame(TEXT, text)
+    beats = [asyncio.Event() for _ in range(1000)]
+
+    async def beat() -> None:
+        for each in beats:
+            await asyncio.sleep(0.5)
+            each.set()
+
+    async def wait_and_end() -> None:
+        peer = await Peer.open(address)
+        try:
+            peer.writer.write(init(attacker_name("crowd")))
+            for each in beats:
+                peer.writer.write(frame[:-1])
+                await peer.writer.drain()
+                await each.wait()
+                peer.writer.write(frame[-1:])
+        finally:
+            peer.writer.transport.abort()
+
+    await asyncio.gather(beat(), again(100, wait_and_end))
+
+
 @attack("changing histories")
 async def changing_histories(address: Address) -> None:
     """Each transcript has a long history that differs from the last one at its first byte."""

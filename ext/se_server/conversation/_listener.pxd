@@ -5,6 +5,7 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 from se_server.conversation._batch cimport Batch
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation._rate cimport Bucket, Budget, Unfinished
+from se_server.conversation._steps cimport Steps
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 
@@ -39,6 +40,7 @@ cdef class Shared:
     cdef double control_rate
     cdef double work_rate
     cdef Unfinished unfinished
+    cdef Steps steps
     cdef Py_ssize_t high_water_bytes
     cdef double write_timeout_s
     cdef double close_timeout_s
@@ -78,7 +80,7 @@ cdef class Connection:
     cdef unsigned int _utf8             # the state after the fragments
     cdef public int group               # of the keep-alive
     cdef int _quiet_looks
-    cdef int _work                      # units of work not yet taken from the budget
+    cdef Py_ssize_t _work               # units of work not yet taken from the budget
     cdef bint is_noted                  # its unfinished message is counted
     cdef Budget _budget                 # made by the first work to speak of
     cdef int _uncounted                 # messages not yet taken from their bucket

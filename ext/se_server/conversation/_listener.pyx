@@ -16,7 +16,10 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 from se_server.conversation._batch cimport Batch, batch_of
 from se_server.conversation._outbox cimport borrow_buffer, return_buffer
-from se_server.conversation._rate cimport ENTRY_WORK, FEW_UNFINISHED, MESSAGE_WORK, Budget, take, unfinished_of
+from se_server.conversation._rate cimport (
+    ENTRY_WORK, FEW_UNFINISHED, FRAGMENT_WORK, MESSAGE_WORK, Budget, take, unfinished_of,
+)
+from se_server.conversation._steps cimport steps_of
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
@@ -33,8 +36,8 @@ cdef enum:
     # A batch holds at most this much of one answer. More is sent at once: it would leave the caches before its turn.
     MAX_HELD_BYTES = 8192
 
-    # Units of work for which the budget is looked at once.
-    WORK_PER_LOOK = 256 * 1024
+    # Units of work for which the budgets, of the conversation and of the step, are looked at once.
+    WORK_PER_LOOK = 16 * 1024
 
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
@@ -84,6 +87,7 @@ cdef class Shared:
         self.control_rate = settings.max_control_frames_per_s
         self.work_rate = settings.max_work_per_s
         self.unfinished = unfinished_of(loop, settings.max_message_bytes)
+        self.steps = steps_of(loop, settings.max_work_per_s)
         self.high_water_bytes = settings.write_high_water_bytes
         self.write_timeout_s = settings.write_timeout_s
         self.close_timeout_s = settings.close_timeout_s
@@ -200,15 +204,17 @@ cdef class Connection:
         """Count the work of a message. Beyond the budget nothing is read for a while."""
         cdef Shared shared = self._shared
         cdef Py_ssize_t work = self._work + size + MESSAGE_WORK + ENTRY_WORK * self._history._decoded
-        cdef double pause_s
+        cdef double pause_s, now
         self._history._decoded = 0
         if work < WORK_PER_LOOK:
-            self._work = <int>work
+            self._work = work
             return 0
         self._work = 0
+        shared.steps.charge(work)
+        now = shared.loop.time()
         if self._budget is None:
-            self._budget = Budget(shared.work_rate, shared.write_timeout_s, shared.loop.time())
-        pause_s = self._budget.take(work, shared.loop.time())
+            self._budget = Budget(shared.work_rate, shared.write_timeout_s, now)
+        pause_s = self._budget.take(work, now)
         if pause_s < 0:
             return self.fail(close_codes.POLICY, "too much work")
         if pause_s > 0 and not self.deaf:
@@ -252,6 +258,10 @@ cdef class Connection:
     def miss_pong(self):
         """Drop a connection whose peer did not answer a ping in time."""
         self._awaits_pong = False
+        if self._gate is not None and (<FrameGate>self._gate)._is_held:
+            self._awaits_pong = True  # the answer may have come: nothing was read
+            self._shared.unanswered.add(self)
+            return
         session = self.session
         if not self.outbox.closed:
             self.ending = (close_codes.ABNORMAL, "no answer to a ping")
@@ -277,6 +287,7 @@ cdef class Connection:
     cdef int _add_fragment(self, WSFrame frame) except -1:
         cdef bytearray message = self._fragments
         self._fragment_count += 1
+        self._work += FRAGMENT_WORK
         if (len(message) + frame.payload_size > self._shared.max_message_bytes
                 or self._fragment_count > self._shared.max_fragments):
             return self.fail(close_codes.TOO_BIG, "message is too big")

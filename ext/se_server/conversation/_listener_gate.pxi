@@ -19,6 +19,9 @@ cdef enum:
     # Frames of one connection that are handled in one step of the event loop; the rest waits for the next one.
     FRAMES_PER_STEP = 64
 
+    # Bytes of one read that never wait for a step with less work.
+    SMALL_READ = 4096
+
     # No state of utf8_check(): the payload is not text.
     TEXT_UNCHECKED = 255
 
@@ -116,7 +119,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef Connection _connection
     cdef Buffer _part           # the start of a frame whose end has not come
     cdef unsigned int _utf8     # the state after its payload, if that is text
-    cdef bint _is_held          # nothing is read, and `_part` has whole frames
+    cdef bint _is_held          # nothing is read, and `_part` has what was
+    cdef Py_ssize_t _seen       # bytes of it that were checked before
 
     data_received = None  # uvloop would keep the attribute of this name for as long as the transport lives
 
@@ -139,9 +143,15 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             connection.active = True
             if self._is_held:  # TLS may have decrypted it before
                 self._keep_rest(data, count)
-                return
-            self._read(data, count)
+            elif self._must_wait(connection, count):
+                self._seen = 0 if self._part is None else self._part.size
+                self._keep_rest(data, count)
+                self.hold(0)
+            else:
+                self._read(data, count)
             if self._part is not None or connection._fragments is not None or connection.is_noted:
+                if count >= SMALL_READ:
+                    connection._shared.steps.charge(count)
                 self._note_unfinished(connection)
         else:
             self._part = None
@@ -182,7 +192,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         return 0
 
     cdef int _note_unfinished(self, Connection connection) except -1:
-        cdef Py_ssize_t size = 0 if self._part is None or self._is_held else self._part.size
+        cdef Py_ssize_t size = 0 if self._part is None else self._part.size
         if connection._fragments is not None:
             size += len(connection._fragments)
         if size >= FEW_UNFINISHED or connection.is_noted:
@@ -195,10 +205,27 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             self._is_held = True
             self._connection._transport.pause_reading()
             if pause_s > 0:
-                self._connection._shared.loop.call_later(pause_s, self._go_on)
+                self._connection._shared.loop.call_later(pause_s, self._wait_for_step)
             else:
-                self._connection._shared.loop.call_soon(self._go_on)
+                self._wait_for_step()
         return 0
+
+    cdef bint _must_wait(self, Connection connection, Py_ssize_t count) except -1:
+        """Whether bytes wait for a step with less work."""
+        cdef Shared shared = connection._shared
+        cdef Budget budget = connection._budget
+        if budget is not None and budget.is_heavy and budget.note_recent(0, shared.loop.time()):
+            return True
+        if shared.steps.left > 0:
+            return False
+        return count > SMALL_READ or self._part is not None or connection._fragments is not None
+
+    cpdef _wait_for_step(self):
+        cdef Connection connection = self._connection
+        if connection is None:
+            self._is_held = False
+        else:
+            connection._shared.steps.wait(self._go_on, connection._budget is not None and connection._budget.is_heavy)
 
     cdef int _keep_rest(self, const char* data, Py_ssize_t count) except -1:
         """Keep frames until reading goes on."""
@@ -210,13 +237,17 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     def _go_on(self):
         cdef Connection connection = self._connection
         cdef Buffer part = self._part
+        cdef Py_ssize_t seen = self._seen
         self._is_held = False
+        self._seen = 0
         if connection is None:
             return
         if part is not None:
             self._part = None
             if not connection.deaf:
-                self.feed(part.data, part.size)
+                self.feed(part.data, part.size, seen)
+                if connection.is_noted:
+                    self._note_unfinished(connection)
         if not self._is_held and not connection._transport.is_closing():
             connection._transport.resume_reading()
 
@@ -245,8 +276,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         self._connection.receive_frame(self._framer.read(size))
         return 0 if rest is None else self.feed(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
 
-    cdef int feed(self, const char* data, Py_ssize_t count) except -1:
-        """Handle bytes in another place, which begin with the start of a frame."""
+    cdef int feed(self, const char* data, Py_ssize_t count, Py_ssize_t seen=0) except -1:
+        """Handle bytes in another place, which begin with the start of a frame; `seen` of them were checked."""
         cdef Py_ssize_t size
         cdef int frames = 0
         while count and not self._connection.deaf:
@@ -259,7 +290,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             if size < 0:
                 return 0
             if size == HEAD_INCOMPLETE or size > count:
-                return self._keep(data, count)
+                return self._keep(data, count, seen)
+            seen = 0
             self._connection.receive_frame(self._framer.copy(data, size))
             if size > READ_MAX:
                 self._framer.settle()
@@ -267,9 +299,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             count -= size
         return 0
 
-    cdef int _keep(self, const char* data, Py_ssize_t count) except -1:
+    cdef int _keep(self, const char* data, Py_ssize_t count, Py_ssize_t seen=0) except -1:
         """Keep the start of a frame until its end arrives."""
-        self._check_part(<const unsigned char*>data, 0, count)
+        self._check_part(<const unsigned char*>data, seen, count)
         if not self._connection.deaf:
             self._part = Buffer()
             put(self._part, data, count)

@@ -14,9 +14,10 @@ cdef inline bint take(Bucket* bucket, double count, double rate, double burst, d
 
 
 cdef enum:
-    # Units of work: a byte that is read is one. What they cost besides, of messages and of entries of transcripts.
+    # Units of work: a byte that is read is one. What they cost besides, of messages, fragments and entries of transcripts.
     MESSAGE_WORK = 512
     ENTRY_WORK = 64
+    FRAGMENT_WORK = 128
     # Bytes of an unfinished message that need not be counted.
     FEW_UNFINISHED = 16 * 1024
 
@@ -27,7 +28,10 @@ cdef class Budget:
     cdef double _burst
     cdef double _patience_s
     cdef double _over_since     # 0: it is not used up
+    cdef Bucket _recent         # of the work that is nothing special
+    cdef bint is_heavy          # it is empty
 
+    cdef bint note_recent(self, double units, double now)
     cpdef double take(self, double units, double now)
 
 

@@ -9,6 +9,9 @@ cdef enum:
 # Seconds of the budget that may be used at once.
 cdef double BURST_S = 2.0
 
+# The part of the budget beyond which a conversation makes much work. A turn a second with 200 KB is a quarter of it.
+cdef double MUCH = 0.125
+
 
 cdef class Rate:
     """The rate of messages."""
@@ -35,7 +38,8 @@ cdef class Budget:
         self._burst = rate * BURST_S
         self._patience_s = patience_s
         self._bucket.tokens = self._burst
-        self._bucket.counted_at = now
+        self._recent.tokens = self._burst * MUCH
+        self._bucket.counted_at = self._recent.counted_at = now
 
     cpdef double take(self, double units, double now):
         """Count work that was done.
@@ -43,6 +47,7 @@ cdef class Budget:
         Returns:
             The seconds for which nothing more should be read; negative if the budget was used up for too long.
         """
+        self.note_recent(units, now)
         if take(&self._bucket, units, self._rate, self._burst, now):
             if self._bucket.tokens >= self._burst / 2:
                 self._over_since = 0
@@ -52,6 +57,14 @@ cdef class Budget:
         elif now - self._over_since > self._patience_s:
             return -1
         return -self._bucket.tokens / self._rate
+
+
+    cdef bint note_recent(self, double units, double now):
+        """Note work, and return whether it is much for a conversation; two seconds without any end that."""
+        cdef double most = self._burst * MUCH
+        self.is_heavy = not take(&self._recent, units, self._rate * MUCH, most, now)
+        self._recent.tokens = max(self._recent.tokens, -most)
+        return self.is_heavy
 
 
 def work_of(Py_ssize_t size, Py_ssize_t entries):

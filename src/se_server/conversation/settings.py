@@ -78,8 +78,9 @@ class SessionSettings:
         first_message_timeout_s: a connection that sent no message this long after its upgrade is closed.
         max_messages_per_s: how many messages a second a connection may send for long.
         max_messages_burst: how many of them may come at once, to within 64.
-        max_work_per_s: how much work a second a connection may make for long: a byte is 1, a message 512, a decoded
-            entry of a transcript 64. Two seconds' worth may come at once. Beyond it reading pauses.
+        max_work_per_s: how much work a second a connection may make for long: a byte is 1, a message 512, a
+            fragment 128, a decoded entry of a transcript 64. Two seconds' worth may come at once. Beyond it reading
+            pauses.
         max_control_frames_per_s: how many pings and pongs a second a connection may send.
         max_message_bytes: the largest message accepted.
         max_fragments: the most fragments of one message accepted.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from se_server.conversation.settings import SessionSettings
-from tests.frames import CLOSE, MASK, TEXT, frame
+from tests.frames import CLOSE, CONTINUATION, MASK, TEXT, frame
 from tests.functional.conversation.stage import Eventually, serving
 from tests.functional.conversation.test_framing import another, upgraded
 
@@ -157,6 +157,77 @@ async def test_a_read_of_many_messages_lets_others_in() -> None:
         is_counting = False
     assert len(pongs_at) == 1001  # each was answered, and the close came last
     assert len(set(pongs_at)) >= 4
+
+
+def split(payload: bytes, pieces: int) -> bytes:
+    """Return a text message in fragments whose masks are zero."""
+    size = -(-len(payload) // pieces)
+    frames = b""
+    for place in range(pieces):
+        part = payload[place * size : (place + 1) * size]
+        first = (TEXT if place == 0 else CONTINUATION) | (0x80 if place == pieces - 1 else 0)
+        frames += bytes((first, 0xFF)) + len(part).to_bytes(8, "big") + bytes(4) + part
+    return frames
+
+
+@pytest.mark.parametrize("pieces", [1, 8])
+async def test_large_messages_together_are_read_over_many_steps(pieces: int) -> None:
+    """30 messages of 1 MiB that end together: a small one of another conversation waits for one of them at most."""
+    message = split(b'{"type":"init","x":' + b"9" * (MIB - 100) + b"}", pieces)
+    loop = asyncio.get_running_loop()
+    steps, is_counting = 0, True
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if is_counting:
+            loop.call_soon(step)
+
+    async with upgraded() as first:
+        others = [first, *[await another(first) for _ in range(29)]]
+        for raw in others:
+            raw.send(message[:-1])
+        for _ in range(20):  # until the server has read them
+            await first.writer.drain()
+            await asyncio.sleep(0.01)
+        for raw in others:
+            raw.send(message[-1:] + frame(TEXT, b'{"type":"ping"}'))
+        step()
+
+        async def answered_at(raw: Any) -> int:
+            assert await raw.receive() is not None
+            return steps
+
+        answered = await asyncio.gather(*map(answered_at, others))
+        is_counting = False
+        for raw in others:
+            raw.writer.close()
+    assert max(answered.count(at) for at in answered) <= 3
+
+
+async def test_conversations_that_make_much_work_are_read_after_others() -> None:
+    """Twenty conversations send as much as they may: a small message beside them is answered before theirs."""
+    message = split(b'{"type":"init","x":' + b"9" * (MIB - 100) + b"}", 1) + frame(TEXT, b'{"type":"ping"}')
+    async with upgraded() as quiet:
+        busy = [await another(quiet) for _ in range(20)]
+        answers = Eventually()
+
+        async def count(raw: Any) -> None:
+            while (received := await raw.receive()) is not None:
+                answers.add(received)
+
+        counting = [asyncio.ensure_future(count(raw)) for raw in busy]
+        for raw in busy:
+            raw.send(message * 6)
+        await answers.until(lambda items: len(items) >= 20)  # the first messages are nobody's much work
+        before = len(answers.items)
+        for _ in range(10):
+            assert await quiet.is_alive()
+        assert len(answers.items) - before < 60
+        await answers.until(lambda items: len(items) == 120)  # and none is lost
+        for task, raw in zip(counting, busy, strict=True):
+            task.cancel()
+            raw.writer.close()
 
 
 async def test_unfinished_messages_share_a_bound() -> None:
