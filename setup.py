@@ -23,7 +23,6 @@ OPTIONS = ["-O3", *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g
 # Plain Python, compiled because every turn or every handshake passes through it; a .pxd of the same name in ext/ gives
 # it its fields.
 COMPILED = [
-    SRC / "se_server/telemetry/counters.py",
     SRC / "se_server/conversation/answering.py",
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/jobs.py",
@@ -49,14 +48,16 @@ def is_stale(sources: list[Path]) -> bool:
 
 
 def write_counters() -> None:
-    """Make `counters.pxd` of the lines of `Counters`, so that a new counter is one line."""
-    source, made = SRC / "se_server/telemetry/counters.py", EXT / "se_server/telemetry/counters.pxd"
+    """Make `_counts.pxd` of the lines of `Counters`, so that a new counter is one line."""
+    source, made = SRC / "se_server/telemetry/counters.py", EXT / "se_server/telemetry/_counts.pxd"
     names = re.findall(r"^    (\w+): int\b", source.read_text(encoding="utf-8"), re.MULTILINE)
-    fields = "".join(f"    cdef public long long {name}\n" for name in names)
+    fields = "".join(f"    long long {name}\n" for name in names)
     text = (
-        '"""The fields of `counters.py`; setup.py writes them."""\n\n'
+        '"""The counters of `counters.py`; setup.py writes them."""\n\n'
         "from se_server.telemetry._meters cimport Meters\nfrom se_server.telemetry._ring cimport Ring\n\n\n"
-        f"cdef class Counters:\n{fields}    cdef readonly Meters meters\n    cdef readonly Ring ring\n"
+        f"cdef struct Cells:\n{fields}\n\n"
+        "cdef class Counts:\n    cdef Cells* cells\n    cdef Py_buffer _buffer\n    cdef bint _is_view\n"
+        "    cdef readonly Meters meters\n    cdef readonly Ring ring\n"
     )
     if not made.exists() or made.read_text(encoding="utf-8") != text:
         made.write_text(text, encoding="utf-8")

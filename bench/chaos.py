@@ -108,13 +108,13 @@ class ServerOfChaos:
 
 
 @contextmanager
-def running(workers: int, agent: Path = AGENT) -> Iterator[ServerOfChaos]:
+def running(workers: int, agent: Path = AGENT, *options: str) -> Iterator[ServerOfChaos]:
     """Run the server until the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log, control_socket = Path(folder, "log"), str(Path(folder, "ctl"))
         command = [sys.executable, "-m", "se_server.cli.server", str(agent), "--host", "127.0.0.1", "--port", "0"]
         command += ["--workers", str(workers), "--hang-timeout-s", str(HANG_TIMEOUT_S), "--max-worker-rss", MAX_RSS]
-        command += ["--control-socket", control_socket, "--log-level", "info", "--drain-timeout-s", "1"]
+        command += ["--control-socket", control_socket, "--log-level", "info", "--drain-timeout-s", "1", *options]
         paths = os.pathsep.join([str(Path(se_server.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
         with log.open("wb") as output:

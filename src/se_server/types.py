@@ -148,4 +148,4 @@ class WebSocketLike(Protocol):
 
 
 Stats = Counters
-"""The counters of conversations; code that publishes them may subclass it."""
+"""The counters of conversations."""

@@ -1,7 +1,7 @@
 """The fields of the compiled `answering.py`."""
 
 cimport cython
-from se_server.telemetry.counters cimport Counters
+from se_server.telemetry._counts cimport Counts
 from se_server.telemetry.pace cimport Pace
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport Ring
@@ -17,7 +17,7 @@ cdef class Answering(TurnHost):
     cdef readonly Outbox _outbox
     cdef readonly object _settings
     cdef bint _debugs
-    cdef readonly Counters _stats
+    cdef readonly Counts _stats
     cdef readonly Clock _clock
     cdef readonly Ring _ring
     cdef readonly unsigned int _number
@@ -36,7 +36,7 @@ cdef class Answering(TurnHost):
     cdef readonly Lane _lane
     cdef readonly object _guards
     cdef readonly object _lifetime
-    cdef _prepare(self, Outbox outbox, settings, Counters stats)
+    cdef _prepare(self, Outbox outbox, settings, Counts stats)
     # Without this type, attributes of the value of the context variable would be looked up by name.
     @cython.locals(turn=Turn)
     cdef Turn _turn_to_answer(self)
@@ -52,5 +52,5 @@ cdef class Answering(TurnHost):
     cdef _settle(self, Turn turn, bint failed, state)
     cdef _end_turn(self, Turn turn, state, double now, bint failed)
     # Without this type each counter would be looked up by its name.
-    @cython.locals(stats=Counters, outcome=int)
+    @cython.locals(stats=Counts, outcome=int)
     cdef _turn_ended(self, Turn turn, bint failed)

@@ -1,7 +1,7 @@
 """The fields of the compiled `jobs.py`."""
 
 from se_server.telemetry._clock cimport Clock
-from se_server.telemetry.counters cimport Counters
+from se_server.telemetry._counts cimport Counts
 from se_server.protocol.turn cimport Turn
 
 
@@ -22,14 +22,14 @@ cdef class Pulse:
 cdef class JobHost:
     cdef TurnHost _session
     cdef object _loop
-    cdef Counters _stats
+    cdef Counts _stats
     cdef Clock _clock
     cdef Pulse _pulse
     cdef Py_ssize_t _strays
     cdef Py_ssize_t _max_strays
     cdef object _context
     cdef bint _shares_context
-    cdef _prepare(self, TurnHost session, loop, Counters stats, Clock clock, Py_ssize_t max_strays)
+    cdef _prepare(self, TurnHost session, loop, Counts stats, Clock clock, Py_ssize_t max_strays)
     cdef _note_yield(self, Turn turn)
     cpdef _cut_short(self, Job job)
     cpdef _done(self, Job job)

@@ -3,7 +3,7 @@
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation.answering cimport Answering
 from se_server.protocol.turn cimport Turn
-from se_server.telemetry.counters cimport Counters
+from se_server.telemetry._counts cimport Counts
 
 
 cdef class Waiting(Answering):
@@ -15,7 +15,7 @@ cdef class Waiting(Answering):
     cdef Turn _settling
     cdef list _settling_transcript
     cdef object _settle_timer
-    cdef _prepare_waits(self, Outbox outbox, settings, Counters stats)
+    cdef _prepare_waits(self, Outbox outbox, settings, Counts stats)
     cdef _receive_again(self, Turn turn, verdict)
     cdef _replay(self, Turn again)
     cdef _keep_watch(self)

@@ -153,7 +153,7 @@ class Answering(TurnHost):
         finally:
             if not stream.is_over:
                 left = await stream.aclose(self._stream_close_s)
-                self._stats.streams_left += left
+                self._stats.cells.streams_left += left
 
     async def _refuse(self, error: TypeError) -> bool:
         """Report an answer that cannot be spoken; the handler goes on."""
@@ -220,7 +220,7 @@ class Answering(TurnHost):
             )
             return None
         if is_late:
-            self._stats.late_texts += 1
+            self._stats.cells.late_texts += 1
             if self._ring is not None:
                 self._ring.note(LATE, self._number, 0, self._clock.now())
             return None
@@ -239,7 +239,7 @@ class Answering(TurnHost):
 
     def _send_empty(self, turn: Turn) -> None:
         """Send what stands for the answer of a turn that has said nothing; its final follows."""
-        self._stats.answers_empty += 1
+        self._stats.cells.answers_empty += 1
         text = self._empty_answer_text
         if text and not (turn.held and text.isspace()):  # a blank was sent before
             self._outbox.send(text, turn.event_id_json, False, True)
@@ -271,16 +271,16 @@ class Answering(TurnHost):
             failed: whether the handler raised, or the server cut the turn off.
         """
         stats, state = self._stats, turn.state
-        stats.chunks_sent += turn.chunks
+        stats.cells.chunks_sent += turn.chunks
         # The numbers are those of `Meters.turn_ended`.
         if failed:
-            stats.turns_failed += 1
+            stats.cells.turns_failed += 1
             outcome = 4 if state is CUT_OFF and not turn.is_full else 3
         elif state is ANSWERED:
-            stats.turns_answered += 1
+            stats.cells.turns_answered += 1
             outcome = 0 if turn.chunks else 5 if turn.began_at else 7
         elif state is SUPERSEDED:
-            stats.turns_superseded += 1
+            stats.cells.turns_superseded += 1
             outcome = 1 if turn.chunks else 2
         else:
             outcome = 6
@@ -300,7 +300,7 @@ class Answering(TurnHost):
         turn.failed = True
         if text is None or not says:
             return
-        self._stats.failure_texts_sent += 1
+        self._stats.cells.failure_texts_sent += 1
         if self._ends_with_turn and not text[len(text) - 1].isspace():
             text += " "  # or an answer that follows would be spoken as a part of its last word
         self._outbox.send(text, turn.event_id_json, False, not self._ends_with_turn)
@@ -311,7 +311,7 @@ class Answering(TurnHost):
 
     async def _end_full(self, turn: Turn) -> None:
         """End the turn whose answer was cut at its limit."""
-        self._stats.answers_too_long += 1
+        self._stats.cells.answers_too_long += 1
         turn.failed = True
         self._settle(turn, True, CUT_OFF)
         await self._report(AnswerTooLong(f"an answer had more than {self._max_answer_bytes} bytes, and was cut there"))
@@ -320,14 +320,14 @@ class Answering(TurnHost):
     def _say_first_word(self, turn: Turn, text: str) -> None:
         """Say something in place of a handler that has sent nothing for long."""
         if not turn.failed and not self._outbox.closed:
-            self._stats.first_words_sent += 1
+            self._stats.cells.first_words_sent += 1
             self._outbox.send(text, turn.event_id_json, False)
             turn.note_filler(text, self._clock.now())
             self._debug("first word sent, event_id=%s", turn.event_id)
 
     def _time_out(self, turn: Turn, timeout_s: float) -> None:
         """End a turn that took too long, whatever its handler makes of being cancelled."""
-        self._stats.turns_timed_out += 1
+        self._stats.cells.turns_timed_out += 1
         self._debug("turn timed out, event_id=%s", turn.event_id)
         self._speak_failure(turn)
         self._settle(turn, True, CUT_OFF)
@@ -336,7 +336,7 @@ class Answering(TurnHost):
 
     async def _report(self, error: BaseException) -> None:
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
-        self._stats.handler_errors += 1
+        self._stats.cells.handler_errors += 1
         if handles_error.get():
             note(self, logging.ERROR, "an error handler failed", error=error)
             return

@@ -105,7 +105,7 @@ class SessionCore(Waiting):
         self._bad_entry_seen = False
         self.notes = None
         self.conversation_id: str | None = None
-        stats.sessions_opened += 1
+        self._stats.cells.sessions_opened += 1
         self._stats.meters.conversation_began()
         if loop is not None:
             self._bind(loop)
@@ -176,7 +176,7 @@ class SessionCore(Waiting):
             self._lifetime.end()
         self._why = why
         self._ended_at = self._clock.now()
-        self._stats.sessions_closed += 1
+        self._stats.cells.sessions_closed += 1
         turn = self._ledger.current
         if turn is not None:
             if turn.state is WAITING:
@@ -195,7 +195,7 @@ class SessionCore(Waiting):
         self._take_message(message)
 
     def _take_message(self, message: wire.Message) -> None:
-        self._stats.messages_received += 1
+        self._stats.cells.messages_received += 1
         if self._closed:
             return
         kind = message.kind
@@ -267,7 +267,7 @@ class SessionCore(Waiting):
         elif self._settle_s and verdict is NEW:
             self._wait_for_more(turn, transcript, superseded)
         else:
-            self._stats.turns_retried += turn.is_retry
+            self._stats.cells.turns_retried += turn.is_retry
             self._lane.start_turn(turn, transcript, superseded)
 
     def _note_block(self, arrived_at: float, now: float) -> None:
@@ -278,14 +278,14 @@ class SessionCore(Waiting):
 
     def _answer_silence(self, turn: Turn, superseded: Turn | None) -> None:
         """Answer a transcript of silence without a handler."""
-        self._stats.silences += 1
+        self._stats.cells.silences += 1
         if superseded is not None:
             self._lane.supersede(superseded)
         self._settle(turn, False, ANSWERED)
 
     def receive_error(self, error: MessageError) -> None:
         """Take note of a message that could not be read; the session goes on."""
-        self._stats.message_errors += 1
+        self._stats.cells.message_errors += 1
         if not self._closed:
             self._lane.emit(ERROR, error)
 
@@ -295,7 +295,7 @@ class SessionCore(Waiting):
 
     def write_timed_out(self) -> None:
         """Take note that the peer does not read; the connection is dropped."""
-        self._stats.write_timeouts += 1
+        self._stats.cells.write_timeouts += 1
         note(self, logging.WARNING, "the peer does not read, dropped")
         self._end(DISCONNECTED, "the peer did not read")
 

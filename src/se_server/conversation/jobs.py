@@ -180,7 +180,7 @@ class Job:
                     lane._loop.call_soon(lane._cut_short, self)
                 else:
                     turn.state = RUNNING
-                lane._stats.turns_started += 1
+                lane._stats.cells.turns_started += 1
                 counted = True
                 if lane._strays >= lane._max_strays:
                     raise TooManyStrayHandlers(
@@ -224,7 +224,7 @@ class Job:
             elif turn.state is SUPERSEDED:
                 lane._note_yield(turn)
             if counted:
-                lane._stats.turns_ended += 1
+                lane._stats.cells.turns_ended += 1
             pulse.running -= 1
             lane._done(self)
 

@@ -230,7 +230,7 @@ class Lane(JobHost):
         self._timer = None
         job.is_stray = True
         self._strays += 1
-        self._stats.stray_handlers += 1
+        self._stats.cells.stray_handlers += 1
         self._loop.call_later(self._settings.stray_report_s, self._report_stray, job)
         self._next()
 

@@ -42,21 +42,21 @@ class Waiting(Answering):
         """Take a transcript that starts no turn."""
         event_id, current, stats, outbox = turn.event_id, self._ledger.current, self._stats, self._outbox
         if verdict is Verdict.REPEATED:
-            stats.transcripts_repeated += 1
+            stats.cells.transcripts_repeated += 1
             self._debug("skipped a transcript sent again: its answer is under way, event_id=%s", event_id)
         elif verdict is Verdict.ANSWERED:
-            stats.transcripts_answered += 1
+            stats.cells.transcripts_answered += 1
             self._debug("skipped a transcript sent again: it was answered, event_id=%s", event_id)
         elif verdict is Verdict.REPLAYED:
             self._replay(turn)
         elif verdict is Verdict.ADOPTED and current is not None:
-            stats.transcripts_adopted += 1
+            stats.cells.transcripts_adopted += 1
             self._debug(
                 "the same words again: the answer to event_id=%s goes on as event_id=%s", current.event_id, event_id
             )
             self._ledger.adopt(turn)
         else:
-            stats.transcripts_superseded += 1
+            stats.cells.transcripts_superseded += 1
             self._debug("skipped a transcript sent again: it was superseded, event_id=%s", event_id)
             # A peer that asks and never reads gets no more to hold.
             if (
@@ -72,14 +72,14 @@ class Waiting(Answering):
         turn = self._ledger.newest if current is None else current
         if turn is None or outbox.closed:
             return
-        self._stats.transcripts_answered += 1
+        self._stats.cells.transcripts_answered += 1
         if not outbox.writable or outbox.pending():  # type: ignore[attr-defined]  # a method in C
             turn.final_at = again.started_at  # the answer has not even left: it crosses the transcript on its way
             return
         text = turn.text or self._empty_answer_text
         turn.replays += 1
         turn.note_final(again.started_at)
-        self._stats.answers_replayed += 1
+        self._stats.cells.answers_replayed += 1
         self._debug("the answer was lost and is sent again, event_id=%s", turn.event_id)
         if text:
             outbox.send(text, turn.event_id_json, False, True)
@@ -115,7 +115,7 @@ class Waiting(Answering):
         outbox = self._outbox
         if turn.needs_final and outbox.writable and not outbox.closed:
             turn.held = True
-            self._stats.blanks_sent += 1
+            self._stats.cells.blanks_sent += 1
             outbox.send(HOLD_TEXT, turn.event_id_json, False)
             self._debug("a blank was sent: the handler has sent nothing yet, event_id=%s", turn.event_id)
 

@@ -1,18 +1,18 @@
-# cython: binding=True
-"""The counters of conversations; compiled, since every turn counts.
+"""The counters of conversations.
 
-A counter is one line of `Counters`. `setup.py` makes `counters.pxd` of these lines, which gives each a field in C; the
-scoreboard, `se-ctl` and metrics go through `COUNTERS`.
+A counter is one line of `Counters`. `setup.py` makes `_counts.pxd` of these lines, by which compiled code adds to each
+as a field in C: `stats.cells.turns_started += 1`. The scoreboard, `se-ctl` and metrics go through `COUNTERS`.
 """
 
 from __future__ import annotations
 
-from se_server.telemetry._meters import Meters
-from se_server.telemetry._ring import Ring
+from typing import TYPE_CHECKING
+
+from se_server.telemetry._counts import Counts
 
 
-class Counters:
-    """The counts of conversations: plain integers, written by one thread.
+class Counters(Counts):
+    """The counts of conversations: integers, written by one thread.
 
     A turn is started once, and is then answered, failed or superseded, or ends with its conversation.
 
@@ -50,16 +50,21 @@ class Counters:
     late_texts: int  # answers dropped because their turn was superseded
     write_timeouts: int  # peers dropped because they did not read
 
-    def __init__(self, meters: Meters | None = None, ring: Ring | None = None) -> None:
-        for name in COUNTERS:
-            setattr(self, name, 0)
-        self.meters = Meters() if meters is None else meters
-        self.ring = ring
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> int:
+            place = _PLACES.get(name)
+            if place is None:
+                raise AttributeError(f"there is no counter {name}")
+            return self.value(place)
+
+        def __setattr__(self, name: str, value: int) -> None:
+            place = _PLACES.get(name)
+            if place is None:
+                raise AttributeError(f"there is no counter {name}")
+            self.put(place, value)
 
 
-# Compiled, the fields are descriptors of the class; uncompiled, they are annotations only.
-COUNTERS = tuple(
-    getattr(Counters, "__annotations__", None)
-    or [name for name in vars(Counters) if name[0] != "_" and name not in ("meters", "ring")]
-)
+COUNTERS = tuple(Counters.__annotations__)
 """The names of all counters."""
+_PLACES = {name: place for place, name in enumerate(COUNTERS)}

@@ -6,22 +6,17 @@ import asyncio
 import time
 
 from se_server.server.shared.scoreboard import Slot
-from se_server.types import Stats
 
 BEAT_S = 0.05
 _BEAT_NS = int(BEAT_S * 1e9)
 
 
 class Heartbeat:
-    """Writes the time, the lag of the loop and the counters to the worker's slot, every `BEAT_S`.
+    """Writes the time and the lag of the loop to the worker's slot, every `BEAT_S`."""
 
-    A beat takes some 5 us, a ten-thousandth of a core.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, slot: Slot, stats: Stats) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, slot: Slot) -> None:
         self._loop = loop
         self._slot = slot
-        self._stats = stats
         self._due_ns = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -31,7 +26,7 @@ class Heartbeat:
         self._beat()
 
     def stop(self) -> None:
-        """Write the counters a last time and stop."""
+        """Beat a last time and stop."""
         if self._timer is not None:
             self._timer.cancel()
         self._write(time.monotonic_ns())
@@ -44,5 +39,4 @@ class Heartbeat:
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     def _write(self, now_ns: int) -> None:
-        self._slot.publish(self._stats)
         self._slot.heartbeat_ns = now_ns

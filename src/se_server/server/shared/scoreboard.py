@@ -23,7 +23,6 @@ from se_server.server.shared.meter_rows import MeterRows
 from se_server.server.shared.rings import Rings
 from se_server.server.shared.seats import MAX_SLOTS, SeatTable
 from se_server.telemetry.counters import COUNTERS, Counters
-from se_server.types import Stats
 
 CELL_BYTES = 8
 _FIRST_COUNTER = 16  # a new cache line
@@ -102,9 +101,10 @@ class Slot:
         self._seats.join()
 
     def counters(self) -> Counters:
-        """Owner: return counters whose metrics are counted in shared memory, with the ring if there is an observer."""
+        """Owner: return counters that count in shared memory, with the ring if there is an observer."""
         rings = self._scoreboard.rings
-        return Counters(self._scoreboard.meters.of(self.index), None if rings is None else rings.writer(self.index))
+        ring = None if rings is None else rings.writer(self.index)
+        return Counters(self._scoreboard.meters.of(self.index), ring, self.cells[self.FIRST_COUNTER :])
 
     def claim(self, limit: int) -> bool:
         """Owner: claim one of the seats that all workers share; False if `limit` are taken."""
@@ -143,17 +143,9 @@ class Slot:
         """Return the counters, in the order of `COUNTERS`."""
         return self.cells[self.FIRST_COUNTER : self.FIRST_COUNTER + len(COUNTERS)].tolist()
 
-    def publish(self, stats: Stats) -> None:
-        """Copy a worker's counters to the slot."""
-        cells = self.cells
-        place = self.FIRST_COUNTER
-        for name in COUNTERS:
-            cells[place] = getattr(stats, name)
-            place += 1
-
     @property
     def turns(self) -> int:
-        """The number of turns whose handlers run, as of the last heartbeat."""
+        """The number of turns whose handlers run."""
         return self.count("turns_started") - self.count("turns_ended")
 
     def clear(self) -> None:

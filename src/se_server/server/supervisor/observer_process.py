@@ -28,7 +28,7 @@ ObserverMain = Callable[[AdminSocket, Scoreboard, ControlChannel], int]
 """Runs in the forked child; returns the exit code of the process."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
-YOUNG_S = 60.0
+YOUNG_S = 5.0
 END_S = 3.0
 HANG_S = 10.0
 """An observer that stands still this long is killed; earlier with a shorter `--hang-timeout-s`."""

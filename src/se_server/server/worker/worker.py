@@ -165,7 +165,7 @@ class _Worker:
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
         stats = slot.counters()
-        self._heartbeat = Heartbeat(loop, slot, stats)
+        self._heartbeat = Heartbeat(loop, slot)
         self._door = Door(
             spec.listen_sockets,
             routes(config, app),

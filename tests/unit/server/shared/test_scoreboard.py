@@ -10,7 +10,6 @@ import pytest
 
 from se_server.server.shared.scoreboard import CELL_BYTES, LINE_BYTES, SLOT_BYTES, Scoreboard, Slot, State
 from se_server.telemetry.counters import COUNTERS
-from se_server.types import Counters
 
 
 def in_child(work: Callable[[], None]) -> None:
@@ -32,11 +31,10 @@ def taken(board: Scoreboard, generation: int = 1) -> Slot:
     return slot
 
 
-def counted(**counts: int) -> Counters:
-    counters = Counters()
-    for name, count in counts.items():
-        setattr(counters, name, count)
-    return counters
+def count(slot: Slot, **counts: int) -> None:
+    counters = slot.counters()
+    for name, value in counts.items():
+        setattr(counters, name, value)
 
 
 def test_the_supervisor_reads_the_values_of_a_worker() -> None:
@@ -48,7 +46,7 @@ def test_the_supervisor_reads_the_values_of_a_worker() -> None:
         slot.state = State.READY
         slot.sessions = 5
         slot.heartbeat_ns = 2**62
-        slot.publish(counted(turns_started=9, turns_ended=7, chunks_sent=1))
+        count(slot, turns_started=9, turns_ended=7, chunks_sent=1)
 
     in_child(work)
     assert slot.pid not in (0, os.getpid())
@@ -60,8 +58,8 @@ def test_the_supervisor_reads_the_values_of_a_worker() -> None:
 def test_totals_include_workers_that_have_ended() -> None:
     board = Scoreboard(4)
     first, second = taken(board), taken(board)
-    in_child(lambda: first.publish(counted(sessions_opened=8, sessions_closed=5, turns_started=4, turns_ended=3)))
-    in_child(lambda: second.publish(counted(sessions_opened=1)))
+    in_child(lambda: count(first, sessions_opened=8, sessions_closed=5, turns_started=4, turns_ended=3))
+    in_child(lambda: count(second, sessions_opened=1))
     before = board.totals()
     board.give_back(first)
     after = board.totals()
@@ -73,7 +71,7 @@ def test_totals_include_workers_that_have_ended() -> None:
     in_child(lambda: None)
     again = taken(board)
     assert (again.index, again.count("sessions_opened"), again.pid) == (first.index, 0, 0)
-    in_child(lambda: again.publish(counted(sessions_opened=2)))
+    in_child(lambda: count(again, sessions_opened=2))
     assert board.totals()["sessions_opened"] == 11
 
 
@@ -97,7 +95,7 @@ def test_totals_only_grow_for_other_processes() -> None:
     os.read(ready_out, 1)
     for _ in range(2_000):
         slot = taken(board)
-        slot.publish(counted(chunks_sent=1))
+        count(slot, chunks_sent=1)
         board.give_back(slot)
     stop.sessions = 1
     assert os.waitpid(pid, 0)[1] == 0
@@ -130,7 +128,7 @@ def test_an_interrupted_addition_does_not_block_readers(monkeypatch: pytest.Monk
     """The supervisor was killed while it added the counters of a dead worker."""
     board = Scoreboard(1)
     slot = taken(board)
-    slot.publish(counted(chunks_sent=3))
+    count(slot, chunks_sent=3)
     board._retired.version += 1  # odd: the addition was interrupted
     assert board.totals()["chunks_sent"] == 3
 
