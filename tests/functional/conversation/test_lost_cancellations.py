@@ -74,9 +74,13 @@ class Stream:
         await asyncio.sleep(0)  # what was given is written meanwhile
         if self.fills and self.session._outbox.writable:
             return TEXT
+        await self.prepare()
         self.waits.set()
         await self.wait()
         raise StopAsyncIteration
+
+    async def prepare(self) -> None:
+        """Do what comes before the wait."""
 
     async def wait(self) -> None:
         raise NotImplementedError
@@ -106,7 +110,7 @@ class AwaitsTask(Stream):
 class Connects(Stream):
     """Awaits a future that cannot be cancelled when it is done, as uvloop's of sockets, before it waits."""
 
-    async def wait(self) -> None:
+    async def prepare(self) -> None:
         class Connecting(asyncio.Future[None]):
             def cancel(self, msg: Any = None) -> bool:
                 raise RuntimeError("the descriptor is in use")
@@ -114,6 +118,8 @@ class Connects(Stream):
         connecting = Connecting()
         asyncio.get_running_loop().call_soon(connecting.set_result, None)
         await connecting
+
+    async def wait(self) -> None:
         await self.cancelled.forever()
 
 
