@@ -1,4 +1,4 @@
-"""Takes pictures of the page for operators, under load, in both themes: `python -m tests.screenshots DIRECTORY`."""
+"""Takes pictures of the page for operators, empty and under load: `python -m tests.screenshots FOLDER`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ AGENT = """
         await session.send_response(words())
 """
 LOAD_S = 45
-VIEWS = [(360, "light"), (360, "dark"), (1280, "light"), (1600, "dark")]
+VIEWS = [(360, "light"), (360, "dark"), (1600, "light"), (1600, "dark")]
 
 
-def take(driver: Any, url: str, path: Path, width: int, scheme: str) -> None:
-    """Take a picture of the whole page, unlocked."""
+def take(driver: Any, url: str, path: Path, width: int, scheme: str, ready: str) -> None:
+    """Take a picture of the whole page, unlocked, once it has an element."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
@@ -44,11 +44,21 @@ def take(driver: Any, url: str, path: Path, width: int, scheme: str) -> None:
     driver.get(url)
     driver.execute_script("sessionStorage.setItem('se-server token', arguments[0])", TOKEN)
     driver.refresh()
-    while not driver.execute_script("return document.querySelector('#slow button') !== null"):
+    while not driver.execute_script("return document.querySelector(arguments[0]) !== null", ready):
         time.sleep(0.1)
     metrics["height"] = driver.execute_script("return document.documentElement.scrollHeight")
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     time.sleep(0.5)  # for the charts to be drawn again
+    driver.save_screenshot(str(path))
+
+
+def take_timeline(driver: Any, path: Path) -> None:
+    """Take a picture of the timeline of the conversation with the slowest turn, of the page that is open."""
+    metrics = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.execute_script("document.querySelector('#slow button').click()")
+    while not driver.execute_script("return document.querySelector('#timeline[open] tbody tr') !== null"):
+        time.sleep(0.1)
     driver.save_screenshot(str(path))
 
 
@@ -65,24 +75,22 @@ def main(directory: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         app = write_agent(Path(place, "agent.py"), AGENT)
         with observed_server("--max-sessions", "80", app=app, tokens=Path(place, "tokens")) as admin:
-            load = [sys.executable, "-m", "se_server.cli.bench", "load", admin.server.url, "--processes", "1"]
-            load += ["-n", "40", "--duration-s", str(LOAD_S), "--think-s", "1.5", "--interruption-rate", "0.15"]
-            load += ["--max-errors", "1000", "--api-key", TEST_API_KEY, "--profile", "soak", "--call-s", "30"]
-            with subprocess.Popen(load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
-                try:
+            driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+            url, folder = f"http://127.0.0.1:{admin.place}/", Path(directory)
+            try:
+                for width, scheme in VIEWS[1:3]:
+                    take(driver, url, folder / f"empty-{scheme}-{width}.png", width, scheme, "#slow .empty")
+                load = [sys.executable, "-m", "se_server.cli.bench", "load", admin.server.url, "--processes", "1"]
+                load += ["-n", "40", "--duration-s", str(LOAD_S), "--think-s", "1.5", "--interruption-rate", "0.15"]
+                load += ["--max-errors", "1000", "--api-key", TEST_API_KEY, "--profile", "soak", "--call-s", "30"]
+                with subprocess.Popen(load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                     time.sleep(LOAD_S * 0.7)
                     for width, scheme in VIEWS:
-                        take(
-                            driver,
-                            f"http://127.0.0.1:{admin.place}/",
-                            Path(directory, f"{scheme}-{width}.png"),
-                            width,
-                            scheme,
-                        )
-                finally:
-                    driver.quit()
+                        take(driver, url, folder / f"{scheme}-{width}.png", width, scheme, "#slow button")
+                    take_timeline(driver, folder / "timeline.png")
                     process.terminate()
+            finally:
+                driver.quit()
 
 
 if __name__ == "__main__":

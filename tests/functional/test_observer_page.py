@@ -80,6 +80,7 @@ async def test_the_page_shows_conversations_live(browser: Any, tmp_path: Path) -
     with observed_server(app=app, workers=1, tokens=tmp_path / "tokens") as admin:
         await asyncio.to_thread(show, browser, admin)
         assert text_of(browser, ".tile b") == "0"
+        assert "No conversation in this time." in text_of(browser, "#conversations-chart")
         async with connect(admin.server.url) as caller:
             await caller.send(init_message("conv_<img src=x onerror=alert(1)>"))
             await caller.send(transcript_message("think", event_id=1))
@@ -99,6 +100,7 @@ async def test_the_page_shows_conversations_live(browser: Any, tmp_path: Path) -
                 wait_for, lambda: "first event" in text_of(browser, "#timeline-events"), "the timeline is shown"
             )
             assert "answered" in text_of(browser, "#timeline-turns")
+            assert "event id 1" in text_of(browser, "#timeline-events")
         await asyncio.to_thread(wait_for, lambda: text_of(browser, ".tile b") == "0", "the figure changes back")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from se_server.server.observer._timelines import PART_NAMES, Conversation, Timelines, lost_in
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.telemetry._meters import CAUSES, Meters
+from se_server.telemetry._ring import NO_ID
 from se_server.telemetry.families import OUTCOMES, Distribution, Exemplar
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Watch:
                         for turn in conversation.recent_turns
                     ],
                     "events": [
-                        (round((when_us - start_us) / 1e6, 6), kind, payload)
+                        (round((when_us - start_us) / 1e6, 6), kind, _detail(kind, payload))
                         for when_us, kind, payload in conversation.events()
                     ],
                     "dropped": conversation.dropped,
@@ -155,10 +156,7 @@ def key_of(conversation: Conversation) -> str:
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
     """Return the facts of one conversation."""
     until_us = conversation.closed_us or time.monotonic_ns() // 1000
-    end = None
-    if conversation.closed_us:
-        cause = CAUSES[conversation.cause] if 0 <= conversation.cause < len(CAUSES) else "worker_died"
-        end = f"{cause.replace('_', ' ')}, {conversation.code}" if conversation.code > 0 else cause.replace("_", " ")
+    end = _end_of(conversation.cause, conversation.code) if conversation.closed_us else None
     return {
         "key": key_of(conversation),
         "id": conversation.name,
@@ -169,6 +167,28 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
         "interruptions": conversation.interruptions,
         "end": end,
     }
+
+
+def _detail(kind: str, payload: int | str) -> str:
+    """Return the payload of an event for people; empty for a kind that has none."""
+    if isinstance(payload, str):
+        return payload
+    if kind == "transcript":
+        return "without an event id" if payload == NO_ID else f"event id {payload}"
+    if kind == "arrived":
+        return f"{payload} ms before it was read"
+    if kind == "texts sent":
+        return "1 text" if payload == 1 else f"{payload} texts"
+    if kind == "turn ended":
+        return OUTCOMES[payload].replace("_", " ") if payload < len(OUTCOMES) else ""
+    if kind == "closed":
+        return _end_of(payload >> 16, payload & 0xFFFF)
+    return ""
+
+
+def _end_of(cause: int, code: int) -> str:
+    name = (CAUSES[cause] if 0 <= cause < len(CAUSES) else "worker_died").replace("_", " ")
+    return f"{name}, {code}" if code > 0 else name
 
 
 def turn_row(turn: Turn) -> dict[str, Any]:

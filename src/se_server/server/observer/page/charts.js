@@ -57,15 +57,15 @@ function nice(top) {
   return [1, 2, 5, 10].map((step) => step * unit).find((bound) => bound >= top);
 }
 
-// An hour of values that end now: `rows` are [time in seconds, value], oldest first.
-export function curve(box, rows, now_s, limit) {
-  const height = 190, left = 44, bottom = 20, hour = 3600;
+// Values that end now: `rows` are [time in seconds, value], oldest first.
+export function curve(box, rows, now_s, limit, span_s) {
+  const height = 190, left = 44, bottom = 20;
   const values = rows.map((row) => row[1]);
-  const most = nice(Math.max(4, ...values));
+  const most = nice(Math.max(2, ...values));
   const label = rows.length
-    ? `Conversations of the last hour: now ${values.at(-1)}, at most ${Math.max(...values)}` : "No samples yet";
+    ? `Conversations: now ${values.at(-1)}, at most ${Math.max(...values)}` : "No samples yet";
   const [root, width] = frame(box, height, label);
-  const x = (time_s) => left + (1 - (now_s - time_s) / hour) * (width - left - 4);
+  const x = (time_s) => left + (1 - (now_s - time_s) / span_s) * (width - left - 4);
   const y = (value) => 6 + (1 - value / most) * (height - bottom - 6);
   for (const share of [0, 0.5, 1]) {
     root.append(
@@ -73,7 +73,7 @@ export function curve(box, rows, now_s, limit) {
       svg("text", { x: left - 6, y: y(most * share) + 4, "text-anchor": "end" }, number(most * share)),
     );
   }
-  times(root, now_s, x, height);
+  times(root, now_s, span_s, x, height);
   if (limit && limit <= most) root.append(svg("line", { class: "limit", x1: left, x2: width, y1: y(limit), y2: y(limit) }));
   if (rows.length) {
     const points = rows.map(([time_s, value]) => `${x(time_s).toFixed(1)},${y(value).toFixed(1)}`).join(" L");
@@ -82,23 +82,29 @@ export function curve(box, rows, now_s, limit) {
       svg("path", { class: "curve", d: `M${points}` }),
     );
   }
+  if (values.every((value) => !value)) hint(root, width, height - bottom, "No conversation in this time.");
   box.replaceChildren(root);
 }
 
-function times(root, now_s, x, height) {
-  const room = x(now_s) - x(now_s - 3600);
-  for (const minutes of room > 420 ? [60, 45, 30, 15, 0] : [60, 30, 0]) {
-    const anchor = minutes === 60 ? "start" : minutes === 0 ? "end" : "middle";
-    root.append(svg("text", { x: x(now_s - minutes * 60), y: height - 4, "text-anchor": anchor }, clock(now_s - minutes * 60)));
+function times(root, now_s, span_s, x, height) {
+  const room = x(now_s) - x(now_s - span_s);
+  for (const share of room > 420 ? [1, 0.75, 0.5, 0.25, 0] : [1, 0.5, 0]) {
+    const anchor = share === 1 ? "start" : share === 0 ? "end" : "middle";
+    const time_s = now_s - share * span_s;
+    root.append(svg("text", { x: x(time_s), y: height - 4, "text-anchor": anchor }, clock(time_s)));
   }
 }
 
-// `columns` are 60 minutes, oldest first: an array of counts by bucket, or null where nothing is known.
-export function heat(box, columns, bounds, now_s) {
+function hint(root, width, height, text) {
+  root.append(svg("text", { class: "hint", x: width / 2, y: height / 2, "text-anchor": "middle" }, text));
+}
+
+// `columns` are equal times, oldest first: an array of counts by bucket, or null where nothing is known.
+export function heat(box, columns, bounds, now_s, span_s) {
   const height = 190, left = 44, bottom = 20;
   const most = Math.max(1, ...columns.flatMap((column) => column ?? [0]));
   const turns = columns.flatMap((column) => column ?? []).reduce((sum, count) => sum + count, 0);
-  const [root, width] = frame(box, height, `Time to first text of ${turns} turns in the last hour`);
+  const [root, width] = frame(box, height, `Time to first text of ${turns} turns`);
   const cellWidth = (width - left - 4) / columns.length, cellHeight = (height - bottom - 6) / (bounds.length + 1);
   const y = (place) => 6 + (bounds.length - place) * cellHeight;
   for (const shown of [0.08, 0.64, 5.12, 40.96]) {
@@ -108,7 +114,7 @@ export function heat(box, columns, bounds, now_s) {
       svg("text", { x: left - 6, y: y(place) + 4, "text-anchor": "end" }, shown < 1 ? `${shown * 1000} ms` : `${shown.toFixed(1)} s`),
     );
   }
-  times(root, now_s, (time_s) => left + (1 - (now_s - time_s) / 3600) * (width - left - 4), height);
+  times(root, now_s, span_s, (time_s) => left + (1 - (now_s - time_s) / span_s) * (width - left - 4), height);
   columns.forEach((column, minute) => {
     (column ?? []).forEach((count, place) => {
       if (!count) return;
@@ -124,10 +130,11 @@ export function heat(box, columns, bounds, now_s) {
       ));
     });
   });
+  if (!turns) hint(root, width, height - bottom, "No answer has begun yet.");
   box.replaceChildren(root);
 }
 
-// Bars of 60 minutes; each is an array of counts, drawn one on the other, or null.
+// Bars of equal times; each is an array of counts, drawn one on the other, or null.
 export function bars(box, columns, label) {
   const height = 96;
   const [root, width] = frame(box, height, label);
@@ -153,7 +160,7 @@ export function bars(box, columns, label) {
 export function waterfall(box, parts) {
   const whole = parts.reduce((sum, [, value]) => sum + value, 0);
   if (!whole) {
-    box.replaceChildren(el("p", { class: "empty" }, "No turn had text in the last five minutes."));
+    box.replaceChildren(el("p", { class: "empty" }, "No answer began in the last five minutes. Here the time to its first text is shown part by part."));
     return;
   }
   let before = 0;

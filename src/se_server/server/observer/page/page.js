@@ -1,13 +1,13 @@
 // The page for operators: figures by server-sent events, one conversation on request. No state but this tab's.
 
-import { age, bars, curve, el, facts, heat, legend, number, seconds, stack, table, waterfall } from "/charts.js";
+import { age, el, facts, legend, number, seconds, stack, table, waterfall } from "/charts.js";
+import { lastMinutes, showPast } from "/past.js";
 
-const MINUTES = 60, PRIVATE_S = 5;
+const PRIVATE_S = 5;
 const PARTS = ["socket", "wait", "handler", "provider", "thinking", "write"];
 const NAMES = {
   socket: "in the socket", wait: "earlier handler", handler: "handler", provider: "provider", thinking: "thinking", write: "our writing",
 };
-const OUTCOMES = { answered: 4, interrupted: 2, superseded: 0, failed: 5, timed_out: 5, empty: 1, closed: 0, silent: 0 };
 const by = (id) => document.getElementById(id);
 const TOKEN = "se-server token";
 
@@ -103,7 +103,7 @@ function showNow() {
   const isFirst = by("tiles").childElementCount === 0;
   setState(now.state);
   by("facts").textContent = `${now.version} · up ${age(now.now_s - now.started_at_s)}`;
-  const recent = lastMinutes(5);
+  const recent = lastMinutes(hour, now, 5);
   const turns = recent.outcomes.reduce((sum, count) => sum + count, 0);
   const share = (count) => (turns ? `${((100 * count) / turns).toFixed(1)} %` : "–");
   const first = now.first_text;
@@ -115,12 +115,12 @@ function showNow() {
     [seconds(first.p99), "first text, 99 %"],
     [share(recent.outcomes[1]), "interrupted"],
     [share(recent.outcomes[3] + recent.outcomes[4]), "failed"],
-    [seconds(now.yield.p95), "to yield, 95 %"],
+    [seconds(now.yield.p95), "to stop when interrupted, 95 %"],
   ]);
   waterfall(by("waterfall"), PARTS.map((name) => [NAMES[name], now.parts?.[name] ?? 0]));
   table(
     by("workers"),
-    [["worker"], ["pid", "n"], ["generation", "n"], ["state"], ["age", "n"], ["conversations", "n"], ["answers", "n"], ["lag", "n"], ["memory", "n"]],
+    [["worker"], ["pid", "n x"], ["generation", "n x"], ["state"], ["age", "n x"], ["conversations", "n"], ["answers", "n"], ["lag", "n"], ["memory", "n"]],
     now.workers.map((worker) => {
       const lag_s = Math.max(worker.loop_lag_s, (worker.silent_s ?? 0) - 0.1);
       return [
@@ -135,9 +135,13 @@ function showNow() {
   const totals = now.totals;
   facts(by("totals"), [
     ["conversations", number(totals.conversations)],
-    ["texts dropped after an interruption", number(totals.late_texts)],
-    ["characters sent in vain", number(totals.wasted_characters)],
-    ["tokens in, out", `${number(totals.tokens[0])}, ${number(totals.tokens[1])}`],
+    ["turns", number(Object.values(totals.turns).reduce((sum, count) => sum + count, 0))],
+    ...[
+      ["texts dropped after an interruption", totals.late_texts],
+      ["characters that an interruption cut", totals.wasted_characters],
+      ["tokens that models read", totals.tokens[0]],
+      ["tokens that models wrote", totals.tokens[1]],
+    ].filter(([, count]) => count).map(([name, count]) => [name, number(count)]),
     ...pairs(now.restarts).map(([cause, count]) => [`workers replaced: ${cause}`, count]),
   ]);
   if (isFirst) showHour();
@@ -160,42 +164,8 @@ function tiles(rows) {
   });
 }
 
-function lastMinutes(minutes) {
-  const rows = hour.samples.filter((row) => row[0] > now.now_s - minutes * 60);
-  const sum = (place, size) => Array.from({ length: size }, (_, i) => rows.reduce((total, row) => total + row[place][i], 0));
-  return { outcomes: sum(2, hour.outcomes.length), counts: sum(3, hour.counts.length) };
-}
-
-// The samples of each minute added up; null for a minute without any.
-function minutes(place) {
-  const columns = Array.from({ length: MINUTES }, () => null);
-  for (const row of hour.samples) {
-    const minute = MINUTES - 1 - Math.floor((now.now_s - row[0]) / 60);
-    if (minute < 0 || minute >= MINUTES) continue;
-    columns[minute] = columns[minute] ? columns[minute].map((count, i) => count + row[place][i]) : [...row[place]];
-  }
-  return columns;
-}
-
 function showHour() {
-  if (!hour || !now) return;
-  curve(by("conversations-chart"), hour.samples.map((row) => [row[0], row[1]]), now.now_s, now.capacity);
-  heat(by("heat"), minutes(4), hour.bounds, now.now_s);
-  // Six kinds of bars, so that each has a colour of its own.
-  const merged = minutes(2).map((column) => column && column.reduce((sums, count, place) => {
-    sums[OUTCOMES[hour.outcomes[place]]] += count;
-    return sums;
-  }, [0, 0, 0, 0, 0, 0]));
-  const all = lastMinutes(60);
-  const turns = all.outcomes.reduce((sum, count) => sum + count, 0);
-  bars(by("outcomes"), merged, `${turns} turns in the last hour`);
-  const shown = { 4: "answered", 2: "interrupted", 0: "superseded, closed or silent", 1: "empty", 5: "failed or timed out" };
-  by("outcome-legend").replaceChildren(...[4, 2, 0, 1, 5].map((place) => el("li", {}, el("i", { class: `c${place}` }), shown[place])));
-  const names = { fillers: "fillers", failure_texts: "failure texts", late_texts: "late texts dropped", stutters: "silences inside an answer", refusals: "refusals" };
-  facts(by("troubles"), [
-    ...hour.outcomes.map((name, place) => [name.replaceAll("_", " "), number(all.outcomes[place])]),
-    ...hour.counts.map((name, place) => [names[name], number(all.counts[place])]),
-  ]);
+  if (hour && now) showPast(hour, now);
 }
 
 // --- one conversation, and the slow turns ---
@@ -208,23 +178,23 @@ async function showPrivate() {
     const [turns, found] = await Promise.all([get("/api/turns?slow=20"), get(`/api/conversations?find=${encodeURIComponent(find)}`)]);
     document.body.classList.add("unlocked");
     by("unlock").textContent = "Lock";
-    legend(by("part-legend"), PARTS);
+    legend(by("part-legend"), PARTS.map((name) => NAMES[name]));
     table(
       by("slow"),
-      [["conversation"], ["turn", "n"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n"]],
+      [["conversation"], ["turn", "n x"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n"]],
       turns.rows.map((turn) => [
         link(turn.conversation), turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.first_text_s),
         turn.parts ? stack(turn.parts) : "–", ending(turn), age(turn.ago_s),
       ]),
-      "No turn has ended in the last hour.",
+      "No turn with text has ended in the last hour.",
     );
     table(
       by("conversations"),
-      [["conversation"], ["state"], ["turns", "n"], ["interrupted", "n"], ["worker", "n"], ["age", "n"], ["end"]],
+      [["conversation"], ["state"], ["turns", "n"], ["interrupted", "n"], ["worker", "n x"], ["age", "n"], ["end"]],
       found.rows.map((row) => [
         link(row), row.state, number(row.turns), number(row.interruptions), String(row.pid), age(row.age_s), row.end ?? "",
       ]),
-      "There is no such conversation.",
+      find ? "No conversation has this in its id." : "There has been no conversation yet.",
     );
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
@@ -250,7 +220,7 @@ async function open(key) {
   by("timeline-title").textContent = found.id ?? "(no id yet)";
   by("timeline-facts").textContent = `${found.state} · worker ${found.pid} · ${age(found.age_s)} · ${found.turns.length} turns${found.end ? ` · ${found.end}` : ""}`;
   const parts = el("ul", { class: "legend" });
-  legend(parts, PARTS);
+  legend(parts, PARTS.map((name) => NAMES[name]));
   const turns = el("table");
   table(
     turns,
@@ -262,7 +232,7 @@ async function open(key) {
     "No turn has ended.",
   );
   by("timeline-turns").replaceChildren(parts, el("div", { class: "scroll" }, turns));
-  table(by("timeline-events"), [["at", "n"], ["event"], ["", "n"]], found.events.map(([at_s, kind, payload]) => [seconds(at_s), kind, String(payload)]), "None.");
+  table(by("timeline-events"), [["at", "n"], ["event"], ["detail"]], found.events.map(([at_s, kind, detail]) => [seconds(at_s), kind, detail]), "None.");
   by("timeline-end").hidden = found.state === "closed" || !found.id;
   by("timeline-end").onclick = async () => {
     if (await confirmed("End this conversation?", `${found.id} is closed with code 1000. The caller hears nothing more.`, "End it")) {
