@@ -40,7 +40,7 @@ PAGES = sorted(
 )
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
-SOURCES = ("src", "ext", "tests", "bench", "examples", "docs", ".ci")
+SOURCES = ("src", "ext", "tests", "bench", "examples", "docs", "deploy", ".ci")
 PACKAGES = (ROOT / "src/se_server", ROOT / "ext/se_server")
 PATH = re.compile(
     r"(?<![\w./:@%-])(?:[\w.-]+/)*[\w-]+\.(?:py|pyx|pxi|pxd|pyi|md|ini)\b(?![\w/])|(?<![\w./:-])[.\w-]+/[\w./-]*(?![\w./*-])"
@@ -50,7 +50,8 @@ OF_THE_READER = {"app.py", "agent.py", "test_app.py", "web.py", "create_engine.p
 # Options and variables of other people's programs.
 FOREIGN_FLAGS = {
     "--upgrade", "--kill-whom", "--signal", "--time", "--inplace", "--dist", "--allowlist", "--ignore-unused-allowlist",
-    "--strict", "--http", "--loop", "--ws",
+    "--strict", "--http", "--loop", "--ws", "--cap-drop", "--read-only", "--security-opt", "--stop-timeout", "--tmpfs",
+    "--from-literal", "--namespace", "--set", "--set-string",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOREIGN_NAMES = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}

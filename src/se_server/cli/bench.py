@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 _LAZY = {
     "load": ("se_server.cli.load", "Put load on any Speech Engine server, and report how it copes."),
+    "capacity": ("se_server.cli.capacity", "Find how many conversations one server carries."),
 }
 """Maps each command to its module, which has it as `command`, and to its line in the help."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from se_server.errors import ConfigError
-from se_server.options import option, read_lines, text
+from se_server.options import flag, option, read_lines, text
 from se_server.server.listen.listening import host, port
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
@@ -54,6 +56,7 @@ class Admin:
     Attributes:
         admin: HOST:PORT, or the path of a Unix socket; None for none.
         admin_token_file: the file with the tokens of operators, one a line; None for none.
+        pod_deletion_cost: whether the load is written to the pod's deletion cost.
         agent_check: HOST:PORT of answers to HAProxy's agent checks; None for none.
     """
 
@@ -72,6 +75,12 @@ class Admin:
         "A file with tokens, one a line. Single conversations and every action need one of them; so does everything"
         " else if --admin is neither a loopback address nor a Unix socket.",
         "FILE",
+    )
+    pod_deletion_cost: bool = option(
+        False,
+        flag,
+        "In Kubernetes: write the load to this pod's deletion cost, at most once a minute, so that pods with few"
+        " conversations are removed first. Needs --admin, and a Role that may patch pods.",
     )
     agent_check: str | None = option(
         None,
@@ -92,6 +101,7 @@ class AdminSocket:
         unix: the file of a Unix socket; None for a port.
         tokens: the tokens of operators; without any, nothing that needs one is answered.
         is_local: whether only this machine can reach it, so that totals need no token.
+        writes_deletion_cost: whether the observer writes the pod's deletion cost.
     """
 
     given: str
@@ -99,6 +109,7 @@ class AdminSocket:
     unix: UnixListenSocket | None
     tokens: tuple[str, ...]
     is_local: bool
+    writes_deletion_cost: bool = False
 
     @property
     def url(self) -> str:
@@ -142,6 +153,8 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
         for sock in adopted:
             sock.close()
         adopted = []
+    if options.pod_deletion_cost:
+        _check_pod(options, os.environ)
     if options.admin is None:
         if options.admin_token_file is not None:
             raise ConfigError("--admin-token-file is for --admin: give --admin HOST:PORT too")
@@ -153,13 +166,13 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
             if adopted
             else UnixListenSocket(options.admin, backlog=BACKLOG, option="admin")
         )
-        return AdminSocket(options.admin, (unix.socket,), unix, tokens, True)
+        return AdminSocket(options.admin, (unix.socket,), unix, tokens, True, options.pod_deletion_cost)
     try:
         sockets = adopted or bind(*_split(options.admin), backlog=BACKLOG)
     except ConfigError as error:
         raise ConfigError(f"--admin: {error}") from None
     is_local = all(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback for sock in sockets)
-    opened = AdminSocket(options.admin, tuple(sockets), None, tokens, is_local)
+    opened = AdminSocket(options.admin, tuple(sockets), None, tokens, is_local, options.pod_deletion_cost)
     if not is_local and not tokens:
         opened.close()
         raise ConfigError(
@@ -167,6 +180,15 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
             " address such as 127.0.0.1:9100"
         )
     return opened
+
+
+def _check_pod(options: Admin, environ: Mapping[str, str]) -> None:
+    if options.admin is None:
+        raise ConfigError("--pod-deletion-cost is written by the process of --admin: give --admin HOST:PORT too")
+    if "KUBERNETES_SERVICE_HOST" not in environ:
+        raise ConfigError(
+            "--pod-deletion-cost is for a pod of Kubernetes, and KUBERNETES_SERVICE_HOST is not set: remove it"
+        )
 
 
 def open_agent_check(

@@ -15,6 +15,7 @@ import uvloop
 from se_server import __version__
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
+from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
 from se_server.server.observer.watch import Watch
 from se_server.server.shared.control import Ask, ControlChannel, Reply
@@ -64,11 +65,19 @@ def run_observer(
     figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(admin, Observer(figures.read, watch, control_path), channel, log_file))
+    observer = Observer(figures.read, watch, control_path)
+    cost = DeletionCost(figures.read) if admin.writes_deletion_cost else None
+    loop.run_until_complete(_serve(admin, observer, channel, log_file, cost))
     return EXIT_OK
 
 
-async def _serve(admin: AdminSocket, observer: Observer, channel: ControlChannel, log_file: LogFile | None) -> None:
+async def _serve(
+    admin: AdminSocket,
+    observer: Observer,
+    channel: ControlChannel,
+    log_file: LogFile | None,
+    cost: DeletionCost | None = None,
+) -> None:
     app = observer.app(tokens=admin.tokens, is_local=admin.is_local, is_unix=admin.unix is not None, host=admin.host)
     server = _WebServer(
         uvicorn.Config(
@@ -107,6 +116,8 @@ async def _serve(admin: AdminSocket, observer: Observer, channel: ControlChannel
         loop.create_task(observer.sample(), name="samples of the history"),
         loop.create_task(observer.watch(), name="reads the rings"),
     ]
+    if cost is not None:
+        tasks.append(loop.create_task(cost.run(), name="writes the deletion cost"))
     try:
         await server.serve(sockets=list(admin.sockets))
     finally:

@@ -53,6 +53,7 @@ _FIXED = (
     "admin",
     "admin_token_file",
     "agent_check",
+    "pod_deletion_cost",
 )
 
 

@@ -1,0 +1,139 @@
+"""Builds the image and runs it with conversations up: `python -m tests.deploy.image`.
+
+It needs root, debootstrap, buildah and podman, and some minutes: no registry of images is asked. Wheels in dist/ are used
+if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from se_server.simulator.caller import Caller
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE, IMAGE, NAME = "localhost/se-server-base", "localhost/se-server", "se-server-image-test"
+KEY = "sk_image_test"
+PORT = 38010
+CONVERSATIONS = 20
+DRAIN_S = 30
+TOOLS = ("debootstrap", "buildah", "podman")
+AGENT = """
+async def on_transcript(transcript, session):
+    await session.send_response("heard " + transcript[-1].content)
+"""
+
+
+def run(*command: str, check: bool = True, quiet: bool = False) -> str:
+    """Run a command and return its output."""
+    if not quiet:
+        print("+", " ".join(command), flush=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stdout[-1000:]}{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def podman(*command: str, check: bool = True) -> str:
+    """Run podman."""
+    return run("podman", "--log-level=error", *command, check=check)
+
+
+def make_base() -> None:
+    """Make a base image of Debian with Python, unless there is one."""
+    if podman("images", "-q", BASE).strip():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        include = "--include=python3,python3-venv,ca-certificates"
+        run("debootstrap", "--variant=minbase", include, "bookworm", folder, "http://deb.debian.org/debian")
+        run("sh", "-c", f"tar -C {folder} -c . | podman --log-level=error import - {BASE}")
+
+
+def build(pip_conf: str) -> None:
+    """Build the image."""
+    mounts = [f"-v={path}:{path}:ro" for path in (pip_conf, "/etc/ssl/certs") if path and Path(path).exists()]
+    arguments = [f"--build-arg=BASE={BASE}", "--build-arg=BUILD_PACKAGES=gcc libc6-dev python3-dev"]
+    options = ["--log-level=error", "bud", "--format=docker", "--isolation=chroot", "--network=host"]
+    ignored = f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore"
+    run("buildah", *options, *mounts, *arguments, ignored, "-t", IMAGE, "-f", f"{ROOT}/deploy/Dockerfile", str(ROOT))
+
+
+async def hold() -> None:
+    """Hold conversations over a stop of the container."""
+    async with AsyncExitStack() as stack:
+        callers = [
+            await stack.enter_async_context(Caller.connect(f"ws://127.0.0.1:{PORT}/ws", api_key=KEY))
+            for _ in range(CONVERSATIONS)
+        ]
+        for caller in callers:
+            assert (await caller.say("hello")).text == "heard hello"
+        podman("kill", "--signal", "TERM", NAME)
+        began = time.monotonic()
+        while time.monotonic() < began + 3:
+            await asyncio.gather(*(caller.say("still here") for caller in callers))
+        for caller in callers:
+            assert (await caller.say("goodbye")).text == "heard goodbye"
+    print(f"{CONVERSATIONS} conversations went on after SIGTERM, and ended when their callers left")
+
+
+def main() -> None:
+    """Build, run and stop the image."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runtime", default="runc", help="the OCI runtime")
+    parser.add_argument("--pip-conf", default="/etc/pip.conf", help="pip's configuration during the build")
+    given = parser.parse_args()
+    missing = [tool for tool in (*TOOLS, given.runtime) if shutil.which(tool) is None]
+    if missing:
+        raise SystemExit(f"install {' '.join(missing)}, for example with apt-get")
+    make_base()
+    build(given.pip_conf)
+    sizes = {name: int(podman("image", "inspect", "--format={{.Size}}", name)) for name in (BASE, IMAGE)}
+    print(f"size: {(sizes[IMAGE] - sizes[BASE]) / 1e6:.0f} MB above the base")
+    podman("rm", "-f", NAME, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        app = Path(folder) / "app.py"
+        app.write_text(AGENT)
+        rights = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+        options = ("app.py", "--host=127.0.0.1", f"--port={PORT}", "--path=/ws", f"--drain-timeout-s={DRAIN_S}")
+        run(
+            *("podman", "--log-level=error", "--runtime", given.runtime, "run", "-d", "--name", NAME),
+            *(
+                "--no-healthcheck",
+                "--network=host",
+                *rights,
+                f"-v={app}:/app/app.py:ro",
+                "-e",
+                f"ELEVENLABS_API_KEY={KEY}",
+            ),
+            *(IMAGE, *options, "--workers=2"),
+        )
+        try:
+            deadline = time.monotonic() + 30
+            while "se-server ready" not in (log := podman("logs", NAME) or run("sh", "-c", f"podman logs {NAME} 2>&1")):
+                assert time.monotonic() < deadline, log
+                time.sleep(0.2)
+            status = json.loads(podman("exec", NAME, "se-ctl", "status", "--json"))
+            assert len(status["workers"]) == 2
+            for tool in ("gcc", "cc", "pip"):
+                assert not podman("exec", NAME, "sh", "-c", f"command -v {tool} || true").strip(), f"{tool} is inside"
+            assert podman("exec", NAME, "id", "-u").strip() == "10001"
+            denied = podman("exec", NAME, "sh", "-c", "touch /app/x /opt/agent/x /x 2>&1 || true")
+            assert denied.count("Read-only file system") + denied.count("Permission denied") == 3, denied
+            asyncio.run(hold())
+            assert podman("wait", NAME).strip() == "0"
+        finally:
+            podman("rm", "-f", NAME, check=False)
+    print("the container ended with code 0")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
