@@ -1,6 +1,6 @@
 """Builds the image and runs it with conversations up: `python -m tests.deploy.image`.
 
-It needs root, debootstrap, buildah and podman, and some minutes: no registry of images is asked. Wheels in dist/ are used
+It needs root, debootstrap, buildah, podman and some minutes. No registry of images is asked; wheels in dist/ are used
 if there are any.
 """
 
