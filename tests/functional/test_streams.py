@@ -329,7 +329,8 @@ async def requested(provider: Provider, kind: str) -> AsyncIterator[Any]:
         elif kind == "aiohttp request":
             yield session.post(url, json=CHAT)
         elif kind == "aiohttp content":
-            yield (await session.post(url, json=CHAT)).content
+            async with await session.post(url, json=CHAT) as response:
+                yield response.content
         else:
             raise ValueError(kind)
 
