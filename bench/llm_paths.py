@@ -11,7 +11,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from bench.interruptions import MESSAGES, Ask, Make, anthropic, gemini, groq, mistral, openai_chat, openai_responses
+from bench.interruptions import (
+    MESSAGES,
+    Ask,
+    Make,
+    anthropic,
+    gemini,
+    groq,
+    mistral,
+    openai_chat,
+    openai_responses,
+    together,
+)
 
 __all__ = ["PATHS", "Path"]
 
@@ -71,6 +82,15 @@ async def aiohttp_response(stack: AsyncExitStack, url: Any) -> Ask:
     return lambda model: client.post(endpoint, json={"model": model, "messages": MESSAGES, "stream": True})
 
 
+async def aiohttp_gemini(stack: AsyncExitStack, url: Any) -> Ask:
+    """Gemini's stream as an aiohttp response, in place of google-genai's."""
+    import aiohttp
+
+    client = await stack.enter_async_context(aiohttp.ClientSession())
+    said = {"contents": [{"role": "user", "parts": [{"text": "Good morning"}]}]}
+    return lambda model: client.post(f"{url('gemini')}/v1beta/models/{model}:streamGenerateContent?alt=sse", json=said)
+
+
 async def aiohttp_lines(stack: AsyncExitStack, url: Any) -> Ask:
     """An aiohttp response read by hand: what users of the published SDK write."""
     post = await aiohttp_response(stack, url)
@@ -113,9 +133,11 @@ PATHS: Mapping[str, Path] = {
         "openai", openai_responses_aiohttp, openai_responses, has_takeover=True
     ),
     "groq": Path("groq", groq, has_takeover=True),
+    "together": Path("together", together, has_takeover=True),
     "anthropic": Path("anthropic", anthropic, has_takeover=True),
     "anthropic, aiohttp transport": Path("anthropic", anthropic_aiohttp, anthropic, has_takeover=True),
-    "google-genai": Path("google.genai", gemini, has_takeover=True),
+    "google-genai": Path("google.genai", gemini),
+    "Gemini, aiohttp response": Path("aiohttp", aiohttp_gemini, gemini),
     "mistralai": Path("mistralai", mistral, has_takeover=True),
     "aiohttp response": Path("aiohttp", aiohttp_response, aiohttp_lines),
     "plain generator": Path("", plain_generator),

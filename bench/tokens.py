@@ -161,7 +161,7 @@ def serving(side: Side, provider: RemoteProvider, cores: Cores) -> Iterator[Serv
     known = PATHS[path]
     if not side.is_ours and known.published is not None:
         path = f"{path} (published)"
-    apis = ("openai", "anthropic", "gemini", "mistral", "groq")
+    apis = ("openai", "anthropic", "gemini", "mistral", "groq", "together")
     settings = {"path": path, "urls": {api: provider.base_url(api) for api in apis}, "options": side.options}
     environment = {
         **side.target.environment,

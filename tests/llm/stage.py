@@ -260,7 +260,7 @@ class Interruption:
 WAITING_FOR_EVENT = Script(text=("One", " two", " three", " four"), hold_after=2)
 # All tokens differ: litellm takes a hundred equal tokens for a model that repeats itself.
 # Its pace is that of a very fast model.
-WAITING_FOR_SOCKET = Script(text=tuple(f"{number} {'x' * 20_000}" for number in range(5000)), tokens_per_s=1000)
+WAITING_FOR_SOCKET = Script(text=tuple(f"{number} {'x' * 20_000}" for number in range(2500)), tokens_per_s=1000)
 WAITING_FOR_ANSWER = Script(text="One two", headers_after_s=60)
 
 

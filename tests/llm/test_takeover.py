@@ -103,8 +103,6 @@ async def test_conversations_are_those_of_the_packages_objects(row: Row, provide
         taken.clear()
         for each in (expected, heard):
             each.logged = [line for line in each.logged if " blocks the event loop" not in line]
-        if row.package == "groq":  # its objects have their usage where no other has it
-            expected.usage = heard.usage
         if heard != expected:
             differing[name] = (expected, heard)
     assert not differing, "\n".join(f"{name}: {pair[0]}\n   not {pair[1]}" for name, pair in differing.items())

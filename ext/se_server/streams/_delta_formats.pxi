@@ -280,14 +280,10 @@ cdef str choices_text(Reading r, object choices):
 
 cdef str choices_rest(Reading r, object event):
     """The error and the tokens that may come in place of a text."""
-    cdef object part
     if read_error(r, event):
         return None
     read_rest(r, event)
-    if PyDict_Check(event):
-        part = event.get("x_groq")
-        if PyDict_Check(part):
-            read_usage(r, part.get("usage"), False)
+    read_usage(r, get(get(event, X_GROQ), USAGE), False)
     return None
 
 
