@@ -24,7 +24,7 @@ from bench.interruptions import (
     together,
 )
 
-__all__ = ["PATHS", "Path"]
+__all__ = ["BARE_PATHS", "PATHS", "Path"]
 
 TOKENS_PER_S = 50.0
 
@@ -143,6 +143,9 @@ PATHS: Mapping[str, Path] = {
     "plain generator": Path("", plain_generator),
 }
 """By name. The published SDK is measured with `published` where it is given: its users have no other."""
+
+BARE_PATHS = ("openai chat", "openai chat, aiohttp transport", "aiohttp response", "plain generator")
+"""The paths that bare protocols are measured on, too."""
 
 
 def is_installed(path: Path) -> bool:

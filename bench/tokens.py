@@ -28,7 +28,7 @@ from typing import Any
 import uvloop
 
 from bench.kernel import BenchError, Cores, Server, Target, in_turn, pick_cores, running
-from bench.llm_paths import PATHS, TOKENS_PER_S, is_installed
+from bench.llm_paths import BARE_PATHS, PATHS, TOKENS_PER_S, is_installed
 from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
 from bench.load.targets import API_KEY, TARGETS, certificate
 from tests.providers import RemoteProvider, provider_process
@@ -41,6 +41,7 @@ TIMEOUT_S = 60.0
 DELAY_LIMIT_S = 0.050
 HANDLER = Path(__file__).parent / "load" / "targets" / "llm_handler.py"
 PUBLISHED = "published SDK, uvloop"
+BARE = "bare protocols, uvloop"
 _TEXT, _FINAL = b'"is_final":false}', b'"is_final":true}'
 _SPACED_TEXT, _SPACED_FINAL = b'"is_final": false}', b'"is_final": true}'
 
@@ -140,7 +141,7 @@ class Figures:
 
 
 def servers(path: str, *, objects: bool) -> list[Side]:
-    """Return the servers to compare on a path: ours, ours without takeover, the published SDK's."""
+    """Return the servers to compare on a path: ours, ours without takeover, bare protocols, the published SDK's."""
     known = PATHS[path]
     ours = TARGETS["se-server"]
     ours = dataclasses.replace(
@@ -151,6 +152,8 @@ def servers(path: str, *, objects: bool) -> list[Side]:
     sides = [Side("se-server", ours, path, True)]
     if objects and known.has_takeover:
         sides.append(Side("se-server, takeover=False", ours, path, True, {"takeover": False}))
+    if path in BARE_PATHS:
+        sides.append(Side(BARE, TARGETS[BARE], path, False))
     return [*sides, Side(PUBLISHED, published, path, False)]
 
 
@@ -249,7 +252,7 @@ def cost(options: argparse.Namespace, cores: Cores) -> int:
             base = median(figure.us for figure in figures[PUBLISHED])
             for side in sides:
                 taken = [figure.us for figure in figures[side.name]]
-                ratio = f"{base / median(taken):5.2f}x less" if side.is_ours else ""
+                ratio = f"{base / median(taken):5.2f}x less" if side.name != PUBLISHED else ""
                 every = " ".join(f"{us:.0f}" for us in taken)
                 print(f"{path:38}{side.name:26}{median(taken):6.1f}  ({every})  {ratio}", flush=True)
     return 0
@@ -261,6 +264,8 @@ def limit(options: argparse.Namespace, cores: Cores) -> int:
     with _provider(options.tls) as provider:
         for path in chosen(options.paths):
             for side in servers(path, objects=False):
+                if side.name == BARE:
+                    continue
                 carried, tried = 0, []
                 low, high = 0, 0
                 count = 40
