@@ -41,6 +41,12 @@ def text_event(package: str, text: str, end: bytes = b"\n") -> bytes:
     )
 
 
+def changed(events: bytes, **members: Any) -> bytes:
+    """Return an event with other members."""
+    head, _, data = events.partition(b"data: ")
+    return head + b"data: " + json.dumps({**json.loads(data), **members}).encode() + b"\n\n"
+
+
 def bodies(package: str) -> dict[str, bytes]:
     """Return bodies by what is unusual about them."""
 
@@ -68,6 +74,14 @@ def bodies(package: str) -> dict[str, bytes]:
         "an error that is a text": one + event({"error": "broken"}) + last,
         "an error that is empty": one + event({"error": {}}) + two + last,
         "an error that is null": event({"error": None, **json.loads(one.split(b"data: ")[1])}) + two + last,
+        "an error that is true": one + changed(two, error=True) + one + last,
+        "an error that is a number": one + changed(two, error=-1) + one + last,
+        "an error that is a list": one + changed(two, error=["broken"]) + one + last,
+        "choices that are none": one + changed(two, choices=[["x"], {"index": 0, "delta": {"content": "x"}}]) + last,
+        "an index that is none": one + changed(two, choices=[{"index": 1.5, "delta": {"content": "x"}}]) + last,
+        "a text in a ping": one + two.replace(b"event: content_block_delta", b"event: ping") + one + last,
+        "a name that is no UTF-8": one + b"event: \xb8\n" + two + last,
+        "a comment that is no UTF-8": one + b": \xb8\n\n" + two + last,
         "an error without JSON": one + event(b"oh no", "error") + last,
         "no JSON": one + event(b"oh no") + two + last,
         "half of JSON": one + event(b'{"choices": [') + two + last,

@@ -58,6 +58,7 @@ cdef class Scanner:
     # The watch over a stream that its package would read otherwise (`_scan_watch.pxi`).
     cdef int watch                             # one of `Watch`; 0: none
     cdef bint has_name
+    cdef bint is_ping                          # the event's name is one that the package passes over
     cdef bint is_between                       # a usual event has just ended
     cdef Py_ssize_t passed                     # bytes of the pieces before this one
     cdef Py_ssize_t boundary                   # bytes of the body up to the end of the last usual event

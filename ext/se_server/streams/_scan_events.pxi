@@ -100,6 +100,8 @@ cdef int understand(
     cdef bint is_known = False
     if self.watch == CHAT_ONLY and event[CHOICES].kind != ARRAY:
         return give_unknown(start, end, &event[TYPE], results)
+    if self.watch and event[ERROR].kind != MISSING and event[ERROR].kind != NULL_VALUE:
+        self.is_over = True  # packages differ in what they take for an error
     if event[ERROR].kind == OBJECT or (event[ERROR].kind == STRING and event[ERROR].end - event[ERROR].start > 2):
         return give_error(&event[ERROR], results)
     if equals(&event[EVENT_OBJECT], b"error"):  # Mistral, vLLM
@@ -226,7 +228,11 @@ cdef int read_choices(Scanner self, Value* choices, list results) except -1:
     open_array(choices, &scan)
     while next_item(&scan, &item):
         if not look_into(&item, IN_CHOICE, 5, choice):
+            if self.watch:
+                self.is_over = True
             continue
+        if self.watch and choice[0].kind != MISSING and not is_digits(&choice[0]):
+            self.is_over = True
         if choice[0].kind == NUMBER and not is_zero(&choice[0]):
             continue
         if look_into(&choice[1], IN_MESSAGE, 2, message) or look_into(&choice[3], IN_MESSAGE, 2, message):

@@ -29,11 +29,13 @@ cdef int watch_event(Scanner self, list results) except -1:
         for i in range(count, len(results)):
             if not PyUnicode_Check(results[i]):
                 self.is_over = True
+        if self.is_ping and len(results) > count:
+            self.is_over = True  # Anthropic's package reads no ping
         if self.watch == CHAT_ONLY and self.high_half is not None:
             self.is_over = True
     elif self.has_name:
         self.is_over = True
-    self.has_name = False
+    self.has_name = self.is_ping = False
     if self.is_over:
         del results[count:]
         self.high_half = self.half_before
@@ -45,12 +47,29 @@ cdef int watch_event(Scanner self, list results) except -1:
     return 0
 
 
+cdef bint is_ascii(const unsigned char* start, Py_ssize_t size) noexcept:
+    """Whether all bytes are ASCII; packages raise for bytes that are no UTF-8, wherever they are."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if start[i] >= 0x80:
+            return False
+    return True
+
+
+cdef bint is_digits(Value* value) noexcept:
+    """Whether a value is an integer without a sign; null has no digits."""
+    cdef const unsigned char* at = value.start
+    while at < value.end and c"0" <= at[0] <= c"9":
+        at += 1
+    return at == value.end
+
+
 cdef bint is_usual(Scanner self, const unsigned char* start, Py_ssize_t size) noexcept:
     """Whether a line is one of those that a package and the scanner read alike."""
     if size >= 5 and memcmp(start, b"data:", 5) == 0:
         return self.watch != DATA_ONLY or (size > 5 and start[5] == c" ")
     if start[0] == c":":
-        return self.watch != DATA_ONLY
+        return self.watch != DATA_ONLY and is_ascii(start, size)
     if self.watch == NAMELESS or self.watch == DATA_ONLY or size < 7 or memcmp(start, b"event:", 6) != 0:
         return False
     start += 6
@@ -59,5 +78,6 @@ cdef bint is_usual(Scanner self, const unsigned char* start, Py_ssize_t size) no
         start += 1
         size -= 1
     self.has_name = True
+    self.is_ping = size == 4 and memcmp(start, b"ping", 4) == 0 and self.watch == NAMED
     # OpenAI wraps the events of "thread.*" once more.
-    return size > 0 and not (size >= 7 and memcmp(start, b"thread.", 7) == 0)
+    return size > 0 and is_ascii(start, size) and not (size >= 7 and memcmp(start, b"thread.", 7) == 0)
