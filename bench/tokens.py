@@ -252,7 +252,9 @@ def cost(options: argparse.Namespace, cores: Cores) -> int:
             base = median(figure.us for figure in figures[PUBLISHED])
             for side in sides:
                 taken = [figure.us for figure in figures[side.name]]
-                ratio = f"{base / median(taken):5.2f}x less" if side.name != PUBLISHED else ""
+                ratio = f"{base / median(taken):5.2f}x less" if side.name != PUBLISHED and base else ""
+                if side.name == PUBLISHED and not base:
+                    ratio = "speaks nothing of it"
                 every = " ".join(f"{us:.0f}" for us in taken)
                 print(f"{path:38}{side.name:26}{median(taken):6.1f}  ({every})  {ratio}", flush=True)
     return 0

@@ -42,9 +42,12 @@ def text_event(package: str, text: str, end: bytes = b"\n") -> bytes:
 
 
 def changed(events: bytes, **members: Any) -> bytes:
-    """Return an event with other members."""
+    """Return an event with other members; an API without choices gets none."""
     head, _, data = events.partition(b"data: ")
-    return head + b"data: " + json.dumps({**json.loads(data), **members}).encode() + b"\n\n"
+    value = json.loads(data)
+    if "choices" not in value:
+        members.pop("choices", None)
+    return head + b"data: " + json.dumps({**value, **members}).encode() + b"\n\n"
 
 
 def bodies(package: str) -> dict[str, bytes]:
