@@ -28,7 +28,7 @@ LAYERS = [
     {"server.supervisor"},
     {"sdk"},
     {"observe", "simulator"},
-    {"load"},
+    {"load", "playground"},
     {"doctor"},
     {"cli", "testing"},
     {"", "client", "speech_engine", "__main__"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import click
@@ -11,8 +10,7 @@ import click
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import read_lines
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+from se_server.simulator.headers import check_header
 
 
 def read_headers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -23,10 +21,10 @@ def read_headers(_context: click.Context, _option: click.Parameter, given: tuple
         name, value = name.strip(" \t"), value.strip(" \t")
         if not colon or not name:
             raise click.BadParameter(f"{header!r} is not a header: write 'Name: value'")
-        if _TOKEN.fullmatch(name) is None:
-            raise click.BadParameter(f"{name!r} is not a header name: it has letters, digits and hyphens")
-        if not value.isprintable() or not value.isascii():
-            raise click.BadParameter(f"the value of {name} has a line end or a letter that no header can carry")
+        try:
+            check_header(name, value)
+        except ValueError as wrong:
+            raise click.BadParameter(str(wrong)) from None
         headers[name] = value
     return headers
 

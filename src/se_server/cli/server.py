@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
+    from se_server.cli.playing import PlaygroundPage
     from se_server.server.config.config import Config
     from se_server.server.shared.logfile import LogFile
     from se_server.telemetry.log_writer import LogWriter
@@ -183,6 +184,8 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
     def load() -> Config:
         config = load_config(given, environ)
+        if page is not None:
+            config = page.observed(config)
         log_config = None if config.program.log_config is None else read_log_config(config.program.log_config)
         setup_logging(config.program.log_level, config.program.log_format)
         if log_config is not None:
@@ -193,8 +196,9 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     def terminal_of(config: Config, port: int | None) -> Terminal:
         if config.route.disable_auth and not (config.access.is_restricted or config.listening.ca_certs):
             _complain(NO_AUTH_WARNING + "\n", log_file, config.program.log_format, "warning")
-        return Terminal(config, port, log_file)
+        return Terminal(config, port, log_file, page)
 
+    page: PlaygroundPage | None = None
     _settle_descriptors()
     if given.get("check") or given.get("print_config"):
         return _look(load(), given)
@@ -203,7 +207,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     config = load_config(given, environ)
     log_file = None if config.program.log_file is None else LogFile(config.program.log_file)
     try:
-        with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")):
+        with _watching(config, given.get("config") or environ.get("SE_SERVER_CONFIG")), _playing(config) as page:
             code = serve(load, terminal_of, log_file)
             if code == 0:
                 log.info("stopped")
@@ -226,6 +230,15 @@ def _watching(config: Config, config_file: object) -> AbstractContextManager[Non
     return watching(
         config.program.app, places, config.program.log_level, config.program.log_format, config.program.log_file
     )
+
+
+def _playing(config: Config) -> AbstractContextManager[PlaygroundPage | None]:
+    """Serve the page of --playground."""
+    if not config.playground.playground:
+        return nullcontext()
+    from se_server.cli.playing import playing
+
+    return playing(config)
 
 
 def _look(config: Config, given: Mapping[str, object]) -> int:
@@ -289,8 +302,11 @@ def _json_line(message: str, level: str, exception: str = "", **fields: object) 
 class Terminal:
     """Shows the start of the server on stdout and stderr."""
 
-    def __init__(self, config: Config, port: int | None, log_file: LogFile | None) -> None:
+    def __init__(
+        self, config: Config, port: int | None, log_file: LogFile | None, page: PlaygroundPage | None = None
+    ) -> None:
         self._config = config
+        self._page = page
         self._log_file = log_file
         self._url = ""
         self._places = [] if config.listening.uds is None else [f"unix:{config.listening.uds}"]
@@ -312,6 +328,9 @@ class Terminal:
         count = f"{workers} worker" if workers == 1 else f"{workers} workers"
         line = f"se-server ready: {' and '.join(self._places)} ({count})"
         lines = [line, *(self._welcome() if self._config.program.app is None else [])]
+        if self._page is not None:
+            self._page.ready(self._url)
+            lines.append(f"  Speak with it:   {self._page.url}")
         is_json = self._config.program.log_format == "json"
         _show(_json_line(line, "info", addresses=self._places) if is_json else "\n".join(lines) + "\n", 1)
         fields = Fields(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,8 @@ from se_server.simulator.recording import Recording
 
 class Caller(Conversation):
     """One conversation with a server over a real socket, from the API's side. Create one with `Caller.connect`."""
+
+    _links: list[SocketLink]
 
     @classmethod
     @asynccontextmanager
@@ -33,6 +36,8 @@ class Caller(Conversation):
         reply_timeout_s: float = 30.0,
         on_event: OnEvent | None = None,
         recording: Recording | None = None,
+        first_message: str = "",
+        ssl_context: ssl.SSLContext | None = None,
     ) -> AsyncGenerator[Caller, None]:
         """Connect, authenticate and begin a conversation; leaving the context ends it as the API does.
 
@@ -47,11 +52,14 @@ class Caller(Conversation):
             reply_timeout_s: the longest silence before a complete answer, in seconds.
             on_event: called synchronously with each event, and last with the conversation's `Ended`.
             recording: receives everything that goes over the wire.
+            first_message: the words with which the API begins on the agent's behalf.
+            ssl_context: how a `wss://` server is verified; by its certificate and name by default.
 
         Raises:
             CallerError: the network or the server refused the connection.
         """
         model = ApiModel(conversation_id or f"conv_{secrets.token_hex(10)}", habits=habits, ids=ids)
+        model.first_message = first_message
 
         links: list[SocketLink] = []
 
@@ -59,11 +67,12 @@ class Caller(Conversation):
             sent = dict(headers or {})
             if api_key is not None:
                 sent[AUTHORIZATION_HEADER] = sign_token(api_key)
-            link = await open_websocket(url, sent, connect_timeout_s, events, model.habits)
+            link = await open_websocket(url, sent, connect_timeout_s, events, model.habits, ssl_context)
             links[:] = [*links[-1:], link]  # the previous link may still be closing
             return link
 
         caller = cls(dial, model, reply_timeout_s=reply_timeout_s, on_event=on_event, recording=recording, name=url)
+        caller._links = links
         try:
             await caller.open()
             yield caller
@@ -71,3 +80,17 @@ class Caller(Conversation):
             await caller.close()
             for link in links:
                 await link.wait_gone()
+
+    def change_habits(self, habits: Habits) -> None:
+        """Show other habits from now on, those of the wire included."""
+        self.model.habits = habits
+        for link in self._links[-1:]:
+            link.change_habits(habits)
+
+    def cut_short(self, heard_chars: int) -> None:
+        """Let the user stop the newest answer, of which only this many characters were spoken.
+
+        The API shortens its history to that part, as it does when the user interrupts an answer that has arrived whole
+        and is still being spoken.
+        """
+        self.model.cut_short(heard_chars, now=self.now)

@@ -22,7 +22,12 @@ _silent = logging.Logger("se_server.simulator", logging.CRITICAL + 1)
 
 
 async def open_websocket(
-    url: str, headers: Mapping[str, str], timeout_s: float, events: LinkEvents, habits: Habits
+    url: str,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    events: LinkEvents,
+    habits: Habits,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> SocketLink:
     """Connect and upgrade.
 
@@ -32,6 +37,7 @@ async def open_websocket(
         timeout_s: the longest wait for the connection, and again for the upgrade, in seconds.
         events: receives the link's events, on the loop.
         habits: the habits of writing and reading.
+        ssl_context: how a `wss://` server is verified; by its certificate and name by default.
 
     Raises:
         CallerError: the connection was refused; the message says what to do.
@@ -55,6 +61,7 @@ async def open_websocket(
                 # A pong between the pieces of a segmented frame would be read as part of that frame.
                 enable_auto_pong=False,
                 use_aiofastnet=False,
+                ssl_context=ssl_context,
             ),
             2 * timeout_s,
         )
@@ -86,6 +93,11 @@ class SocketLink(picows.WSListener):
     def start(self, transport: picows.WSTransport) -> None:
         """Start to watch the open connection for its end."""
         self._watch = self._loop.create_task(self._watch_connection())
+
+    def change_habits(self, habits: Habits) -> None:
+        """Write and read by other habits from now on."""
+        self._habits = habits
+        self._cutter.change_segments(habits.segment_bytes)
 
     async def wait_gone(self) -> None:
         """Wait until the connection is closed. Call it after `drop`, `reset`, or the end."""

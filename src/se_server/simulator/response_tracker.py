@@ -25,6 +25,7 @@ class ResponseTracker:
         is_closed: whether the API or the server has ended the conversation.
         wordings_to_come: the transcripts still to be sent for the user's current pause.
         last_traffic: the time of the last traffic on the connection, in seconds.
+        first_message: the words with which the API began on the agent's behalf; the history begins with them.
     """
 
     def __init__(self, habits: Habits) -> None:
@@ -37,6 +38,7 @@ class ResponseTracker:
         self.is_closed = False
         self.wordings_to_come: list[str] = []
         self.last_traffic = 0.0
+        self.first_message = ""
         self._asks: dict[int, tuple[CallTurn, Ask]] = {}
         self._bad_entries: set[int] = set()  # indices of the turns that follow a bad entry in the history
 
@@ -55,6 +57,15 @@ class ResponseTracker:
     def history(self) -> list[dict[str, str]]:
         """The history as the API knows it: the heard part of each answer, without entries for unheard ones."""
         return [entry for entry in self._entries() if entry is not _BAD_ENTRY]  # type: ignore[misc]
+
+    def cut_short(self, heard_chars: int, *, now: float) -> None:
+        """Shorten the newest answer to the part that was spoken before the user interrupted it, complete or not."""
+        turn = self.turn
+        if turn is None or turn.is_interrupted or heard_chars >= len(turn.heard):
+            return
+        heard = turn.heard[:heard_chars]
+        turn.chunks[:] = [heard] if heard else []
+        turn.final_at, turn.interrupted_at, turn.interrupted_by = None, now, "user"
 
     # --- messages of the server -------------------------------------------------------------------------------------
 
@@ -185,6 +196,8 @@ class ResponseTracker:
 
     def _entries(self) -> list[object]:
         entries: list[object] = []
+        if self.first_message:
+            entries.append({"role": "agent", "content": self.first_message})
         for index, turn in enumerate(self.turns):
             if index in self._bad_entries:
                 entries.append(_BAD_ENTRY)

@@ -69,6 +69,10 @@ class Cutter:
         self._queue.append(step)
         self._go_on()
 
+    def change_segments(self, segment_bytes: int | None) -> None:
+        """Cut data that is put from now on into pieces of this size."""
+        self._segment_bytes = segment_bytes
+
     def stop(self) -> None:
         """Write no more."""
         self._queue.clear()

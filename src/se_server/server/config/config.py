@@ -17,6 +17,7 @@ from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, read_lines, shown_file
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
+from se_server.server.config.playground import Playground
 from se_server.server.config.program import Program
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
@@ -47,8 +48,9 @@ class Config:
         capacity: limits beyond which new conversations are refused.
         lifecycle: number, drain and replacement of workers.
         admin: the address of metrics and of the page for operators.
+        playground: the page for developers.
         program: APP, log and files.
-        demo_key: whether the public demo key is in use, because there is neither an APP nor a key.
+        demo_key: whether the public demo key is in use, because there is no key, and no APP that others could reach.
         sources: the source of each value, in words, by option.
         unknown: variables of the environment that begin like options and are none.
     """
@@ -60,6 +62,7 @@ class Config:
     capacity: Capacity
     lifecycle: Lifecycle
     admin: Admin
+    playground: Playground
     program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -215,11 +218,13 @@ def _read_keys(name: str, where: str) -> tuple[str, ...]:
 
 
 def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> bool:
-    if values["app"] is not None or values["api_key"] or values["disable_auth"]:
+    is_tried_out = values["app"] is None or values["playground"]
+    if not is_tried_out or values["api_key"] or values["disable_auth"]:
         return False
     if values["host"] not in (None, LOOPBACK, "::1", "localhost"):
+        agent = "the demo agent" if values["app"] is None else "an agent on the playground"
         raise ConfigError(
-            f"{sources['host']}: the demo agent without a key listens on loopback only, because everybody knows the"
+            f"{sources['host']}: {agent} without a key listens on loopback only, because everybody knows the"
             f" demo key; give a key (--api-key-file FILE or {KEY_VARIABLE}) to listen on {values['host']}"
         )
     values["api_key"] = (DEMO_API_KEY,)

@@ -11,6 +11,7 @@ from typing import Any
 
 from se_server.conversation.settings import CONVERSATIONS, LIMITS, SessionSettings
 from se_server.options import options_of
+from se_server.server.config.playground import Playground
 from se_server.server.config.program import Program
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
@@ -27,11 +28,12 @@ GROUPS: Mapping[str, type] = {
     "capacity": Capacity,
     "lifecycle": Lifecycle,
     "admin": Admin,
+    "playground": Playground,
     "program": Program,
 }
 """The option groups, by their attribute of `Config`."""
 
-HEADINGS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING)
+HEADINGS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING, Playground.HEADING)
 """The headings of `--help`, in order."""
 
 GROUP_OF = {name: group for group, declared in GROUPS.items() for name in options_of(declared)}

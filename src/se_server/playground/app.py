@@ -1,0 +1,322 @@
+"""The application of the playground: the page, its stream of events, and what the page asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from se_server.errors import CallerError
+from se_server.playground.access import TokenPath
+from se_server.playground.hub import Hub, HubFull
+from se_server.playground.server_side import ServerSide
+from se_server.playground.switches import habits_of, presets, switches
+from se_server.playground.talk import MAX_TURNS, Talk, TalkOptions
+from se_server.server.observer.access import App
+from se_server.simulator.exporting import as_script, as_test
+from se_server.simulator.headers import check_header, check_query
+from se_server.simulator.script import Step
+
+MAX_BODY_BYTES = 128 * 1024
+MAX_WORDS = 20_000
+MAX_HEADERS = 64
+MAX_NAME = 64
+MAX_MOMENT = 1_000_000
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_ACTIONS = ("again", "ping", "reconnect", "drop", "close")
+
+
+class Refused(Exception):
+    """A request of the page that is not carried out: a status, and a sentence for the user."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Playground:
+    """Answers the requests of the page.
+
+    Args:
+        hub: the streams and the conversations.
+        server: the server that conversations are held with.
+    """
+
+    def __init__(self, hub: Hub, server: ServerSide) -> None:
+        self._hub = hub
+        self._server = server
+
+    def app(self, token: str) -> App:
+        """Return the ASGI application, below a path with this token."""
+        routes = [
+            Route("/events", self._events),
+            Route("/api/about", self._about),
+            *(
+                Route(path, _answered(method), methods=["POST"])
+                for path, method in (
+                    ("/api/talks/{key}", self._begin),
+                    ("/api/talks/{key}/say", self._say),
+                    ("/api/talks/{key}/cut", self._cut),
+                    ("/api/talks/{key}/habits", self._habits),
+                    ("/api/talks/{key}/act/{what}", self._act),
+                    ("/api/talks/{key}/end", self._end),
+                )
+            ),
+            Route("/api/talks/{key}/conversation.toml", _answered(self._script)),
+            Route("/api/talks/{key}/conversation.jsonl", _answered(self._recording)),
+            Route("/api/talks/{key}/test_conversation.py", _answered(self._test)),
+            Route("/", partial(_page_file, "index.html")),
+            Route("/{name}", _named_file),
+        ]
+        return TokenPath(Starlette(routes=routes), token)
+
+    async def _about(self, _request: Request) -> Response:
+        server = self._server
+        return _json(
+            {
+                "app": server.app or "the demo agent",
+                "is_demo": server.app is None,
+                "version": server.version,
+                "url": server.url,
+                "reloads": server.reloads,
+                "switches": switches(),
+                "presets": presets(),
+            }
+        )
+
+    # --- the stream -------------------------------------------------------------------------------------------------
+
+    async def _events(self, request: Request) -> Response:
+        name = request.query_params.get("listener", "")
+        if not name or len(name) > MAX_NAME:
+            return PlainTextResponse("listener is the name of the stream\n", 400)
+        try:
+            stream = self._stream(name)
+        except HubFull as full:
+            return PlainTextResponse(f"{full}\n", 503, {"retry-after": "5"})
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+    def _stream(self, name: str) -> AsyncIterator[bytes]:
+        listener = self._hub.listen(name)
+        listener.put({"kind": "listening", "ready": bool(self._server.url), "version": self._server.version})
+
+        async def events() -> AsyncIterator[bytes]:
+            try:
+                async for data in listener.events():
+                    yield data
+            finally:
+                self._hub.forget(name, listener)
+
+        return events()
+
+    # --- conversations ------------------------------------------------------------------------------------------------
+
+    async def _begin(self, request: Request) -> Response:
+        given = await _body(request)
+        key = request.path_params["key"]
+        if len(key) > MAX_NAME:
+            raise Refused(400, "the key of a conversation is short")
+        if not self._server.url:
+            raise Refused(503, "the server has not started yet")
+        name = given.get("listener")
+        if not isinstance(name, str) or not self._hub.is_listening(name):
+            raise Refused(409, "the stream of events has ended: the page begins again by itself")
+        options = _options(given)
+        try:
+            self._hub.begin(name, key, options)
+        except HubFull as full:
+            raise Refused(503, str(full)) from None
+        return _json({"key": key})
+
+    async def _say(self, request: Request) -> Response:
+        talk, given = self._talk_of(request), await _body(request)
+        text = given.get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise Refused(400, "say something: the text is blank")
+        if len(text) > MAX_WORDS:
+            raise Refused(413, f"nobody says more than {MAX_WORDS} characters at once")
+        # A lone half of a surrogate pair cannot go over the wire.
+        talk.say(text.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace"), _chars(given))
+        return _json({})
+
+    async def _cut(self, request: Request) -> Response:
+        talk, given = self._talk_of(request), await _body(request)
+        chars = _chars(given)
+        if chars is None:
+            raise Refused(400, "spoken_chars is the number of characters that were spoken")
+        talk.cut_short(chars)
+        return _json({})
+
+    async def _habits(self, request: Request) -> Response:
+        talk, given = self._talk_of(request), await _body(request)
+        try:
+            talk.change_habits(habits_of(given))
+        except ValueError as wrong:
+            raise Refused(400, str(wrong)) from None
+        return _json(talk.about())
+
+    async def _act(self, request: Request) -> Response:
+        what = request.path_params["what"]
+        if what not in _ACTIONS:
+            raise Refused(404, f"there is no such action: use one of {', '.join(_ACTIONS)}")
+        await self._talk_of(request).act(what)
+        return _json({})
+
+    async def _end(self, request: Request) -> Response:
+        self._hub.end(request.path_params["key"])
+        return _json({})
+
+    # --- exports ------------------------------------------------------------------------------------------------------
+
+    async def _script(self, request: Request) -> Response:
+        return _file(as_script(self._talk_of(request).held()), "conversation.toml", "application/toml")
+
+    async def _recording(self, request: Request) -> Response:
+        records = list(self._talk_of(request).frames.records)
+        text = await asyncio.to_thread(lambda: "".join(record.line() + "\n" for record in records))
+        return _file(text, "conversation.jsonl", "application/x-ndjson")
+
+    async def _test(self, request: Request) -> Response:
+        return _file(as_test(self._talk_of(request).held()), "test_conversation.py", "text/x-python")
+
+    def _talk_of(self, request: Request) -> Talk:
+        return self._talk(request.path_params["key"])
+
+    def _talk(self, key: str) -> Talk:
+        try:
+            return self._hub.talk(key)
+        except KeyError:
+            raise Refused(404, "the conversation is not there any more: begin a new one") from None
+
+
+def _options(given: dict[str, Any]) -> TalkOptions:
+    """Read the choices of the page.
+
+    Raises:
+        Refused: one of them cannot be used.
+    """
+    headers = given.get("headers", {})
+    query, first = given.get("query", ""), given.get("first_message", "")
+    cascade_s = given.get("cascade_timeout_s", 4.0)
+    if not isinstance(headers, dict) or len(headers) > MAX_HEADERS or not isinstance(query, str):
+        raise Refused(400, f"headers are at most {MAX_HEADERS} names with values, and the query is a text")
+    if not isinstance(first, str) or len(first) > MAX_WORDS:
+        raise Refused(400, f"the first message is a text of at most {MAX_WORDS} characters")
+    if isinstance(cascade_s, bool) or not isinstance(cascade_s, int | float) or not 0 < cascade_s <= 60:
+        raise Refused(400, "the cascade timeout is a number of seconds, from 2 to 15 on the live API")
+    try:
+        for name, value in headers.items():
+            check_header(name, value if isinstance(value, str) else "\n")
+        check_query(query)
+        habits = habits_of(given.get("habits", {}))
+    except ValueError as wrong:
+        raise Refused(400, str(wrong)) from None
+    return TalkOptions(headers, query, first.strip(), habits, float(cascade_s), _steps(given.get("again") or []))
+
+
+def _steps(given: object) -> tuple[Step, ...]:
+    """Read the steps of a conversation that is held again."""
+    wrong = Refused(400, "again is a list of steps with say or interrupt")
+    if not isinstance(given, list) or len(given) > MAX_TURNS:
+        raise wrong
+    steps = []
+    for step in given:
+        try:
+            steps.append(Step(**step))
+        except TypeError:
+            raise wrong from None
+        words = step.get("say", step.get("interrupt"))
+        moments = (step.get("after_chars", 0), step.get("after_s", 0))
+        if not isinstance(words, str) or not words.strip() or len(words) > MAX_WORDS or len(step) > 2:
+            raise wrong
+        if not all(isinstance(moment, int | float) and 0 <= moment < MAX_MOMENT for moment in moments):
+            raise wrong
+    return tuple(steps)
+
+
+def _chars(given: dict[str, Any]) -> int | None:
+    chars = given.get("spoken_chars")
+    if chars is None:
+        return None
+    if isinstance(chars, bool) or not isinstance(chars, int) or chars < 0:
+        raise Refused(400, "spoken_chars is a whole number from 0 on")
+    return chars
+
+
+def _answered(method: Answer) -> Answer:
+    """Answer with a sentence where a request is refused."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await method(request)
+        except Refused as refused:
+            return _json({"error": str(refused)}, refused.status)
+        except CallerError as error:
+            return _json({"error": str(error)}, 409)
+
+    return answer
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Read the JSON of a request."""
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise Refused(415, "the page sends JSON, with its content type")
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise Refused(413, "that is more than a person says")
+    try:
+        given = orjson.loads(body)
+    except ValueError:
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(given, dict):
+        raise Refused(400, "the body is a JSON object")
+    return given
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def _file(text: str, name: str, media_type: str) -> Response:
+    # Half a surrogate pair may stand in what a server sent.
+    data = text.encode("utf-8", "replace")
+    return Response(data, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+
+async def _named_file(request: Request) -> Response:
+    name = request.path_params["name"]
+    return (
+        await _page_file(name, request) if name in _page_names() else PlainTextResponse("there is no such page\n", 404)
+    )
+
+
+async def _page_file(name: str, _request: Request) -> Response:
+    if name not in _files:
+        _files[name] = files("se_server.playground").joinpath("page").joinpath(name).read_bytes()
+    return Response(_files[name], media_type=_KINDS["." + name.rpartition(".")[2]])
+
+
+def _page_names() -> set[str]:
+    found = files("se_server.playground").joinpath("page").iterdir()
+    return {entry.name for entry in found if "." + entry.name.rpartition(".")[2] in _KINDS}
+
+
+_files: dict[str, bytes] = {}

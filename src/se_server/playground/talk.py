@@ -1,0 +1,482 @@
+"""One conversation of the page: the simulated API holds it with the server, and each change is told to the page."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from se_server.errors import CallerError
+from se_server.playground.hints import hints_of
+from se_server.playground.ledger import Ledger, turn_of
+from se_server.playground.server_side import ServerSide
+from se_server.playground.switches import changed
+from se_server.simulator.caller import Caller
+from se_server.simulator.calls import CallTurn, Discarded, Heard, Pong, Said, Violation
+from se_server.simulator.connection import Ended, Happening
+from se_server.simulator.exporting import Held
+from se_server.simulator.habits import Habits
+from se_server.simulator.recording import Recording
+from se_server.simulator.script import Step
+
+FLUSH_S = 0.025
+"""Texts that arrive within this time are drawn at once."""
+SHOWN_BYTES = 64 * 1024
+"""A longer frame is cut on the page; the recording has it whole."""
+REPLY_TIMEOUT_S = 90.0
+LEDGER_PAUSES_S = (0.03, 0.1, 0.3, 1.0, 3.0)
+MAX_TURNS = 500
+
+Publish = Callable[[dict[str, Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class TalkOptions:
+    """The choices of the page for one conversation.
+
+    Attributes:
+        headers: further headers of the upgrade request.
+        query: the query of the upgrade request.
+        first_message: the words with which the API begins on the agent's behalf.
+        habits: the API's habits at the beginning.
+        cascade_timeout_s: the engine's setting, for hints.
+        again: the steps of an earlier conversation, which are taken by themselves.
+    """
+
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    query: str = ""
+    first_message: str = ""
+    habits: Habits = dataclasses.field(default_factory=Habits)
+    cascade_timeout_s: float = 4.0
+    again: tuple[Step, ...] = ()
+
+
+class Talk:
+    """One conversation.
+
+    Args:
+        key: its name on the page.
+        options: the choices of the page.
+        server: the server, and how to reach it.
+        ledger: knows the server's side of a turn.
+        publish: tells the page of a change.
+    """
+
+    def __init__(self, key: str, options: TalkOptions, server: ServerSide, ledger: Ledger, publish: Publish) -> None:
+        self.key = key
+        self.options = options
+        self.frames = _Frames(self._framed)
+        self.caller: Caller | None = None
+        self.is_over = False
+        self._server = server
+        self._ledger = ledger
+        self._publish = publish
+        self._loop = asyncio.get_running_loop()
+        self._closing = asyncio.Event()
+        self._began_at = self._loop.time()
+        self._texts: list[list[_Text]] = []  # of each turn, all that arrived for it
+        self._sides: dict[int, dict[str, Any]] = {}  # the server's side of turns
+        self._dirty: set[int] = set()
+        self._flush: asyncio.TimerHandle | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._asked_for: set[int] = set()
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Hold the conversation until it ends, or until `close`."""
+        server, options = self._server, self.options
+        url = server.url + (f"?{options.query}" if options.query else "")
+        try:
+            async with Caller.connect(
+                url,
+                api_key=server.key,
+                headers={**server.headers, **options.headers},
+                habits=options.habits,
+                reply_timeout_s=REPLY_TIMEOUT_S,
+                on_event=self._happened,
+                recording=self.frames,
+                first_message=options.first_message,
+                ssl_context=server.ssl_context(),
+            ) as caller:
+                self.caller = caller
+                self._tell("opened", conversation_id=caller.model.conversation_id, url=url, at_s=self._s(caller.now))
+                if options.again:
+                    self._start(self._speak_again(options.again))
+                await self._closing.wait()
+        except CallerError as error:
+            self._tell("refused", text=str(error))
+        finally:
+            self.is_over = True
+            for turn in range(len(self._texts)):
+                self._touch(turn)
+            self._flush_now()
+
+    def close(self) -> None:
+        """Let the caller hang up."""
+        self._closing.set()
+
+    async def finish(self) -> None:
+        """Wait for what is asked of the ledger, at most as long as that asks, then stop."""
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _start(self, job: Any) -> None:
+        task = self._loop.create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    # --- what the page asks for ---------------------------------------------------------------------------------------
+
+    def say(self, text: str, spoken_chars: int | None = None) -> None:
+        """Let the user speak.
+
+        Args:
+            text: the words.
+            spoken_chars: how much of the newest answer the page's voice had spoken; None if all of it was heard.
+
+        Raises:
+            CallerError: the conversation is over.
+        """
+        caller = self._open()
+        if len(caller.model.turns) >= MAX_TURNS:
+            raise CallerError(f"a conversation of the playground has at most {MAX_TURNS} turns: begin a new one")
+        if spoken_chars is not None:
+            self.cut_short(spoken_chars)
+        caller.utter(text)
+
+    def cut_short(self, spoken_chars: int) -> None:
+        """Shorten the newest answer to what the page's voice has spoken of it."""
+        caller = self._open()
+        turns = caller.model.turns
+        if not turns or turns[-1].is_interrupted or spoken_chars >= len(turns[-1].heard):
+            return
+        caller.cut_short(spoken_chars)
+        _cut(self._texts[-1], spoken_chars)
+        self._touch(len(turns) - 1)
+
+    def change_habits(self, habits: Habits) -> None:
+        """Show other habits from now on."""
+        self.options = dataclasses.replace(self.options, habits=habits)
+        if self.caller is not None:
+            self.caller.change_habits(habits)
+
+    async def act(self, what: str) -> None:
+        """Do one thing: `again`, `ping`, `reconnect`, `drop` or `close`.
+
+        Raises:
+            CallerError: the conversation is over, or there is nothing to send again.
+        """
+        caller = self._open()
+        if what == "again":
+            turn = caller.model.turn
+            if turn is None:
+                raise CallerError("nothing was said yet that could be sent again")
+            caller.replay(turn.asks[-1].message)
+            self._tell("habit", why="the same transcript again, because you asked for it", turn=len(self._texts) - 1)
+        elif what == "ping":
+            self._tell("habit", why=f"ping: the pong came after {1000 * await caller.ping():.1f} ms")
+        elif what == "reconnect":
+            await caller.reconnect()
+            self._tell("habit", why="the connection was dropped, and the conversation goes on over a new one")
+        elif what == "drop":
+            caller.drop()
+        else:
+            self.close()
+
+    def held(self) -> Held:
+        """Return the conversation so far, for export."""
+        caller = self.caller
+        if caller is None:
+            raise CallerError("the conversation has not begun")
+        turns = [(turn, caller.verdict(turn)) for turn in caller.model.turns]
+        query = f"?{self.options.query}" if self.options.query else ""
+        return Held(
+            turns,
+            self.options.habits,
+            caller.model.conversation_id,
+            self._server.app or "se_server.demo",
+            (self._server.path or "/") + query if self._server.path or query else "/",
+            self.options.headers,
+            self.options.cascade_timeout_s,
+        )
+
+    def _open(self) -> Caller:
+        if self.caller is None or self.is_over:
+            raise CallerError("the conversation is over: begin a new one")
+        return self.caller
+
+    async def _speak_again(self, steps: tuple[Step, ...]) -> None:
+        """Take the steps of an earlier conversation."""
+        caller = self._open()
+        try:
+            for step, following in zip(steps, [*steps[1:], None], strict=True):
+                waits = following is None or following.interrupt is None
+                if step.interrupt is not None:
+                    await self._interrupt(caller, step)
+                else:
+                    await caller.quiet()
+                    caller.utter(step.say or "")
+                turn = caller.model.turn
+                if waits and turn is not None:
+                    await caller.answered(turn)
+            self._tell("again", text="")
+        except CallerError as error:
+            self._tell("again", text=str(error))
+
+    async def _interrupt(self, caller: Caller, step: Step) -> None:
+        """Interrupt the newest answer at the moment of a step, or follow it where it is shorter now."""
+        turn = caller.model.turn
+        until = 0.0 if turn is None else turn.said_at + (step.after_s or 0.0)
+        while turn is not None and turn.is_answering:
+            left_s = until - caller.now
+            if len(turn.heard) >= (step.after_chars or 0) and left_s <= 0:
+                break
+            await caller.event("answer", until if left_s > 0 else None)
+        caller.utter(step.interrupt or "")
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def _happened(self, event: Happening) -> None:
+        if isinstance(event, Said):
+            self._texts.append([])
+            newest = len(self._texts) - 1
+            self._touch(newest)
+            if newest:
+                self._touch(newest - 1)
+                self._ask_ledger(newest - 1)
+            self._watch(event.turn, newest)
+        elif isinstance(event, Heard):
+            self._heard(event)
+        elif isinstance(event, Discarded):
+            self._discarded(event)
+        elif isinstance(event, Violation):
+            self._tell("violation", text=event.reason)
+        elif isinstance(event, Ended):
+            self.is_over = True
+            for turn in range(len(self._texts)):
+                self._touch(turn)
+            if self._texts:
+                self._ask_ledger(len(self._texts) - 1)
+            self._flush_now()
+            self._tell("ended", text=str(event), code=event.code, by_server=event.by_server)
+        elif not isinstance(event, Pong):
+            self._tell("habit", why=event.why, turn=len(self._texts) - 1)
+            self._touch(len(self._texts) - 1)
+
+    def _heard(self, event: Heard) -> None:
+        newest = len(self._texts) - 1
+        texts = self._texts[newest]
+        if event.text:
+            event_id = event.turn.event_id
+            for text in texts:
+                if text.event_id != event_id and text.is_heard:  # a further id for the pause: the answer starts over
+                    text.is_heard, text.why = False, "the API took the answer under the newer id"
+            is_heard = bool(event.turn.chunks)
+            why = "" if is_heard else "a blank before the first word, which nobody hears"
+            texts.append(_Text(event.text, event_id, self._now(), len(texts), is_heard, why))
+        if event.is_final:
+            self._ask_ledger(newest)
+        self._touch(newest)
+
+    def _discarded(self, event: Discarded) -> None:
+        assert self.caller is not None
+        for place, turn in enumerate(self.caller.model.turns):
+            if any(ask.event_id == event.event_id for ask in turn.asks):
+                if event.text:
+                    texts = self._texts[place]
+                    texts.append(_Text(event.text, event.event_id, self._now(), len(texts), False, event.reason))
+                self._touch(place)
+
+    def _watch(self, turn: CallTurn, place: int) -> None:
+        """Look at a turn once more when the API would ask again."""
+
+        def look() -> None:
+            if turn.first_chunk_at is None and turn.is_answering and not self.is_over:
+                self._touch(place)
+
+        self._loop.call_later(self.options.cascade_timeout_s + 0.01, look)
+
+    # --- the server's side --------------------------------------------------------------------------------------------
+
+    def _ask_ledger(self, place: int) -> None:
+        if place not in self._asked_for:
+            self._asked_for.add(place)
+            self._start(self._fetch(place))
+
+    async def _fetch(self, place: int) -> None:
+        try:
+            for pause_s in LEDGER_PAUSES_S:
+                await asyncio.sleep(pause_s)
+                caller = self.caller
+                if caller is None:
+                    return
+                turn = caller.model.turns[place]
+                ids = {ask.event_id for ask in turn.asks}
+                for conversation in await self._ledger.conversations(caller.model.conversation_id):
+                    side = turn_of(conversation, ids)
+                    if side is not None:
+                        self._sides[place] = self._marked(side, turn)
+                        self._touch(place)
+                        return
+        finally:
+            self._asked_for.discard(place)
+
+    def _marked(self, side: dict[str, Any], turn: CallTurn) -> dict[str, Any]:
+        failure = self._server.failure_text
+        if failure and side["outcome"] == "failed":
+            texts = [text.text for text in self._texts_of(turn)]
+            side["marks"] = [
+                "failure" if text == failure else mark for text, mark in zip(texts, side["marks"], strict=False)
+            ]
+        return side
+
+    def _texts_of(self, turn: CallTurn) -> list[_Text]:
+        assert self.caller is not None
+        return self._texts[self.caller.model.turns.index(turn)]
+
+    # --- telling the page ---------------------------------------------------------------------------------------------
+
+    def _touch(self, place: int) -> None:
+        if place < 0:
+            return
+        self._dirty.add(place)
+        if self._flush is None:
+            self._flush = self._loop.call_later(FLUSH_S, self._flush_now)
+
+    def _flush_now(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        dirty, self._dirty = sorted(self._dirty), set()
+        for place in dirty:
+            if self.caller is not None and place < len(self._texts):
+                self._tell("turn", **self._picture(place))
+
+    def _picture(self, place: int) -> dict[str, Any]:
+        assert self.caller is not None
+        caller = self.caller
+        turn = caller.model.turns[place]
+        verdict = caller.verdict(turn)
+        side = self._sides.get(place)
+        marks = [] if side is None else side["marks"]
+        texts = self._texts[place]
+        waited_s = caller.now - turn.said_at if turn.is_answering else None
+        hints = hints_of(
+            "".join(text.text for text in texts if text.why != "outdated event_id"),
+            first_word_s=waited_s if verdict.first_word_s is None else verdict.first_word_s,
+            is_complete=turn.is_final and not turn.loses_answer,
+            is_silence=turn.is_silence,
+            cascade_timeout_s=self.options.cascade_timeout_s,
+        )
+        return {
+            "turn": place,
+            "said": turn.said,
+            "said_at_s": self._s(turn.said_at),
+            "is_habit": turn.is_habit,
+            "is_silence": turn.is_silence,
+            "event_ids": verdict.event_ids,
+            "outcome": verdict.outcome.value,
+            "reason": verdict.reason,
+            "is_ok": verdict.is_ok or verdict.outcome.value == "waiting",
+            "is_answering": turn.is_answering and not self.is_over,
+            "is_final": turn.is_final,
+            "interrupted_by": turn.interrupted_by,
+            "first_word_s": verdict.first_word_s,
+            "complete_s": verdict.complete_s,
+            "interrupted_s": None if turn.interrupted_at is None else turn.interrupted_at - turn.said_at,
+            "tries": verdict.tries,
+            "heard": turn.heard,
+            "texts": [
+                {**text.picture(self._s(turn.said_at)), "mark": marks[text.order] if text.order < len(marks) else ""}
+                for text in texts
+            ],
+            "hints": list(hints),
+            "server": side,
+        }
+
+    def _framed(self, number: int) -> None:
+        record = self.frames.records[number]
+        content = record.content
+        shown = content if isinstance(content, str) else None
+        entry: dict[str, Any] = {
+            "number": number,
+            "t_s": record.t_s,
+            "direction": record.direction,
+            "frame": record.kind,
+            "why": record.why,
+            "turn": len(self._texts) - 1,
+        }
+        if isinstance(content, bytes):
+            entry["base64"] = base64.b64encode(content[:SHOWN_BYTES]).decode()
+        elif shown is not None:
+            entry["text"] = shown[:SHOWN_BYTES]
+            entry["cut_chars"] = max(0, len(shown) - SHOWN_BYTES)
+        self._tell("frame", **entry)
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._publish({"talk": self.key, "kind": kind, **fields})
+
+    def _now(self) -> float:
+        return self._s(self._loop.time())
+
+    def _s(self, at: float) -> float:
+        """Return a time of the loop's clock as seconds since the conversation was asked for."""
+        return round(at - self._began_at, 6)
+
+    def about(self) -> dict[str, Any]:
+        """Return the habits in force, for the page."""
+        return {"habits": changed(self.options.habits)}
+
+
+@dataclasses.dataclass
+class _Text:
+    """One text that arrived for a turn."""
+
+    text: str
+    event_id: int
+    at_s: float
+    order: int
+    is_heard: bool
+    why: str = ""
+
+    def picture(self, said_at_s: float) -> dict[str, Any]:
+        after_s = round(self.at_s - said_at_s, 6)
+        return {"text": self.text, "after_s": after_s, "heard": self.is_heard, "why": self.why}
+
+
+def _cut(texts: list[_Text], heard_chars: int) -> None:
+    """Mark what follows the first characters of the heard texts as not spoken."""
+    left = heard_chars
+    for place, text in enumerate(list(texts)):
+        if not text.is_heard:
+            continue
+        if left < len(text.text):
+            rest = dataclasses.replace(text, text=text.text[left:], is_heard=False, why="not spoken any more")
+            if left:
+                texts.insert(place + 1, rest)
+                text.text = text.text[:left]
+            else:
+                texts[place] = rest
+            for later in texts[place + 1 :]:
+                if later.is_heard:
+                    later.is_heard, later.why = False, "not spoken any more"
+            return
+        left -= len(text.text)
+
+
+class _Frames(Recording):
+    """A recording that tells of each record."""
+
+    def __init__(self, on_record: Callable[[int], None]) -> None:
+        super().__init__()
+        self._on_record = on_record
+
+    def add(self, now: float, direction: str, kind: str, content: str | bytes | None = None, why: str = "") -> None:
+        count = len(self.records)
+        super().add(now, direction, kind, content, why)
+        if len(self.records) > count:
+            self._on_record(count)
