@@ -77,6 +77,7 @@ READS_THE_VERSION = {
     "se_server.server.observer.process",
     "se_server.server.supervisor.orders",
     "se_server.cli.doctor",
+    "se_server.cli.playing",
     "se_server.cli.server",
 }
 BY_NAME = re.compile(r"""(?:import_module|__import__)\(\s*f?["']([\w.]+)""")

@@ -15,7 +15,7 @@ _MARKDOWN = (
     ("a heading", re.compile(r"^ {0,3}#{1,6} +\S", re.MULTILINE)),
     ("a table", re.compile(r"^ *\|.*\| *$", re.MULTILINE)),
     ("a link", re.compile(r"\[[^\]\n]+\]\([^)\s]+\)")),
-    ("bold text", re.compile(r"(\*\*|__)(?=\S)[^*_\n]+?(?<=\S)\1")),
+    ("bold text", re.compile(r"\*\*(?=\S)[^*\n]+?(?<=\S)\*\*|(?<!\w)__(?=\S)[^_\n]+?(?<=\S)__(?!\w)")),
     ("a list", re.compile(r"^ {0,3}(?:[-*+•]|\d{1,2}[.)]) +\S[^\n]*\n+ {0,3}(?:[-*+•]|\d{1,2}[.)]) +\S", re.MULTILINE)),
     ("emphasis", re.compile(r"(?<![\w*])\*(?=[^\s*])[^*\n]+?(?<=[^\s*])\*(?![\w*])")),
     ("code", re.compile(r"`[^`\n]+`")),
