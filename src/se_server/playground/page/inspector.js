@@ -2,11 +2,8 @@
 
 import { by, el, time } from "./dom.js";
 
-const PARTS = ["in the socket", "earlier handler", "handler", "provider", "thinking", "our writing"];
+const PARTS = ["in the socket", "waiting", "handler", "provider", "thinking", "our writing"];
 const FRAMES = 120;
-const MILESTONES = {
-  "arrived": 0, "transcript": 0, "transcript again": 5, "handler begins": 2, "stream opened": 3, "first event": 3, "first text": 4,
-};
 let limit = FRAMES;
 
 export function drawTurn(turn, count) {
@@ -96,8 +93,6 @@ function payloadOf(kind, payload) {
 
 // --- messages ---
 
-const opened = new Set();
-
 export function drawFrames(frames, turn, ofAll) {
   const ours = ofAll ? frames : frames.filter((frame) => frame.turn === turn || (turn === 0 && frame.turn < 0));
   const place = by("frames");
@@ -115,7 +110,6 @@ export function moreFrames() {
 
 export function clear() {
   limit = FRAMES;
-  opened.clear();
   by("frames").replaceChildren();
   by("inspected").hidden = true;
   by("no-turn").hidden = false;

@@ -35,7 +35,7 @@ export function build(about, onHabits) {
 export function use(habits) {
   for (const one of switches) {
     one.isOn = one.fields[0].name in habits;
-    for (const field of one.fields) one.values[field.name] = one.isOn ? habits[field.name] ?? null : field.on;
+    for (const field of one.fields) one.values[field.name] = one.isOn ? habits[field.name] ?? field.off : field.on;
     draw(one);
   }
 }

@@ -1,0 +1,327 @@
+"""The playground without a browser: who may ask, conversations over its stream, exports, and the end of the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functional.playing import Playground, running_playground
+from tests.functional.processes import write_agent
+from tests.helpers import START_TIMEOUT_S, TEST_API_KEY, environment, wait_for_end
+
+AGENT = """
+    import asyncio
+    VERSION = "one"
+    async def on_transcript(transcript, session):
+        said = transcript[-1].content
+        if said == "history":
+            await session.send_response(repr([(entry.role, entry.content) for entry in transcript[:-1]]))
+        elif said == "request":
+            await session.send_response(f"{session.headers.get('X-Customer')} {session.query}")
+        elif said == "slow":
+            await asyncio.sleep(0.5)
+            await session.send_response("At last.")
+        else:
+            async def words():
+                for word in f"{VERSION}: you said {said}".split():
+                    yield word + " "
+                    await asyncio.sleep(0.02)
+            await session.send_response(words())
+"""
+
+
+class Tab:
+    """One stream and its conversation, as a tab has them."""
+
+    def __init__(self, page: Playground, name: str = "tab", **given: Any) -> None:
+        self.page = page
+        self.name = name
+        self.events: list[dict[str, Any]] = []
+        self._connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=START_TIMEOUT_S)
+        self._connection.request("GET", f"{page.path}events?listener={name}")
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+        self.wait_for("listening")
+        self.begin(**given)
+
+    def begin(self, **given: Any) -> None:
+        status, text = self.page.ask(f"api/talks/{self.name}", {"listener": self.name, **given})
+        assert status == 200, text
+
+    def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Read events until one fits."""
+        while line := self._response.readline():
+            if line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                self.events.append(event)
+                if event["kind"] == kind and all(event.get(name) == value for name, value in fields.items()):
+                    return dict(event)
+        raise AssertionError(f"the stream ended before {kind} {fields}: {self.events}")
+
+    def post(self, what: str, **given: Any) -> None:
+        status, text = self.page.ask(f"api/talks/{self.name}/{what}", given)
+        assert status == 200, text
+
+    def say(self, text: str, **given: Any) -> dict[str, Any]:
+        """Say something and return the complete turn."""
+        self.post("say", text=text, **given)
+        return self.wait_for("turn", said=text, is_final=True)
+
+    def get(self, name: str) -> str:
+        status, text = self.page.ask(f"api/talks/{self.name}/{name}")
+        assert status == 200, text
+        return text
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
+
+
+@contextmanager
+def tab(page: Playground, **given: Any) -> Iterator[Tab]:
+    opened = Tab(page, **given)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    app = write_agent(tmp_path_factory.mktemp("playground") / "agent.py", AGENT)
+    with running_playground(app=app) as page:
+        yield page
+
+
+# --- who may ask ----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_whole_address_is_answered(page: Playground) -> None:
+    assert page.ask("")[0] == 200
+    for prefix in ("/", "/guessed/", page.path.rstrip("/")[:-1] + "x/"):
+        assert page.ask("", prefix=prefix)[0] == 404
+        assert page.ask("api/about", prefix=prefix)[0] == 404
+    assert page.ask("../api/about")[0] in (400, 404)
+    assert page.ask("hub.py")[0] == 404
+    assert page.ask("..%2fhub.py")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1.evil.example"}, 421),
+        ({"host": "localhost:3002"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, 403),
+    ],
+)
+def test_other_hosts_and_sites_are_refused(page: Playground, headers: dict[str, str], status: int) -> None:
+    assert page.ask("api/about", headers=headers)[0] == status
+
+
+def test_the_page_listens_on_loopback_alone(page: Playground) -> None:
+    own = socket.gethostbyname(socket.gethostname())
+    if own.startswith("127."):
+        pytest.skip("this machine has no other address")
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect((own, page.port))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"headers": {"X-Bad\r\nName": "1"}},
+        {"headers": {"X-Name": "a\r\nb"}},
+        {"query": "a b"},
+        {"habits": {"chance": 7}},
+        {"again": [{"hang_up": True}]},
+        {"cascade_timeout_s": "soon"},
+    ],
+)
+def test_wrong_choices_are_refused_with_a_sentence(page: Playground, given: dict[str, Any]) -> None:
+    with tab(page) as opened:
+        status, text = page.ask("api/talks/other", {"listener": opened.name, **given})
+        assert status == 400
+        assert len(json.loads(text)["error"].split()) > 3
+
+
+# --- conversations --------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_has_words_times_and_ledger(page: Playground) -> None:
+    with tab(page) as opened:
+        turn = opened.say("hello")
+        assert turn["heard"] == "one: you said hello "
+        turn = opened.wait_for("turn", said="hello") if turn["server"] is None else turn
+        side = turn["server"]
+        assert sum(side["parts"]) == pytest.approx(side["first_text_s"], rel=0.01)
+        assert [kind for _, kind, _ in side["events"]].count("texts sent") >= 1
+        assert turn["hints"] == []
+
+
+def test_headers_query_and_first_message_reach_the_agent(page: Playground) -> None:
+    with tab(page, headers={"X-Customer": "7"}, query="plan=gold", first_message="Welcome!") as opened:
+        assert opened.say("request")["heard"] == "7 plan=gold"
+        assert opened.say("history")["heard"].startswith("[('agent', 'Welcome!'), ('user', 'request')")
+
+
+def test_history_has_only_what_was_spoken(page: Playground) -> None:
+    with tab(page) as opened:
+        opened.say("hello")
+        turn = opened.say("history", spoken_chars=8)
+        assert turn["heard"] == "[('user', 'hello'), ('agent', 'one: you')]"
+        cut = [event for event in opened.events if event["kind"] == "turn" and event["turn"] == 0][-1]
+        assert next(text["text"] for text in cut["texts"] if not text["heard"]) == " "
+
+
+def test_a_swallowed_repetition_is_told(page: Playground) -> None:
+    with tab(page, habits={"resend_after_s": 0.2, "max_tries": 3}) as opened:
+        opened.say("slow")
+        assert any("unanswered, try 2 of 3" in event["why"] for event in opened.events if event["kind"] == "habit")
+        turn = opened.wait_for("turn", said="slow")
+        kinds = [kind for _, kind, _ in turn["server"]["events"]]
+        assert kinds.count("handler begins") == 1
+        assert "transcript again" in kinds
+
+
+def test_hints_name_a_late_first_word(page: Playground) -> None:
+    with tab(page, cascade_timeout_s=0.2) as opened:
+        assert "cascade_timeout_seconds" in opened.say("slow")["hints"][0]
+
+
+def test_habits_change_during_a_conversation(page: Playground) -> None:
+    with tab(page) as opened:
+        opened.say("hello")
+        opened.post("habits", extra_ids=1, extra_id_after_s=0.05)
+        turn = opened.say("again")
+        assert len(turn["event_ids"]) == 2
+        opened.post("act/again")
+        assert "because you asked for it" in opened.wait_for("habit")["why"]
+        opened.post("act/reconnect")
+        assert opened.say("still there")["heard"] == "one: you said still there "
+
+
+def test_a_closed_tab_ends_its_conversation(page: Playground) -> None:
+    with tab(page, name="closing") as opened:
+        found = opened.wait_for("opened")["conversation_id"]
+    page.server.wait_for_output(f"conversation ended: conversation_id={found}")
+
+
+def test_ten_tabs_are_ten_conversations(page: Playground) -> None:
+    tabs = [Tab(page, name=f"tab{number}") for number in range(10)]
+    try:
+        for number, opened in enumerate(tabs):
+            assert opened.say(f"number {number}")["heard"] == f"one: you said number {number} "
+    finally:
+        for opened in tabs:
+            opened.close()
+
+
+# --- exports and running again ----------------------------------------------------------------------------------------
+
+
+def test_exports_hold_the_conversation_again(page: Playground, tmp_path: Path) -> None:
+    with tab(page) as opened:
+        opened.say("hello")
+        opened.post("say", text="tell me more")
+        opened.wait_for("turn", said="tell me more", heard="one: you ")
+        opened.say("stop")
+        for name in ("test_conversation.py", "conversation.toml", "conversation.jsonl"):
+            (tmp_path / name).write_text(opened.get(name))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    for name in ("conversation.toml", "conversation.jsonl"):
+        command = [sys.executable, "-m", "se_server.cli.chat", page.server.url, "--script", str(tmp_path / name)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(None))
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_steps_are_taken_again_by_themselves(page: Playground) -> None:
+    with tab(page, again=[{"say": "hello"}, {"say": "a story"}, {"interrupt": "stop", "after_chars": 9}]) as opened:
+        turn = opened.wait_for("turn", said="stop", is_final=True)
+        assert turn["turn"] == 2
+        story = [event for event in opened.events if event.get("said") == "a story"][-1]
+        assert (story["interrupted_by"], story["heard"]) == ("user", "one: you ")
+        assert opened.wait_for("again")["text"] == ""
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_does_not_wait_for_open_pages() -> None:
+    with running_playground() as page:
+        with tab(page) as opened:
+            opened.wait_for("opened")
+            began = time.monotonic()
+            page.server.send_signal(signal.SIGTERM)
+            assert opened.wait_for("server")["is_there"] is False
+        assert page.server.wait() == 0
+        assert time.monotonic() - began < 15
+
+
+def test_the_next_server_has_the_same_address(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with running_playground(port=port, env=env) as page:
+        first = page.url
+        assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("se-server-playground-*"))
+    with running_playground(port=port, env=env) as page:
+        assert page.url == first
+
+
+def test_a_key_of_the_environment_is_used() -> None:
+    with running_playground(api_key=TEST_API_KEY) as page, tab(page) as opened:
+        assert opened.say("hello")["heard"]
+        assert TEST_API_KEY not in page.server.output()
+
+
+def test_a_secret_header_and_a_path_are_kept_to(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    with (
+        running_playground("--require-header", "X-Secret=s3cret", "--path", "/ws", app=app) as page,
+        tab(page) as opened,
+    ):
+        assert opened.say("hello")["heard"] == "one: you said hello "
+
+
+def test_a_killed_server_takes_its_page_along() -> None:
+    with running_playground() as page:
+        children = page.server.worker_pids()
+        os.kill(page.server.pid, signal.SIGKILL)
+        wait_for_end(children)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--uds", "{folder}/socket"], "--uds alone"),
+        (["--proxy-protocol", "--trusted-proxies", "127.0.0.1"], "--proxy-protocol"),
+        (["--playground-port", "{port}"], "--playground-port"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, options: list[str], reason: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        given = [option.format(folder=tmp_path, port=taken.getsockname()[1]) for option in options]
+        command = [sys.executable, "-m", "se_server.cli.server", "--playground", "--no-open", *given]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(None), timeout=30)
+    assert result.returncode == 2
+    assert reason in result.stderr
