@@ -59,9 +59,17 @@ class Tab:
     def begin(self, **given: Any) -> None:
         status, text = self.page.ask(f"api/talks/{self.name}", {"listener": self.name, **given})
         assert status == 200, text
+        self.opened = self.wait_for("opened")
 
     def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Read events until one fits."""
+        """Return the first event that fits, of those that were read or will be."""
+        for event in self.events:
+            if event["kind"] == kind and all(event.get(name) == value for name, value in fields.items()):
+                return event
+        return self.wait_for_next(kind, **fields)
+
+    def wait_for_next(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Read events until one that has not been read fits."""
         while line := self._response.readline():
             if line.startswith(b"data: "):
                 event = json.loads(line[6:])
@@ -102,6 +110,7 @@ def tab(page: Playground, **given: Any) -> Iterator[Tab]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     app = write_agent(tmp_path_factory.mktemp("playground") / "agent.py", AGENT)
     with running_playground(app=app) as page:
+        page.server.wait_for_output("the page for operators is at")  # the last of its processes has started
         yield page
 
 
@@ -165,7 +174,7 @@ def test_a_turn_has_words_times_and_ledger(page: Playground) -> None:
     with tab(page) as opened:
         turn = opened.say("hello")
         assert turn["heard"] == "one: you said hello "
-        turn = opened.wait_for("turn", said="hello") if turn["server"] is None else turn
+        turn = opened.wait_for_next("turn", said="hello") if turn["server"] is None else turn
         side = turn["server"]
         assert sum(side["parts"]) == pytest.approx(side["first_text_s"], rel=0.01)
         assert [kind for _, kind, _ in side["events"]].count("texts sent") >= 1
@@ -191,7 +200,7 @@ def test_a_swallowed_repetition_is_told(page: Playground) -> None:
     with tab(page, habits={"resend_after_s": 0.2, "max_tries": 3}) as opened:
         opened.say("slow")
         assert any("unanswered, try 2 of 3" in event["why"] for event in opened.events if event["kind"] == "habit")
-        turn = opened.wait_for("turn", said="slow")
+        turn = opened.wait_for_next("turn", said="slow")
         kinds = [kind for _, kind, _ in turn["server"]["events"]]
         assert kinds.count("handler begins") == 1
         assert "transcript again" in kinds
@@ -209,14 +218,15 @@ def test_habits_change_during_a_conversation(page: Playground) -> None:
         turn = opened.say("again")
         assert len(turn["event_ids"]) == 2
         opened.post("act/again")
-        assert "because you asked for it" in opened.wait_for("habit")["why"]
+        why = "the same transcript again, because you asked for it"
+        opened.wait_for_next("habit", why=why)
         opened.post("act/reconnect")
         assert opened.say("still there")["heard"] == "one: you said still there "
 
 
 def test_a_closed_tab_ends_its_conversation(page: Playground) -> None:
     with tab(page, name="closing") as opened:
-        found = opened.wait_for("opened")["conversation_id"]
+        found = opened.opened["conversation_id"]
     page.server.wait_for_output(f"conversation ended: conversation_id={found}")
 
 
@@ -266,7 +276,6 @@ def test_steps_are_taken_again_by_themselves(page: Playground) -> None:
 def test_a_stop_does_not_wait_for_open_pages() -> None:
     with running_playground() as page:
         with tab(page) as opened:
-            opened.wait_for("opened")
             began = time.monotonic()
             page.server.send_signal(signal.SIGTERM)
             assert opened.wait_for("server")["is_there"] is False

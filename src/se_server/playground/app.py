@@ -188,7 +188,7 @@ class Playground:
         return _file(as_script(self._talk_of(request).held()), "conversation.toml", "application/toml")
 
     async def _recording(self, request: Request) -> Response:
-        records = list(self._talk_of(request).frames.records)
+        records = self._talk_of(request).records()
         text = await asyncio.to_thread(lambda: "".join(record.line() + "\n" for record in records))
         return _file(text, "conversation.jsonl", "application/x-ndjson")
 

@@ -18,7 +18,8 @@ from se_server.simulator.calls import CallTurn, Discarded, Heard, Pong, Said, Vi
 from se_server.simulator.connection import Ended, Happening
 from se_server.simulator.exporting import Held
 from se_server.simulator.habits import Habits
-from se_server.simulator.recording import Recording
+from se_server.simulator.messages import encode
+from se_server.simulator.recording import Record, Recording
 from se_server.simulator.script import Step
 
 FLUSH_S = 0.025
@@ -187,6 +188,14 @@ class Talk:
         else:
             self.close()
 
+    def records(self) -> list[Record]:
+        """Return the recording so far. One that goes on is closed, so that its replay waits for the last answer."""
+        records = list(self.frames.records)
+        if records and not self.is_over:
+            t_s = self._loop.time() - self._began_at
+            records += [Record(t_s, "out", "text", encode("close")), Record(t_s, "out", "close")]
+        return records
+
     def held(self) -> Held:
         """Return the conversation so far, for export."""
         caller = self.caller
@@ -205,6 +214,8 @@ class Talk:
         )
 
     def _open(self) -> Caller:
+        if self.caller is None and not self.is_over:
+            raise CallerError("the conversation has not begun yet: wait a moment")
         if self.caller is None or self.is_over:
             raise CallerError("the conversation is over: begin a new one")
         return self.caller
