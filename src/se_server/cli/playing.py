@@ -72,6 +72,7 @@ class PlaygroundPage:
         given = {
             "descriptor": sock.fileno(),
             "token": token,
+            "folder": self._folder,
             "log_level": config.program.log_level,
             "log_format": config.program.log_format,
             "observer": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -78,6 +79,7 @@ async def serve(given: dict[str, Any], lines: asyncio.StreamReader) -> None:
     web.should_exit = True
     await serving
     await ledger.close()
+    shutil.rmtree(given["folder"], ignore_errors=True)  # a server that was killed leaves it behind
 
 
 async def _watch(server: ServerSide, hub: Hub) -> None:

@@ -66,7 +66,7 @@ def turn_of(conversation: dict[str, Any], event_ids: Collection[int]) -> dict[st
     events: list[list[Any]] = []
     is_ours = False
     arrived: list[Any] | None = None
-    for at_s, kind, payload in conversation["events"]:
+    for (at_s, kind, _), payload in zip(conversation["events"], conversation["payloads"], strict=True):
         if kind == "arrived":
             arrived = [at_s, kind, payload]
             continue

@@ -17,17 +17,18 @@ CONVERSATION: dict[str, Any] = {
     "pid": 7,
     "turns": [row(5, 1.0), row(9, 3.0)],
     "events": [
-        (0.0, "opened", 0),
-        (1.0, "arrived", 0),
-        (1.0, "transcript", 5),
-        (1.1, "filler sent", 1),
-        (1.3, "texts sent", 2),
-        (2.0, "turn ended", 0),
-        (3.0, "arrived", 0),
-        (3.001, "transcript", 9),
-        (3.1, "transcript again", 2),
-        (3.3, "texts sent", 1),
+        (0.0, "opened", ""),
+        (1.0, "arrived", ""),
+        (1.0, "transcript", ""),
+        (1.1, "filler sent", ""),
+        (1.3, "texts sent", ""),
+        (2.0, "turn ended", ""),
+        (3.0, "arrived", ""),
+        (3.001, "transcript", ""),
+        (3.1, "transcript again", ""),
+        (3.3, "texts sent", ""),
     ],
+    "payloads": [0, 0, 5, 1, 2, 0, 0, 9, 2, 1],
 }
 
 

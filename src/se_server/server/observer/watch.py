@@ -143,6 +143,7 @@ class Watch:
                         (round((when_us - start_us) / 1e6, 6), kind, _detail(kind, payload))
                         for when_us, kind, payload in conversation.events()
                     ],
+                    "payloads": [payload for _, _, payload in conversation.events()],
                     "dropped": conversation.dropped,
                 }
         return None

@@ -34,6 +34,8 @@ class Orphans:
         """Become the parent of processes whose worker ends before them."""
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # Those that were started beside the server, before its workers, are nobody's orphans.
+        self._known.update(pid for pid, _ in children_of(os.getpid()))
 
     def settle(self, own: Collection[int], *, is_orderly: bool) -> None:
         """End or report the processes that a worker has left behind.
