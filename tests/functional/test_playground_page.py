@@ -29,7 +29,9 @@ AGENT = """
             await session.send_response(repr([entry.content for entry in transcript[:-1]]))
             return
         async def words():
-            text = "Once upon a time there was a long story. " * 40 if "story" in said else f"Version {VERSION} heard {said}."
+            text = f"Version {VERSION} heard {said}."
+            if "story" in said:
+                text = "Once upon a time there was a long story. " * 40
             for word in text.split():
                 yield word + " "
                 await asyncio.sleep(0.02)
@@ -106,7 +108,7 @@ def test_three_turns_are_held_and_exported(browser: Any, app: Path, tmp_path: Pa
         assert all(lane in lanes for lane in ("transcript", "handler", "provider", "flushes", "heard", "final"))
         assert "user_transcript" in text_of(browser, "#frames")
         browser.find_element("css selector", ".frame summary").click()
-        assert '"event_id"' in text_of(browser, ".frame[open] pre")
+        wait_for(lambda: '"event_id"' in text_of(browser, ".frame[open] pre"), "the message unfolds")
         # The switch of a habit, and what the server made of it.
         click(browser, "settings-open")
         browser.find_element("css selector", "#switches .switch:nth-child(2) input").click()
