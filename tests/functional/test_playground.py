@@ -249,6 +249,8 @@ def test_exports_hold_the_conversation_again(page: Playground, tmp_path: Path) -
         opened.post("say", text="tell me more")
         opened.wait_for("turn", said="tell me more", heard="one: you ")
         opened.say("stop")
+        opened.post("habits", extra_ids=1, extra_id_after_s=0.05)
+        opened.say("two ids")
         for name in ("test_conversation.py", "conversation.toml", "conversation.jsonl"):
             (tmp_path / name).write_text(opened.get(name))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

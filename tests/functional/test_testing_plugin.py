@@ -232,6 +232,24 @@ def test_an_agent_that_handles_its_errors_passes(pytester: pytest.Pytester) -> N
     result.assert_outcomes(passed=1)
 
 
+def test_an_interruption_may_come_before_the_conversation(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        pytestmark = pytest.mark.se_app("app.py")
+
+        async def test_it(make_caller):
+            caller = make_caller()
+            stop = caller.interrupt("Stop!", after_chars=40)
+            assert (await caller.say("story")).text == "word00 word01 word02 word03 word04 word05 "
+            assert (await stop).text == "You said Stop!."
+        """,
+        *NONE,
+    )
+    result.assert_outcomes(passed=1)
+
+
 MISTAKES = [
     ("async def test_it(caller): ...", "*there is no agent to call: define a fixture `se_app`*"),
     ("@MARK('ap.py')\nasync def test_it(caller): ...", "*there is no file */ap.py; did you mean app.py?"),

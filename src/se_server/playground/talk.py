@@ -83,6 +83,7 @@ class Talk:
         self._flush: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._asked_for: set[int] = set()
+        self._habits_of: list[Habits] = []  # of each turn, those in force when it began
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -202,15 +203,22 @@ class Talk:
         if caller is None:
             raise CallerError("the conversation has not begun")
         turns = [(turn, caller.verdict(turn)) for turn in caller.model.turns]
+        first = self._habits_of[0] if self._habits_of else self.options.habits
+        changes = {
+            place: habits
+            for place, (before, habits) in enumerate(zip([first, *self._habits_of], self._habits_of, strict=False))
+            if before != habits
+        }
         query = f"?{self.options.query}" if self.options.query else ""
         return Held(
             turns,
-            self.options.habits,
+            first,
             caller.model.conversation_id,
             self._server.app or "se_server.demo",
             (self._server.path or "/") + query if self._server.path or query else "/",
             self.options.headers,
             self.options.cascade_timeout_s,
+            changes,
         )
 
     def _open(self) -> Caller:
@@ -254,6 +262,7 @@ class Talk:
     def _happened(self, event: Happening) -> None:
         if isinstance(event, Said):
             self._texts.append([])
+            self._habits_of.append(self.options.habits)
             newest = len(self._texts) - 1
             self._touch(newest)
             if newest:

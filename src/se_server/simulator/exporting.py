@@ -26,7 +26,8 @@ class Held:
 
     Attributes:
         turns: the utterances, each with its verdict; those of habits included.
-        habits: the API's habits.
+        habits: the API's habits at the beginning.
+        changes: the habits from a turn on, by the place of the turn, where they were changed.
         conversation_id: the id that `init` announced.
         app: the APP as se-server names it.
         path: the path of the upgrade request, with its query.
@@ -41,6 +42,12 @@ class Held:
     path: str = "/"
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     first_word_s: float = 4.0
+    changes: Mapping[int, Habits] = dataclasses.field(default_factory=dict)
+
+    def habits_from(self, turn: CallTurn) -> Habits | None:
+        """Return the habits that were changed before a turn; None if they were not."""
+        place = next(place for place, (held, _) in enumerate(self.turns) if held is turn)
+        return self.changes.get(place)
 
     def steps(self) -> list[tuple[Step, CallTurn, Verdict]]:
         """Return the steps that hold the conversation again."""
@@ -73,6 +80,8 @@ def as_script(held: Held) -> str:
     lines += [f"name = {_toml('A conversation of the playground')}"]
     if changes := _changes(held.habits):
         lines.append(f"habits = {{ {', '.join(f'{name} = {_toml(value)}' for name, value in changes.items())} }}")
+    if held.changes:
+        lines.append("# The habits were changed during the conversation, which a script cannot do.")
     if held.headers:
         lines.append("# Give se-chat the headers: " + " ".join(f"-H '{name}: ...'" for name in held.headers))
     for step, turn, verdict in held.steps():
@@ -105,15 +114,17 @@ def as_test(held: Held) -> str:
 
     A turn that went wrong is stated as it was, beside the line that replaces it once the agent is mended.
     """
-    changes = {name: value for name, value in _changes(held.habits).items() if name not in _WIRE}
+    habits = _habits(held.habits)
     options = [f"path={held.path!r}"] if held.path not in ("", "/") else []
     if held.headers:
         options.append(f"headers={dict(held.headers)!r}")
-    if changes:
-        options.append(f"habits=Habits({', '.join(f'{name}={value!r}' for name, value in changes.items())})")
+    if habits != "Habits()" or held.changes:
+        options.append(f"habits={habits}")
         options.append(f"conversation_id={held.conversation_id!r}")  # the dice are seeded by it
     steps = held.steps()
-    uses = ["Habits"] * bool(changes) + ["Outcome"] * any(not verdict.is_ok for _, _, verdict in steps)
+    uses = ["Habits"] * any("Habits(" in option for option in options) + ["Outcome"] * any(
+        not verdict.is_ok for _, _, verdict in steps
+    )
     lines = ['"""A conversation of the playground. Run it with: pytest FILE"""', "", "import pytest", ""]
     if uses:
         lines += [f"from se_server.testing import {', '.join(uses)}", ""]
@@ -142,6 +153,9 @@ def _lines_of(
     held: Held,
 ) -> list[str]:
     lines = [""] if place else []
+    changed = held.habits_from(turn)
+    if changed is not None:
+        lines.append(f"    caller.change_habits({_habits(changed)})")
     name = f"reply_{place + 1}"
     if following is not None and following.interrupt is not None and next_turn is not None:
         when = (
@@ -164,6 +178,12 @@ def _lines_of(
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
+
+
+def _habits(habits: Habits) -> str:
+    """Return the habits that a test in process can show, as Python."""
+    changes = {name: value for name, value in _changes(habits).items() if name not in _WIRE}
+    return f"Habits({', '.join(f'{name}={value!r}' for name, value in changes.items())})"
 
 
 def _changes(habits: Habits) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Caller:
         self._model = ApiModel(conversation_id or agent.next_conversation_id(), habits=habits)
         self._reply_timeout_s = reply_timeout_s
         self._opened: Conversation | None = None
+        self._opening = asyncio.Lock()  # an interruption that was arranged first opens it as well
         self._settings: SessionSettings
         self._handlers: Handlers
         self._runs: list[asyncio.Task[None]] = []
@@ -91,14 +92,18 @@ class Caller:
             VirtualTimeError: the running loop does not support virtual time.
         """
         self._agent.check_loop()
-        if self._opened is not None:
-            return
-        app, settings = await self._agent.start(self._options)
-        self._settings = settings
-        self._handlers = app.handlers
-        self._path = self._path or app.options.get("path") or "/"
-        self._opened = Conversation(self._connect, self._model, reply_timeout_s=self._reply_timeout_s, name="the agent")
-        await self._opened.open()
+        async with self._opening:
+            if self._opened is not None:
+                return
+            app, settings = await self._agent.start(self._options)
+            self._settings = settings
+            self._handlers = app.handlers
+            self._path = self._path or app.options.get("path") or "/"
+            conversation = Conversation(
+                self._connect, self._model, reply_timeout_s=self._reply_timeout_s, name="the agent"
+            )
+            await conversation.open()
+            self._opened = conversation
 
     async def say(self, text: str) -> Reply:
         """Say something and wait until its answer is complete or interrupted.
@@ -141,6 +146,10 @@ class Caller:
         interruption = Interruption(task)
         self._interruptions.append(interruption)
         return interruption
+
+    def change_habits(self, habits: Habits) -> None:
+        """Let the API show other habits from the next utterance on."""
+        self._model.habits = habits
 
     async def pause(self, seconds: float) -> None:
         """Stay silent for this many virtual seconds, while the agent continues."""

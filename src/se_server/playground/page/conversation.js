@@ -28,7 +28,7 @@ export function drawTurn(turn, notes, former, spoken, select) {
 function words(turn, former, spoken) {
   const line = el("p");
   const isOver = !turn.is_answering;
-  if (former && isOver) {
+  if (former && isOver && former.heard !== turn.heard) {
     for (const [how, text] of difference(former.heard, turn.heard)) line.append(how ? el(how, {}, text) : text);
     return line;
   }

@@ -59,7 +59,8 @@ async function begin({ again = null, line = "" } = {}) {
   if (talk) link.release(talk);
   voice.stop();
   if (turns.length) last = turns;
-  former = again ? last.filter(isSpoken) : null;
+  // An answer that was not complete has nothing to compare with.
+  former = again ? last.filter(isSpoken).map((turn) => (turn.is_answering ? null : turn)) : null;
   [turns, notes, frames, selected, follows, isOpen] = [[], new Map(), [], -1, true, false];
   left.clear();
   right.clear();
@@ -271,6 +272,8 @@ by("new").addEventListener("click", () => {
 });
 by("again").addEventListener("click", () => begin({ again: steps(), line: "The same conversation, against the code as it is now." }));
 by("settings-open").addEventListener("click", () => by("settings").showModal());
+for (const button of document.querySelectorAll("[data-act]"))
+  button.addEventListener("click", () => post(`${talk}/act/${button.dataset.act}`));
 by("turn-before").addEventListener("click", () => select(selected - 1));
 by("turn-after").addEventListener("click", () => select(selected + 1));
 by("all-frames").addEventListener("change", () => (right.clear(), later()));
@@ -311,8 +314,10 @@ async function learn() {
   } catch {
     return false;
   }
-  by("app").textContent = about.app;
-  document.title = `${about.app} · playground`;
+  const name = about.app.split("/").at(-1);
+  by("app").textContent = name;
+  by("app").title = about.app;
+  document.title = `${name} · playground`;
   settings.build(about, async (habits) => {
     by("habit-problem").textContent = "";
     if (isOpen) await post(`${talk}/habits`, habits);
