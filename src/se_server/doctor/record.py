@@ -66,11 +66,6 @@ class Record:
     spoken: tuple[Spoken, ...]
 
     @property
-    def is_failed(self) -> bool:
-        """Whether the conversation failed."""
-        return self.status == "failed" or bool(self.error)
-
-    @property
     def last_gap_s(self) -> float | None:
         """The seconds between the user's last words and the end, if nobody answered them; else None."""
         if not self.spoken or self.spoken[-1].role != "user" or self.duration_s is None:
