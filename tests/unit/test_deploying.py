@@ -41,7 +41,7 @@ def test_commands_have_options_with_valid_values() -> None:
 
 def test_systemd_waits_for_a_whole_stop() -> None:
     after_drain_s = DEFAULT_GRACE_S + DEFAULT_EXIT_S + EXIT_MARGIN_S
-    assert number(r"^TimeoutStopSec=(\d+)$") > number(r"^ExecStart=.* --drain-timeout-s (\d+)$") + after_drain_s
+    assert number(r"^TimeoutStopSec=(\d+)$") > number(r"^ExecStart=.* --drain-timeout-s (\d+) ") + after_drain_s
 
 
 def test_documented_stop_times_are_the_defaults() -> None:

@@ -134,6 +134,13 @@ def command() -> click.Command:
             help="Print the value and the source of every option, as TOML into a pipe, without serving.",
         )
     )
+    parameters.append(
+        click.Option(
+            ["--print-schema"],
+            is_flag=True,
+            help="Print the JSON Schema of the configuration file, for editors, without serving.",
+        )
+    )
     return click.version_option(__version__, prog_name="se-server", message="%(prog)s %(version)s")(
         GroupedCommand(
             "se-server",
@@ -159,6 +166,7 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
         given = command().main(arguments, prog_name="se-server", standalone_mode=False)
     except click.NoSuchOption as error:
         known = [option.flag for option in OPTIONS if not option.positional] + ["--config", "--check", "--print-config"]
+        known.append("--print-schema")
         raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known)}") from None
     except click.ClickException as error:
         raise ConfigError(f"{_one_sentence(error.format_message())}; see se-server --help") from None
@@ -200,6 +208,11 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
 
     page: PlaygroundPage | None = None
     _settle_descriptors()
+    if given.get("print_schema"):
+        from se_server.cli.config_schema import print_schema
+
+        print_schema()
+        return 0
     if given.get("check") or given.get("print_config"):
         return _look(load(), given)
     faulthandler.enable(2)

@@ -1,0 +1,90 @@
+"""Pages of the site that are made: the start from README.md, the API reference from the package, and llms.txt.
+
+Links that leave docs/ point to the repository's files, which the site does not have.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = "https://github.com/se-server/se-server/blob/main"
+sys.path.insert(0, str(ROOT / "src"))
+
+
+def _names(module: str) -> list[str]:
+    import importlib
+
+    names: list[str] = importlib.import_module(module).__all__
+    return [name for name in names if name != "__version__"]
+
+
+def _reference(title: str, about: str, places: list[str]) -> str:
+    return "\n\n".join([f"# {title}", about, *(f"::: {place}" for place in places)])
+
+
+def _pages() -> dict[str, str]:
+    from se_server import _HOMES, errors
+    from se_server.testing import _HOMES as OF_TESTING
+
+    exceptions = [
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
+    ]
+    public = [f"{_HOMES[name]}.{name}" for name in _names("se_server") if name not in exceptions]
+    testing = [f"{OF_TESTING[name]}.{name}" for name in _names("se_server.testing") if name not in exceptions]
+    return {
+        "index.md": (ROOT / "README.md").read_text(encoding="utf-8"),
+        "api/se_server.md": _reference("se_server", "The names that `from se_server import ...` finds.", public),
+        "api/testing.md": _reference("se_server.testing", "Test agents in process, in virtual time.", testing),
+        "api/errors.md": _reference(
+            "Exceptions",
+            "One tree: `except SpeechEngineError` catches all of it. Each text names the input and the way out.",
+            [f"se_server.errors.{name}" for name in exceptions],
+        ),
+    }
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the made pages."""
+    for path, text in _pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point links that leave docs/ to the repository."""
+    folder = (ROOT if page.file.src_uri == "index.md" else (ROOT / "docs" / page.file.src_uri).parent).resolve()
+    fragments = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
+    return "".join(text if text.startswith("```") else _relinked(text, folder, page.file.src_uri) for text in fragments)
+
+
+def _relinked(text: str, folder: Path, page: str) -> str:
+    def target(found: re.Match[str]) -> str:
+        name, anchor = found[1], found[2] or ""
+        place = (folder / name).resolve()
+        inside = place.is_relative_to(ROOT / "docs") and place.is_file()
+        if inside:
+            up = "../" * page.count("/")
+            return f"]({up}{place.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+        if not place.is_relative_to(ROOT) or not place.exists():
+            return found[0]
+        return f"]({REPOSITORY}/{place.relative_to(ROOT).as_posix()}{anchor})"
+
+    return re.sub(r"\]\((?!https?:|#|mailto:)([^)#\s]*)(#[^)\s]*)?\)", target, text)
+
+
+def on_post_build(config: Any) -> None:
+    """Write llms.txt: the pages, as one list for language models."""
+    lines = ["# se-server", "", "> The server for ElevenLabs Speech Engine, in Python.", ""]
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        title = page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        address = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+        lines.append(f"- [{title}]({address})")
+    (Path(config.site_dir) / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
