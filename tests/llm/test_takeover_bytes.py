@@ -82,6 +82,7 @@ def bodies(package: str) -> dict[str, bytes]:
         "an error that is a list": one + changed(two, error=["broken"]) + one + last,
         "choices that are none": one + changed(two, choices=[["x"], {"index": 0, "delta": {"content": "x"}}]) + last,
         "an index that is none": one + changed(two, choices=[{"index": 1.5, "delta": {"content": "x"}}]) + last,
+        "a delta that is none": one + changed(two, choices=[{"index": 0, "delta": "x", "text": "y"}]) + one + last,
         "a text in a ping": one + two.replace(b"event: content_block_delta", b"event: ping") + one + last,
         "a name that is no UTF-8": one + b"event: \xb8\n" + two + last,
         "a comment that is no UTF-8": one + b": \xb8\n\n" + two + last,

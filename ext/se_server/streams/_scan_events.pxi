@@ -233,6 +233,8 @@ cdef int read_choices(Scanner self, Value* choices, list results) except -1:
             continue
         if self.watch and choice[0].kind != MISSING and not is_digits(&choice[0]):
             self.is_over = True
+        if self.watch and choice[1].kind not in (MISSING, NULL_VALUE, OBJECT):
+            self.is_over = True
         if choice[0].kind == NUMBER and not is_zero(&choice[0]):
             continue
         if look_into(&choice[1], IN_MESSAGE, 2, message) or look_into(&choice[3], IN_MESSAGE, 2, message):
