@@ -1,8 +1,8 @@
 """Measure single parts: times next to other libraries, or instructions, which hardly vary and so compare versions.
 
 Without an option it prints the tables of pytest-benchmark; unknown arguments go to pytest (-k decode). Exit code 0:
-measured, or valgrind, which counts instructions, is missing; 1: a replay takes over 5% more than in BASE, or a
-benchmark failed; 2: nothing could be measured.
+measured, or valgrind, which counts instructions, is missing; 1: a replay takes over 5% more than in BASE, or than
+without an observer, or a benchmark failed; 2: nothing could be measured.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--compare", metavar="BASE", help="count instructions of this version and of BASE, a git ref")
     does.add_argument("--count", action="store_true", help="count instructions")
+    does.add_argument("--observed", action="store_true", help="count instructions without and with an observer")
     does.add_argument(
         "--profile", choices=counting.names(), metavar="REPLAY", help="show the distribution of a replay's instructions"
     )
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"count this; may be repeated. Replays: {', '.join(counting.names())}",
     )  # fmt: skip
     options, for_pytest = parser.parse_known_args(arguments)
-    if not (options.compare or options.count or options.profile or options.only):
+    if not (options.compare or options.count or options.observed or options.profile or options.only):
         return _times(for_pytest)
     if for_pytest:
         parser.error(f"unknown: {' '.join(for_pytest)}")
@@ -73,7 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.profile:
             return _profile(here, options.profile)
-        return 0 if _counts(here, options.only or counting.names(), options.compare) else 1
+        names = options.only or counting.names()
+        if options.observed:
+            plain = counting.count(here, names)
+            return 0 if print_counts(counting.count(here, names, observed=True), plain, "no observer") else 1
+        return 0 if _counts(here, names, options.compare) else 1
     except BenchError as error:
         print(f"Nothing counted: {error}", file=sys.stderr)
         return 2

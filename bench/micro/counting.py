@@ -57,14 +57,15 @@ class Replayed:
     Args:
         source: the folder of its `se_server`.
         folder: callgrind's output folder; None runs without callgrind, and counts nothing.
+        observed: whether it writes the events that an observer reads.
 
     Raises:
         BenchError: it does not start.
     """
 
-    def __init__(self, source: Path, folder: Path | None) -> None:
+    def __init__(self, source: Path, folder: Path | None, observed: bool = False) -> None:
         self._folder = folder
-        command = [sys.executable, "-m", "bench.micro.target"]
+        command = [sys.executable, "-m", "bench.micro.target", *(["--observed"] if observed else [])]
         if folder is not None:
             options = [f"--callgrind-out-file={folder / 'callgrind'}", f"--dump-before={MARK}"]
             command = ["valgrind", "--quiet", "--tool=callgrind", *options, *command]
@@ -151,9 +152,9 @@ class Replayed:
 
 
 @contextmanager
-def replaying(source: Path, folder: Path | None) -> Iterator[Replayed]:
+def replaying(source: Path, folder: Path | None, observed: bool = False) -> Iterator[Replayed]:
     """Run a target until the end of the block; see `Replayed`."""
-    target = Replayed(source, folder)
+    target = Replayed(source, folder, observed)
     try:
         yield target
         target.end()
@@ -161,18 +162,19 @@ def replaying(source: Path, folder: Path | None) -> Iterator[Replayed]:
         target.kill()
 
 
-def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False) -> Counts:
+def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False, observed: bool = False) -> Counts:
     """Return the instructions of a unit of each replay, for the `se_server` in `source`.
 
     Args:
         wanted: names of replays.
         leave_out: whether to leave out parts that this version lacks.
+        observed: whether events are written for an observer.
 
     Raises:
         BenchError: it could not be counted.
     """
     counts = {}
-    with tempfile.TemporaryDirectory() as folder, replaying(source, Path(folder)) as target:
+    with tempfile.TemporaryDirectory() as folder, replaying(source, Path(folder), observed) as target:
         for name in wanted:
             try:
                 target.run(name)

@@ -2,7 +2,7 @@
 
 `python -m bench.micro.target` prints `ready PORT`, and obeys lines on its standard input: `run NAME`, or `begin` and
 `end` around a caller's requests. It ends with its input. The server uses public names only, so that this program also
-runs an older `se_server` that is first on the path.
+runs an older `se_server` that is first on the path. With `--observed` it also writes the events that an observer reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import uvloop
 
@@ -71,8 +72,18 @@ def _settle() -> None:
     gc.freeze()
 
 
+def observed() -> Any:
+    """Return counters with a ring, as a worker of a server with `--admin` has them."""
+    from se_server.telemetry._ring import RING_BYTES, Ring
+    from se_server.types import Counters
+
+    return Counters(ring=Ring(bytearray(RING_BYTES)))
+
+
 async def serve() -> None:
     server = SpeechEngineServer(port=0, host="127.0.0.1", api_key=API_KEY, on_transcript=on_transcript)
+    if "--observed" in sys.argv:
+        server.stats = observed()
     serving = asyncio.create_task(server.serve())
     await server.wait_ready()
     loop = asyncio.get_running_loop()
