@@ -93,8 +93,8 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
     beside = f" (and {elsewhere} on workers of the previous supervisor)" if elsewhere else ""
     summary = (
         f"{answer['state']}: {counted(sessions, 'conversation')}{beside}, {counted(turns, 'turn')} running,"
-        f" {rss_bytes / 2**20:.0f} MiB;"
-        f" since the start {counted(totals['sessions_opened'], 'conversation')}"
+        f" {rss_bytes / 2**20:.0f} MiB\n"
+        f"since the start {counted(totals['sessions_opened'], 'conversation')}"
         f" and {counted(totals['turns_started'], 'turn')},"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )

@@ -23,6 +23,8 @@ _EXPECTED = "HOST:PORT, such as 127.0.0.1:9100, or the path of a Unix socket, su
 def address(raw: object) -> str:
     """Read HOST:PORT, or the path of a Unix socket, which has a slash."""
     given = raw.strip() if isinstance(raw, str) else ""
+    if "://" in given:
+        raise ValueError(_EXPECTED)
     if "/" in given:
         return given
     try:

@@ -59,6 +59,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if sum(name.lower() == b"host" for name, _ in scope["headers"]) > 1:
+            await _refuse(send, 400, "a request has one Host header", {})
+            return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         has_token = self._has_token(headers.get("authorization", ""))
         refusal = self._refusal(scope, headers, has_token)

@@ -27,6 +27,9 @@ from se_server.telemetry.families import Reading
 
 LIVE_S = 1.0
 """The interval of the page's figures."""
+SCRAPE_S = 0.05
+"""Scrapes within this time get the same figures."""
+MAX_FORMS = 8
 MAX_PAGES = 32
 """Pages that are shown live at once; further ones are answered 503."""
 MAX_BODY_BYTES = 4096
@@ -59,6 +62,7 @@ class Observer:
         self._number = 0  # of the last sample of the history
         self._pages = 0
         self._latest: tuple[float, bytes] = (0.0, b"")
+        self._scraped: dict[str, tuple[float, bytes]] = {}
         self._stopping = asyncio.Event()
 
     def app(self, **guard: Any) -> App:
@@ -104,7 +108,14 @@ class Observer:
 
     async def _metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(self._registry), media_type=content_type)
+        now = time.monotonic()
+        made_at, body = self._scraped.get(content_type, (0.0, b""))
+        if now - made_at > SCRAPE_S:  # however many scrape at once
+            body = encode(self._registry)
+            if len(self._scraped) > MAX_FORMS:
+                self._scraped.clear()
+            self._scraped[content_type] = now, body
+        return Response(body, media_type=content_type)
 
     async def _overview(self, _request: Request) -> Response:
         return _json(self._figures())
@@ -151,7 +162,7 @@ class Observer:
 
     async def _turns(self, request: Request) -> Response:
         count = request.query_params.get("slow", "20")
-        if not count.isdecimal() or len(count) > 4:
+        if not (count.isascii() and count.isdecimal()) or len(count) > 4:
             return _problem(400, "slow is the number of turns to list")
         self._watch.poll()
         return _json(orjson.dumps({"parts": PART_NAMES, "rows": self._watch.slowest(int(count))}))

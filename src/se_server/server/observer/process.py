@@ -15,6 +15,7 @@ import uvloop
 from se_server import __version__
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
+from se_server.server.observer.connections import Connection
 from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
 from se_server.server.observer.watch import Watch
@@ -25,7 +26,6 @@ from se_server.server.shared.scoreboard import Scoreboard
 
 logger = logging.getLogger("se_server.server.observer")
 
-MAX_CONNECTIONS = 128
 CLOSE_S = 1
 SEND_S = 1.0
 
@@ -60,7 +60,7 @@ def run_observer(
     """
     with suppress(OSError):
         os.nice(5)  # conversations come first
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
     watch = Watch(board)
     figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()
@@ -82,14 +82,13 @@ async def _serve(
     server = _WebServer(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=CLOSE_S,
         )
     )
