@@ -19,6 +19,7 @@ from se_server.server.door.networks import proxies
 from se_server.server.listen.sockets import bind
 from tests.doors import make_door
 from tests.functional.test_door import Run, run, until  # noqa: F401
+from tests.functional.test_tls import Files, files  # noqa: F401
 from tests.helpers import (
     TEST_API_KEY,
     ServerProcess,
@@ -170,6 +171,28 @@ def test_failures_of_an_address_are_limited_and_good_tokens_never(run: Run) -> N
             assert (await status(port, good))[0] == 101
         assert (await status(port, wrong))[0] == 429
         assert (await status(port, wrong, "198.51.100.8"))[0] == 401
+        await until(lambda: not (door.sessions or door.connections))
+        await door.close()
+
+    run(scenario())
+
+
+def test_failed_tls_handshakes_of_an_address_count(run: Run, files: Files) -> None:  # noqa: F811
+    async def scenario() -> None:
+        sockets = bind("127.0.0.1", 0)
+        access = Access(max_failed_handshakes_per_s=0.001)
+        door = make_door(sockets, verifier=TokenVerifier(TEST_API_KEY), access=access, ssl=files.server_context())
+        door.open()
+        port = sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")  # no TLS
+        await reader.read()
+        writer.close()
+        url, context = f"wss://127.0.0.1:{port}/ws", files.client_context()
+        with pytest.raises(InvalidStatus, match="429"):
+            await connect(url, "sk_other", ssl=context).__aenter__()
+        async with connect(url, TEST_API_KEY, ssl=context):
+            pass
         await until(lambda: not (door.sessions or door.connections))
         await door.close()
 

@@ -144,6 +144,9 @@ class Transport:
     def is_closing(self) -> bool:
         return self.closing
 
+    def get_extra_info(self, name: str) -> None:
+        return None
+
     def get_write_buffer_size(self) -> int:
         return 0
 

@@ -19,7 +19,7 @@ from se_server.conversation._outbox cimport borrow_buffer, return_buffer
 from se_server.conversation._rate cimport (
     ENTRY_WORK, FEW_UNFINISHED, FRAGMENT_WORK, MESSAGE_WORK, Budget, take, unfinished_of,
 )
-from se_server.conversation._steps cimport steps_of
+from se_server.conversation._steps cimport Steps, steps_of
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
@@ -38,6 +38,9 @@ cdef enum:
 
     # Units of work for which the budgets, of the conversation and of the step, are looked at once.
     WORK_PER_LOOK = 16 * 1024
+
+    # Units of work of a conversation that ends: 30 of them fill a step.
+    LEAVE_WORK = 16 * 1024
 
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
@@ -338,6 +341,7 @@ cdef class Connection:
         return 0
 
     cdef int _receive_close(self, WSFrame frame) except -1:
+        self._shared.steps.charge(LEAVE_WORK)
         self.deaf = True
         if not self.outbox.closed:
             self._note_close(frame.payload_ptr, frame.payload_size)
@@ -376,6 +380,11 @@ cdef class Connection:
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         return 0
+
+    def leave(self):
+        """Do the work of a lost socket, in a later step."""
+        self._shared.steps.charge(LEAVE_WORK)
+        self.lost()
 
     def start_reading(self):
         """Do nothing: the transport pushes its messages."""

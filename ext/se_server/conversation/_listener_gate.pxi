@@ -143,7 +143,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             connection.active = True
             if self._is_held:  # TLS may have decrypted it before
                 self._keep_rest(data, count)
-            elif self._must_wait(connection, count):
+            elif self._must_wait(connection, data, count):
                 self._seen = 0 if self._part is None else self._part.size
                 self._keep_rest(data, count)
                 self.hold(0)
@@ -162,18 +162,41 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         self._http.connection_made(transport)
 
     def connection_lost(self, exc):
-        connection, self._connection = self._connection, None
+        cdef Connection connection = self._connection
+        cdef Steps steps
+        self._connection = None
         http, self._http = self._http, None
         self._part = None
-        if connection is not None:
+        if connection is None:
+            return http.connection_lost(exc)
+        steps = connection._shared.steps
+        if steps.left > 0:
+            steps.charge(LEAVE_WORK)
             connection.lost()
         else:
-            http.connection_lost(exc)
+            # Thousands may leave in one step. The socket's number may be another's from now on.
+            connection.deaf = True
+            connection._shut()
+            steps.wait(connection.leave, False)
 
     def eof_received(self):
-        if self._connection is not None:
-            self._connection.peer_finished()
+        cdef Connection connection = self._connection
+        cdef Steps steps
+        if connection is not None:
+            steps = connection._shared.steps
+            if steps.left > 0:
+                steps.charge(LEAVE_WORK)
+                connection.peer_finished()
+            else:
+                connection.deaf = True
+                connection._shut()
+                steps.wait(self._finish, False)
         return False  # the transport closes itself, once it has written what it holds
+
+    def _finish(self):
+        if self._connection is not None:
+            self._connection._shared.steps.charge(LEAVE_WORK)
+            self._connection.peer_finished()
 
     def pause_writing(self):
         if self._connection is not None:
@@ -210,7 +233,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
                 self._wait_for_step()
         return 0
 
-    cdef bint _must_wait(self, Connection connection, Py_ssize_t count) except -1:
+    cdef bint _must_wait(self, Connection connection, const char* data, Py_ssize_t count) except -1:
         """Whether bytes wait for a step with less work."""
         cdef Shared shared = connection._shared
         cdef Budget budget = connection._budget
@@ -218,7 +241,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
             return True
         if shared.steps.left > 0:
             return False
-        return count > SMALL_READ or self._part is not None or connection._fragments is not None
+        return (count > SMALL_READ or self._part is not None or connection._fragments is not None
+                or data[0] & 0x0F == WSMsgType.CLOSE)
 
     cpdef _wait_for_step(self):
         cdef Connection connection = self._connection

@@ -199,6 +199,8 @@ class Door:
             if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
+                if self._failures is not None:
+                    self._failures.fail(self.access.client_of(remote, NO_HEADERS))
             raise
 
     def _established(self, task: asyncio.Task[Any]) -> None:

@@ -129,6 +129,10 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._handshake = None
+        if not self._door.pacer.do(self._leave, b""):
+            self._door.pacer.defer(self._leave, b"")  # thousands may leave in one step
+
+    def _leave(self, _: bytes) -> None:
         self.end_handshake()
         self._door.disconnected(self)
 
