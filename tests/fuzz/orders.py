@@ -69,6 +69,8 @@ def one_input(data: bytes) -> None:
     finally:
         ours.close()
         theirs.close()
+        for end in stage.pool.ends.values():
+            end.close()
         stage.pool.close()
         stage.pool.scoreboard.close() if hasattr(stage.pool.scoreboard, "close") else None
         logging.disable(logging.NOTSET)

@@ -58,6 +58,14 @@ def test_kept_memory_is_bounded_in_bytes(entries: str, is_first: bool) -> None:
     del message
 
 
+def test_kept_messages_are_bounded_in_memory() -> None:
+    """A transcript of 0.4 MiB whose messages take 1.5 MiB is given whole, and kept in part."""
+    history = History(MIB)
+    data = transcript(",".join([entry("x" * 60 + "😀")] * 3950))
+    assert len(decode(data, history).transcript or ()) == 3950
+    assert history.size_bytes < 1.5 * MIB
+
+
 def test_a_long_real_conversation_is_kept_whole() -> None:
     history = History(MIB)
     entries = [entry(f"{number} " + "Ünïcödé text of a caller, with “quotes” and 😀. " * 4) for number in range(1000)]
