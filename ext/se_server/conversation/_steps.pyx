@@ -37,9 +37,9 @@ cdef class Steps:
         return len(self._light) + len(self._heavy)
 
     cdef int charge(self, double units) except -1:
-        """Count work that was done in this step."""
+        """Count work that was done, in this step or in earlier ones that did not use up theirs."""
         self.left -= units
-        return self._soon()
+        return 0 if self.left > 0 else self._soon()
 
     cdef int wait(self, go_on, bint is_heavy) except -1:
         """Call `go_on` in a later step, after all that wait already; heavy ones wait for the others, too."""
