@@ -237,8 +237,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         """Whether bytes wait for a step with less work."""
         cdef Shared shared = connection._shared
         cdef Budget budget = connection._budget
-        if budget is not None and budget.is_heavy and budget.note_recent(0, shared.loop.time()):
-            return True
+        if budget is not None and budget.is_heavy and shared.steps.is_crowded():
+            if budget.note_recent(0, shared.loop.time()):
+                return True
         if shared.steps.left > 0:
             return False
         return (count > SMALL_READ or self._part is not None or connection._fragments is not None

@@ -13,6 +13,7 @@ cdef class Steps:
 
     cdef int charge(self, double units) except -1
     cdef int _soon(self) except -1
+    cdef bint is_crowded(self) except -1
     cdef int wait(self, go_on, bint is_heavy) except -1
 
 

@@ -41,6 +41,10 @@ cdef class Steps:
         self.left -= units
         return 0 if self.left > 0 else self._soon()
 
+    cdef bint is_crowded(self) except -1:
+        """Whether a conversation that makes much work has to wait: one that is alone with it has not."""
+        return self.left <= 0 or self._timer is not None or len(self._heavy) > 0
+
     cdef int wait(self, go_on, bint is_heavy) except -1:
         """Call `go_on` in a later step, after all that wait already; heavy ones wait for the others, too."""
         (self._heavy if is_heavy else self._light).append(go_on)
