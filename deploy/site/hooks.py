@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,9 @@ def _pages() -> dict[str, str]:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
     ]
-    public = [f"{_HOMES[name]}.{name}" for name in _names("se_server") if name not in exceptions]
+    # Classes first, then functions and constants.
+    ordered = sorted(_names("se_server"), key=lambda name: (name.isupper(), name[0].islower(), name))
+    public = [f"{_HOMES[name]}.{name}" for name in ordered if name not in exceptions]
     testing = [f"{OF_TESTING[name]}.{name}" for name in _names("se_server.testing") if name not in exceptions]
     return {
         "index.md": (ROOT / "README.md").read_text(encoding="utf-8"),
@@ -80,6 +83,14 @@ def _relinked(text: str, folder: Path, page: str) -> str:
     return re.sub(r"\]\((?!https?:|#|mailto:)([^)#\s]*)(#[^)\s]*)?\)", target, text)
 
 
+def _check_reference(site: Path, module: str) -> None:
+    """Every public name has its place in the reference, and a description."""
+    pages = [(site / "api" / f"{page}.html").read_text(encoding="utf-8") for page in (module, "errors")]
+    for name in _names("se_server" if module == "se_server" else "se_server.testing"):
+        if not any(re.search(rf'id="se_server\.[\w.]*\b{name}"', page) for page in pages):
+            raise PluginError(f"the API reference lacks {module}.{name}")
+
+
 def on_post_build(config: Any) -> None:
     """Write llms.txt: the pages, as one list for language models."""
     lines = ["# se-server", "", "> The server for ElevenLabs Speech Engine, in Python.", ""]
@@ -87,4 +98,6 @@ def on_post_build(config: Any) -> None:
         title = page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         address = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
         lines.append(f"- [{title}]({address})")
+    for module in ("se_server", "testing"):
+        _check_reference(Path(config.site_dir), module)
     (Path(config.site_dir) / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -108,6 +108,7 @@ def main() -> None:
             *("podman", "--log-level=error", "--runtime", given.runtime, "run", "-d", "--name", NAME),
             *(
                 "--no-healthcheck",
+                "--ulimit=host",
                 "--network=host",
                 *rights,
                 f"-v={app}:/app/app.py:ro",

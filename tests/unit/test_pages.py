@@ -51,7 +51,7 @@ OF_THE_READER = {"app.py", "agent.py", "test_app.py", "web.py", "create_engine.p
 FOREIGN_FLAGS = {
     "--upgrade", "--kill-whom", "--signal", "--time", "--inplace", "--dist", "--allowlist", "--ignore-unused-allowlist",
     "--strict", "--http", "--loop", "--ws", "--cap-drop", "--read-only", "--security-opt", "--stop-timeout", "--tmpfs",
-    "--tag", "--from-literal", "--namespace", "--set", "--set-string",
+    "--tag", "--balancer", "--quick", "--from-literal", "--namespace", "--set", "--set-string",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOREIGN_NAMES = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}
