@@ -108,7 +108,6 @@ def main() -> None:
             *("podman", "--log-level=error", "--runtime", given.runtime, "run", "-d", "--name", NAME),
             *(
                 "--no-healthcheck",
-                "--ulimit=host",
                 "--network=host",
                 *rights,
                 f"-v={app}:/app/app.py:ro",
