@@ -41,7 +41,7 @@ TIMEOUT_S = 60.0
 DELAY_LIMIT_S = 0.050
 HANDLER = Path(__file__).parent / "load" / "targets" / "llm_handler.py"
 PUBLISHED = "published SDK, uvloop"
-BARE = "bare protocols, uvloop"
+BARE = Target(name="bare protocols, uvloop", command=(sys.executable, "-m", "bench.load.targets.bare_tokens_target"))
 _TEXT, _FINAL = b'"is_final":false}', b'"is_final":true}'
 _SPACED_TEXT, _SPACED_FINAL = b'"is_final": false}', b'"is_final": true}'
 
@@ -153,7 +153,7 @@ def servers(path: str, *, objects: bool) -> list[Side]:
     if objects and known.has_takeover:
         sides.append(Side("se-server, takeover=False", ours, path, True, {"takeover": False}))
     if path in BARE_PATHS:
-        sides.append(Side(BARE, TARGETS[BARE], path, False))
+        sides.append(Side(BARE.name, BARE, path, False))
     return [*sides, Side(PUBLISHED, published, path, False)]
 
 
@@ -266,7 +266,7 @@ def limit(options: argparse.Namespace, cores: Cores) -> int:
     with _provider(options.tls) as provider:
         for path in chosen(options.paths):
             for side in servers(path, objects=False):
-                if side.name == BARE:
+                if side.name == BARE.name:
                     continue
                 carried, tried = 0, []
                 low, high = 0, 0

@@ -197,7 +197,7 @@ async def test_tokens_come_at_the_pace(provider: Provider, client: aiohttp.Clien
     request = provider.requests[0]
     assert request.head_s is not None
     assert request.token_times_s[0] - request.head_s >= 0.19
-    assert request.token_times_s[-1] - request.token_times_s[0] >= 0.19
+    assert request.token_times_s[-1] - request.head_s >= 0.39
     assert request.lag_s < 1
 
 

@@ -98,7 +98,6 @@ def _targets() -> Iterator[Target]:
     yield UVICORN
     yield GRANIAN
     yield JAVASCRIPT
-    yield Target(name="bare protocols, uvloop", command=_script("bare_tokens_target"))
     yield Target(name="plain picows", command=_script("picows_plain_target"))
     yield Target(name="picows in Cython", command=_script("picows_cython_target"), prepare=bare.build_picows_limit)
     for unit in ("turn", "frame"):

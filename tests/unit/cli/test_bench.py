@@ -21,6 +21,7 @@ def test_help_lists_all_commands_and_imports_none() -> None:
     told = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
     assert [line.split()[0] for line in told.splitlines() if line.startswith("  ") and "  " in line.strip()][1:] == [
         "load",
+        "capacity",
         "compare",
         "micro",
         "scaling",
