@@ -8,6 +8,8 @@ from se_server.conversation._rate cimport Bucket, Budget, Unfinished
 from se_server.conversation._steps cimport Steps
 from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
+from se_server.telemetry._clock cimport Clock
+from se_server.telemetry._tape cimport Tape
 
 
 cdef class Framer(WSListener):
@@ -54,6 +56,10 @@ cdef class SocketOutbox(Outbox):
     cdef int _fd                        # send(2) may be called on it; -1 with TLS
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked
+    # Where it is recorded; see `RecordedOutbox`.
+    cdef Tape tape
+    cdef unsigned int number
+    cdef Clock clock
     cdef void drop(self) noexcept
     cdef int write(self, const char* data, Py_ssize_t size) except -1
 
@@ -114,3 +120,16 @@ cdef class Connection:
     cdef int _send_close(self, const char* payload, Py_ssize_t size) except -1
     cdef int _set_timer(self, double delay_s, action) except -1
     cdef int _shut(self) except -1
+    cdef SocketOutbox make_outbox(self, transport, int fd, Batch batch)
+
+
+cdef class RecordedOutbox(SocketOutbox):
+    pass
+
+
+cdef class RecordedConnection(Connection):
+    cdef Tape _tape
+    cdef unsigned int _number
+    cdef Clock _record_clock
+    cdef bint _has_base                 # the last transcript is on the tape
+    cdef unsigned long long _epoch      # of the tape, when it was written

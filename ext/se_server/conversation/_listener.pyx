@@ -20,6 +20,8 @@ from se_server.conversation._rate cimport (
     ENTRY_WORK, FEW_UNFINISHED, FRAGMENT_WORK, MESSAGE_WORK, Budget, take, unfinished_of,
 )
 from se_server.conversation._steps cimport Steps, steps_of
+from se_server.telemetry._clock cimport Clock
+from se_server.telemetry._tape cimport T_IN, T_OUT, Tape
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
@@ -110,7 +112,7 @@ cdef class Connection:
         self._shared = shared
         self._gate = gate
         self._transport = transport
-        self.outbox = SocketOutbox(transport, fd, shared.batch)
+        self.outbox = self.make_outbox(transport, fd, shared.batch)
         self._history = History(shared.max_message_bytes)
         self.ending = _NO_ENDING
         self._messages.tokens = shared.message_burst
@@ -515,8 +517,14 @@ cdef class Connection:
         self._timer = self._shared.loop.call_later(delay_s, action)
         return 0
 
+    cdef SocketOutbox make_outbox(self, transport, int fd, Batch batch):
+        return SocketOutbox(transport, fd, batch)
+
     cdef int _shut(self) except -1:
         self.outbox.closed = True
         self.outbox.drop()
         self.outbox.set_writable(True)
         return 0
+
+
+include "_listener_recorded.pxi"

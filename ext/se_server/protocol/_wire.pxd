@@ -33,6 +33,8 @@ cdef class History:
     cdef Py_ssize_t _decoded              # entries read, and not found unchanged, since `take_decoded`
     cdef Py_ssize_t _bad_index            # the first entry that was left out, or -1
     cdef Py_ssize_t _bad_start            # its offset in `_raw`
+    cdef Py_ssize_t place                 # where the entries began in the last transcript that was read
+    cdef Py_ssize_t equal                 # bytes of entries that it had in common with the one before
 
     cdef Py_ssize_t _match(self, const unsigned char* entries, Py_ssize_t size) noexcept
     cdef int _add_end(self, Py_ssize_t index, Py_ssize_t end) except -1

@@ -289,7 +289,10 @@ cdef int read_transcript(Scan* scan, Fields* fields, Message message, History hi
         if history._bad_index >= 0:
             fields.bad_index = history._bad_index
             fields.bad_start = entries + history._bad_start
+        history.place = <Py_ssize_t> (entries - scan.start)
+        history.equal = 0
         if index:
+            history.equal = history._ends[index - 1]
             scan.at += history._ends[index - 1]
     kept_weight = weight
     skip_blanks(scan)

@@ -49,6 +49,7 @@ cdef class Stream:
     cdef bint _has_texts        # there were two, and the second did not repeat the first
     cdef bint _mutes_refusals
     cdef bint _is_watched       # the times of its first event and of its first text are not noted yet
+    cdef bint _is_recorded      # its events are put on the tape
     cdef double _event_at       # when the last event came, while it is watched
     cdef double _pace_s         # texts are gathered so long once the answer is ahead of speech; 0: never
     cdef double _begun_at       # the first text was put then
@@ -68,7 +69,8 @@ cdef class Stream:
     cdef bint _deliver(self, list texts) except -1
     cdef int _resume(self, Scanner scanner, bint has_text) except -1
     cdef int _note_texts(self) except -1
-    cdef bint _note_event(self) except -1
+    cdef bint _note_event(self, object event) except -1
+    cdef int _record(self, object event) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1

@@ -23,6 +23,7 @@ from se_server.streams._scan cimport Scanner, Usage
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport K_ASKED, K_READY
+from se_server.telemetry._tape cimport T_EVENT, T_STREAM
 
 from asyncio import CancelledError, Future, get_running_loop
 from functools import partial
@@ -33,6 +34,7 @@ from se_server.streams.closing import close_generator
 from se_server.streams.driving import Detached, Ending
 from se_server.streams.naming import describe_empty
 from se_server.streams.opening import Opening, is_plain_generator
+from se_server.streams.recording import dump_event
 
 cdef extern from "Python.h":
     int PYGEN_RETURN
@@ -181,6 +183,9 @@ cdef class Stream:
         self._is_watched = not turn.chunks and turn.first_event_at == 0.0
         if turn.ring is not None:
             turn.ring.note(K_ASKED, turn.number, 0, clock.now())
+            if turn.ring.tape is not None and turn.ring.tape.has_events:
+                self._is_recorded = True
+                turn.ring.tape.note(T_STREAM, turn.number, turn.event_id_json, clock.now())
         self._chunks_before = turn.chunks
         if self._iterator is None:
             self._awaited = _awaiting(self._opening.open())
@@ -315,8 +320,8 @@ cdef class Stream:
         # A turn with a limit may have to end: its task does that.
         if sink.closed or not sink.writable or not self._turn.open or self._turn.bytes_left >= 0:
             return False
-        if self._is_watched:
-            self._note_event()
+        if self._is_watched or self._is_recorded:
+            self._note_event(texts)
         self._put_all(texts)
         self._flush()
         return True
@@ -379,16 +384,24 @@ cdef class Stream:
             self._chunks = 0
         return 0
 
-    cdef bint _note_event(self) except -1:
+    cdef bint _note_event(self, object event) except -1:
         """Note when an event came, and return whether the next one has to be noted: those up to the first text.
 
         Without an observer it is only the first event.
         """
-        if self._waits == FOR_EVENT and not self._chunks:
+        if self._is_recorded:
+            self._record(event)
+        if self._is_watched and self._waits == FOR_EVENT and not self._chunks:
             self._event_at = self._clock.now()
             self._turn.note_event(self._event_at)
             self._is_watched = self._turn.ring is not None
-        return self._is_watched and not self._chunks
+        return self._is_recorded or (self._is_watched and not self._chunks)
+
+    cdef int _record(self, object event) except -1:
+        """Put an event of the stream on the tape."""
+        if self._waits == FOR_EVENT:
+            self._turn.ring.tape.note(T_EVENT, self._turn.number, dump_event(event), self._clock.now())
+        return 0
 
     cdef int _stopped(self) except -1:
         """Take the exception of the iterator: its end, or an error that passes through."""
@@ -558,7 +571,7 @@ cdef class Stream:
         cdef Sink sink = self._sink
         # The fence. Only the event loop supersedes a turn: until the stream suspends the answer cannot change.
         cdef bint is_open = self._turn.open
-        cdef bint is_watched = self._is_watched
+        cdef bint is_watched = self._is_watched or self._is_recorded
         cdef int status
         while True:
             if self._awaited is None:
@@ -601,7 +614,7 @@ cdef class Stream:
             event = _owned(result)
             if is_open:
                 if is_watched:
-                    is_watched = self._note_event()
+                    is_watched = self._note_event(event)
                 self._take(event)
 
 

@@ -2,6 +2,7 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from se_server.telemetry._tape cimport Tape
 
 
 cdef enum Kind:
@@ -24,6 +25,11 @@ cdef enum Kind:
     K_CLOSED
     K_BLOCKED
     K_CLEARED                             # the worker was reaped; the supervisor writes it
+    K_SAID                                # characters of the user's last words, then their hash as text
+    K_SPOKEN                              # characters of an answer, then their hash as text
+    K_ERROR                               # the class of an exception of user code
+    K_API_ERROR                           # the API has sent an error
+    K_SPAN                                # the ids of the turn's span
     K_TEXT = 63                           # fifteen bytes of the text of the event before
 
 cdef enum:
@@ -41,9 +47,15 @@ cdef class Ring:
     cdef uint64_t _written
     cdef uint32_t _conversations
     cdef Py_buffer _buffer
+    cdef readonly Tape tape                 # None where no texts are recorded
+    cdef readonly bint has_shapes           # lengths and hashes of texts are written
+    cdef uint64_t[2] _key
 
     cdef void put(self, int kind, uint32_t conversation, uint32_t payload, double now_s) noexcept
     cpdef void note(self, int kind, uint32_t conversation, Py_ssize_t payload, double now_s) noexcept
     cpdef uint32_t opened(self, double now_s) noexcept
     cpdef text(self, int kind, uint32_t conversation, str text, double now_s)
     cpdef double transcript(self, uint32_t conversation, event_id, double now_s, int fd) except? -1
+    cpdef said(self, uint32_t conversation, str text, double now_s)
+    cpdef spoken(self, uint32_t conversation, list texts, Py_ssize_t characters, double now_s)
+    cdef void put_hashed(self, int kind, uint32_t conversation, Py_ssize_t count, double now_s, uint64_t hashed) noexcept

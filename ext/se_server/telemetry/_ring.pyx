@@ -7,6 +7,7 @@ killed worker leaves a ring that is whole up to its last event, because the coun
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_DATA
 from libc.string cimport memcpy, memset
 
 cdef extern from *:
@@ -36,6 +37,11 @@ cdef extern from *:
     void se_ring_publish(uint64_t* cell, uint64_t value) nogil
     unsigned int se_waited_ms(int fd) nogil
 
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+
+include "_ring_hash.pxi"
+
 cdef enum:
     C_EVENTS = 65_536
     MAX_TEXT_BYTES = 150                        # ten units
@@ -50,11 +56,13 @@ KINDS = {
     int(K_ASKED): "stream opened", int(K_EVENT): "first event", int(K_READY): "first text", int(K_TEXTS): "texts sent",
     int(K_FILLER): "filler sent", int(K_FAILURE): "failure text sent", int(K_LATE): "late text dropped",
     int(K_ENDED): "turn ended", int(K_GONE): "handler gone", int(K_CLOSED): "closed", int(K_BLOCKED): "event loop blocked",
-    int(K_CLEARED): "worker gone",
+    int(K_CLEARED): "worker gone", int(K_SAID): "user said", int(K_SPOKEN): "answer", int(K_ERROR): "error",
+    int(K_API_ERROR): "API error", int(K_SPAN): "span",
 }
-NAMED, BEGAN, ASKED, EVENT, READY, TEXTS, FILLER, FAILURE, LATE, ENDED, GONE, CLOSED, AGAIN, BLOCKED = (
+NAMED, BEGAN, ASKED, EVENT, READY, TEXTS, FILLER, FAILURE, LATE, ENDED, GONE, CLOSED, AGAIN, BLOCKED, ERROR, API_ERROR, SPAN = (
     int(K_NAMED), int(K_BEGAN), int(K_ASKED), int(K_EVENT), int(K_READY), int(K_TEXTS), int(K_FILLER), int(K_FAILURE),
-    int(K_LATE), int(K_ENDED), int(K_GONE), int(K_CLOSED), int(K_AGAIN), int(K_BLOCKED),
+    int(K_LATE), int(K_ENDED), int(K_GONE), int(K_CLOSED), int(K_AGAIN), int(K_BLOCKED), int(K_ERROR), int(K_API_ERROR),
+    int(K_SPAN),
 )
 
 
@@ -65,12 +73,16 @@ def clear(memory, double now_s):
 
 @cython.final
 cdef class Ring:
-    def __cinit__(self, memory, int pid=0, double now_s=0.0):
+    def __cinit__(self, memory, int pid=0, double now_s=0.0, bytes key=None, Tape tape=None):
         PyObject_GetBuffer(memory, &self._buffer, PyBUF_WRITABLE)
         self._words = <uint64_t*> self._buffer.buf
         if self._buffer.len < RING_BYTES:
             raise ValueError(f"a ring needs {RING_BYTES} bytes of memory")
         self._events = self._words + <int> HEAD_WORDS
+        self.tape = tape
+        if key is not None:
+            self.has_shapes = True
+            memcpy(self._key, <const char*> key, 16)
         # Another worker has used the memory before: the reader may not have read its last events.
         self._written = self._words[<int> W_WRITTEN]
         if pid >= 0:
@@ -119,3 +131,23 @@ cdef class Ring:
             self.put(K_ARRIVED, conversation, waited_ms, now_s - waited_ms / 1e3)
         self.put(K_TRANSCRIPT, conversation, shown, now_s)
         return waited_ms / 1e3
+
+    cpdef said(self, uint32_t conversation, str text, double now_s):
+        cdef Py_ssize_t characters = 0 if text is None else len(text)
+        self.put_hashed(K_SAID, conversation, characters, now_s, hash_of(self._key, () if text is None else (text,)))
+
+    cpdef spoken(self, uint32_t conversation, list texts, Py_ssize_t characters, double now_s):
+        self.put_hashed(K_SPOKEN, conversation, characters, now_s, hash_of(self._key, () if texts is None else texts))
+
+    cdef void put_hashed(self, int kind, uint32_t conversation, Py_ssize_t count, double now_s, uint64_t hashed) noexcept:
+        """Put an event whose payload is a count, and a text of fifteen hexadecimal digits behind it."""
+        cdef char* event
+        cdef int at
+        self.put(kind, conversation, <uint32_t> count, now_s)
+        event = <char*> (self._events + 2 * (self._written & (C_EVENTS - 1)))
+        event[0] = <char> K_TEXT
+        for at in range(15):
+            event[15 - at] = HEXADECIMAL[hashed & 15]
+            hashed >>= 4
+        self._written += 1
+        se_ring_publish(self._words + <int> W_WRITTEN, self._written)

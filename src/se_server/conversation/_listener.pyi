@@ -112,3 +112,10 @@ class Connection:
         """Stop answers until the transport holds less."""
     def resume_writing(self) -> None:
         """Let answers go on."""
+
+@final
+class RecordedConnection(Connection):
+    """A connection whose messages are recorded."""
+
+    def record(self, tape: Tape, number: int, clock: Clock) -> None:
+        """Put what arrives and what is sent on a tape from now on."""

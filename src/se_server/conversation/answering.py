@@ -16,6 +16,7 @@ from se_server.conversation.jobs import TurnHost, current_turn
 from se_server.conversation.lane import Lane
 from se_server.conversation.lifetime import Lifetime
 from se_server.conversation.notes import debug, note
+from se_server.conversation.recording import record_error
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThread
 from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState
@@ -337,6 +338,8 @@ class Answering(TurnHost):
     async def _report(self, error: BaseException) -> None:
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
         self._stats.cells.handler_errors += 1
+        if self._ring is not None:
+            record_error(self._ring, self._number, error, self._clock.now())
         if handles_error.get():
             note(self, logging.ERROR, "an error handler failed", error=error)
             return

@@ -28,7 +28,7 @@ from se_server.protocol import _wire as wire
 from se_server.protocol.turn import ANSWERED, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turn import CLOSED as CLOSED_TURN
 from se_server.protocol.turns import NEW, RETRIED, SILENT
-from se_server.telemetry._ring import AGAIN, BLOCKED, NAMED
+from se_server.telemetry._ring import AGAIN, API_ERROR, BLOCKED, NAMED
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
@@ -214,6 +214,8 @@ class SessionCore(Waiting):
             self._transport.finish()
         elif kind == wire.ERROR:
             self._api_error = message.text
+            if self._ring is not None:
+                self._ring.note(API_ERROR, self._number, 0, self._clock.now())
             self._lane.emit(ERROR, PeerError(message.text))
         else:
             self._debug("ignored a message of unknown type %s", message.text)
@@ -254,6 +256,8 @@ class SessionCore(Waiting):
         if self._ring is not None:
             turn.ring, turn.number = self._ring, self._number
             waited_s = self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
+            if self._ring.has_shapes:
+                self._ring.said(self._number, turn.said, turn.asked_at)
             if waited_s:
                 self._note_block(turn.asked_at - waited_s, turn.asked_at)
         if self._guards is not None:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from se_server.conversation._listener import Connection, FrameGate, Shared
+from se_server.conversation._listener import Connection, FrameGate, RecordedConnection, Shared
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.ending import log_end
 from se_server.conversation.handlers import NO_HANDLERS
+from se_server.conversation.recording import describe_upgrade
 from se_server.conversation.route import Route
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.session import SpeechEngineSession
 from se_server.protocol import close_codes
+from se_server.telemetry._tape import OPEN
 from se_server.types import Request, Stats
 
 log = logging.getLogger("se_server.session")
@@ -105,8 +107,16 @@ class _Group:
         session = SpeechEngineSession._over(connection, request, self._handlers, self._settings, self._stats)
         session._on_ended = self._over
         self._keep_alive.add(connection)
+        self._record(connection, session)
         connection.start(session, websocket_key, tail)
         return session
+
+    def _record(self, connection: Connection, session: SpeechEngineSession) -> None:
+        ring = session._ring
+        if isinstance(connection, RecordedConnection) and ring is not None and ring.tape is not None:
+            now = session._clock.now()
+            ring.tape.note(OPEN, session._number, describe_upgrade(session._request), now)
+            connection.record(ring.tape, session._number, session._clock)
 
     def _serve_own(
         self,
@@ -129,6 +139,7 @@ class _Group:
             failed = True
         session._on_ended = self._over
         self._keep_alive.add(connection)
+        self._record(connection, session)
         transport: object = session._transport
         if transport is connection:
             connection.start(session, websocket_key, tail)
@@ -207,6 +218,7 @@ class Host:
         self._groups = {route: _Group(loop, route, stats, on_end) for route in routes}
         # Until the upgrade the route is unknown, and a gate uses only the part that does not depend on it.
         self._shared = next(iter(self._groups.values())).shared
+        self._connection = Connection if stats.ring is None or stats.ring.tape is None else RecordedConnection
 
     def protocol(self, http: asyncio.Protocol) -> FrameGate:
         """Make the protocol of an accepted socket; `http` receives its data until `serve`."""
@@ -232,7 +244,7 @@ class Host:
             tail: bytes that followed the request's head.
         """
         group = self._groups[route]
-        return group.serve(Connection(group.shared, protocol, transport, fd), websocket_key, tail, request)
+        return group.serve(self._connection(group.shared, protocol, transport, fd), websocket_key, tail, request)
 
     def close(self) -> None:
         """Cancel the timers; called when no conversation is left, or the rest is not waited for."""

@@ -195,6 +195,8 @@ class Turn:
         if self.usage is not None:
             meters.tokens(self.usage.input_tokens, self.usage.output_tokens)
         if self.ring is not None:
+            if self.ring.has_shapes:
+                self.ring.spoken(self.number, self._texts, MAX_KEPT_CHARACTERS - self._room, self._ended_at)
             self.ring.note(TURN_ENDED, self.number, outcome, self._ended_at)
 
     def note_filler(self, text: str, now: float) -> None:

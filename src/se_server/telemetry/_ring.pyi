@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final, final
 
+from se_server.telemetry._tape import Tape
+
 EVENTS: Final[int]
 """The number of events that a ring holds."""
 RING_BYTES: Final[int]
@@ -25,6 +27,9 @@ GONE: Final[int]
 CLOSED: Final[int]
 AGAIN: Final[int]
 BLOCKED: Final[int]
+ERROR: Final[int]
+API_ERROR: Final[int]
+SPAN: Final[int]
 
 def clear(memory: Any, now_s: float) -> None:
     """Note in a ring that its worker was reaped. Called by the supervisor, when no worker writes."""
@@ -37,9 +42,19 @@ class Ring:
         memory: writable memory of at least `RING_BYTES`, all zeros at first.
         pid: the process id of the worker that writes.
         now_s: monotonic seconds, as in all methods.
+        key: 16 secret bytes that texts are hashed with; None writes neither lengths nor hashes.
+        tape: receives the texts; None for none.
+
+    Attributes:
+        tape: receives the texts; None for none.
+        has_shapes: whether lengths and hashes of texts are written.
     """
 
-    def __new__(cls, memory: Any, pid: int = 0, now_s: float = 0.0) -> Ring: ...
+    tape: Tape | None
+    has_shapes: bool
+    def __new__(
+        cls, memory: Any, pid: int = 0, now_s: float = 0.0, key: bytes | None = None, tape: Tape | None = None
+    ) -> Ring: ...
     def note(self, kind: int, conversation: int, payload: int, now_s: float) -> None:
         """Put an event."""
 
@@ -59,3 +74,9 @@ class Ring:
         Returns:
             The seconds between the two.
         """
+
+    def said(self, conversation: int, text: str | None, now_s: float) -> None:
+        """Put the length and the hash of the user's last words."""
+
+    def spoken(self, conversation: int, texts: list[str] | None, characters: int, now_s: float) -> None:
+        """Put the length and the hash of an answer."""

@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from se_server.telemetry._ring cimport (
-    HEAD_WORDS, K_AGAIN, K_ARRIVED, K_ASKED, K_BEGAN, K_BLOCKED, K_BORN, K_CLEARED, K_CLOSED, K_ENDED, K_EVENT, K_FAILURE,
-    K_FILLER, K_GONE, K_LATE, K_NAMED, K_OPENED, K_READY, K_TEXT, K_TEXTS, K_TRANSCRIPT, TEXT_BYTES, W_LOST, W_READ,
+    HEAD_WORDS, K_AGAIN, K_API_ERROR, K_ARRIVED, K_ASKED, K_BEGAN, K_BLOCKED, K_BORN, K_CLEARED, K_CLOSED, K_ENDED, K_ERROR, K_EVENT, K_FAILURE,
+    K_FILLER, K_GONE, K_LATE, K_NAMED, K_OPENED, K_READY, K_SAID, K_SPAN, K_SPOKEN, K_TEXT, K_TEXTS, K_TRANSCRIPT, TEXT_BYTES, W_LOST, W_READ,
     W_WRITTEN,
 )
 
@@ -30,6 +30,11 @@ cdef enum:
 PART_NAMES = ("socket", "wait", "handler", "provider", "thinking", "write")
 
 
+cdef inline bint has_text(int kind) noexcept:
+    """Whether the text of an event stands behind it."""
+    return kind == K_NAMED or kind == K_BLOCKED or kind == K_SAID or kind == K_SPOKEN or kind == K_ERROR or kind == K_SPAN
+
+
 cdef class Conversation:
     """One conversation, as its events tell it.
 
@@ -47,7 +52,8 @@ cdef class Conversation:
     cdef readonly uint32_t number
     cdef readonly str name
     cdef readonly int64_t opened_us, closed_us
-    cdef readonly Py_ssize_t turns, interruptions
+    cdef readonly Py_ssize_t turns, interruptions, errors, api_errors
+    cdef readonly str span
     cdef readonly list recent_turns
     cdef bytearray _events
     cdef Py_ssize_t _dropped
@@ -110,12 +116,20 @@ cdef class Conversation:
             memcpy(&first, data, 8)
             memcpy(&second, data + 8, 8)
             kind = first & 0xFF
-            last = [<int64_t> (first >> 8), KINDS.get(kind, "?"), b"" if kind == K_NAMED or kind == K_BLOCKED else second >> 32]
+            last = [<int64_t> (first >> 8), KINDS.get(kind, "?"), b"" if has_text(kind) else second >> 32]
+            if kind == K_SAID or kind == K_SPOKEN:
+                last[2] = b"%d " % (second >> 32)
             found.append(last)
         return [
             (when, kind, payload.rstrip(b"\0").decode("utf-8", "replace") if isinstance(payload, bytes) else payload)
             for when, kind, payload in found
         ]
+
+    def forget(self):
+        """Forget the events and the turns, of which others may have been told."""
+        self._dropped += len(self._events) // 16
+        self._events = bytearray()
+        self.recent_turns = []
 
     cdef int begin_turn(self, int64_t when, uint32_t event_id) except -1:
         if self._arrived > when or self._transcript:  # it belongs to the transcript before
@@ -257,8 +271,11 @@ cdef class Timelines:
             self.live[key] = found
         conversation = <Conversation> found
         conversation.keep(event)
-        if kind == K_NAMED or kind == K_BLOCKED:
-            self._naming[ring] = [conversation, payload, b"", kind]
+        if has_text(kind):
+            self._naming[ring] = [conversation, 15 if kind == K_SAID or kind == K_SPOKEN else payload, b"", kind]
+            conversation.errors += kind == K_ERROR
+        elif kind == K_API_ERROR:
+            conversation.api_errors += 1
         elif kind == K_ARRIVED:
             conversation._arrived = when
         elif kind == K_TRANSCRIPT:
@@ -298,8 +315,10 @@ cdef class Timelines:
             text = naming[2][:naming[1]].decode("utf-8", "replace")
             if naming[3] == K_NAMED:
                 conversation.name = text
-            else:
+            elif naming[3] == K_BLOCKED:
                 conversation._blocked = text
+            elif naming[3] == K_SPAN:
+                conversation.span = text
             del self._naming[ring]
         return 0
 

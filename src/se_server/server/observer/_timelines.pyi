@@ -16,6 +16,8 @@ class Conversation:
         name: the API's id; None before `init`.
         opened_us, closed_us: when it began and ended, in monotonic microseconds; 0 if that is unknown.
         turns, interruptions: how many turns have ended, and how many of them were interrupted.
+        errors, api_errors: how many exceptions user code has raised, and how many errors the API has reported.
+        span: the ids of the span of the turn under way; None without traces.
         recent_turns: the last turns that have ended; see `Timelines.read`.
         cause, code: how it ended; -1 while it is open, and where its worker died.
         state: `closed`, `listening`, `waiting`, `thinking` or `speaking`.
@@ -31,6 +33,9 @@ class Conversation:
     closed_us: int
     turns: int
     interruptions: int
+    errors: int
+    api_errors: int
+    span: str | None
     recent_turns: list[Turn]
     cause: int
     code: int
@@ -45,6 +50,9 @@ class Conversation:
     @property
     def dropped(self) -> int:
         """The number of its oldest events that are not kept any more."""
+
+    def forget(self) -> None:
+        """Forget the events and the turns."""
 
     def events(self) -> list[tuple[int, str, int | str]]:
         """Return the events: microseconds, the kind's name, and the payload, or the text of those that have one."""

@@ -11,7 +11,9 @@ import os
 import tempfile
 import time
 
+from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.telemetry._ring import RING_BYTES, Ring, clear
+from se_server.telemetry._tape import Tape
 
 _STRIDE = -(-RING_BYTES // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
@@ -21,15 +23,29 @@ class Rings:
 
     Args:
         slots: the maximum number of workers at once.
+        recording: what the workers hand over beside their events.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, recording: Recording = NO_RECORDING) -> None:
         self._descriptor = _make(slots * _STRIDE)
         self._mapped: dict[int, mmap.mmap] = {}
+        self._recording = recording
+        # Equal texts of all workers have equal hashes.
+        self._key = None if recording.level == "off" else os.urandom(16)
+        size = recording.tape_bytes
+        self._tape_bytes = -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        self._tape_descriptor = _make(slots * self._tape_bytes) if size else -1
+        self._tapes: dict[int, mmap.mmap] = {}
 
     def writer(self, index: int) -> Ring:
         """Worker: return the ring of a slot, for this process to write."""
-        ring = Ring(self._map(index), os.getpid(), time.monotonic())
+        tape = None
+        now = time.monotonic()
+        if self._tape_bytes:
+            tape = Tape(self._map_tape(index), os.getpid(), now, self._recording.level == "full")
+            os.close(self._tape_descriptor)
+            self._tape_descriptor = -1
+        ring = Ring(self._map(index), os.getpid(), now, self._key, tape)
         os.close(self._descriptor)  # children of user code have no business with it
         self._descriptor = -1
         return ring
@@ -40,10 +56,21 @@ class Rings:
             self._mapped[index] = self._map(index)
         return self._mapped[index]
 
+    def tape(self, index: int) -> mmap.mmap | None:
+        """Observer: return the memory of a slot's tape; None where no texts are recorded."""
+        if not self._tape_bytes:
+            return None
+        if index not in self._tapes:
+            self._tapes[index] = self._map_tape(index)
+        return self._tapes[index]
+
     def clear(self, index: int) -> None:
         """Supervisor: note in the ring of a slot that its worker was reaped."""
         with self._map(index) as memory:
             clear(memory, time.monotonic())
+
+    def _map_tape(self, index: int) -> mmap.mmap:
+        return mmap.mmap(self._tape_descriptor, self._tape_bytes, offset=index * self._tape_bytes)
 
     def _map(self, index: int) -> mmap.mmap:
         return mmap.mmap(self._descriptor, RING_BYTES, offset=index * _STRIDE)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
 from se_server.server.shared.meter_rows import MeterRows
+from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.server.shared.rings import Rings
 from se_server.server.shared.seats import MAX_SLOTS, SeatTable
 from se_server.telemetry.counters import COUNTERS, Counters
@@ -177,9 +178,9 @@ class Scoreboard:
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers look at few slots
 
-    def make_rings(self) -> None:
+    def make_rings(self, recording: Recording = NO_RECORDING) -> None:
         """Supervisor: have the workers that are forked from now on write their events to rings."""
-        self.rings = Rings(len(self.slots))
+        self.rings = Rings(len(self.slots), recording)
 
     def take(self, generation: int, now_ns: int) -> Slot | None:
         """Supervisor: return a slot for a worker to be forked; None if there are too many workers."""

@@ -1,0 +1,213 @@
+"""The format of recordings: JSON lines, of which the first may be a header. See docs/recording.md."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from se_server.errors import CallerError
+
+VERSION = 2
+"""The version in the header. A file without a header has version 1: the traffic alone."""
+MAX_BYTES = 64 * 1024 * 1024
+TRAFFIC = ("in", "out")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One message, or one event of a connection.
+
+    Attributes:
+        t_s: the time since the recording began, in seconds.
+        direction: "out" from the API to the server, "in" from the server to the API.
+        kind: "text" and "binary" are messages; "open", "close", "drop", "reset", "reconnect", "end", "ping" and "pong"
+            are events of connections.
+        content: the text or bytes of a message; for an end, its description.
+        why: the habit that made the API act; empty without one.
+    """
+
+    t_s: float
+    direction: str
+    kind: str
+    content: str | bytes | None = None
+    why: str = ""
+
+    def line(self) -> str:
+        """Return the record as one JSON object without a line end; bytes are encoded in base64."""
+        entry: dict[str, object] = {"t_s": round(self.t_s, 6), "direction": self.direction, "kind": self.kind}
+        if isinstance(self.content, bytes):
+            entry["base64"] = base64.b64encode(self.content).decode()
+        elif self.content is not None:
+            entry["text"] = self.content
+        if self.why:
+            entry["why"] = self.why
+        return json.dumps(entry)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn, as the server saw it.
+
+    Attributes:
+        event_id: the API's id; None without one.
+        outcome: `answered`, `interrupted`, `superseded`, `failed`, `timed_out`, `empty`, `closed` or `silent`.
+        first_text_s: seconds to the first text; None without text.
+        texts: how many texts were sent.
+        text: the words of the answer; empty where the recording has no texts.
+        said: the user's last words; None where the recording has no texts.
+    """
+
+    event_id: int | None
+    outcome: str
+    first_text_s: float | None
+    texts: int
+    text: str = ""
+    said: str | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded conversation.
+
+    Attributes:
+        header: see docs/recording.md; empty for a file without one.
+        records: the traffic.
+        notes: everything else, each as the object of its line.
+        turns: the turns that had ended.
+    """
+
+    header: Mapping[str, Any]
+    records: list[Record]
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The API's id of the conversation."""
+        found = self.header.get("conversation_id")
+        if found is None:
+            for record in self.records:
+                message = message_of(record.content)
+                if message.get("type") == "init":
+                    found = message.get("conversation_id")
+        return None if found is None else str(found)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the conversation can be replayed."""
+        return any(record.kind in ("text", "binary") for record in self.records)
+
+
+def message_of(content: str | bytes | None) -> dict[str, Any]:
+    """Return the JSON object of a message; an empty one if it is none."""
+    try:
+        message = json.loads(content or "")
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def load_recorded(path: Path) -> Recorded:
+    """Load a recording from a file.
+
+    Raises:
+        CallerError: the file cannot be read or is not a recording; the message names the line.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        lines = data.decode().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallerError(f"{path}: cannot read the recording: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise CallerError(f"{path}: larger than {MAX_BYTES // 1024 // 1024} MiB, the limit of a recording")
+    return parse(lines, str(path))
+
+
+def parse(lines: Iterable[str], where: str) -> Recorded:
+    """Read a recording.
+
+    Args:
+        lines: its lines.
+        where: its name, for errors.
+
+    Raises:
+        CallerError: a line is not a record.
+    """
+    header: dict[str, Any] = {}
+    records, notes = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if "recording" in entry:
+                header = _header(entry["recording"], f"{where}, line {number}")
+            elif entry["direction"] == "note":
+                notes.append(entry)
+            else:
+                records.append(_record(entry))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise CallerError(f"{where}, line {number}: not a record of a conversation") from None
+    recorded = Recorded(header, records, notes)
+    recorded.turns.extend(_turns(recorded))
+    return recorded
+
+
+def _header(given: object, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict) or type(given.get("version")) is not int:
+        raise ValueError
+    if given["version"] > VERSION:
+        raise CallerError(
+            f"{where}: the recording has version {given['version']} of the format, and this se-server reads versions up"
+            f" to {VERSION}: update se-server"
+        )
+    return given
+
+
+def _record(entry: dict[str, Any]) -> Record:
+    content = base64.b64decode(entry["base64"]) if "base64" in entry else entry.get("text")
+    record = Record(float(entry["t_s"]), entry["direction"], entry["kind"], content, entry.get("why", ""))
+    is_message = record.kind in ("text", "binary")
+    if record.direction not in TRAFFIC or (is_message and not isinstance(content, str | bytes)):
+        raise ValueError("not a record")
+    return record
+
+
+def _turns(recorded: Recorded) -> Iterable[Turn]:
+    answers, said = words_of(recorded.records)
+    for note in recorded.notes:
+        if note.get("kind") == "turn":
+            event_id = note.get("event_id")
+            yield Turn(
+                event_id,
+                str(note.get("outcome")),
+                note.get("first_text_s"),
+                int(note.get("texts") or 0),
+                answers.get(event_id, ""),
+                said.get(event_id),
+            )
+
+
+def words_of(records: Iterable[Record]) -> tuple[dict[object, str], dict[object, str]]:
+    """Return the words of the answers, and the user's last words, by event id."""
+    answers: dict[object, str] = {}
+    said: dict[object, str] = {}
+    for record in records:
+        message = message_of(record.content) if record.kind in ("text", "binary") else {}
+        event_id = message.get("event_id")
+        if isinstance(event_id, dict | list):
+            continue
+        if record.direction == "in" and message.get("type") == "agent_response":
+            answers[event_id] = answers.get(event_id, "") + str(message.get("content") or "")
+        elif record.direction == "out" and message.get("type") == "user_transcript":
+            entries = message.get("user_transcript")
+            for entry in reversed(entries if isinstance(entries, list) else []):
+                if isinstance(entry, dict) and entry.get("role") == "user":
+                    said[event_id] = str(entry.get("content"))
+                    break
+    return answers, said

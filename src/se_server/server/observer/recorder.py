@@ -1,0 +1,226 @@
+"""The flight recorder: keeps the last minutes of all conversations, and writes those that a trigger names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from se_server.recordings.redaction import Redactor
+from se_server.recordings.writing import Facts, lines_of
+from se_server.server.observer.archive import Archive
+from se_server.server.observer.conversations import cause_of, key_of, turn_row
+from se_server.server.observer.kept import Key, Texts
+from se_server.server.shared.recording import Recording
+from se_server.telemetry._tape import begin_reading, lost_records, read_tape
+
+if TYPE_CHECKING:
+    from se_server.server.observer._timelines import Conversation, Turn
+
+logger = logging.getLogger("se_server.server.observer")
+
+SETTLE_S = 5.0
+"""Time from a trigger to the writing: what follows the bad turn belongs to it."""
+PRUNE_S = 60.0
+FAILED_OUTCOMES = (3, 4)  # `failed` and `timed_out` in `OUTCOMES`
+SILENT_OUTCOME = 7
+ABNORMAL = ("lost", "ping_timeout", "write_timeout", "protocol_error", "worker_died")
+
+
+@dataclass
+class _Wanted:
+    """A conversation that will be written.
+
+    Attributes:
+        reasons: why, each once.
+        due: when, in monotonic seconds, if it has not ended by then; None where it was written, and its end is awaited.
+    """
+
+    conversation: Conversation
+    reasons: list[str] = field(default_factory=list)
+    due: float | None = None
+    ended: bool = False
+
+
+class Recorder:
+    """Keeps texts, and writes recordings.
+
+    Args:
+        options: the options of the recorder.
+        archive: the directory of recordings.
+        about: the server, for the header of recordings.
+        own: the user's function for texts.
+    """
+
+    def __init__(
+        self, options: Recording, archive: Archive, about: Mapping[str, Any], own: Redactor | None = None
+    ) -> None:
+        self.options = options
+        self.archive = archive
+        self.texts = Texts(options.kept_bytes)
+        self.written = 0
+        self._about = about
+        self._own = own
+        self._known_tapes: set[int] = set()
+        self._lost = 0
+        self._wanted: dict[Key, _Wanted] = {}
+        self._begun = 0
+        self._prune_at = 0.0
+        # One thread: a recording of many texts takes time, in which the observer goes on.
+        self._thread = ThreadPoolExecutor(1, "writes recordings")
+
+    # --- what the watch reads ---
+
+    def read(self, index: int, tape: Any, pid: int) -> None:
+        """Read the tape of a worker.
+
+        Args:
+            index: the number of the tape.
+            tape: its memory; None without texts.
+            pid: the process id of its worker, if it is known otherwise.
+        """
+        if tape is None:
+            return
+        if index not in self._known_tapes:
+            self._known_tapes.add(index)
+            begin_reading(tape)
+        for writer, kind, number, when_us, data in read_tape(tape):
+            self.texts.add((writer or pid, number), when_us, kind, data)
+
+    def take(self, turns: Sequence[tuple[Conversation, Turn]], ended: Sequence[Conversation]) -> None:
+        """Note turns and conversations that have ended, and decide which are written."""
+        on = self.options.record_on
+        for conversation, turn in turns:
+            _, outcome, arrived_us, ended_us, first_s, _, _, _, _ = turn
+            if outcome in FAILED_OUTCOMES and "error" in on.names:
+                self._want(conversation, "error")
+            waited_s = (ended_us - arrived_us) / 1e6 if first_s is None else first_s
+            if on.slow_s is not None and waited_s > on.slow_s and outcome != SILENT_OUTCOME:
+                self._want(conversation, "slow")
+            self._look(conversation)
+        for conversation in ended:
+            self._look(conversation)
+            if "abnormal" in on.names and cause_of(conversation) in ABNORMAL:
+                self._want(conversation, "abnormal")
+            self._begun += 1
+            if on.one_in is not None and self._begun % on.one_in == 0:
+                self._want(conversation, "one-in")
+            key = (conversation.pid, conversation.number)
+            self.texts.end(key)
+            if key in self._wanted:
+                self._wanted[key].ended = True
+                self._wanted[key].due = 0.0
+
+    def _look(self, conversation: Conversation) -> None:
+        on = self.options.record_on.names
+        if conversation.errors and "error" in on:
+            self._want(conversation, "error")
+        if conversation.api_errors and "api-error" in on:
+            self._want(conversation, "api-error")
+
+    def _want(self, conversation: Conversation, reason: str) -> None:
+        wanted = self._wanted.setdefault((conversation.pid, conversation.number), _Wanted(conversation))
+        if reason not in wanted.reasons:
+            wanted.reasons.append(reason)
+        if wanted.due is None:
+            wanted.due = time.monotonic() + SETTLE_S
+
+    def work(self) -> None:
+        """Write what is due, in the thread; called at each reading."""
+        now = time.monotonic()
+        for key, wanted in list(self._wanted.items()):
+            if wanted.due is not None and wanted.due <= now:
+                wanted.due = None
+                self._thread.submit(self._write, *self._snapshot(wanted.conversation, wanted.reasons))
+                if wanted.ended:
+                    del self._wanted[key]
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_S
+            self._thread.submit(self.archive.prune)
+
+    def close(self) -> None:
+        """Write what waits, without waiting for conversations."""
+        for wanted in self._wanted.values():
+            self._thread.submit(self._write, *self._snapshot(wanted.conversation, wanted.reasons))
+        self._wanted.clear()
+        self._thread.shutdown()
+
+    # --- what operators ask for ---
+
+    async def write(self, conversation: Conversation) -> Path:
+        """Write a conversation now.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        wanted = self._wanted.get((conversation.pid, conversation.number))
+        reasons = [*([] if wanted is None else wanted.reasons), "asked"]
+        snapshot = self._snapshot(conversation, reasons)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write_or_raise, *snapshot)
+
+    async def lines(self, conversation: Conversation) -> list[str]:
+        """Return the recording of a conversation as it stands."""
+        facts, taped = self._snapshot(conversation, ["asked"])
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._lines, facts, taped)
+
+    async def forget(self, conversation_id: str, conversations: Sequence[Conversation]) -> int:
+        """Remove everything of a conversation; return how many recordings there were."""
+        for conversation in conversations:
+            key = (conversation.pid, conversation.number)
+            self._wanted.pop(key, None)
+            self.texts.forget(key)
+        # In the thread: a recording of it may be on its way.
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.archive.forget, conversation_id)
+
+    def left_out(self) -> int:
+        """Return how many messages were left out for want of memory."""
+        return self.texts.cut + self._lost
+
+    def count_lost(self, tapes: Sequence[Any]) -> None:
+        """Count what did not fit into the tapes of the workers."""
+        self._lost = sum(lost_records(tape) for tape in tapes if tape is not None)
+
+    # --- writing ---
+
+    def _snapshot(self, conversation: Conversation, reasons: Sequence[str]) -> tuple[Facts, Sequence[Any]]:
+        """Return the facts of a conversation, which change, for the thread."""
+        kept = self.texts.of((conversation.pid, conversation.number))
+        turns = [{**turn_row(turn), "end_us": turn[3]} for turn in conversation.recent_turns]
+        opened_us = conversation.opened_us or (conversation.events() or [(0, "", 0)])[0][0]
+        facts = Facts(
+            conversation_id=conversation.name,
+            began_at_s=time.time() - time.monotonic() + opened_us / 1e6,
+            opened_us=opened_us,
+            ended_us=conversation.closed_us,
+            cause=cause_of(conversation),
+            code=conversation.code if conversation.closed_us and conversation.code > 0 else None,
+            reasons=list(reasons),
+            turns=turns,
+            events=conversation.events(),
+            dropped=conversation.dropped,
+            cut=kept.cut,
+        )
+        return facts, (key_of(conversation), kept.records)  # type: ignore[return-value]
+
+    def _lines(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> list[str]:
+        return lines_of(facts, keyed[1], self.options.level, self._about, self._own)
+
+    def _write_or_raise(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> Path:
+        path = self.archive.write(facts.conversation_id, keyed[0], facts.began_at_s, self._lines(facts, keyed))
+        self.written += 1
+        return path
+
+    def _write(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> None:
+        try:
+            path = self._write_or_raise(facts, keyed)
+        except OSError as error:
+            logger.error("cannot write a recording: %s", error.strerror)
+        except Exception:
+            logger.exception("a bug of se-server's: a recording was not written")
+        else:
+            logger.info("recorded a conversation (%s): %s", ", ".join(facts.reasons), path)
