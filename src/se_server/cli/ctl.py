@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from se_server.cli.ctl_figures import figure_lines, turns_view
+from se_server.cli.ctl_recordings import as_test_of
 from se_server.cli.ctl_tables import calls_view, printable, show, silence, status_view
+from se_server.errors import CallerError
 from se_server.server.shared.runtime_dir import control_sockets
 
 TIMEOUT_S = 10.0
@@ -248,6 +250,33 @@ def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
     _as_json(answer) if as_json else show(turns_view(answer))
 
 
+@command.command(short_help="Write the recording of a conversation.")
+@click.argument("conversation")
+@click.option("--as-test", is_flag=True, help="Print a pytest test that replays it.")
+@click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False),
+              help="With --as-test: put the test and a copy of the recording there.")  # fmt: skip
+@click.pass_obj
+def record(find: Callable[[], str], conversation: str, as_test: bool, folder: str | None) -> None:
+    """Write the recording of a conversation, open or ended, and print its path; needs --record.
+
+    CONVERSATION is its id, or the beginning of it if only one conversation has such an id.
+    """
+    if folder is not None and not as_test:
+        raise click.UsageError("--to is for --as-test")
+    (answer,) = ask(find(), "record", conversation)["rows"]
+    print(as_test_of(answer["path"], folder) if as_test else printable(answer["path"]))
+
+
+@command.command(short_help="Remove all that is kept of a conversation.")
+@click.argument("conversation")
+@click.pass_obj
+def forget(find: Callable[[], str], conversation: str) -> None:
+    """Remove what is kept of a conversation, in memory and in --record-dir. CONVERSATION is its whole id."""
+    (answer,) = ask(find(), "forget", conversation)["rows"]
+    count = answer["recordings"]
+    print(f"forgotten: {count} recording{'' if count == 1 else 's'} removed, and what was in memory")
+
+
 @command.command()
 @click.argument("conversation")
 @click.pass_obj
@@ -277,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     try:
         command.main(None if arguments is None else list(arguments), prog_name="se-ctl", standalone_mode=False)
-    except CtlError as error:
+    except (CtlError, CallerError) as error:
         print(f"se-ctl: {error}", file=sys.stderr)
         return EXIT_FAILED
     except click.ClickException as error:

@@ -8,6 +8,8 @@ from typing_extensions import disjoint_base  # type checkers know it without the
 from se_server.conversation._outbox import Outbox
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
+from se_server.telemetry._clock import Clock
+from se_server.telemetry._tape import Tape
 
 @disjoint_base
 class SocketOutbox(Outbox):

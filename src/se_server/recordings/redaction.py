@@ -88,7 +88,7 @@ def _spans(text: str) -> tuple[Span, ...]:
 
 
 def _emails(text: str) -> Iterator[Span]:
-    """Yield the e-mail addresses, written or as transcripts spell them. From the `@` outwards, or it would take long."""
+    """Yield the e-mail addresses, written or spelt, read from the `@` outwards, since patterns would take long."""
     at = text.find("@")
     while at >= 0:
         before = _BEFORE_AT.search(text, max(0, at - 129), at)

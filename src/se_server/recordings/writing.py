@@ -7,7 +7,7 @@ import binascii
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -148,11 +148,11 @@ class Traffic:
             else:
                 self._take_note(self._seconds(when_us), kind, data)
         start: list[Record | dict[str, Any]] = [Record(first_s, "out", "open")]
-        if not any(isinstance(entry, Record) and _is_init(entry) for entry in self.entries):
+        has_init = any(isinstance(entry, Record) and _is_init(entry) for entry in self.entries)
+        if not has_init and self._facts.conversation_id is not None:
             # The beginning is not kept any more: players find the id in `init`.
-            if self._facts.conversation_id is not None:
-                init = json.dumps({"type": "init", "conversation_id": self._facts.conversation_id})
-                start.append(Record(first_s, "out", "text", init))
+            init = json.dumps({"type": "init", "conversation_id": self._facts.conversation_id})
+            start.append(Record(first_s, "out", "text", init))
         self.entries[:0] = start
         if self._facts.cause in ("lost", "ping_timeout", "write_timeout"):
             self.entries.append(Record(self._seconds(self._facts.ended_us), "out", "drop"))
@@ -257,28 +257,26 @@ def _redact_quoted(text: str, own: Redactor | None) -> str:
     return "[redacted]" if len(plain) > 5 and redact(plain) != plain else redact(text, own)
 
 
-def _redact_entries(
-    entries: Sequence[Record | dict[str, Any]], own: Redactor | None
-) -> list[Record | dict[str, Any]]:
+def _redact_entries(entries: Sequence[Record | dict[str, Any]], own: Redactor | None) -> list[Record | dict[str, Any]]:
     made: list[Record | dict[str, Any]] = []
     answers: dict[str, list[int]] = {}
     for entry in entries:
         if not isinstance(entry, Record):
             made.append(redact_json(entry, own, keys=("text", "frames", "event")))
             continue
-        if isinstance(entry.content, str):
-            message = message_of(entry.content)
+        content = entry.content
+        if isinstance(content, str):
+            message = message_of(content)
             if entry.direction == "in" and message.get("type") == "agent_response":
                 answers.setdefault(json.dumps(message.get("event_id")), []).append(len(made))
             elif entry.kind == "text":
-                content = _redact_message(entry.content, message, own)
-                entry = Record(entry.t_s, entry.direction, entry.kind, content, entry.why)
+                content = _redact_message(content, message, own)
             else:
-                entry = Record(entry.t_s, entry.direction, entry.kind, redact(entry.content, own), entry.why)
-        elif entry.content is not None:
-            text = entry.content.decode("utf-8", "replace")
-            content = entry.content if redact(text, own) == text else b""
-            entry = Record(entry.t_s, entry.direction, entry.kind, content, entry.why)
+                content = redact(content, own)
+        elif content is not None:
+            text = content.decode("utf-8", "replace")
+            content = content if redact(text, own) == text else b""
+        entry = replace(entry, content=content)
         made.append(entry)
     for places in answers.values():
         _redact_answer(made, places, own)
@@ -304,7 +302,9 @@ def _redact_message(content: str, message: dict[str, Any], own: Redactor | None)
     made = redact_json(message, own, besides=("conversation_id", "event_id"))
     entries = message.get("user_transcript")
     if isinstance(entries, list):
-        roles = {entry.get("role") for entry in entries if isinstance(entry, dict) and isinstance(entry.get("role"), str)}
+        roles = {
+            entry.get("role") for entry in entries if isinstance(entry, dict) and isinstance(entry.get("role"), str)
+        }
         for role in roles:
             places = [
                 place

@@ -1,4 +1,4 @@
-"""A worker's tape: messages of its conversations, in memory that the observer reads. One writer, one reader, no lock."""
+"""A worker's tape: messages of its conversations, in memory that the observer reads."""
 
 from typing import Any, Final, final
 
@@ -39,7 +39,7 @@ def begin_reading(memory: Any) -> None:
     """Note in a tape that it has a new reader."""
 
 def read_tape(memory: Any) -> list[tuple[int, int, int, int, bytes]]:
-    """Return the new records of a tape, as `(pid, kind, conversation, microseconds, bytes)`, and make room for others."""
+    """Return the new records of a tape, `(pid, kind, conversation, microseconds, bytes)`, and make room for others."""
 
 def lost_records(memory: Any) -> int:
     """Return how many records did not fit into a tape."""

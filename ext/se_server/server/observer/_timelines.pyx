@@ -191,6 +191,10 @@ cdef class Timelines:
         self._known = set()
         self._naming = {}
 
+    def pid_of(self, int ring):
+        """Return the process id of the worker that writes to a ring; 0 if it is not known."""
+        return self._pids.get(ring, 0)
+
     def read(self, int ring, memory):
         """Read the new events of a ring.
 

@@ -97,11 +97,16 @@ def load_app(spec: str | None) -> App:
     """
     if spec is None:
         return app_of(importlib.import_module(DEMO_APP), "demo")
+    return app_of(load_object(spec), spec)
+
+
+def load_object(spec: str) -> object:
+    """Load a module, or what one has under a name; see `load_app`."""
     place, attribute = _split(spec)
     _put_on_path(os.getcwd())
     with loading():
         module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
-    return app_of(_find_attribute(module, attribute, spec) if attribute else module, spec)
+    return _find_attribute(module, attribute, spec) if attribute else module
 
 
 def user_traceback(error: BaseException) -> str:

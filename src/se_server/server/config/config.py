@@ -25,6 +25,7 @@ from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
 from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
+from se_server.server.shared.recording import Recording
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +50,7 @@ class Config:
         lifecycle: number, drain and replacement of workers.
         admin: the address of metrics and of the page for operators.
         playground: the page for developers.
+        recording: the flight recorder.
         program: APP, log and files.
         demo_key: whether the public demo key is in use, because there is no key, and no APP that others could reach.
         sources: the source of each value, in words, by option.
@@ -63,6 +65,7 @@ class Config:
     lifecycle: Lifecycle
     admin: Admin
     playground: Playground
+    recording: Recording
     program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -19,6 +19,7 @@ from se_server.server.door.routes import ACCESS, RouteOptions
 from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import LISTENING, Listening
 from se_server.server.shared.lifecycle import RUNNING, Lifecycle
+from se_server.server.shared.recording import Recording
 
 GROUPS: Mapping[str, type] = {
     "listening": Listening,
@@ -29,11 +30,15 @@ GROUPS: Mapping[str, type] = {
     "lifecycle": Lifecycle,
     "admin": Admin,
     "playground": Playground,
+    "recording": Recording,
     "program": Program,
 }
 """The option groups, by their attribute of `Config`."""
 
-HEADINGS = (LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING, Playground.HEADING)
+HEADINGS = (
+    LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING, Recording.HEADING,
+    Playground.HEADING,
+)  # fmt: skip
 """The headings of `--help`, in order."""
 
 GROUP_OF = {name: group for group, declared in GROUPS.items() for name in options_of(declared)}

@@ -144,6 +144,11 @@ class Access:
         """Whether strangers need more than the address of the server, besides the token."""
         return bool(self.allow_ips or self.require_header or self.require_header_file)
 
+    @property
+    def secret_headers(self) -> set[str]:
+        """The names of the headers whose values are secret."""
+        return {header.name for header in (self.require_header, self.require_header_file) if header is not None}
+
     def trusts(self, peer: str) -> bool:
         """Return whether a peer (`host:port`, or empty for a Unix socket) is a trusted proxy."""
         return self._trusts(peer, client_named(peer))

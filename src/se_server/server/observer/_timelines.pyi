@@ -66,6 +66,9 @@ class Timelines:
 
     live: dict[int, Conversation]
     def __init__(self) -> None: ...
+    def pid_of(self, ring: int) -> int:
+        """Return the process id of the worker that writes to a ring; 0 if it is not known."""
+
     def read(self, ring: int, memory: Any) -> tuple[list[tuple[Conversation, Turn]], list[Conversation]]:
         """Read the new events of a ring.
 

@@ -19,7 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PRIVATE = ("/api/conversations", "/api/turns", "/api/actions")
+PRIVATE = ("/api/conversations", "/api/turns", "/api/actions", "/api/recordings")
 """Paths of single conversations, of ids and of actions. They need a token on every address."""
 
 PROTECTION = {

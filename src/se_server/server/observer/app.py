@@ -21,6 +21,7 @@ from se_server.server.observer.access import App, Guard
 from se_server.server.observer.history import INTERVAL_S, History
 from se_server.server.observer.orders import ACTIONS, OrderRefused, order
 from se_server.server.observer.overview import hour, overview, row_of
+from se_server.server.observer.recordings import Recordings, problem
 from se_server.server.observer.watch import READ_S, Watch
 from se_server.telemetry.collector import registry_of
 from se_server.telemetry.families import Reading
@@ -64,6 +65,7 @@ class Observer:
         self._latest: tuple[float, bytes] = (0.0, b"")
         self._scraped: dict[str, tuple[float, bytes]] = {}
         self._stopping = asyncio.Event()
+        self._recordings = Recordings(watch)
 
     def app(self, **guard: Any) -> App:
         """Return the ASGI application, behind a `Guard` with these arguments."""
@@ -76,6 +78,7 @@ class Observer:
             Route("/api/turns", self._turns),
             Route("/api/conversations", self._conversations),
             Route("/api/conversations/{key}", self._conversation),
+            *self._recordings.routes(),
             Route("/api/actions/{name}", self._act, methods=["POST"]),
             *(Route(path, partial(_page_file, *file)) for path, file in _PAGE_FILES.items()),
         ]
@@ -155,15 +158,17 @@ class Observer:
         finally:
             self._pages -= 1
 
-    def slowest(self, count: int) -> list[object]:
-        """Return the turns of the last hour whose first text took longest, for `se-ctl`."""
+    async def answer(self, what: str, about: str) -> list[object]:
+        """Answer a question of `se-ctl`: `turns`, `record` or `forget`."""
         self._watch.poll()
-        return list(self._watch.slowest(count))
+        if what == "turns":
+            return list(self._watch.slowest(int(about)))
+        return [await self._recordings.answer(what, about)]
 
     async def _turns(self, request: Request) -> Response:
         count = request.query_params.get("slow", "20")
         if not (count.isascii() and count.isdecimal()) or len(count) > 4:
-            return _problem(400, "slow is the number of turns to list")
+            return problem(400, "slow is the number of turns to list")
         self._watch.poll()
         return _json(orjson.dumps({"parts": PART_NAMES, "rows": self._watch.slowest(int(count))}))
 
@@ -174,28 +179,28 @@ class Observer:
     async def _conversation(self, request: Request) -> Response:
         self._watch.poll()
         found = self._watch.one(request.path_params["key"])
-        return _problem(404, "there is no such conversation") if found is None else _json(orjson.dumps(found))
+        return problem(404, "there is no such conversation") if found is None else _json(orjson.dumps(found))
 
     async def _act(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ACTIONS:
-            return _problem(404, f"there is no such action: use one of {', '.join(ACTIONS)}")
+            return problem(404, f"there is no such action: use one of {', '.join(ACTIONS)}")
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _problem(415, "an action is a POST with JSON and its content type")
+            return problem(415, "an action is a POST with JSON and its content type")
         body = b""
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_BODY_BYTES:
-                return _problem(413, "an action's JSON is short")
+                return problem(413, "an action's JSON is short")
         try:
             given = orjson.loads(body)
             argument = given.get("argument")
         except (ValueError, AttributeError):
-            return _problem(400, 'the body of an action is JSON: {"argument": null}')
+            return problem(400, 'the body of an action is JSON: {"argument": null}')
         try:
             return _json(orjson.dumps(await order(self._control_path, name, argument)))
         except OrderRefused as refused:
-            return _problem(409, str(refused))
+            return problem(409, str(refused))
 
 
 async def _page_file(name: str, media_type: str, _request: Request) -> Response:
@@ -213,7 +218,3 @@ _files: dict[str, bytes] = {}
 
 def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
-
-
-def _problem(status: int, text: str) -> Response:
-    return Response(orjson.dumps({"error": text}), status, media_type="application/json")

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from se_server.errors import ConfigError
-
 logger = logging.getLogger("se_server.server.observer")
 
 SUFFIX = ".jsonl"
@@ -41,25 +39,6 @@ class Entry:
     size: int
     written_at_s: float
     header: dict[str, Any]
-
-
-def make_directory(name: str) -> Path:
-    """Make the directory of recordings, if it is not there.
-
-    Raises:
-        ConfigError: it cannot be made, or others can read it.
-    """
-    path = Path(name)
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if found.st_uid == os.getuid() and found.st_mode & 0o077:
-            raise ConfigError(f"--record-dir: others can read {name}: chmod 700 {name}, or give another directory")
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "it cannot be written to")
-    except OSError as error:
-        raise ConfigError(f"--record-dir: cannot use {name}: {error.strerror}") from None
-    return path.resolve()
 
 
 class Archive:
@@ -149,11 +128,10 @@ class Archive:
                     draft.unlink()
 
     def _paths(self) -> Iterator[Path]:
-        with suppress(OSError):
-            with os.scandir(self._directory) as found:
-                for item in found:
-                    if _NAME.fullmatch(item.name) and item.is_file(follow_symlinks=False):
-                        yield self._directory / item.name
+        with suppress(OSError), os.scandir(self._directory) as found:
+            for item in found:
+                if _NAME.fullmatch(item.name) and item.is_file(follow_symlinks=False):
+                    yield self._directory / item.name
 
 
 def _header_of(path: Path) -> dict[str, Any]:

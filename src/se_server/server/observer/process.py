@@ -13,15 +13,18 @@ import uvicorn
 import uvloop
 
 from se_server import __version__
+from se_server.server.config.config import Config
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
 from se_server.server.observer.connections import Connection
 from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
+from se_server.server.observer.recorder import make_recorder
 from se_server.server.observer.watch import Watch
 from se_server.server.shared.control import Ask, ControlChannel, Reply
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
+from se_server.server.shared.recording import Recording
 from se_server.server.shared.scoreboard import Scoreboard
 
 logger = logging.getLogger("se_server.server.observer")
@@ -39,9 +42,11 @@ class _WebServer(uvicorn.Server):
 
 
 def run_observer(
-    admin: AdminSocket,
+    admin: AdminSocket | None,
     board: Scoreboard,
     channel: ControlChannel,
+    config: Config,
+    recording: Recording,
     *,
     control_path: str | None,
     log_file: LogFile | None = None,
@@ -49,9 +54,11 @@ def run_observer(
     """Serve until SIGTERM, or until the supervisor is gone; called in the forked child.
 
     Args:
-        admin: the listen sockets.
+        admin: the listen sockets; None to serve nothing.
         board: the scoreboard of the workers.
         channel: the observer's end of its control channel.
+        config: the options of the server.
+        recording: the options of the recorder, with the size of a tape.
         control_path: the path of the control socket.
         log_file: the file that replaces stderr.
 
@@ -61,25 +68,75 @@ def run_observer(
     with suppress(OSError):
         os.nice(5)  # conversations come first
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
-    watch = Watch(board)
+    recorder = make_recorder(recording, config.program.app, __version__)
+    watch = Watch(board, recorder)
     figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     observer = Observer(figures.read, watch, control_path)
-    cost = DeletionCost(figures.read) if admin.writes_deletion_cost else None
+    cost = DeletionCost(figures.read) if admin is not None and admin.writes_deletion_cost else None
     loop.run_until_complete(_serve(admin, observer, channel, log_file, cost))
+    if recorder is not None:
+        recorder.close()
     return EXIT_OK
 
 
 async def _serve(
-    admin: AdminSocket,
+    admin: AdminSocket | None,
     observer: Observer,
     channel: ControlChannel,
     log_file: LogFile | None,
     cost: DeletionCost | None = None,
 ) -> None:
+    server = None if admin is None else _web_server(admin, observer)
+    stopped = asyncio.Event()
+    answers: set[asyncio.Task[None]] = set()
+
+    def stop() -> None:
+        observer.stop()
+        stopped.set()
+        if server is not None:
+            server.should_exit = True
+
+    async def answer(ask: Ask) -> None:
+        channel.send(Reply(ask.ticket, await observer.answer(ask.what, ask.about)), timeout_s=SEND_S)
+
+    def receive() -> None:
+        for message in channel.receive():
+            if isinstance(message, Ask) and message.what == "reopen-log":
+                if log_file is not None:
+                    log_file.reopen()
+            elif isinstance(message, Ask):
+                task = loop.create_task(answer(message))
+                answers.add(task)
+                task.add_done_callback(answers.discard)
+        if channel.ended:
+            loop.remove_reader(channel.fileno())
+            stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_reader(channel.fileno(), receive)
+    tasks = [
+        loop.create_task(observer.sample(), name="samples of the history"),
+        loop.create_task(observer.watch(), name="reads the rings"),
+    ]
+    if cost is not None:
+        tasks.append(loop.create_task(cost.run(), name="writes the deletion cost"))
+    try:
+        if server is not None and admin is not None:
+            logger.info("the page for operators is at %s, metrics at %smetrics", admin.url, admin.url)
+            await server.serve(sockets=list(admin.sockets))
+        else:
+            await stopped.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _web_server(admin: AdminSocket, observer: Observer) -> _WebServer:
     app = observer.app(tokens=admin.tokens, is_local=admin.is_local, is_unix=admin.unix is not None, host=admin.host)
-    server = _WebServer(
+    return _WebServer(
         uvicorn.Config(
             app,
             http=Connection,
@@ -92,33 +149,3 @@ async def _serve(
             timeout_graceful_shutdown=CLOSE_S,
         )
     )
-
-    def stop() -> None:
-        observer.stop()
-        server.should_exit = True
-
-    def receive() -> None:
-        for message in channel.receive():
-            if isinstance(message, Ask) and message.what == "reopen-log" and log_file is not None:
-                log_file.reopen()
-            elif isinstance(message, Ask) and message.what == "turns":
-                channel.send(Reply(message.ticket, observer.slowest(int(message.about))), timeout_s=SEND_S)
-        if channel.ended:
-            loop.remove_reader(channel.fileno())
-            stop()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop)
-    loop.add_reader(channel.fileno(), receive)
-    logger.info("the page for operators is at %s, metrics at %smetrics", admin.url, admin.url)
-    tasks = [
-        loop.create_task(observer.sample(), name="samples of the history"),
-        loop.create_task(observer.watch(), name="reads the rings"),
-    ]
-    if cost is not None:
-        tasks.append(loop.create_task(cost.run(), name="writes the deletion cost"))
-    try:
-        await server.serve(sockets=list(admin.sockets))
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from se_server.errors import AppError
 from se_server.recordings.redaction import Redactor
-from se_server.recordings.writing import Facts, lines_of
+from se_server.recordings.writing import Facts, Taped, lines_of
+from se_server.server.config.app import load_object
 from se_server.server.observer.archive import Archive
-from se_server.server.observer.conversations import cause_of, key_of, turn_row
 from se_server.server.observer.kept import Key, Texts
+from se_server.server.observer.rows import cause_of, key_of, turn_row
 from se_server.server.shared.recording import Recording
 from se_server.telemetry._tape import begin_reading, lost_records, read_tape
 
@@ -165,7 +167,7 @@ class Recorder:
 
     async def lines(self, conversation: Conversation) -> list[str]:
         """Return the recording of a conversation as it stands."""
-        facts, taped = self._snapshot(conversation, ["asked"])
+        facts, _, taped = self._snapshot(conversation, ["asked"])
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._lines, facts, taped)
 
     async def forget(self, conversation_id: str, conversations: Sequence[Conversation]) -> int:
@@ -187,8 +189,8 @@ class Recorder:
 
     # --- writing ---
 
-    def _snapshot(self, conversation: Conversation, reasons: Sequence[str]) -> tuple[Facts, Sequence[Any]]:
-        """Return the facts of a conversation, which change, for the thread."""
+    def _snapshot(self, conversation: Conversation, reasons: Sequence[str]) -> tuple[Facts, str, Sequence[Taped]]:
+        """Return a conversation, which changes, for the thread: its facts, its key and its records."""
         kept = self.texts.of((conversation.pid, conversation.number))
         turns = [{**turn_row(turn), "end_us": turn[3]} for turn in conversation.recent_turns]
         opened_us = conversation.opened_us or (conversation.events() or [(0, "", 0)])[0][0]
@@ -205,22 +207,64 @@ class Recorder:
             dropped=conversation.dropped,
             cut=kept.cut,
         )
-        return facts, (key_of(conversation), kept.records)  # type: ignore[return-value]
+        return facts, key_of(conversation), kept.records
 
-    def _lines(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> list[str]:
-        return lines_of(facts, keyed[1], self.options.level, self._about, self._own)
+    def _lines(self, facts: Facts, taped: Sequence[Taped]) -> list[str]:
+        return lines_of(facts, taped, self.options.level, self._about, self._own)
 
-    def _write_or_raise(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> Path:
-        path = self.archive.write(facts.conversation_id, keyed[0], facts.began_at_s, self._lines(facts, keyed))
+    def _write_or_raise(self, facts: Facts, key: str, taped: Sequence[Taped]) -> Path:
+        path = self.archive.write(facts.conversation_id, key, facts.began_at_s, self._lines(facts, taped))
         self.written += 1
         return path
 
-    def _write(self, facts: Facts, keyed: tuple[str, Sequence[Any]]) -> None:
+    def _write(self, facts: Facts, key: str, taped: Sequence[Taped]) -> None:
         try:
-            path = self._write_or_raise(facts, keyed)
+            path = self._write_or_raise(facts, key, taped)
         except OSError as error:
             logger.error("cannot write a recording: %s", error.strerror)
         except Exception:
             logger.exception("a bug of se-server's: a recording was not written")
         else:
             logger.info("recorded a conversation (%s): %s", ", ".join(facts.reasons), path)
+
+
+def make_recorder(options: Recording, app: str | None, version: str) -> Recorder | None:
+    """Make the recorder of a server; None if it records nothing.
+
+    Args:
+        options: the options of the recorder.
+        app: the APP of the server; None for the demo agent.
+        version: that of se-server.
+    """
+    if options.level == "off" or options.record_dir is None:
+        return None
+    archive = Archive(Path(options.record_dir), options.record_max_age_s, options.record_max_bytes)
+    about = {"server": version, "app": _found_again(app)}
+    own = None if options.record_redactor is None else _load_redactor(options.record_redactor)
+    logger.info("records conversations (%s) to %s", options.level, options.record_dir)
+    return Recorder(options, archive, about, own)
+
+
+def _found_again(app: str | None) -> str | None:
+    """Return the name of an APP that is found from every directory, if it is a file's."""
+    if app is None:
+        return None
+    file, dot, rest = app.partition(".py")
+    return str(Path(file + dot).resolve()) + rest if dot and Path(file + dot).is_file() else app
+
+
+def _load_redactor(spec: str) -> Redactor:
+    """Load the user's function. If that fails, every text is replaced: none must be written as it is."""
+    problem = "it is not a function"
+    try:
+        found = load_object(spec)
+        if callable(found):
+            return found
+    except AppError as error:
+        problem = str(error).removeprefix("APP ")
+    logger.error("--record-redactor %s: %s: every text is replaced", spec, problem)
+
+    def replace(_text: str) -> str:
+        raise LookupError
+
+    return replace

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from se_server.server.observer._timelines import PART_NAMES, Conversation, Timelines, lost_in
+from se_server.server.observer.recorder import Recorder
+from se_server.server.observer.rows import conversation_row, detail_of, key_of, turn_row
 from se_server.server.shared.scoreboard import Scoreboard
-from se_server.telemetry._meters import CAUSES, Meters
-from se_server.telemetry._ring import NO_ID
-from se_server.telemetry.families import OUTCOMES, Distribution, Exemplar
+from se_server.telemetry._meters import Meters
+from se_server.telemetry.families import Distribution, Exemplar
 
 if TYPE_CHECKING:
     from se_server.server.observer._timelines import Turn
@@ -38,14 +39,17 @@ class Watch:
 
     Args:
         board: the scoreboard with the rings.
+        recorder: see there.
 
     Attributes:
         timelines: the conversations that are open.
+        recorder: keeps texts, and writes recordings; None without one.
     """
 
-    def __init__(self, board: Scoreboard) -> None:
+    def __init__(self, board: Scoreboard, recorder: Recorder | None = None) -> None:
         assert board.rings is not None
         self._board = board
+        self.recorder = recorder
         self._rings = board.rings
         self.timelines = Timelines()
         self._ended: deque[Conversation] = deque()
@@ -70,8 +74,16 @@ class Watch:
             for conversation in ended:
                 self._ended.append(conversation)
                 self._ended_bytes += conversation.size
+            if self.recorder is not None:
+                self.recorder.read(index, self._rings.tape(index), self.timelines.pid_of(index))
+                self.recorder.take(turns, ended)
+        if self.recorder is not None:
+            self.recorder.work()
         while len(self._ended) > KEPT_CONVERSATIONS or self._ended_bytes > KEPT_BYTES:
-            self._ended_bytes -= self._ended.popleft().size
+            gone = self._ended.popleft()
+            self._ended_bytes -= gone.size
+            if self.recorder is not None:
+                self.recorder.texts.drop((gone.pid, gone.number))
 
     def _take(self, conversation: Conversation, turn: Turn) -> None:
         _, _, _, ended_us, first_s, parts, _, is_filler, _ = turn
@@ -128,83 +140,49 @@ class Watch:
         found = (one for one in both if not text or text in (one.name or ""))
         return [conversation_row(one) for one, _ in zip(found, range(MAX_ROWS), strict=False)]
 
-    def one(self, key: str) -> dict[str, Any] | None:
-        """Return a conversation with its turns and events; None if it is not known any more."""
+    def named(self, name: str) -> list[Conversation]:
+        """Return the conversations with an id, or with one that begins so if none is equal; open ones first."""
+        both = [*self.timelines.live.values(), *reversed(self._ended)]
+        return [one for one in both if one.name == name] or [one for one in both if (one.name or "").startswith(name)]
+
+    def known(self, key: str) -> Conversation | None:
+        """Return the conversation that `key_of` names; None if it is not known any more."""
         for conversation in (*self.timelines.live.values(), *reversed(self._ended)):
             if key_of(conversation) == key:
-                start_us = conversation.opened_us
-                return {
-                    **conversation_row(conversation),
-                    "turns": [
-                        {"at_s": round((turn[2] - start_us) / 1e6, 6), **turn_row(turn)}
-                        for turn in conversation.recent_turns
-                    ],
-                    "events": [
-                        (round((when_us - start_us) / 1e6, 6), kind, _detail(kind, payload))
-                        for when_us, kind, payload in conversation.events()
-                    ],
-                    "payloads": [payload for _, _, payload in conversation.events()],
-                    "dropped": conversation.dropped,
-                }
+                return conversation
         return None
 
+    def forget(self, conversations: Sequence[Conversation]) -> None:
+        """Forget what conversations were about."""
+        gone = {key_of(conversation) for conversation in conversations}
+        for conversation in conversations:
+            conversation.forget()
+        self._ended = deque(one for one in self._ended if key_of(one) not in gone)
+        self._ended_bytes = sum(one.size for one in self._ended)
+        self._slow = [entry for entry in self._slow if key_of(entry[2]) not in gone]
+        heapq.heapify(self._slow)
+        names = {conversation.name for conversation in conversations}
+        for kept in self._exemplars.values():
+            kept[:] = [None if one is not None and one.conversation_id in names else one for one in kept]
 
-def key_of(conversation: Conversation) -> str:
-    """Return a name of a conversation that no other has, for addresses: ids of the API may have any characters."""
-    return f"{conversation.pid}-{conversation.number}"
-
-
-def conversation_row(conversation: Conversation) -> dict[str, Any]:
-    """Return the facts of one conversation."""
-    until_us = conversation.closed_us or time.monotonic_ns() // 1000
-    end = _end_of(conversation.cause, conversation.code) if conversation.closed_us else None
-    return {
-        "key": key_of(conversation),
-        "id": conversation.name,
-        "state": conversation.state,
-        "pid": conversation.pid,
-        "age_s": round((until_us - conversation.opened_us) / 1e6, 3) if conversation.opened_us else 0.0,
-        "turns": conversation.turns,
-        "interruptions": conversation.interruptions,
-        "end": end,
-    }
-
-
-def _detail(kind: str, payload: int | str) -> str:
-    """Return the payload of an event for people; empty for a kind that has none."""
-    if isinstance(payload, str):
-        return payload
-    if kind == "transcript":
-        return "without an event id" if payload == NO_ID else f"event id {payload}"
-    if kind == "arrived":
-        return f"{payload} ms before it was read"
-    if kind == "texts sent":
-        return "1 text" if payload == 1 else f"{payload} texts"
-    if kind == "turn ended":
-        return OUTCOMES[payload].replace("_", " ") if payload < len(OUTCOMES) else ""
-    if kind == "closed":
-        return _end_of(payload >> 16, payload & 0xFFFF)
-    return ""
-
-
-def _end_of(cause: int, code: int) -> str:
-    name = (CAUSES[cause] if 0 <= cause < len(CAUSES) else "worker_died").replace("_", " ")
-    return f"{name}, {code}" if code > 0 else name
-
-
-def turn_row(turn: Turn) -> dict[str, Any]:
-    """Return the facts of one turn; its parts add up to the time to first text."""
-    event_id, outcome, arrived_us, ended_us, first_s, parts, texts, is_filler, blocked_by = turn
-    return {
-        "event_id": event_id,
-        "outcome": OUTCOMES[outcome],
-        "first_text_s": first_s,
-        "parts": parts,
-        "texts": texts,
-        "is_filler": is_filler,
-        "blocked_by": blocked_by,
-        "duration_s": round((ended_us - arrived_us) / 1e6, 6),
-    }
+    def one(self, key: str) -> dict[str, Any] | None:
+        """Return a conversation with its turns and events; None if it is not known any more."""
+        conversation = self.known(key)
+        if conversation is None:
+            return None
+        start_us = conversation.opened_us
+        return {
+            **conversation_row(conversation),
+            "turns": [
+                {"at_s": round((turn[2] - start_us) / 1e6, 6), **turn_row(turn)} for turn in conversation.recent_turns
+            ],
+            "events": [
+                (round((when_us - start_us) / 1e6, 6), kind, detail_of(kind, payload))
+                for when_us, kind, payload in conversation.events()
+            ],
+            "payloads": [payload for _, _, payload in conversation.events()],
+            "dropped": conversation.dropped,
+        }
 
 
 def _wall_s() -> float:

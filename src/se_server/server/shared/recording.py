@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from se_server.errors import ConfigError
@@ -96,7 +99,7 @@ class Recording:
         32 * 1024 * 1024,
         memory,
         "Memory for texts, in all. What does not fit is left out and counted.",
-        "SIZE",
+        "BYTES",
         default_text="32MiB",
     )
     record_max_age_s: float = option(
@@ -125,21 +128,6 @@ class Recording:
         """Whether texts are recorded."""
         return self.record in ("redacted", "full")
 
-    def for_workers(self, workers: int) -> Recording:
-        """Return the options with the size of a worker's tape.
-
-        Raises:
-            ConfigError: `record_memory` is too small for so many workers.
-        """
-        if not self.has_texts:
-            return self
-        # A half is for the workers, of which a reload has twice as many; the other half is for the observer.
-        size = self.record_memory // (4 * workers)
-        if size < MIN_TAPE_BYTES:
-            least = 4 * workers * MIN_TAPE_BYTES // 1024
-            raise ConfigError(f"--record-memory is too small for {workers} workers: give at least {least}KiB")
-        return replace(self, tape_bytes=size)
-
     @property
     def kept_bytes(self) -> int:
         """The bytes of texts that the observer keeps."""
@@ -147,3 +135,47 @@ class Recording:
 
 
 NO_RECORDING = Recording()
+
+
+def open_recording(options: Recording, workers: int) -> Recording:
+    """Make the directory of recordings, and return the options with the size of a worker's tape.
+
+    Raises:
+        ConfigError: an option is missing, has no use, or cannot be used.
+    """
+    if options.level == "off":
+        if options.record_dir is not None:
+            raise ConfigError("--record-dir is for recordings: give --record shape, redacted or full too")
+        return options
+    if options.record_dir is None:
+        raise ConfigError(f"--record {options.record} needs a directory: give --record-dir DIR")
+    if options.record_redactor is not None and options.level != "redacted":
+        raise ConfigError("--record-redactor is for --record redacted: leave it out, or record redacted")
+    directory = make_directory(options.record_dir)
+    tape_bytes = 0
+    if options.has_texts:
+        # A half is for the workers, of which a reload has twice as many; the other half is for the observer.
+        tape_bytes = options.record_memory // (4 * workers)
+        if tape_bytes < MIN_TAPE_BYTES:
+            least = 4 * workers * MIN_TAPE_BYTES // 1024
+            raise ConfigError(f"--record-memory is too small for {workers} workers: give at least {least}KiB")
+    return replace(options, record_dir=str(directory), tape_bytes=tape_bytes)
+
+
+def make_directory(name: str) -> Path:
+    """Make the directory of recordings, if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made, or others can read it.
+    """
+    path = Path(name)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+        if found.st_uid == os.getuid() and found.st_mode & 0o077:
+            raise ConfigError(f"--record-dir: others can read {name}: chmod 700 {name}, or give another directory")
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "this process cannot write to it")
+    except OSError as error:
+        raise ConfigError(f"--record-dir: cannot use {name}: {error.strerror}") from None
+    return path.resolve()

@@ -16,6 +16,7 @@ from ssl import SSLContext
 from typing import Protocol
 
 from se_server.errors import ConfigError
+from se_server.options import options_of
 from se_server.server.config.config import Config
 from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
 from se_server.server.listen.sockets import bind
@@ -24,6 +25,7 @@ from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.control import Ask, ControlChannel
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
+from se_server.server.shared.recording import Recording, open_recording
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
 from se_server.server.supervisor.agent_check import AgentCheck
@@ -52,6 +54,7 @@ _FIXED = (
     "log_file",
     "admin",
     "admin_token_file",
+    *options_of(Recording),
     "agent_check",
     "pod_deletion_cost",
 )
@@ -106,7 +109,10 @@ def serve(
         pidfile.write()
     control_path = _control_path(config)
     agent_check = None if checked is None else AgentCheck(*checked)
-    observer = None if admin is None else ObserverProcess(admin, _observer_main(control_path, log_file))
+    recording = open_recording(config.recording, config.lifecycle.workers)
+    observer = None
+    if admin is not None or recording.level != "off":
+        observer = ObserverProcess(admin, _observer_main(config, recording, control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
     control_socket = ControlSocket(control_path, required=config.was_given("control_socket"))
 
@@ -145,6 +151,7 @@ def serve(
         replaces_another=handover is not None,
         observer=observer,
         agent_check=agent_check,
+        recording=recording,
     )
     try:
         if handover is None:
@@ -160,12 +167,14 @@ def serve(
             pidfile.remove()
 
 
-def _observer_main(control_path: str | None, log_file: LogFile | None) -> ObserverMain:
-    def run(admin: AdminSocket, board: Scoreboard, channel: ControlChannel) -> int:
+def _observer_main(
+    config: Config, recording: Recording, control_path: str | None, log_file: LogFile | None
+) -> ObserverMain:
+    def run(admin: AdminSocket | None, board: Scoreboard, channel: ControlChannel) -> int:
         # Imported in the child: no other process needs the web server.
         from se_server.server.observer.process import run_observer
 
-        return run_observer(admin, board, channel, control_path=control_path, log_file=log_file)
+        return run_observer(admin, board, channel, config, recording, control_path=control_path, log_file=log_file)
 
     return run
 

@@ -24,7 +24,7 @@ from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, fork_p
 
 logger = logging.getLogger("se_server.server.observer")
 
-ObserverMain = Callable[[AdminSocket, Scoreboard, ControlChannel], int]
+ObserverMain = Callable[["AdminSocket | None", Scoreboard, ControlChannel], int]
 """Runs in the forked child; returns the exit code of the process."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
@@ -39,7 +39,7 @@ class ObserverProcess:
     """Forks the observer, replaces it, and ends it.
 
     Args:
-        admin: the sockets of the observer, owned by this object.
+        admin: the sockets of the observer, owned by this object; None if it serves nothing.
         main: the observer's main function.
 
     Attributes:
@@ -47,7 +47,7 @@ class ObserverProcess:
         restarts: how many observers were replaced.
     """
 
-    def __init__(self, admin: AdminSocket, main: ObserverMain) -> None:
+    def __init__(self, admin: AdminSocket | None, main: ObserverMain) -> None:
         self.admin = admin
         self.pid = 0
         self.restarts = 0
@@ -160,7 +160,8 @@ class ObserverProcess:
             with suppress(ChildProcessError):  # it was reaped with another child
                 os.waitpid(self.pid, 0)
             self._forget()
-        self.admin.close()
+        if self.admin is not None:
+            self.admin.close()
 
     def _waits_for_end(self) -> bool:
         """Wait for the end of the channel, which is that of the process."""
@@ -185,6 +186,7 @@ class ObserverProcess:
 
     def close(self) -> None:
         """Close the descriptors; in a child, its copies of them."""
-        self.admin.close()
+        if self.admin is not None:
+            self.admin.close()
         if self._channel is not None:
             self._channel.close()

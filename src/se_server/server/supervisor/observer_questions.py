@@ -7,8 +7,9 @@ import time
 from se_server.server.shared.control import Ask, Reply
 from se_server.server.supervisor.control_socket import Client
 from se_server.server.supervisor.observer_process import ObserverProcess
+from se_server.server.supervisor.orders import Order
 
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 MAX_TURNS = 200
 
 
@@ -24,14 +25,39 @@ class ObserverQuestions:
         self._waiting: dict[int, tuple[Client, float, list[object]]] = {}
         self._asked = 0
 
-    def turns(self, client: Client, given: object) -> dict[str, object] | None:
-        """Ask for the turns whose first text took longest; return an error if nobody will answer."""
-        if self._observer is None:
-            return {"error": "this server keeps no turns: start it with --admin 127.0.0.1:9100"}
+    def orders(self) -> dict[str, Order]:
+        """Return the orders that the observer carries out, by name."""
+        return {"turns": self._turns, "record": self._record, "forget": self._forget}
+
+    def _turns(self, client: Client, given: object) -> dict[str, object] | None:
+        """Ask for the turns whose first text took longest."""
         if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= MAX_TURNS:
             return {"error": f"turns takes a number from 1 to {MAX_TURNS}"}
+        return self._ask(
+            client, "turns", str(given), "this server keeps no turns: start it with --admin 127.0.0.1:9100"
+        )
+
+    def _record(self, client: Client, given: object) -> dict[str, object] | None:
+        """Ask for a recording of a conversation."""
+        return self._ask_about(client, "record", given)
+
+    def _forget(self, client: Client, given: object) -> dict[str, object] | None:
+        """Ask for the removal of all that is kept of a conversation."""
+        return self._ask_about(client, "forget", given)
+
+    def _ask_about(self, client: Client, what: str, given: object) -> dict[str, object] | None:
+        if not isinstance(given, str) or not given:
+            return {"error": f"{what} takes the id of a conversation: se-ctl calls lists them"}
+        return self._ask(
+            client, what, given, "this server records nothing: start it with --record redacted --record-dir DIR"
+        )
+
+    def _ask(self, client: Client, what: str, about: str, without: str) -> dict[str, object] | None:
+        """Ask the observer; return an error if nobody will answer."""
+        if self._observer is None:
+            return {"error": without}
         self._asked += 1
-        if not self._observer.ask(Ask(self._asked, "turns", str(given))):
+        if not self._observer.ask(Ask(self._asked, what, about)):
             return {"error": "the observer is starting: try again"}
         self._waiting[self._asked] = (client, time.monotonic() + ANSWER_S, [])
         return None
@@ -44,7 +70,8 @@ class ObserverQuestions:
                 rows += message.rows
                 if not message.more:
                     del self._waiting[message.ticket]
-                    client.answer({"rows": rows})
+                    refused = [row["error"] for row in rows if isinstance(row, dict) and "error" in row]
+                    client.answer({"error": refused[0]} if refused else {"rows": rows})
         now = time.monotonic()
         for ticket, (client, due, _) in list(self._waiting.items()):
             if due <= now or client.closed:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from se_server import __version__
@@ -79,7 +80,7 @@ class Orders:
         reload: begins a reload; returns why that is impossible, or an empty string.
         stop: makes the whole server drain and end; returns why that is impossible, or an empty string.
         reopen_log: reopens the log file of this process; returns why that is impossible, or an empty string.
-        turns: asks the observer for slow turns.
+        observer_orders: the orders that the observer carries out, by name.
         admin: the address of the observer; None without one.
     """
 
@@ -92,7 +93,7 @@ class Orders:
         reload: Callable[[], str],
         stop: Callable[[], str],
         reopen_log: Callable[[], str],
-        turns: Order | None = None,
+        observer_orders: Mapping[str, Order] = MappingProxyType({}),
         admin: str | None = None,
     ) -> None:
         self._admin = admin
@@ -113,7 +114,7 @@ class Orders:
             "close": self._close_call,
             "stacks": lambda client, given: self._ask(client, "stacks", "", [self._find(given)]),
             "reopen-log": lambda client, _: self._reopen(client),
-            **({} if turns is None else {"turns": turns}),
+            **observer_orders,
         }
 
     def serve(self) -> None:

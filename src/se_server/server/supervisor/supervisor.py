@@ -19,6 +19,7 @@ from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.liveness import MAX_LOOK_S
+from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import SeatTable
 from se_server.server.shared.signals import STOP, SignalQueue, has_terminal
@@ -60,6 +61,7 @@ class Supervisor:
         seats: the seats of conversations, shared with other supervisors.
         replaces_another: whether this supervisor is an upgrade of another one.
         observer: serves metrics and the page for operators.
+        recording: what workers hand over to the observer beside their events.
         agent_check: answers HAProxy's agent checks.
 
     Attributes:
@@ -79,6 +81,7 @@ class Supervisor:
         seats: SeatTable | None = None,
         replaces_another: bool = False,
         observer: ObserverProcess | None = None,
+        recording: Recording = NO_RECORDING,
         agent_check: AgentCheck | None = None,
     ) -> None:
         self._listen_sockets = spec.listen_sockets
@@ -102,11 +105,11 @@ class Supervisor:
             reload=self._reload,
             stop=self._stop_by_order,
             reopen_log=reopen_log or (lambda: "there is no log file"),
-            turns=self._questions.turns,
-            admin=None if observer is None else observer.admin.url,
+            admin=None if observer is None or observer.admin is None else observer.admin.url,
+            observer_orders=self._questions.orders(),
         )
         if observer is not None:
-            self._pool.scoreboard.make_rings()
+            self._pool.scoreboard.make_rings(recording)
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None

@@ -17,6 +17,7 @@ from functools import partial
 import uvloop
 
 from se_server.conversation.blocking import where_raised
+from se_server.conversation.recording import hide_headers
 from se_server.errors import AppError, ConfigError
 from se_server.forks import call_in_children, end_child, is_copied, keep_from_children
 from se_server.server.config.app import App, AppCrashed
@@ -165,6 +166,7 @@ class _Worker:
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
         stats = slot.counters()
+        hide_headers(config.access.secret_headers)
         self._heartbeat = Heartbeat(loop, slot)
         self._door = Door(
             spec.listen_sockets,

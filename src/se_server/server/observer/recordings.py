@@ -1,0 +1,172 @@
+"""Recordings for operators: `se-ctl record` and `se-ctl forget`, and the page's list, downloads and tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from se_server.errors import CallerError
+from se_server.recordings.as_test import test_of
+from se_server.recordings.records import parse
+from se_server.server.observer.archive import Entry
+from se_server.server.observer.watch import Watch
+
+if TYPE_CHECKING:
+    from se_server.server.observer._timelines import Conversation
+    from se_server.server.observer.recorder import Recorder
+
+MAX_ROWS = 500
+NO_RECORDER = "this server records nothing: start it with --record redacted --record-dir DIR"
+
+
+class Recordings:
+    """Answers questions about recordings.
+
+    Args:
+        watch: knows the conversations, and the recorder if there is one.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    @property
+    def _recorder(self) -> Recorder | None:
+        return self._watch.recorder
+
+    async def answer(self, what: str, about: str) -> dict[str, Any]:
+        """Carry out `record` or `forget` for `se-ctl`; a refusal is one sentence under `error`."""
+        recorder = self._recorder
+        if recorder is None:
+            return {"error": NO_RECORDER}
+        found = self._watch.named(about)
+        names = {conversation.name for conversation in found}
+        if what == "forget":
+            return await self._forget(recorder, about, [one for one in found if one.name == about])
+        if len(names) > 1:
+            return {"error": f"{len(names)} conversations have ids that start with {about}: give more of the id"}
+        if found:
+            try:
+                return {"path": str(await recorder.write(found[0])), "is_open": not found[0].closed_us}
+            except OSError as error:
+                return {"error": f"cannot write the recording: {error.strerror}"}
+        kept = [entry for entry in recorder.archive.entries() if (entry.conversation_id or "").startswith(about)]
+        if len({entry.conversation_id for entry in kept}) > 1 and not any(e.conversation_id == about for e in kept):
+            return {"error": f"recordings of several conversations have ids that start with {about}: give more of it"}
+        kept = [entry for entry in kept if entry.conversation_id == about] or kept
+        if kept:
+            return {"path": str(kept[0].path), "is_open": False}
+        return {"error": f"there is no conversation {about}, and no recording of one"}
+
+    async def _forget(self, recorder: Recorder, name: str, found: Sequence[Conversation]) -> dict[str, Any]:
+        count = await recorder.forget(name, found)
+        self._watch.forget(found)
+        if not count and not found:
+            return {"error": f"nothing is kept of a conversation {name}: forget takes the whole id"}
+        return {"recordings": count, "conversations": len(found)}
+
+    # --- the page ---
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the page. All of them need a token."""
+        return [
+            Route("/api/recordings", self._list),
+            Route("/api/recordings/{name}", self._download),
+            Route("/api/recordings/{name}/test", self._test),
+            Route("/api/conversations/{key}/recording", self._download_kept),
+            Route("/api/conversations/{key}/test", self._test_kept),
+        ]
+
+    async def _list(self, _request: Request) -> Response:
+        recorder = self._recorder
+        if recorder is None:
+            return _json({"level": "off", "rows": [], "left_out": 0})
+        rows = [_row(entry) for entry in recorder.archive.entries()[:MAX_ROWS]]
+        return _json({"level": recorder.options.level, "rows": rows, "left_out": recorder.left_out()})
+
+    def _entry(self, request: Request) -> Entry | None:
+        recorder = self._recorder
+        return None if recorder is None else recorder.archive.find(request.path_params["name"])
+
+    async def _download(self, request: Request) -> Response:
+        entry = self._entry(request)
+        if entry is None:
+            return problem(404, "there is no such recording")
+        return _attachment(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
+
+    async def _test(self, request: Request) -> Response:
+        entry = self._entry(request)
+        if entry is None:
+            return problem(404, "there is no such recording")
+        return _test_response(entry.path.read_text().split("\n"), str(entry.path))
+
+    async def _lines(self, request: Request) -> list[str] | Response:
+        recorder = self._recorder
+        if recorder is None:
+            return problem(404, NO_RECORDER)
+        self._watch.poll()
+        conversation = self._watch.known(request.path_params["key"])
+        if conversation is None:
+            return problem(404, "there is no such conversation")
+        return await recorder.lines(conversation)
+
+    async def _download_kept(self, request: Request) -> Response:
+        lines = await self._lines(request)
+        if isinstance(lines, Response):
+            return lines
+        body = "".join(line + "\n" for line in lines).encode()
+        return _attachment(body, f"conversation-{request.path_params['key']}.jsonl", "application/x-ndjson")
+
+    async def _test_kept(self, request: Request) -> Response:
+        recorder = self._recorder
+        self._watch.poll()
+        conversation = self._watch.known(request.path_params["key"])
+        if recorder is None or conversation is None:
+            return problem(404, NO_RECORDER if recorder is None else "there is no such conversation")
+        try:
+            path = await recorder.write(conversation)  # a test needs its file
+        except OSError as error:
+            return problem(500, f"cannot write the recording: {error.strerror}")
+        return _test_response(path.read_text().split("\n"), str(path))
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    header = entry.header
+    return {
+        "name": entry.path.name,
+        "id": entry.conversation_id,
+        "size": entry.size,
+        "written_at_s": round(entry.written_at_s, 3),
+        **{name: header.get(name) for name in ("level", "began_at_s", "reasons", "cause", "code")},
+    }
+
+
+def _test_response(lines: Sequence[str], path: str) -> Response:
+    try:
+        text = test_of(parse(lines, path), path)
+    except CallerError as error:
+        return problem(409, str(error))
+    return PlainTextResponse(text, headers={"content-disposition": f'inline; filename="{_test_name(path)}"'})
+
+
+def _test_name(path: str) -> str:
+    return f"test_{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}.py"
+
+
+def _attachment(body: bytes, name: str, media_type: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def problem(status: int, text: str) -> Response:
+    """Return a response with an error: one sentence."""
+    return Response(orjson.dumps({"error": text}), status, media_type="application/json")
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
