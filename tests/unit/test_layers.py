@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "address", "forks"},
     {"telemetry", "_message", "auth", "options"},
-    {"types", "recordings"},
-    {"protocol"},
+{"types", "recordings"},
+    {"protocol", "history"},
     {"streams"},
     {"conversation"},
     {"demo", "server.listen", "server.shared"},

@@ -1,0 +1,156 @@
+"""History in the form of each provider, checked by the packages' own types where they are installed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from se_server import ConversationMessage
+from se_server.history import SILENCE, as_anthropic, as_gemini, as_langchain, as_openai
+
+User, Agent = (lambda text: ConversationMessage("user", text)), (lambda text: ConversationMessage("agent", text))
+TALK = [Agent("Hi, I am Ada."), User("Hello?"), User("Is there a table?"), Agent("For two?"), User("Yes.")]
+ALTERNATING = [
+    (True, SILENCE),
+    (False, "Hi, I am Ada."),
+    (True, "Hello?\nIs there a table?"),
+    (False, "For two?"),
+    (True, "Yes."),
+]
+transcripts = st.lists(
+    st.builds(
+        ConversationMessage,
+        st.sampled_from(["user", "agent"]),
+        st.one_of(st.sampled_from(["...", "…", ".", "", " ", "Yes."]), st.text(max_size=8)),
+    ),
+    max_size=8,
+)
+
+
+def test_each_form_has_its_roles() -> None:
+    assert as_openai(TALK) == [
+        {"role": "assistant", "content": "Hi, I am Ada."},
+        {"role": "user", "content": "Hello?"},
+        {"role": "user", "content": "Is there a table?"},
+        {"role": "assistant", "content": "For two?"},
+        {"role": "user", "content": "Yes."},
+    ]
+    assert as_anthropic(TALK) == [
+        {"role": "user" if by_user else "assistant", "content": text} for by_user, text in ALTERNATING
+    ]
+    assert as_gemini(TALK) == [
+        {"role": "user" if by_user else "model", "parts": [{"text": text}]} for by_user, text in ALTERNATING
+    ]
+    assert as_langchain(TALK)[0] == ("ai", "Hi, I am Ada.")
+    assert as_langchain(TALK)[-1] == ("human", "Yes.")
+
+
+def test_the_system_text_is_where_it_belongs() -> None:
+    brief = "Be brief."
+    assert as_openai(TALK, system=brief) == [{"role": "system", "content": brief}, *as_openai(TALK)]
+    assert as_langchain(TALK, system=brief) == [("system", brief), *as_langchain(TALK)]
+    assert as_anthropic(TALK, system=brief) == {"messages": as_anthropic(TALK), "system": brief}
+    expected = {"contents": as_gemini(TALK), "config": {"system_instruction": brief}}
+    assert as_gemini(TALK, system=brief) == expected
+
+
+@pytest.mark.parametrize("silence", ["...", "…", ".", "", " "])
+def test_a_silent_user_is_worded(silence: str) -> None:
+    expected = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": SILENCE}]
+    assert as_openai([Agent("Hi."), User(silence)]) == expected
+    assert as_openai([Agent("Hi.")]) == expected
+    assert as_openai([Agent("Hi.")], silence_text="(Pause.)")[-1]["content"] == "(Pause.)"
+    assert as_openai([Agent("Hi."), User(silence)], silence_text="")[-1]["content"] == silence
+    assert as_openai([Agent("Hi.")], silence_text="") == expected[:1]
+
+
+def test_blank_answers_are_left_out() -> None:
+    assert as_anthropic([User("Hello?"), Agent(" "), User("Still there?")]) == [
+        {"role": "user", "content": "Hello?\nStill there?"}
+    ]
+
+
+def test_words_of_all_scripts_are_words() -> None:
+    for text in ("はい", "да", "7", "¿Sí?", "3."):
+        assert as_openai([User(text)]) == [{"role": "user", "content": text}]
+
+
+def test_no_words_for_silence_are_an_error() -> None:
+    with pytest.raises(ValueError, match="silence_text has no words"):
+        as_anthropic(TALK, silence_text="...")
+
+
+def test_a_changed_entry_stays_in_its_turn() -> None:
+    for form in (as_openai, as_anthropic, as_gemini):
+        made = form(TALK)
+        before = copy.deepcopy(made)
+        made[-1]["content"] = [{"type": "text", "text": "Yes.", "cache_control": {"type": "ephemeral"}}]
+        made[0].pop("role")
+        assert form(TALK) == before
+
+
+def test_texts_are_not_copied() -> None:
+    assert as_openai(TALK)[1]["content"] is TALK[1].content
+    assert as_gemini(TALK)[3]["parts"][0]["text"] is TALK[3].content
+
+
+@given(transcripts)
+def test_strict_apis_get_what_they_demand(transcript: list[ConversationMessage]) -> None:
+    messages = as_anthropic(transcript)
+    assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"]
+    assert all(message["content"].strip() for message in messages)
+    assert [entry["parts"][0]["text"] for entry in as_gemini(transcript)] == [entry["content"] for entry in messages]
+    for form in (as_openai, as_langchain):
+        assert len(form(transcript)) >= len([entry for entry in transcript if entry.role == "user"])
+
+
+@given(transcripts)
+def test_the_packages_own_types_take_them(transcript: list[ConversationMessage]) -> None:
+    for adapter, made in adapters(transcript):
+        adapter(made)
+
+
+def adapters(transcript: list[ConversationMessage]) -> list[tuple[Any, Any]]:
+    """Pairs of a package's own validation and what it is to take, for the packages that are installed."""
+    return [(check, form(transcript)) for check, form in CHECKS]
+
+
+def checks() -> list[tuple[Any, Any]]:
+    found: list[tuple[Any, Any]] = []
+    pydantic = pytest.importorskip("pydantic")
+    try:
+        from openai.types.chat import ChatCompletionMessageParam
+        from openai.types.responses.easy_input_message_param import EasyInputMessageParam
+
+        for kind in (ChatCompletionMessageParam, EasyInputMessageParam):
+            found.append((pydantic.TypeAdapter(list[kind]).validate_python, lambda t: as_openai(t, system="Be brief.")))
+    except ImportError:
+        pass
+    try:
+        from anthropic.types import MessageParam
+
+        found.append((pydantic.TypeAdapter(list[MessageParam]).validate_python, as_anthropic))
+    except ImportError:
+        pass
+    try:
+        from google.genai.types import Content, GenerateContentConfig
+
+        found.append((pydantic.TypeAdapter(list[Content]).validate_python, as_gemini))
+        config = pydantic.TypeAdapter(GenerateContentConfig).validate_python
+        found.append((config, lambda t: as_gemini(t, system="Be brief.")["config"]))
+    except ImportError:
+        pass
+    try:
+        from langchain_core.messages import convert_to_messages
+
+        found.append((convert_to_messages, lambda t: as_langchain(t, system="Be brief.")))
+    except ImportError:
+        pass
+    return found
+
+
+CHECKS = checks()
