@@ -84,7 +84,7 @@ class Stage:
         self._clients = AsyncExitStack()
         self._kept: list[Any] = []
         self._server = SpeechEngineServer(
-            port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, empty_answer_text="", hold_after_s=None,
+            port=0, host="127.0.0.1", disable_auth=True, drain_timeout_s=0.0, empty_answer_text="", hold_after_s=False,
             on_transcript=self._on_transcript, on_error=self._on_error, **options,
         )  # fmt: skip
 
