@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "address", "forks"},
     {"telemetry", "_message", "auth", "options"},
-{"types", "recordings"},
+    {"types", "recordings"},
     {"protocol", "history"},
     {"streams"},
     {"conversation"},
