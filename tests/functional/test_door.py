@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -221,6 +222,21 @@ def test_late_head_is_answered_408(run: Run, start: bytes) -> None:
     async def main() -> None:
         async with opened(limits=Limits(head_timeout_s=0.05)) as served:
             assert (await served.ask(start)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+    run(main())
+
+
+@pytest.mark.parametrize("request_bytes", [HEALTH_CHECK, UPGRADE], ids=["check", "upgrade"])
+def test_a_head_that_waited_for_blocked_code_is_answered(run: Run, request_bytes: bytes) -> None:
+    async def main() -> None:
+        async with opened(limits=Limits(head_timeout_s=0.1)) as served:
+            with socket.create_connection((served.host, served.port)) as peer:
+                await until(lambda: len(served.door.connections) == 1)
+                peer.sendall(request_bytes)
+                time.sleep(0.2)  # noqa: ASYNC251  a handler that blocks the loop
+                peer.setblocking(False)
+                answer = await asyncio.get_running_loop().sock_recv(peer, 12)
+            assert answer in (b"HTTP/1.1 200", b"HTTP/1.1 101")
 
     run(main())
 

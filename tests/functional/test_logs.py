@@ -48,7 +48,7 @@ async def test_a_conversation_is_logged_at_its_end(tmp_path: Path) -> None:
                 await read_answer(websocket)
             await websocket.close(4000, "good\u202e bye")
         (end,) = ends(server)
-    assert (end["conversation_id"], end["turns"], end["interruptions"]) == ("conv_1", 3, 1)
+    assert (end["conversation_id"], end["turns"], end["interruptions"]) == ("conv_1", 3, 0)
     assert (end["code"], end["reason"]) == (4000, "good\\u202e bye")
     duration_s, median_s, slowest_s = (end[name] for name in ("duration_s", "first_chunk_p50_s", "first_chunk_max_s"))
     assert isinstance(duration_s, float)

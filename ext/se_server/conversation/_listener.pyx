@@ -31,6 +31,7 @@ from hashlib import sha1
 
 from picows.picows import WSAutoPingStrategy, WSProtocol
 
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.errors import InvalidUtf8, MessageError
 from se_server.protocol import close_codes
 
@@ -477,7 +478,7 @@ cdef class Connection:
         """The transport holds more than the high-water mark."""
         if not self.outbox.closed:
             self.outbox.set_writable(False)
-            self._set_timer(self._shared.write_timeout_s, self._write_timed_out)
+            self._set_timer(self._shared.write_timeout_s, self._look_last)
 
     cpdef resume_writing(self):
         """The transport holds less than the low-water mark again."""
@@ -485,6 +486,10 @@ cdef class Connection:
             self._timer.cancel()
             self._timer = None
             self.outbox.set_writable(True)
+
+    def _look_last(self):
+        # Code may have blocked the loop, and the peer has read meanwhile.
+        self._set_timer(LAST_LOOK_S, self._write_timed_out)
 
     def _write_timed_out(self):
         self.session.write_timed_out()

@@ -46,6 +46,11 @@ cdef enum:
     C_EVENTS = 65_536
     MAX_TEXT_BYTES = 150                        # ten units
 
+
+def waited_s(int fd):
+    return se_waited_ms(fd) / 1e3
+
+
 EVENTS = int(C_EVENTS)
 RING_BYTES = (<int> HEAD_WORDS + 2 * <int> C_EVENTS) * 8
 NO_ID = 0xFFFFFFFF

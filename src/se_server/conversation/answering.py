@@ -288,7 +288,7 @@ class Answering(TurnHost):
         turn.count_in(stats.meters, outcome)
         if self._pace is None:
             self._pace = Pace()
-        self._pace.add(state is SUPERSEDED)
+        self._pace.add(state is SUPERSEDED and turn.chunks > 0)
         if turn.chunks:
             self._pace.add_first_chunk(turn.first_text_after_s())
         if self._debugs:

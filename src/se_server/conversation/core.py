@@ -247,7 +247,8 @@ class SessionCore(Waiting):
         superseded = ledger.current
         if superseded is not None:
             self._end_turn(superseded, SUPERSEDED, turn.started_at, False)
-            self._debug("interrupted: event_id=%s for new transcript (event_id=%s)", superseded.event_id, turn.event_id)
+            how = "interrupted" if superseded.began_at or superseded.chunks else "superseded"
+            self._debug("%s: event_id=%s for new transcript (event_id=%s)", how, superseded.event_id, turn.event_id)
             if superseded is self._settling:
                 turn.started_at = superseded.started_at  # the same utterance, which has grown
         ledger.begin(turn)
@@ -273,6 +274,9 @@ class SessionCore(Waiting):
         else:
             self._stats.cells.turns_retried += turn.is_retry
             self._lane.start_turn(turn, transcript, superseded)
+
+    def _answers_on(self) -> int:
+        return self._transport.fd
 
     def _note_block(self, arrived_at: float, now: float) -> None:
         """Note the code that has blocked the event loop while a transcript waited in the socket, if it is known."""

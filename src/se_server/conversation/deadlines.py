@@ -8,7 +8,12 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
+LAST_LOOK_S = 0.002
+"""A timeout waits this long: after code has blocked the loop, timers run before what has come meanwhile is read."""
+
 CLOCK_STEP_S = 0.001  # resolution of uvloop's clock, which may read slightly before the time of its timer
+
+LATE_S = 0.02  # of a timer: the loop was blocked
 
 
 class Deadlines(Generic[T]):
@@ -20,7 +25,7 @@ class Deadlines(Generic[T]):
         missed: gets the item, which is discarded.
     """
 
-    __slots__ = ("_due", "_loop", "_missed", "_timeout_s", "_timer")
+    __slots__ = ("_due", "_is_last_look", "_loop", "_missed", "_timeout_s", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, missed: Callable[[T], object]) -> None:
         self._loop = loop
@@ -28,6 +33,7 @@ class Deadlines(Generic[T]):
         self._missed = missed
         self._due: dict[T, float] = {}  # ordered by deadline, as items are added in this order
         self._timer: asyncio.TimerHandle | None = None
+        self._is_last_look = False
 
     def add(self, item: T) -> None:
         """Start an item's time, or start it again."""
@@ -50,6 +56,12 @@ class Deadlines(Generic[T]):
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time() + CLOCK_STEP_S
+        first_due = next(iter(self._due.values()), now)
+        if now - first_due > LATE_S and not self._is_last_look:
+            self._is_last_look = True
+            self._timer = self._loop.call_later(LAST_LOOK_S, self._look)
+            return
+        self._is_last_look = False
         late = []
         for item, due in self._due.items():
             if due > now:

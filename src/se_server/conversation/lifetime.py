@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.conversation.settings import SessionSettings
 from se_server.protocol.turn import Turn
 
@@ -66,7 +67,14 @@ class Lifetime:
             self._timers.append(self._loop.call_later(max(left_s, POLL_S), self._look))
             del self._timers[:-2]
         else:
+            self._timers.append(self._loop.call_later(LAST_LOOK_S, self._look_last, self._heard_at))
+
+    def _look_last(self, heard_at: float) -> None:
+        """End the conversation unless words waited in the socket while code blocked the loop."""
+        if self._heard_at == heard_at:
             self._leave("nothing was said")
+        else:
+            self._look()
 
     def _leave(self, why: str) -> None:
         self.end()

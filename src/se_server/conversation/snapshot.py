@@ -30,7 +30,7 @@ class Snapshot:
         duration_s: the same, until its end if it has ended.
         turn_age_s: seconds since the transcript of the turn under way arrived; None without a turn.
         turns: how many turns have ended.
-        interruptions: how many of them a newer transcript ended.
+        interruptions: how many of them a newer transcript ended after some of the answer had been sent.
         first_text_p50_s: the median time to a turn's first text, in seconds; None if no turn had text.
         first_text_max_s: the longest such time.
         code: the code that the WebSocket was closed with; None while it is open, or where its library does not say.

@@ -14,7 +14,8 @@ from se_server.conversation.deadlines import CLOCK_STEP_S
 from se_server.conversation.settings import SessionSettings
 from se_server.conversation.watches import Watch, watches_of
 from se_server.protocol.turn import CLOSED, Turn
-from se_server.protocol.turns import MAX_LOST_S, Verdict
+from se_server.protocol.turns import MAX_LOST_S, MIN_LOST_S, Verdict
+from se_server.telemetry._ring import waited_s
 from se_server.types import ConversationMessage, Stats
 
 HOLD_TEXT = " "
@@ -66,6 +67,10 @@ class Waiting(Answering):
             ):
                 outbox.send("", turn.event_id_json, True)
 
+    def _answers_on(self) -> int:
+        """Return the descriptor of the TCP connection; -1 without one."""
+        return -1
+
     def _replay(self, again: Turn) -> None:
         """Send the newest answer once more: its transcript has come again, so that the answer was lost."""
         current, outbox = self._ledger.current, self._outbox
@@ -75,6 +80,10 @@ class Waiting(Answering):
         self._stats.cells.transcripts_answered += 1
         if not outbox.writable or outbox.pending():  # type: ignore[attr-defined]  # a method in C
             turn.final_at = again.started_at  # the answer has not even left: it crosses the transcript on its way
+            return
+        # A transcript that waited in the socket, while code blocked the loop, was sent before it was read.
+        if again.started_at - waited_s(self._answers_on()) - turn.final_at < MIN_LOST_S:
+            self._debug("skipped a transcript sent again: it crossed its answer, event_id=%s", turn.event_id)
             return
         text = turn.text or self._empty_answer_text
         turn.replays += 1

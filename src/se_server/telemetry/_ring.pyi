@@ -34,6 +34,13 @@ SPAN: Final[int]
 def clear(memory: Any, now_s: float) -> None:
     """Note in a ring that its worker was reaped. Called by the supervisor, when no worker writes."""
 
+def waited_s(fd: int) -> float:
+    """Return the seconds since the kernel received the last data of a TCP connection; 0 if that is not known.
+
+    Args:
+        fd: the descriptor of the connection; -1 without one.
+    """
+
 @final
 class Ring:
     """The writing end of a ring.

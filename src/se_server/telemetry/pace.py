@@ -13,7 +13,7 @@ class Pace:
 
     Attributes:
         turns: turns that have ended.
-        interruptions: those that a newer transcript ended.
+        interruptions: those that a newer transcript ended after some of the answer had been sent.
         slowest_s: the longest time to a first text, in seconds; 0 if no turn had any.
     """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -60,6 +62,27 @@ async def test_a_lost_answer_is_sent_again_twice(kind: str) -> None:
     assert log.items == ["hello"]
     assert stage.server.stats.answers_replayed == 2
     assert stage.server.stats.turns_started == 1
+
+
+async def test_a_transcript_that_waited_has_crossed_its_answer(kind: str) -> None:
+    """It was sent right after the final, but read after code had blocked the event loop."""
+    if kind != "own":
+        pytest.skip("other libraries read before the session does")
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        await session.send_response("Here.")
+
+    async with serving(kind, on_transcript=on_transcript) as stage, stage.call() as api:
+        await api.say("hello", event_id=7)
+        assert await api.answer() == [(7, "Here.")]
+        await api.say("hello", event_id=7)
+        time.sleep(1.2)  # noqa: ASYNC251  code that blocks the loop
+        # A ping would hide how long the transcript has waited.
+        while not stage.server.stats.transcripts_answered:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await api.ping()
+    assert stage.server.stats.answers_replayed == 0
+    assert stage.server.stats.transcripts_answered == 1
 
 
 @pytest.mark.parametrize("why", ["late", "long", "older", "ignored", "other words"])

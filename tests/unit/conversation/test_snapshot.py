@@ -187,3 +187,14 @@ def test_a_record_names_the_outcome(state: TurnState, failed: bool, outcome: str
     assert str(TurnRecord.of(one, failed)) == (
         f"event_id=7 outcome={outcome} chunks=2 first_text_s=0.250 duration_s=2.000"
     )
+
+
+async def test_a_part_of_a_growing_utterance_is_no_interruption() -> None:
+    stage = Stage()
+    stage.ask("question", 1)
+    await stage.reach("started")
+    stage.ask("question with more words", 2)
+    seen = stage.seen(12.0)
+    assert (seen.turns, seen.interruptions) == (1, 0)
+    stage.session.connection_lost()
+    await stage.session._lane.wait_ended()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any, Protocol
 
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.conversation.host import Host
 from se_server.server.door.handshake import Handshake, Limits, Upgrade
 from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
@@ -230,6 +231,11 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def _timed_out(self) -> None:
+        # Time in which code blocked the loop is not the peer's: a whole request may wait in the socket.
+        late_s = self._door.loop.time() - self._timer.when()
+        self._timer = self._door.loop.call_later(max(late_s, LAST_LOOK_S), self._expire)
+
+    def _expire(self) -> None:
         if self._resting:
             self.transport.close()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.errors import SpeechEngineError
 from se_server.server.door.access import Access
 from se_server.server.door.pacer import Pacer
@@ -71,9 +72,12 @@ async def read_proxy_header(
 
     loop.add_reader(accepted.fileno(), readable)
     try:
-        await asyncio.wait_for(ended, timeout_s)
-    except asyncio.TimeoutError:
-        raise ProxyRefused("its time is up") from None
+        await asyncio.wait((ended,), timeout=timeout_s)
+        if not ended.done():  # code may have blocked the loop, and the header waits in the socket
+            await asyncio.wait((ended,), timeout=LAST_LOOK_S)
+        if not ended.done():
+            raise ProxyRefused("its time is up")
+        ended.result()
     finally:
         loop.remove_reader(accepted.fileno())
     client = header.client

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
 
 CEILING_S = 600.0  # of a handshake with the waiting for its turns; the gate has the time limit
@@ -154,6 +155,11 @@ class TlsGate(asyncio.Protocol):
             self._left_s = max(MIN_LEFT_S, self._due_s - self._loop.time())
 
     def _late(self) -> None:
+        # Time in which code blocked the loop is not the peer's: its bytes may wait in the socket.
+        late_s = self._loop.time() - self._due_s
+        self._timer = self._loop.call_later(max(late_s, LAST_LOOK_S), self._expire)
+
+    def _expire(self) -> None:
         self._timer = None
         self.is_late = True
         self._cancel()
