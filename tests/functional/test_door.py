@@ -232,10 +232,22 @@ def test_a_head_that_waited_for_blocked_code_is_answered(run: Run, request_bytes
         async with opened(limits=Limits(head_timeout_s=0.1)) as served:
             with socket.create_connection((served.host, served.port)) as peer:
                 await until(lambda: len(served.door.connections) == 1)
-                peer.sendall(request_bytes)
-                time.sleep(0.2)  # noqa: ASYNC251  a handler that blocks the loop
                 peer.setblocking(False)
-                answer = await asyncio.get_running_loop().sock_recv(peer, 12)
+                loop = asyncio.get_running_loop()
+                ours, theirs = socket.socketpair()
+                blocked = asyncio.Event()
+
+                def block() -> None:  # as a handler that starts when its transcript is read
+                    loop.remove_reader(ours)
+                    peer.send(request_bytes)
+                    time.sleep(0.2)
+                    blocked.set()
+
+                with ours, theirs:
+                    loop.add_reader(ours, block)
+                    theirs.send(b"x")
+                    await blocked.wait()
+                answer = await loop.sock_recv(peer, 12)
             assert answer in (b"HTTP/1.1 200", b"HTTP/1.1 101")
 
     run(main())
