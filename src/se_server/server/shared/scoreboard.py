@@ -29,6 +29,8 @@ CELL_BYTES = 8
 _FIRST_COUNTER = 16  # a new cache line
 SLOT_BYTES = -(-(_FIRST_COUNTER + len(COUNTERS)) * CELL_BYTES // LINE_BYTES) * LINE_BYTES  # up to a whole line
 _VERSION_READS = 1000  # a supervisor that was killed during the addition leaves an odd version
+_READS_AT_ONCE = 8  # before a pause, since the supervisor may have lost its core during the addition
+_PAUSE_S = 0.002
 
 
 class State(enum.IntEnum):
@@ -250,7 +252,7 @@ class Scoreboard:
         return self._read(with_cells=True)
 
     def _read(self, with_cells: bool) -> tuple[dict[str, int], list[int]]:
-        for _ in range(_VERSION_READS):
+        for attempt in range(1, _VERSION_READS + 1):
             version = self._retired.version
             sums = self._retired.counts()
             live = list(self.live())
@@ -259,4 +261,6 @@ class Scoreboard:
             cells = self.meters.sums(slot.index for slot in live) if with_cells else []
             if version % 2 == 0 and self._retired.version == version:
                 break
+            if attempt % _READS_AT_ONCE == 0:
+                time.sleep(_PAUSE_S)
         return dict(zip(COUNTERS, sums, strict=True)), cells
