@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from se_server.errors import CallerError
-from se_server.recordings.as_test import test_of
-from se_server.recordings.records import parse
 from se_server.server.observer.archive import Entry
 from se_server.server.observer.watch import Watch
 
@@ -77,9 +73,7 @@ class Recordings:
         return [
             Route("/api/recordings", self._list),
             Route("/api/recordings/{name}", self._download),
-            Route("/api/recordings/{name}/test", self._test),
             Route("/api/conversations/{key}/recording", self._download_kept),
-            Route("/api/conversations/{key}/test", self._test_kept),
         ]
 
     async def _list(self, _request: Request) -> Response:
@@ -99,12 +93,6 @@ class Recordings:
             return problem(404, "there is no such recording")
         return _attachment(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
 
-    async def _test(self, request: Request) -> Response:
-        entry = self._entry(request)
-        if entry is None:
-            return problem(404, "there is no such recording")
-        return _test_response(entry.path.read_text().split("\n"), str(entry.path))
-
     async def _lines(self, request: Request) -> list[str] | Response:
         recorder = self._recorder
         if recorder is None:
@@ -122,18 +110,6 @@ class Recordings:
         body = "".join(line + "\n" for line in lines).encode()
         return _attachment(body, f"conversation-{request.path_params['key']}.jsonl", "application/x-ndjson")
 
-    async def _test_kept(self, request: Request) -> Response:
-        recorder = self._recorder
-        self._watch.poll()
-        conversation = self._watch.known(request.path_params["key"])
-        if recorder is None or conversation is None:
-            return problem(404, NO_RECORDER if recorder is None else "there is no such conversation")
-        try:
-            path = await recorder.write(conversation)  # a test needs its file
-        except OSError as error:
-            return problem(500, f"cannot write the recording: {error.strerror}")
-        return _test_response(path.read_text().split("\n"), str(path))
-
 
 def _row(entry: Entry) -> dict[str, Any]:
     header = entry.header
@@ -144,18 +120,6 @@ def _row(entry: Entry) -> dict[str, Any]:
         "written_at_s": round(entry.written_at_s, 3),
         **{name: header.get(name) for name in ("level", "began_at_s", "reasons", "cause", "code")},
     }
-
-
-def _test_response(lines: Sequence[str], path: str) -> Response:
-    try:
-        text = test_of(parse(lines, path), path)
-    except CallerError as error:
-        return problem(409, str(error))
-    return PlainTextResponse(text, headers={"content-disposition": f'inline; filename="{_test_name(path)}"'})
-
-
-def _test_name(path: str) -> str:
-    return f"test_{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}.py"
 
 
 def _attachment(body: bytes, name: str, media_type: str) -> Response:
