@@ -123,7 +123,7 @@ def as_test(held: Held) -> str:
         options.append(f"conversation_id={held.conversation_id!r}")  # the dice are seeded by it
     steps = held.steps()
     uses = ["Habits"] * any("Habits(" in option for option in options) + ["Outcome"] * any(
-        not verdict.is_ok for _, _, verdict in steps
+        not verdict.is_ok and verdict.outcome is not Outcome.WAITING for _, _, verdict in steps
     )
     lines = ['"""A conversation of the playground. Run it with: pytest FILE"""', "", "import pytest", ""]
     if uses:
@@ -170,6 +170,8 @@ def _lines_of(
         lines.append(f"    assert {name}.verdict.is_ok, {name}.verdict.reason")
         if verdict.outcome is Outcome.HEARD:
             lines.append(f"    assert {name}.first_word_s < {_limit_s(held, verdict):g}")
+    elif verdict.outcome is Outcome.WAITING:
+        lines.append(f"    # Its answer was not complete when the test was made: {_cut(_one_line(verdict.reason))}")
     else:
         lines.append(f"    # It went wrong: {_cut(_one_line(verdict.reason))}")
         lines.append(f"    assert {name}.verdict.outcome is Outcome.{verdict.outcome.name}")

@@ -32,6 +32,13 @@ class Triggers:
     slow_s: float | None = None
     one_in: int | None = None
 
+    def __str__(self) -> str:
+        """Return the option's text, as `triggers` reads it."""
+        given = [name for name in _TRIGGERS if name in self.names]
+        given += [] if self.slow_s is None else [f"slow={self.slow_s}"]
+        given += [] if self.one_in is None else [f"one-in={self.one_in}"]
+        return ",".join(given) or "none"
+
 
 def triggers(raw: object) -> Triggers:
     """Read `error,api-error,abnormal,slow=4,one-in=1000`; an empty text is none of them."""
