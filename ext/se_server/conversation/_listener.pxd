@@ -56,7 +56,7 @@ cdef class SocketOutbox(Outbox):
     cdef int _fd                        # send(2) may be called on it; -1 with TLS
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked
-    # Where it is recorded; see `RecordedOutbox`.
+    # The tape of a recorded conversation; see `RecordedOutbox`.
     cdef Tape tape
     cdef unsigned int number
     cdef Clock clock

@@ -15,7 +15,7 @@ cdef enum:
     # Units of work of one step: one to two milliseconds.
     STEP_WORK = 512 * 1024
 
-# How many times the rate of one conversation all those share that make much work: a fifth of a processor by default.
+# The rate that all conversations with much work share, as a multiple of the rate of one: a fifth of a processor by default.
 cdef double SHARE_OF = 8.0
 
 

@@ -160,7 +160,7 @@ class Hub:
 
     @property
     def open_talks(self) -> int:
-        """How many conversations are open."""
+        """The number of open conversations."""
         return len(self._runs)
 
     async def stop(self) -> None:

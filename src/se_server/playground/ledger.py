@@ -75,7 +75,7 @@ def turn_of(conversation: dict[str, Any], event_ids: Collection[int]) -> dict[st
             if is_ours and arrived is not None:
                 events.append(arrived)
             arrived = None
-        # What is left of an older turn comes between: it ends, and its handler is gone.
+        # The rest of an older turn comes between: it ends, and its handler is gone.
         if is_ours or (events and kind == "transcript again" and payload in event_ids):
             events.append([at_s, kind, payload])
     if not events:
