@@ -6,6 +6,7 @@ from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
 from se_server.conversation._outbox import Outbox
+from se_server.conversation.deadlines import LAST_LOOK_S as LAST_LOOK_S
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
 from se_server.telemetry._clock import Clock
@@ -15,6 +16,10 @@ from se_server.telemetry._tape import Tape
 class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
     def __init__(self, transport: Transport, fd: int) -> None: ...
+
+@final
+class RecordedOutbox(SocketOutbox):
+    """Messages that are put on the tape of a recorded conversation as they are sent."""
 
 @disjoint_base
 class Framer(WSListener):
@@ -88,6 +93,8 @@ class Connection:
     def abort(self) -> None:
         """Drop the socket without waiting for anything."""
     on_raw: Callable[[str | bytes], object] | None  # called with each message as it came, which is then not decoded
+    def leave(self) -> None:
+        """Do the work of a lost socket, in a later step."""
     def start_reading(self) -> bool:
         """Nothing to start: what arrives is pushed."""
     def bind(self, loop: AbstractEventLoop) -> None:
