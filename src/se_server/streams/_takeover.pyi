@@ -1,8 +1,9 @@
 from collections.abc import AsyncIterator, Awaitable, Generator
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
 from se_server.streams._source import Source
 
+@type_check_only
 class Body(Protocol):
     """The body of a package's response."""
     @property
@@ -40,6 +41,8 @@ class Takeover(Source, AsyncIterator[Any]):
     def __await__(self) -> Generator[Any, Any, list[str]]: ...
     def __iter__(self) -> Generator[Any, Any, list[str]]: ...
     def __next__(self) -> Any: ...
+    def failed(self) -> list[str]:
+        """Take the exception that a C function has left."""
     def send(self, value: object) -> Any:
         """Run to the next suspension, as a coroutine does."""
     def throw(self, kind: BaseException | type[BaseException], value: object = ..., traceback: object = ...) -> Any:

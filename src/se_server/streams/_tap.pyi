@@ -1,7 +1,8 @@
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
 from se_server.streams._takeover import Takeover
 
+@type_check_only
 class Client(Protocol):
     """The parts of an HTTP client that hold a connection."""
     @property

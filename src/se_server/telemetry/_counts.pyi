@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
 from se_server.telemetry._meters import Meters
 from se_server.telemetry._ring import Ring
 
+@disjoint_base
 class Counts:
     """The memory of counters. Compiled code adds to its `cells` by name.
 

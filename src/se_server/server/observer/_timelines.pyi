@@ -2,11 +2,19 @@
 
 from typing import Any, Final
 
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
+from se_server.telemetry._ring import EVENTS as EVENTS
+from se_server.telemetry._ring import KINDS as KINDS
+from se_server.telemetry._ring import NO_ID as NO_ID
+from se_server.telemetry._ring import RING_BYTES as RING_BYTES
+
 PART_NAMES: Final[tuple[str, ...]]
 """The parts of the time to first text, in order: they add up to it."""
 
 Turn = tuple[int | None, int, int, int, float | None, tuple[float, ...] | None, int, bool, str | None]
 
+@disjoint_base
 class Conversation:
     """One conversation, as its events tell it.
 
@@ -57,6 +65,7 @@ class Conversation:
     def events(self) -> list[tuple[int, str, int | str]]:
         """Return the events: microseconds, the kind's name, and the payload, or the text of those that have one."""
 
+@disjoint_base
 class Timelines:
     """All conversations whose events are in the rings.
 

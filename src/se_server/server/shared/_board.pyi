@@ -1,5 +1,7 @@
 from mmap import mmap
 
+from typing_extensions import disjoint_base  # type checkers know it without the package
+
 LINE_BYTES: int
 STATE: int
 HEARTBEAT: int
@@ -7,6 +9,7 @@ IN_USE: int
 ACCEPTING: int
 LOAD: int
 
+@disjoint_base
 class Board:
     """The slots of a scoreboard, read and written with atomic instructions.
 
@@ -25,6 +28,7 @@ class Board:
             fresh_ns: ignore workers whose last heartbeat is older.
         """
 
+@disjoint_base
 class Seats:
     """The seats of all workers, read and written with atomic instructions.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from ipaddress import ip_address
 
@@ -97,15 +98,17 @@ def test_clients_behind_proxies(case: str) -> None:
     assert (admitted.request.remote, refusal) == (shown, None)
 
 
-def cost_s(access: Access, peer: str, *lines: str) -> float:
-    """Return the CPU time of 20 checks of a request, by the best of several rounds."""
-    request, rounds = upgrade(peer, *lines), []
-    for _ in range(5):
-        began = time.thread_time()
-        for _ in range(20):
-            access.check(request)
-        rounds.append(time.thread_time() - began)
-    return min(rounds)
+def costs_s(*checks: tuple[Access, list[str]]) -> list[float]:
+    """Return the CPU times of 20 checks of requests with these lines, each the best of many rounds taken in turn."""
+    requests = [(access, upgrade("10.0.0.1:5", *lines)) for access, lines in checks]
+    best = [math.inf] * len(checks)
+    for _ in range(15):
+        for number, (access, request) in enumerate(requests):
+            began = time.thread_time()
+            for _ in range(20):
+                access.check(request)
+            best[number] = min(best[number], time.thread_time() - began)
+    return best
 
 
 LONG_LISTS = {
@@ -126,7 +129,8 @@ LONG_LISTS = {
 def test_long_lists_cost_less_than_honest_ones(lines: list[str]) -> None:
     access = Access(trusted_proxies=PROXIES, allow_ips=networks("10.0.0.0/8"))
     honest = ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 32)]
-    assert cost_s(access, "10.0.0.1:5", *lines) < 2 * cost_s(access, "10.0.0.1:5", *honest)
+    cost_s, honest_cost_s = costs_s((access, lines), (access, honest))
+    assert cost_s < 2 * honest_cost_s
 
 
 def test_refused_requests_do_not_pay_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +149,8 @@ def test_many_trusted_proxies_cost_no_more_than_few() -> None:
     many = proxies(",".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(5000)))
     few = proxies("10.0.0.0/24")
     lines = ["X-Forwarded-For: " + ",".join(["10.0.0.2"] * 32)]
-    costs = [cost_s(Access(trusted_proxies=trusted), "10.0.0.1:5", *lines) for trusted in (many, few)]
-    assert costs[0] < 1.5 * costs[1]
+    many_cost_s, few_cost_s = costs_s(*((Access(trusted_proxies=trusted), lines) for trusted in (many, few)))
+    assert many_cost_s < 1.5 * few_cost_s
 
 
 def test_networks_hold_what_their_blocks_hold() -> None:
