@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,8 +238,11 @@ def running_server(
         ready = server.wait_for_output(READY_LINE, timeout_s)
         server.url, server.port = ready[1], int(ready[2])
         yield server
-    finally:
-        server.stop()
+    except BaseException:
+        with suppress(AssertionError):  # the test's own failure is the one to be read
+            server.stop()
+        raise
+    server.stop()
 
 
 # --- the API's messages ---------------------------------------------------------------------------------------------
