@@ -259,7 +259,7 @@ async def test_haproxy_moves_load_by_weight_and_drains_in_time(folder: Path, cer
         own = Path(stack.enter_context(TemporaryDirectory(prefix="w", dir=folder)))
         documented = recipe("backend se_server, with agent checks").partition("\n")[2].rstrip("\n")
         changes = {
-            "    default-server check inter 2s fall 2 rise 1": documented.replace(" agent-port 3002", ""),
+            "    default-server check inter 2s fall 2 rise 1": documented.replace(" agent-port 3003", ""),
             f"127.0.0.1:{first.port}": f"127.0.0.1:{first.port} agent-port {checks[0]}",
             f"127.0.0.1:{second.port}": f"127.0.0.1:{second.port} agent-port {checks[1]}",
         }

@@ -40,7 +40,7 @@ def host_and_port(raw: object) -> str:
     try:
         _split(given)
     except ValueError:
-        raise ValueError("HOST:PORT, such as 10.0.0.11:3002") from None
+        raise ValueError("HOST:PORT, such as 10.0.0.11:3003") from None
     return given
 
 
