@@ -10,6 +10,7 @@ from se_server.conversation.jobs cimport Job, TurnHost
 from se_server.conversation.lane cimport Lane
 from se_server.protocol.turn cimport Turn
 from se_server.protocol.turns cimport TurnLedger
+from se_server.streams._shape cimport Shaper
 from se_server.streams._stream cimport Stream
 
 
@@ -27,6 +28,7 @@ cdef class Answering(TurnHost):
     cdef bint _speaks_refusals
     cdef bint _takes_over
     cdef double _chunk_pace_s
+    cdef object _shape
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef str _empty_answer_text
     cdef bint _ends_with_turn
@@ -43,6 +45,7 @@ cdef class Answering(TurnHost):
     cdef bint _may_be_raw(self, str text)
     cdef Stream _open(self, response, bint takeover)
     cdef _send_text(self, Turn turn, str text, bint final)
+    cdef _send_shaped(self, Turn turn, str text, shape)
     cdef _end_answer(self, Turn turn, bint final, bint has_failed)
     @cython.locals(job=Job)
     cdef _send_final(self, Turn turn)

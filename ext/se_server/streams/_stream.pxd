@@ -5,6 +5,7 @@ from cpython.object cimport PyObject
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading
 from se_server.streams._scan cimport Scanner
+from se_server.streams._shape cimport Shaper
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 
@@ -52,16 +53,23 @@ cdef class Stream:
     cdef bint _is_recorded      # its events are put on the tape
     cdef double _event_at       # when the last event came, while it is watched
     cdef double _pace_s         # texts are gathered so long once the answer is ahead of speech; 0: never
+    cdef bint _is_direct        # texts are put as they come: neither gathered nor shaped
     cdef double _begun_at       # the first text was put then
     cdef Py_ssize_t _sent_chars
     cdef list _held             # the texts that are being gathered, or None
     cdef object _pace_timer
+    cdef Shaper _shaper         # shapes the text before it is put, or None
+    cdef bint _was_shaped       # there was some text, of which nothing may be left
     cdef Py_ssize_t _chunks_before  # of the turn, when the stream began
     cpdef pump(self, Sink sink, Turn turn, Clock clock)
     cpdef object doubt(self)
     cdef object _wakeable(self, object suspended)
     cdef object _wait_for(self, object other)
     cpdef gather(self, double pace_s)
+    cpdef shape(self, shape)
+    cdef int _put_one(self, str text) except -1
+    cdef int _put_otherwise(self, str text) except -1
+    cdef int _end_shape(self) except -1
     cdef bint _hold(self, str text) except -1
     cdef int _release(self) except -1
     cdef int _iterate(self, object iterator) except -1

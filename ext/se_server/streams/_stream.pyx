@@ -20,6 +20,7 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading, is_plain
 from se_server.streams._scan cimport Scanner, Usage
+from se_server.streams._shape cimport Shaper, shaper_of
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport K_ASKED, K_READY
@@ -149,6 +150,7 @@ cdef bint _is_plain(response) except -1:
 cpdef Stream open_stream(response, double close_s=0.5, bint takeover=True):
     cdef Stream stream = Stream.__new__(Stream)
     stream._close_s = close_s
+    stream._is_direct = True
     if type(response) is AsyncGeneratorType and _is_plain(response):
         stream._is_generator = stream._is_untouched = True
         stream._iterator = response
@@ -195,7 +197,7 @@ cdef class Stream:
     cpdef object doubt(self):
         if not self._is_whole:
             return None
-        cdef bint has_text = self._turn.chunks != self._chunks_before
+        cdef bint has_text = self._was_shaped or self._turn.chunks != self._chunks_before
         if self._reading is not None:
             return self._reading.doubt(has_text)
         if has_text or self._source is not None:
@@ -337,6 +339,21 @@ cdef class Stream:
 
     cpdef gather(self, double pace_s):
         self._pace_s = pace_s
+        self._is_direct = False
+
+    cpdef shape(self, shape):
+        self._shaper = shaper_of(shape)
+        if self._shaper is not None:
+            self._is_direct = False
+
+    cdef int _end_shape(self) except -1:
+        """Put what shaping holds back, now that the text has ended."""
+        cdef Shaper shaper = self._shaper
+        self._shaper = None
+        if shaper is not None and self._turn.open and not self._sink.closed:
+            for text in shaper.finish():
+                self._put_one(text)
+        return 0
 
     cdef bint _hold(self, str text) except -1:
         """Gather a text with those that follow, if what was sent is enough to speak for a while."""
@@ -415,6 +432,7 @@ cdef class Stream:
         return reraise()
 
     cdef int _finish(self) except -1:
+        self._end_shape()
         self._release()
         self._note_texts()
         return PYGEN_RETURN
@@ -429,6 +447,7 @@ cdef class Stream:
             self._fail(raised)
             self._flush()
             raise
+        self._end_shape()
         self._release()
         return self._note_texts()
 
@@ -449,7 +468,7 @@ cdef class Stream:
         ):
             text = <str>event
             # As `_put`, here without a call: this is the path of most texts.
-            if text and self._turn.bytes_left < 0 and self._pace_s == 0:
+            if text and self._turn.bytes_left < 0 and self._is_direct:
                 self._sink.put(text, self._turn.event_id_json, False)
                 self._turn.keep(text)
                 self._chunks += 1
@@ -467,6 +486,28 @@ cdef class Stream:
         return 0
 
     cdef int _put(self, str text) except -1:
+        if not self._is_direct:
+            return self._put_otherwise(text)
+        if self._turn.bytes_left >= 0:
+            return self._take_bounded(text)
+        self._sink.put(text, self._turn.event_id_json, False)
+        self._turn.keep(text)
+        self._chunks += 1
+        return 0
+
+    cdef int _put_otherwise(self, str text) except -1:
+        """Put a text that is shaped or gathered first."""
+        if self._shaper is None:
+            return self._put_one(text)
+        self._was_shaped = True
+        text = self._shaper.stripped(text)
+        if not self._shaper.by:
+            return self._put_one(text) if text else 0
+        for text in self._shaper.chunks(text):
+            self._put_one(text)
+        return 0
+
+    cdef int _put_one(self, str text) except -1:
         if self._turn.bytes_left >= 0:
             return self._take_bounded(text)
         if self._pace_s > 0 and self._hold(text):
@@ -557,6 +598,11 @@ cdef class Stream:
 
     cdef int _fail(self, object error) except -1:
         """Note the exception that ends the stream, for those who close it."""
+        if self._shaper is not None and not isinstance(error, AnswerTooLong):
+            try:
+                self._end_shape()
+            except AnswerTooLong:
+                pass  # the turn is full, which its end sees
         self._release()
         if isinstance(error, Detached):  # it did not heed its cancellation; the task does
             self._is_lost = True

@@ -21,6 +21,7 @@ from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThread
 from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState
 from se_server.protocol.turns import TurnLedger
+from se_server.streams._shape import Shaper
 from se_server.streams._stream import Stream, open_stream
 from se_server.streams.refusing import refuse_options
 from se_server.streams.sniffing import RAW_START
@@ -59,6 +60,7 @@ class Answering(TurnHost):
         self._speaks_refusals = settings.speak_refusals
         self._takes_over = settings.takeover
         self._chunk_pace_s = settings.chunk_pace_s or 0.0
+        self._shape = settings.shape
         self._max_answer_bytes = -1 if settings.max_answer_bytes is None else settings.max_answer_bytes
         self._ring = stats.ring
         self._number = 0 if stats.ring is None else stats.ring.opened(self._clock.now())
@@ -82,6 +84,7 @@ class Answering(TurnHost):
         nodes: Iterable[str] | None = None,
         speak_refusals: bool | None = None,
         takeover: bool | None = None,
+        shape: str | bool | None = None,
     ) -> bool:
         """Send an answer of the turn, to be spoken.
 
@@ -98,6 +101,9 @@ class Answering(TurnHost):
                 failure. None: as the server is set up, which speaks them.
             takeover: whether the stream of an LLM package is read from its HTTP response, without the package's
                 objects; with `text` it never is. None: as the server is set up, which does it.
+            shape: how the text is shaped for speech: `plain` leaves out Markdown, links, code and emoji; `sentences`
+                or `8 words` is how much a chunk has; both with a comma; False: as it is. None: as the server is set
+                up, which leaves it as it is.
 
         Returns:
             False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
@@ -105,17 +111,23 @@ class Answering(TurnHost):
 
         Raises:
             SessionClosed: the session is closed.
+            ValueError: there is no such shape.
             WrongThread: called from a thread other than the session's.
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
+        if shape is None:
+            shape = self._shape
         if isinstance(response, str) and not (type(response) is str and self._may_be_raw(response)):
             turn = self._turn_to_answer()
             if turn is None:
                 return False
             final = final and not self._ends_with_turn
-            # Not str(): a member of an enumeration of texts gives its name.
-            self._send_text(turn, response if type(response) is str else "".join((response,)), final)
+            if shape is not None and shape is not False:
+                self._send_shaped(turn, "".join((response,)), shape)
+            else:
+                # Not str(): a member of an enumeration of texts gives its name.
+                self._send_text(turn, response if type(response) is str else "".join((response,)), final)
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, False)
             if rest is not None:
                 await rest
@@ -130,6 +142,8 @@ class Answering(TurnHost):
             speaks = self._speaks_refusals if speak_refusals is None else speak_refusals
             stream.read_by(text=text, nodes=nodes, speak_refusals=speaks)
         try:
+            if shape is not None:
+                stream.shape(shape)
             turn = self._turn_to_answer()
             if turn is None:
                 return False
@@ -184,6 +198,12 @@ class Answering(TurnHost):
             self._outbox.send(text, turn.event_id_json, False, final)
             turn.keep(text)
             turn.note_texts(1, self._clock.now())
+
+    def _send_shaped(self, turn: Turn, text: str, shape: str | bool) -> None:
+        """Send a whole text, shaped for speech."""
+        shaper = Shaper(shape)
+        for chunk in shaper.feed(text) + shaper.finish():
+            self._send_text(turn, chunk, True)  # its chunks leave together, with the final or the flush
 
     def _end_answer(self, turn: Turn, final: bool, has_failed: bool) -> Awaitable[None] | None:
         """End an answer after its last text; return what its sender has to await, if anything."""

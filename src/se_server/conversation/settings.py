@@ -28,6 +28,7 @@ from se_server.options import (
     texts,
     verbatim,
 )
+from se_server.streams.shaping import read_shape
 
 CONVERSATIONS = "Conversations"
 LIMITS = "Limits of a connection"
@@ -64,6 +65,7 @@ class SessionSettings:
         speak_refusals: whether a model's refusal is spoken where its stream has no other text; else it is a failure.
         chunk_pace_s: how long texts of a stream are gathered into one once the answer is well ahead of speech.
         takeover: whether streams of LLM packages are read from their HTTP responses, without the packages' objects.
+        shape: how the text of answers is shaped for speech, such as `plain, sentences`; None: it is not.
         turn_timeout_s: how long a turn may take from its transcript on, before its handler is cancelled.
         max_conversation_s: after how long a conversation is ended, once its answer under way has come to its end.
         idle_timeout_s: the same for a conversation without a transcript for so long.
@@ -226,6 +228,15 @@ class SessionSettings:
         "true|false",
         group=CONVERSATIONS,
         default_text="true",
+    )
+    shape: str | None = option(
+        None,
+        read_shape,
+        "Shape answers for speech: `plain` leaves out Markdown, links, code and emoji; `sentences` or `8 words` is how "
+        "much a chunk has; both with a comma.",
+        "SHAPE",
+        group=CONVERSATIONS,
+        default_text="off",
     )
     turn_timeout_s: float | None = option(
         None,

@@ -43,6 +43,7 @@ class SessionKeywords(TypedDict, total=False):
     first_word_after_s: Seconds | None
     first_word_text: str | Sequence[str] | None
     failure_text: str | None
+    shape: str | bool | None
     speak_refusals: bool | None
     chunk_pace_s: Seconds | None
     takeover: bool | None

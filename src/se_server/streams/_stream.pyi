@@ -42,6 +42,12 @@ class Stream(Awaitable[None]):
         """
     def gather(self, pace_s: float) -> None:
         """Gather the texts of `pace_s` into one while the answer is well ahead of speech; 0: never."""
+    def shape(self, shape: str | bool | None) -> None:
+        """Shape the text before it is put, as `Shaper` does; None or False: not at all.
+
+        Raises:
+            ValueError: there is no such shape.
+        """
     def pump(self, sink: Sink, turn: Turn, clock: Clock) -> Stream:
         """Return an awaitable that sends the stream's texts as the answer of a turn.
 

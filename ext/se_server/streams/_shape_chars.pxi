@@ -1,0 +1,96 @@
+# Kinds of characters.
+
+cdef inline bint is_blank(Py_UCS4 c) noexcept:
+    return c == c" " or c == c"\n" or c == c"\t" or c == c"\r"
+
+
+cdef inline bint is_digit(Py_UCS4 c) noexcept:
+    return c"0" <= c <= c"9"
+
+
+cdef inline bint is_word(Py_UCS4 c) noexcept:
+    """Whether it is a letter or a digit of any script."""
+    if c < 128:
+        return c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9"
+    return Py_UNICODE_ISALNUM(c)
+
+
+cdef inline bint is_latin(Py_UCS4 c) noexcept:
+    return c"a" <= c <= c"z" or c"A" <= c <= c"Z"
+
+
+cdef inline Py_UCS4 lowered(Py_UCS4 c) noexcept:
+    return <Py_UCS4>(<unsigned int>c + 32) if c"A" <= c <= c"Z" else c
+
+
+cdef inline bint is_punctuation(Py_UCS4 c) noexcept:
+    """Whether a backslash before it makes it a character like others (CommonMark 0.31, 2.4)."""
+    return c < 128 and c > 32 and not is_word(c) and c != 127
+
+
+cdef inline bint follows_closely(Py_UCS4 c) noexcept:
+    """Whether it stands right behind a word, without a blank."""
+    return c == c"." or c == c"," or c == c"!" or c == c"?" or c == c";" or c == c":"
+
+
+cdef inline bint ends_at_once(Py_UCS4 c) noexcept:
+    return c == 0x3002 or c == 0xFF01 or c == 0xFF1F or c == 0xFF0E
+
+
+cdef inline bint closes_sentence(Py_UCS4 c) noexcept:
+    """Whether it may stand between the end of a sentence and the next one."""
+    return (
+        c == c'"' or c == c"'" or c == c")" or c == c"]" or c == 0x201D or c == 0x2019 or c == 0xBB or c == 0x300D
+        or c == 0x300F or c == 0xFF09
+    )
+
+
+cdef inline bint is_bullet(Py_UCS4 c) noexcept:
+    return (
+        c == 0x2022 or c == 0x2023 or c == 0x2043 or c == 0x2219 or c == 0x25E6 or c == 0x25AA or c == 0x25AB
+        or c == 0x25CF or c == 0x25CB or c == 0xB7 or c == 0x2013 or c == 0x2014
+    )
+
+
+cdef inline bint is_arrow(Py_UCS4 c) noexcept:
+    return 0x2190 <= c <= 0x21FF or 0x27F0 <= c <= 0x27FF or 0x2900 <= c <= 0x297F
+
+
+cdef inline bint is_picture(Py_UCS4 c) noexcept:
+    """Whether it is an emoji, a part of one, or a symbol that is drawn: in speech it would be its name."""
+    return (
+        0x2300 <= c <= 0x23FF           # technical: clocks, keys
+        or 0x2500 <= c <= 0x27EF        # lines, shapes, symbols, dingbats
+        or 0x2B00 <= c <= 0x2BFF        # stars, thick arrows
+        or 0x1F000 <= c <= 0x1FBFF      # all pictographs, flags and skin tones
+        or c == 0x2022 or c == 0x2023 or c == 0x2043 or c == 0x2139 or c == 0x3030 or c == 0x303D
+        or c == 0xFE0E or c == 0xFE0F or c == 0x20E3  # variation selectors, and the frame of a key
+        or 0xE0020 <= c <= 0xE007F      # tags of flags
+        or 0xE000 <= c <= 0xF8FF        # private
+    )
+
+
+cdef inline bint is_box(Py_UCS4 c) noexcept:
+    """Whether it stands in the box of a task."""
+    return c == c" " or c == c"x" or c == c"X"
+
+
+cdef inline bint ends_path(Py_UCS4 c) noexcept:
+    """Whether an address in a text ends before it."""
+    return (
+        c == 0 or is_blank(c) or c == c"<" or c == c">" or c == c'"' or c == c")" or c == c"]" or c == c"*"
+        or c == c"|" or c == c"`" or follows_closely(c) or c > 0x2000
+    )
+
+
+cdef inline bint any_of(Chars* chars, Py_ssize_t begin, Py_ssize_t end, Py_UCS4 wanted) noexcept:
+    """Whether a character is in a part of the text."""
+    cdef Py_ssize_t j
+    for j in range(begin, min(end, chars.size)):
+        if chars.data[j] == wanted:
+            return True
+    return False
+
+
+cdef frozenset BREAKS = frozenset(("br", "p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ul", "ol"))
+cdef frozenset HIDING = frozenset(("think", "thinking", "reasoning", "script", "style", "tool_call"))
