@@ -68,6 +68,15 @@ cdef Py_ssize_t in_fence(Shaper self, Py_ssize_t i) except -1:
 cdef Py_ssize_t in_host(Shaper self, Py_ssize_t i) except -1:
     """Put the host of an address."""
     cdef Py_UCS4 c = self._in.data[i]
+    cdef int found, other
+    if lowered(c) == c"h" and not is_word(self._prev):  # an address that follows at once
+        found = begins(self, i, b"http://")
+        other = begins(self, i, b"https://")
+        if found == 1 or other == 1:
+            self._mode = TEXT
+            return NO_MARK
+        if found == -1 or other == -1:
+            return NEEDS_MORE
     if is_word(c) or c == c"-":
         return keep_as_is(self, i, 1)
     if c == c"." or c == c":":
