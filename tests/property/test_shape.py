@@ -65,7 +65,27 @@ MARKS = [
         " ",
     ),
 ]
-WORDS = ["Hello", "world", "h", "ht", "w", "x", "3", "3.5", ".", "!", "?", ",", ":", "Dr.", "e.g.", "はい。", "naïve"]
+WORDS = [
+    "-",
+    "+",
+    "Hello",
+    "world",
+    "h",
+    "ht",
+    "w",
+    "x",
+    "3",
+    "3.5",
+    ".",
+    "!",
+    "?",
+    ",",
+    ":",
+    "Dr.",
+    "e.g.",
+    "はい。",
+    "naïve",
+]
 texts = st.lists(st.sampled_from(MARKS + WORDS), max_size=14).map("".join)
 shapes = st.sampled_from(["plain", "sentences", "plain, sentences", "plain, 2 words", "3 words", "1 word"])
 
