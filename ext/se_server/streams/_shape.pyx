@@ -2,7 +2,8 @@
 
 Any cutting of the text gives the same speech. A decision looks ahead as far as it must, never beyond `MAX_AHEAD`
 characters, and waits where the text ends before that; so it depends on the text alone. `_step` decides one place, with
-the marks of Markdown and HTML in `_shape_marks.pxi` and what has a beginning and an end in `_shape_modes.pxi`.
+the marks of Markdown and HTML in `_shape_marks.pxi` and `_shape_lines.pxi`, and what has a beginning and an end in
+`_shape_modes.pxi`.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
@@ -94,6 +95,7 @@ cdef str taken(Chars* chars):
 
 include "_shape_chars.pxi"
 include "_shape_marks.pxi"
+include "_shape_lines.pxi"
 include "_shape_modes.pxi"
 
 

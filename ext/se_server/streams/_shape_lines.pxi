@@ -1,0 +1,68 @@
+# Marks at the beginning of a line: headings, lists, quotes, rules, and the fences of code.
+
+cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
+    cdef Py_UCS4 c = self._in.data[i]
+    cdef Py_ssize_t count
+    if is_blank(c):
+        return mark_within(self, i)
+    if c == c"`" or c == c"~":
+        count = run_of(self, i)
+        if count == 0 or count < 3:
+            return NEEDS_MORE if count == 0 else NO_MARK
+        self._mode = FENCE
+        self._fence = c
+        self._fence_size = count
+        self._fence_opens = True
+        return leave_out(self, i, count)
+    if c == c"#":
+        count = run_of(self, i)
+        if count == 0 and i + 6 >= self._in.size:
+            return NEEDS_MORE
+        if 0 < count <= 6 and (i + count >= self._in.size or is_blank(self._in.data[i + count])):
+            self._in_heading = True
+            return leave_out(self, i, count)
+        return NO_MARK
+    if c == c">":
+        return leave_out(self, i, 1)
+    if c == c"-" or c == c"*" or c == c"_" or c == c"=" or c == c"|" or c == c":":
+        count = rule_mark(self, i)
+        if count != NO_MARK:
+            return count
+    if c == c"-" or c == c"*" or c == c"+" or is_bullet(c):
+        if lacks(self, i + 1):
+            return NEEDS_MORE
+        if i + 1 >= self._in.size or is_blank(self._in.data[i + 1]):
+            return leave_out(self, i, 1)
+    elif is_arrow(c):
+        return leave_out(self, i, 1)
+    elif c == c"[":  # of a list of tasks
+        if lacks(self, i + 1) or (is_box(char_at(self, i + 1)) and (
+            lacks(self, i + 2) or (char_at(self, i + 2) == c"]" and lacks(self, i + 3))
+        )):
+            return NEEDS_MORE
+        if is_box(char_at(self, i + 1)) and char_at(self, i + 2) == c"]" and is_blank(char_at(self, i + 3)):
+            return leave_out(self, i, 3)
+    return NO_MARK
+
+
+cdef Py_ssize_t rule_mark(Shaper self, Py_ssize_t i) except -1:
+    """A line of marks alone: a rule, the line under a heading, the line under a table's head, an empty item."""
+    cdef Py_UCS4 first = self._in.data[i], c = 0
+    cdef bint is_table = first == c"-" or first == c"|" or first == c":"
+    cdef Py_ssize_t j = i, marks = 0
+    while j < self._in.size and j - i < MAX_AHEAD:
+        c = self._in.data[j]
+        if c == first or (is_table and (c == c"-" or c == c"|" or c == c":")):
+            marks += 1
+        elif not is_blank(c) or c == c"\n":
+            break
+        j += 1
+    if j - i >= MAX_AHEAD:
+        return NO_MARK
+    if lacks(self, j):
+        return NEEDS_MORE
+    if j < self._in.size and c != c"\n":
+        return NO_MARK
+    if (first == c"=" and marks < 3) or (first == c":" and not any_of(&self._in, i, j, c"-")):
+        return NO_MARK
+    return leave_out(self, i, j - i + (j < self._in.size))  # with its line end
