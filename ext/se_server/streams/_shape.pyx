@@ -11,7 +11,7 @@ from cpython.unicode cimport PyUnicode_4BYTE_KIND, PyUnicode_FromKindAndData
 
 from html import unescape
 
-from se_server.streams.shaping import BY_SENTENCE as SENTENCES
+from se_server.streams import shaping
 from se_server.streams.shaping import parts_of
 
 cdef extern from "Python.h":
@@ -49,7 +49,7 @@ cdef enum Ends:
     BEFORE_BLANK    # if a blank follows
     AT_ONCE         # as in Chinese and Japanese
 
-assert SENTENCES == BY_SENTENCE
+assert shaping.BY_SENTENCE == BY_SENTENCE
 
 cdef extern from *:
     """
