@@ -6,6 +6,7 @@ An input is a request, up to its first line feed, and then the bytes that a work
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 
@@ -72,5 +73,5 @@ def one_input(data: bytes) -> None:
         for end in stage.pool.ends.values():
             end.close()
         stage.pool.close()
-        stage.pool.scoreboard.close() if hasattr(stage.pool.scoreboard, "close") else None
+        os.close(stage.pool.scoreboard.seats.fileno())  # a supervisor keeps its seats for as long as it lives
         logging.disable(logging.NOTSET)

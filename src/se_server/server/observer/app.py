@@ -34,6 +34,7 @@ MAX_FORMS = 8
 MAX_PAGES = 32
 """Pages that are shown live at once; further ones are answered 503."""
 MAX_BODY_BYTES = 4096
+BODY_S = 10.0
 _PAGE_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -187,11 +188,12 @@ class Observer:
             return problem(404, f"there is no such action: use one of {', '.join(ACTIONS)}")
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return problem(415, "an action is a POST with JSON and its content type")
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                return problem(413, "an action's JSON is short")
+        try:
+            body = await asyncio.wait_for(_read_body(request), BODY_S)
+        except asyncio.TimeoutError:
+            return problem(408, f"the body of an action did not come within {BODY_S:.0f} s")
+        if len(body) > MAX_BODY_BYTES:
+            return problem(413, "an action's JSON is short")
         try:
             given = orjson.loads(body)
             argument = given.get("argument")
@@ -201,6 +203,16 @@ class Observer:
             return _json(orjson.dumps(await order(self._control_path, name, argument)))
         except OrderRefused as refused:
             return problem(409, str(refused))
+
+
+async def _read_body(request: Request) -> bytes:
+    """Return the body of a request, or the beginning of one that is longer than `MAX_BODY_BYTES`."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            break
+    return body
 
 
 async def _page_file(name: str, media_type: str, _request: Request) -> Response:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from se_server.server.observer import app
 from se_server.server.observer.access import PROTECTION, Guard
 
 TOKEN = "0123456789abcdef-operator"
@@ -144,3 +145,23 @@ def test_no_response_shows_the_token() -> None:
 
 def test_other_methods_are_refused() -> None:
     assert answer("/", method="DELETE")[0] == 405
+
+
+async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_S", 0.05)
+    observer: Any = app.Observer(cast(Any, None), cast(Any, None), None)
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    pieces = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return pieces.pop() if pieces else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    raw = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {TOKEN}".encode())]
+    raw += [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/api/actions/reload", "headers": raw, "query_string": b""}
+    await asyncio.wait_for(observer.app(tokens=(TOKEN,), is_local=True)(scope, receive, send), 10)
+    assert sent[0]["status"] == 408

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -64,6 +65,74 @@ async def test_a_head_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) ->
         writer.write(ASK[:20])
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
+
+
+async def test_a_head_that_comes_byte_by_byte_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.1)
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASK.replace(b"close", b"keep-alive"))
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        began, read = time.monotonic(), asyncio.ensure_future(reader.read())
+        for byte in ASK * 100:
+            writer.write(bytes([byte]))
+            if (await asyncio.wait({read}, timeout=0.02))[0]:
+                break
+        assert read.result() == b""
+        assert 0.1 <= time.monotonic() - began < 5
+        writer.close()
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"X: y\r\n" * 101,
+        HEAD + b"X: " + b"y" * connections.MAX_HEAD_BYTES,
+        HEAD + b"X: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 1_000_000,
+        HEAD + b"y" * 1_000_000,
+        HEAD + b"\r\n" + HEAD + b"X: y\r\n" * 200_000 + b"\r\n",
+    ],
+    ids=["lines", "value", "megabyte", "path", "name", "second"],
+)
+@pytest.mark.parametrize("piece_bytes", [1000, 1 << 20])
+async def test_a_head_beyond_the_limits_is_refused(said: bytes, piece_bytes: int) -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        got = asyncio.ensure_future(reader.read())
+        for start in range(0, len(said), piece_bytes):
+            writer.write(said[start : start + piece_bytes])
+            await asyncio.sleep(0)
+        try:
+            answer = await asyncio.wait_for(got, 10)
+            assert b" 431 " in answer or b" 400 " in answer
+        except ConnectionError:
+            pass  # the peer had more to send
+        writer.close()
+        assert (await ask(port)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_head_within_the_limits_is_answered() -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 100) for number in range(98))
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((HEAD + lines + b"\r\n") * 3)
+        for _ in range(3):
+            assert b"ok" in await asyncio.wait_for(reader.readuntil(b"ok"), 10)
+        writer.close()
+
+
+async def test_too_many_pipelined_requests_end_the_connection() -> None:
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((HEAD + b"\r\n") * (connections.MAX_PIPELINED + 2))
+        with suppress(ConnectionError):
+            assert b"200" not in await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert (await ask(port)).startswith(b"HTTP/1.1 200")
 
 
 async def test_connections_without_a_request_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
