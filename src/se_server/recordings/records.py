@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,39 @@ def _turns(recorded: Recorded) -> Iterable[Turn]:
             )
 
 
+def turns_of(recorded: Recorded) -> list[Turn]:
+    """Return the turns that a replay can hold again: those whose transcripts are in the recording.
+
+    A recording of a caller has no notes of turns; its messages tell how they ended, as far as a caller hears.
+    """
+    if recorded.turns:
+        return [turn for turn in recorded.turns if turn.said is not None]
+    began: dict[object, float] = {}
+    found: dict[object, Turn] = {}
+    newest: object = None
+    for record in recorded.records:
+        message = message_of(record.content) if record.kind in ("text", "binary") else {}
+        event_id = message.get("event_id")
+        if isinstance(event_id, dict | list):
+            continue
+        if record.direction == "out" and message.get("type") == "user_transcript" and event_id not in began:
+            before = found.get(newest)
+            if before is not None and before.outcome == "closed":
+                found[newest] = replace(before, outcome="interrupted" if before.texts else "superseded")
+            began[event_id], newest = record.t_s, event_id
+            found[event_id] = Turn(event_id, "closed", None, 0)
+        elif record.direction == "in" and event_id in found and message.get("type") == "agent_response":
+            turn = found[event_id]
+            if message.get("content"):
+                first_s = round(record.t_s - began[event_id], 6) if turn.first_text_s is None else turn.first_text_s
+                turn = replace(turn, first_text_s=first_s, texts=turn.texts + 1)
+            if message.get("is_final") and turn.outcome == "closed":
+                turn = replace(turn, outcome="answered" if turn.texts else "empty")
+            found[event_id] = turn
+    answers, said = words_of(recorded.records)
+    return [replace(turn, text=answers.get(place, ""), said=said.get(place)) for place, turn in found.items()]
+
+
 def words_of(records: Iterable[Record]) -> tuple[dict[object, str], dict[object, str]]:
     """Return the words of the answers, and the user's last words, by event id."""
     answers: dict[object, str] = {}
@@ -205,6 +238,7 @@ def words_of(records: Iterable[Record]) -> tuple[dict[object, str], dict[object,
         if record.direction == "in" and message.get("type") == "agent_response":
             answers[event_id] = answers.get(event_id, "") + str(message.get("content") or "")
         elif record.direction == "out" and message.get("type") == "user_transcript":
+            said[event_id] = ""
             entries = message.get("user_transcript")
             for entry in reversed(entries if isinstance(entries, list) else []):
                 if isinstance(entry, dict) and entry.get("role") == "user":

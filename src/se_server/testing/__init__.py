@@ -1,8 +1,8 @@
 """Test agents in process: conversations without sockets, in virtual time.
 
-With pytest, the fixtures of `plugin.py` are available without an import: `caller`, `plain_caller`, `make_caller` and
-`se_app`. Other tests use `call`. The names below are public; they are imported at their first use, because every run of
-pytest loads the plugin.
+With pytest, the fixtures of `plugin.py` are available without an import: `caller`, `plain_caller`, `make_caller`,
+`se_replay` and `se_app`. Other tests use `call` and `replay`. The names below are public; they are imported at their
+first use, because every run of pytest loads the plugin.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from se_server.testing.caller import Caller, Interruption
     from se_server.testing.clock import run, virtual_time
     from se_server.testing.plain import PlainCaller
+    from se_server.testing.replaying import Replay, replay
     from se_server.testing.stage import MakeCaller, call
 
 _NAMES_BY_MODULE = {
@@ -28,6 +29,7 @@ _NAMES_BY_MODULE = {
     "se_server.testing.caller": ("Caller", "Interruption"),
     "se_server.testing.clock": ("run", "virtual_time"),
     "se_server.testing.plain": ("PlainCaller",),
+    "se_server.testing.replaying": ("Replay", "replay"),
     "se_server.testing.stage": ("MakeCaller", "call"),
 }
 _HOMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
@@ -42,11 +44,13 @@ __all__ = [
     "Moment",
     "Outcome",
     "PlainCaller",
+    "Replay",
     "Reply",
     "Summary",
     "Verdict",
     "VirtualTimeError",
     "call",
+    "replay",
     "run",
     "virtual_time",
 ]

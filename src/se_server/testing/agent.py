@@ -40,6 +40,11 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: asyncio.Future[None] | None = None
 
+    @property
+    def module(self) -> str:
+        """The name of the module of its handler of transcripts; empty if that is unknown."""
+        return str(getattr(self._app.handlers.on_transcript, "__module__", None) or "")
+
     def check_loop(self) -> None:
         """Check that the agent runs on the current event loop.
 

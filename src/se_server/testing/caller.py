@@ -17,6 +17,7 @@ from se_server.simulator.conversation import Conversation
 from se_server.simulator.habits import Habits
 from se_server.simulator.judge import Reply, Summary, Verdict
 from se_server.simulator.model import ApiModel
+from se_server.simulator.recording import Recording
 from se_server.testing.agent import Agent
 from se_server.testing.clock import settled
 from se_server.testing.errors import WatchedSession
@@ -79,6 +80,8 @@ class Caller:
         self._opening = asyncio.Lock()  # an interruption that was arranged first opens it as well
         self._settings: SessionSettings
         self._handlers: Handlers
+        self._counters = Counters()
+        self._recording: Recording | None = None
         self._runs: list[asyncio.Task[None]] = []
         self._interruptions: list[Interruption] = []
 
@@ -100,10 +103,18 @@ class Caller:
             self._handlers = app.handlers
             self._path = self._path or app.options.get("path") or "/"
             conversation = Conversation(
-                self._connect, self._model, reply_timeout_s=self._reply_timeout_s, name="the agent"
+                self._connect,
+                self._model,
+                reply_timeout_s=self._reply_timeout_s,
+                recording=self._recording,
+                name="the agent",
             )
             await conversation.open()
             self._opened = conversation
+
+    def observe(self, counters: Counters, recording: Recording) -> None:
+        """Count the sessions' turns, and record the messages, of a conversation that has not begun."""
+        self._counters, self._recording = counters, recording
 
     async def say(self, text: str) -> Reply:
         """Say something and wait until its answer is complete or interrupted.
@@ -117,7 +128,7 @@ class Caller:
         for interruption in self._interruptions:
             if interruption.has_spoken:
                 await asyncio.wait([interruption._task])
-        await self._conversation.quiet()
+        await self.conversation.quiet()
         return await self.reply_to(self.utter(text))
 
     def utter(self, text: str) -> CallTurn:
@@ -129,7 +140,7 @@ class Caller:
         Raises:
             CallerError: the conversation has not begun (`await caller.open()`), or is over.
         """
-        return self._conversation.utter(text)
+        return self.conversation.utter(text)
 
     def interrupt(self, text: str = INTERRUPTION, *, after_chars: int = 0, after_s: float = 0.0) -> Interruption:
         """Arrange that the user interrupts the current answer, or else the next one.
@@ -158,10 +169,10 @@ class Caller:
 
     async def reply_to(self, turn: CallTurn) -> Reply:
         """Wait until the answer to an utterance is complete or interrupted, and return it."""
-        await self._conversation.answered(turn)
+        await self.conversation.answered(turn)
         # A handler may send a second answer after the final of the first.
         await settled()
-        return self._conversation.reply(turn)
+        return self.conversation.reply(turn)
 
     async def hang_up(self) -> None:
         """End the conversation as the API does, and wait until the agent's last handler has ended. Idempotent."""
@@ -171,13 +182,13 @@ class Caller:
 
     async def drop(self) -> None:
         """Drop the connection without a close handshake, and wait until the agent's last handler has ended."""
-        self._conversation.drop()
+        self.conversation.drop()
         await self._wait_runs()
 
     async def wait_ended(self) -> Ended:
         """Wait until the agent ends the conversation, and return its end."""
         await self.open()
-        ended = await self._conversation.wait_ended()
+        ended = await self.conversation.wait_ended()
         await self._wait_runs()
         return ended
 
@@ -200,11 +211,11 @@ class Caller:
 
     def summary(self) -> Summary:
         """Judge the conversation so far: `assert caller.summary().is_ok`."""
-        return self._conversation.summary()
+        return self.conversation.summary()
 
     def verdict(self, turn: CallTurn) -> Verdict:
         """Judge one turn as it stands now."""
-        return self._conversation.verdict(turn)
+        return self.conversation.verdict(turn)
 
     # --- lifetime -----------------------------------------------------------------------------------------------------
 
@@ -223,7 +234,17 @@ class Caller:
         return self._model.conversation_id
 
     @property
-    def _conversation(self) -> Conversation:
+    def agent_module(self) -> str:
+        """The name of the module that answers; empty if that is unknown."""
+        return self._agent.module
+
+    @property
+    def conversation(self) -> Conversation:
+        """The API's side of the conversation.
+
+        Raises:
+            CallerError: it has not begun.
+        """
         if self._opened is None:
             raise CallerError("the conversation has not begun: `await caller.open()`, or say something, first")
         return self._opened
@@ -236,7 +257,7 @@ class Caller:
         is_watched = self._model.habits.idle_drop_s is not None
         link = InProcessLink(events, self._settings.ping_interval_s if is_watched else None)
         end = LinkEnd(link, request, self._settings)
-        session = WatchedSession._over(end, request, self._handlers, self._settings, Counters())
+        session = WatchedSession._over(end, request, self._handlers, self._settings, self._counters)
         assert isinstance(session, WatchedSession)
         session.unhandled = self.errors
         end.attach(session)
@@ -263,7 +284,7 @@ class Caller:
 
     async def _interrupt(self, text: str, after_chars: int, after_s: float) -> Reply:
         await self.open()
-        conversation = self._conversation
+        conversation = self.conversation
         turn = self._model.turn
         while turn is None or not turn.is_answering:
             await conversation.changed()
@@ -280,15 +301,15 @@ class Caller:
 
     async def _news(self, at_most_s: float) -> None:
         # Await the future directly: each extra step of the loop between a chunk and this would let another chunk in.
-        news = self._conversation.changed()
+        news = self.conversation.changed()
         within_s = at_most_s if at_most_s > 0 else self._reply_timeout_s
         timer = asyncio.get_running_loop().call_later(within_s, _wake, news)
-        began = self._conversation.now
+        began = self.conversation.now
         try:
             await news
         finally:
             timer.cancel()
-        if at_most_s <= 0 and self._conversation.now - began >= within_s:
+        if at_most_s <= 0 and self.conversation.now - began >= within_s:
             raise CallerError(f"the answer went silent for {within_s:g} s before it could be interrupted")
 
 

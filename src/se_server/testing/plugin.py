@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixtures `caller`, `plain_caller`, `make_caller` and `se_app`.
+"""The pytest plugin: the fixtures `caller`, `plain_caller`, `make_caller`, `se_replay` and `se_app`.
 
 Every run of pytest in the user's environment imports this module, so it imports the rest only for tests that use a
 fixture.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ import pytest
 if TYPE_CHECKING:
     from se_server.testing.caller import Caller
     from se_server.testing.plain import PlainCaller
+    from se_server.testing.replaying import Replay
     from se_server.testing.stage import MakeCaller, Stage
 
 _STAGE = pytest.StashKey["Stage"]()
+_REPLAYS = pytest.StashKey[list["Replay"]]()
 
 MARKER = (
     "se_app(app, **options): the agent that the fixture `caller` calls, as the APP of se-server or as an object; "
@@ -100,6 +102,31 @@ def plain_caller(request: pytest.FixtureRequest, make_caller: MakeCaller, _se_st
 
 
 @pytest.fixture
+def se_replay(request: pytest.FixtureRequest) -> Callable[..., Replay]:
+    """Hold a recorded conversation again, in virtual time: `replay = se_replay("conversation.jsonl")`.
+
+    The file is looked up beside the test, then from the working directory. See `se_server.testing.replay` for `llm`,
+    `headers` and session options.
+    """
+    from se_server.testing.replaying import replay
+
+    replays = request.node.stash[_REPLAYS] = []
+
+    def hold(path: str | Path, app: object = None, **options: Any) -> Replay:
+        __tracebackhide__ = True
+        marked = _options(request)
+        marked.pop("time_budget_s", None)
+        source = request.getfixturevalue("se_app") if app is None else app
+        beside = request.path.parent / path
+        file = beside if beside.exists() else Path(path)
+        held: Replay = _or_fail(functools.partial(replay, file, source, **{**marked, **options}))
+        replays.append(held)
+        return held
+
+    return hold
+
+
+@pytest.fixture
 def _se_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     from se_server.testing.stage import Stage
 
@@ -138,11 +165,12 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def _or_fail(make: Any) -> Any:
     """Report a mistake of the user as one sentence, without a traceback."""
-    from se_server.errors import AppError
+    __tracebackhide__ = True
+    from se_server.errors import AppError, CallerError, ScriptError
 
     try:
         return make()
-    except AppError as error:
+    except (AppError, CallerError, ScriptError) as error:
         text = "\n".join([str(error), getattr(error, "details", "")]).rstrip()
     pytest.fail(text, pytrace=False)  # not above, where pytest would show the error again as context
 
@@ -197,4 +225,6 @@ def pytest_runtest_makereport(
 
         if text := format_conversations(stage.callers, None if call.excinfo is None else call.excinfo.value):
             report.sections.append(("conversation", text))
+    if report.failed and call.when == "call":
+        report.sections += [("replay", str(replay)) for replay in item.stash.get(_REPLAYS, ())]
     return report
