@@ -104,6 +104,35 @@ async def test_the_page_shows_conversations_live(browser: Any, tmp_path: Path) -
         await asyncio.to_thread(wait_for, lambda: text_of(browser, ".tile b") == "0", "the figure changes back")
 
 
+async def test_recordings_are_shown_and_saved(browser: Any, tmp_path: Path) -> None:
+    (saved := tmp_path / "saved").mkdir()
+    await asyncio.to_thread(
+        browser.execute_cdp_cmd, "Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(saved)}
+    )
+    given = ("--record", "full", "--record-dir", str(tmp_path / "flights"), "--record-on", "one-in=1")
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    with observed_server(*given, app=app, workers=1, tokens=tmp_path / "tokens") as admin:
+        async with connect(admin.server.url) as caller:
+            await caller.send(init_message("conv_<b>"))
+            await caller.send(transcript_message("think <b>", event_id=1))
+            await read_answer(caller)
+        await asyncio.to_thread(show, browser, admin)
+        await asyncio.to_thread(unlock, browser)
+        await asyncio.to_thread(
+            wait_for, lambda: "one-in" in text_of(browser, "#recordings"), "the recording is listed"
+        )
+        browser.execute_script("document.querySelector('#conversations button').click()")
+        await asyncio.to_thread(
+            wait_for, lambda: "think <b>" in text_of(browser, "#timeline-texts"), "the texts are shown"
+        )
+        browser.execute_script("document.querySelectorAll('#timeline-files button, #recordings .files button')"
+                               ".forEach((button) => button.click())")  # fmt: skip
+        await asyncio.to_thread(
+            wait_for, lambda: len([*saved.glob("*.py"), *saved.glob("*.jsonl")]) == 4, "four files are saved"
+        )
+        assert sorted(path.suffix for path in saved.iterdir()) == [".jsonl", ".jsonl", ".py", ".py"]
+
+
 def test_the_page_asks_no_other_host(browser: Any, tmp_path: Path) -> None:
     with observed_server(app=write_agent(tmp_path / "agent.py"), workers=1) as admin:
         show(browser, admin)

@@ -105,6 +105,9 @@ async def test_shape_has_times_and_no_text(tmp_path: Path, app: Path) -> None:
         assert hashes[0]["hash"] == hashes[1]["hash"] != "0" * 15
         assert "secret" not in words_of_folder(flight.folder)
         assert "12345678" not in words_of_folder(flight.folder)
+        result = flight.ctl("record", "conv_shape", "--as-test")
+        assert result.returncode == 1
+        assert "cannot be replayed" in result.stderr
 
 
 async def test_a_slow_first_text_writes_before_the_end(tmp_path: Path, app: Path) -> None:

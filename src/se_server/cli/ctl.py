@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from se_server.cli.ctl_figures import figure_lines, turns_view
+from se_server.cli.ctl_recordings import as_test_of
 from se_server.cli.ctl_tables import calls_view, printable, show, silence, status_view
 from se_server.errors import CallerError
 from se_server.server.shared.runtime_dir import control_sockets
@@ -251,14 +252,19 @@ def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
 
 @command.command(short_help="Write the recording of a conversation.")
 @click.argument("conversation")
+@click.option("--as-test", is_flag=True, help="Print a pytest test that replays it.")
+@click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False),
+              help="With --as-test: put the test and a copy of the recording there.")  # fmt: skip
 @click.pass_obj
-def record(find: Callable[[], str], conversation: str) -> None:
+def record(find: Callable[[], str], conversation: str, as_test: bool, folder: str | None) -> None:
     """Write the recording of a conversation, open or ended, and print its path; needs --record.
 
     CONVERSATION is its id, or the beginning of it if only one conversation has such an id.
     """
+    if folder is not None and not as_test:
+        raise click.UsageError("--to is for --as-test")
     (answer,) = ask(find(), "record", conversation)["rows"]
-    print(printable(answer["path"]))
+    print(as_test_of(answer["path"], folder) if as_test else printable(answer["path"]))
 
 
 @command.command(short_help="Remove all that is kept of a conversation.")

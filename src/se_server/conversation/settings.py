@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from se_server.errors import ConfigError
 from se_server.options import (
@@ -314,6 +314,11 @@ class SessionSettings:
             if raw is not None:
                 values[name] = row.read(raw, name)
         return cls(**values) if values else DEFAULT_SETTINGS
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that do not have their default, as `of` reads them."""
+        found = {name: getattr(self, name) for name in SESSION_OPTIONS}
+        return {name: value for name, value in found.items() if value != getattr(DEFAULT_SETTINGS, name)}
 
 
 SESSION_OPTIONS = options_of(SessionSettings)

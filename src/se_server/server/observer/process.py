@@ -68,7 +68,7 @@ def run_observer(
     with suppress(OSError):
         os.nice(5)  # conversations come first
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
-    recorder = make_recorder(recording, config.program.app, __version__)
+    recorder = make_recorder(recording, config.program.app, __version__, config.session.changed())
     watch = Watch(board, recorder)
     figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()

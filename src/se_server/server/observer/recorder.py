@@ -228,18 +228,21 @@ class Recorder:
             logger.info("recorded a conversation (%s): %s", ", ".join(facts.reasons), path)
 
 
-def make_recorder(options: Recording, app: str | None, version: str) -> Recorder | None:
+def make_recorder(
+    options: Recording, app: str | None, version: str, session_options: Mapping[str, Any]
+) -> Recorder | None:
     """Make the recorder of a server; None if it records nothing.
 
     Args:
         options: the options of the recorder.
         app: the APP of the server; None for the demo agent.
         version: that of se-server.
+        session_options: options of conversations that are not the default, by which a replay goes on as they did.
     """
     if options.level == "off" or options.record_dir is None:
         return None
     archive = Archive(Path(options.record_dir), options.record_max_age_s, options.record_max_bytes)
-    about = {"server": version, "app": _found_again(app)}
+    about = {"server": version, "app": _found_again(app), "options": session_options}
     own = None if options.record_redactor is None else _load_redactor(options.record_redactor)
     logger.info("records conversations (%s) to %s", options.level, options.record_dir)
     return Recorder(options, archive, about, own)

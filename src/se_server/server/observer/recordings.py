@@ -10,6 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from se_server.errors import CallerError
+from se_server.recordings.as_test import source_of
+from se_server.recordings.records import parse
 from se_server.server.observer.archive import Entry
 from se_server.server.observer.watch import Watch
 
@@ -73,7 +76,9 @@ class Recordings:
         return [
             Route("/api/recordings", self._list),
             Route("/api/recordings/{name}", self._download),
+            Route("/api/recordings/{name}/test", self._test),
             Route("/api/conversations/{key}/recording", self._download_kept),
+            Route("/api/conversations/{key}/test", self._test_kept),
         ]
 
     async def _list(self, _request: Request) -> Response:
@@ -93,6 +98,12 @@ class Recordings:
             return problem(404, "there is no such recording")
         return _attachment(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
 
+    async def _test(self, request: Request) -> Response:
+        entry = self._entry(request)
+        if entry is None:
+            return problem(404, "there is no such recording")
+        return _test_response(entry.path.read_text().split("\n"), entry.path.name)
+
     async def _lines(self, request: Request) -> list[str] | Response:
         recorder = self._recorder
         if recorder is None:
@@ -108,7 +119,25 @@ class Recordings:
         if isinstance(lines, Response):
             return lines
         body = "".join(line + "\n" for line in lines).encode()
-        return _attachment(body, f"conversation-{request.path_params['key']}.jsonl", "application/x-ndjson")
+        return _attachment(body, _name_of(request), "application/x-ndjson")
+
+    async def _test_kept(self, request: Request) -> Response:
+        lines = await self._lines(request)
+        return lines if isinstance(lines, Response) else _test_response(lines, _name_of(request))
+
+
+def _name_of(request: Request) -> str:
+    return f"conversation-{request.path_params['key']}.jsonl"
+
+
+def _test_response(lines: Sequence[str], name: str) -> Response:
+    """Return the test of a recording that is downloaded beside it."""
+    try:
+        text = source_of(parse(lines, name), name)
+    except CallerError as error:
+        return problem(409, str(error))
+    test = f"test_{name.removesuffix('.jsonl').replace('-', '_')}.py"
+    return _attachment(text.encode(), test, "text/x-python; charset=utf-8")
 
 
 def _row(entry: Entry) -> dict[str, Any]:

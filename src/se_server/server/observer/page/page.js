@@ -2,6 +2,7 @@
 
 import { age, el, facts, legend, number, seconds, stack, table, waterfall } from "/charts.js";
 import { lastMinutes, showPast } from "/past.js";
+import { filesOf, showRecordings, textsOf } from "/recordings.js";
 
 const PRIVATE_S = 5;
 const PARTS = ["socket", "wait", "handler", "provider", "thinking", "write"];
@@ -15,6 +16,7 @@ let now = null;          // the figures of now
 let hour = null;         // the samples of the last hour
 let stream = null;       // aborts the stream of events
 let privateTimer = 0;
+let records = false;     // whether the server has a flight recorder
 
 // --- requests ---
 
@@ -27,6 +29,25 @@ async function get(path, signal) {
   const response = await fetch(path, { headers: headers(), signal });
   if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
   return response.json();
+}
+
+async function getText(path) {
+  const response = await fetch(path, { headers: headers() });
+  if (!response.ok) throw Object.assign(new Error((await response.json()).error), { status: response.status });
+  return response.text();
+}
+
+// A link cannot send the token: the file is fetched, and then saved as the server names it.
+async function save(path) {
+  const response = await fetch(path, { headers: headers() });
+  if (!response.ok) {
+    notice((await response.json()).error);
+    return;
+  }
+  const name = /filename="([^"]*)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? "recording.jsonl";
+  const address = URL.createObjectURL(await response.blob());
+  el("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
 async function act(name, argument) {
@@ -175,7 +196,9 @@ async function showPrivate() {
   if (!sessionStorage.getItem(TOKEN) || document.hidden) return;
   try {
     const find = by("find").value.trim();
-    const [turns, found] = await Promise.all([get("/api/turns?slow=20"), get(`/api/conversations?find=${encodeURIComponent(find)}`)]);
+    const [turns, found, recordings] = await Promise.all([
+      get("/api/turns?slow=20"), get(`/api/conversations?find=${encodeURIComponent(find)}`), get("/api/recordings"),
+    ]);
     document.body.classList.add("unlocked");
     by("unlock").textContent = "Lock";
     legend(by("part-legend"), PARTS.map((name) => NAMES[name]));
@@ -196,6 +219,8 @@ async function showPrivate() {
       ]),
       find ? "No conversation has this in its id." : "There has been no conversation yet.",
     );
+    records = recordings.level !== "off";
+    showRecordings(recordings, save);
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
       lock();
@@ -233,6 +258,10 @@ async function open(key) {
   );
   by("timeline-turns").replaceChildren(parts, el("div", { class: "scroll" }, turns));
   table(by("timeline-events"), [["at", "n"], ["event"], ["detail"]], found.events.map(([at_s, kind, detail]) => [seconds(at_s), kind, detail]), "None.");
+  by("timeline-files").replaceChildren(...(records ? filesOf(`/api/conversations/${key}`, save) : []));
+  const texts = records ? await getText(`/api/conversations/${key}/recording`).then(textsOf).catch(() => []) : [];
+  by("timeline-said").hidden = !texts.length;
+  table(by("timeline-texts"), [["at", "n"], ["who"], ["text"]], texts.map(([at_s, who, text]) => [seconds(at_s), who, text]), "None.");
   by("timeline-end").hidden = found.state === "closed" || !found.id;
   by("timeline-end").onclick = async () => {
     if (await confirmed("End this conversation?", `${found.id} is closed with code 1000. The caller hears nothing more.`, "End it")) {
