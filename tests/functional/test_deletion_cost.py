@@ -22,14 +22,14 @@ from tests.helpers import TEST_API_KEY, ServerProcess, environment
 WAIT_S = 20.0
 
 
-def reading(conversations: int, max_sessions: int | None = 100) -> Reading:
+def reading(conversations: int, capacity: int | None = 100) -> Reading:
     return Reading(
         version="0",
         started_at_s=0.0,
         counters={},
         cells=[],
         conversations=conversations,
-        max_sessions=max_sessions,
+        capacity=capacity,
         draining=False,
         workers=[],
         ring_overflows=None,

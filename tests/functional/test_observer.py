@@ -37,6 +37,25 @@ async def test_conversations_and_refusals_are_counted() -> None:
         assert admin.value("build_info", version=_version(), python=sys.version.split()[0]) == 1
 
 
+async def test_load_is_a_share_of_the_measured_capacity(tmp_path: Path) -> None:
+    with observed_server("--capacity", "8", app=write_agent(tmp_path / "agent.py"), workers=1) as admin:
+        async with call(admin.server) as caller, call(admin.server):
+            await caller.ask()
+            admin.wait_for_value(0.25, "load_ratio")
+            assert admin.value("capacity") == 8
+            assert admin.overview()["capacity"] == 8
+
+
+def test_every_total_is_a_counter_in_text_format() -> None:
+    with observed_server(workers=1, app=None, api_key=None) as admin:
+        _, text = admin.get("/metrics")
+    types = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+    assert types["se_server_conversations"] == "gauge"
+    assert types["se_server_conversations_total"] == "counter"
+    assert {kind for name, kind in types.items() if name.endswith("_total")} == {"counter"}
+    assert "untyped" not in types.values()
+
+
 async def test_a_killed_observer_changes_nothing_for_callers(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with observed_server(app=app) as admin:

@@ -26,7 +26,8 @@ def test_the_limit_of_a_server_is_found(tmp_path: Path) -> None:
         assert (found["capacity"], found["max_sessions"]) == (12, 10)
         assert {trial["conversations"] for trial in found["trials"]} >= {3, 6, 12}
         shown = capacity(server.url, "--first", "12", "--most", "12", "--first-text", "5")
-    assert "--max-sessions 10\n" in shown.stdout
+    assert "--max-sessions 10 " in shown.stdout
+    assert "--capacity 10," in shown.stdout
     assert "--set maxSessions=10 " in shown.stdout
 
 

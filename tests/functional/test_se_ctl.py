@@ -266,6 +266,39 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
         assert is_gone(path)
 
 
+async def test_while_the_old_server_drains_the_new_is_found(app: Path, tmp_path: Path) -> None:
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with running_server("--drain-timeout-s", "0", app=app, workers=1, env=env) as server:
+        async with connect(server.url) as before:
+            await before.send(transcript_message("hello"))
+            await read_answer(before)
+            server.send_signal(signal.SIGUSR2)
+            server.wait_for_output(r"upgrade: supervisor \d+ serves")
+            assert len(list(tmp_path.glob("se-server-*.ctl"))) == 2  # noqa: ASYNC240
+            found = await asyncio.to_thread(lambda: run(None, "status", **env))
+            assert "\nready: 0 conversations (and 1 on workers of the previous supervisor)" in found.stdout, (
+                found.stderr
+            )
+        wait_for_end([server.pid])
+        assert (await asyncio.to_thread(lambda: run(None, "drain", **env))).returncode == 0
+
+
+async def test_a_server_that_drains_shows_its_status(app: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "ctl")
+    with running_server("--control-socket", path, app=app, workers=1) as server:
+        async with connect(server.url) as caller:
+            await caller.send(transcript_message("hello", event_id=1))
+            await read_answer(caller)
+            server.send_signal(signal.SIGTERM)
+            server.wait_for_output("SIGTERM: taking no new conversations")
+            table = await ctl(path, "status")
+            assert "\ndraining: 1 conversation, " in table
+            assert f" at {server.url.removesuffix('ws')}" in table
+            await caller.send(transcript_message("hello again", event_id=2))  # the server has survived the question
+            await read_answer(caller)
+        assert server.stop() == 0
+
+
 async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     with running_server(app=app, workers=1, env=env) as one:
@@ -274,6 +307,7 @@ async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -
         with running_server(app=app, workers=1, env=env):
             several = await asyncio.to_thread(lambda: run(None, "status", **env))
             assert "several servers are running: choose one with --socket" in several.stderr
+            assert f"(ready at {one.url.removesuffix('ws')})" in several.stderr
         with running_server("--control-socket", "off", app=app, workers=1, env=env):
             found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
             assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()

@@ -200,7 +200,7 @@ def _show(
     pod = int(max_sessions * TARGET_LOAD)
     click.echo(
         f"\nServe at most {HEADROOM:.0%} of them, and add a node at {TARGET_LOAD:.0%} of that:\n"
-        f"  se-server  --max-sessions {max_sessions}\n"
+        f"  se-server  --max-sessions {max_sessions}     (or --capacity {max_sessions}, to refuse nobody)\n"
         f"  Helm       --set maxSessions={max_sessions} --set-string keda.targetLoadRatio={TARGET_LOAD}\n"
         f'  KEDA       threshold: "{TARGET_LOAD}" of se_server_load_ratio, which is {pod} conversations a pod'
     )

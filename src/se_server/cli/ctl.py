@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections import deque
@@ -16,127 +15,13 @@ import click
 from se_server.cli.ctl_figures import figure_lines, turns_view
 from se_server.cli.ctl_recordings import as_test_of
 from se_server.cli.ctl_tables import calls_view, printable, show, silence, status_view
+from se_server.cli.ctl_wire import SHOWN_CHARACTERS, VARIABLE, CtlError, ask, find_socket
 from se_server.errors import CallerError
-from se_server.server.shared.runtime_dir import control_sockets
 
-TIMEOUT_S = 10.0
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-MAX_REQUEST_BYTES = 4096
-SHOWN_CHARACTERS = 128
-RETRY_S = 0.05
 WATCH_S = 1.0
 WATCHED = 60
 """Answers of `status --watch` that are kept: its turns are those of a minute."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
-VARIABLE = "SE_SERVER_CONTROL_SOCKET"
-
-
-class CtlError(Exception):
-    """The command failed; the text is one sentence for the user."""
-
-
-# --- the wire ---
-
-
-def ask(path: str, command: str, argument: object = None, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Send an order to the server and return its answer.
-
-    Raises:
-        CtlError: the server cannot be reached, does not answer in time, or refuses.
-    """
-    request = _request(command, argument)
-    deadline = time.monotonic() + timeout_s
-    try:
-        while True:
-            try:
-                answer = json.loads(_exchange(path, request, deadline))
-                break
-            except (BlockingIOError, ConnectionResetError, BrokenPipeError):
-                # So many programs connect that the server has no room, or has dropped this one before it could read
-                # the request.
-                if time.monotonic() + RETRY_S > deadline:
-                    raise
-                time.sleep(RETRY_S)
-    except TimeoutError:
-        raise CtlError(f"the server at {path} did not answer within {timeout_s:g} s") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CtlError(f"cannot reach a server at {path}: {reason}") from None
-    except ValueError:
-        raise CtlError(f"the program that answers at {path} is not se-server") from None
-    if not isinstance(answer, dict):
-        raise CtlError(f"the program that answers at {path} is not se-server")
-    if "error" in answer:
-        raise CtlError(printable(answer["error"]))
-    return answer
-
-
-def _request(command: str, argument: object) -> bytes:
-    """Return the line of a request.
-
-    Raises:
-        CtlError: it is longer than the server reads.
-    """
-    if isinstance(argument, str):
-        # The server shows ids with lone surrogates, and bytes that are not UTF-8, in this form.
-        argument = argument.encode("utf-8", "backslashreplace").decode()
-    line = json.dumps({"command": command, "argument": argument}, ensure_ascii=False).encode() + b"\n"
-    if len(line) > MAX_REQUEST_BYTES:
-        raise CtlError(
-            f"the argument is too long for a request: give the first {SHOWN_CHARACTERS} characters of the id"
-        )
-    return line
-
-
-def _exchange(path: str, request: bytes, deadline: float) -> bytes:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        connection.connect(path)
-        connection.sendall(request)
-        return _read_line(connection, deadline)
-
-
-def _read_line(connection: socket.socket, deadline: float) -> bytes:
-    data = bytearray()
-    while not data.endswith(b"\n"):
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        piece = connection.recv(1 << 16)
-        data += piece
-        if not piece or len(data) > MAX_ANSWER_BYTES:
-            raise ValueError("incomplete line")
-    return bytes(data)
-
-
-def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
-    """Return the path of the server's control socket.
-
-    Raises:
-        CtlError: no path is given, and the default directories have no socket, or one of them has several.
-    """
-    said = given or environ.get(VARIABLE)
-    if said and said != "off":
-        return said
-    for found in control_sockets(environ):
-        live = [path for path in found if _is_live(path)]
-        if len(live) == 1:
-            return live[0]
-        if live:
-            raise CtlError(f"several servers are running: choose one with --socket: {', '.join(live)}")
-    raise CtlError(
-        "no server found: give --socket PATH, the path that the server logs when it has started, which is that of its"
-        " --control-socket or of its pidfile followed by .ctl"
-    )
-
-
-def _is_live(path: str) -> bool:
-    """Whether a server listens at the path: a supervisor that was killed leaves its socket file."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(1.0)
-        try:
-            connection.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 # --- commands ---

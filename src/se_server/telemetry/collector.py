@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client.core import (
@@ -29,14 +30,19 @@ class ServerCollector(Collector):
 
     Args:
         read: returns the figures of now.
+        is_open_metrics: whether the metrics are written in OpenMetrics. There, a counter's family has the name without
+            `_total`; one whose name is taken by another family is of the type `unknown`.
     """
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, read: Callable[[], Reading], *, is_open_metrics: bool = True) -> None:
         self._read = read
+        self._is_open_metrics = is_open_metrics
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of now."""
         for family in families(self._read()):
+            if family.kind == "unknown" and not self._is_open_metrics:
+                family = replace(family, kind="counter", name=family.name.removesuffix("_total"))
             yield _metric_of(family)
 
     def describe(self) -> Iterator[Metric]:
@@ -44,10 +50,10 @@ class ServerCollector(Collector):
         return iter(())
 
 
-def registry_of(read: Callable[[], Reading]) -> CollectorRegistry:
-    """Return a registry that has the metrics of one server and nothing else."""
+def registry_of(read: Callable[[], Reading], *, is_open_metrics: bool = True) -> CollectorRegistry:
+    """Return a registry that has the metrics of one server and nothing else; for the arguments see the collector."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ServerCollector(read))
+    registry.register(ServerCollector(read, is_open_metrics=is_open_metrics))
     return registry
 
 

@@ -80,7 +80,7 @@ class Reading:
         counters: the values of `Counters`, by name.
         cells: the cells of `Meters`.
         conversations: those that are open, on workers of earlier supervisors too.
-        max_sessions: the limit of conversations; None without one.
+        capacity: the conversations that the server carries: its limit, or a measured number; None if both are unknown.
         draining: whether no new conversations are taken.
         workers: the worker processes; none in a server of one process.
         ring_overflows: events that were overwritten before they were read; None without a ring.
@@ -92,7 +92,7 @@ class Reading:
     counters: Mapping[str, int]
     cells: Sequence[int]
     conversations: int
-    max_sessions: int | None = None
+    capacity: int | None = None
     draining: bool = False
     workers: Sequence[WorkerFigures] = ()
     ring_overflows: int | None = None
@@ -172,7 +172,7 @@ class Family:
 
     Attributes:
         name: without the prefix, and without the `_total` of counters.
-        kind: `counter`, `gauge`, `histogram`, or `unknown`.
+        kind: `counter`, `gauge`, `histogram`, or `unknown` for a counter that has `_total` in its name.
         help: one sentence.
         labels: the names of the labels.
         samples: the values by the labels' values, numbers or a `Distribution`.
@@ -217,7 +217,7 @@ def _of_conversations(reading: Reading) -> Iterator[Family]:
     answering = min(reading.answering, reading.conversations)
     states = {"answering": answering, "listening": reading.conversations - answering}
     yield _family("conversations", "gauge", "Conversations that are open.", "state", states)
-    # OpenMetrics leaves `_total` out of a counter's name, and two families must not have one name.
+    # OpenMetrics leaves `_total` out of a counter's name, and two families must not have one name. See `collector.py`.
     yield _single("conversations_total", "unknown", "Conversations that have begun.", reading.count("conversations"))
     closes = iter(reading.cells[CLOSES_AT:REFUSALS_AT])
     codes = [*map(str, CODES), "other"]
@@ -287,9 +287,10 @@ def _of_server(reading: Reading) -> Iterator[Family]:
     yield _histogram(reading, "handshake_seconds", "handshake", "Time from an accepted connection to a conversation.")
     help_text = "Refused connections and requests, by reason."
     yield _family("refusals", "counter", help_text, "reason", reading.refusals())
-    if reading.max_sessions is not None:
-        yield _single("capacity", "gauge", "The limit of conversations at once.", reading.max_sessions)
-        ratio = reading.conversations / max(1, reading.max_sessions)
+    if reading.capacity is not None:
+        help_text = "Conversations that the server carries: its limit, or the number that --capacity gives."
+        yield _single("capacity", "gauge", help_text, reading.capacity)
+        ratio = reading.conversations / max(1, reading.capacity)
         yield _single("load_ratio", "gauge", "Open conversations, as a share of the capacity.", ratio)
     yield _single("draining", "gauge", "1 while no new conversations are taken.", int(reading.draining))
     yield _single(

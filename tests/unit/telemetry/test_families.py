@@ -52,7 +52,7 @@ def test_figures_stand_under_their_names() -> None:
     meters.closed("peer", 1000)
     meters.refused("token refused")
     meters.record("first_text", 0.3)
-    found = reading(meters, max_sessions=8, workers=[WORKER], ring_overflows=4)
+    found = reading(meters, capacity=8, workers=[WORKER], ring_overflows=4)
     assert value_of(found, "conversations", state="answering") == 1
     assert value_of(found, "conversations", state="listening") == 1
     assert value_of(found, "conversations_total") == 3
@@ -106,7 +106,7 @@ def test_a_loop_that_stands_still_shows_its_silence() -> None:
 
 
 def test_every_family_has_help_and_a_unique_name() -> None:
-    found = list(families(reading(Meters(), max_sessions=1, workers=[WORKER], ring_overflows=0)))
+    found = list(families(reading(Meters(), capacity=1, workers=[WORKER], ring_overflows=0)))
     assert len({family.name for family in found}) == len(found)
     assert all(family.help.endswith(".") for family in found if family.name != "build_info")
     assert all(not math.isnan(value) for family in found for _, value in family.samples if isinstance(value, int))

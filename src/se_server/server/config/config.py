@@ -15,6 +15,7 @@ from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, read_lines, shown_file
+from se_server.server.config.distinct import check_distinct
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.playground import Playground
@@ -92,6 +93,10 @@ class Config:
         """Return whether to listen on host and port: with a Unix socket only if one of them was given."""
         return self.listening.uds is None or self.was_given("host") or self.was_given("port")
 
+    def carried(self) -> int | None:
+        """Return how many conversations the server carries: the limit, else the given capacity, else None."""
+        return self.capacity.max_sessions or self.admin.capacity
+
     def was_given(self, name: str) -> bool:
         """Return whether one of the sources gave the option."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
@@ -156,6 +161,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     if values["reload"] and sources["workers"] == "default":
         values["workers"], sources["workers"] = 1, "--reload"
     demo_key = _fall_back_to_demo_key(values, sources)
+    check_distinct(values, sources)
     groups: dict[str, Any] = {
         group: declared(**{name: values[name] for name in options_of(declared)}) for group, declared in GROUPS.items()
     }

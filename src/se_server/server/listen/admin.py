@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from se_server.errors import ConfigError
-from se_server.options import flag, option, read_lines, text
+from se_server.options import flag, number, option, read_lines, text
 from se_server.server.listen.listening import host, port
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
@@ -28,7 +28,7 @@ def address(raw: object) -> str:
     if "/" in given:
         return given
     try:
-        _split(given)
+        split_address(given)
     except ValueError:
         raise ValueError(_EXPECTED) from None
     return given
@@ -38,13 +38,18 @@ def host_and_port(raw: object) -> str:
     """Read HOST:PORT."""
     given = raw.strip() if isinstance(raw, str) else ""
     try:
-        _split(given)
+        split_address(given)
     except ValueError:
         raise ValueError("HOST:PORT, such as 10.0.0.11:3003") from None
     return given
 
 
-def _split(given: str) -> tuple[str | None, int]:
+def split_address(given: str) -> tuple[str | None, int]:
+    """Return the host, None for all interfaces, and the port of HOST:PORT.
+
+    Raises:
+        ValueError: it is not HOST:PORT.
+    """
     name, colon, number = given.rpartition(":")
     if not colon or not name or (":" in name and not name.startswith("[")):
         raise ValueError(_EXPECTED)
@@ -60,6 +65,7 @@ class Admin:
         admin_token_file: the file with the tokens of operators, one a line; None for none.
         pod_deletion_cost: whether the load is written to the pod's deletion cost.
         agent_check: HOST:PORT of answers to HAProxy's agent checks; None for none.
+        capacity: the conversations that the server carries well, which the load is compared with; None if unknown.
     """
 
     HEADING: ClassVar[str] = "Observing"
@@ -90,6 +96,14 @@ class Admin:
         "Answer HAProxy's agent checks at this address: the weight by load, or drain.",
         "HOST:PORT",
         default_text="none",
+    )
+    capacity: int | None = option(
+        None,
+        number,
+        "Conversations that this server carries, as `se-bench capacity` measures them: load and weights are shares of"
+        " it. Nothing is refused beyond it. --max-sessions counts instead where it is given.",
+        "N",
+        default_text="unknown",
     )
 
 
@@ -124,7 +138,7 @@ class AdminSocket:
     @property
     def host(self) -> str:
         """The host as it was given; empty for a Unix socket and for all interfaces."""
-        return "" if self.unix is not None else _split(self.given)[0] or ""
+        return "" if self.unix is not None else split_address(self.given)[0] or ""
 
     def close(self) -> None:
         """Close the sockets; in a child, its copies of them."""
@@ -170,7 +184,7 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
         )
         return AdminSocket(options.admin, (unix.socket,), unix, tokens, True, options.pod_deletion_cost)
     try:
-        sockets = adopted or bind(*_split(options.admin), backlog=BACKLOG)
+        sockets = adopted or bind(*split_address(options.admin), backlog=BACKLOG)
     except ConfigError as error:
         raise ConfigError(f"--admin: {error}") from None
     is_local = all(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback for sock in sockets)
@@ -216,7 +230,7 @@ def open_agent_check(
     if options.agent_check is None:
         return None
     try:
-        return options.agent_check, bind(*_split(options.agent_check), backlog=BACKLOG)
+        return options.agent_check, bind(*split_address(options.agent_check), backlog=BACKLOG)
     except ConfigError as error:
         raise ConfigError(f"--agent-check: {error}") from None
 

@@ -59,7 +59,7 @@ class Observer:
         self._read = read
         self._watch = watch
         self._control_path = control_path
-        self._registry = registry_of(read)
+        self._registries = {is_open: registry_of(read, is_open_metrics=is_open) for is_open in (False, True)}
         self._history = History()
         self._news = asyncio.Condition()
         self._number = 0  # of the last sample of the history
@@ -116,7 +116,7 @@ class Observer:
         now = time.monotonic()
         made_at, body = self._scraped.get(content_type, (0.0, b""))
         if now - made_at > SCRAPE_S:  # however many scrape at once
-            body = encode(self._registry)
+            body = encode(self._registries["openmetrics" in content_type])
             if len(self._scraped) > MAX_FORMS:
                 self._scraped.clear()
             self._scraped[content_type] = now, body

@@ -29,9 +29,9 @@ _TIMEOUT_S = 10.0
 
 def cost_of(reading: Reading) -> int:
     """Return the cost: the tenth of the capacity that is in use; without a capacity, the magnitude of the load."""
-    if reading.max_sessions is None:
+    if reading.capacity is None:
         return reading.conversations.bit_length()
-    return min(BUCKETS, -(-BUCKETS * reading.conversations // max(1, reading.max_sessions)))
+    return min(BUCKETS, -(-BUCKETS * reading.conversations // max(1, reading.capacity)))
 
 
 class DeletionCost:

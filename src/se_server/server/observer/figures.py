@@ -47,7 +47,7 @@ class Figures:
             counters=counters,
             cells=cells,
             conversations=self._board.seats.sessions(),
-            max_sessions=self._board.max_sessions,
+            capacity=self._board.capacity,
             draining=bool(states) and states <= {"draining", "stopped"},
             workers=workers,
             ring_overflows=None if self._overflows is None else self._overflows(),

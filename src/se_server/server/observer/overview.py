@@ -22,7 +22,7 @@ def overview(reading: Reading, history: History, now_s: float) -> dict[str, Any]
         "state": "draining" if reading.draining else ("serving" if reading.workers else "starting"),
         "conversations": reading.conversations,
         "answering": min(reading.answering, reading.conversations),
-        "capacity": reading.max_sessions,
+        "capacity": reading.capacity,
         "totals": {
             "conversations": reading.count("conversations"),
             "turns": {name: reading.count(name) for name in OUTCOMES},

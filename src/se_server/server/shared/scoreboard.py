@@ -86,7 +86,7 @@ class Slot:
     accepting = _Cell(ACCEPTING)
     load = _Cell(LOAD)
     place = _Cell(10)
-    capacity = _Cell(11)  # supervisor's slot only: the limit of conversations; 0 for none
+    capacity = _Cell(11)  # supervisor's slot only: the conversations that the server carries; 0 if that is unknown
     observer_beat_ns = _Cell(12)  # supervisor's slot only: the heartbeat of the observer
 
     __slots__ = ("_board", "_scoreboard", "_seats", "cells", "index")
@@ -222,13 +222,13 @@ class Scoreboard:
         return self._retired.in_use
 
     @property
-    def max_sessions(self) -> int | None:
-        """The limit of conversations, which the supervisor writes; None without one."""
+    def capacity(self) -> int | None:
+        """The conversations that the server carries, which the supervisor writes; None if that is unknown."""
         return self._retired.capacity or None
 
-    @max_sessions.setter
-    def max_sessions(self, limit: int | None) -> None:
-        self._retired.capacity = limit or 0
+    @capacity.setter
+    def capacity(self, conversations: int | None) -> None:
+        self._retired.capacity = conversations or 0
 
     @property
     def observer_beat_ns(self) -> int:

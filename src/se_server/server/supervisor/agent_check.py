@@ -37,8 +37,8 @@ def line_of(board: Scoreboard, *, ending: bool) -> str:
         return "drain"
     if not ready:
         return "drain" if any(slot.state == State.DRAINING for slot in board.live()) else "maint"
-    limit = board.max_sessions
-    free = 1.0 if limit is None else max(0.0, 1 - board.seats.taken() / limit)
+    capacity = board.capacity
+    free = 1.0 if capacity is None else max(0.0, 1 - board.seats.taken() / capacity)
     now_ns = time.monotonic_ns()
     lag_s = sum(max(slot.loop_lag_ns, now_ns - slot.heartbeat_ns - _BEAT_NS, 0) for slot in ready) / len(ready) / 1e9
     return f"ready {max(1, round(100 * free / (1 + lag_s / LAG_OF_HALF_S)))}%"

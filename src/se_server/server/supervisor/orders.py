@@ -24,6 +24,7 @@ from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.control_socket import Client, ControlSocket
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
+from se_server.server.worker.spec import WorkerSpec
 from se_server.telemetry._printable import cut
 from se_server.telemetry.families import turn_figures
 
@@ -105,6 +106,8 @@ class Orders:
         self._reopen_log = reopen_log
         self._questions: dict[int, _Question] = {}
         self._asked = 0
+        self._addresses: list[str] = []
+        self._addresses_of(rollout.spec)
         self._orders: dict[str, Order] = {
             "status": self._status,
             "drain": self._drain,
@@ -200,11 +203,18 @@ class Orders:
                 "started_at_s": self._pool.scoreboard.started_at_s,
                 "now_s": time.time(),
             },
-            "addresses": [address_of(sock, tls=spec.tls is not None) for sock in spec.listen_sockets],
+            "addresses": self._addresses_of(spec),
             "admin": self._admin,
             "limits": {name: value for name, value in limits.items() if value is not None},
             "sessions_elsewhere": max(0, seats.sessions() - sum(record.slot.sessions for record in self._pool)),
         }
+
+    def _addresses_of(self, spec: WorkerSpec) -> list[str]:
+        """Return the addresses of the server; while it drains those that it had, since its sockets are closed."""
+        sockets = spec.listen_sockets
+        if all(sock.fileno() >= 0 for sock in sockets):
+            self._addresses = [address_of(sock, tls=spec.tls is not None) for sock in sockets]
+        return self._addresses
 
     def _drain(self, _client: Client, given: object) -> dict[str, object]:
         if given is None:

@@ -136,7 +136,7 @@ class Rollout:
         if candidate is None or len(self._pool.of(candidate, State.READY)) < candidate.count:
             return
         self.serving, self._candidate, self.spec = candidate, None, candidate.spec
-        self._pool.scoreboard.max_sessions = self.spec.config.capacity.max_sessions
+        self._pool.scoreboard.capacity = self.spec.config.carried()
         if candidate.ready_message.notice:
             logger.warning("%s", candidate.ready_message.notice)
         if old is None:

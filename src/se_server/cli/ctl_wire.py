@@ -1,0 +1,148 @@
+"""The wire of `se-ctl`: finds the control socket of a server, and exchanges one request and one answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from se_server.cli.ctl_tables import printable
+from se_server.server.shared.runtime_dir import control_sockets
+
+TIMEOUT_S = 10.0
+LOOK_S = 2.0
+"""Time for each of several servers to say whether it serves."""
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_REQUEST_BYTES = 4096
+SHOWN_CHARACTERS = 128
+RETRY_S = 0.05
+VARIABLE = "SE_SERVER_CONTROL_SOCKET"
+
+
+class CtlError(Exception):
+    """The command failed; the text is one sentence for the user."""
+
+
+def ask(path: str, command: str, argument: object = None, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """Send an order to the server and return its answer.
+
+    Raises:
+        CtlError: the server cannot be reached, does not answer in time, or refuses.
+    """
+    request = _request(command, argument)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                answer = json.loads(_exchange(path, request, deadline))
+                break
+            except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+                # So many programs connect that the server has no room, or has dropped this one before it could read
+                # the request.
+                if time.monotonic() + RETRY_S > deadline:
+                    raise
+                time.sleep(RETRY_S)
+    except TimeoutError:
+        raise CtlError(f"the server at {path} did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CtlError(f"cannot reach a server at {path}: {reason}") from None
+    except ValueError:
+        raise CtlError(f"the program that answers at {path} is not se-server") from None
+    if not isinstance(answer, dict):
+        raise CtlError(f"the program that answers at {path} is not se-server")
+    if "error" in answer:
+        raise CtlError(printable(answer["error"]))
+    return answer
+
+
+def _request(command: str, argument: object) -> bytes:
+    """Return the line of a request.
+
+    Raises:
+        CtlError: it is longer than the server reads.
+    """
+    if isinstance(argument, str):
+        # The server shows ids with lone surrogates, and bytes that are not UTF-8, in this form.
+        argument = argument.encode("utf-8", "backslashreplace").decode()
+    line = json.dumps({"command": command, "argument": argument}, ensure_ascii=False).encode() + b"\n"
+    if len(line) > MAX_REQUEST_BYTES:
+        raise CtlError(
+            f"the argument is too long for a request: give the first {SHOWN_CHARACTERS} characters of the id"
+        )
+    return line
+
+
+def _exchange(path: str, request: bytes, deadline: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        connection.connect(path)
+        connection.sendall(request)
+        return _read_line(connection, deadline)
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = connection.recv(1 << 16)
+        data += piece
+        if not piece or len(data) > MAX_ANSWER_BYTES:
+            raise ValueError("incomplete line")
+    return bytes(data)
+
+
+def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the path of the server's control socket.
+
+    Raises:
+        CtlError: no path is given, and the default directories have no socket, or one of them has several servers
+            that serve.
+    """
+    said = given or environ.get(VARIABLE)
+    if said and said != "off":
+        return said
+    for found in control_sockets(environ):
+        live = [path for path in found if _is_live(path)]
+        if len(live) > 1:
+            live = _serving(live)
+        if live:
+            return live[0]
+    raise CtlError(
+        "no server found: give --socket PATH, the path that the server logs when it has started, which is that of its"
+        " --control-socket or of its pidfile followed by .ctl"
+    )
+
+
+def _is_live(path: str) -> bool:
+    """Whether a server listens at the path: a supervisor that was killed leaves its socket file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _serving(paths: list[str]) -> list[str]:
+    """Return the path of the one server that takes conversations; those that drain, as after an upgrade, do not count.
+
+    Raises:
+        CtlError: there are several of them, or none.
+    """
+    lines, serving = [], []
+    for path in paths:
+        try:
+            answer = ask(path, "status", timeout_s=LOOK_S)
+            state, about = answer["state"], f"{answer['state']} at {', '.join(answer['addresses'])}"
+        except (CtlError, LookupError, TypeError):
+            state, about = "", "does not answer"
+        if state != "draining":
+            serving.append(path)
+        lines.append(f"{path} ({printable(about)})")
+    if len(serving) == 1:
+        return serving
+    raise CtlError(f"several servers are running: choose one with --socket: {', '.join(lines)}")
