@@ -15,7 +15,6 @@ from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, read_lines, shown_file
-from se_server.server.config.distinct import check_distinct
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.playground import Playground
@@ -24,6 +23,7 @@ from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
 from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
 from se_server.server.listen.admin import Admin
+from se_server.server.listen.distinct import check_distinct
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.recording import Recording
