@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -218,6 +219,41 @@ async def test_a_stalled_reader_does_not_stop_the_supervisor(app: Path) -> None:
         text = read_until(server.reader, "generation 2 serves")
         assert "was killed by SIGKILL; another one takes its place" in text
         fill(server.reader)
+        assert server.stop() == 0
+
+
+# While the file `hangs` exists, writes to a regular file wait, as those to a disk that hangs.
+HANGING_DISK = """
+    import os, stat, time
+    here, write = os.path.dirname(__file__), os.write
+    def hang(descriptor, data):
+        while stat.S_ISREG(os.fstat(descriptor).st_mode) and os.path.exists(here + "/hangs"):
+            time.sleep(0.01)
+        return write(descriptor, data)
+    os.write = hang
+"""
+
+
+async def test_a_disk_that_hangs_stops_nothing(app: Path, tmp_path: Path) -> None:
+    """Conversations go on, a killed worker is replaced, and a reload is done; the lines follow."""
+    log, hangs = tmp_path / "log", tmp_path / "site" / "hangs"
+    hangs.parent.mkdir()
+    (hangs.parent / "sitecustomize.py").write_text(textwrap.dedent(HANGING_DISK))
+    with stalled_server(app, "pipe", "--log-file", str(log), env={"PYTHONPATH": str(hangs.parent)}) as server:
+        await until(lambda: "started: " in log.read_text())
+        hangs.touch()
+        await talk(server.url, "conv_1", 3)
+        pid = server.process.pid
+        before = set(children_of(pid))
+        os.kill(int(min(before)), signal.SIGKILL)
+        await until(lambda: len(set(children_of(pid)) - before) == 1)
+        both = set(children_of(pid))
+        server.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(set(children_of(pid)) - both) >= 2)
+        assert "was killed" not in log.read_text()
+        hangs.unlink()
+        await until(lambda: "generation 2 serves" in log.read_text())
+        assert "was killed by SIGKILL; another one takes its place" in log.read_text()
         assert server.stop() == 0
 
 

@@ -2,7 +2,8 @@
 
 `put` tries a write that returns at once, in the caller's thread, so that a crash loses no line in the usual case. Lines
 that cannot be written wait in a bounded queue, for a thread that exists from then on. The supervisor forks and
-therefore has no threads: it polls (`backlogs`). A line that does not fit into the queue is lost; as soon as lines can
+therefore has no threads: it polls (`backlogs`). Polling tells nothing about files, so that it writes to those in a
+thread that ends at once, unless the disk hangs. A line that does not fit into the queue is lost; as soon as lines can
 be written again, one line reports the number of lost ones.
 
 O_NONBLOCK on an inherited descriptor would change it for all processes that share it. So a pipe or a terminal is opened
@@ -29,6 +30,8 @@ MAX_QUEUED_BYTES = 1 << 20
 LINE_BYTES = getattr(select, "PIPE_BUF", 512)
 LOOK_S = 0.25
 """Interval at which a thread that waits looks whether the descriptor has become another file."""
+PATIENCE_S = 0.1
+"""Time for a line on a disk, in a process that forks. Beyond it the disk hangs, and lines wait for it."""
 FLUSH_S = 1.0
 """Time for the last lines of a process that exits."""
 
@@ -41,10 +44,12 @@ class _Output:
 
     Attributes:
         never_blocks: whether `write` returns at once in every case.
+        is_file: whether it is a file on a disk, which may hang.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.never_blocks = True
+        self.is_file = False
         self._descriptor = descriptor
         self._own: int | None = None
         self._socket: socket.socket | None = None
@@ -53,7 +58,7 @@ class _Output:
         if stat.S_ISSOCK(mode) and _NO_WAIT:
             self._socket = socket.socket(fileno=os.dup(descriptor))
         elif stat.S_ISREG(mode):
-            self.never_blocks = False
+            self.never_blocks, self.is_file = False, True
         elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor):
             self._open_again()
 
@@ -118,6 +123,7 @@ class LogWriter:
         self._is_rest = False  # whether the first line is the rest of one
         self._ends_in_part = False  # whether a part of a line was written last
         self._thread: threading.Thread | None = None
+        self._brief: threading.Thread | None = None  # in a process that forks
         self._news = threading.Event()
         self._progress = threading.Event()
 
@@ -127,6 +133,7 @@ class LogWriter:
         Args:
             lines: each ends with a line feed.
         """
+        is_left_to_disk = False
         with self._lock:
             for line in lines:
                 if self._queued_bytes + len(line) > self._max_bytes:
@@ -135,11 +142,13 @@ class LogWriter:
                     self._queue.append(line)
                     self._queued_bytes += len(line)
             if not self._is_writing:
-                self._write_queue(only_at_once=_may_start_threads)
+                is_left_to_disk = self._write_queue(only_at_once=_may_start_threads)
             if self._queue and _may_start_threads:
                 if self._thread is None:
-                    self._start()
+                    self._thread = _start(self._run)
                 self._news.set()
+        if is_left_to_disk and not _may_start_threads:
+            self._write_to_disk(PATIENCE_S)
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """Wait until all lines are written; return whether they are.
@@ -155,6 +164,8 @@ class LogWriter:
             if self._thread is None:
                 wait_writable(self._descriptor, left_s)
                 self.write_backlog()
+                if self._brief is not None:
+                    self._brief.join(left_s)
             else:
                 self._progress.clear()
                 if self._queue or self._is_writing:
@@ -165,7 +176,7 @@ class LogWriter:
 
     def has_backlog(self) -> bool:
         """Whether lines wait that only `write_backlog` can write."""
-        return bool(self._queue) and self._thread is None
+        return bool(self._queue) and self._thread is None and not (self._brief and self._brief.is_alive())
 
     def fileno(self) -> int:
         """Return the descriptor, to poll it."""
@@ -173,23 +184,32 @@ class LogWriter:
 
     def write_backlog(self) -> None:
         """Write as many lines as can be written now."""
+        is_left_to_disk = False
         with self._lock:
             if not self._is_writing:
-                self._write_queue(only_at_once=False)
+                is_left_to_disk = self._write_queue(only_at_once=False)
+        if is_left_to_disk:
+            self._write_to_disk(PATIENCE_S)
 
-    def _write_queue(self, *, only_at_once: bool) -> None:
-        """Write lines until one would block; with `only_at_once` nothing if a write could. The caller has the lock."""
+    def _write_queue(self, *, only_at_once: bool) -> bool:
+        """Write lines until one would block; with `only_at_once` nothing if a write could. The caller has the lock.
+
+        Returns:
+            Whether lines are left because they go to a file.
+        """
         output = self._opened()
         if output is None:
-            return
+            return False
         self._is_writing = True
+        may_wait = not (only_at_once or output.is_file)
         try:
-            while self._queue and (output.never_blocks or not only_at_once):
+            while self._queue and (output.never_blocks or may_wait):
                 line = self._first()
                 count = output.write(line)
                 if count == _BLOCKED:
-                    return
+                    return False
                 self._note(line, count)
+            return output.is_file and bool(self._queue)
         finally:
             self._is_writing = False
             output.close()
@@ -234,14 +254,6 @@ class LogWriter:
 
     # --- the thread ---
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="se-server-log", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # too many threads, or the interpreter is shutting down
-            return
-        self._thread = thread
-
     def _run(self) -> None:
         while True:
             self._news.wait()
@@ -249,6 +261,17 @@ class LogWriter:
             while self._queue:
                 self._write_first()
                 self._progress.set()
+
+    def _run_briefly(self) -> None:
+        while self._queue:
+            self._write_first()
+
+    def _write_to_disk(self, patience_s: float) -> None:
+        """Write to a file in a thread, and wait for its end, no longer than `patience_s`. The caller has no lock."""
+        if self._brief is None or not self._brief.is_alive():
+            self._brief = _start(self._run_briefly)
+        if self._brief is not None:
+            self._brief.join(patience_s)
 
     def _write_first(self) -> None:
         """Write the first line, without the lock: the disk may be slow, and `put` goes on meanwhile."""
@@ -271,6 +294,15 @@ class LogWriter:
                     self._note(line, count)
         if count == _BLOCKED:
             wait_writable(self._descriptor, LOOK_S)
+
+
+def _start(run: Callable[[], None]) -> threading.Thread | None:
+    thread = threading.Thread(target=run, name="se-server-log", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # too many threads, or the interpreter is shutting down
+        return None
+    return thread
 
 
 def _describe_loss(count: int) -> bytes:

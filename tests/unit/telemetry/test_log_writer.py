@@ -230,3 +230,68 @@ def test_a_line_that_did_not_fit_ends_alone(tmp_path: Path, threads: bool) -> No
     whole, others = "line 0....\nline 1....\n", path.read_text().removeprefix("line 0....\nline 1....\n").splitlines()
     assert path.read_text().startswith(whole)
     assert others == ["lin", "the end", "3 log lines were lost: they could not be written"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, threading.Event]]:
+    """A file on a disk that hangs until the event is set."""
+    goes_on, write = threading.Event(), os.write
+
+    def hang(descriptor: int, data: bytes) -> int:
+        if os.path.samestat(os.fstat(descriptor), os.stat(tmp_path / "log")):
+            goes_on.wait(WAIT_S)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", hang)
+    yield tmp_path / "log", goes_on
+    goes_on.set()
+
+
+def test_a_disk_that_hangs_holds_up_nobody(disk: tuple[Path, threading.Event], threads: bool) -> None:
+    path, goes_on = disk
+    lines = [b"%d\n" % number for number in range(1000)]
+    with open(path, "wb", 0) as file:
+        writer, began = LogWriter(file.fileno()), time.monotonic()
+        for line in lines:
+            writer.put(line)
+        assert not writer.flush(0.1)
+        assert not writer.has_backlog()  # the supervisor would look at it all the time
+        assert time.monotonic() - began < WAIT_S / 2
+        goes_on.set()
+        assert writer.flush(WAIT_S)
+    assert path.read_bytes().splitlines(keepends=True) == lines
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_can_be_forked_while_the_disk_hangs(disk: tuple[Path, threading.Event]) -> None:
+    path, goes_on = disk
+    allow_threads(False)
+    try:
+        with open(path, "wb", 0) as file:
+            writer = LogWriter(file.fileno())
+            writer.put(b"of the parent\n")
+            pid = os.fork()
+            if pid == 0:
+                allow_threads(True)
+                goes_on.set()
+                writer.put(b"of the child\n")
+                os._exit(0 if writer.flush(WAIT_S) else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+            goes_on.set()
+            assert writer.flush(WAIT_S)
+    finally:
+        allow_threads(True)
+    assert path.read_bytes() == b"of the child\nof the parent\n"
+
+
+def test_a_process_that_forks_has_no_thread_afterwards(tmp_path: Path) -> None:
+    allow_threads(False)
+    try:
+        with open(tmp_path / "log", "wb", 0) as file:
+            writer, before = LogWriter(file.fileno()), threading.active_count()
+            for number in range(100):
+                writer.put(b"%d\n" % number)
+                assert threading.active_count() == before
+                assert file.tell() == sum(len(b"%d\n" % each) for each in range(number + 1))
+    finally:
+        allow_threads(True)
