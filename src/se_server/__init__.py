@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from se_server.sdk.resource import SpeechEngineResource
     from se_server.sdk.server import SpeechEngineServer
     from se_server.streams.extractors import register_extractor
+    from se_server.streams.hedging import first_of
     from se_server.types import (
         CLOSE,
         DISCONNECTED,
@@ -91,6 +92,7 @@ __all__ = [
     "WebSocketLike",
     "WrongThread",
     "__version__",
+    "first_of",
     "register_extractor",
     "verify_speech_engine_jwt",
 ]
@@ -119,6 +121,7 @@ _NAMES_BY_MODULE = {
         "WrongThread",
     ),
     "se_server.streams.extractors": ("register_extractor",),
+    "se_server.streams.hedging": ("first_of",),
     "se_server.types": (
         "CLOSE",
         "DISCONNECTED",

@@ -41,6 +41,7 @@ cdef class Turn:
     cdef public Py_ssize_t bytes_left
     cdef readonly bint is_full
     cdef public object usage
+    cdef public object winner
     cdef list _texts
     cdef Py_ssize_t _room
     cdef public object state

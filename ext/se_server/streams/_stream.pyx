@@ -169,7 +169,11 @@ cdef class Stream:
         raise TypeError("a stream is made by open_stream")
 
     def read_by(self, *, text=None, nodes=None, bint speak_refusals=True):
-        cdef Reading reading = self._start_reading()
+        cdef Reading reading
+        if self._opening is not None and self._opening.is_race:
+            self._opening.options = {"text": text, "nodes": nodes, "speak_refusals": speak_refusals}
+            return
+        reading = self._start_reading()
         reading.extractor = text
         if nodes is not None:
             reading.nodes = frozenset((nodes,) if isinstance(nodes, str) else nodes)
@@ -190,6 +194,10 @@ cdef class Stream:
                 turn.ring.tape.note(T_STREAM, turn.number, turn.event_id_json, clock.now())
         self._chunks_before = turn.chunks
         if self._iterator is None:
+            if self._opening.is_race:
+                self._opening.turn = turn
+                self._opening.clock = clock
+                self._opening.close_s = self._close_s
             self._awaited = _awaiting(self._opening.open())
             self._waits = FOR_OPENING
         return self

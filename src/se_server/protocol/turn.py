@@ -67,6 +67,7 @@ class Turn:
         fillers: how many of them the first-word guard wrote.
         bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
         is_full: whether the answer was cut at that limit.
+        winner: which of the streams of `first_of` was spoken: 0 is the primary, 1 the backup; None without `first_of`.
         usage: the tokens of the LLM, as far as the turn's streams told them; None before, and where none did.
         digest: stands for id and content in the ledger; 0 without an id.
         state: see `TurnState`.
@@ -106,6 +107,7 @@ class Turn:
         self.bytes_left = -1
         self.is_full = False
         self.usage: TokenUsage | None = None
+        self.winner: int | None = None
         self._texts: list[str] | None = None
         self._room = MAX_KEPT_CHARACTERS
         self.state: TurnState = WAITING

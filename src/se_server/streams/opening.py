@@ -30,7 +30,20 @@ log = logging.getLogger("se_server.session")
 # An awaitable of a manager of a response of a stream is four; more is a circle.
 MAX_STEPS = 16
 
-FORMS: Mapping[tuple[str, str], Form] = {**responses.FORMS, **results.FORMS, **aws.FORMS}
+
+def race(opening: Any, hedge: Any) -> Pending:
+    """Take the result of `first_of`."""
+    opening.is_race = True
+    opening.closers.append(closer_of(hedge))
+    return Pending(hedge.start(opening))
+
+
+FORMS: Mapping[tuple[str, str], Form] = {
+    **responses.FORMS,
+    **results.FORMS,
+    **aws.FORMS,
+    ("se_server", "FirstOf"): race,  # by its name, too: its module needs this one
+}
 """The forms of packages, by the top-level module and the name of a class or of one of its bases."""
 
 
@@ -43,12 +56,29 @@ class Opening:
         iterator: The iterator of events, None until `open` has been awaited.
         closers: What closes what was opened so far; the last is called first, after the iterator is closed.
         first_closers: What stops the run behind the iterator, whose own end would wait for the run.
+        is_race: Whether the object is a race of streams, which are read by the same rules as this one.
+        options: The keywords of `Stream.read_by` for a race.
+        turn, clock, close_s: Those of the stream, for a race; set before `open`.
 
     Raises:
         TypeError: the object is nothing that can be spoken; it is closed all the same.
     """
 
-    __slots__ = ("_current", "_pending", "_steps", "closers", "first_closers", "iterator", "source", "takes_over")
+    __slots__ = (
+        "_current",
+        "_pending",
+        "_steps",
+        "clock",
+        "close_s",
+        "closers",
+        "first_closers",
+        "is_race",
+        "iterator",
+        "options",
+        "source",
+        "takes_over",
+        "turn",
+    )
 
     def __init__(self, response: object, takes_over: bool = True) -> None:
         self.source = response
@@ -56,6 +86,8 @@ class Opening:
         self.iterator: AsyncIterator[Any] | None = None
         self.closers: list[Closer] = []
         self.first_closers: list[Closer] = []
+        self.is_race = False
+        self.options: dict[str, Any] = {}
         self._current = response
         self._pending: Any = None
         self._steps = 0

@@ -1,0 +1,41 @@
+from asyncio import Future
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from se_server.streams._source import Source
+from se_server.streams._stream import Sink
+
+@disjoint_base
+class Collector(Sink):
+    """The sink of one contender: it keeps the texts until they are taken, and its stream waits when they are many."""
+    def __new__(cls) -> Collector: ...
+    @property
+    def has_ended(self) -> bool:
+        """Whether no more text comes."""
+    @property
+    def error(self) -> BaseException | None:
+        """The exception that ended the stream, or None."""
+    @property
+    def has_text(self) -> bool:
+        """Whether texts were put and not taken."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Note the end of the stream."""
+    def take(self) -> list[str]:
+        """Return the texts so far, and keep none."""
+    def news(self) -> Future[None]:
+        """Return a future that is done when there are texts, or the stream has ended."""
+
+@disjoint_base
+class Texts(Source, AsyncIterator[Any]):
+    """An iterator of lists of texts, which are spoken as they are.
+
+    Args:
+        generator: gives the lists, and is closed with the iterator.
+    """
+    def __new__(cls, generator: AsyncGenerator[list[str]]) -> Texts: ...
+    def __aiter__(self) -> Texts: ...
+    def __anext__(self) -> Awaitable[Any]: ...
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Close the generator."""

@@ -1,0 +1,206 @@
+"""`first_of`: the first of several streams to give text is spoken, and the others are closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from se_server import StreamFailed, first_of
+from se_server.testing import call
+from tests.providers.script import Script
+from tests.providers.server import running_provider
+
+
+class Contenders:
+    """Makes streams, and keeps a journal of what became of them."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.closed: list[str] = []
+
+    async def words(self, name: str, after_s: float, *words: str, fails: bool = False) -> AsyncIterator[str]:
+        self.started.append(name)
+        try:
+            await asyncio.sleep(after_s)
+            for word in words:
+                yield word
+                await asyncio.sleep(0.1)
+            if fails:
+                raise ConnectionError(f"{name} is away")
+        finally:
+            self.closed.append(name)
+
+
+@pytest.fixture
+def made() -> Contenders:
+    return Contenders()
+
+
+def agent(hedge: Callable[[], Any], turns: list[Any], **options: Any) -> Any:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        turns.append(session.turn)
+        await session.send_response(hedge(), **options)
+
+    return on_transcript
+
+
+async def heard(hedge: Callable[[], Any], **options: Any) -> tuple[str, float | None, int | None]:
+    """Return what is spoken, when, and the winner."""
+    turns: list[Any] = []
+    async with call(agent(hedge, turns, **options)) as caller:
+        reply = await caller.say("Hello?")
+        assert caller.summary().is_ok, caller.summary().problems
+    return reply.text, round(reply.first_word_s or 0, 6), turns[0].winner
+
+
+async def test_a_primary_in_time_is_spoken_alone(made: Contenders) -> None:
+    primary, backup = (lambda: made.words("a", 1, "One ", "two.")), (lambda: made.words("b", 0, "Backup."))
+    assert await heard(lambda: first_of(primary, backup, after_s=1.2)) == ("One two.", 1, 0)
+    assert made.started == made.closed == ["a"]
+
+
+async def test_a_late_primary_loses_and_is_closed(made: Contenders) -> None:
+    assert await heard(
+        lambda: first_of(made.words("a", 5, "One."), made.words("b", 0.5, "Back", "up."), after_s=1.2)
+    ) == ("Backup.", 1.7, 1)
+    assert sorted(made.closed) == ["a", "b"]
+
+
+async def test_a_primary_overtakes_a_backup_that_has_started(made: Contenders) -> None:
+    assert await heard(lambda: first_of(made.words("a", 1.5, "One."), made.words("b", 5, "Backup."), after_s=1.2)) == (
+        "One.",
+        1.5,
+        0,
+    )
+    assert sorted(made.closed) == ["a", "b"]
+
+
+async def test_a_failure_starts_the_backup_at_once(made: Contenders, caplog: pytest.LogCaptureFixture) -> None:
+    assert await heard(
+        lambda: first_of(made.words("a", 0.2, fails=True), made.words("b", 0.1, "Backup."), after_s=9)
+    ) == ("Backup.", 0.3, 1)
+    assert "the primary of first_of failed: ConnectionError: a is away" in caplog.text
+
+
+@pytest.mark.parametrize("silent", [lambda: "", list, lambda: None, lambda: 5, lambda: {"no": "stream"}])
+async def test_a_primary_without_text_loses(silent: Callable[[], Any]) -> None:
+    assert (await heard(lambda: first_of(silent, "Backup.", after_s=9)))[0] == "Backup."
+
+
+async def test_three_contenders_start_one_after_another(made: Contenders) -> None:
+    assert await heard(
+        lambda: first_of(made.words("a", 9), made.words("b", 9), made.words("c", 1, "Third."), after_s=2)
+    ) == ("Third.", 5, 2)
+    assert sorted(made.closed) == ["a", "b", "c"]
+
+
+async def test_all_have_failed_is_the_first_failure(made: Contenders) -> None:
+    turns: list[Any] = []
+    async with call(
+        agent(lambda: first_of(made.words("a", 1, fails=True), made.words("b", 0, fails=True), after_s=0.5), turns),
+        failure_text="Sorry.",
+    ) as caller:
+        assert (await caller.say("Hello?")).text == "Sorry."
+        assert str(caller.errors.pop()) == "a is away"
+    assert turns[0].winner is None
+
+
+async def test_a_winner_that_fails_later_is_an_error(made: Contenders) -> None:
+    async with call(agent(lambda: first_of(made.words("a", 0, "It is ", fails=True), "Backup."), [])) as caller:
+        assert (await caller.say("Hello?")).text == "It is "
+        assert str(caller.errors.pop()) == "a is away"
+
+
+@pytest.mark.parametrize("after_chars", [0, 4])
+async def test_an_interruption_closes_all_contenders(made: Contenders, after_chars: int) -> None:
+    words = ("Word ",) * 50
+    async with call(
+        agent(lambda: first_of(made.words("a", 30, "One."), made.words("b", 3, *words), after_s=1), [])
+    ) as caller:
+        if after_chars:
+            caller.interrupt("Stop!", after_chars=after_chars)
+        else:
+            caller.interrupt("Stop!", after_s=2)  # nothing was spoken yet
+        await caller.say("Hello?")
+        await caller.hang_up()
+    assert sorted(made.closed) == sorted(made.started)
+    assert len(made.started) >= 3
+
+
+async def test_the_options_of_the_answer_are_for_all(made: Contenders) -> None:
+    async def events() -> AsyncIterator[Any]:
+        yield {"said": "**He", "cost": 3}
+        yield {"said": "llo**"}
+
+    spoken, _, winner = await heard(
+        lambda: first_of(made.words("a", 60), events, after_s=0.1),
+        text=lambda event: event["said"],
+        shape="plain",
+    )
+    assert (spoken, winner) == ("Hello", 1)
+
+
+async def test_text_like_an_event_stream_stays_text() -> None:
+    async def odd() -> AsyncIterator[str]:
+        yield "The word is "
+        yield "data: as it were"
+        yield "{really}"
+
+    assert (await heard(lambda: first_of(odd(), "Backup.")))[0] == "The word is data: as it were{really}"
+
+
+async def test_system_exit_in_a_contender_is_an_error() -> None:
+    async def leaves() -> AsyncIterator[str]:
+        yield "Bye."
+        raise SystemExit(3)
+
+    async with call(agent(lambda: first_of(leaves(), "Backup."), [])) as caller:
+        assert (await caller.say("Hello?")).text == "Bye."
+        assert caller.errors.pop() is not None
+        assert (await caller.say("Hello?")).text == "Bye."
+        caller.errors.clear()
+
+
+async def test_it_is_iterated_without_a_conversation(made: Contenders) -> None:
+    hedge = first_of(made.words("a", 30, "One."), made.words("b", 0, "Back", "up."), after_s=0)
+    assert [text async for text in hedge] == ["Back", "up."]
+    assert hedge.winner == 1
+    await hedge.aclose()
+    assert sorted(made.closed) == ["a", "b"]
+
+
+@pytest.mark.parametrize("after_s", [-1, float("nan"), float("inf"), "1", None, True])
+async def test_a_time_that_is_none_is_refused(after_s: Any) -> None:
+    with pytest.raises(ValueError, match="seconds until the next stream starts"):
+        first_of("One.", "Two.", after_s=after_s)
+
+
+async def test_the_losers_request_ends_at_the_provider() -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    turns: list[Any] = []
+    async with running_provider(Script(text="Five words are all here.")) as provider, aiohttp.ClientSession() as client:
+        provider.scripts["slow"] = Script(text="Late", headers_after_s=0.05, first_token_s=30)
+
+        def ask(model: str) -> Any:
+            body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hello?"}], "stream": True}
+            body["stream_options"] = {"include_usage": True}
+            return client.post(provider.base_url("openai") + "/chat/completions", json=body)
+
+        async with call(agent(lambda: first_of(ask("slow"), lambda: ask("fast"), after_s=0.2), turns)) as caller:
+            assert "Late" not in (await caller.say("Hello?")).text
+            await provider.requests[0].disconnected()
+            await provider.idle()
+        assert ["disconnected" in repr(request) for request in provider.requests] == [True, False]
+        assert turns[0].winner == 1
+        assert turns[0].usage is not None
+
+
+async def test_failures_that_a_stream_reports_lose(made: Contenders, caplog: pytest.LogCaptureFixture) -> None:
+    async def reports() -> AsyncIterator[Any]:
+        yield {"type": "response.failed", "response": {"error": {"code": "server_error", "message": "overloaded"}}}
+
+    assert (await heard(lambda: first_of(reports(), made.words("b", 0, "Backup."), after_s=9)))[0] == "Backup."
+    assert StreamFailed.__name__ in caplog.text
