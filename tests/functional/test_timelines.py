@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.observing import BEARER, Admin, observed_server
+from tests.functional.observing import BEARER, PAGE_LINE, Admin, observed_server
 from tests.functional.processes import needs_proc, write_agent
 from tests.helpers import (
     POLL_S,
@@ -27,6 +27,7 @@ from tests.helpers import (
     read_message,
     running_server,
     transcript_message,
+    wait_for_end,
 )
 
 pytestmark = needs_proc
@@ -197,6 +198,39 @@ async def test_a_killed_worker_leaves_its_timelines(tmp_path: Path) -> None:
         found = await closed_conversation(admin, "conv_killed")
         assert found["end"] == "worker died"
         assert found["events"][-1][1] == "texts sent"
+
+
+async def test_old_conversations_are_seen_through_two_upgrades(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    pidfile, path = tmp_path / "pid", str(tmp_path / "ctl")
+    options = ("--pidfile", str(pidfile), "--control-socket", path, "--drain-timeout-s", "0")
+    with observed_server(*options, app=app, workers=1, tokens=tmp_path / "tokens") as admin:
+        server = admin.server
+        async with connect(server.url) as oldest, connect(server.url) as old:
+            supervisors = [server.pid]
+            for caller, name in ((oldest, "conv_oldest"), (old, "conv_second")):
+                await caller.send(init_message(name))
+                await caller.send(transcript_message("hello", event_id=1))
+                await read_answer(caller)
+            for event_id in (2, 3):
+                os.kill(supervisors[-1], signal.SIGUSR2)
+                server.wait_for_output(rf"(?s)(?:{PAGE_LINE.pattern}.*){{{event_id}}}", START_TIMEOUT_S)
+                supervisors.append(int(pidfile.read_text()))
+                await oldest.send(transcript_message("hello", event_id=event_id))
+                await read_answer(oldest)
+                rows = await slow_turns(admin, event_id + 1)
+                seen = {(row["conversation"]["id"], row["event_id"]) for row in rows}
+                assert seen == {("conv_second", 1), *(("conv_oldest", number) for number in range(1, event_id + 1))}
+            assert len(json.loads(await run_ctl(path, "turns", "--json"))["rows"]) == 4
+            (row,) = (await get(admin, "/api/conversations?find=conv_oldest"))["rows"]
+            assert (row["state"], row["turns"]) == ("listening", 3)
+            await oldest.close()
+            assert (await closed_conversation(admin, "conv_oldest"))["end"] == "peer, 1000"
+            os.kill(supervisors[0], signal.SIGKILL)  # its worker ends with it, and nobody notes that
+            server.wait()
+            assert (await closed_conversation(admin, "conv_second"))["end"] is not None
+        os.kill(supervisors[-1], signal.SIGTERM)
+        wait_for_end(supervisors[1:])
 
 
 async def test_exemplars_name_the_conversation_of_a_bucket(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from se_server.server.observer._timelines import PART_NAMES, Conversation, Timelines, lost_in
@@ -51,6 +52,7 @@ class Watch:
         self._board = board
         self.recorder = recorder
         self._rings = board.rings
+        self._rings.begin_reading()
         self.timelines = Timelines()
         self._ended: deque[Conversation] = deque()
         self._ended_bytes = 0
@@ -68,15 +70,10 @@ class Watch:
         """Read what the workers have written, and show the supervisor that this process runs."""
         self._board.observer_beat_ns = time.monotonic_ns()
         for index in range(self._board.slots_in_use):
-            turns, ended = self.timelines.read(index, self._rings.memory(index))
-            for conversation, turn in turns:
-                self._take(conversation, turn)
-            for conversation in ended:
-                self._ended.append(conversation)
-                self._ended_bytes += conversation.size
-            if self.recorder is not None:
-                self.recorder.read(index, self._rings.tape(index), self.timelines.pid_of(index))
-                self.recorder.take(turns, ended)
+            self._read(index, self._rings.memory(index), self._rings.tape(index))
+        for number, ring, tape in self._rings.of_earlier_supervisors():
+            self._read(number, ring, tape)
+        self._rings.forget_ended(self.timelines.pid_of)
         if self.recorder is not None:
             self.recorder.work()
         while len(self._ended) > KEPT_CONVERSATIONS or self._ended_bytes > KEPT_BYTES:
@@ -84,6 +81,18 @@ class Watch:
             self._ended_bytes -= gone.size
             if self.recorder is not None:
                 self.recorder.texts.drop((gone.pid, gone.number))
+
+    def _read(self, number: int, ring: mmap, tape: mmap | None) -> None:
+        """Read what a worker has written to its ring and to its tape."""
+        turns, ended = self.timelines.read(number, ring)
+        for conversation, turn in turns:
+            self._take(conversation, turn)
+        for conversation in ended:
+            self._ended.append(conversation)
+            self._ended_bytes += conversation.size
+        if self.recorder is not None:
+            self.recorder.read(number, tape, self.timelines.pid_of(number))
+            self.recorder.take(turns, ended)
 
     def _take(self, conversation: Conversation, turn: Turn) -> None:
         _, _, _, ended_us, first_s, parts, _, is_filler, _ = turn

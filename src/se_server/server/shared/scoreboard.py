@@ -16,9 +16,10 @@ import heapq
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from se_server.server.shared._board import ACCEPTING, HEARTBEAT, IN_USE, LINE_BYTES, LOAD, STATE, Board
+from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.meter_rows import MeterRows
 from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.server.shared.rings import Rings
@@ -180,9 +181,20 @@ class Scoreboard:
         ]
         self._free = list(range(slots))  # a heap: low slots first, so that readers look at few slots
 
-    def make_rings(self, recording: Recording = NO_RECORDING) -> None:
-        """Supervisor: have the workers that are forked from now on write their events to rings."""
-        self.rings = Rings(len(self.slots), recording)
+    def make_rings(self, recording: Recording = NO_RECORDING, former: Sequence[FormerRings] = ()) -> None:
+        """Supervisor: have the workers that are forked from now on write their events to rings.
+
+        Args:
+            recording: what they hand over beside their events.
+            former: the rings of earlier supervisors, owned from now on.
+        """
+        self.rings = Rings(len(self.slots), recording, former)
+
+    def sweep(self) -> None:
+        """Supervisor: free what other supervisors have left that are gone."""
+        self.seats.sweep()
+        if self.rings is not None:
+            self.rings.sweep()
 
     def take(self, generation: int, now_ns: int) -> Slot | None:
         """Supervisor: return a slot for a worker to be forked; None if there are too many workers."""

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ssl import SSLContext
 from typing import Protocol
@@ -23,6 +23,7 @@ from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.control import Ask, ControlChannel
+from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.recording import Recording, open_recording
@@ -124,10 +125,10 @@ def serve(
         _check(fresh)
         return replace(spec, config=fresh, tls=_tls_of(fresh))
 
-    def upgrade() -> Upgrade:
+    def upgrade(rings: Sequence[FormerRings]) -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         environ = {**os.environ, **notifier.variables}
-        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check)
+        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings)
 
     def reopen_log() -> str:
         if log_file is None:
@@ -149,6 +150,7 @@ def serve(
         control_socket=control_socket,
         seats=seats,
         replaces_another=handover is not None,
+        former_rings=() if handover is None else handover.rings,
         observer=observer,
         agent_check=agent_check,
         recording=recording,

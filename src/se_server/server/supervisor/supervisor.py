@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from se_server.errors import ConfigError
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
+from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.server.shared.scoreboard import State
@@ -44,7 +45,7 @@ MAX_WAIT_S = 3600.0  # poll takes a C int of milliseconds, and a drain may last 
 SAME_STOP_S = 0.1
 
 ReloadSpec = Callable[[], WorkerSpec]
-BeginUpgrade = Callable[[], Upgrade]
+BeginUpgrade = Callable[[Sequence[FormerRings]], Upgrade]
 
 
 class Supervisor:
@@ -63,6 +64,7 @@ class Supervisor:
         observer: serves metrics and the page for operators.
         recording: what workers hand over to the observer beside their events.
         agent_check: answers HAProxy's agent checks.
+        former_rings: the rings of earlier supervisors, whose workers may drain; for the observer.
 
     Attributes:
         handed_over: whether another supervisor has taken over the listen sockets.
@@ -83,6 +85,7 @@ class Supervisor:
         observer: ObserverProcess | None = None,
         recording: Recording = NO_RECORDING,
         agent_check: AgentCheck | None = None,
+        former_rings: Sequence[FormerRings] = (),
     ) -> None:
         self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
@@ -109,7 +112,10 @@ class Supervisor:
             observer_orders=self._questions.orders(),
         )
         if observer is not None:
-            self._pool.scoreboard.make_rings(recording)
+            self._pool.scoreboard.make_rings(recording, former_rings)
+        else:
+            for rings in former_rings:
+                rings.close()
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
         self._upgrade: Upgrade | None = None
@@ -216,7 +222,7 @@ class Supervisor:
         if self._look_at <= now:
             self._look_at = now + min([MAX_LOOK_S, *(record.silence.look_s for record in self._pool)])
             self._pool.find_hung(now)
-            self._pool.scoreboard.seats.sweep()
+            self._pool.scoreboard.sweep()
             self._rollout.recycle(now)
 
     # --- orders ---
@@ -294,7 +300,8 @@ class Supervisor:
             logger.warning("SIGUSR2: no upgrade, the server is starting, ending or already being upgraded")
             return
         try:
-            self._upgrade = self._begin_upgrade()
+            rings = self._pool.scoreboard.rings
+            self._upgrade = self._begin_upgrade(() if rings is None else rings.handed())
         except (OSError, ConfigError) as error:
             logger.error("no upgrade, the server goes on unchanged: %s", error)
             return

@@ -22,6 +22,7 @@ import orjson
 from se_server.errors import ConfigError
 from se_server.forks import own_fork
 from se_server.server.listen.admin import AdminSocket
+from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.signals import WATCHED
 from se_server.server.supervisor.agent_check import AgentCheck
 
@@ -74,6 +75,7 @@ def begin_upgrade(
     environ: Mapping[str, str],
     admin: AdminSocket | None = None,
     agent_check: AgentCheck | None = None,
+    rings: Sequence[FormerRings] = (),
 ) -> Upgrade:
     """Start another supervisor.
 
@@ -85,6 +87,7 @@ def begin_upgrade(
         environ: the environment of the other supervisor.
         admin: the address of the observer.
         agent_check: the address of agent checks.
+        rings: those of this supervisor and of earlier ones.
 
     Raises:
         ConfigError: this process cannot be replaced.
@@ -104,9 +107,19 @@ def begin_upgrade(
     for_checks = [] if agent_check is None else [sock.fileno() for sock in agent_check.sockets]
     if agent_check is not None:
         handed |= {"agent_check": agent_check.given, "agent_check_sockets": for_checks}
+    for_timelines = [descriptor for former in rings for descriptor in former.descriptors()]
+    handed["rings"] = [former.handed() for former in rings]
     inherited = orjson.dumps(handed).decode()
     environment = {**environ, VARIABLE: inherited}
-    passed = [*descriptors, *for_observer, *for_checks, writer, seats, *([] if pidfile is None else [pidfile])]
+    passed = [
+        *descriptors,
+        *for_observer,
+        *for_checks,
+        *for_timelines,
+        writer,
+        seats,
+        *([] if pidfile is None else [pidfile]),
+    ]
     # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
@@ -150,6 +163,7 @@ class Handover:
         predecessor: the process id of the previous supervisor.
         admin: the address of the observer and its sockets; None if there is none.
         agent_check: the address of agent checks and its sockets; None if there is none.
+        rings: those of earlier supervisors.
     """
 
     sockets: list[socket.socket]
@@ -159,6 +173,7 @@ class Handover:
     predecessor: int = field(default_factory=os.getppid)
     admin: tuple[str, list[socket.socket]] | None = None
     agent_check: tuple[str, list[socket.socket]] | None = None
+    rings: list[FormerRings] = field(default_factory=list)
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
@@ -178,6 +193,7 @@ class Handover:
             admin = (str(given["admin"]), for_observer) if for_observer else None
             for_checks = [socket.socket(fileno=descriptor) for descriptor in given.get("agent_check_sockets", ())]
             agent_check = (str(given["agent_check"]), for_checks) if for_checks else None
+            rings = [taken for one in given.get("rings", ()) if (taken := FormerRings.take(one)) is not None]
             all_sockets = (*sockets, *for_observer, *for_checks)
             for sock in all_sockets:
                 sock.setblocking(False)
@@ -186,7 +202,7 @@ class Handover:
                     os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, seats, writer, admin=admin, agent_check=agent_check)
+        return cls(sockets, pidfile, seats, writer, admin=admin, agent_check=agent_check, rings=rings)
 
     def report_ready(self) -> None:
         """Report to the previous supervisor that this one serves."""
