@@ -17,6 +17,7 @@ cdef class Waiting(Answering):
     cdef object _settle_timer
     cdef _prepare_waits(self, Outbox outbox, settings, Counts stats)
     cdef _receive_again(self, Turn turn, verdict)
+    cdef bint _has_crossed(self, Turn again, Turn answered) except -1
     cdef _replay(self, Turn again)
     cdef _keep_watch(self)
     cdef _hold(self, Turn turn)

@@ -13,6 +13,7 @@ from typing import Any
 from se_server.conversation._outbox import MessageOutbox, Outbox
 from se_server.conversation._rate import Budget, Rate, work_of
 from se_server.conversation.core import SessionCore
+from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import MessageError
 from se_server.protocol import close_codes
@@ -99,7 +100,7 @@ class Adapter:
         # The application may have read the first message itself: only a limit that was set for it is kept.
         timeout_s = self._settings.first_message_timeout_s
         if timeout_s != DEFAULT_SETTINGS.first_message_timeout_s:
-            self._silence = self._loop.call_later(timeout_s, self._say_too_silent)
+            self._silence = self._loop.call_later(timeout_s, self._listen_last)
         return True
 
     async def _read(self) -> None:
@@ -150,6 +151,10 @@ class Adapter:
             self._silence.cancel()
             self._silence = None
 
+    def _listen_last(self) -> None:
+        # Code may have blocked the loop, and the message waits to be read.
+        self._silence = self._loop.call_later(LAST_LOOK_S, self._say_too_silent)
+
     def _say_too_silent(self) -> None:
         self._silence = None
         self.close(close_codes.POLICY, "no message came")
@@ -163,7 +168,7 @@ class Adapter:
         self._unsent_bytes += size_bytes
         if self._unsent_bytes > self._settings.write_high_water_bytes and self._outbox.writable:
             self._outbox.pause()
-            self._timer = self._loop.call_later(self._settings.write_timeout_s, self._write_timed_out)
+            self._timer = self._loop.call_later(self._settings.write_timeout_s, self._look_last)
         self._start_writer()
 
     def _start_writer(self) -> None:
@@ -200,6 +205,10 @@ class Adapter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_last(self) -> None:
+        # Code may have blocked the loop, and the peer has read meanwhile.
+        self._timer = self._loop.call_later(LAST_LOOK_S, self._write_timed_out)
 
     def _write_timed_out(self) -> None:
         self._timer = None

@@ -27,7 +27,7 @@ from se_server.errors import (
 from se_server.protocol import _wire as wire
 from se_server.protocol.turn import ANSWERED, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turn import CLOSED as CLOSED_TURN
-from se_server.protocol.turns import NEW, RETRIED, SILENT
+from se_server.protocol.turns import NEW, RETRIED, SILENT, Verdict
 from se_server.telemetry._ring import AGAIN, API_ERROR, BLOCKED, NAMED
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, Handler, Request, Stats
 
@@ -236,6 +236,8 @@ class SessionCore(Waiting):
             turn.ends_with_agent = last.role != "user"
         verdict = ledger.judge(turn)
         if verdict is not NEW:
+            if verdict is RETRIED and ledger.newest is not None and self._has_crossed(turn, ledger.newest):
+                verdict = Verdict.ANSWERED
             if verdict is not RETRIED and verdict is not SILENT:
                 if self._ring is not None:
                     self._ring.note(AGAIN, self._number, verdict.value, turn.started_at)

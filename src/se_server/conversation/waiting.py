@@ -71,6 +71,15 @@ class Waiting(Answering):
         """Return the descriptor of the TCP connection; -1 without one."""
         return -1
 
+    def _has_crossed(self, again: Turn, answered: Turn) -> bool:
+        """Return whether a transcript came again because the answer of its turn was still on its way."""
+        outbox = self._outbox
+        if not outbox.writable or outbox.pending():  # type: ignore[attr-defined]  # a method in C
+            answered.final_at = again.started_at  # the answer has not even left
+            return True
+        # A transcript that waited in the socket, while code blocked the loop, was sent before it was read.
+        return again.started_at - waited_s(self._answers_on()) - answered.final_at < MIN_LOST_S
+
     def _replay(self, again: Turn) -> None:
         """Send the newest answer once more: its transcript has come again, so that the answer was lost."""
         current, outbox = self._ledger.current, self._outbox
@@ -78,11 +87,7 @@ class Waiting(Answering):
         if turn is None or outbox.closed:
             return
         self._stats.cells.transcripts_answered += 1
-        if not outbox.writable or outbox.pending():  # type: ignore[attr-defined]  # a method in C
-            turn.final_at = again.started_at  # the answer has not even left: it crosses the transcript on its way
-            return
-        # A transcript that waited in the socket, while code blocked the loop, was sent before it was read.
-        if again.started_at - waited_s(self._answers_on()) - turn.final_at < MIN_LOST_S:
+        if self._has_crossed(again, turn):
             self._debug("skipped a transcript sent again: it crossed its answer, event_id=%s", turn.event_id)
             return
         text = turn.text or self._empty_answer_text

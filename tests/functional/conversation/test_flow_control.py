@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -96,6 +98,48 @@ async def test_a_peer_that_never_reads_is_disconnected(kind: str, caplog: pytest
         await log.until("disconnected")
         assert stage.server.stats.write_timeouts == 1 or kind != "own"
     assert "does not read" in caplog.text
+
+
+async def test_a_peer_that_read_while_code_blocked_the_loop_stays(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("adapter", "_listener"):
+        monkeypatch.setattr(f"se_server.conversation.{module}.LAST_LOOK_S", 5.0)
+    sessions: list[SpeechEngineSession] = []
+
+    full = asyncio.Event()
+
+    async def until_full() -> AsyncIterator[str]:
+        while not full.is_set():
+            yield CHUNK
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        sessions.append(session)
+        await session.send_response(until_full())
+
+    async with (
+        serving(kind, SessionSettings(write_timeout_s=0.1), on_transcript=on_transcript) as stage,
+        stage.call(**small_receive_buffer()) as api,
+    ):
+        stop_reading(api)
+        with socket.socket(fileno=os.dup(api.ws.transport.get_extra_info("socket").fileno())) as peer:
+            await api.say("hello", event_id=1)
+            held = 0
+            while held < 100:  # the writer of other libraries holds the stream back for a moment now and then
+                await asyncio.sleep(0)
+                held = held + 1 if sessions and not sessions[0]._outbox.writable else 0
+            full.set()
+            peer.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):  # a handler that blocks the loop, while the peer reads
+                while peer.recv(1_000_000):
+                    pass
+            peer.setblocking(False)
+            while not sessions[0]._outbox.writable:
+                with contextlib.suppress(BlockingIOError):
+                    peer.recv(1_000_000)
+                await asyncio.sleep(0)
+        api.ws.transport.abort()
+    assert "does not read" not in caplog.text
 
 
 async def test_an_interrupted_wait_leaves_the_next_its_own(kind: str) -> None:

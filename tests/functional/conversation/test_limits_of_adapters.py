@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -64,3 +65,14 @@ async def test_silence_after_a_message_is_allowed(kind: str) -> None:
         asyncio.get_running_loop().call_later(0.3, elapsed.set)
         await elapsed.wait()
         await api.ping()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_message_that_waited_ends_the_silence(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came in time, and is read after code has blocked the event loop."""
+    monkeypatch.setattr("se_server.conversation.adapter.LAST_LOOK_S", 5.0)
+    settings = SessionSettings(first_message_timeout_s=0.1)
+    async with serving(kind, settings) as stage, stage.call() as api:
+        await api.send(type="ping")
+        time.sleep(0.2)  # noqa: ASYNC251  a handler that blocks the loop
+        assert (await api.receive())["type"] == "pong"
