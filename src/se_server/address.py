@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+_HOST_ALONE = re.compile(r"(?!wss?:|\d+$)[\w.-]+(:\d+)?(/[^\s:]*)?", re.ASCII)
+
 
 class AddressError(ValueError):
     """A text that is not the address of a WebSocket."""
@@ -43,6 +45,8 @@ class Address:
         if parts.scheme in ("http", "https"):
             wanted = url.replace("http", "ws", 1)
             raise AddressError(f"{url} is the address of a web page: write {wanted}")
+        if _HOST_ALONE.fullmatch(url):
+            raise AddressError(f"{url} has no scheme: write ws://{url}" + ("" if "/" in url else "/ws"))
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise AddressError(f"{url!r} is not a WebSocket address: it looks like ws://127.0.0.1:3001/ws")
         if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():

@@ -10,11 +10,10 @@ one. It raises ValueError with the expected form, worded to follow "expected".
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, overload
 
@@ -22,7 +21,6 @@ from se_server.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SE_SERVER_"
 MIN_MESSAGE_BYTES = 1024
-MAX_NAMED = 12
 
 _OPTION = "option"
 _Value = TypeVar("_Value")
@@ -95,7 +93,8 @@ class Option:
         try:
             return self.parse(raw)
         except ValueError as wrong:
-            given = "the value" if self.secret or _holds_key(raw) else repr(raw)  # no secret is shown
+            shown = raw[0] if isinstance(raw, tuple) and len(raw) == 1 else raw
+            given = "the value" if self.secret or _holds_key(raw) else repr(shown)  # no secret is shown
             raise ConfigError(f"{where}: {given} is not valid: expected {wrong}") from None
 
 
@@ -167,17 +166,6 @@ def options_of(group: type) -> Mapping[str, Option]:
     }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error's sentence: the name that was probably meant, or all names if they are few."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    if len(names) <= MAX_NAMED:
-        return f"; known are {', '.join(names)}"
-    return f"; of {len(names)} names the nearest is {difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]}"
-
-
 def is_like_key(text: str) -> bool:
     """Return whether a text looks like an API key or a token: it was given in the wrong place, and is not shown."""
     return _KEY.fullmatch(text.strip()) is not None
@@ -240,10 +228,11 @@ def texts(raw: object) -> tuple[str, ...]:
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """Return a reader that accepts one of the words, in any case."""
+    """Return a reader that accepts one of the words, in any case, with hyphens for underscores."""
 
     def read(raw: object) -> str:
         word = raw.strip().lower() if isinstance(raw, str) else ""
+        word = word if word in words else word.replace("-", "_")
         if word not in words:
             raise ValueError(f"one of {', '.join(words)}")
         return word

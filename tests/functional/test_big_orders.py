@@ -87,7 +87,7 @@ async def crowd(server: ServerProcess, *names: str, said: str = "") -> AsyncIter
 async def ctl_count(path: str, state: str, count: int) -> str:
     """Repeat `calls --json` until so many conversations are in a state; return the output."""
     deadline = time.monotonic() + 40
-    while (output := await ctl(path, "calls", "--json")).count(f'"{state}"') < count:
+    while (output := await ctl(path, "conversations", "--json")).count(f'"{state}"') < count:
         assert time.monotonic() < deadline, output[-2000:]
     return output
 
@@ -107,7 +107,7 @@ async def test_300_long_ids_are_closed(server: ServerProcess, path: str) -> None
     name = "conv_" + "x" * 3995
     (pid,) = server.worker_pids()
     async with crowd(server, *[name] * 300) as closing, connect(server.url) as other:
-        await ctl_when(path, "calls", "301 conversations")
+        await ctl_when(path, "conversations", "301 conversations")
         assert re.fullmatch(r"closed conv_x{123}, 300 of them\n", await ctl(path, "close", name))
         assert all(await asyncio.gather(*map(is_closed, closing)))
         assert await answers(other) == pid
@@ -163,7 +163,7 @@ async def test_a_prefix_closes_one_conversation(server: ServerProcess, path: str
         two,
         escaped,
     ):
-        await ctl_when(path, "calls", "4 conversations")
+        await ctl_when(path, "conversations", "4 conversations")
         ambiguous = await asyncio.to_thread(run, path, "close", "conv_b")
         assert (ambiguous.returncode, ambiguous.stderr) == (
             1,
@@ -188,7 +188,7 @@ async def test_the_shown_form_of_a_long_id_closes_it(server: ServerProcess, path
 
 async def test_an_exact_id_is_no_prefix(server: ServerProcess, path: str) -> None:
     async with crowd(server, "conv_1", "conv_12") as (one, other):
-        await ctl_when(path, "calls", "2 conversations")
+        await ctl_when(path, "conversations", "2 conversations")
         assert await ctl(path, "close", "conv_1") == "closed conv_1\n"
         assert await is_closed(one)
         await answers(other)
@@ -199,7 +199,7 @@ async def test_a_prefix_is_counted_over_all_workers(tmp_path: Path, path: str) -
     app.write_text(AGENT)
     with running_server("--control-socket", path, "--drain-timeout-s", "0", app=app, workers=2) as server:
         async with crowd(server, *(f"conv_{number}" for number in range(8))) as held:
-            await ctl_when(path, "calls", "8 conversations")
+            await ctl_when(path, "conversations", "8 conversations")
             assert {row["sessions"] > 0 for row in await workers(path)} == {True}
             refused = await asyncio.to_thread(run, path, "close", "conv")
             assert refused.stderr == "se-ctl: 8 conversations have ids that start with conv: give more of the id\n"
@@ -291,7 +291,7 @@ def test_1000_bad_clients_keep_no_operator_out(server: ServerProcess, path: str,
     assert time.monotonic() - began < 15
     for client in held:
         client.close()
-    assert run(path, "calls").returncode == 0
+    assert run(path, "conversations").returncode == 0
 
 
 async def test_a_stopped_worker_takes_its_orders_later(server: ServerProcess, path: str) -> None:

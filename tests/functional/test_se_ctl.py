@@ -133,7 +133,7 @@ async def test_status_and_calls_show_running_conversations(server: ServerProcess
         assert "\nready: 3 conversations, " in table
         await ctl_when(
             path,
-            "calls",
+            "conversations",
             r"conv_think\\x1b\[2J .* thinking +\d",
             r"conv_speak\\x1b\[2J .* speaking +\d",
             rf"conv_listen\\x1b\[2J +\d +{owner} .* listening",
@@ -197,8 +197,8 @@ async def test_a_hung_worker_shows_its_stacks(server: ServerProcess, path: str) 
         while "agent.py:6 in on_transcript" not in await ctl(path, "stacks", str(pid)):
             pass
         asked_at = time.monotonic()
-        answer = json.loads(await ctl(path, "calls", "--json"))
-        assert answer["silent"] == [pid]
+        answer = json.loads(await ctl(path, "conversations", "--json"))
+        assert answer["silent_workers"] == [pid]
         assert time.monotonic() - asked_at < 10
         os.kill(pid, signal.SIGSTOP)
         silent = await asyncio.to_thread(run, path, "stacks", str(pid))
@@ -234,8 +234,17 @@ async def test_reopen_log_needs_a_log_file(server: ServerProcess, path: str) -> 
     )
 
 
-async def test_draining_the_whole_server_ends_it(server: ServerProcess, path: str) -> None:
-    assert await ctl(path, "drain") == "the server takes no new conversations, and ends after the last one\n"
+async def test_former_names_of_commands_work_with_a_warning(server: ServerProcess, path: str) -> None:
+    listed = await asyncio.to_thread(run, path, "calls", "--json")
+    assert json.loads(listed.stdout) == {"conversations": [], "left_out": 0, "silent_workers": []}
+    assert listed.stderr == "se-ctl: calls is called conversations now; the former name will go\n"
+    ended = await asyncio.to_thread(run, path, "drain", "--yes")
+    assert ended.stderr == "se-ctl: drain --yes is called stop --yes now; the former name will go\n"
+    assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_stopping_the_server_ends_it(server: ServerProcess, path: str) -> None:
+    assert await ctl(path, "stop") == "the server takes no new conversations, and ends after the last one\n"
     assert await asyncio.to_thread(server.wait) == 0
     assert is_gone(path)
     gone = await asyncio.to_thread(run, path, "status")
@@ -261,7 +270,7 @@ async def test_after_an_upgrade_the_new_supervisor_answers(app: Path, tmp_path: 
         (row,) = await workers(path)
         assert row["pid"] != old
         following = read_pid(pidfile)
-        await ctl(path, "drain")
+        await ctl(path, "stop")
         wait_for_end([following, row["pid"]])
         assert is_gone(path)
 
@@ -280,7 +289,7 @@ async def test_while_the_old_server_drains_the_new_is_found(app: Path, tmp_path:
                 found.stderr
             )
         wait_for_end([server.pid])
-        assert (await asyncio.to_thread(lambda: run(None, "drain", **env))).returncode == 0
+        assert (await asyncio.to_thread(lambda: run(None, "stop", **env))).returncode == 0
 
 
 async def test_a_server_that_drains_shows_its_status(app: Path, tmp_path: Path) -> None:
@@ -353,8 +362,8 @@ def test_watching_shows_the_table_until_it_is_interrupted(server: ServerProcess,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["frob"], "no such command 'frob'; see se-ctl --help"),
-        (["scale", "many"], "invalid value for 'WORKERS': 'many' is not a valid integer; see se-ctl --help"),
+        (["frob"], "there is no command 'frob'; see se-ctl --help"),
+        (["scale", "many"], "WORKERS: 'many' is not a whole number"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments: list[str], sentence: str) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. The rooms of `server` are layers of their own.
 LAYERS = [
     {"errors", "address", "forks"},
-    {"telemetry", "_message", "auth", "options"},
+    {"telemetry", "_message", "auth", "options", "client_tls", "spelling"},
     {"types", "recordings"},
     {"protocol", "history"},
     {"streams"},
@@ -39,10 +39,11 @@ ONLY = {
     "auth": {"errors"},
     "forks": set(),
     "options": {"errors"},
+    "spelling": set(),
     "demo": {"types", "conversation"},
     "sdk": {
         "errors", "telemetry", "_message", "types", "protocol", "streams", "conversation", "auth", "options", "address",
-        "forks", "server.listen", "server.shared", "server.config", "server.door",
+        "spelling", "forks", "server.listen", "server.shared", "server.config", "server.door",
     },
 }  # fmt: skip
 # Standard modules and packages that a layer may not use, because their I/O belongs to another layer.
@@ -54,6 +55,7 @@ FORBIDDEN = {
     "errors": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
     "auth": NETWORK | PROCESSES | LOOPS | {"logging", "os"},
     "options": NETWORK | PROCESSES | LOOPS | {"logging", "time"},
+    "spelling": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
     "types": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
     "protocol": NETWORK | PROCESSES | LOOPS | {"logging", "os", "time"},
     "streams": NETWORK | PROCESSES,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from se_server.cli.checkout import command_of_checkout
+from se_server.cli.commands import SETTINGS, PlainGroup
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ _OF_CHECKOUT = (
 """(name, module, line in the help) of the commands that measure a checkout."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(PlainGroup):
     """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -47,7 +48,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings=SETTINGS)
 def command() -> None:
     """Put load on a Speech Engine server, or measure this one against others."""
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from se_server.address import Address, AddressError
-from se_server.cli.load import EXIT_INTERRUPTED, EXIT_MISSED, EXIT_USAGE, PORTS, Load
-from se_server.cli.request import read_headers, signing_key
-from se_server.doctor.first_steps import FirstSteps
+from se_server.cli.chat import DEFAULT_URL
+from se_server.cli.commands import SETTINGS, PlainCommand
+from se_server.cli.load import (
+    CONNECT_TIMEOUT_S,
+    EXIT_INTERRUPTED,
+    EXIT_MISSED,
+    EXIT_USAGE,
+    PORTS,
+    Load,
+    first_steps,
+    plan_of,
+)
+from se_server.cli.request import ServerAccess, calls_a_server
 from se_server.errors import ConfigError, LoadError
 from se_server.load.capacity import find_capacity
 from se_server.load.fleet import processes_for
@@ -34,10 +43,11 @@ _positive = click.FloatRange(0, min_open=True)
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=PlainCommand,
+    context_settings=SETTINGS,
     epilog=_EPILOG,
 )
-@click.argument("url")
+@click.argument("url", default=DEFAULT_URL)
 @click.option("--first-text", "target_s", metavar="SECONDS", type=_positive, default=1.5, show_default=True,
               help="The target: the time to the first text of an answer.")  # fmt: skip
 @click.option("--percentile", metavar="PERCENT", type=click.FloatRange(50, 99.9), default=95.0, show_default=True,
@@ -55,13 +65,7 @@ _positive = click.FloatRange(0, min_open=True)
 @click.option("--connect-per-s", metavar="RATE", type=_positive, default=200.0, show_default=True,
               help="New conversations a second at the beginning of a step.")  # fmt: skip
 @click.option("--processes", metavar="N", type=click.IntRange(1, 512), help="Generator processes.")
-@click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
-@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="File that starts with the key.")
-@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
-              help="A further header of each upgrade request; may be repeated.")  # fmt: skip
-@click.option("--cafile", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-              help="Certificates to trust instead of the system's.")  # fmt: skip
-@click.option("--insecure", is_flag=True, help="Trust any certificate.")
+@calls_a_server(CONNECT_TIMEOUT_S)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")
 def command(
     url: str,
@@ -72,21 +76,18 @@ def command(
     most: int,
     connect_per_s: float,
     processes: int | None,
-    api_key: str | None,
-    api_key_file: Path | None,
-    headers: dict[str, str],
+    access: ServerAccess,
     as_json: bool,
     **values: Any,
 ) -> None:
     """Find how many conversations one server carries while its answers begin in time.
 
+    URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws.
+
     The load doubles until the target is missed, or a conversation fails or is refused; then the gap is halved.
     """
     try:
-        address = Address.of(url)
-        key, source = signing_key(api_key, api_key_file)
-        steps = FirstSteps(address, key, source, headers, is_verified=not values["insecure"], cafile=values["cafile"])
-        steps.check_key()
+        steps = first_steps(Address.of(url), access)
     except AddressError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
     except ConfigError as error:
@@ -99,14 +100,13 @@ def command(
         nonlocal limited
         plan = LoadPlan(
             url=url,
-            api_key=key,
-            headers=tuple(headers.items()),
+            **plan_of(access),
             conversations=conversations,
             seed=len(trials),
             # The rest of a thought may be longer than the step: everybody speaks at least once.
             **{**values, "think_s": min(values["think_s"], step_s / 2)},
         )
-        load = Load(plan, processes or processes_for(conversations), step_s, connect_per_s)
+        load = Load(plan, processes or processes_for(conversations), step_s, connect_per_s, access.connect_timeout_s)
         try:
             report = load.run(silent, steps, max_p99_s=None, max_errors=0)
         except LoadError:

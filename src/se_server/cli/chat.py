@@ -12,8 +12,10 @@ from typing import TextIO
 
 import click
 
-from se_server.cli.dialogue import ChatOptions, converse
-from se_server.cli.request import read_headers, signing_key
+from se_server.address import Address, AddressError
+from se_server.cli.commands import SETTINGS, PlainCommand
+from se_server.cli.dialogue import SILENCE_TIMEOUT_S, ChatOptions, converse
+from se_server.cli.request import ServerAccess, calls_a_server
 from se_server.cli.screen import OutputError
 from se_server.errors import CallerError, ScriptError
 from se_server.simulator.habits import Habits
@@ -40,12 +42,12 @@ def _script(_context: click.Context, _option: click.Parameter, path: Path | None
         raise click.BadParameter(str(error)) from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=PlainCommand, context_settings=SETTINGS)
 @click.argument("url", default=DEFAULT_URL)
-@click.option("--api-key", metavar="KEY", help="Key that signs the token; else ELEVENLABS_API_KEY, else the demo key.")
+@calls_a_server()
 @click.option("--conversation-id", metavar="ID", help="Id that init announces; by default a fresh one.")
-@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
-              help="A further header of the upgrade request; may be repeated.")  # fmt: skip
+@click.option("--reply-timeout-s", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
+              help=f"The longest silence before a complete answer, for piped lines and scripts.  [default: {SILENCE_TIMEOUT_S:g}]")  # fmt: skip  # noqa: E501
 @click.option("--script", metavar="FILE", type=click.Path(path_type=Path), callback=_script,
               help="Hold the conversation of a script (.toml, .py) or of a recording (.jsonl); exit with 1 if something"
                    " is not as expected.")  # fmt: skip
@@ -56,9 +58,9 @@ def _script(_context: click.Context, _option: click.Parameter, path: Path | None
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, for programs.")
 def main(
     url: str,
-    api_key: str | None,
+    access: ServerAccess,
     conversation_id: str | None,
-    headers: dict[str, str],
+    reply_timeout_s: float | None,
     script: Script | None,
     hostile: bool,
     seed: int | None,
@@ -71,16 +73,19 @@ def main(
     during an answer interrupts it. With input from a pipe every line waits for the answer before it.
     """
     _open_closed_streams()
+    try:
+        Address.of(url)
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
     if seed is not None and not hostile:
         raise click.UsageError("--seed requires --hostile.")
-    key, source = signing_key(api_key)
     habits = Habits.hostile(seed or 0) if hostile else None
     try:
         with _recording(record) as file:
-            options = ChatOptions(url, key, source, conversation_id, headers, habits, script, file, as_json)
+            options = ChatOptions(url, access, conversation_id, habits, script, reply_timeout_s, file, as_json)
             exit_code = asyncio.run(converse(options))
     except CallerError as error:
-        used = f" (se-chat used {source})" if error.status == 401 else ""
+        used = f" (se-chat used {access.key_source})" if error.status == 401 else ""
         click.echo(f"se-chat: {error}{used}", err=True)
         exit_code = 1
     except OutputError as error:

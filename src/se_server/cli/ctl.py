@@ -12,9 +12,17 @@ from typing import Any
 
 import click
 
+from se_server.cli.commands import SETTINGS, PlainGroup, sentence_of
 from se_server.cli.ctl_figures import figure_lines, turns_view
 from se_server.cli.ctl_recordings import as_test_of
-from se_server.cli.ctl_tables import calls_view, printable, show, silence, status_view
+from se_server.cli.ctl_tables import (
+    conversations_json,
+    conversations_view,
+    printable,
+    show,
+    silence,
+    status_view,
+)
 from se_server.cli.ctl_wire import SHOWN_CHARACTERS, VARIABLE, CtlError, ask, find_socket
 from se_server.errors import CallerError
 
@@ -24,10 +32,7 @@ WATCHED = 60
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
-# --- commands ---
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=PlainGroup, context_settings=SETTINGS)
 @click.option(
     "--socket",
     "path",
@@ -41,6 +46,10 @@ def command(context: click.Context, path: str | None) -> None:
     WORKER is the number or the process id of a worker. Exit codes: 0 done, 1 refused or not reached, 2 a wrong option.
     """
     context.obj = lambda: find_socket(path, os.environ)
+
+
+def _warn_of_name(former: str, name: str) -> None:
+    print(f"se-ctl: {former} is called {name} now; the former name will go", file=sys.stderr)
 
 
 def _as_json(answer: Mapping[str, Any]) -> None:
@@ -73,18 +82,30 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
                 live.update(status_view(answers[-1], figure_lines(answers[-1], answers[0])), refresh=True)
 
 
-@command.command(short_help="Drain and replace a worker, or drain the whole server.")
+@command.command(short_help="Drain a worker, and start another one in its place.")
 @click.argument("worker", type=int, required=False)
-@click.option("--yes", is_flag=True, help="Drain the whole server without asking.")
+@click.option("--yes", is_flag=True, hidden=True)
 @click.pass_obj
 def drain(find: Callable[[], str], worker: int | None, yes: bool) -> None:
-    """Drain a worker and start another one in its place; without WORKER, drain and end the whole server.
+    """Drain a worker, and start another one in its place. Its conversations go on, for --reload-drain-timeout-s."""
+    if worker is not None:
+        print(ask(find(), "drain", worker)["done"])
+    elif yes:
+        _warn_of_name("drain --yes", "stop --yes")
+        print(ask(find(), "drain")["done"])
+    else:
+        raise click.UsageError("drain needs a WORKER, whose number se-ctl status shows; se-ctl stop ends the server")
 
-    Running conversations go on, for --reload-drain-timeout-s after WORKER and for --drain-timeout-s without it.
-    """
-    if worker is None and not yes and sys.stdin.isatty():
-        click.confirm("This ends the whole server. Continue?", abort=True)
-    print(ask(find(), "drain", worker)["done"])
+
+@command.command(short_help="Drain and end the whole server.")
+@click.option("--yes", is_flag=True, help="Do not ask; in scripts nobody is asked.")
+@click.pass_obj
+def stop(find: Callable[[], str], yes: bool) -> None:
+    """Drain and end the whole server, as SIGTERM does. Conversations go on, for --drain-timeout-s."""
+    path = find()
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"This ends the whole server at {path}. Continue?", abort=True)
+    print(ask(path, "drain")["done"])
 
 
 @command.command()
@@ -118,10 +139,19 @@ def scale(find: Callable[[], str], workers: int) -> None:
 @command.command(short_help="List the conversations.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def calls(find: Callable[[], str], as_json: bool) -> None:
+def conversations(find: Callable[[], str], as_json: bool) -> None:
     """List the conversations: id, worker, age, and the state of their turn."""
     answer = ask(find(), "calls")
-    _as_json(answer) if as_json else show(calls_view(answer))
+    _as_json(conversations_json(answer)) if as_json else show(conversations_view(answer))
+
+
+@command.command(hidden=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def calls(context: click.Context, as_json: bool) -> None:
+    """List the conversations, by the former name of the command."""
+    _warn_of_name("calls", "conversations")
+    context.invoke(conversations, as_json=as_json)
 
 
 @command.command(short_help="Show the slowest turns, part by part.")
@@ -162,7 +192,7 @@ def forget(find: Callable[[], str], conversation: str) -> None:
     print(f"forgotten: {count} recording{'' if count == 1 else 's'} removed, and what was in memory")
 
 
-@command.command()
+@command.command(short_help="Close a conversation.")
 @click.argument("conversation")
 @click.pass_obj
 def close(find: Callable[[], str], conversation: str) -> None:
@@ -177,12 +207,16 @@ def close(find: Callable[[], str], conversation: str) -> None:
 
 @command.command(short_help="Show the stacks of a worker, even if it hangs.")
 @click.argument("worker", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def stacks(find: Callable[[], str], worker: int) -> None:
+def stacks(find: Callable[[], str], worker: int, as_json: bool) -> None:
     """Show the stacks of a worker's threads and tasks, even if it hangs."""
     answer = ask(find(), "stacks", worker)
-    for _, _, line in answer["rows"]:
-        print(printable(line).replace(", called from ", "\n    called from "))
+    if as_json:
+        _as_json({"worker": worker, "stacks": [line for _, _, line in answer["rows"]]})
+    else:
+        for _, _, line in answer["rows"]:
+            print(printable(line).replace(", called from ", "\n    called from "))
     if answer["silent"]:
         raise CtlError(f"worker {worker} did not reply: it is stopped, or in C code that holds the GIL")
 
@@ -190,19 +224,20 @@ def stacks(find: Callable[[], str], worker: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     try:
-        command.main(None if arguments is None else list(arguments), prog_name="se-ctl", standalone_mode=False)
+        given = None if arguments is None else list(arguments)
+        code = command.main(given, prog_name="se-ctl", standalone_mode=False)
     except (CtlError, CallerError) as error:
         print(f"se-ctl: {error}", file=sys.stderr)
         return EXIT_FAILED
     except click.ClickException as error:
-        text = " ".join(error.format_message().split()).rstrip(".")
-        print(f"se-ctl: {text[:1].lower() + text[1:]}; see se-ctl --help", file=sys.stderr)
+        print(f"se-ctl: {sentence_of(error)}", file=sys.stderr)
         return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:  # head(1) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

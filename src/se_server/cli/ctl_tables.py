@@ -101,8 +101,27 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
     return Group(table, Text("\n".join((summary, *lines))))
 
 
-def calls_view(answer: Mapping[str, Any]) -> Group:
-    """Return the table that `calls` shows, the oldest conversation first."""
+def conversations_json(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object that `conversations --json` prints, the oldest conversation first."""
+    return {
+        "conversations": [
+            {
+                "conversation_id": name,
+                "worker": worker,
+                "pid": pid,
+                "age_s": age_s,
+                "state": doing,
+                "turn_age_s": turn_age_s,
+            }
+            for worker, pid, (name, age_s, doing, turn_age_s) in sorted(answer["rows"], key=lambda row: -row[2][1])
+        ],
+        "left_out": answer["left_out"],
+        "silent_workers": answer["silent"],
+    }
+
+
+def conversations_view(answer: Mapping[str, Any]) -> Group:
+    """Return the table that `conversations` shows, the oldest conversation first."""
     from rich.console import Group
     from rich.text import Text
 

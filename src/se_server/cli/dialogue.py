@@ -18,6 +18,7 @@ import click
 
 from se_server.cli.console import Console
 from se_server.cli.jsonlines import JsonLines
+from se_server.cli.request import ServerAccess
 from se_server.cli.screen import LineReader, OutputError, Paint, Screen, Transcript, printable
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import Discarded, Heard, Pong, Said, Violation
@@ -43,6 +44,7 @@ class Chat:
         shows_habits: whether discarded chunks are shown, too.
         follows_script: whether a script speaks and decides when the conversation is over.
         is_over: whether nothing more is shown.
+        reply_timeout_s: the longest silence before a complete answer, in seconds.
     """
 
     def __init__(self, waits: bool) -> None:
@@ -52,6 +54,7 @@ class Chat:
         self.shows_habits = False
         self.follows_script = False
         self.is_over = False
+        self.reply_timeout_s = SILENCE_TIMEOUT_S
         self._waits = waits
         self._lines: deque[str] = deque()
         self._is_input_over = False
@@ -137,10 +140,10 @@ class Chat:
             self._silence.cancel()
         if self._waits and not self.follows_script and self._is_answering:
             loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(SILENCE_TIMEOUT_S, self._safely, self._give_up)
+            self._silence = loop.call_later(self.reply_timeout_s, self._safely, self._give_up)
 
     def _give_up(self) -> None:
-        self.screen.note(f"[no answer for {SILENCE_TIMEOUT_S:g} s]")
+        self.screen.note(f"[no answer for {self.reply_timeout_s:g} s]")
         self.finish(1)
 
     def _safely(self, step: Callable[[], None]) -> None:
@@ -158,23 +161,21 @@ class ChatOptions:
 
     Attributes:
         url: the server.
-        key: the key that signs the token.
-        key_source: the origin of the key, in words.
+        access: the way to it.
         conversation_id: the id that init announces; None for a fresh one, or the script's.
-        headers: further headers of the upgrade.
         habits: the API's habits; None for the script's, or none.
         script: the script; None for typed or piped input.
+        reply_timeout_s: the longest silence before a complete answer, in seconds; None for the script's, or a minute.
         record: the file of the recording.
         as_json: whether to write JSON for programs.
     """
 
     url: str
-    key: str
-    key_source: str
+    access: ServerAccess
     conversation_id: str | None
-    headers: dict[str, str]
     habits: Habits | None
     script: Script | None
+    reply_timeout_s: float | None
     record: TextIO | None
     as_json: bool
 
@@ -192,6 +193,7 @@ async def converse(options: ChatOptions) -> int:
     script = options.script
     in_fd, is_typed, is_shown = sys.stdin.fileno(), sys.stdin.isatty() and script is None, sys.stdout.isatty()
     chat = Chat(waits=not is_typed)
+    chat.reply_timeout_s = options.reply_timeout_s or (script.reply_timeout_s if script else SILENCE_TIMEOUT_S)
     terminal: AbstractContextManager[object] = LineReader(in_fd, chat.typed, chat.input_over)
     resume: Callable[[], None] | None = None
     if options.as_json:
@@ -206,17 +208,19 @@ async def converse(options: ChatOptions) -> int:
     chat.shows_habits = habits is not None
     async with Caller.connect(
         options.url,
-        api_key=options.key,
-        headers=options.headers,
+        api_key=options.access.key,
+        headers=options.access.headers,
         conversation_id=options.conversation_id or (script.conversation_id if script is not None else None),
         habits=habits,
-        reply_timeout_s=script.reply_timeout_s if script is not None else SILENCE_TIMEOUT_S,
+        connect_timeout_s=options.access.connect_timeout_s,
+        reply_timeout_s=chat.reply_timeout_s,
+        ssl_context=options.access.tls.context() if options.url.startswith("wss:") else None,
         recording=None if options.record is None else Recording(options.record),
         on_event=chat.happened,
     ) as caller:
         chat.caller = caller
         if not options.as_json:
-            greet(caller, options.url, options.key_source, is_typed)
+            greet(caller, options.url, options.access.key_source, is_typed)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)

@@ -17,8 +17,9 @@ from rich.text import Text
 from se_server import __version__
 from se_server.address import Address, AddressError
 from se_server.cli.chat import DEFAULT_URL
+from se_server.cli.commands import SETTINGS, PlainCommand
 from se_server.cli.doctor_engine import EngineCheck, fetch_record, finding_json, show_record
-from se_server.cli.request import read_headers, signing_key
+from se_server.cli.request import ServerAccess, calls_a_server
 from se_server.cli.scorecard import Scorecard
 from se_server.demo import DEMO_API_KEY
 from se_server.doctor.cases import Case, examine, examine_all
@@ -39,11 +40,9 @@ The reference agent misbehaves on request, so that every case can be decided:
 se-server se_server.doctor.agent, and then se-doctor --agent reference."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.command(cls=PlainCommand, context_settings=SETTINGS, epilog=_EPILOG)
 @click.argument("url", default=DEFAULT_URL)
-@click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
-@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
-              help="A further header of each upgrade request; may be repeated.")  # fmt: skip
+@calls_a_server()
 @click.option("--agent", type=click.Choice(["any", "reference"]), default="any", show_default=True,
               help="Whether the server's agent is the reference agent.")  # fmt: skip
 @click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="Question with a short answer.")
@@ -71,8 +70,7 @@ se-server se_server.doctor.agent, and then se-doctor --agent reference."""
 def main(
     context: click.Context,
     url: str,
-    api_key: str | None,
-    headers: dict[str, str],
+    access: ServerAccess,
     agent: str,
     short: str,
     story: str,
@@ -107,7 +105,7 @@ def main(
     if shows_list:
         _show_list(chosen(only))
         return
-    key, source = signing_key(api_key)
+    key = access.key
     if (engine_id or conversation_id) and key == DEMO_API_KEY:
         raise click.UsageError("--engine and --conversation need an API key: set ELEVENLABS_API_KEY, or --api-key.")
     if conversation_id is not None:
@@ -124,15 +122,19 @@ def main(
     target = Target(
         url=url,
         api_key=key,
-        headers=headers,
+        headers=access.headers,
         words=words,
         quiet_s=QUICK_QUIET_S if quick else LONG_QUIET_S if is_long else QUIET_S,
         reply_timeout_s=reply_timeout_s,
         seed=seed,
+        tls=access.tls,
+        connect_timeout_s=access.connect_timeout_s,
         reading=None if reading is None else READINGS[reading],
     )
     try:
-        steps = FirstSteps(Address.of(url), key, source, headers)
+        steps = FirstSteps(
+            Address.of(url), key, access.key_source, access.headers, access.connect_timeout_s, access.tls
+        )
         steps.check_key()
     except AddressError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from se_server.cli.commands import PlainCommand
 
-class GroupedCommand(click.Command):
+
+class GroupedCommand(PlainCommand):
     """A command whose options are listed under headings.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import math
 import sys
@@ -16,9 +17,10 @@ from rich.console import Console
 
 from se_server.address import Address, AddressError
 from se_server.cli.chat import DEFAULT_URL
+from se_server.cli.commands import SETTINGS
 from se_server.cli.grouped_help import GroupedCommand
 from se_server.cli.load_screen import LoadScreen, show_report
-from se_server.cli.request import read_headers, signing_key
+from se_server.cli.request import SERVER_OPTIONS, ServerAccess, calls_a_server
 from se_server.doctor.first_steps import FirstSteps
 from se_server.doctor.results import Finding, State
 from se_server.errors import ConfigError, LoadError
@@ -44,7 +46,7 @@ _HOW_MUCH, _TALK, _CALL, _RESULT = "How much", "How callers talk", "How they con
 _GROUPS = {
     **dict.fromkeys(("conversations", "duration_s", "turns_per_s", "profile", "connect_per_s", "processes"), _HOW_MUCH),
     **dict.fromkeys(("think_s", "history", "max_history", "interruption_rate", "resend_after_s", "call_s"), _TALK),
-    **dict.fromkeys(("api_key", "api_key_file", "headers", "cafile", "insecure", "source_addresses"), _CALL),
+    **dict.fromkeys((*SERVER_OPTIONS, "source_addresses"), _CALL),
     **dict.fromkeys(("max_p99_s", "max_errors", "hdr", "seed", "as_json", "help"), _RESULT),
 }
 
@@ -58,7 +60,7 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
 @click.command(
     cls=GroupedCommand,
     groups=_GROUPS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=SETTINGS,
     epilog=_EPILOG,
 )
 @click.argument("url", default=DEFAULT_URL)
@@ -90,13 +92,7 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
               help="Generator processes.  [default: one for 50 conversations, on all cores but one]")  # fmt: skip
 @click.option("--source-addresses", metavar="A,B,...", callback=_source_addresses,
               help="Local addresses to connect from: one has about 28,000 ports.")  # fmt: skip
-@click.option("--api-key", metavar="KEY", help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key.")
-@click.option("--api-key-file", metavar="FILE", type=click.Path(path_type=Path), help="File that starts with the key.")
-@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
-              help="A further header of each upgrade request; may be repeated.")  # fmt: skip
-@click.option("--cafile", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-              help="Certificates to trust instead of the system's.")  # fmt: skip
-@click.option("--insecure", is_flag=True, help="Trust any certificate.")
+@calls_a_server(CONNECT_TIMEOUT_S)
 @click.option("--max-p99-s", metavar="SECONDS", type=_positive,
               help="Fail if the p99 to the first chunk is longer.")  # fmt: skip
 @click.option("--max-errors", metavar="N", type=click.IntRange(0), default=0, show_default=True,
@@ -112,9 +108,7 @@ def command(
     call_s: float | None,
     connect_per_s: float | None,
     processes: int | None,
-    api_key: str | None,
-    api_key_file: Path | None,
-    headers: dict[str, str],
+    access: ServerAccess,
     resend_after_s: float,
     max_p99_s: float | None,
     max_errors: int,
@@ -125,21 +119,17 @@ def command(
     """Hold many conversations with any Speech Engine server, and report how it copes.
 
     URL is the server's WebSocket, by default ws://127.0.0.1:3001/ws. Its agent answers, and its language model has to
-    be
-    paid for. Conversations grow as real ones do, in several scripts; transcripts without an answer are sent again.
+    be paid for. Conversations grow as real ones do, in several scripts; transcripts without an answer are sent again.
     """
     try:
         address = Address.of(url)
     except AddressError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
     try:
-        key, source = signing_key(api_key, api_key_file)
-        steps = FirstSteps(address, key, source, headers, is_verified=not values["insecure"], cafile=values["cafile"])
-        steps.check_key()
+        steps = first_steps(address, access)
         plan = LoadPlan(
             url=url,
-            api_key=key,
-            headers=tuple(headers.items()),
+            **plan_of(access),
             profile=PROFILES[profile],
             call_s=call_s or (SOAK_CALL_S if profile == "soak" else None),
             resend_after_s=resend_after_s or None,
@@ -157,7 +147,9 @@ def command(
             f" with --source-addresses{' 127.0.0.2,127.0.0.3,...' if address.is_loopback else ''}."
         )
     console = Console(stderr=as_json, highlight=False, emoji=False, quiet=as_json and not sys.stderr.isatty())
-    load = Load(plan, processes or processes_for(plan.conversations), duration_s, connect_per_s)
+    load = Load(
+        plan, processes or processes_for(plan.conversations), duration_s, connect_per_s, access.connect_timeout_s
+    )
     try:
         report = load.run(console, steps, max_p99_s=max_p99_s, max_errors=max_errors)
     except LoadError as error:
@@ -187,13 +179,22 @@ class Load:
         processes: the number of generator processes.
         duration_s: the time in which turns are asked, in seconds.
         connect_per_s: the rate of new conversations, per second; None for as many as possible.
+        connect_timeout_s: the longest wait for a connection, in seconds.
     """
 
-    def __init__(self, plan: LoadPlan, processes: int, duration_s: float, connect_per_s: float | None) -> None:
+    def __init__(
+        self,
+        plan: LoadPlan,
+        processes: int,
+        duration_s: float,
+        connect_per_s: float | None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         self._plan = plan
         self._processes = min(processes, plan.conversations)
         self._duration_s = duration_s
         self._connect_per_s = connect_per_s
+        self._connect_timeout_s = connect_timeout_s
         self._was_stopped = False
 
     def run(self, console: Console, steps: FirstSteps, *, max_p99_s: float | None, max_errors: int) -> Report:
@@ -225,7 +226,7 @@ class Load:
     def _connect(self, fleet: Fleet, screen: LoadScreen) -> Connected:
         share = self._plan.profile[0][1]
         wanted = max(1, round(self._plan.conversations * share))
-        timeout_s = CONNECT_TIMEOUT_S + wanted / (self._connect_per_s or math.inf)
+        timeout_s = self._connect_timeout_s + wanted / (self._connect_per_s or math.inf)
         fleet.start_connect(timeout_s, self._connect_per_s, share)
         self._watch(fleet, lambda: screen.connecting(fleet.figures().up, wanted))
         return fleet.connected(timeout_s)
@@ -273,6 +274,23 @@ class Load:
             return f"no conversation could begin: {why}"
         out = f"; {finding.way_out}" if finding.way_out else ""
         return f"no conversation could begin: {finding.why}{out}"
+
+
+def first_steps(address: Address, access: ServerAccess) -> FirstSteps:
+    """Return the checks on the way to a first conversation.
+
+    Raises:
+        ConfigError: the key cannot sign.
+    """
+    timeout_s = min(access.connect_timeout_s, FirstSteps.timeout_s)
+    steps = FirstSteps(address, access.key, access.key_source, access.headers, timeout_s, access.tls)
+    steps.check_key()
+    return steps
+
+
+def plan_of(access: ServerAccess) -> dict[str, Any]:
+    """Return the values of a `LoadPlan` that concern the way to the server."""
+    return {"api_key": access.key, "headers": tuple(access.headers.items()), **dataclasses.asdict(access.tls)}
 
 
 async def _first_fault(steps: FirstSteps) -> Finding | None:

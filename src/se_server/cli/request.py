@@ -1,16 +1,98 @@
-"""Options of se-chat, se-doctor and se-bench for the upgrade request: headers and key."""
+"""Options that all commands share which call a server: headers, key, TLS and the time to connect."""
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from se_server.client_tls import ClientTls
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
 from se_server.options import read_lines
 from se_server.simulator.headers import check_header
+
+CONNECT_TIMEOUT_S = 5.0
+SERVER_OPTIONS = ("headers", "api_key", "api_key_file", "cafile", "insecure", "cert", "key", "connect_timeout_s")
+"""The names of the parameters that `calls_a_server` declares, in the order of the help."""
+
+_file = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class ServerAccess:
+    """The way to a server, as the command line gives it.
+
+    Attributes:
+        key: the key that signs the tokens.
+        key_source: its origin, in words.
+        headers: further headers of each upgrade request.
+        tls: the certificates for `wss://`.
+        connect_timeout_s: the longest wait for a connection, and again for the upgrade, in seconds.
+    """
+
+    key: str
+    key_source: str
+    headers: Mapping[str, str]
+    tls: ClientTls
+    connect_timeout_s: float
+
+
+def calls_a_server(connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that declares the options and passes them on as `access`, a `ServerAccess`."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, **values: Any) -> Any:
+            given = {name: values.pop(name) for name in SERVER_OPTIONS}
+            return function(*args, access=_access_of(**given), **values)
+
+        for option in reversed(_options(connect_timeout_s)):
+            option(run)
+        return run
+
+    return declare
+
+
+def _options(connect_timeout_s: float) -> list[Callable[..., Any]]:
+    return [
+        click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, callback=read_headers,
+                     help="A further header of each upgrade request; may be repeated."),
+        click.option("--api-key", metavar="KEY",
+                     help="Key that signs the tokens; else ELEVENLABS_API_KEY, else the demo key."),
+        click.option("--api-key-file", metavar="FILE", type=_file, help="File that starts with the key."),
+        click.option("--cafile", metavar="FILE", help="Certificates to trust instead of the system's."),
+        click.option("--insecure", is_flag=True, help="Trust any certificate, such as a self-signed one."),
+        click.option("--cert", metavar="FILE", help="Certificate to show to a server that requires one."),
+        click.option("--key", metavar="FILE", help="Private key of --cert, unless it is in the same file."),
+        click.option("--connect-timeout-s", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
+                     default=connect_timeout_s, show_default=True,
+                     help="The longest wait for a connection, and again for the upgrade."),
+    ]  # fmt: skip
+
+
+def _access_of(
+    headers: dict[str, str],
+    api_key: str | None,
+    api_key_file: Path | None,
+    cafile: str | None,
+    insecure: bool,
+    cert: str | None,
+    key: str | None,
+    connect_timeout_s: float,
+) -> ServerAccess:
+    tls = ClientTls(cafile, insecure, cert, key)
+    try:
+        signing, source = signing_key(api_key, api_key_file)
+        tls.context()  # a fault of a file shows before anything is sent
+    except ConfigError as error:
+        raise click.UsageError(f"{error}.") from None
+    return ServerAccess(signing, source, headers, tls, connect_timeout_s)
 
 
 def read_headers(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -40,7 +122,7 @@ def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
     Raises:
         ConfigError: the file has no key.
     """
-    if given:
+    if given is not None:
         return given, "the key of --api-key"
     if file is not None:
         return _first_key(file), f"the key of {file}"
@@ -54,7 +136,7 @@ def _first_key(file: Path) -> str:
     try:
         keys = read_lines(file)
     except ValueError as wrong:
-        raise ConfigError(str(wrong)) from None
+        raise ConfigError(f"--api-key-file: {wrong}") from None
     if not keys:
-        raise ConfigError(f"{file} has no key; expected one a line")
+        raise ConfigError(f"--api-key-file: {file} holds no key: expected one a line")
     return keys[0]

@@ -159,15 +159,16 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     import click
 
     from se_server.errors import ConfigError
-    from se_server.options import nearest
+    from se_server.server.config.config import HELP
     from se_server.server.config.options import OPTIONS
+    from se_server.spelling import nearest
 
     try:
         given = command().main(arguments, prog_name="se-server", standalone_mode=False)
     except click.NoSuchOption as error:
         known = [option.flag for option in OPTIONS if not option.positional] + ["--config", "--check", "--print-config"]
         known.append("--print-schema")
-        raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known)}") from None
+        raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known, HELP)}") from None
     except click.ClickException as error:
         raise ConfigError(f"{_one_sentence(error.format_message())}; see se-server --help") from None
     if not isinstance(given, dict):
@@ -188,6 +189,7 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
     from se_server.server.config.environment import warn_of_unknown
     from se_server.server.shared.logfile import LogFile
     from se_server.server.supervisor.launch import serve
+    from se_server.spelling import spelled
     from se_server.telemetry.log_writer import allow_threads
 
     def load() -> Config:
@@ -225,10 +227,10 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
             if code == 0:
                 log.info("stopped")
             return code
-    except ConfigError:
+    except ConfigError as error:
         if log_file is not None:
             log_file.give_back()  # the error goes to the terminal where the server was started
-        raise
+        raise type(error)(spelled(str(error), config.sources)) from None
 
 
 def _watching(config: Config, config_file: object) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from se_server.conversation.handlers import event_parameters
 from se_server.conversation.mistakes import check_handler
-from se_server.options import nearest
+from se_server.spelling import nearest
 from se_server.types import EVENTS, EventName, Handler
 
 H = TypeVar("H", bound=Handler)

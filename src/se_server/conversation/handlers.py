@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from se_server.conversation.mistakes import check_callback, may_register
 from se_server.conversation.naming import handler_name as handler_name
-from se_server.options import nearest
+from se_server.spelling import nearest
 from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, INTERRUPTED, USER_TRANSCRIPT, Handler
 
 

@@ -18,7 +18,6 @@ from se_server.options import (
     flag,
     interval,
     interval_or_off,
-    nearest,
     number,
     one_of,
     option,
@@ -28,6 +27,7 @@ from se_server.options import (
     texts,
     verbatim,
 )
+from se_server.spelling import nearest
 from se_server.streams.shaping import read_shape
 
 CONVERSATIONS = "Conversations"

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field, replace
 
 from se_server.address import Address
 from se_server.auth import AUTHORIZATION_HEADER, LEEWAY_S, sign_token
+from se_server.client_tls import SYSTEM_TLS, ClientTls
 from se_server.doctor.probe import HttpAnswer, NoHttp, ask_upgrade, resolve
 from se_server.doctor.results import Finding, State
 
 OTHER_PATHS = ("/ws", "/")  # the usual paths of servers
 ANOTHER_KEY = "sk_a_key_that_is_nobodys"
+_CLIENT_CERTIFICATE = (
+    "if the server requires a certificate of its clients, which ElevenLabs lacks, name one: --cert FILE"
+)
 
 
 @dataclass
@@ -29,8 +33,7 @@ class FirstSteps:
         key_source: the origin of the key, in words.
         headers: further headers of each request.
         timeout_s: the longest wait for a connection, and again for an answer, in seconds.
-        is_verified: whether the server's certificate has to be trusted.
-        cafile: certificates to trust, instead of the system's.
+        tls: the certificates for `wss://`.
     """
 
     address: Address
@@ -38,8 +41,7 @@ class FirstSteps:
     key_source: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 5.0
-    is_verified: bool = True
-    cafile: str | None = None
+    tls: ClientTls = SYSTEM_TLS
 
     async def walk(self) -> AsyncIterator[Finding]:
         """Yield one finding for each step; the last one is a failure if no conversation is possible."""
@@ -93,8 +95,7 @@ class FirstSteps:
             where,
             headers,
             timeout_s=timeout_s or self.timeout_s,
-            is_verified=is_verified and self.is_verified,
-            cafile=self.cafile,
+            tls=self.tls if is_verified else replace(self.tls, insecure=True),
         )
 
     async def _status(self, token: str | None, address: Address | None = None) -> HttpAnswer | None:
@@ -109,6 +110,12 @@ class FirstSteps:
         where = f"{self.address.host}:{self.address.port}"
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._explain_certificate(error)
+        if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason):
+            return _fail(
+                "TLS",
+                "the server requires a certificate of its clients, and ElevenLabs shows none",
+                "serve without --ca-certs; to examine this server all the same, show a certificate with --cert FILE",
+            )
         # Order matters: TimeoutError and SSLError are subclasses of OSError.
         if isinstance(error, ssl.SSLError) or (self.address.is_tls and isinstance(error, ConnectionResetError)):
             if await self._speaks(is_tls=False):
@@ -120,7 +127,7 @@ class FirstSteps:
                 )
             reason = getattr(error, "reason", None) or error
             return _fail(
-                "TLS", f"the TLS handshake failed ({reason})", "check port, TLS versions and client certificates"
+                "TLS", f"the TLS handshake failed ({reason})", f"check port and TLS versions; {_CLIENT_CERTIFICATE}"
             )
         if isinstance(error, ConnectionRefusedError):
             return _fail(
@@ -128,6 +135,8 @@ class FirstSteps:
             )
         if isinstance(error, NoHttp | ConnectionResetError) and await self._wants_tls():
             return self._tls_wanted()
+        if isinstance(error, NoHttp) and self.address.is_tls and not error.data:
+            return _fail("TLS", "the server hangs up after the TLS handshake", f"check the port; {_CLIENT_CERTIFICATE}")
         if isinstance(error, NoHttp):
             said = f"{error.data[:20]!r}" if error.data else "nothing, and hangs up"
             return _fail(
@@ -150,8 +159,8 @@ class FirstSteps:
             out = f"get one issued for {self.address.host}, or use the name it was issued for"
         elif "self" in why or "local issuer" in why:
             out = (
-                "serve the whole chain (fullchain.pem) of a public authority; to test with your own, name it in"
-                " SSL_CERT_FILE"
+                "ElevenLabs needs the whole chain (fullchain.pem) of a public authority; to test with your own, name"
+                " its authority with --cafile FILE, or trust any with --insecure"
             )
         else:
             out = "ElevenLabs will refuse it, too: use a certificate of a public authority"
@@ -293,6 +302,13 @@ class FirstSteps:
 
     def _tls(self) -> Finding:
         if self.address.is_tls:
+            if self.tls.insecure:
+                return Finding(
+                    "TLS",
+                    State.NOT_TESTED,
+                    "the certificate was not checked (--insecure)",
+                    "ElevenLabs checks it: run se-doctor without --insecure before you go live",
+                )
             return _pass("TLS", "the certificate is trusted")
         if self.address.is_loopback:
             return _pass("TLS", "none; it is not needed on this machine")

@@ -8,12 +8,12 @@ import hashlib
 import re
 import secrets
 import socket
-import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from se_server.address import Address
+from se_server.client_tls import SYSTEM_TLS, ClientTls
 
 MAX_HEAD_BYTES = 65536
 MAX_BODY_BYTES = 2048
@@ -61,8 +61,7 @@ async def ask_upgrade(
     headers: Mapping[str, str],
     *,
     timeout_s: float,
-    is_verified: bool = True,
-    cafile: str | None = None,
+    tls: ClientTls = SYSTEM_TLS,
 ) -> HttpAnswer:
     """Send an upgrade request and read the answer; an upgraded connection is closed.
 
@@ -70,8 +69,7 @@ async def ask_upgrade(
         address: the server.
         headers: further headers.
         timeout_s: the longest wait for the connection, and again for the answer, in seconds.
-        is_verified: whether the server's certificate has to be trusted.
-        cafile: certificates to trust, instead of the system's.
+        tls: the certificates for `wss://`.
 
     Raises:
         OSError: the connection or the TLS handshake failed, or the certificate is not trusted
@@ -79,11 +77,7 @@ async def ask_upgrade(
         asyncio.TimeoutError: no connection, or no answer, in time.
         NoHttp: the answer is not HTTP.
     """
-    context = None
-    if address.is_tls:
-        context = ssl.create_default_context(cafile=cafile)
-        if not is_verified:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = tls.context() if address.is_tls else None
     connecting = asyncio.open_connection(address.host, address.port, ssl=context, limit=MAX_HEAD_BYTES)
     reader, writer = await asyncio.wait_for(connecting, timeout_s)
     try:

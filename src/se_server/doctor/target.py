@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from se_server.address import Address
+from se_server.client_tls import SYSTEM_TLS, ClientTls
 from se_server.doctor.readings import Reading
 from se_server.doctor.results import CaseFailed, NotTested, shown_count, shown_s
 from se_server.errors import CallerError
@@ -57,6 +58,8 @@ class Target:
         reply_timeout_s: the longest silence before a complete answer, in seconds.
         seed: the seed of random decisions.
         first_word_s: the silence before its answers, as far as known, in seconds.
+        tls: the certificates for `wss://`.
+        connect_timeout_s: the longest wait for a connection, and again for the upgrade, in seconds.
         reading: the reading of the API under which conversations are held; None for the most lenient.
     """
 
@@ -69,6 +72,8 @@ class Target:
     seed: int = 0
     first_word_s: float = 0.0
     reading: Reading | None = None
+    tls: ClientTls = SYSTEM_TLS
+    connect_timeout_s: float = 5.0
 
     @property
     def address(self) -> Address:
@@ -87,7 +92,9 @@ class Target:
             headers=self.headers,
             conversation_id=conversation_id,
             habits=habits,
+            connect_timeout_s=self.connect_timeout_s,
             reply_timeout_s=self.reply_timeout_s,
+            ssl_context=self.tls.context() if self.address.is_tls else None,
         ) as caller:
             yield caller
 

@@ -56,6 +56,7 @@ class LoadPlan:
             counted.
         insecure: do not verify the certificate.
         cafile: certificates to trust, instead of the system's.
+        cert, key: the certificate to show to a server that requires one, and its key.
         first_number: the number of the first conversation, which keeps the processes' conversations distinct.
         seed: the seed of random decisions.
     """
@@ -81,6 +82,8 @@ class LoadPlan:
     spins: bool = False
     insecure: bool = False
     cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
     first_number: int = 0
     seed: int = 0
 

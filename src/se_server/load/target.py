@@ -7,12 +7,12 @@ import hashlib
 import re
 import secrets
 import socket
-import ssl
 import time
 from typing import Any
 
 from se_server.address import Address
 from se_server.auth import AUTHORIZATION_HEADER, sign_token
+from se_server.client_tls import ClientTls
 from se_server.errors import LoadError
 from se_server.load.plan import LoadPlan
 
@@ -32,13 +32,15 @@ class Target:
 
     Raises:
         AddressError: the URL is not valid.
-        LoadError: the host is unknown, or the certificates to trust cannot be read.
+        ConfigError: a certificate cannot be read.
+        LoadError: the host is unknown.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
         address = Address.of(plan.url)
         self.host = address.host
-        self.context = _context(plan) if address.is_tls else None
+        tls = ClientTls(plan.cafile, plan.insecure, plan.cert, plan.key)
+        self.context = tls.context() if address.is_tls else None
         try:
             found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -92,13 +94,3 @@ def what_is_wrong(head: bytes, key: bytes) -> tuple[str, str] | None:
     if b"sec-websocket-extensions" in headers or b"sec-websocket-protocol" in headers:
         return "upgrade", "the 101 chose an extension or a protocol that was not offered"
     return None
-
-
-def _context(plan: LoadPlan) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=plan.cafile)
-    except (OSError, ssl.SSLError) as error:
-        raise LoadError(f"cannot read the certificates of {plan.cafile}: {error}") from None
-    if plan.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context

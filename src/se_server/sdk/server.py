@@ -19,7 +19,7 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
 from se_server.forks import is_copied, keep_from_children
-from se_server.options import nearest, options_of
+from se_server.options import options_of
 from se_server.sdk.signals import stop_on_signals
 from se_server.server.config.loading import refuse_to_serve
 from se_server.server.config.options import BY_NAME, read_keywords
@@ -29,6 +29,7 @@ from se_server.server.door.routes import RouteTable
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.lifecycle import Lifecycle
+from se_server.spelling import nearest
 from se_server.telemetry.guarded import guarded_logger
 from se_server.types import Counters
 

@@ -69,7 +69,9 @@ async def open_websocket(
         raise _refusal(url, error, timeout_s) from error
     # picows reports a connection that broke off during the handshake as open, without a listener.
     if accepted is not link:
-        raise CallerError(f"{url}: the server hung up during the handshake: is a WebSocket server listening there?")
+        is_tls = url.startswith("wss:")
+        why = "it may require a certificate of its clients (--cert FILE)" if is_tls else "it may speak TLS (wss://)"
+        raise CallerError(f"{url}: the server hung up during the handshake: {why}, or be no WebSocket server")
     link.start(transport)
     return link
 
@@ -233,6 +235,15 @@ _STATUS_SENTENCES = {
 }
 
 
+def _certificate_way_out(error: ssl.SSLCertVerificationError) -> str:
+    why = error.verify_message
+    if "mismatch" in why or "not valid for" in why:
+        return "use the name it was issued for"
+    if "expired" in why:
+        return "renew it, and reload the server"
+    return "name the authority that signed it (--cafile FILE, or ssl_context), or trust any certificate (--insecure)"
+
+
 def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
     """Return an error whose sentence names the failure and the way out."""
     if isinstance(error, picows.WSHandshakeError) and error.response is not None:
@@ -247,7 +258,9 @@ def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         sentence = f"no WebSocket within {timeout_s:g} s: check host and port, or a proxy that holds upgrades back"
     elif isinstance(error, ssl.SSLCertVerificationError):
-        sentence = f"the server's certificate is not trusted ({error.verify_message}): use the name it was issued for"
+        sentence = f"the server's certificate is not trusted ({error.verify_message}): {_certificate_way_out(error)}"
+    elif isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(error.reason):
+        sentence = "the server requires a certificate of its clients: show one (--cert FILE, or ssl_context)"
     elif isinstance(error, ssl.SSLError) or (url.startswith("wss:") and isinstance(error, ConnectionResetError)):
         sentence = "the server does not speak TLS: use ws:// in the address, or put a TLS proxy before the server"
     elif isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):

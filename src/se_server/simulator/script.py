@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from se_server.errors import ScriptError
-from se_server.options import nearest
 from se_server.simulator.habits import Habits
+from se_server.spelling import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

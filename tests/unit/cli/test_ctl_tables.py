@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from se_server.cli.ctl_tables import calls_view, status_view
+from se_server.cli.ctl_tables import conversations_view, status_view
 
 
 def shown(view: Any) -> str:
@@ -38,4 +38,4 @@ def test_one_conversation_is_singular() -> None:
     assert "ready: 1 conversation, 1 turn running, " in text
     assert "since the start 1 conversation and 1 turn, " in text
     rows = [(0, 71, ("conv_1", 1.0, "listening", None))]
-    assert "\n1 conversation\n" in shown(calls_view({"rows": rows, "left_out": 0, "silent": []}))
+    assert "\n1 conversation\n" in shown(conversations_view({"rows": rows, "left_out": 0, "silent": []}))

@@ -14,7 +14,7 @@ from typing import Any
 from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, nearest, options_of, read_lines, shown_file
+from se_server.options import ENVIRONMENT_PREFIX, options_of, read_lines, shown_file
 from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.playground import Playground
@@ -27,6 +27,7 @@ from se_server.server.listen.distinct import check_distinct
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.recording import Recording
+from se_server.spelling import nearest, spelled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,6 +37,7 @@ else:
 LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
+HELP = "se-server --help"
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,13 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
         values["workers"], sources["workers"] = 1, "--reload"
     demo_key = _fall_back_to_demo_key(values, sources)
     check_distinct(values, sources)
-    groups: dict[str, Any] = {
-        group: declared(**{name: values[name] for name in options_of(declared)}) for group, declared in GROUPS.items()
-    }
+    try:
+        groups: dict[str, Any] = {
+            group: declared(**{name: values[name] for name in options_of(declared)})
+            for group, declared in GROUPS.items()
+        }
+    except ConfigError as error:
+        raise ConfigError(spelled(str(error), sources)) from None
     return Config(demo_key=demo_key, sources=sources, unknown=unknown, **groups)
 
 
@@ -178,8 +184,15 @@ def _read_file(name: str) -> dict[str, object]:
         raise ConfigError(f"the configuration file {name} is not valid TOML: {error}") from None
     for entry in content:
         if entry not in BY_NAME:
-            raise ConfigError(f"{entry} in {name} is not an option{nearest(entry, BY_NAME)}")
+            raise ConfigError(_no_option(entry, content[entry], name))
     return content
+
+
+def _no_option(entry: str, value: object, file_name: str) -> str:
+    if isinstance(value, dict):
+        within = next((each for each in value if each in BY_NAME), "port")
+        return f"[{entry}] in {file_name}: options have no section: write {within} = ... at the top of the file"
+    return f"{entry} in {file_name} is not an option{nearest(entry, BY_NAME, HELP)}"
 
 
 def _find_keys(

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, nearest
+from se_server.options import ENVIRONMENT_PREFIX
 from se_server.server.config.options import BY_NAME, OPTIONS
+from se_server.spelling import nearest
 
 logger = logging.getLogger("se_server.server.config")
 
@@ -54,7 +55,8 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[
                 found[name] = value
         elif _resembles_option(name):
             raise ConfigError(
-                f"{variable} in the environment is not an option{nearest(variable, (o.variable for o in OPTIONS))}"
+                f"{variable} in the environment is not an option"
+                + nearest(variable, (option.variable for option in OPTIONS), "se-server --help")
             )
         else:
             unknown.append(variable)

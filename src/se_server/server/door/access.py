@@ -135,7 +135,7 @@ class Access:
     def __post_init__(self) -> None:
         if self.proxy_protocol and not self.trusted_proxies:
             raise ConfigError(
-                "the PROXY protocol is believed from trusted proxies only: name them, too (trusted_proxies, such as"
+                "proxy_protocol is believed from trusted proxies only: name them, too (trusted_proxies, such as"
                 " 10.0.0.0/8)"
             )
 

@@ -13,7 +13,7 @@ Network = IPv4Network | IPv6Network
 
 UNIX = "unix"  # the word for all peers of a Unix socket
 
-_EXPECTED = "addresses or blocks of them with commas between them, such as 10.0.0.0/8,2001:db8::1"
+_EXPECTED = "addresses and blocks of addresses with commas between them, such as 203.0.113.7,10.0.0.0/8,2001:db8::1"
 
 _Prefixes = tuple[tuple[int, frozenset[int]], ...]
 """For each length of prefix: the bits after it, and the prefixes."""
@@ -66,11 +66,21 @@ def networks(raw: object) -> Networks:
     words = [word for item in texts for word in _words(item)]
     if not words or UNIX in words:
         raise ValueError(_EXPECTED)
+    return Networks(tuple(map(_block, words)))
+
+
+def _block(word: str) -> Network:
     try:
-        return Networks(tuple(ip_network(word) for word in words))
+        return ip_network(word)
     except ValueError as error:
         wrong = str(error)
-        raise ValueError(f"{_EXPECTED} ({wrong})") from None
+    if "host bits set" in wrong:
+        raise ValueError(f"{_EXPECTED} ({word} is an address within the block {ip_network(word, strict=False)})")
+    numbers = word.rstrip(".").split(".")
+    if len(numbers) < 4 and all(number.isdecimal() and int(number) < 256 for number in numbers):
+        whole = ".".join(numbers + ["0"] * (4 - len(numbers)))
+        raise ValueError(f"{_EXPECTED} ({word} is the beginning of an address: write {whole}/{8 * len(numbers)})")
+    raise ValueError(f"{_EXPECTED} ({wrong})")
 
 
 def _words(text: str) -> Iterator[str]:

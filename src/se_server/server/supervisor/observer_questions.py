@@ -47,7 +47,7 @@ class ObserverQuestions:
 
     def _ask_about(self, client: Client, what: str, given: object) -> dict[str, object] | None:
         if not isinstance(given, str) or not given:
-            return {"error": f"{what} takes the id of a conversation: se-ctl calls lists them"}
+            return {"error": f"{what} takes the id of a conversation: se-ctl conversations lists them"}
         return self._ask(
             client, what, given, "this server records nothing: start it with --record redacted --record-dir DIR"
         )

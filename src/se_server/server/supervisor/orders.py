@@ -239,7 +239,7 @@ class Orders:
 
     def _close_call(self, client: Client, given: object) -> None:
         if not isinstance(given, str) or not given:
-            raise Refused("close takes the id of a conversation: se-ctl calls lists them")
+            raise Refused("close takes the id of a conversation: se-ctl conversations lists them")
         self._ask(client, "close", given, self._replying())
 
     def _close_match(self, client: Client, question: _Question) -> None:

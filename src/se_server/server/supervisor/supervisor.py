@@ -290,7 +290,7 @@ class Supervisor:
     def _stop_by_order(self) -> str:
         if self._ending:
             return "the server is already draining"
-        self._take_stop("se-ctl drain", time.monotonic())
+        self._take_stop("se-ctl stop", time.monotonic())
         return ""
 
     # --- another supervisor ---

@@ -92,7 +92,7 @@ def _close(sessions: Iterable[SpeechEngineSession]) -> Iterator[object]:
 
 
 def _found(sessions: Collection[SpeechEngineSession], prefix: str) -> list[SpeechEngineSession]:
-    """Return the open conversations whose ids begin with a text, as they are or as `se-ctl calls` shows them."""
+    """Return the open conversations whose ids, as they are or as `se-ctl` shows them, begin with a text."""
     is_escaped = "\\" in prefix
 
     def begins(name: object) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from se_server.auth import sign_token
 from se_server.cli.request import signing_key
+from se_server.client_tls import ClientTls
 from se_server.errors import ConfigError
 from se_server.observe.log_config import read_log_config
 from se_server.options import shown_file
@@ -38,6 +39,8 @@ PLACES: dict[str, Callable[[str], object]] = {
     "--keyfile": lambda text: make_context(None, text, None),
     "--log-config": read_log_config,
     "--admin-token-file": read_tokens,
+    "--cafile": lambda text: ClientTls(cafile=text).context(),
+    "--cert": lambda text: ClientTls(cert=text).context(),
     "--api-key-file of a client": lambda text: signing_key(None, Path(text)),
 }
 

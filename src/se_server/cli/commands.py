@@ -1,0 +1,94 @@
+"""Click commands whose mistakes are one sentence: the fault, and what was probably meant."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from se_server.spelling import nearest
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""The `context_settings` of all commands."""
+
+_VALUE = re.compile(r"^Invalid value for (?:'-\w' / )?'?([^':]+)'?: ")
+_NO_INTEGER, _NO_FLOAT = re.compile("a valid integer( range)?"), re.compile("a valid float( range)?")
+
+
+class PlainCommand(click.Command):
+    """A command that reports a mistake on its command line in one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command; click calls it with the arguments of the process."""
+        return _main(super().main, standalone_mode, args, extra)
+
+
+class PlainGroup(click.Group):
+    """A group of such commands. Without arguments it shows them."""
+
+    command_class = PlainCommand
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command that the arguments name."""
+        return _main(super().main, standalone_mode, args, extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments before the command's name; without any, show the commands."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit(EXIT_USAGE)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise click.UsageError(f"there is no command {name!r}{nearest(name, self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def sentence_of(error: click.ClickException) -> str:
+    """Return an error of click as one sentence, with the command whose help has more."""
+    context = getattr(error, "ctx", None)
+    path = "" if context is None else context.command_path
+    if isinstance(error, click.NoSuchOption):
+        known: Sequence[str] = [] if context is None else _options_of(context)
+        return f"there is no option {error.option_name}{nearest(error.option_name, known, f'{path} --help')}"
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        return _NO_FLOAT.sub("a number", _NO_INTEGER.sub("a whole number", _VALUE.sub(r"\1: ", text)))
+    text = text[:1].lower() + text[1:]
+    has_way_out = "; " in text or not path or not isinstance(error, click.UsageError)
+    return text if has_way_out else f"{text}; see {path} --help"
+
+
+def _options_of(context: click.Context) -> list[str]:
+    return [
+        name
+        for parameter in context.command.get_params(context)
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name.startswith("--")
+    ]
+
+
+def _main(run: Callable[..., Any], standalone_mode: bool, args: tuple[Any, ...], extra: dict[str, Any]) -> Any:
+    if not standalone_mode:
+        return run(*args, standalone_mode=False, **extra)
+    try:
+        code = run(*args, standalone_mode=False, **extra)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context is not None else extra.get("prog_name") or sys.argv[0]
+        click.echo(f"{name}: {sentence_of(error)}", err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
