@@ -28,7 +28,7 @@ _SYNONYMS = {
     **dict.fromkeys(("ssl_ca_certs", "client_ca", "cafile", "cacert"), "ca_certs"),
     **dict.fromkeys(("forwarded_allow_ips", "proxy_headers", "trust_proxy"), "trusted_proxies"),
     **dict.fromkeys(("limit_concurrency", "max_connections", "max_conversations", "max_clients"), "max_sessions"),
-    **dict.fromkeys(("graceful_timeout", "timeout_graceful_shutdown", "shutdown_timeout"), "drain_timeout_s"),
+    **dict.fromkeys(("drain", "graceful_timeout", "timeout_graceful_shutdown", "shutdown_timeout"), "drain_timeout_s"),
     **dict.fromkeys(("pid", "pid_file"), "pidfile"),
     **dict.fromkeys(("no_auth", "disable_authentication"), "disable_auth"),
     **dict.fromkeys(("ip_allowlist", "allowed_ips", "allow"), "allow_ips"),

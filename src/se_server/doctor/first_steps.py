@@ -18,9 +18,7 @@ from se_server.doctor.results import Finding, State
 
 OTHER_PATHS = ("/ws", "/")  # the usual paths of servers
 ANOTHER_KEY = "sk_a_key_that_is_nobodys"
-_CLIENT_CERTIFICATE = (
-    "if the server requires a certificate of its clients, which ElevenLabs lacks, name one: --cert FILE"
-)
+_CLIENT_CERTIFICATE = "the server may require a certificate of its clients, which ElevenLabs lacks (--cert FILE)"
 
 
 @dataclass
@@ -126,9 +124,7 @@ class FirstSteps:
                     f"use {url}, or put TLS before the server: --certfile",
                 )
             reason = getattr(error, "reason", None) or error
-            return _fail(
-                "TLS", f"the TLS handshake failed ({reason})", f"check port and TLS versions; {_CLIENT_CERTIFICATE}"
-            )
+            return _fail("TLS", f"the TLS handshake failed ({reason})", f"check the port; {_CLIENT_CERTIFICATE}")
         if isinstance(error, ConnectionRefusedError):
             return _fail(
                 "connection", f"nothing listens at {where}", "start the server first, or check host, port and --host"
