@@ -75,7 +75,7 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     try:
         import matplotlib
     except ImportError:
-        raise BenchError("the charts need matplotlib: pip install 'se-server[bench]'") from None
+        raise BenchError("the charts need matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -1,4 +1,4 @@
-"""Names of options in errors: the one that was probably meant, in the spelling of its place.
+"""Words of messages: numbers with their nouns, and names of options as the user would write them.
 
 The same option is `--max-sessions` on the command line, `SE_SERVER_MAX_SESSIONS` in the environment, and `max_sessions`
 in a file and as a keyword.
@@ -48,6 +48,11 @@ _SYNONYMS = {
 _ALSO = {"cafile": "ca_certs", "cacert": "ca_certs", "cert": "certfile", "key": "keyfile", "timeout": "turn_timeout_s"}
 
 _NAME = re.compile(r"(?<![\w./-])(?:--[a-z][a-z-]*[a-z]|[a-z]+(?:_[a-z]+)+)(?![\w/-])")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 turn`, `2 turns`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def nearest(name: str, known: Iterable[str], help_command: str = "") -> str:

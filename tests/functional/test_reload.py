@@ -162,7 +162,7 @@ async def test_a_stop_does_not_wait_for_reload_drains(tmp_path: Path) -> None:
         async with call(server) as caller:
             await caller.ask()
             server.send_signal(signal.SIGHUP)
-            server.wait_for_output("generation 2 serves, 1 old workers drain")
+            server.wait_for_output("generation 2 serves, 1 old worker drains")
             await caller.ask()
             server.send_signal(signal.SIGTERM)
             await caller.until_cut()
@@ -196,7 +196,7 @@ async def test_ttin_adds_and_ttou_removes_a_worker(tmp_path: Path) -> None:
             server.send_signal(signal.SIGTTOU)
             wait_for_end([second])
             server.send_signal(signal.SIGTTOU)  # one worker always stays
-            server.wait_for_output("(?s)1 workers from now on.*1 workers from now on")
+            server.wait_for_output("(?s)1 worker from now on.*1 worker from now on")
             assert (await caller.ask())[1] == first
         assert server.stop() == 0
 

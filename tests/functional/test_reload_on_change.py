@@ -141,7 +141,7 @@ def test_a_server_that_waits_can_be_stopped(tmp_path: Path) -> None:
             ["--reload", "agent.py"],
             "import importlib.util as u; f = u.find_spec;"
             " u.find_spec = lambda name, *rest: None if name == 'watchfiles' else f(name, *rest); ",
-            "--reload needs the package watchfiles: pip install 'se-server[dev]'",
+            "--reload needs the package watchfiles: pip install watchfiles",
         ),
     ],
 )

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from se_server.spelling import counted
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -32,11 +34,6 @@ def age(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60}m"
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 turn`, `2 turns`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def new_table(*columns: str, numbers: Sequence[str] = (), gap: int = 3) -> Table:

@@ -335,13 +335,13 @@ class Terminal:
     def ready(self, workers: int, path: str, control_socket: str | None) -> None:
         """Print and log that the server is ready, and print the next steps if the demo agent answers."""
         from se_server import __version__
+        from se_server.spelling import counted
         from se_server.telemetry.fields import Fields
 
         if self._url:
             self._url += path or "/"
             self._places.insert(0, self._url)
-        count = f"{workers} worker" if workers == 1 else f"{workers} workers"
-        line = f"se-server ready: {' and '.join(self._places)} ({count})"
+        line = f"se-server ready: {' and '.join(self._places)} ({counted(workers, 'worker')})"
         lines = [line, *(self._welcome() if self._config.program.app is None else [])]
         if self._page is not None:
             self._page.ready(self._url)

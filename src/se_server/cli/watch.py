@@ -44,7 +44,7 @@ def watching(
     if app is None:
         raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
     if importlib.util.find_spec("watchfiles") is None:
-        raise ConfigError("--reload needs the package watchfiles: pip install 'se-server[dev]'")
+        raise ConfigError("--reload needs the package watchfiles: pip install watchfiles")
     places = [str(folder_of(app)), *map(os.path.abspath, more)]
     watcher = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, log_file or "", *places]

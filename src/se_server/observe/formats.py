@@ -49,7 +49,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text, in one or more lines, without a final line feed."""
         is_multiline = self._multiline and not is_own(record.name)
-        text = printable(message_of(record), keep_lines=is_multiline)
+        text = printable(self._message(record), keep_lines=is_multiline)
         if is_multiline:  # indented, so that no text can pass for a record
             text = text.replace("\n", "\n    ")
         fields = _fields_of(record)
@@ -64,8 +64,15 @@ class LineFormatter(logging.Formatter):
             return "\n".join([*self._lines(record, text), printable(details, keep_lines=True)])
         return "\n".join(self._lines(record, f"{text} | {printable(details)}" if details else text))
 
+    def _message(self, record: logging.LogRecord) -> str:
+        return message_of(record)
+
+    def _head(self, record: logging.LogRecord) -> str:
+        """Return the beginning of the line, with the blank before the message."""
+        return f"{_stamp(record)} {record.levelname} [{record.process}] {text_of(record.name)}: "
+
     def _lines(self, record: logging.LogRecord, text: str) -> list[str]:
-        line = f"{_stamp(record)} {record.levelname} [{record.process}] {text_of(record.name)}: {text}"
+        line = self._head(record) + text
         if _fits(line, self._limit_bytes) or len(text) < _LEAST_TEXT:
             return [line]
         middle = len(text) // 2

@@ -13,6 +13,7 @@ from typing import Any
 from se_server.conversation.notes import DEBUG_LOGGER, send_debug_to_log
 from se_server.observe.formats import JsonFormatter, LineFormatter, encode, is_own, message_of
 from se_server.observe.records import ConversationRecord
+from se_server.observe.terminal import TerminalFormatter
 from se_server.telemetry._printable import printable, text_of
 from se_server.telemetry.guarded import GuardedLogger, reports
 from se_server.telemetry.log_writer import LINE_BYTES, LogWriter
@@ -143,7 +144,7 @@ def make_formatter(form: str, descriptor: int) -> logging.Formatter:
     limit_bytes = None if is_file else LINE_BYTES
     if form == "json":
         return JsonFormatter(limit_bytes=limit_bytes)
-    return LineFormatter(multiline=os.isatty(descriptor), limit_bytes=limit_bytes)
+    return (TerminalFormatter if os.isatty(descriptor) else LineFormatter)(limit_bytes=limit_bytes)
 
 
 def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDERR) -> None:

@@ -38,6 +38,8 @@ LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
 HELP = "se-server --help"
+EDITED_DRAIN_TIMEOUT_S = 5.0
+"""Seconds that a conversation may stay on the former code of an agent that is being edited."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     _find_keys(values, sources, ranks, environ)
     if values["reload"] and sources["workers"] == "default":
         values["workers"], sources["workers"] = 1, "--reload"
+    if values["reload"] and sources["reload_drain_timeout_s"] == "default":
+        values["reload_drain_timeout_s"], sources["reload_drain_timeout_s"] = EDITED_DRAIN_TIMEOUT_S, "--reload"
     demo_key = _fall_back_to_demo_key(values, sources)
     check_distinct(values, sources)
     try:

@@ -66,7 +66,7 @@ class Program:
         False,
         flag,
         "For development: reload when the APP's files change, and wait for a change when it cannot start; one worker"
-        " unless --workers is given.",
+        " unless --workers is given, and 5 s for conversations on the old code unless --reload-drain-timeout-s is.",
     )
     control_socket: str | None = option(
         None,

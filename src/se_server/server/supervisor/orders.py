@@ -25,6 +25,7 @@ from se_server.server.supervisor.control_socket import Client, ControlSocket
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.worker.spec import WorkerSpec
+from se_server.spelling import counted
 from se_server.telemetry._printable import cut
 from se_server.telemetry.families import turn_figures
 
@@ -235,7 +236,7 @@ class Orders:
         if serving is None:
             raise Refused("the server is starting or ending: scale works while it serves")
         self._rollout.scale(given - serving.count)
-        return {"done": f"{serving.count} workers from now on" if serving.count > 1 else "1 worker from now on"}
+        return {"done": f"{counted(serving.count, 'worker')} from now on"}
 
     def _close_call(self, client: Client, given: object) -> None:
         if not isinstance(given, str) or not given:

@@ -25,6 +25,7 @@ from se_server.server.supervisor.generation import Generation
 from se_server.server.supervisor.pool import HANGING, NO_HURRY_S, Pool
 from se_server.server.supervisor.recycle import Recycler
 from se_server.server.worker.spec import WorkerSpec
+from se_server.spelling import counted
 
 logger = logging.getLogger("se_server.server.rollout")
 
@@ -73,7 +74,8 @@ class Rollout:
         self._candidate = Generation(self._made, spec, time.monotonic(), count)
         if self.serving is not None:
             self._announcer.reloading()
-            logger.info("reload: %d workers of generation %d start; the old ones serve until then", count, self._made)
+            what = f"{counted(count, 'worker')} of generation {self._made} {'starts' if count == 1 else 'start'}"
+            logger.info("reload: %s; the old ones serve until then", what)
 
     @property
     def state(self) -> State:
@@ -109,7 +111,7 @@ class Rollout:
                 if record.place >= count:
                     self._pool.drain(record, generation.lifecycle.reload_drain_timeout_s)
             generation.count = count
-            logger.info("generation %d has %d workers from now on", generation.number, count)
+            logger.info("generation %d has %s from now on", generation.number, counted(count, "worker"))
         self._promote_candidate()
 
     def replace(self, record: WorkerRecord) -> None:
@@ -143,9 +145,14 @@ class Rollout:
             self._announcer.ready(candidate.count, candidate.ready_message.path)
             return
         leaving = self._pool.of(old, State.STARTING, State.READY)
+        timeout_s = candidate.lifecycle.reload_drain_timeout_s
         for record in leaving:
-            self._pool.drain(record, candidate.lifecycle.reload_drain_timeout_s)
-        logger.info("reload: generation %d serves, %d old workers drain", candidate.number, len(leaving))
+            self._pool.drain(record, timeout_s)
+        drains = f"{counted(len(leaving), 'old worker')} {'drains' if len(leaving) == 1 else 'drain'}"
+        sessions = sum(record.slot.sessions for record in leaving)
+        stays = "stays" if sessions == 1 else "stay"
+        stay = f"; {counted(sessions, 'conversation')} {stays} on the old code, for at most {timeout_s:g} s"
+        logger.info("reload: generation %d serves, %s%s", candidate.number, drains, stay if sessions else "")
         self._announcer.reloaded()
 
     def died(self, record: WorkerRecord) -> None:

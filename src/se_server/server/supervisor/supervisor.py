@@ -36,6 +36,7 @@ from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
 from se_server.server.worker.spec import WorkerSpec
+from se_server.spelling import counted
 from se_server.telemetry.log_writer import backlogs
 
 logger = logging.getLogger("se_server.server.supervisor")
@@ -369,7 +370,7 @@ class Supervisor:
         elif isinstance(message, Draining) and record.state in (State.STARTING, State.READY):
             record.state = State.DRAINING
             level = logging.DEBUG if record.drain_ordered else logging.INFO
-            logger.log(level, "%s drains, %d conversations to end", record, message.sessions)
+            logger.log(level, "%s drains, %s to end", record, counted(message.sessions, "conversation"))
             if not record.drain_ordered:
                 # Another process has signalled the worker. Start the next one without waiting for its conversations.
                 self._pool.expect_end(record, record.generation.lifecycle.drain_timeout_s)
