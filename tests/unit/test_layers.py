@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. The rooms of `server` are layers of their own.
 LAYERS = [
     {"errors", "address", "forks"},
-    {"telemetry", "_message", "auth", "options", "client_tls", "spelling"},
-    {"types", "recordings"},
+    {"telemetry", "_message", "auth", "options", "spelling"},
+    {"types", "recordings", "client_tls"},
     {"protocol", "history"},
     {"streams"},
     {"conversation"},

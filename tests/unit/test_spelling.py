@@ -85,5 +85,5 @@ def test_a_section_of_the_file_is_explained(tmp_path: object) -> None:
 )
 def test_half_an_address_is_completed(given: str, said: str) -> None:
     text = sentence(allow_ips=(given,))
-    assert text.startswith(f"--allow-ips: {given!r} is not valid: expected addresses and blocks")
+    assert text.startswith(f"--allow-ips: {given!r} is not valid: expected addresses or blocks")
     assert said in text

@@ -13,7 +13,7 @@ Network = IPv4Network | IPv6Network
 
 UNIX = "unix"  # the word for all peers of a Unix socket
 
-_EXPECTED = "addresses and blocks of addresses with commas between them, such as 203.0.113.7,10.0.0.0/8,2001:db8::1"
+_EXPECTED = "addresses or blocks of them with commas between them, such as 203.0.113.7,10.0.0.0/8,2001:db8::1"
 
 _Prefixes = tuple[tuple[int, frozenset[int]], ...]
 """For each length of prefix: the bits after it, and the prefixes."""
