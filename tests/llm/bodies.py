@@ -8,7 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from se_server.errors import StreamFailed
 from se_server.streams._delta import text_of
+from se_server.streams._scan import Failure
+from se_server.streams._takeover import Takeover
+from se_server.streams.opening import Opening
 from se_server.streams.takeover import takeover_of
 from tests.llm.rows import MESSAGES
 
@@ -81,13 +85,17 @@ class Outcome:
 
 
 async def by_objects(stream: Any) -> Outcome:
-    """Read a stream by its package's objects."""
+    """Read a stream by its package's objects; a response of aiohttp by its own iterator of bytes."""
     outcome = Outcome()
     try:
-        async for event in stream:
+        async for event in Opening(stream, False).iterator if is_response(stream) else stream:
+            if isinstance(event, Failure):
+                raise StreamFailed(event.message)
             outcome.text += text_of(event) or ""
     except Exception as error:
         outcome.error = f"{type(error).__module__}.{type(error).__name__}: {error}"
+    if is_response(stream):
+        stream.close()
     # The server joins the halves of a character.
     outcome.text = outcome.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return outcome
@@ -99,18 +107,27 @@ async def by_takeover(stream: Any) -> Outcome:
     Raises:
         AssertionError: it is not taken over.
     """
-    taken = takeover_of(stream)
-    assert taken is not None
+    taken = Opening(stream, True).iterator if is_response(stream) else takeover_of(stream)
+    assert isinstance(taken, Takeover)
     outcome = Outcome()
     try:
         async for event in taken:
+            if isinstance(event, Failure):
+                raise StreamFailed(event.message)
             outcome.text += "".join(event) if taken.gives_texts else text_of(event) or ""
     except Exception as error:
         outcome.error = f"{type(error).__module__}.{type(error).__name__}: {error}"
     finally:
         await taken.aclose()
-        await stream.close()
+        closing = stream.close()
+        if closing is not None:
+            await closing
     return outcome
+
+
+def is_response(stream: Any) -> bool:
+    """Whether a stream is a response of aiohttp."""
+    return type(stream).__name__ == "ClientResponse"
 
 
 # --- packages -------------------------------------------------------------------------------------------------------
@@ -165,6 +182,13 @@ async def together(stack: AsyncExitStack, url: str) -> Ask:
     return lambda: client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
 
 
+async def aiohttp_response(stack: AsyncExitStack, url: str) -> Ask:
+    from aiohttp import ClientSession, ClientTimeout
+
+    session = await stack.enter_async_context(ClientSession(timeout=ClientTimeout(sock_read=1)))
+    return lambda: session.post(url, json={"model": "m", "messages": MESSAGES, "stream": True})
+
+
 async def mistral(stack: AsyncExitStack, url: str) -> Ask:
     from mistralai.client import Mistral
 
@@ -181,5 +205,6 @@ PACKAGES: Mapping[str, tuple[str, Callable[[AsyncExitStack, str], Awaitable[Ask]
     "groq": ("groq", groq),
     "together": ("together", together),
     "mistralai": ("mistralai", mistral),
+    "aiohttp": ("aiohttp", aiohttp_response),
 }
 """The module and the way to ask, by name."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import se_server
-from se_server.streams import opening, takeover
+from se_server.streams import opening, responses, takeover
 from se_server.streams.takeover import takeover_of
 from tests.llm.bodies import HEAD, RawProvider, by_objects, by_takeover, chunked
 from tests.llm.rows import FULL, MESSAGES, Row, all_rows, installed
@@ -34,6 +34,7 @@ TAKEN = {
     "together": ("create",),
     "anthropic": ("await client.messages.create(..., stream=True)",),
     "mistralai": ("stream_async",),
+    "aiohttp": ("post(...): OpenAI", "post(...): Anthropic", "post(...): Gemini"),
 }  # fmt: skip
 # The texts of ours, and where they may be cut: in characters, in line ends, in numbers.
 WORDS = ("Grüezi", " mitenand", " 🙂", "!\n", "Wie", " gaht's", "?\u2028", "\u0085", " 21 °C")
@@ -80,13 +81,17 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The streams that were taken over."""
     seen: list[Any] = []
 
-    def noted(value: Any) -> Any:
-        found = takeover_of(value)
-        if found is not None:
-            seen.append(found)
-        return found
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            found = function(*args)
+            if found is not None:
+                seen.append(found)
+            return found
 
-    monkeypatch.setattr(opening, "takeover_of", noted)
+        return noted
+
+    monkeypatch.setattr(opening, "takeover_of", noting(takeover_of))
+    monkeypatch.setattr(responses, "taken_over", noting(responses.taken_over))
     return seen
 
 

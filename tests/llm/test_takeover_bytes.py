@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from se_server.streams.opening import Opening
+from se_server.streams.takeover import takeover_of
 from tests.llm.bodies import HEAD, PACKAGES, by_objects, by_takeover, chunked, raw_provider
 from tests.llm.rows import installed
 
@@ -193,12 +195,26 @@ def framings(package: str) -> dict[str, list[bytes | float | None]]:
     }
 
 
+# What aiohttp's own reader waits for, and for ever: its parser closes the connection, and tells the reader nothing.
+UNREADABLE = ("a size that is none", "a size without an end", "a chunk without its line end")
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("package", [name for name in INSTALLED if name.endswith("aiohttp")])
+async def test_framing_that_aiohttp_waits_on_is_an_error(package: str, name: str) -> None:
+    async with raw_provider() as provider, AsyncExitStack() as stack:
+        ask = await PACKAGES[package][1](stack, provider.url)
+        provider.pieces = framings(package)[name]
+        outcome = await asyncio.wait_for(by_takeover(await ask()), 20)
+    assert (outcome.text, bool(outcome.error)) == ("One", True)
+
+
 @pytest.mark.parametrize("package", INSTALLED)
 async def test_framing_means_what_it_means_to_the_client(package: str) -> None:
     differing = {}
     for name, pieces in framings(package).items():
-        if package.endswith("aiohttp") and name in ("a size that is none", "a size without an end"):
-            continue  # aiohttp itself waits for ever
+        if package.endswith("aiohttp") and name in UNREADABLE:
+            continue
         async with raw_provider() as provider, AsyncExitStack() as stack:
             ask = await PACKAGES[package][1](stack, provider.url)
             provider.pieces = pieces
@@ -217,3 +233,31 @@ async def test_framing_means_what_it_means_to_the_client(package: str) -> None:
         if (made, is_kept) != (expected, kept):
             differing[name] = ((expected, kept), (made, is_kept))
     assert not differing, "\n".join(f"{name}: {pair[0]}\n   not {pair[1]}" for name, pair in differing.items())
+
+
+@pytest.mark.parametrize("package", [name for name in INSTALLED if name.endswith("aiohttp")])
+async def test_connection_of_aiohttp_is_read_by_callbacks(package: str) -> None:
+    async with raw_provider() as provider, AsyncExitStack() as stack:
+        ask = await PACKAGES[package][1](stack, provider.url)
+        events = [chunked([text_event(package, f"{number} ")], ends=False)[0] for number in range(9)]
+        provider.pieces = [HEAD, *(piece for event in events for piece in (event, 0.02)), *chunked([DONE])]
+        stream = await ask()
+        taken = takeover_of(stream) or Opening(stream, True).iterator
+        tapped = []
+        async for _ in taken:
+            tapped.append(taken.is_tapped)
+        await taken.aclose()
+        assert tapped.count(True) >= 4
+
+
+@pytest.mark.skipif("aiohttp" not in INSTALLED, reason="needs aiohttp")
+async def test_limit_of_the_whole_request_holds_for_aiohttp() -> None:
+    from aiohttp import ClientSession, ClientTimeout
+
+    event = chunked([text_event("aiohttp", "x")], ends=False)[0]
+    async with raw_provider() as provider, ClientSession(timeout=ClientTimeout(total=0.6)) as session:
+        provider.pieces = [HEAD, *([event, 0.02] * 200)]
+        outcomes = [await read(await session.post(provider.url)) for read in (by_objects, by_takeover)]
+    assert outcomes[0].error.endswith("TimeoutError: ")
+    assert outcomes[1].error == outcomes[0].error
+    assert all(set(outcome.text) == {"x"} for outcome in outcomes)

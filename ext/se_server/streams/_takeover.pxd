@@ -20,7 +20,7 @@ cdef class Takeover(Source):
     cdef object inner           # the iterator of the awaitable in progress, or None
     cdef object tap             # reads the body by callbacks, or None
     cdef bint is_tapped
-    cdef Py_ssize_t tap_at      # it may begin after so many bytes of the body; -1: never
+    cdef Py_ssize_t tap_at      # it may begin after so many bytes of the body; -1: never, -2: once the tap is ready
     cdef list ready             # texts that the tap could not deliver
     cdef object waiter          # a future that the task waits for while the tap reads
     cdef object failure         # an exception of the tap, to be raised in the task

@@ -38,6 +38,11 @@ cdef extern from "Python.h":
 cdef enum:
     MAX_KEPT_BYTES = 256 * 1024
 
+# When a tap may begin, besides after a number of bytes.
+cdef enum:
+    NEVER = -1
+    WHEN_IT_MAY = -2
+
 
 cdef class Takeover(Source):
     def __cinit__(self, body, int watch):
@@ -47,7 +52,7 @@ cdef class Takeover(Source):
         self.scanner.watch = watch
         self.kept = []
         self.ready = []
-        self.tap_at = -1
+        self.tap_at = NEVER
 
     @property
     def is_tapped(self):
@@ -64,8 +69,8 @@ cdef class Takeover(Source):
         return self
 
     def aclose(self):
-        if self.is_tapped:
-            self.is_tapped = False
+        self.is_tapped = False
+        if self.tap is not None:
             self.tap.leave()
         self.stream = None
         rest, self.rest = self.rest, None
@@ -154,9 +159,13 @@ cdef class Takeover(Source):
 
     cdef int begin(self) except -1:
         """Begin to read the next piece, or to wait for the tap."""
-        if not self.is_tapped and 0 <= self.tap_at <= self.fed:
-            self.is_tapped = self.fed == self.tap_at
-            self.tap_at = -1
+        if not self.is_tapped and self.tap_at != NEVER:
+            if self.tap_at == WHEN_IT_MAY:
+                self.is_tapped = not self.is_over and self.tap.may_begin()
+            else:
+                self.is_tapped = self.fed == self.tap_at
+            if self.is_tapped or self.is_over or 0 <= self.tap_at < self.fed:
+                self.tap_at = NEVER
             if self.is_tapped:
                 self.tap.begin()
         if self.is_tapped:
@@ -164,7 +173,7 @@ cdef class Takeover(Source):
                 self.loop = get_running_loop()
                 self.waiter = self.loop.create_future()
                 self.tap.resume()
-                self.inner = self.waiter.__await__()
+                self.inner = self.tap.wait(self.waiter)
         elif not self.is_over:
             reading = self.body.read()
             self.inner = reading if type(reading) is CoroutineType else reading.__await__()
@@ -191,8 +200,11 @@ cdef class Takeover(Source):
 
     cdef int fail(self, object error) except -1:
         """Have the package raise an exception of its HTTP client, as it does."""
-        if self.is_tapped or self.is_over or not isinstance(error, Exception):
+        if self.is_over or not isinstance(error, Exception):
             raise error
+        if self.is_tapped:
+            self.tap.fail(error)
+            return 0
         return self.end(error, False)
 
     # --- the body ----------------------------------------------------------------------------------------------------
@@ -236,7 +248,7 @@ cdef class Takeover(Source):
     # --- the tap -----------------------------------------------------------------------------------------------------
 
     def set_tap(self, tap, Py_ssize_t after_bytes):
-        """Have the body read by callbacks once so many bytes of it were read."""
+        """Have the body read by callbacks once so many bytes of it were read; -2: once the tap is ready."""
         self.tap = tap
         self.tap_at = after_bytes
 

@@ -24,22 +24,6 @@ cdef enum:
 
 
 cdef class Tap:
-    cdef Takeover takeover
-    cdef object client          # the parts of the HTTP client
-    cdef object transport
-    cdef object protocol        # the client's
-    cdef object tls
-    cdef object timer
-    cdef object loop
-    cdef double timeout_s       # between two reads; 0: none
-    cdef double last_at
-    cdef bint is_on
-    cdef bint is_reading
-    cdef int state
-    cdef Py_ssize_t left        # bytes of the chunk that are still to come
-    cdef bytearray head         # the start of a chunk's size
-    cdef unsigned char last     # byte of the chunk
-
     def __cinit__(self, Takeover takeover, client):
         self.takeover = takeover
         self.client = client
@@ -80,9 +64,17 @@ cdef class Tap:
             self.last_at = self.loop.time()
             self.transport.resume_reading()
 
+    def wait(self, waiter):
+        """Return the iterator of the wait for a future."""
+        return waiter.__await__()
+
     def leave(self):
         """Give the connection back as it is, for it to be closed."""
         self.restore(b"", None, False)
+
+    def fail(self, error):
+        """Raise an exception that came while the task waited."""
+        raise error
 
     def look(self):
         """Have the client's timeout raised if nothing was received for so long."""

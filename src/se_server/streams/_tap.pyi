@@ -1,4 +1,6 @@
-from typing import Any, Protocol, final, type_check_only
+from typing import Any, Protocol, type_check_only
+
+from typing_extensions import disjoint_base
 
 from se_server.streams._takeover import Takeover
 
@@ -26,7 +28,7 @@ class Client(Protocol):
     def timeout(self) -> Exception:
         """Return the exception of a read that took too long."""
 
-@final
+@disjoint_base
 class Tap:
     """Reads the chunks of a response's body by callbacks of its transport.
 
@@ -41,8 +43,12 @@ class Tap:
         """Take the connection over."""
     def resume(self) -> None:
         """Read on: the task waits for texts."""
+    def wait(self, waiter: Any) -> Any:
+        """Return the iterator of the wait for a future."""
     def leave(self) -> None:
         """Give the connection back as it is, for it to be closed."""
+    def fail(self, error: Exception) -> None:
+        """Raise an exception that came while the task waited."""
     def look(self) -> None:
         """Have the client's timeout raised if nothing was received for so long."""
     def connection_made(self, transport: Any) -> None:

@@ -9,12 +9,11 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from se_server.streams._scan import Failure, Scanner
-from se_server.streams._takeover import Takeover
+from se_server.streams._scan import Failure, Scanner, Usage
 from se_server.streams.closing import closer_of
 from se_server.streams.finished import finished_events
 from se_server.streams.forms import Blocking, Events, Form, identity
-from se_server.streams.takeover_bodies import ResponseBody
+from se_server.streams.takeover_bodies import ResponseBody, taken_over
 
 # An error's body is a sentence or two; a page of HTML need not be read.
 MAX_ERROR_BYTES = 64 * 1024
@@ -73,7 +72,15 @@ class Body:
         """Take a piece; return the events in it."""
         if self.is_failure or self._may_be_whole:
             return self._keep(piece)
-        return self._feed(piece)
+        events: list[Any] = self._feed(piece)
+        if self.usage is not None and events and isinstance(events[-1], Failure):
+            events.insert(-1, self.usage)  # nothing after a failure is taken
+        return events
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the stream has counted so far."""
+        return self._scanner.usage
 
     def finish(self) -> list[Any]:
         """Return the events that the end of the body leaves."""
@@ -86,8 +93,8 @@ class Body:
                 return whole
             events += self._scanner.feed(bytes(self._kept))
         events += self._scanner.finish()
-        if self._scanner.usage is not None:
-            events.append(self._scanner.usage)
+        if self.usage is not None:
+            events.append(self.usage)
         return events
 
     def _keep(self, piece: Piece) -> list[Any]:
@@ -139,11 +146,16 @@ def finished_body(body: bytes) -> list[Any] | None:
 
 async def scan(body: Body, pieces: AsyncIterator[Piece]) -> AsyncIterator[Any]:
     """Yield the events of a body."""
-    async for piece in pieces:
-        for event in body.feed(piece):
-            yield event
-        if body.is_full:
-            break
+    try:
+        async for piece in pieces:
+            for event in body.feed(piece):
+                yield event
+            if body.is_full:
+                break
+    except Exception:
+        if body.usage is not None:
+            yield body.usage
+        raise
     for event in body.finish():
         yield event
 
@@ -175,7 +187,7 @@ def take_aiohttp(opening: Any, response: Any) -> Events:
     if (read := getattr(response, "_body", None)) is not None:
         return Events(scan(body, _of_list([read])))
     if body.is_stream and opening.takes_over:
-        return Events(Takeover(ResponseBody(response, lambda pieces: scan(body, pieces)), ANY_NAME))
+        return Events(taken_over(ResponseBody(response, lambda pieces: scan(body, pieces)), ANY_NAME, response))
     return Events(scan(body, response.content.iter_any()))
 
 

@@ -1,7 +1,7 @@
 """Reads the bodies of LLM packages' responses in their place, and gives them back.
 
 A body that nothing decodes is read below the response: from the connection itself (`_tap`) where the HTTP client is
-httpcore's over asyncio, from aiohttp's reader where a package uses it, else from the response's own stream of bytes.
+httpcore's over asyncio, or aiohttp (`takeover_reader`), else from the response's own stream of bytes.
 Each of these is recognised by the classes and attributes that were tested; anything else is read a step higher.
 """
 
@@ -16,8 +16,7 @@ from typing import Any
 from se_server.streams._takeover import Takeover
 from se_server.streams._tap import Tap
 from se_server.streams.forms import identity
-
-AS_IT_IS = (None, "", "identity")
+from se_server.streams.takeover_reader import AS_IT_IS, tap_reader
 
 
 class HttpxBody:
@@ -32,13 +31,13 @@ class HttpxBody:
         self._response = response
         self._iterate = iterate
         self._pieces: Any = None
-        self._reader = reader_of(response)
-        self.ends_empty = self._reader is not None
+        self.reader = reader_of(response)
+        self.ends_empty = self.reader is not None
 
     def read(self) -> Awaitable[bytes]:
         """Return an awaitable of the next piece."""
-        if self._reader is not None:
-            reading: Awaitable[bytes] = self._reader.readany()
+        if self.reader is not None:
+            reading: Awaitable[bytes] = self.reader.readany()
             return reading
         next_piece: Awaitable[bytes] = self._iterator().__anext__()
         return next_piece
@@ -46,7 +45,7 @@ class HttpxBody:
     def _iterator(self) -> Any:
         if self._pieces is None:
             response = self._response
-            if self._reader is not None or response.headers.get("content-encoding") not in AS_IT_IS:
+            if self.reader is not None or response.headers.get("content-encoding") not in AS_IT_IS:
                 self._pieces = type(response).aiter_bytes(response)
             else:
                 response.is_stream_consumed = True
@@ -55,7 +54,7 @@ class HttpxBody:
 
     def give_back(self, rest: bytes, error: Exception | None) -> AsyncIterator[Any]:
         """Have the package read on; see `_takeover.Body`."""
-        response, reader = self._response, self._reader
+        response, reader = self._response, self.reader
         if error is not None and reader is None and getattr(error, "_request", 0) is None:
             error.request = response.request  # type: ignore[attr-defined]
 
@@ -85,19 +84,19 @@ class AiohttpBody:
     ends_empty = True
 
     def __init__(self, response: Any, iterate: Callable[[], AsyncIterator[Any]]) -> None:
-        self._content = response.content
+        self.reader = response.content
         self._iterate = iterate
 
     def read(self) -> Awaitable[bytes]:
         """Return an awaitable of the next piece."""
-        reading: Awaitable[bytes] = self._content.readany()
+        reading: Awaitable[bytes] = self.reader.readany()
         return reading
 
     def give_back(self, rest: bytes, error: Exception | None) -> AsyncIterator[Any]:
         """Have the package read on; an exception of the reader comes again."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._content.unread_data(rest)
+            self.reader.unread_data(rest)
         return self._iterate()
 
     async def close(self, rest: AsyncIterator[Any] | None) -> None:
@@ -125,7 +124,7 @@ class ResponseBody(AiohttpBody):
         async def pieces() -> AsyncIterator[bytes]:
             if rest:
                 yield rest
-            async for piece in self._content.iter_any():
+            async for piece in self.reader.iter_any():
                 yield piece
 
         return self._scan(pieces())
@@ -134,7 +133,10 @@ class ResponseBody(AiohttpBody):
 def taken_over(body: HttpxBody | AiohttpBody, watch: int, response: Any) -> Takeover:
     """Return the takeover of a body, with a tap on its connection where it can have one."""
     takeover = Takeover(body, watch)
-    if isinstance(body, HttpxBody) and not body.ends_empty:
+    reader = body.reader
+    if reader is not None:
+        tap_reader(takeover, reader, response.headers)
+    else:
         client = client_of(response)
         if client is not None:
             tap = Tap(takeover, client)
