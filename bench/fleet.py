@@ -42,7 +42,9 @@ NOTICE_S, DRAIN_S = 2.0, 30.0
 RECONNECT_S = 2.0
 LOST_SHARE, PARTITION_S = 2, 0.2
 SEED = 7
-SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+# Envoy comes from PyPI, beside the interpreter; the others are in the system, for root.
+PLACES = (os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", str(Path(sys.executable).parent))
+SEARCH_PATH = os.pathsep.join(PLACES)
 AGENT = """
 import os
 async def on_transcript(transcript, session):

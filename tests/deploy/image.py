@@ -1,7 +1,7 @@
 """Builds the image and runs it with conversations up: `python -m tests.deploy.image`.
 
-It needs root, debootstrap, buildah, podman and some minutes. No registry of images is asked; wheels in dist/ are used
-if there are any.
+It needs root, debootstrap, buildah, podman and some minutes. With `--rootless USER` the container runs in that user's
+podman, else in root's. No registry of images is asked; wheels in dist/ are used if there are any.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ KEY = "sk_image_test"
 PORT = 38010
 CONVERSATIONS = 20
 DRAIN_S = 30
+SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 TOOLS = ("debootstrap", "buildah", "podman")
 AGENT = """
 async def on_transcript(transcript, session):
@@ -42,18 +45,43 @@ def run(*command: str, check: bool = True, quiet: bool = False) -> str:
     return done.stdout
 
 
-def podman(*command: str, check: bool = True) -> str:
-    """Run podman."""
-    return run("podman", "--log-level=error", *command, check=check)
+class Podman:
+    """The podman of a user: root's, or one without rights.
+
+    Args:
+        user: the user; an empty text is root.
+        runtime: the OCI runtime.
+    """
+
+    def __init__(self, user: str = "", runtime: str = "runc") -> None:
+        self._prefix = ["runuser", "-u", user, "--"] if user else []
+        self._options = ["--log-level=error", "--runtime", shutil.which(runtime, path=SEARCH_PATH) or runtime]
+
+    def __call__(self, *command: str, check: bool = True) -> str:
+        """Run a command of podman and return its output."""
+        return run(*self._prefix, "podman", *self._options, *command, check=check)
+
+    def logs(self) -> str:
+        """Return what the container has written."""
+        return run(*self._prefix, "sh", "-c", f"podman logs {NAME} 2>&1", quiet=True)
 
 
-def make_base() -> None:
+def limits() -> list[str]:
+    """Return options for limits that a root without CAP_SYS_RESOURCE may set: podman's own are higher."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return [f"--ulimit=nofile={files}:{files}", "--ulimit=nproc=4096:4096"]
+
+
+def make_base(podman: Podman) -> None:
     """Make a base image of Debian with Python, unless there is one."""
     if podman("images", "-q", BASE).strip():
         return
     with tempfile.TemporaryDirectory() as folder:
+        # It becomes the root of the image, which every user has to enter.
+        Path(folder).chmod(0o755)
         include = "--include=python3,python3-venv,ca-certificates"
-        run("debootstrap", "--variant=minbase", include, "bookworm", folder, "http://deb.debian.org/debian")
+        program = shutil.which("debootstrap", path=SEARCH_PATH) or "debootstrap"
+        run(program, "--variant=minbase", include, "bookworm", folder, "http://deb.debian.org/debian")
         run("sh", "-c", f"tar -C {folder} -c . | podman --log-level=error import - {BASE}")
 
 
@@ -66,7 +94,7 @@ def build(pip_conf: str) -> None:
     run("buildah", *options, *mounts, *arguments, ignored, "-t", IMAGE, "-f", f"{ROOT}/deploy/Dockerfile", str(ROOT))
 
 
-async def hold() -> None:
+async def hold(podman: Podman) -> None:
     """Hold conversations over a stop of the container."""
     async with AsyncExitStack() as stack:
         callers = [
@@ -87,38 +115,42 @@ async def hold() -> None:
 def main() -> None:
     """Build, run and stop the image."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rootless", metavar="USER", default="", help="a user with subordinate ids, in whose podman it runs"
+    )
     parser.add_argument("--runtime", default="runc", help="the OCI runtime")
     parser.add_argument("--pip-conf", default="/etc/pip.conf", help="pip's configuration during the build")
     given = parser.parse_args()
-    missing = [tool for tool in (*TOOLS, given.runtime) if shutil.which(tool) is None]
+    missing = [tool for tool in (*TOOLS, given.runtime) if shutil.which(tool, path=SEARCH_PATH) is None]
     if missing:
         raise SystemExit(f"install {' '.join(missing)}, for example with apt-get")
-    make_base()
+    if os.geteuid() != 0:
+        raise SystemExit("run it as root: debootstrap needs it")
+    root, podman = Podman(runtime=given.runtime), Podman(given.rootless, given.runtime)
+    make_base(root)
     build(given.pip_conf)
-    sizes = {name: int(podman("image", "inspect", "--format={{.Size}}", name)) for name in (BASE, IMAGE)}
+    sizes = {name: int(root("image", "inspect", "--format={{.Size}}", name)) for name in (BASE, IMAGE)}
     print(f"size: {(sizes[IMAGE] - sizes[BASE]) / 1e6:.0f} MB above the base")
+    os.chdir("/")  # which every user may enter
     podman("rm", "-f", NAME, check=False)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
+        if given.rootless:
+            root("save", "-o", f"{folder}/image.tar", IMAGE)
+            Path(folder, "image.tar").chmod(0o644)
+            podman("load", "-i", f"{folder}/image.tar")
+            Path(folder, "image.tar").unlink()
         app = Path(folder) / "app.py"
         app.write_text(AGENT)
         rights = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
         options = ("app.py", "--host=127.0.0.1", f"--port={PORT}", "--path=/ws", f"--drain-timeout-s={DRAIN_S}")
-        run(
-            *("podman", "--log-level=error", "--runtime", given.runtime, "run", "-d", "--name", NAME),
-            *(
-                "--no-healthcheck",
-                "--network=host",
-                *rights,
-                f"-v={app}:/app/app.py:ro",
-                "-e",
-                f"ELEVENLABS_API_KEY={KEY}",
-            ),
-            *(IMAGE, *options, "--workers=2"),
+        podman(
+            *("run", "-d", "--name", NAME, "--no-healthcheck", "--network=host", *rights, *limits()),
+            *(f"-v={app}:/app/app.py:ro", "-e", f"ELEVENLABS_API_KEY={KEY}", IMAGE, *options, "--workers=2"),
         )
         try:
             deadline = time.monotonic() + 30
-            while "se-server ready" not in (log := podman("logs", NAME) or run("sh", "-c", f"podman logs {NAME} 2>&1")):
+            while "se-server ready" not in (log := podman.logs()):
                 assert time.monotonic() < deadline, log
                 time.sleep(0.2)
             status = json.loads(podman("exec", NAME, "se-ctl", "status", "--json"))
@@ -128,7 +160,7 @@ def main() -> None:
             assert podman("exec", NAME, "id", "-u").strip() == "10001"
             denied = podman("exec", NAME, "sh", "-c", "touch /app/x /opt/agent/x /x 2>&1 || true")
             assert denied.count("Read-only file system") + denied.count("Permission denied") == 3, denied
-            asyncio.run(hold())
+            asyncio.run(hold(podman))
             assert podman("wait", NAME).strip() == "0"
         finally:
             podman("rm", "-f", NAME, check=False)

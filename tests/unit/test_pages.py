@@ -46,7 +46,16 @@ PATH = re.compile(
     r"(?<![\w./:@%-])(?:[\w.-]+/)*[\w-]+\.(?:py|pyx|pxi|pxd|pyi|md|ini)\b(?![\w/])|(?<![\w./:-])[.\w-]+/[\w./-]*(?![\w./*-])"
 )
 # Files of the reader, which the pages only invent.
-OF_THE_READER = {"app.py", "agent.py", "test_app.py", "web.py", "create_engine.py", "small-talk.toml", "call.jsonl"}
+PROGRAM = re.compile(r"^```python\n# (\w+\.py)\n", re.MULTILINE)
+OF_THE_READER = {name for page in PAGES for name in PROGRAM.findall(page.read_text(encoding="utf-8"))} | {
+    "app.py",
+    "agent.py",
+    "test_app.py",
+    "web.py",
+    "create_engine.py",
+    "small-talk.toml",
+    "call.jsonl",
+}
 # Options and variables of other people's programs.
 FOREIGN_FLAGS = {
     "--upgrade", "--kill-whom", "--signal", "--time", "--inplace", "--dist", "--allowlist", "--ignore-unused-allowlist",
@@ -54,7 +63,18 @@ FOREIGN_FLAGS = {
     "--tag", "--balancer", "--quick", "--from-literal", "--namespace", "--set", "--set-string",
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-FOREIGN_NAMES = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "XDG_RUNTIME_DIR", "LEAST_REQUEST"}
+FOREIGN_NAMES = {
+    "ENGINE_ID",
+    "PUBLIC_URL",
+    "TWILIO_AUTH_TOKEN",
+    "LIVEKIT_URL",
+    "LIVEKIT_TOKEN",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "XDG_RUNTIME_DIR",
+    "LEAST_REQUEST",
+}
 
 
 # --- what there is ---
