@@ -35,12 +35,14 @@ KNOWN = {
     "client": "Any",
     "engine": "SpeechEngineResource",
     "http": "Any",
+    "llm": "Any",
     "look_it_up": "Callable[[], Awaitable[str]]",
     "make_caller": "testing.MakeCaller",
     "messages": "list[dict[str, Any]]",
     "messages_of": "Callable[..., list[dict[str, str]]]",
     "on_transcript": "Callable[[list[ConversationMessage], SpeechEngineSession], Awaitable[None]]",
     "openai": "Callable[..., Awaitable[Any]]",
+    "other": "Any",
     "server": "SpeechEngineServer",
     "session": "SpeechEngineSession",
     "stream": "Any",
@@ -49,6 +51,7 @@ KNOWN = {
 }
 MODULES = {
     "Habits": "from se_server.simulator.habits import Habits",
+    "as_openai": "from se_server.history import as_openai",
     "logging": "import logging",
     "prometheus_client": "import prometheus_client",
     "pytest": "import pytest",

@@ -134,7 +134,6 @@ async def test_the_second_provider_is_asked(fault: Script, load: Load, monkeypat
         monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url("openai"))
         monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.base_url("anthropic"))
         module = load("how-to/providers.md", "two_providers.py")
-        module.FIRST_TEXT_S = 0.5
         assert await answer_to(module, "Hello?") == "From the second."
         await module.openai.close()
         await module.anthropic.close()
