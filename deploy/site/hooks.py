@@ -1,4 +1,4 @@
-"""Pages of the site that are made: the start from README.md, the API reference from the package, and llms.txt.
+"""Pages of the site that are made: the start from README.md, the API reference from the package, llms.txt.
 
 Links that leave docs/ point to the repository's files, which the site does not have.
 """
@@ -92,12 +92,18 @@ def _check_reference(site: Path, module: str) -> None:
 
 
 def on_post_build(config: Any) -> None:
-    """Write llms.txt: the pages, as one list for language models."""
+    """Write llms.txt, the list of the pages for language models, and the pages as Markdown beside the HTML."""
     lines = ["# se-server", "", "> The server for ElevenLabs Speech Engine, in Python.", ""]
     for page in sorted((ROOT / "docs").rglob("*.md")):
-        title = page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        address = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
-        lines.append(f"- [{title}]({address})")
+        text = page.read_text(encoding="utf-8")
+        place = page.relative_to(ROOT / "docs")
+        found = re.search(r"^# (.*)\n\n((?:.+\n)+)", text, re.MULTILINE)
+        if found is None:
+            raise PluginError(f"{place} has no title")
+        words = " ".join(re.sub(r"\[(.*?)\]\([^)]*\)", r"\1", found[2], flags=re.DOTALL).split())
+        about = "" if words[0] in "#|<-!" or words.startswith("```") else re.split(r"(?<=[.?])\s", words)[0]
+        lines.append(f"- [{found[1]}]({place.as_posix()}){': ' if about else ''}{about}")
+        (Path(config.site_dir) / place).write_text(text, encoding="utf-8")
     for module in ("se_server", "testing"):
         _check_reference(Path(config.site_dir), module)
     (Path(config.site_dir) / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
