@@ -30,6 +30,7 @@ ObserverMain = Callable[["AdminSocket | None", Scoreboard, ControlChannel], int]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 YOUNG_S = 5.0
 END_S = 3.0
+KILL_S = 1.0
 HANG_S = 10.0
 """An observer that stands still this long is killed; earlier with a shorter `--hang-timeout-s`."""
 STACKS_S = 1.0
@@ -151,14 +152,14 @@ class ObserverProcess:
         return True
 
     def end(self) -> None:
-        """End the observer and wait for it, at most `END_S`; then close the sockets."""
+        """End the observer and wait for it, at most `END_S` and `KILL_S`; then close the sockets."""
         self._due = None
         if self.pid:
             self._signal(signal.SIGTERM)
             if not self._waits_for_end():
                 self._signal(signal.SIGKILL)
-            with suppress(ChildProcessError):  # it was reaped with another child
-                os.waitpid(self.pid, 0)
+            if not self._is_reaped():
+                logger.error("the observer (pid %d) does not end, as on a disk that hangs; it is left alone", self.pid)
             self._forget()
         if self.admin is not None:
             self.admin.close()
@@ -171,6 +172,16 @@ class ObserverProcess:
             if left_s <= 0 or not select.select([self], [], [], left_s)[0]:
                 return False
             self.receive()
+        return True
+
+    def _is_reaped(self) -> bool:
+        """Wait for the end of the process, at most `KILL_S`: not even SIGKILL ends one whose disk hangs."""
+        deadline = time.monotonic() + KILL_S
+        with suppress(ChildProcessError):  # it was reaped with another child
+            while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
         return True
 
     def _forget(self) -> None:
