@@ -1,14 +1,16 @@
 """Attacks on a real server with two workers, and 20 honest conversations beside each, judged by what those wait for.
 
-`python -m bench.attacks [--only NAME ...] [--seconds 6] [--quick] [--list] [--json FILE]`. Each attack has a fresh
-server and a process of its own, niced, as a stranger far away takes no CPU time of the server's machine. Requirements:
+`python -m bench.attacks [--only NAME ...] [--seconds 6] [--quick] [--list] [--json FILE] [--publish]`. Each attack has
+a fresh server and a process of its own, niced, as a stranger far away takes no CPU time of the server's machine.
+Requirements:
 
 * During the attack the 99th percentile of the time to the first text is at most three times that before it, or 50 ms.
 * No honest conversation is lost, and no worker is replaced.
 * Two seconds after the attack honest callers wait no longer than that.
 
 Exit code 0: all hold; 1: one does not; 2: it could not be run. `--quick` takes a second for each attack and judges only
-losses: it is for machines that do something else, too.
+losses: it is for machines that do something else, too. `--publish` puts the rows into the table of
+`bench/results/latest`, where those of attacks that were not run remain.
 """
 
 from __future__ import annotations
@@ -20,61 +22,21 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
 
 from bench.attacks.attackers import ATTACKS
 from bench.attacks.honest import Seen, converse, greet, p99_ms
+from bench.attacks.table import HEAD, RECOVERY_S, Row, line_of, publish
 from bench.attacks.victim import Victim, victim
 from bench.kernel import BenchError
 
 CONVERSATIONS = 20
-FLOOR_MS, FACTOR = 50.0, 3.0
-RECOVERY_S = 2.0
 DESCRIPTORS = 1200
+MIN_PUBLISHED_S = 6.0
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Row:
-    """One attack: waits of honest callers in ms, memory in MiB, and faults.
-
-    Attributes:
-        refused: honest handshakes that failed; new callers may be refused, conversations may not be lost.
-        recovery_s: from the end of the attack to the end of the last long wait.
-    """
-
-    attack: str
-    quiet_ms: float = 0.0
-    during_ms: float = 0.0
-    after_ms: float = 0.0
-    handshake_quiet_ms: float = 0.0
-    handshake_during_ms: float = 0.0
-    handshake_after_ms: float = 0.0
-    memory_mib: float = 0.0
-    peak_mib: float = 0.0
-    lost: int = 0
-    refused: int = 0
-    recovery_s: float = 0.0
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def limit_ms(self) -> float:
-        """The longest 99th percentile that is accepted."""
-        return max(FACTOR * self.quiet_ms, FLOOR_MS)
-
-    def problems(self, *, quick: bool) -> list[str]:
-        """Return what does not hold, one sentence each."""
-        found = list(self.faults)
-        if self.lost:
-            found.append(f"{self.lost} honest conversations were lost")
-        if not quick and self.during_ms > self.limit_ms:
-            found.append(f"first texts took {self.during_ms:.0f} ms, more than {self.limit_ms:.0f}")
-        if not quick and self.recovery_s > RECOVERY_S:
-            found.append(f"it took {self.recovery_s:.1f} s to recover")
-        return [f"{self.attack}: {each}" for each in found]
 
 
 async def watch(server: Victim, seconds: float) -> float:
@@ -147,20 +109,6 @@ def run(name: str, seconds: float) -> Row:
         )
 
 
-COLUMNS = ("first text p99, ms", "handshake p99, ms", "MiB", "lost", "refused", "recovered")
-
-
-def show(row: Row) -> None:
-    """Print a line of the table, in Markdown."""
-    text = f"{row.quiet_ms:.1f} / {row.during_ms:.1f} / {row.after_ms:.1f}"
-    handshake = f"{row.handshake_quiet_ms:.1f} / {row.handshake_during_ms:.1f} / {row.handshake_after_ms:.1f}"
-    memory = f"{row.memory_mib:.0f} / {row.peak_mib:.0f}"
-    print(
-        f"| {row.attack} | {text} | {handshake} | {memory} | {row.lost} | {row.refused} | {row.recovery_s:.1f} s |",
-        flush=True,
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the attacks and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=(__doc__ or "").split("\n", 1)[0])
@@ -169,18 +117,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="1.5 seconds each, and only losses are judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--list", action="store_true", help="list the attacks")
+    parser.add_argument("--publish", action="store_true", help="put the rows into the table of bench/results/latest")
     options = parser.parse_args(arguments)
+    if options.publish and (options.quick or options.seconds < MIN_PUBLISHED_S):
+        parser.error(f"only attacks of at least {MIN_PUBLISHED_S:g} s are published")
     if options.list:
         print("\n".join(ATTACKS))
         return 0
     rows: list[Row] = []
-    print(f"| attack | {' | '.join(COLUMNS)} |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("\n".join(HEAD), flush=True)
     try:
         for name in options.only or ATTACKS:
             print(f"  {name} ...", file=sys.stderr, flush=True)
             rows.append(run(name, 1.5 if options.quick else options.seconds))
-            show(rows[-1])
+            print(line_of(rows[-1]), flush=True)
+            if options.publish:
+                publish(rows[-1:], ROOT)
     except BenchError as error:
         print(f"Not run: {error}", file=sys.stderr)
         return 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.attacks.__main__ import Row
 from bench.attacks.attackers import ATTACKS
+from bench.attacks.table import Row
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
