@@ -18,7 +18,7 @@ import uvloop
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
 from se_server.server.door import acceptor
 from se_server.server.door.access import Access, networks, required_header
-from se_server.server.door.handshake import Limits
+from se_server.server.door.limits import Limits
 from se_server.server.listen.sockets import bind
 from tests.doors import make_door
 from tests.functional.test_door import no_descriptors_left

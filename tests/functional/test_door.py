@@ -21,11 +21,10 @@ from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier, sign_token
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
 from se_server.errors import ConfigError
-from se_server.server.door import acceptor
-from se_server.server.door import door as door_module
+from se_server.server.door import acceptor, leaving
 from se_server.server.door.acceptor import Acceptor
 from se_server.server.door.door import Door
-from se_server.server.door.handshake import Limits
+from se_server.server.door.limits import Limits
 from se_server.server.door.placement import Placement
 from se_server.server.door.refusals import RefusalLog
 from se_server.server.listen.sockets import bind
@@ -655,7 +654,7 @@ def test_deadline_closes_conversations_with_1001(run: Run) -> None:
 
 
 def test_a_peer_that_ignores_the_close_is_dropped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "CLOSE_GRACE_S", 0.05)
+    monkeypatch.setattr(leaving, "CLOSE_GRACE_S", 0.05)
 
     async def main() -> None:
         async with opened() as served:
@@ -670,8 +669,8 @@ def test_a_peer_that_ignores_the_close_is_dropped(run: Run, monkeypatch: pytest.
 
 
 def test_endless_user_code_does_not_hold_drain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "CLOSE_GRACE_S", 0.05)
-    monkeypatch.setattr(door_module, "ABORT_GRACE_S", 0.05)
+    monkeypatch.setattr(leaving, "CLOSE_GRACE_S", 0.05)
+    monkeypatch.setattr(leaving, "ABORT_GRACE_S", 0.05)
 
     async def main() -> None:
         release = asyncio.Event()

@@ -18,7 +18,7 @@ from se_server.auth import TokenVerifier
 from se_server.errors import ConfigError
 from se_server.server.door.access import Access, Networks, networks, proxies
 from se_server.server.door.door import Door
-from se_server.server.door.handshake import Limits
+from se_server.server.door.limits import Limits
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from tests.doors import make_door

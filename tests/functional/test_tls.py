@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from se_server.errors import ConfigError
 from se_server.sdk.resource import SpeechEngineResource
 from se_server.sdk.server import SpeechEngineServer
-from se_server.server.door.handshake import Limits
+from se_server.server.door.limits import Limits
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 from tests.doors import make_door

@@ -10,7 +10,8 @@ from typing import Any
 
 import h11
 
-from se_server.server.door.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.handshake import Handshake, Upgrade
+from se_server.server.door.limits import Limits
 from se_server.server.door.responses import MALFORMED, Response
 from tests.doors import make_routes
 

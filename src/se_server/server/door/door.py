@@ -21,8 +21,10 @@ from se_server.server.door.acceptor import Acceptor, address_text
 from se_server.server.door.access import Access
 from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
 from se_server.server.door.failures import COUNTED, FailureLimit
-from se_server.server.door.handshake import Limits, Upgrade
+from se_server.server.door.handshake import Upgrade
 from se_server.server.door.http_connection import HttpConnection
+from se_server.server.door.leaving import CLOSE_GRACE_S, Leaving
+from se_server.server.door.limits import Limits
 from se_server.server.door.pacer import Pacer
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
@@ -33,11 +35,7 @@ from se_server.server.door.tls_handshake import establish_tls
 from se_server.server.listen.unread import limit_unread
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
-from se_server.types import ConversationMessage, Handler, Headers, Stats
-
-CLOSE_GRACE_S = 5.0  # for the close handshakes of sessions that are ended
-POLL_S = 0.05  # the interval of checks whether the last answers have ended
-ABORT_GRACE_S = 1.0  # for user code that still runs after its connection was dropped
+from se_server.types import Headers, Stats
 
 NO_HEADERS = Headers()
 
@@ -77,7 +75,6 @@ class Door:
         ssl: SSLContext | None = None,
         slot: Slot | None = None,
     ) -> None:
-        lifecycle = lifecycle or Lifecycle()
         self.sessions: set[SpeechEngineSession] = set()
         self.routes = routes
         self.limits = limits or Limits()
@@ -85,8 +82,7 @@ class Door:
         self._listen_sockets = list(listen_sockets)
         self._stats = stats
         self._slot = slot
-        self._turn_grace_s = lifecycle.drain_turn_grace_s
-        self._goodbye = None if lifecycle.goodbye_text is None else _saying(lifecycle.goodbye_text)
+        self._leaving = Leaving(self.sessions, lifecycle or Lifecycle())
         self._admission = Admission(capacity or Capacity(), stats, slot)
         self._tls: dict[str, Any] = {"sslcontext": ssl} if ssl else {}
         if ssl and sys.version_info >= (3, 11):
@@ -96,8 +92,6 @@ class Door:
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
         self._draining = False
         self._dropping = False  # the connections that are not conversations yet
-        self._quiet = asyncio.Event()  # set during a drain when no connection is left
-        self._given_up = False  # waiting for user code that does not end
 
     def open(self) -> None:
         """Start to accept on the running event loop."""
@@ -130,14 +124,16 @@ class Door:
             timeout_s: the seconds that conversations may go on.
         """
         self._refuse_new()
-        if not await self._wait_quiet(timeout_s):
-            await self._let_answers_end()
-            await self._end_sessions()
+        if not await self._leaving.wait_quiet(timeout_s):
+            self._drop_pending()
+            await self._leaving.let_answers_end()
+            await self._leaving.end_sessions()
 
     async def close(self) -> None:
         """End every conversation now with code 1001, as after the timeout of a drain."""
         self._refuse_new()
-        await self._end_sessions()
+        self._drop_pending()
+        await self._leaving.end_sessions()
         self.host.close()
         self._refusals.flush()
 
@@ -308,7 +304,7 @@ class Door:
 
     def _note_quiet(self) -> None:
         if self._draining and not (self.sessions or self.connections or self.establishing):
-            self._quiet.set()
+            self._leaving.quiet.set()
 
     def _refuse_new(self) -> None:
         if not self._draining:
@@ -328,48 +324,3 @@ class Door:
                 task.cancel()  # It may wait for the peer's TLS handshake or PROXY header.
             for connection in tuple(self.connections):
                 connection.abort()
-
-    async def _wait_quiet(self, timeout_s: float) -> bool:
-        if self._quiet.is_set():
-            return True
-        try:
-            await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return False
-        return True
-
-    async def _let_answers_end(self) -> None:
-        """Close each session when its answer has ended, or at once if there is none; return after the grace."""
-        self._drop_pending()
-        answering = set(self.sessions)
-        for session in answering:
-            session._leave(self._goodbye)
-        due = self.loop.time() + self._turn_grace_s
-        while answering := {session for session in answering & self.sessions if self._still_answers(session)}:
-            left_s = due - self.loop.time()
-            # Poll: a callback would cost every turn, and drains are rare.
-            if left_s <= 0 or await self._wait_quiet(min(POLL_S, left_s)):
-                return
-
-    def _still_answers(self, session: SpeechEngineSession) -> bool:
-        if session._is_answering():
-            return True
-        session._shutdown(1001, "going away")
-        return False
-
-    async def _end_sessions(self) -> None:
-        self._drop_pending()
-        for session in tuple(self.sessions):
-            session._shutdown(1001, "going away")
-        if self._given_up or await self._wait_quiet(CLOSE_GRACE_S):
-            return
-        for session in tuple(self.sessions):
-            session._abort()
-        self._given_up = not await self._wait_quiet(ABORT_GRACE_S)
-
-
-def _saying(text: str) -> Handler:
-    async def say(transcript: list[ConversationMessage], session: SpeechEngineSession) -> None:
-        await session.send_response(text)
-
-    return say

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 import httptools
@@ -19,6 +17,8 @@ import httptools
 from se_server.auth import AUTHORIZATION_HEADER
 from se_server.conversation.route import Route
 from se_server.server.door.admission import DRAINING
+from se_server.server.door.host_header import is_host
+from se_server.server.door.limits import Limits
 from se_server.server.door.responses import (
     AVAILABILITY,
     BODY_REFUSED,
@@ -46,30 +46,6 @@ from se_server.server.door.responses import (
 )
 from se_server.server.door.routes import AVAILABLE_PATH, OWN_PATHS, READY_PATH, RouteTable
 from se_server.types import Headers, Request
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a peer before it has a conversation.
-
-    Attributes:
-        head_timeout_s: seconds for a whole request head, from the connection or from the head's first byte.
-        keep_alive_s: seconds that a connection may idle between plain requests; longer than the check intervals of
-            load balancers.
-        linger_s: seconds that a refused peer may go on sending before the connection is dropped.
-        max_linger_bytes: bytes that it may send in that time.
-        max_head_bytes: size of request line and headers, line ends included.
-        max_headers: number of header lines.
-        max_pipelined: plain requests answered per read; the connection is closed after more.
-    """
-
-    head_timeout_s: float = 5.0
-    keep_alive_s: float = 75.0
-    linger_s: float = 1.0
-    max_linger_bytes: int = 1 << 20
-    max_head_bytes: int = 16384
-    max_headers: int = 100
-    max_pipelined: int = 16
 
 
 class Upgrade(NamedTuple):
@@ -120,12 +96,6 @@ _METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
 _REQUEST_LINE_SO_FAR = re.compile(rb"[A-Z]{1,16}(?: [!-~]*(?: [HTP/1.0]{0,8}\r?)?)?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]+([/?].*)?")
-# A comma is refused, although RFC 3986 allows it: no name of DNS has one, but two joined Host headers do. A zone
-# (RFC 6874) is ignored.
-_HOST_FORM = re.compile(
-    rb"(?:\[([0-9A-Fa-f:.]{2,45})(?:%[\w.~%-]{1,32})?\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2}){1,255})?"
-    rb"(?::(?:[0-9]{0,4}|[1-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))))?"
-)
 _KEY_FORM = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 4.1: base64 of 16 bytes.
 
 
@@ -376,21 +346,6 @@ def _without(fields: bytes, line: bytes) -> bytes:
 def _has_item(value: bytes, item: bytes) -> bool:
     """Return whether a list has an item; both in lower case."""
     return value.strip() == item or (b"," in value and any(each.strip() == item for each in value.split(b",")))
-
-
-def is_host(value: bytes) -> bool:
-    """Return whether a value of `Host` is a host with or without a port (RFC 9112, 3.2; RFC 3986, 3.2.2), or empty."""
-    found = _HOST_FORM.fullmatch(value)
-    if found is None:
-        return False
-    literal = found[1]
-    if literal is None:
-        return True
-    try:
-        IPv6Address(literal.decode("ascii"))
-    except AddressValueError:
-        return False
-    return True
 
 
 def _split(target: bytes) -> tuple[str, str] | None:

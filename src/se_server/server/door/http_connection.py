@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.conversation.host import Host
-from se_server.server.door.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.handshake import Handshake, Upgrade
+from se_server.server.door.limits import Limits
 from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
 from se_server.server.door.responses import HEAD_LATE, Response
 from se_server.server.door.routes import RouteTable

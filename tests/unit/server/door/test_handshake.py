@@ -11,7 +11,8 @@ import pytest
 from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.server.door import responses
 from se_server.server.door.admission import DRAINING, OVERLOADS
-from se_server.server.door.handshake import Handshake, Limits, Upgrade
+from se_server.server.door.handshake import Handshake, Upgrade
+from se_server.server.door.limits import Limits
 from se_server.server.door.responses import Response
 from se_server.server.door.routes import OWN_PATHS
 from tests.doors import make_routes
