@@ -71,7 +71,7 @@ static_resources:
                     retry_on: connect-failure,reset,retriable-status-codes
                     retriable_status_codes: [503]
                     num_retries: 3
-                    host_selection_retry_max_attempts: 5
+                    host_selection_retry_max_attempts: 20
                     retry_host_predicate:
                     - name: envoy.retry_host_predicates.previous_hosts
                       typed_config:

@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "https://github.com/se-server/se-server/blob/main"
+PICTURES = (".png", ".svg")
 sys.path.insert(0, str(ROOT / "src"))
 
 
@@ -55,9 +56,15 @@ def _pages() -> dict[str, str]:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the made pages."""
+    """Add the made pages, and the script that lets pages from the disk search."""
     for path, text in _pages().items():
         files.append(File.generated(config, path, content=text))
+    script = Path(__file__).with_name("iframe-worker.js").read_text(encoding="utf-8")
+    files.append(File.generated(config, "assets/iframe-worker.js", content=script))
+    for path in sorted((ROOT / "bench" / "results" / "latest").iterdir()):
+        if path.suffix in PICTURES:
+            name = f"assets/{path.relative_to(ROOT).as_posix()}"
+            files.append(File.generated(config, name, content=path.read_bytes()))
     return files
 
 
@@ -78,6 +85,8 @@ def _relinked(text: str, folder: Path, page: str) -> str:
             return f"]({up}{place.relative_to(ROOT / 'docs').as_posix()}{anchor})"
         if not place.is_relative_to(ROOT) or not place.exists():
             return found[0]
+        if place.suffix in PICTURES:
+            return f"]({'../' * page.count('/')}assets/{place.relative_to(ROOT).as_posix()})"
         return f"]({REPOSITORY}/{place.relative_to(ROOT).as_posix()}{anchor})"
 
     return re.sub(r"\]\((?!https?:|#|mailto:)([^)#\s]*)(#[^)\s]*)?\)", target, text)
@@ -89,6 +98,14 @@ def _check_reference(site: Path, module: str) -> None:
     for name in _names("se_server" if module == "se_server" else "se_server.testing"):
         if not any(re.search(rf'id="se_server\.[\w.]*\b{name}"', page) for page in pages):
             raise PluginError(f"the API reference lacks {module}.{name}")
+
+
+def _check_nothing_is_fetched(site: Path) -> None:
+    """A browser loads no script, style or picture of another host."""
+    loaded = re.compile(r"""<(?:script|img|iframe|link\b[^>]*rel="?(?:stylesheet|preconnect))\b[^>]*https?://[^>]*>""")
+    for page in site.rglob("*.html"):
+        if found := loaded.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page.relative_to(site)} loads {found[0]}")
 
 
 def on_post_build(config: Any) -> None:
@@ -104,6 +121,7 @@ def on_post_build(config: Any) -> None:
         about = "" if words[0] in "#|<-!" or words.startswith("```") else re.split(r"(?<=[.?])\s", words)[0]
         lines.append(f"- [{found[1]}]({place.as_posix()}){': ' if about else ''}{about}")
         (Path(config.site_dir) / place).write_text(text, encoding="utf-8")
+    _check_nothing_is_fetched(Path(config.site_dir))
     for module in ("se_server", "testing"):
         _check_reference(Path(config.site_dir), module)
     (Path(config.site_dir) / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -52,6 +52,16 @@ def test_piped_config_is_a_file_of_options(tmp_path: Path) -> None:
     assert tomllib.loads(again.stdout)["handover_s"] == 0.1234567
 
 
+@pytest.mark.parametrize("option", ["--print-config", "--print-schema", "--help"])
+def test_a_reader_that_leaves_causes_no_traceback(option: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "se_server", option]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_no_secret_is_printed(tmp_path: Path) -> None:
     header = "X-Secret=the_value_of_the_header"
     shown = run("--print-config", "--check", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET, SE_SERVER_REQUIRE_HEADER=header)

@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _read_command_line(words)
         return 0 if given is None else _serve(given, os.environ)
+    except BrokenPipeError:  # `se-server --print-config | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except ConfigError as error:
         _complain(f"se-server: {error}\n", form=_form_of(words, os.environ))
         return EXIT_USAGE
