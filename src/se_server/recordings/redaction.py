@@ -29,14 +29,20 @@ _AFTER_SAID_AT = re.compile(
     r"\s*[\w-]{1,64}(?:(?:\.|\s{1,2}dot\s{1,2}|\s{0,2}[(\[]dot[)\]]\s{0,2})[\w-]{1,64}){1,8}", re.IGNORECASE
 )
 _CARD = re.compile(rf"(?<!\d)\d(?:{_GAP}\d){{11,}}")
-_IBAN = re.compile(rf"(?<![^\W_])[^\W\d_]{{2}}{_GAP}\d{_GAP}\d(?:{_GAP}[^\W_]){{11,40}}", re.ASCII | re.IGNORECASE)
+_IBAN = re.compile(rf"(?=[^\W\d_]{{2}}\d\d|(?<![^\W_])[^\W\d_]{_GAP}[^\W\d_]{_GAP}\d{_GAP}\d)")
+_IBAN_RUN = re.compile(rf"[^\W_](?:{_GAP}[^\W_]){{14,33}}")
 _PHONE = re.compile(rf"(?<!\d)(?:\+\s?)?\(?\+?\d(?:[()]?{_GAP}[()]?{_GAP}\d){{5,}}")
 _DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
-_TOKEN = re.compile(r"\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*|\bsk[_-][\w-]{12,}|\b(?:bearer)\s+[\w.~+/-]{12,}=*", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|\bsk[_-][\w-]{12,}|sk[_-](?=[\w-]*\d|\w{20})[\w-]{12,}|bearer\s+[\w.~+/-]{12,}=*",
+    re.IGNORECASE,
+)
 _SUREST = ("[iban]", "[card]", "[token]", "[email]", "[phone]")
 _MIN_CARD, _MAX_CARD = 12, 19
 _MIN_PHONE = 7
-_MIN_IBAN, _MAX_IBAN = 15, 34
+_MIN_IBAN = 15
+_MIN_IBAN_DIGITS = 5
+"""The digits behind the check digits: words of a sentence have the right check digits now and then."""
 
 
 def redact(text: str, own: Redactor | None = None) -> str:
@@ -110,7 +116,8 @@ def _checked_spans(text: str) -> tuple[Span, ...]:
     for match in _CARD.finditer(text):
         found += _cards_in(text, match.start(), match.end())
     for match in _IBAN.finditer(text):
-        end = _iban_end(text, match.start(), match.end())
+        run = _IBAN_RUN.match(text, match.start())
+        end = 0 if run is None else _iban_end(text, run.start(), run.end())
         if end:
             found.append((match.start(), end, "[iban]"))
     return tuple(_joined(found))
@@ -129,25 +136,27 @@ def _cards_in(text: str, start: int, end: int) -> list[Span]:
         sums[0].append(sums[0][-1] + (digit if place % 2 == 0 else double))
         sums[1].append(sums[1][-1] + (digit if place % 2 == 1 else double))
     found = []
-    first = 0
-    while first + _MIN_CARD <= len(places):
+    for first in range(len(places) - _MIN_CARD + 1):
         for size in range(min(_MAX_CARD, len(places) - first), _MIN_CARD - 1, -1):
             own = sums[(first + size - 1) % 2]
             total = own[first + size] - own[first]
             if total and total % 10 == 0:
                 found.append((places[first], places[first + size - 1] + 1, "[card]"))
-                first += size - 1
                 break
-        first += 1
     return found
 
 
 def _iban_end(text: str, start: int, end: int) -> int:
     """Return the end of an IBAN that begins at `start`; 0 if its check digits are wrong for every length."""
     places = [place for place in range(start, end) if text[place].isalnum()]
-    for size in range(min(_MAX_IBAN, len(places)), _MIN_IBAN - 1, -1):
-        word = "".join(text[place] for place in places[:size]).upper()
-        if word.isascii() and int("".join(str(int(letter, 36)) for letter in word[4:] + word[:4])) % 97 == 1:
+    for size in range(len(places), _MIN_IBAN - 1, -1):
+        word = "".join(unicodedata.normalize("NFKC", text[place]) for place in places[:size]).upper()
+        is_long = sum(map(str.isdigit, word[4:])) >= _MIN_IBAN_DIGITS
+        if (
+            is_long
+            and word.isascii()
+            and int("".join(str(int(letter, 36)) for letter in word[4:] + word[:4])) % 97 == 1
+        ):
             return places[size - 1] + 1
     return 0
 
