@@ -336,7 +336,7 @@ def wrong_names(line: str, *, thorough: bool) -> Iterator[str]:
         if name not in variables and "tcp://" not in line:
             yield f"{name}: no such environment variable"
     for name in re.findall(r"(?<![\w.])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", line):
-        if name not in words() and name not in FOREIGN_NAMES and not name.startswith("SE_SERVER_"):
+        if name not in words() and name not in FOREIGN_NAMES and not name.startswith(("SE_SERVER_", "OTEL_")):
             yield f"{name}: no such name"
     if thorough and (found := re.fullmatch(r"@?([A-Za-z_][\w.]*)(?:\(.*\))?", line)) and "://" not in line:
         for name in found[1].split("."):

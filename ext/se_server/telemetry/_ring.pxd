@@ -48,6 +48,7 @@ cdef class Ring:
     cdef uint32_t _conversations
     cdef Py_buffer _buffer
     cdef readonly Tape tape                 # None where no texts are recorded
+    cdef public object tracer               # begins the spans of turns; None without traces
     cdef readonly bint has_shapes           # lengths and hashes of texts are written
     cdef uint64_t[2] _key
 

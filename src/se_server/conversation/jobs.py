@@ -168,6 +168,8 @@ class Job:
         _set_current_turn(turn)
         turn.note_began(lane._clock.now())
         session, pulse = lane._session, lane._pulse
+        if turn.ring is not None and turn.ring.tracer is not None:
+            turn.ring.tracer.enter(turn, session, turn.began_at)
         pulse.running += 1
         pulse.begun += 1
         if not pulse.is_watched:

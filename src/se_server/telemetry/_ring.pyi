@@ -54,10 +54,12 @@ class Ring:
 
     Attributes:
         tape: receives the texts; None for none.
+        tracer: begins the spans of turns; None without traces.
         has_shapes: whether lengths and hashes of texts are written.
     """
 
     tape: Tape | None
+    tracer: Any
     has_shapes: bool
     def __new__(
         cls, memory: Any, pid: int = 0, now_s: float = 0.0, key: bytes | None = None, tape: Tape | None = None

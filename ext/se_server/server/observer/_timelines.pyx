@@ -44,6 +44,8 @@ cdef class Conversation:
         name: the API's id; None before `init`.
         opened_us, closed_us: when it began and ended, in monotonic microseconds; 0 if that is unknown.
         turns, interruptions: how many turns have ended, and how many of them were interrupted.
+        span: the ids of the span of the turn under way; None without traces.
+        spans: those of turns that have ended, by the microseconds of their end; the exporter takes them away.
         recent_turns: the last turns that have ended; see `Timelines.read`.
         cause, code: how it ended; -1 while it is open.
     """
@@ -55,6 +57,7 @@ cdef class Conversation:
     cdef readonly Py_ssize_t turns, interruptions, errors, api_errors
     cdef readonly str span
     cdef readonly list recent_turns
+    cdef readonly dict spans
     cdef bytearray _events
     cdef Py_ssize_t _dropped
     # The turn under way: when each of its steps was, in microseconds; 0 for a step that has not been.
@@ -69,6 +72,7 @@ cdef class Conversation:
         self.cause = self.code = -1
         self._events = bytearray()
         self.recent_turns = []
+        self.spans = {}
 
     cdef int keep(self, const char* event) except -1:
         """Keep an event; of very long conversations the newest."""
@@ -168,6 +172,9 @@ cdef class Conversation:
             del self.recent_turns[0]
         self.recent_turns.append(turn)
         self.turns += 1
+        if self.span is not None:
+            self.spans[when] = self.span
+            self.span = None
         self.interruptions += outcome == 1
         self._transcript = self._arrived = 0
         return turn

@@ -27,6 +27,7 @@ from se_server.server.listen.distinct import check_distinct
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.recording import Recording
+from se_server.server.shared.tracing import Tracing
 from se_server.spelling import nearest, spelled
 
 if sys.version_info >= (3, 11):
@@ -56,6 +57,7 @@ class Config:
         admin: the address of metrics and of the page for operators.
         playground: the page for developers.
         recording: the flight recorder.
+        tracing: traces.
         program: APP, log and files.
         demo_key: whether the public demo key is in use, because there is no key, and no APP that others could reach.
         sources: the source of each value, in words, by option.
@@ -71,6 +73,7 @@ class Config:
     admin: Admin
     playground: Playground
     recording: Recording
+    tracing: Tracing
     program: Program
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -20,6 +20,7 @@ from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import LISTENING, Listening
 from se_server.server.shared.lifecycle import RUNNING, Lifecycle
 from se_server.server.shared.recording import Recording
+from se_server.server.shared.tracing import Tracing
 
 GROUPS: Mapping[str, type] = {
     "listening": Listening,
@@ -31,13 +32,14 @@ GROUPS: Mapping[str, type] = {
     "admin": Admin,
     "playground": Playground,
     "recording": Recording,
+    "tracing": Tracing,
     "program": Program,
 }
 """The option groups, by their attribute of `Config`."""
 
 HEADINGS = (
     LISTENING, ACCESS, CONVERSATIONS, LIMITS, Capacity.HEADING, RUNNING, Admin.HEADING, Recording.HEADING,
-    Playground.HEADING,
+    Tracing.HEADING, Playground.HEADING,
 )  # fmt: skip
 """The headings of `--help`, in order."""
 

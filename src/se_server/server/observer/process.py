@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -26,6 +27,9 @@ from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.recording import Recording
 from se_server.server.shared.scoreboard import Scoreboard
+
+if TYPE_CHECKING:
+    from se_server.server.observer.spans import TurnExporter
 
 logger = logging.getLogger("se_server.server.observer")
 
@@ -69,7 +73,8 @@ def run_observer(
         os.nice(5)  # conversations come first
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
     recorder = make_recorder(recording, config.program.app, __version__, config.session.changed())
-    watch = Watch(board, recorder)
+    exporter = _make_exporter(config)
+    watch = Watch(board, recorder, exporter)
     figures = Figures(board, version=__version__, overflows=watch.overflows, exemplars=watch.exemplars)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -78,7 +83,18 @@ def run_observer(
     loop.run_until_complete(_serve(admin, observer, channel, log_file, cost))
     if recorder is not None:
         recorder.close()
+    if exporter is not None:
+        exporter.close()
     return EXIT_OK
+
+
+def _make_exporter(config: Config) -> TurnExporter | None:
+    if not config.tracing.traces:
+        return None
+    # Imported here: the packages are optional.
+    from se_server.server.observer.spans import TurnExporter
+
+    return TurnExporter(config.program.app)
 
 
 async def _serve(

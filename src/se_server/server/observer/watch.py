@@ -19,6 +19,7 @@ from se_server.telemetry.families import Distribution, Exemplar
 
 if TYPE_CHECKING:
     from se_server.server.observer._timelines import Turn
+    from se_server.server.observer.spans import TurnExporter
 
 READ_S = 0.1
 """The interval of reading: a ring holds the events of seconds, even at thousands of turns a second."""
@@ -40,17 +41,20 @@ class Watch:
 
     Args:
         board: the scoreboard with the rings.
-        recorder: see there.
+        recorder, exporter: see there.
 
     Attributes:
         timelines: the conversations that are open.
         recorder: keeps texts, and writes recordings; None without one.
     """
 
-    def __init__(self, board: Scoreboard, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, board: Scoreboard, recorder: Recorder | None = None, exporter: TurnExporter | None = None
+    ) -> None:
         assert board.rings is not None
         self._board = board
         self.recorder = recorder
+        self._exporter = exporter
         self._rings = board.rings
         self._rings.begin_reading()
         self.timelines = Timelines()
@@ -93,6 +97,8 @@ class Watch:
         if self.recorder is not None:
             self.recorder.read(number, tape, self.timelines.pid_of(number))
             self.recorder.take(turns, ended)
+        if self._exporter is not None:
+            self._exporter.take(turns, ended)
 
     def _take(self, conversation: Conversation, turn: Turn) -> None:
         _, _, _, ended_us, first_s, parts, _, is_filler, _ = turn

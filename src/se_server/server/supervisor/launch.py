@@ -29,6 +29,7 @@ from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.recording import Recording, open_recording
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
+from se_server.server.shared.tracing import Tracing, check_tracing
 from se_server.server.supervisor.agent_check import AgentCheck
 from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket, default_path
@@ -56,6 +57,7 @@ _FIXED = (
     "admin",
     "admin_token_file",
     *options_of(Recording),
+    *options_of(Tracing),
     "agent_check",
     "pod_deletion_cost",
 )
@@ -90,6 +92,7 @@ def serve(
     handover = Handover.take(os.environ)
     notifier = Notifier(os.environ)
     config = load()
+    config = replace(config, tracing=check_tracing(config.tracing))
     directory = start_directory()
     _check(config)
     spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
@@ -112,17 +115,19 @@ def serve(
     agent_check = None if checked is None else AgentCheck(*checked)
     recording = open_recording(config.recording, config.lifecycle.workers)
     observer = None
-    if admin is not None or recording.level != "off":
+    if admin is not None or recording.level != "off" or config.tracing.traces:
         observer = ObserverProcess(admin, _observer_main(config, recording, control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
     control_socket = ControlSocket(control_path, required=config.was_given("control_socket"))
 
     def reload_spec() -> WorkerSpec:
         fresh = load()
+        fresh = replace(fresh, tracing=check_tracing(fresh.tracing))
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
                 logger.warning("%s has changed: a reload keeps the old value, restart the server to apply it", name)
         _check(fresh)
+        fresh = replace(fresh, tracing=config.tracing)
         return replace(spec, config=fresh, tls=_tls_of(fresh))
 
     def upgrade(rings: Sequence[FormerRings]) -> Upgrade:

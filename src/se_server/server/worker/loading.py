@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,9 @@ from se_server.server.config.options import BY_NAME
 from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import ControlChannel, Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
+from se_server.server.shared.tracing import Tracing
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S
+from se_server.telemetry._ring import Ring
 
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 
@@ -77,3 +80,14 @@ def routes(config: Config, app: App) -> RouteTable:
     verifier = config.route.verifier(app.api_keys)
     settings = replace(config.session, goodbye=config.lifecycle.goodbye_text)
     return RouteTable([Route(config.route.path, verifier, app.handlers, settings, app.connect)])
+
+
+def trace_turns(options: Tracing, ring: Ring | None) -> None:
+    """Begin the traces of this worker, if they are on; the APP is loaded, and may have set OpenTelemetry up."""
+    if options.traces and ring is not None:
+        # Imported here: the packages are optional, and take a tenth of a second.
+        from se_server.server.worker.tracing import WorkerTraces
+
+        traces = WorkerTraces()
+        ring.tracer = traces.tracer
+        atexit.register(traces.close)

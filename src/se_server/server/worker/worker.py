@@ -38,7 +38,7 @@ from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.loading import fail, load, notice, routes
+from se_server.server.worker.loading import fail, load, notice, routes, trace_turns
 from se_server.server.worker.replies import replies
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
@@ -166,6 +166,7 @@ class _Worker:
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
         stats = slot.counters()
+        trace_turns(config.tracing, stats.ring)
         hide_headers(config.access.secret_headers)
         self._heartbeat = Heartbeat(loop, slot)
         self._door = Door(

@@ -1,0 +1,96 @@
+"""The option of traces, and the parts of OpenTelemetry that workers and the observer share.
+
+OpenTelemetry is imported in workers and in the observer alone, and only with `--traces`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar
+
+from se_server.errors import ConfigError
+from se_server.options import flag, option
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+FLUSH_S = 2.0
+"""The most that a stop waits for spans that are not sent yet."""
+_SERVICE = "se-server"
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """Traces.
+
+    Attributes:
+        traces: whether each turn becomes a span of OpenTelemetry.
+    """
+
+    HEADING: ClassVar[str] = "Traces"
+
+    traces: bool = option(
+        False,
+        flag,
+        "Export a span of each turn with OpenTelemetry, as its OTEL_* variables say; needs se-server[otel].",
+    )
+
+
+def check_tracing(options: Tracing) -> Tracing:
+    """Return the options in force: OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none turn traces off.
+
+    Raises:
+        ConfigError: a package or an exporter is missing.
+    """
+    if not options.traces:
+        return options
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ConfigError("--traces needs OpenTelemetry: pip install 'se-server[otel]'")
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or not _exporters():
+        return Tracing()
+    return options
+
+
+def _exporters() -> list[EntryPoint]:
+    """Return the exporters that `OTEL_TRACES_EXPORTER` names: `otlp`, `console`, those of other packages, or `none`.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    found = []
+    for name in map(str.strip, (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")):
+        if name in ("", "none"):
+            continue
+        known = f"otlp_proto_{_protocol()}" if name == "otlp" else name
+        made = list(entry_points(group="opentelemetry_traces_exporter", name=known))
+        if not made:
+            package = (
+                "opentelemetry-exporter-otlp-proto-grpc" if known == "otlp_proto_grpc" else "the package that has it"
+            )
+            raise ConfigError(f"--traces: no exporter {known!r} is installed: pip install {package}")
+        found.append(made[0])
+    return found
+
+
+def _protocol() -> str:
+    name = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return (name or "http/protobuf").strip().partition("/")[0]
+
+
+def make_exporters() -> list[SpanExporter]:
+    """Return new exporters, as the environment asks for them."""
+    return [exporter.load()() for exporter in _exporters()]
+
+
+def make_resource() -> Resource:
+    """Return the description of this service: of `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`."""
+    from opentelemetry.sdk.resources import Resource
+
+    made = Resource.create()
+    if str(made.attributes.get("service.name", "")).startswith("unknown_service"):
+        made = made.merge(Resource({"service.name": _SERVICE}))
+    return made
