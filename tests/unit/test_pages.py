@@ -19,6 +19,7 @@ import pytest
 from se_server.cli import bench, chat, ctl, doctor, server
 from se_server.errors import SpeechEngineError
 from se_server.server.config.options import BY_NAME, OPTIONS
+from se_server.server.observer._timelines import PART_NAMES
 from se_server.simulator.script import parse_script
 
 if sys.version_info >= (3, 11):
@@ -233,13 +234,19 @@ def is_importable(dotted: str) -> bool:
             try:
                 found = importlib.import_module(".".join(parts[:depth]))
             except ModuleNotFoundError:
-                return dotted in LOGGERS
+                return dotted in LOGGERS or dotted in ATTRIBUTES
         else:
             found = getattr(found, part)
     return True
 
 
 LOGGERS = {"se_server.conversations"}
+ATTRIBUTES = {  # of spans
+    *re.findall(
+        r'"(se_server\.[\w.]+)"', (ROOT / "src/se_server/server/observer/spans.py").read_text(encoding="utf-8")
+    ),
+    *(f"se_server.turn.{name}_s" for name in PART_NAMES),
+}
 
 
 def wrong_commands(line: str) -> Iterator[str]:
