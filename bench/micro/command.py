@@ -2,7 +2,7 @@
 
 Without an option it prints the tables of pytest-benchmark; unknown arguments go to pytest (-k decode). Exit code 0:
 measured, or valgrind, which counts instructions, is missing; 1: a replay takes over 5% more than in BASE, or than
-without an observer, or a benchmark failed; 2: nothing could be measured.
+without an observer (also one that records `shape`), or a benchmark failed; 2: nothing could be measured.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from bench.kernel import BenchError
 from bench.micro import counting
 from bench.micro.counting import Counts
 from bench.micro.profile import Profile, print_profile
+from bench.micro.target import OBSERVED
 from bench.micro.versions import ROOT, built, check_version
 
 __all__ = ["main"]
 
 MAX_MORE_PERCENT = 5
+LIMITED = ("events", "shape")
+"""What may cost no more than that."""
 
 
 def print_counts(now: Counts, base: Counts | None = None, ref: str | None = None) -> bool:
@@ -54,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--compare", metavar="BASE", help="count instructions of this version and of BASE, a git ref")
     does.add_argument("--count", action="store_true", help="count instructions")
-    does.add_argument("--observed", action="store_true", help="count instructions without and with an observer")
+    does.add_argument("--observed", nargs="?", const="events", choices=OBSERVED, metavar="|".join(OBSERVED),
+                      help="count instructions without and with an observer, with recordings of a level, or with traces"
+                      " of one turn in ten")  # fmt: skip
     does.add_argument(
         "--profile", choices=counting.names(), metavar="REPLAY", help="show the distribution of a replay's instructions"
     )
@@ -77,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = options.only or counting.names()
         if options.observed:
             plain = counting.count(here, names)
-            return 0 if print_counts(counting.count(here, names, observed=True), plain, "no observer") else 1
+            fine = print_counts(counting.count(here, names, observed=options.observed), plain, "no observer")
+            return 0 if fine or options.observed not in LIMITED else 1
         return 0 if _counts(here, names, options.compare) else 1
     except BenchError as error:
         print(f"Nothing counted: {error}", file=sys.stderr)

@@ -57,15 +57,15 @@ class Replayed:
     Args:
         source: the folder of its `se_server`.
         folder: callgrind's output folder; None runs without callgrind, and counts nothing.
-        observed: whether it writes the events that an observer reads.
+        observed: what it writes for an observer, one of `OBSERVED`; empty for nothing.
 
     Raises:
         BenchError: it does not start.
     """
 
-    def __init__(self, source: Path, folder: Path | None, observed: bool = False) -> None:
+    def __init__(self, source: Path, folder: Path | None, observed: str = "") -> None:
         self._folder = folder
-        command = [sys.executable, "-m", "bench.micro.target", *(["--observed"] if observed else [])]
+        command = [sys.executable, "-m", "bench.micro.target", *(["--observed", observed] if observed else [])]
         if folder is not None:
             options = [f"--callgrind-out-file={folder / 'callgrind'}", f"--dump-before={MARK}"]
             command = ["valgrind", "--quiet", "--tool=callgrind", *options, *command]
@@ -152,7 +152,7 @@ class Replayed:
 
 
 @contextmanager
-def replaying(source: Path, folder: Path | None, observed: bool = False) -> Iterator[Replayed]:
+def replaying(source: Path, folder: Path | None, observed: str = "") -> Iterator[Replayed]:
     """Run a target until the end of the block; see `Replayed`."""
     target = Replayed(source, folder, observed)
     try:
@@ -162,13 +162,13 @@ def replaying(source: Path, folder: Path | None, observed: bool = False) -> Iter
         target.kill()
 
 
-def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False, observed: bool = False) -> Counts:
+def count(source: Path, wanted: Sequence[str], *, leave_out: bool = False, observed: str = "") -> Counts:
     """Return the instructions of a unit of each replay, for the `se_server` in `source`.
 
     Args:
         wanted: names of replays.
         leave_out: whether to leave out parts that this version lacks.
-        observed: whether events are written for an observer.
+        observed: what is written for an observer, one of `OBSERVED`; empty for nothing.
 
     Raises:
         BenchError: it could not be counted.

@@ -2,7 +2,8 @@
 
 `python -m bench.micro.target` prints `ready PORT`, and obeys lines on its standard input: `run NAME`, or `begin` and
 `end` around a caller's requests. It ends with its input. The server uses public names only, so that this program also
-runs an older `se_server` that is first on the path. With `--observed` it also writes the events that an observer reads.
+runs an older `se_server` that is first on the path. With `--observed` it also writes what an observer reads: events,
+the shapes or texts of recordings, or the ids of traces.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import mmap
 import os
 import signal
 import sys
@@ -23,12 +25,15 @@ from bench.load.targets.handler import on_transcript
 from bench.micro.replays import REPLAYS, Round
 from se_server import SpeechEngineServer
 
-__all__ = ["MARK"]
+__all__ = ["MARK", "OBSERVED"]
 
 MARK = "getloadavg"
 """The C function whose call makes callgrind write its counts: nothing else calls it."""
 
 WARM_UP_ROUNDS = 3
+OBSERVED = ("events", "shape", "full", "traces")
+TAPE_BYTES = 64 << 20
+"""Room for the messages of all replays: nobody reads them."""
 
 
 def mark() -> None:
@@ -72,18 +77,38 @@ def _settle() -> None:
     gc.freeze()
 
 
-def observed() -> Any:
-    """Return counters with a ring, as a worker of a server with `--admin` has them."""
+def observed(what: str) -> Any:
+    """Return counters with a ring, as a worker has them with `--admin`, `--record` or `--traces`.
+
+    Args:
+        what: one of `OBSERVED`.
+    """
     from se_server.telemetry._ring import RING_BYTES, Ring
     from se_server.types import Counters
 
-    return Counters(ring=Ring(bytearray(RING_BYTES)))
+    memory = mmap.mmap(-1, RING_BYTES)
+    if what == "events":
+        return Counters(ring=Ring(memory))
+    if what == "traces":
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+        from se_server.conversation.tracing import TurnTracer
+
+        provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.1)))
+        ring = Ring(memory)
+        ring.tracer = TurnTracer(provider.sampler, provider.id_generator)
+        return Counters(ring=ring)
+    from se_server.telemetry._tape import Tape
+
+    tape = Tape(mmap.mmap(-1, TAPE_BYTES), has_events=True) if what == "full" else None
+    return Counters(ring=Ring(memory, key=bytes(16), tape=tape))
 
 
 async def serve() -> None:
     server = SpeechEngineServer(port=0, host="127.0.0.1", api_key=API_KEY, on_transcript=on_transcript)
     if "--observed" in sys.argv:
-        server.stats = observed()
+        server.stats = observed(sys.argv[-1])
     serving = asyncio.create_task(server.serve())
     await server.wait_ready()
     loop = asyncio.get_running_loop()
