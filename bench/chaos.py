@@ -25,8 +25,10 @@ from typing import Any
 
 import se_server
 from bench.chaos_callers import API_KEY, GIVE_UP_S, Call, Tally
+from bench.chaos_recordings import check_recordings
 from bench.kernel import BenchError
 from se_server.cli.ctl import CtlError, ask
+from se_server.server.shared.recording import LEVELS
 
 AGENT = Path(__file__).with_name("chaos_agent.py")
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,14 +222,20 @@ def run(
     workers: int = WORKERS,
     harms: Sequence[str] = HARMS,
     agent: Path = AGENT,
+    record: str = "off",
 ) -> Tally:
     """Run chaos and return the callers' tally.
+
+    Args:
+        record: the level at which the server records; the conversations that were cut must then be readable.
 
     Raises:
         BenchError: it could not be run.
     """
     tally = Tally()
-    with running(workers, agent) as server:
+    folder = tempfile.TemporaryDirectory()
+    options = [] if record == "off" else ["--record", record, "--record-dir", f"{folder.name}/recordings"]
+    with folder, running(workers, agent, *options) as server:
         first = server.status()["workers"][0]["pid"]
         pids = {"supervisor": server.process.pid, "worker": first}
         before = {name: server.descriptors_at_rest(pid) for name, pid in pids.items()}
@@ -238,6 +246,8 @@ def run(
         code = process.wait(GIVE_UP_S + 10)
         if code:
             tally.faults.append(f"the server ended with exit code {code}")
+        if record != "off":
+            print(check_recordings(Path(folder.name, "recordings"), tally))
         if tally.faults:
             lines = [line for line in log.read_text().splitlines() if "conversation ended" not in line]
             print("\n".join(lines[-50:]))
@@ -248,6 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="default: 10")
     parser.add_argument("--calls", type=int, default=CALLS, help=f"conversations at once; default: {CALLS}")
+    parser.add_argument(
+        "--record", choices=LEVELS, default="off", help="the conversations that are cut must be readable"
+    )
     given = parser.parse_args(arguments)
     if not 0 < given.minutes <= 600 or not 1 <= given.calls <= 2000:
         parser.error("--minutes must be up to 600, --calls from 1 to 2000")
@@ -255,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("No chaos: it needs Linux, to look at processes from outside", file=sys.stderr)
         return 2
     try:
-        tally = run(given.minutes, calls=given.calls)
+        tally = run(given.minutes, calls=given.calls, record=given.record)
     except BenchError as error:
         print(f"No chaos: {error}", file=sys.stderr)
         return 2

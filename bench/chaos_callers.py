@@ -32,6 +32,7 @@ class Tally:
         opened, answered: when handshakes succeeded and answers ended, by the worker's process id; 0 for unknown.
         asked: transcripts sent.
         dials_lost: handshakes that a harm cut.
+        cut_names: answers heard in each conversation that was cut, by its id.
         slowest_s: the longest handshake that began after the harms.
     """
 
@@ -43,6 +44,7 @@ class Tally:
     asked: int = 0
     dials_lost: int = 0
     cut: int = 0
+    cut_names: dict[str, int] = field(default_factory=dict)
     slowest_s: float = 0.0
 
     def was_harmed(self, since: float) -> bool:
@@ -67,6 +69,7 @@ class Call:
         self._tally = tally
         self._number = number
         self._errand = ""
+        self._conversations = 0
         self.pid = 0
 
     def do(self, errand: str) -> None:
@@ -110,9 +113,11 @@ class Call:
         tally = self._tally
         opened_at = time.monotonic()
         self.pid, self._errand = 0, ""
-        event_id = 0
+        event_id = answers = 0
+        self._conversations += 1
+        name = f"conv_{self._number}_{self._conversations}"
         try:
-            writer.write(_text(type="init", conversation_id=f"conv_{self._number}"))
+            writer.write(_text(type="init", conversation_id=name))
             while time.monotonic() < until or not self.pid:
                 event_id += 1
                 said, self._errand = self._errand or "hello", ""
@@ -121,6 +126,7 @@ class Call:
                 writer.write(_text(type="user_transcript", user_transcript=_said(said), event_id=event_id))
                 tally.asked += 1
                 await self._hear(reader, event_id)
+                answers += 1
                 tally.answered.setdefault(self.pid, []).append(time.monotonic())
                 await asyncio.sleep(random.uniform(*THINK_S))
             writer.write(_text(type="close"))
@@ -129,6 +135,7 @@ class Call:
             writer.write(client_frame(CLOSE, b"\x03\xe8"))
         except Lost as lost:
             tally.cut += 1
+            tally.cut_names[name] = answers
             if self.pid not in tally.harms and (self.pid or not tally.was_harmed(opened_at)):
                 tally.faults.append(
                     f"a conversation of worker process {self.pid}, which was not harmed, was cut: {lost}"

@@ -30,6 +30,17 @@ def test_a_harmed_worker_loses_only_its_own_conversations() -> None:
     assert tally.cut
 
 
+def test_cut_conversations_can_be_read_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = chaos.run(0.2, calls=30, workers=3, record="shape")
+    assert tally.faults == []
+    assert any(tally.cut_names.values())
+    # A recording that is missing, or that lacks an answer, is a fault.
+    name = next(name for name, answers in tally.cut_names.items() if answers)
+    lost = chaos_callers.Tally(cut_names={name: 1})
+    chaos.check_recordings(Path("/nonexistent"), lost)
+    assert "there is no recording of it" in lost.faults[0]
+
+
 def test_a_conversation_cut_without_harm_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos_callers, "THINK_S", (0.0, 0.1))
     agent = tmp_path / "agent.py"
