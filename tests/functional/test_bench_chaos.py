@@ -30,7 +30,7 @@ def test_a_harmed_worker_loses_only_its_own_conversations() -> None:
     assert tally.cut
 
 
-def test_cut_conversations_can_be_read_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_conversations_can_be_read_afterwards() -> None:
     tally = chaos.run(0.2, calls=30, workers=3, record="shape")
     assert tally.faults == []
     assert any(tally.cut_names.values())

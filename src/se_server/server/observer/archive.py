@@ -47,10 +47,13 @@ class Archive:
     Args:
         directory: it, as `make_directory` returned it.
         max_age_s, max_bytes: what is older, and the oldest beyond this size, are removed.
+
+    Attributes:
+        directory: it.
     """
 
     def __init__(self, directory: Path, max_age_s: float, max_bytes: int) -> None:
-        self._directory = directory
+        self.directory = directory
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
         self._headers: dict[tuple[str, int], dict[str, Any]] = {}
@@ -70,9 +73,13 @@ class Archive:
         shown = _UNSAFE.sub("_", conversation_id or "")[:_SHOWN] or "unnamed"
         digest = hashlib.blake2b(f"{conversation_id}\0{key}\0{began_at_s:.3f}".encode(errors="replace"), digest_size=4)
         began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(began_at_s))
-        path = self._directory / f"{began}-{shown}-{digest.hexdigest()}{SUFFIX}"
+        path = self.directory / f"{began}-{shown}-{digest.hexdigest()}{SUFFIX}"
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = _create(draft)
+        except FileNotFoundError:  # somebody has removed the directory
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = _create(draft)
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in lines)
@@ -122,16 +129,20 @@ class Archive:
             if left < 0 or now - entry.written_at_s > self._max_age_s:
                 with suppress(OSError):
                     entry.path.unlink()
-        for draft in self._directory.glob(f".*{SUFFIX}.*"):  # of an observer that was killed
+        for draft in self.directory.glob(f".*{SUFFIX}.*"):  # of an observer that was killed
             with suppress(OSError):
                 if now - draft.stat().st_mtime > 60:
                     draft.unlink()
 
     def _paths(self) -> Iterator[Path]:
-        with suppress(OSError), os.scandir(self._directory) as found:
+        with suppress(OSError), os.scandir(self.directory) as found:
             for item in found:
                 if _NAME.fullmatch(item.name) and item.is_file(follow_symlinks=False):
-                    yield self._directory / item.name
+                    yield self.directory / item.name
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
 
 
 def _header_of(path: Path) -> dict[str, Any]:

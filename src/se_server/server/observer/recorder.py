@@ -29,6 +29,8 @@ logger = logging.getLogger("se_server.server.observer")
 SETTLE_S = 5.0
 """Time from a trigger to the writing: what follows the bad turn belongs to it."""
 PRUNE_S = 60.0
+REPORT_S = 30.0
+"""The interval at which recordings that cannot be written are logged."""
 FAILED_OUTCOMES = (3, 4)  # `failed` and `timed_out` in `OUTCOMES`
 SILENT_OUTCOME = 7
 ABNORMAL = ("lost", "ping_timeout", "write_timeout", "protocol_error", "worker_died")
@@ -73,6 +75,8 @@ class Recorder:
         self._wanted: dict[Key, _Wanted] = {}
         self._begun = 0
         self._prune_at = 0.0
+        self._failed = 0  # recordings that could not be written since that was logged
+        self._report_at = 0.0
         # One thread: a recording of many texts takes time, in which the observer goes on.
         self._thread = ThreadPoolExecutor(1, "writes recordings")
 
@@ -221,11 +225,21 @@ class Recorder:
         try:
             path = self._write_or_raise(facts, key, taped)
         except OSError as error:
-            logger.error("cannot write a recording: %s", error.strerror)
+            self._report(error)
         except Exception:
             logger.exception("a bug of se-server's: a recording was not written")
         else:
             logger.info("recorded a conversation (%s): %s", ", ".join(facts.reasons), path)
+
+    def _report(self, error: OSError) -> None:
+        """Log that a recording cannot be written; a full disk, which fails for all of them, is logged now and then."""
+        self._failed += 1
+        now = time.monotonic()
+        if now >= self._report_at:
+            self._report_at = now + REPORT_S
+            count = f"{self._failed} recordings" if self._failed > 1 else "a recording"
+            logger.error("cannot write %s to %s: %s", count, self.archive.directory, error.strerror)
+            self._failed = 0
 
 
 def make_recorder(

@@ -1,0 +1,162 @@
+"""Recordings where the disk is full, the directory is gone or read-only, and after an upgrade of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.functional.processes import needs_proc, write_agent
+from tests.functional.recording import Flight, recording_server
+from tests.helpers import (
+    START_TIMEOUT_S,
+    connect,
+    init_message,
+    read_answer,
+    spoken,
+    transcript_message,
+)
+
+pytestmark = needs_proc
+
+AGENT = """
+    async def on_transcript(transcript, session):
+        if transcript[-1].content == "fail":
+            raise ValueError("no such table")
+        await session.send_response("you said " + transcript[-1].content)
+"""
+MS_RDONLY, MS_REMOUNT, MNT_DETACH = 1, 32, 2
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    return write_agent(tmp_path / "agent.py", AGENT)
+
+
+async def _talk(flight: Flight, name: str, *said: str) -> None:
+    async with connect(flight.server.url) as websocket:
+        await websocket.send(init_message(name))
+        for number, words in enumerate(said, 1):
+            await websocket.send(transcript_message(words, event_id=number))
+            heard = spoken(await asyncio.wait_for(read_answer(websocket), START_TIMEOUT_S))
+            assert words == "fail" or heard == f"you said {words}"
+
+
+def _still_works(flight: Flight) -> None:
+    """Check that conversations go on, and that recordings are written again."""
+    asyncio.run(_talk(flight, "conv_after", "hello", "fail", "hello"))
+    assert [turn.outcome for turn in flight.wait_for("conv_after", ended=True).turns] == [
+        "answered",
+        "failed",
+        "answered",
+    ]
+
+
+def test_a_full_disk_is_logged_once_and_harms_nobody(tmp_path: Path, app: Path) -> None:
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        observer = flight.observer()
+        _, hard = resource.prlimit(observer, resource.RLIMIT_FSIZE)
+        resource.prlimit(observer, resource.RLIMIT_FSIZE, (200, hard))  # of a file: writing beyond it fails
+        for number in range(20):
+            asyncio.run(_talk(flight, f"conv_{number}", "hello", "fail"))
+        flight.server.wait_for_output(f"cannot write a recording to {flight.folder}: File too large", START_TIMEOUT_S)
+        refused = flight.ctl("record", "conv_3")
+        assert (refused.returncode, refused.stderr) == (1, "se-ctl: cannot write the recording: File too large\n")
+        assert list(flight.folder.iterdir()) == []  # no half of one, no draft
+        assert flight.server.output().count("cannot write") == 1
+        resource.prlimit(observer, resource.RLIMIT_FSIZE, (hard, hard))
+        _still_works(flight)
+        assert "no such table" in flight.text_of("conv_3")  # it is still in memory
+        assert flight.observer() == observer
+
+
+def test_a_directory_that_is_gone_is_made_again(tmp_path: Path, app: Path) -> None:
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_lost", "fail"))
+        flight.wait_for("conv_lost", ended=True)
+        shutil.rmtree(flight.folder)
+        _still_works(flight)
+        assert flight.folder.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(flight.folder)
+        flight.folder.write_text("a file in its place")
+        asyncio.run(_talk(flight, "conv_file", "fail"))
+        flight.server.wait_for_output("cannot write a recording to .*: Not a directory", START_TIMEOUT_S)
+        flight.folder.unlink()
+        _still_works(flight)
+
+
+@contextmanager
+def own_disk(folder: Path) -> Iterator[ctypes.CDLL]:
+    """Mount a file system of 64 KiB; the test is skipped where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=64k,mode=700") != 0:
+        pytest.skip(f"needs to mount a file system: {errno.errorcode[ctypes.get_errno()]}")
+    try:
+        yield libc
+    finally:
+        libc.umount2(bytes(folder), MNT_DETACH)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to mount a file system: run as root")
+def test_a_real_disk_is_full_or_read_only(tmp_path: Path, app: Path) -> None:
+    (tmp_path / "flights").mkdir(mode=0o700)
+    with (
+        own_disk(tmp_path / "flights") as libc,
+        recording_server(tmp_path, "full", "--record-on", "one-in=1", app=app, workers=1) as flight,
+    ):
+        for number in range(20):
+            asyncio.run(_talk(flight, f"conv_{number}", "a long text " * 1000))
+        flight.server.wait_for_output("cannot write a recording to .*: No space left on device", START_TIMEOUT_S)
+        assert all(json.loads(path.read_text().splitlines()[-1]) for path in flight.files())  # all of them are whole
+        for path in flight.files():
+            path.unlink()
+        _still_works(flight)
+        assert libc.mount(None, bytes(flight.folder), None, MS_REMOUNT | MS_RDONLY, None) == 0
+        refused = flight.ctl("record", "conv_19")
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            "se-ctl: cannot write the recording: Read-only file system\n",
+        )
+        asyncio.run(_talk(flight, "conv_read_only", "hello"))
+        assert flight.ctl("forget", "conv_after").returncode == 1
+        assert libc.mount(None, bytes(flight.folder), None, MS_REMOUNT, b"size=1m") == 0
+        _still_works(flight)
+
+
+def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:
+    with recording_server(tmp_path, "full", "--drain-timeout-s", "20", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_before", "hello", "fail"))
+        flight.wait_for("conv_before", ended=True)
+        asyncio.run(_upgrade(flight))
+        # The one that began before the upgrade and failed on the draining server is recorded as well.
+        open_one = flight.wait_for("conv_open", ended=True)
+        assert [turn.outcome for turn in open_one.turns] == ["answered", "failed"]
+        _still_works(flight)
+        assert "no such table" in Path(flight.ctl("record", "conv_before").stdout.strip()).read_text()
+        assert flight.ctl("forget", "conv_before").returncode == 0
+        assert [path for path in flight.files() if "conv_before" in path.name] == []
+
+
+async def _upgrade(flight: Flight) -> None:
+    async with connect(flight.server.url) as websocket:
+        await websocket.send(init_message("conv_open"))
+        await websocket.send(transcript_message("hello", event_id=1))
+        await read_answer(websocket)
+        os.kill(flight.server.pid, signal.SIGUSR2)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "upgrade: supervisor" not in flight.server.output() or " serves" not in flight.server.output():
+            assert time.monotonic() < deadline, flight.server.output()
+            await asyncio.sleep(0.02)
+        await websocket.send(transcript_message("fail", event_id=2))
+        await read_answer(websocket)
