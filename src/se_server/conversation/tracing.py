@@ -6,6 +6,7 @@ The span itself is exported by the observer, which reads its ids from the ring: 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry.context import attach
 from opentelemetry.propagate import get_global_textmap
@@ -45,12 +46,17 @@ class TurnTracer:
         self._sampler = sampler
         self._ids = ids
         self._propagator = get_global_textmap()
+        self._fields = tuple(self._propagator.fields)
+        self._parents: WeakKeyDictionary[object, tuple[Context, SpanContext]] = WeakKeyDictionary()
 
     def enter(self, turn: Turn, session: Any, now_s: float) -> None:
         """Make a span of a turn the current one, and note its ids in the ring; called in the task of its handler."""
         ring = turn.ring
         assert ring is not None
-        context, parent = self._parent(session)
+        found = self._parents.get(session)
+        if found is None:
+            found = self._parents[session] = self._parent(session)
+        context, parent = found
         trace_id = parent.trace_id if parent.is_valid else self._ids.generate_trace_id()
         asked = self._sampler.should_sample(context, trace_id, NAME, SpanKind.INTERNAL, _ATTRIBUTES, ())
         flags = TraceFlags(TraceFlags.SAMPLED if asked.decision is Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
@@ -61,10 +67,10 @@ class TurnTracer:
         ring.text(SPAN, turn.number, f"{trace_id:032x}{span_id:016x}{flags:02x}{above}", now_s)
 
     def _parent(self, session: Any) -> tuple[Context, SpanContext]:
-        """Return the context that the upgrade request carries, such as its `traceparent`."""
-        context = set_span_in_context(INVALID_SPAN)  # that of the turn before is still the current one
+        """Return the context of a conversation's turns: what its upgrade request carries, such as its `traceparent`."""
+        context = set_span_in_context(INVALID_SPAN)
         headers = session.headers
-        found = {name: headers.get(name) for name in self._propagator.fields}
+        found = {name: headers.get(name) for name in self._fields}
         carrier = {name: value for name, value in found.items() if value is not None}
         if carrier:
             context = self._propagator.extract(carrier, context)
