@@ -211,6 +211,19 @@ def test_two_utterances_keep_no_number(words: tuple[str, str, str, str], at: int
 
 
 @SETTINGS
+@given(st.lists(said(), min_size=2, max_size=5))
+@example(
+    [
+        ("4111111111111111", "my card is ", "4111 1111 1111 1111", ""),
+        ("abilm5tf6dayn9iunfiqsyyrx", "", "sk_abilm5tf6dayn9iunfiqsyyrx", ""),
+    ]
+)
+def test_many_utterances_keep_nothing_private(all_words: list[tuple[str, str, str, str]]) -> None:
+    lines = record((IN, taped_in(transcript(*("".join(words[1:]) for words in all_words)))))
+    assert [core for core, *_ in all_words if is_readable(core, lines)] == []
+
+
+@SETTINGS
 @given(said(), st.lists(st.integers(0, 200), max_size=12), st.booleans())
 def test_chunks_of_an_answer_keep_nothing_private(
     words: tuple[str, str, str, str], at: list[int], together: bool

@@ -74,9 +74,14 @@ def redact_parts(parts: Sequence[str], own: Redactor | None = None) -> list[str]
 def redact_utterances(texts: Sequence[str], own: Redactor | None = None) -> list[str]:
     """Redact the utterances of one speaker. A number with check digits is found although pauses have split it."""
     joined: list[str] = []
+    found: list[Span] = []
+    at = 0
     for text in texts:
+        # Both readings are of the text as it was said: what one takes out must not hide a part of the other's.
+        found += ((at + start, at + stop, name) for start, stop, name in _spans(text))
         joined += (text, " ")
-    split = _replaced(joined, _checked_spans("".join(joined)))
+        at += len(text) + 1
+    split = _replaced(joined, _joined([*found, *_checked_spans("".join(joined))]))
     return [redact(text, own) for text in split[::2]]
 
 
