@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,34 @@ def running_browser(*arguments: str) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+@contextmanager
+def fresh_tab(browser: Any) -> Iterator[Any]:
+    """Open a tab, so that tests share a browser. At the end all tabs are closed, and no page has stored anything."""
+    first = browser.current_window_handle
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.switch_to.new_window("tab")
+    try:
+        yield browser
+    finally:
+        for handle in browser.window_handles:
+            if handle != first:
+                browser.switch_to.window(handle)
+                browser.execute_script("try { localStorage.clear(); sessionStorage.clear(); } catch { }")
+                browser.close()
+        browser.switch_to.window(first)
+
+
+def check_logs(browser: Any) -> None:
+    """Check that no page has logged an error or asked another host since the tab was opened."""
+    # A page looks for a server that is gone, as at the end of tests.
+    assert [entry for entry in browser.get_log("browser") if "net::ERR_" not in entry["message"]] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [message["params"]["request"]["url"] for message in sent if message["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert [url for url in urls if not url.startswith(("http://127.0.0.1:", "data:"))] == []
 
 
 def resize(browser: Any, width: int, height: int = 900, scheme: str = "light") -> None:

@@ -3,67 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import time
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.functional.browsing import (
+    check_logs,
+    fresh_tab,
+    needs_browser,
+    resize,
+    running_browser,
+    text_of,
+    wait_for,
+)
 from tests.functional.observing import TOKEN, Admin, observed_server
 from tests.functional.processes import needs_proc, write_agent
 from tests.functional.test_timelines import AGENT
 from tests.helpers import START_TIMEOUT_S, connect, init_message, read_answer, transcript_message
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+pytestmark = [needs_proc, needs_browser]
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    needs_proc,
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None, reason="needs a browser: apt-get install chromium chromium-driver"
-    ),
-]
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with running_browser() as driver:
+        yield driver
 
 
 @pytest.fixture
-def browser() -> Iterator[Any]:
-    """Run Chromium without a screen, and check at the end that no page has logged an error."""
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(str(DRIVER)))
-    try:
+def browser(chromium: Any) -> Iterator[Any]:
+    """A tab of its own, whose page logs no error and asks no other host."""
+    with fresh_tab(chromium) as driver:
         yield driver
-        # The page asks again while the server is gone, here at the end of the test.
-        logged = [entry for entry in driver.get_log("browser") if "net::ERR_" not in entry["message"]]
-        assert logged == []
-    finally:
-        driver.quit()
+        check_logs(driver)
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
-
-
-def text_of(browser: Any, selector: str) -> str:
-    return str(browser.execute_script("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    """A server without conversations."""
+    folder = tmp_path_factory.mktemp("observer")
+    with observed_server(app=write_agent(folder / "agent.py"), workers=1, tokens=folder / "tokens") as admin:
+        yield admin
 
 
 def show(browser: Any, admin: Admin, width: int = 1280, scheme: str = "light") -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    resize(browser, width, scheme=scheme)
     browser.get(f"http://127.0.0.1:{admin.place}/")
     wait_for(lambda: text_of(browser, "#state") == "serving", "the page shows figures")
 
@@ -133,37 +122,27 @@ async def test_recordings_are_shown_and_saved(browser: Any, tmp_path: Path) -> N
         assert sorted(path.suffix for path in saved.iterdir()) == [".jsonl", ".jsonl", ".py", ".py"]
 
 
-def test_the_page_asks_no_other_host(browser: Any, tmp_path: Path) -> None:
-    with observed_server(app=write_agent(tmp_path / "agent.py"), workers=1) as admin:
-        show(browser, admin)
-        asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-        assert asked
-        assert all(url.startswith(f"http://127.0.0.1:{admin.place}/") for url in asked)
+def test_nothing_overflows_at_any_width(browser: Any, quiet: Admin) -> None:
+    root = "document.documentElement"
+    for width in (360, 768, 1600):
+        show(browser, quiet, width)
+        if width == 360:
+            unlock(browser)
+        assert browser.execute_script(f"return {root}.scrollWidth - {root}.clientWidth") == 0, width
 
 
-@pytest.mark.parametrize("width", [360, 768, 1600])
-def test_nothing_overflows_at_any_width(browser: Any, tmp_path: Path, width: int) -> None:
-    app = write_agent(tmp_path / "agent.py")
-    with observed_server(app=app, workers=1, tokens=tmp_path / "tokens") as admin:
-        show(browser, admin, width)
-        unlock(browser)
-        root = "document.documentElement"
-        assert browser.execute_script(f"return {root}.scrollWidth - {root}.clientWidth") == 0
-
-
-def test_light_and_dark_have_their_own_colours(browser: Any, tmp_path: Path) -> None:
+def test_light_and_dark_have_their_own_colours(browser: Any, quiet: Admin) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
-    with observed_server(app=write_agent(tmp_path / "agent.py"), workers=1) as admin:
-        show(browser, admin, scheme="light")
-        light = browser.execute_script(ground)
-        show(browser, admin, scheme="dark")
-        dark = browser.execute_script(ground)
-        assert light != dark
-        browser.execute_script("document.querySelector('#theme').click()")
-        assert browser.execute_script(ground) == light
+    show(browser, quiet, scheme="light")
+    light = browser.execute_script(ground)
+    resize(browser, 1280, scheme="dark")
+    dark = browser.execute_script(ground)
+    assert light != dark
+    browser.execute_script("document.querySelector('#theme').click()")
+    assert browser.execute_script(ground) == light
 
 
-def test_an_action_is_confirmed_by_keyboard_alone(browser: Any, tmp_path: Path) -> None:
+def test_an_action_and_a_restart_are_seen(browser: Any, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
     app = write_agent(tmp_path / "agent.py")
@@ -180,14 +159,7 @@ def test_an_action_is_confirmed_by_keyboard_alone(browser: Any, tmp_path: Path) 
         browser.switch_to.active_element.send_keys(Keys.ENTER)
         admin.server.wait_for_output("reload: generation 2 serves", START_TIMEOUT_S)
         wait_for(lambda: "the reload has begun" in text_of(browser, "#notice"), "it reports")
-
-
-def test_a_restarted_observer_is_found_again(browser: Any, tmp_path: Path) -> None:
-    import os
-    import signal
-
-    with observed_server(app=write_agent(tmp_path / "agent.py"), workers=1) as admin:
-        show(browser, admin)
+        # An observer that dies is found again by the page.
         os.kill(admin.pid(), signal.SIGKILL)
         admin.server.wait_for_output("the observer was killed")
         up = text_of(browser, "#facts")

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from se_server.cli.playing import PlaygroundPage
+from se_server.errors import ConfigError
+from se_server.server.config.config import load_config
 from tests.functional.playing import Playground, running_playground
 from tests.functional.processes import write_agent
 from tests.helpers import START_TIMEOUT_S, TEST_API_KEY, environment, wait_for_end
@@ -275,64 +279,53 @@ def test_steps_are_taken_again_by_themselves(page: Playground) -> None:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def test_a_stop_does_not_wait_for_open_pages() -> None:
-    with running_playground() as page:
+def test_the_page_ends_with_its_server_and_returns(tmp_path: Path) -> None:
+    """After a stop, which does not wait for open pages, the next server has the same address; it is killed here."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with running_playground(port=port, env=env, workers=1) as page:
+        first = page.url
+        assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("se-server-playground-*"))
         with tab(page) as opened:
             began = time.monotonic()
             page.server.send_signal(signal.SIGTERM)
             assert opened.wait_for("server")["is_there"] is False
         assert page.server.wait() == 0
         assert time.monotonic() - began < 15
-
-
-def test_the_next_server_has_the_same_address(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with running_playground(port=port, env=env) as page:
-        first = page.url
-        assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.glob("se-server-playground-*"))
-    with running_playground(port=port, env=env) as page:
+    with running_playground(port=port, env=env, workers=1) as page:
         assert page.url == first
-
-
-def test_a_key_of_the_environment_is_used() -> None:
-    with running_playground(api_key=TEST_API_KEY) as page, tab(page) as opened:
-        assert opened.say("hello")["heard"]
-        assert TEST_API_KEY not in page.server.output()
-
-
-def test_a_secret_header_and_a_path_are_kept_to(tmp_path: Path) -> None:
-    app = write_agent(tmp_path / "agent.py", AGENT)
-    with (
-        running_playground("--require-header", "X-Secret=s3cret", "--path", "/ws", app=app) as page,
-        tab(page) as opened,
-    ):
-        assert opened.say("hello")["heard"] == "one: you said hello "
-
-
-def test_a_killed_server_takes_its_page_along() -> None:
-    with running_playground() as page:
         children = page.server.worker_pids()
         os.kill(page.server.pid, signal.SIGKILL)
         wait_for_end(children)
 
 
+def test_key_header_path_and_tls_are_kept_to(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "agent.py", AGENT)
+    certificate = tmp_path / "server.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    given = ("--require-header", "X-Secret=s3cret", "--path", "/ws", "--certfile", str(certificate))
+    with running_playground(*given, app=app, api_key=TEST_API_KEY, workers=1) as page, tab(page) as opened:
+        assert opened.opened["url"].startswith("wss://127.0.0.1:")
+        assert opened.say("hello")["heard"] == "one: you said hello "
+        assert TEST_API_KEY not in page.server.output()
+
+
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("given", "reason"),
     [
-        (["--uds", "{folder}/socket"], "--uds alone"),
-        (["--proxy-protocol", "--trusted-proxies", "127.0.0.1"], "--proxy-protocol"),
-        (["--playground-port", "{port}"], "--playground-port"),
+        ({"uds": "{folder}/socket"}, "--uds alone"),
+        ({"proxy_protocol": True, "trusted_proxies": "127.0.0.1"}, "--proxy-protocol"),
+        ({"playground_port": "{port}"}, "--playground-port"),
     ],
 )
-def test_what_does_not_go_together_is_refused(tmp_path: Path, options: list[str], reason: str) -> None:
+def test_what_does_not_go_together_is_refused(tmp_path: Path, given: dict[str, object], reason: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        given = [option.format(folder=tmp_path, port=taken.getsockname()[1]) for option in options]
-        command = [sys.executable, "-m", "se_server.cli.server", "--playground", "--no-open", *given]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(None), timeout=30)
-    assert result.returncode == 2
-    assert reason in result.stderr
+        options = {
+            name: str(value).format(folder=tmp_path, port=taken.getsockname()[1]) for name, value in given.items()
+        }
+        with pytest.raises(ConfigError, match=reason):
+            PlaygroundPage(load_config({"playground": True, **options}, {}))

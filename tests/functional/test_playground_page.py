@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -13,8 +12,17 @@ from typing import Any
 
 import pytest
 
-from tests.functional.browsing import needs_browser, resize, running_browser, text_of, wait_for, wait_for_page
-from tests.functional.playing import open_page, running_playground, say, wait_for_turns
+from tests.functional.browsing import (
+    check_logs,
+    fresh_tab,
+    needs_browser,
+    resize,
+    running_browser,
+    text_of,
+    wait_for,
+    wait_for_page,
+)
+from tests.functional.playing import Playground, open_page, running_playground, say, wait_for_turns
 from tests.functional.processes import write_agent
 
 pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
@@ -56,24 +64,29 @@ FAKE_SPEECH = """
 """
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Run Chromium, and check at the end that the page has logged no error and asked no other host."""
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
     with running_browser() as driver:
         yield driver
-        # The page looks for a server that is gone, here at the end of the test.
-        assert [entry for entry in driver.get_log("browser") if "net::ERR_" not in entry["message"]] == []
-        sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-        urls = [
-            message["params"]["request"]["url"] for message in sent if message["method"] == "Network.requestWillBeSent"
-        ]
-        assert urls
-        assert [url for url in urls if not url.startswith(("http://127.0.0.1:", "data:"))] == []
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """A tab of its own, whose page logs no error and asks no other host."""
+    with fresh_tab(chromium) as driver:
+        yield driver
+        check_logs(driver)
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     return write_agent(tmp_path / "agent.py", AGENT)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    with running_playground(app=write_agent(tmp_path_factory.mktemp("page") / "agent.py", AGENT)) as page:
+        yield page
 
 
 def click(browser: Any, name: str) -> None:
@@ -89,36 +102,35 @@ def answers(browser: Any) -> list[str]:
     ]
 
 
-def test_three_turns_are_held_and_exported(browser: Any, app: Path, tmp_path: Path) -> None:
+def test_three_turns_are_held_and_exported(browser: Any, page: Playground, tmp_path: Path) -> None:
     resize(browser, 1280)
-    with running_playground(app=app) as page:
-        open_page(browser, page)
-        say(browser, "a story")
-        wait_for(lambda: "Once upon a time" in text_of(browser, "#turn-0 .answer"), "words stream")
-        say(browser, "another story")  # interrupts by typing
-        wait_for(lambda: "Once upon" in text_of(browser, "#turn-1 .answer"), "the next answer streams")
-        click(browser, "interrupt")
-        wait_for_turns(browser, 3)
-        assert answers(browser)[2] == "Version one heard Wait a moment.. "
-        assert "interrupted" in text_of(browser, "#turn-0 .chips")
-        assert "interrupted" in text_of(browser, "#turn-1 .chips")
-        assert "first word" in text_of(browser, "#turn-2 .chips")
-        wait_for(lambda: "provider" in text_of(browser, "#ledger .parts"), "the ledger is drawn")
-        lanes = text_of(browser, "#lanes")
-        assert all(lane in lanes for lane in ("transcript", "handler", "provider", "flushes", "heard", "final"))
-        assert "user_transcript" in text_of(browser, "#frames")
-        browser.find_element("css selector", ".frame summary").click()
-        wait_for(lambda: '"event_id"' in text_of(browser, ".frame[open] pre"), "the message unfolds")
-        # The switch of a habit, and what the server made of it.
-        click(browser, "settings-open")
-        browser.find_element("css selector", "#switches .switch:nth-child(2) input").click()
-        click(browser, "settings-close")
-        say(browser, "two ids")
-        wait_for(lambda: "a further id for the same pause" in text_of(browser, "#turn-3"), "the habit is told")
-        wait_for_turns(browser, 4)
-        link = browser.execute_script("return document.querySelector('#as-test').href")
-        status, text = page.ask(link.removeprefix(page.url))
-        assert status == 200
+    open_page(browser, page)
+    say(browser, "a story")
+    wait_for(lambda: "Once upon a time" in text_of(browser, "#turn-0 .answer"), "words stream")
+    say(browser, "another story")  # interrupts by typing
+    wait_for(lambda: "Once upon" in text_of(browser, "#turn-1 .answer"), "the next answer streams")
+    click(browser, "interrupt")
+    wait_for_turns(browser, 3)
+    assert answers(browser)[2] == "Version one heard Wait a moment.. "
+    assert "interrupted" in text_of(browser, "#turn-0 .chips")
+    assert "interrupted" in text_of(browser, "#turn-1 .chips")
+    assert "first word" in text_of(browser, "#turn-2 .chips")
+    wait_for(lambda: "provider" in text_of(browser, "#ledger .parts"), "the ledger is drawn")
+    lanes = text_of(browser, "#lanes")
+    assert all(lane in lanes for lane in ("transcript", "handler", "provider", "flushes", "heard", "final"))
+    assert "user_transcript" in text_of(browser, "#frames")
+    browser.find_element("css selector", ".frame summary").click()
+    wait_for(lambda: '"event_id"' in text_of(browser, ".frame[open] pre"), "the message unfolds")
+    # The switch of a habit, and what the server made of it.
+    click(browser, "settings-open")
+    browser.find_element("css selector", "#switches .switch:nth-child(2) input").click()
+    click(browser, "settings-close")
+    say(browser, "two ids")
+    wait_for(lambda: "a further id for the same pause" in text_of(browser, "#turn-3"), "the habit is told")
+    wait_for_turns(browser, 4)
+    link = browser.execute_script("return document.querySelector('#as-test').href")
+    status, text = page.ask(link.removeprefix(page.url))
+    assert status == 200
     (tmp_path / "test_conversation.py").write_text(text)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
@@ -148,13 +160,15 @@ def test_tabs_are_conversations_of_their_own(browser: Any, app: Path, tmp_path: 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with running_playground(app=app, port=port, env=env) as page:
+    with running_playground(app=app, port=port, env=env, workers=1) as page:
+        handles = []
         for number in range(10):
             if number:
                 browser.switch_to.new_window("tab")
+            handles.append(browser.current_window_handle)
             open_page(browser, page)
             say(browser, f"tab {number}")
-        for number, handle in enumerate(browser.window_handles):
+        for number, handle in enumerate(handles):
             browser.switch_to.window(handle)
             wait_for_turns(browser, 1)
             assert answers(browser) == [f"Version one heard tab {number}. "]
@@ -162,9 +176,9 @@ def test_tabs_are_conversations_of_their_own(browser: Any, app: Path, tmp_path: 
         browser.close()
         page.server.wait_for_output(f"conversation ended: conversation_id={closed}")
         assert page.server.output().count("conversation ended") == 1
-        browser.switch_to.window(browser.window_handles[0])
+        browser.switch_to.window(handles[0])
     wait_for(lambda: "looking for it" in text_of(browser, "#state"), "the page says that the server is gone")
-    with running_playground(app=app, port=port, env=env):
+    with running_playground(app=app, port=port, env=env, workers=1):
         wait_for(lambda: text_of(browser, "#state") == "open", "the page finds the next server")
         assert "The server is back" in text_of(browser, "#turns")
         say(browser, "hello again")
@@ -180,47 +194,46 @@ def hush(browser: Any, turns: int) -> None:
     wait_for(lambda: browser.execute_script(ended), "the voice has ended")
 
 
-def test_speech_is_read_cut_and_heard(browser: Any, app: Path) -> None:
+def test_speech_is_read_cut_and_heard(browser: Any, page: Playground) -> None:
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FAKE_SPEECH})
-    with running_playground(app=app) as page:
-        open_page(browser, page)
-        click(browser, "voice")
-        say(browser, "a story")
-        wait_for_page(browser, "spoken.length > 2", "sentences are spoken before the answer is complete")
-        assert browser.execute_script("return spoken.every((one) => one.text.length <= 200)")
-        assert browser.execute_script("return spoken[0].text") == "Once upon a time there was a long story."
-        browser.execute_script("spoken[0].onend(); spoken[1].onboundary({charIndex: 9})")
-        # The space bar, outside of the text, interrupts; what was spoken is the history.
-        browser.execute_script("document.activeElement.blur()")
-        browser.find_element("css selector", "body").send_keys(" ")
-        hush(browser, 2)
-        assert browser.execute_script("return window.cancelled") is True
-        assert "Once upon" in text_of(browser, "#turn-0 s") or text_of(browser, "#turn-0 s") != ""
-        say(browser, "history")
-        hush(browser, 3)
-        assert "'Once upon a time there was a long story. Once upon'" in answers(browser)[2].replace("upon '", "upon'")
-        # Push to talk, then hands-free with headphones: its own voice is dropped, another one interrupts.
-        browser.execute_script("document.querySelector('#mic').dispatchEvent(new PointerEvent('pointerdown'))")
-        browser.execute_script(
-            "hear('say something', true); document.querySelector('#mic').dispatchEvent(new PointerEvent('pointerup'))"
-        )
-        hush(browser, 4)
-        assert text_of(browser, "#turn-3 .said") == "say something"
-        click(browser, "settings-open")
-        assert "sends what you say to its maker" in text_of(browser, "#ears-note")
-        browser.find_element("css selector", "#speech-mode [value=free]").click()
-        click(browser, "headphones")
-        click(browser, "settings-close")
-        say(browser, "a story")
-        wait_for_page(browser, "spoken.at(-1).text.includes('long story')", "it speaks")
-        browser.execute_script("spoken.at(-1).onstart(); hear('time there was a long story', true)")
-        browser.execute_script("hear('no wait please', false)")
-        browser.execute_script("hear('no wait please stop', true)")
-        wait_for_page(browser, "document.querySelectorAll('li.turn').length === 6")
-        assert text_of(browser, "#turn-5 .said") == "no wait please stop"
+    open_page(browser, page)
+    click(browser, "voice")
+    say(browser, "a story")
+    wait_for_page(browser, "spoken.length > 2", "sentences are spoken before the answer is complete")
+    assert browser.execute_script("return spoken.every((one) => one.text.length <= 200)")
+    assert browser.execute_script("return spoken[0].text") == "Once upon a time there was a long story."
+    browser.execute_script("spoken[0].onend(); spoken[1].onboundary({charIndex: 9})")
+    # The space bar, outside of the text, interrupts; what was spoken is the history.
+    browser.execute_script("document.activeElement.blur()")
+    browser.find_element("css selector", "body").send_keys(" ")
+    hush(browser, 2)
+    assert browser.execute_script("return window.cancelled") is True
+    assert "Once upon" in text_of(browser, "#turn-0 s") or text_of(browser, "#turn-0 s") != ""
+    say(browser, "history")
+    hush(browser, 3)
+    assert "'Once upon a time there was a long story. Once upon'" in answers(browser)[2].replace("upon '", "upon'")
+    # Push to talk, then hands-free with headphones: its own voice is dropped, another one interrupts.
+    browser.execute_script("document.querySelector('#mic').dispatchEvent(new PointerEvent('pointerdown'))")
+    browser.execute_script(
+        "hear('say something', true); document.querySelector('#mic').dispatchEvent(new PointerEvent('pointerup'))"
+    )
+    hush(browser, 4)
+    assert text_of(browser, "#turn-3 .said") == "say something"
+    click(browser, "settings-open")
+    assert "sends what you say to its maker" in text_of(browser, "#ears-note")
+    browser.find_element("css selector", "#speech-mode [value=free]").click()
+    click(browser, "headphones")
+    click(browser, "settings-close")
+    say(browser, "a story")
+    wait_for_page(browser, "spoken.at(-1).text.includes('long story')", "it speaks")
+    browser.execute_script("spoken.at(-1).onstart(); hear('time there was a long story', true)")
+    browser.execute_script("hear('no wait please', false)")
+    browser.execute_script("hear('no wait please stop', true)")
+    wait_for_page(browser, "document.querySelectorAll('li.turn').length === 6")
+    assert text_of(browser, "#turn-5 .said") == "no wait please stop"
 
 
-def test_the_keyboard_alone_is_enough(browser: Any, app: Path) -> None:
+def test_the_keyboard_alone_is_enough(browser: Any, page: Playground) -> None:
     from selenium.webdriver.common.keys import Keys
 
     def tab_to(name: str) -> None:
@@ -230,26 +243,25 @@ def test_the_keyboard_alone_is_enough(browser: Any, app: Path) -> None:
             browser.switch_to.active_element.send_keys(Keys.TAB)
         raise AssertionError(f"no way to {name}")
 
-    with running_playground(app=app) as page:
-        open_page(browser, page)
-        browser.switch_to.active_element.send_keys("a story" + Keys.ENTER)  # the text has the focus
-        wait_for(lambda: "Once" in text_of(browser, "#turn-0 .answer"), "words stream")
-        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-        wait_for_turns(browser, 2)
-        assert "interrupted" in text_of(browser, "#turn-0 .chips")
-        tab_to("turn-before")
-        browser.switch_to.active_element.send_keys(Keys.ENTER)
-        wait_for(lambda: text_of(browser, "#turn-title").startswith("Turn 1 of 2"), "the first turn is shown")
-        tab_to("settings-open")
-        browser.switch_to.active_element.send_keys(Keys.ENTER)
-        wait_for_page(browser, "document.querySelector('#settings').open")
-        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-        wait_for_page(browser, "!document.querySelector('#settings').open")
-        browser.switch_to.active_element.send_keys("/")
-        assert browser.switch_to.active_element.get_attribute("id") == "words"
-        tab_to("new")
-        browser.switch_to.active_element.send_keys(Keys.ENTER)
-        wait_for_page(browser, "document.querySelectorAll('li.turn').length === 0")
+    open_page(browser, page)
+    browser.switch_to.active_element.send_keys("a story" + Keys.ENTER)  # the text has the focus
+    wait_for(lambda: "Once" in text_of(browser, "#turn-0 .answer"), "words stream")
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    wait_for_turns(browser, 2)
+    assert "interrupted" in text_of(browser, "#turn-0 .chips")
+    tab_to("turn-before")
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for(lambda: text_of(browser, "#turn-title").startswith("Turn 1 of 2"), "the first turn is shown")
+    tab_to("settings-open")
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for_page(browser, "document.querySelector('#settings').open")
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    wait_for_page(browser, "!document.querySelector('#settings').open")
+    browser.switch_to.active_element.send_keys("/")
+    assert browser.switch_to.active_element.get_attribute("id") == "words"
+    tab_to("new")
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for_page(browser, "document.querySelectorAll('li.turn').length === 0")
 
 
 @pytest.fixture(scope="session")
@@ -279,28 +291,34 @@ def problems(browser: Any, axe: str) -> list[str]:
     ]
 
 
-def test_nothing_overflows_in_either_theme(browser: Any, app: Path) -> None:
+def test_nothing_overflows_in_either_theme(browser: Any, page: Playground) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
+    rows = (
+        "return new Set([...document.querySelectorAll('header nav > *')].map((item) => {"
+        " const box = item.getBoundingClientRect(); return Math.round((box.top + box.bottom) / 20); })).size"
+    )
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    with running_playground(app=app) as page:
-        open_page(browser, page)
-        say(browser, "a_very_long_word_" * 20)
-        wait_for_turns(browser, 1)
-        grounds = []
-        for width, scheme in ((360, "light"), (768, "dark"), (1600, "light")):
-            resize(browser, width, scheme=scheme)
-            grounds.append(browser.execute_script(ground))
-            assert browser.execute_script(overflow) == 0, width
-            click(browser, "settings-open")
-            assert browser.execute_script(overflow) == 0, width
-            click(browser, "settings-close")
-        assert grounds[0] != grounds[1]
-        click(browser, "theme")
-        assert browser.execute_script(ground) == grounds[1]
+    open_page(browser, page)
+    say(browser, "a_very_long_word_" * 20)
+    wait_for_turns(browser, 1)
+    grounds = []
+    for width, scheme in ((360, "light"), (768, "dark"), (1600, "light")):
+        resize(browser, width, scheme=scheme)
+        grounds.append(browser.execute_script(ground))
+        assert browser.execute_script(overflow) == 0, width
+        assert browser.execute_script(rows) == 1, width  # the buttons of the head are in one row
+        click(browser, "settings-open")
+        assert browser.execute_script(overflow) == 0, width
+        click(browser, "settings-close")
+    assert grounds[0] != grounds[1]
+    click(browser, "theme")
+    assert browser.execute_script(ground) == grounds[1]
 
 
 def test_axe_finds_nothing_serious(browser: Any, app: Path, axe: str) -> None:
-    with running_playground("--first-word-after-s", "0.01", "--first-word-text", "One moment.", app=app) as page:
+    with running_playground(
+        "--first-word-after-s", "0.01", "--first-word-text", "One moment.", app=app, workers=1
+    ) as page:
         open_page(browser, page)
         say(browser, "a **bold** story")  # with a hint, a filler, and an interruption
         wait_for(
