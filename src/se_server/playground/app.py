@@ -16,20 +16,16 @@ from starlette.routing import Route
 
 from se_server.errors import CallerError
 from se_server.playground.access import TokenPath
+from se_server.playground.choices import MAX_WORDS, options_of
 from se_server.playground.hub import Hub, HubFull
 from se_server.playground.server_side import ServerSide
 from se_server.playground.switches import habits_of, presets, switches
-from se_server.playground.talk import MAX_TURNS, Talk, TalkOptions
+from se_server.playground.talk import Talk
 from se_server.server.observer.access import App
 from se_server.simulator.exporting import as_script, as_test
-from se_server.simulator.headers import check_header, check_query
-from se_server.simulator.script import Step
 
 MAX_BODY_BYTES = 128 * 1024
-MAX_WORDS = 20_000
-MAX_HEADERS = 64
 MAX_NAME = 64
-MAX_MOMENT = 1_000_000
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -137,7 +133,10 @@ class Playground:
         name = given.get("listener")
         if not isinstance(name, str) or not self._hub.is_listening(name):
             raise Refused(409, "the stream of events has ended: the page begins again by itself")
-        options = _options(given)
+        try:
+            options = options_of(given)
+        except ValueError as wrong:
+            raise Refused(400, str(wrong)) from None
         try:
             self._hub.begin(name, key, options)
         except HubFull as full:
@@ -203,51 +202,6 @@ class Playground:
             return self._hub.talk(key)
         except KeyError:
             raise Refused(404, "the conversation is not there any more: begin a new one") from None
-
-
-def _options(given: dict[str, Any]) -> TalkOptions:
-    """Read the choices of the page.
-
-    Raises:
-        Refused: one of them cannot be used.
-    """
-    headers = given.get("headers", {})
-    query, first = given.get("query", ""), given.get("first_message", "")
-    cascade_s = given.get("cascade_timeout_s", 4.0)
-    if not isinstance(headers, dict) or len(headers) > MAX_HEADERS or not isinstance(query, str):
-        raise Refused(400, f"headers are at most {MAX_HEADERS} names with values, and the query is a text")
-    if not isinstance(first, str) or len(first) > MAX_WORDS:
-        raise Refused(400, f"the first message is a text of at most {MAX_WORDS} characters")
-    if isinstance(cascade_s, bool) or not isinstance(cascade_s, int | float) or not 0 < cascade_s <= 60:
-        raise Refused(400, "the cascade timeout is a number of seconds, from 2 to 15 on the live API")
-    try:
-        for name, value in headers.items():
-            check_header(name, value if isinstance(value, str) else "\n")
-        check_query(query)
-        habits = habits_of(given.get("habits", {}))
-    except ValueError as wrong:
-        raise Refused(400, str(wrong)) from None
-    return TalkOptions(headers, query, first.strip(), habits, float(cascade_s), _steps(given.get("again") or []))
-
-
-def _steps(given: object) -> tuple[Step, ...]:
-    """Read the steps of a conversation that is held again."""
-    wrong = Refused(400, "again is a list of steps with say or interrupt")
-    if not isinstance(given, list) or len(given) > MAX_TURNS:
-        raise wrong
-    steps = []
-    for step in given:
-        try:
-            steps.append(Step(**step))
-        except TypeError:
-            raise wrong from None
-        words = step.get("say", step.get("interrupt"))
-        moments = (step.get("after_chars", 0), step.get("after_s", 0))
-        if not isinstance(words, str) or not words.strip() or len(words) > MAX_WORDS or len(step) > 2:
-            raise wrong
-        if not all(isinstance(moment, int | float) and 0 <= moment < MAX_MOMENT for moment in moments):
-            raise wrong
-    return tuple(steps)
 
 
 def _chars(given: dict[str, Any]) -> int | None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import orjson
 
+from se_server.playground.choices import TalkOptions
 from se_server.playground.ledger import Ledger
 from se_server.playground.server_side import ServerSide
-from se_server.playground.talk import Talk, TalkOptions
+from se_server.playground.talk import Talk
 
 MAX_LISTENERS = 32
 MAX_TALKS = 64

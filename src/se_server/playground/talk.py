@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from se_server.errors import CallerError
-from se_server.playground.hints import hints_of
+from se_server.playground.choices import MAX_TURNS, TalkOptions
+from se_server.playground.frames import Frames, frame_of
 from se_server.playground.ledger import Ledger, turn_of
+from se_server.playground.picture import picture_of
+from se_server.playground.rerun import take_again
 from se_server.playground.server_side import ServerSide
 from se_server.playground.switches import changed
+from se_server.playground.texts import Text, cut
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import CallTurn, Discarded, Heard, Pong, Said, Violation
 from se_server.simulator.connection import Ended, Happening
 from se_server.simulator.exporting import Held
 from se_server.simulator.habits import Habits
 from se_server.simulator.messages import encode
-from se_server.simulator.recording import Record, Recording
+from se_server.simulator.recording import Record
 from se_server.simulator.script import Step
 
 FLUSH_S = 0.025
 """Texts that arrive within this time are drawn at once."""
-SHOWN_BYTES = 64 * 1024
-"""A longer frame is cut on the page; the recording has it whole."""
 REPLY_TIMEOUT_S = 90.0
 LEDGER_PAUSES_S = (0.03, 0.1, 0.3, 1.0, 3.0)
-MAX_TURNS = 500
 
 Publish = Callable[[dict[str, Any]], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class TalkOptions:
-    """The choices of the page for one conversation.
-
-    Attributes:
-        headers: further headers of the upgrade request.
-        query: the query of the upgrade request.
-        first_message: the words with which the API begins on the agent's behalf.
-        habits: the API's habits at the beginning.
-        cascade_timeout_s: the engine's setting, for hints.
-        again: the steps of an earlier conversation, which are taken by themselves.
-    """
-
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    query: str = ""
-    first_message: str = ""
-    habits: Habits = dataclasses.field(default_factory=Habits)
-    cascade_timeout_s: float = 4.0
-    again: tuple[Step, ...] = ()
 
 
 class Talk:
@@ -68,7 +47,7 @@ class Talk:
     def __init__(self, key: str, options: TalkOptions, server: ServerSide, ledger: Ledger, publish: Publish) -> None:
         self.key = key
         self.options = options
-        self.frames = _Frames(self._framed)
+        self.frames = Frames(self._framed)
         self.caller: Caller | None = None
         self.is_over = False
         self._server = server
@@ -77,7 +56,7 @@ class Talk:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
         self._began_at = self._loop.time()
-        self._texts: list[list[_Text]] = []  # of each turn, all that arrived for it
+        self._texts: list[list[Text]] = []  # of each turn, all that arrived for it
         self._sides: dict[int, dict[str, Any]] = {}  # the server's side of turns
         self._dirty: set[int] = set()
         self._flush: asyncio.TimerHandle | None = None
@@ -157,7 +136,7 @@ class Talk:
         if not turns or turns[-1].is_interrupted or spoken_chars >= len(turns[-1].heard):
             return
         caller.cut_short(spoken_chars)
-        _cut(self._texts[-1], spoken_chars)
+        cut(self._texts[-1], spoken_chars)
         self._touch(len(turns) - 1)
 
     def change_habits(self, habits: Habits) -> None:
@@ -229,33 +208,12 @@ class Talk:
         return self.caller
 
     async def _speak_again(self, steps: tuple[Step, ...]) -> None:
-        """Take the steps of an earlier conversation."""
-        caller = self._open()
+        """Take the steps of an earlier conversation, and tell the page of the end."""
         try:
-            for step, following in zip(steps, [*steps[1:], None], strict=True):
-                waits = following is None or following.interrupt is None
-                if step.interrupt is not None:
-                    await self._interrupt(caller, step)
-                else:
-                    await caller.quiet()
-                    caller.utter(step.say or "")
-                turn = caller.model.turn
-                if waits and turn is not None:
-                    await caller.answered(turn)
+            await take_again(self._open(), steps)
             self._tell("again", text="")
         except CallerError as error:
             self._tell("again", text=str(error))
-
-    async def _interrupt(self, caller: Caller, step: Step) -> None:
-        """Interrupt the newest answer at the moment of a step, or follow it where it is shorter now."""
-        turn = caller.model.turn
-        until = 0.0 if turn is None else turn.said_at + (step.after_s or 0.0)
-        while turn is not None and turn.is_answering:
-            left_s = until - caller.now
-            if len(turn.heard) >= (step.after_chars or 0) and left_s <= 0:
-                break
-            await caller.event("answer", until if left_s > 0 else None)
-        caller.utter(step.interrupt or "")
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -297,7 +255,7 @@ class Talk:
                     text.is_heard, text.why = False, "the API took the answer under the newer id"
             is_heard = bool(event.turn.chunks)
             why = "" if is_heard else "a blank before the first word, which nobody hears"
-            texts.append(_Text(event.text, event_id, self._now(), len(texts), is_heard, why))
+            texts.append(Text(event.text, event_id, self._now(), len(texts), is_heard, why))
         if event.is_final:
             self._ask_ledger(newest)
         self._touch(newest)
@@ -308,7 +266,7 @@ class Talk:
             if any(ask.event_id == event.event_id for ask in turn.asks):
                 if event.text:
                     texts = self._texts[place]
-                    texts.append(_Text(event.text, event.event_id, self._now(), len(texts), False, event.reason))
+                    texts.append(Text(event.text, event.event_id, self._now(), len(texts), False, event.reason))
                 self._touch(place)
 
     def _watch(self, turn: CallTurn, place: int) -> None:
@@ -354,7 +312,7 @@ class Talk:
             ]
         return side
 
-    def _texts_of(self, turn: CallTurn) -> list[_Text]:
+    def _texts_of(self, turn: CallTurn) -> list[Text]:
         assert self.caller is not None
         return self._texts[self.caller.model.turns.index(turn)]
 
@@ -378,64 +336,21 @@ class Talk:
 
     def _picture(self, place: int) -> dict[str, Any]:
         assert self.caller is not None
-        caller = self.caller
-        turn = caller.model.turns[place]
-        verdict = caller.verdict(turn)
-        side = self._sides.get(place)
-        marks = [] if side is None else side["marks"]
-        texts = self._texts[place]
-        waited_s = caller.now - turn.said_at if turn.is_answering else None
-        hints = hints_of(
-            "".join(text.text for text in texts if text.why != "outdated event_id"),
-            first_word_s=waited_s if verdict.first_word_s is None else verdict.first_word_s,
-            is_complete=turn.is_final and not turn.loses_answer,
-            is_silence=turn.is_silence,
-            cascade_timeout_s=self.options.cascade_timeout_s,
-        )
         return {
             "turn": place,
-            "said": turn.said,
-            "said_at_s": self._s(turn.said_at),
-            "is_habit": turn.is_habit,
-            "is_silence": turn.is_silence,
-            "event_ids": verdict.event_ids,
-            "outcome": verdict.outcome.value,
-            "reason": verdict.reason,
-            "is_ok": verdict.is_ok or verdict.outcome.value == "waiting",
-            "is_answering": turn.is_answering and not self.is_over,
-            "is_final": turn.is_final,
-            "interrupted_by": turn.interrupted_by,
-            "first_word_s": verdict.first_word_s,
-            "complete_s": verdict.complete_s,
-            "interrupted_s": None if turn.interrupted_at is None else turn.interrupted_at - turn.said_at,
-            "tries": verdict.tries,
-            "heard": turn.heard,
-            "texts": [
-                {**text.picture(self._s(turn.said_at)), "mark": marks[text.order] if text.order < len(marks) else ""}
-                for text in texts
-            ],
-            "hints": list(hints),
-            "server": side,
+            **picture_of(
+                self.caller,
+                self.caller.model.turns[place],
+                self._texts[place],
+                self._sides.get(place),
+                began_at=self._began_at,
+                cascade_timeout_s=self.options.cascade_timeout_s,
+                is_over=self.is_over,
+            ),
         }
 
     def _framed(self, number: int) -> None:
-        record = self.frames.records[number]
-        content = record.content
-        shown = content if isinstance(content, str) else None
-        entry: dict[str, Any] = {
-            "number": number,
-            "t_s": record.t_s,
-            "direction": record.direction,
-            "frame": record.kind,
-            "why": record.why,
-            "turn": len(self._texts) - 1,
-        }
-        if isinstance(content, bytes):
-            entry["base64"] = base64.b64encode(content[:SHOWN_BYTES]).decode()
-        elif shown is not None:
-            entry["text"] = shown[:SHOWN_BYTES]
-            entry["cut_chars"] = max(0, len(shown) - SHOWN_BYTES)
-        self._tell("frame", **entry)
+        self._tell("frame", **frame_of(self.frames.records[number], number), turn=len(self._texts) - 1)
 
     def _tell(self, kind: str, **fields: Any) -> None:
         self._publish({"talk": self.key, "kind": kind, **fields})
@@ -450,53 +365,3 @@ class Talk:
     def about(self) -> dict[str, Any]:
         """Return the habits in force, for the page."""
         return {"habits": changed(self.options.habits)}
-
-
-@dataclasses.dataclass
-class _Text:
-    """One text that arrived for a turn."""
-
-    text: str
-    event_id: int
-    at_s: float
-    order: int
-    is_heard: bool
-    why: str = ""
-
-    def picture(self, said_at_s: float) -> dict[str, Any]:
-        after_s = round(self.at_s - said_at_s, 6)
-        return {"text": self.text, "after_s": after_s, "heard": self.is_heard, "why": self.why}
-
-
-def _cut(texts: list[_Text], heard_chars: int) -> None:
-    """Mark what follows the first characters of the heard texts as not spoken."""
-    left = heard_chars
-    for place, text in enumerate(list(texts)):
-        if not text.is_heard:
-            continue
-        if left < len(text.text):
-            rest = dataclasses.replace(text, text=text.text[left:], is_heard=False, why="not spoken any more")
-            if left:
-                texts.insert(place + 1, rest)
-                text.text = text.text[:left]
-            else:
-                texts[place] = rest
-            for later in texts[place + 1 :]:
-                if later.is_heard:
-                    later.is_heard, later.why = False, "not spoken any more"
-            return
-        left -= len(text.text)
-
-
-class _Frames(Recording):
-    """A recording that tells of each record."""
-
-    def __init__(self, on_record: Callable[[int], None]) -> None:
-        super().__init__()
-        self._on_record = on_record
-
-    def add(self, now: float, direction: str, kind: str, content: str | bytes | None = None, why: str = "") -> None:
-        count = len(self.records)
-        super().add(now, direction, kind, content, why)
-        if len(self.records) > count:
-            self._on_record(count)
