@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from bench.chaos_agent import LEAK_BYTES, leaked
+from bench.chaos_agent import do_harm
 
 
 async def words() -> AsyncIterator[str]:
@@ -18,9 +17,5 @@ async def words() -> AsyncIterator[str]:
 
 
 async def on_transcript(transcript: Any, session: Any) -> None:
-    said = transcript[-1].content
-    if said == "hang":
-        time.sleep(3600)  # noqa: ASYNC251  that is the harm
-    elif said == "leak":
-        leaked.append(bytearray(b"x") * LEAK_BYTES)
+    do_harm(transcript[-1].content)
     await session.send_response(words())

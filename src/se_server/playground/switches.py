@@ -16,6 +16,8 @@ from se_server.simulator.habits import (
     Moment,
     Silence,
     Wording,
+    changes,
+    plain,
 )
 
 _KINDS: Mapping[str, type[Enum]] = {
@@ -61,13 +63,13 @@ _SWITCHES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 def switches() -> list[dict[str, Any]]:
     """Return the switches as the page draws them."""
-    plain = Habits()
+    polite = Habits()
     return [
         {
             "title": title,
             "about": about,
             "fields": [
-                {"name": name, "on": value, "off": _plain(getattr(plain, name)), **_form(name, value)}
+                {"name": name, "on": value, "off": plain(getattr(polite, name)), **_form(name, value)}
                 for name, value in fields.items()
             ],
         }
@@ -77,17 +79,7 @@ def switches() -> list[dict[str, Any]]:
 
 def presets() -> dict[str, dict[str, Any]]:
     """Return the habits that differ from a polite API, by the name of a set of habits."""
-    return {name: changed(habits) for name, habits in (("live", Habits.live()), ("hostile", Habits.hostile()))}
-
-
-def changed(habits: Habits) -> dict[str, Any]:
-    """Return the habits that differ from a polite API's, as plain values."""
-    plain = Habits()
-    return {
-        row.name: _plain(getattr(habits, row.name))
-        for row in dataclasses.fields(Habits)
-        if getattr(habits, row.name) != getattr(plain, row.name)
-    }
+    return {name: changes(habits) for name, habits in (("live", Habits.live()), ("hostile", Habits.hostile()))}
 
 
 def habits_of(given: object) -> Habits:
@@ -118,9 +110,3 @@ def _form(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         return {"form": "text"}
     return {"form": "number", "step": 1 if isinstance(getattr(Habits(), name), int) or "bytes" in name else "any"}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value

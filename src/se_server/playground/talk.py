@@ -14,13 +14,12 @@ from se_server.playground.ledger import Ledger, turn_of
 from se_server.playground.picture import picture_of
 from se_server.playground.rerun import take_again
 from se_server.playground.server_side import ServerSide
-from se_server.playground.switches import changed
 from se_server.playground.texts import Text, cut
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import CallTurn, Discarded, Heard, Pong, Said, Violation
 from se_server.simulator.connection import Ended, Happening
 from se_server.simulator.exporting import Held
-from se_server.simulator.habits import Habits
+from se_server.simulator.habits import Habits, changes
 from se_server.simulator.messages import encode
 from se_server.simulator.recording import Record
 from se_server.simulator.script import Step
@@ -364,4 +363,4 @@ class Talk:
 
     def about(self) -> dict[str, Any]:
         """Return the habits in force, for the page."""
-        return {"habits": changed(self.options.habits)}
+        return {"habits": changes(self.options.habits)}

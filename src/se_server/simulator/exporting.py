@@ -7,11 +7,10 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from se_server.simulator.calls import CallTurn
-from se_server.simulator.habits import Habits
+from se_server.simulator.habits import Habits, changes
 from se_server.simulator.judge import Outcome, Verdict
 from se_server.simulator.script import Step
 
@@ -78,8 +77,8 @@ def as_script(held: Held) -> str:
     """Return a script in TOML. Its expectations are times; the words that were heard are comments."""
     lines = ["# A conversation that was held, for se-chat --script. Complete `expect` by what matters.", ""]
     lines += [f"name = {_toml('A conversation of the playground')}"]
-    if changes := _changes(held.habits):
-        lines.append(f"habits = {{ {', '.join(f'{name} = {_toml(value)}' for name, value in changes.items())} }}")
+    if differing := changes(held.habits):
+        lines.append(f"habits = {{ {', '.join(f'{name} = {_toml(value)}' for name, value in differing.items())} }}")
     if held.changes:
         lines.append("# The habits were changed during the conversation, which a script cannot do.")
     if held.headers:
@@ -184,23 +183,8 @@ def _lines_of(
 
 def _habits(habits: Habits) -> str:
     """Return the habits that a test in process can show, as Python."""
-    changes = {name: value for name, value in _changes(habits).items() if name not in _WIRE}
-    return f"Habits({', '.join(f'{name}={value!r}' for name, value in changes.items())})"
-
-
-def _changes(habits: Habits) -> dict[str, Any]:
-    plain = Habits()
-    return {
-        row.name: _plain(getattr(habits, row.name))
-        for row in dataclasses.fields(Habits)
-        if getattr(habits, row.name) != getattr(plain, row.name)
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
+    differing = {name: value for name, value in changes(habits).items() if name not in _WIRE}
+    return f"Habits({', '.join(f'{name}={value!r}' for name, value in differing.items())})"
 
 
 def _toml(value: Any) -> str:

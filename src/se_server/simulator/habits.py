@@ -10,6 +10,7 @@ import dataclasses
 import random
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 CASCADE_TIMEOUT_S = 4.0  # the engine setting's default
 MAX_TRIES = 3
@@ -301,6 +302,23 @@ def _draw(habits: Habits, dice: random.Random) -> TurnHabits:
         silence=silence if more.random() < habits.chance else None,
         malformed=kinds if shows() else (),
     )
+
+
+def changes(habits: Habits) -> dict[str, Any]:
+    """Return the habits that differ from a polite API's, by name, as plain values."""
+    polite = Habits()
+    return {
+        row.name: plain(getattr(habits, row.name))
+        for row in dataclasses.fields(Habits)
+        if getattr(habits, row.name) != getattr(polite, row.name)
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a habit's value as JSON and TOML have it: the value of an enumeration, a list for a tuple."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def _further_dice(dice: random.Random) -> random.Random:
