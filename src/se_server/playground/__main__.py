@@ -14,13 +14,11 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import orjson
-import uvicorn
 import uvloop
 
 from se_server.observe.logs import setup_logging
@@ -28,21 +26,13 @@ from se_server.playground.app import Playground
 from se_server.playground.hub import Hub
 from se_server.playground.ledger import Ledger
 from se_server.playground.server_side import ServerSide
+from se_server.server.observer.web import WebServer
 
 logger = logging.getLogger("se_server.playground")
 
 MAX_CONNECTIONS = 256
-CLOSE_S = 1
 LOOK_S = 0.5
 """The interval at which the server is asked whether it takes conversations, while somebody holds one."""
-
-
-class _WebServer(uvicorn.Server):
-    """A web server that ends with the input of this process, and on no signal."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(given: dict[str, Any], lines: asyncio.StreamReader) -> None:
@@ -52,20 +42,7 @@ async def serve(given: dict[str, Any], lines: asyncio.StreamReader) -> None:
     hub = Hub(server, ledger)
     app = Playground(hub, server).app(given["token"])
     sock = socket.socket(fileno=given["descriptor"])
-    web = _WebServer(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=CLOSE_S,
-        )
-    )
+    web = WebServer(app, http="httptools", limit_concurrency=MAX_CONNECTIONS)
     serving = asyncio.create_task(web.serve(sockets=[sock]), name="serves the page")
     watching = asyncio.create_task(_watch(server, hub), name="watches the server")
     while line := await lines.readline():

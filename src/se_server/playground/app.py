@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
-from importlib.resources import files
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -22,25 +19,12 @@ from se_server.playground.server_side import ServerSide
 from se_server.playground.switches import habits_of, presets, switches
 from se_server.playground.talk import Talk
 from se_server.server.observer.access import App
+from se_server.server.observer.web import PageFiles, Refused, file_response, json_response, problem, read_json
 from se_server.simulator.exporting import as_script, as_test
 
 MAX_BODY_BYTES = 128 * 1024
 MAX_NAME = 64
-_KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 _ACTIONS = ("again", "ping", "reconnect", "drop", "close")
-
-
-class Refused(Exception):
-    """A request of the page that is not carried out: a status, and a sentence for the user."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -77,14 +61,13 @@ class Playground:
             Route("/api/talks/{key}/conversation.toml", _answered(self._script)),
             Route("/api/talks/{key}/conversation.jsonl", _answered(self._recording)),
             Route("/api/talks/{key}/test_conversation.py", _answered(self._test)),
-            Route("/", partial(_page_file, "index.html")),
-            Route("/{name}", _named_file),
+            *PageFiles("se_server.playground").routes(),
         ]
         return TokenPath(Starlette(routes=routes), token)
 
     async def _about(self, _request: Request) -> Response:
         server = self._server
-        return _json(
+        return json_response(
             {
                 "app": server.app or "the demo agent",
                 "is_demo": server.app is None,
@@ -124,7 +107,7 @@ class Playground:
     # --- conversations ------------------------------------------------------------------------------------------------
 
     async def _begin(self, request: Request) -> Response:
-        given = await _body(request)
+        given = await read_json(request, MAX_BODY_BYTES)
         key = request.path_params["key"]
         if len(key) > MAX_NAME:
             raise Refused(400, "the key of a conversation is short")
@@ -141,10 +124,10 @@ class Playground:
             self._hub.begin(name, key, options)
         except HubFull as full:
             raise Refused(503, str(full)) from None
-        return _json({"key": key})
+        return json_response({"key": key})
 
     async def _say(self, request: Request) -> Response:
-        talk, given = self._talk_of(request), await _body(request)
+        talk, given = self._talk_of(request), await read_json(request, MAX_BODY_BYTES)
         text = given.get("text")
         if not isinstance(text, str) or not text.strip():
             raise Refused(400, "say something: the text is blank")
@@ -152,47 +135,47 @@ class Playground:
             raise Refused(413, f"nobody says more than {MAX_WORDS} characters at once")
         # A lone half of a surrogate pair cannot go over the wire.
         talk.say(text.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace"), _chars(given))
-        return _json({})
+        return json_response({})
 
     async def _cut(self, request: Request) -> Response:
-        talk, given = self._talk_of(request), await _body(request)
+        talk, given = self._talk_of(request), await read_json(request, MAX_BODY_BYTES)
         chars = _chars(given)
         if chars is None:
             raise Refused(400, "spoken_chars is the number of characters that were spoken")
         talk.cut_short(chars)
-        return _json({})
+        return json_response({})
 
     async def _habits(self, request: Request) -> Response:
-        talk, given = self._talk_of(request), await _body(request)
+        talk, given = self._talk_of(request), await read_json(request, MAX_BODY_BYTES)
         try:
             talk.change_habits(habits_of(given))
         except ValueError as wrong:
             raise Refused(400, str(wrong)) from None
-        return _json(talk.about())
+        return json_response(talk.about())
 
     async def _act(self, request: Request) -> Response:
         what = request.path_params["what"]
         if what not in _ACTIONS:
             raise Refused(404, f"there is no such action: use one of {', '.join(_ACTIONS)}")
         await self._talk_of(request).act(what)
-        return _json({})
+        return json_response({})
 
     async def _end(self, request: Request) -> Response:
         self._hub.end(request.path_params["key"])
-        return _json({})
+        return json_response({})
 
     # --- exports ------------------------------------------------------------------------------------------------------
 
     async def _script(self, request: Request) -> Response:
-        return _file(as_script(self._talk_of(request).held()), "conversation.toml", "application/toml")
+        return file_response(as_script(self._talk_of(request).held()), "conversation.toml", "application/toml")
 
     async def _recording(self, request: Request) -> Response:
         records = self._talk_of(request).records()
         text = await asyncio.to_thread(lambda: "".join(record.line() + "\n" for record in records))
-        return _file(text, "conversation.jsonl", "application/x-ndjson")
+        return file_response(text, "conversation.jsonl", "application/x-ndjson")
 
     async def _test(self, request: Request) -> Response:
-        return _file(as_test(self._talk_of(request).held()), "test_conversation.py", "text/x-python")
+        return file_response(as_test(self._talk_of(request).held()), "test_conversation.py", "text/x-python")
 
     def _talk_of(self, request: Request) -> Talk:
         return self._talk(request.path_params["key"])
@@ -220,57 +203,8 @@ def _answered(method: Answer) -> Answer:
         try:
             return await method(request)
         except Refused as refused:
-            return _json({"error": str(refused)}, refused.status)
+            return refused.response()
         except CallerError as error:
-            return _json({"error": str(error)}, 409)
+            return problem(409, str(error))
 
     return answer
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """Read the JSON of a request."""
-    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise Refused(415, "the page sends JSON, with its content type")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused(413, "that is more than a person says")
-    try:
-        given = orjson.loads(body)
-    except ValueError:
-        raise Refused(400, "the body is not JSON") from None
-    if not isinstance(given, dict):
-        raise Refused(400, "the body is a JSON object")
-    return given
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
-
-
-def _file(text: str, name: str, media_type: str) -> Response:
-    # Half a surrogate pair may stand in what a server sent.
-    data = text.encode("utf-8", "replace")
-    return Response(data, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
-
-
-async def _named_file(request: Request) -> Response:
-    name = request.path_params["name"]
-    return (
-        await _page_file(name, request) if name in _page_names() else PlainTextResponse("there is no such page\n", 404)
-    )
-
-
-async def _page_file(name: str, _request: Request) -> Response:
-    if name not in _files:
-        _files[name] = files("se_server.playground").joinpath("page").joinpath(name).read_bytes()
-    return Response(_files[name], media_type=_KINDS["." + name.rpartition(".")[2]])
-
-
-def _page_names() -> set[str]:
-    found = files("se_server.playground").joinpath("page").iterdir()
-    return {entry.name for entry in found if "." + entry.name.rpartition(".")[2] in _KINDS}
-
-
-_files: dict[str, bytes] = {}

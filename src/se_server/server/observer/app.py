@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
-from importlib.resources import files
 from typing import Any
 
 import orjson
@@ -21,8 +19,9 @@ from se_server.server.observer.access import App, Guard
 from se_server.server.observer.history import INTERVAL_S, History
 from se_server.server.observer.orders import ACTIONS, OrderRefused, order
 from se_server.server.observer.overview import hour, overview, row_of
-from se_server.server.observer.recordings import Recordings, problem
+from se_server.server.observer.recordings import Recordings
 from se_server.server.observer.watch import READ_S, Watch
+from se_server.server.observer.web import PageFiles, Refused, json_response, problem, read_json
 from se_server.telemetry.collector import registry_of
 from se_server.telemetry.families import Reading
 
@@ -34,16 +33,6 @@ MAX_FORMS = 8
 MAX_PAGES = 32
 """Pages that are shown live at once; further ones are answered 503."""
 MAX_BODY_BYTES = 4096
-BODY_S = 10.0
-_PAGE_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
-    "/recordings.js": ("recordings.js", "text/javascript; charset=utf-8"),
-    "/past.js": ("past.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
 
 
 class Observer:
@@ -82,7 +71,7 @@ class Observer:
             Route("/api/conversations/{key}", self._conversation),
             *self._recordings.routes(),
             Route("/api/actions/{name}", self._act, methods=["POST"]),
-            *(Route(path, partial(_page_file, *file)) for path, file in _PAGE_FILES.items()),
+            *PageFiles("se_server.server.observer").routes(),
         ]
         return Guard(Starlette(routes=routes), **guard)
 
@@ -123,10 +112,10 @@ class Observer:
         return Response(body, media_type=content_type)
 
     async def _overview(self, _request: Request) -> Response:
-        return _json(self._figures())
+        return json_response(self._figures())
 
     async def _hour(self, _request: Request) -> Response:
-        return _json(orjson.dumps(hour(self._history)))
+        return json_response(hour(self._history))
 
     def _figures(self) -> bytes:
         """Return the JSON of now, made at most twice a second, however many pages are open."""
@@ -172,62 +161,26 @@ class Observer:
         if not (count.isascii() and count.isdecimal()) or len(count) > 4:
             return problem(400, "slow is the number of turns to list")
         self._watch.poll()
-        return _json(orjson.dumps({"parts": PART_NAMES, "rows": self._watch.slowest(int(count))}))
+        return json_response({"parts": PART_NAMES, "rows": self._watch.slowest(int(count))})
 
     async def _conversations(self, request: Request) -> Response:
         self._watch.poll()
-        return _json(orjson.dumps({"rows": self._watch.find(request.query_params.get("find", ""))}))
+        return json_response({"rows": self._watch.find(request.query_params.get("find", ""))})
 
     async def _conversation(self, request: Request) -> Response:
         self._watch.poll()
         found = self._watch.one(request.path_params["key"])
-        return problem(404, "there is no such conversation") if found is None else _json(orjson.dumps(found))
+        return problem(404, "there is no such conversation") if found is None else json_response(found)
 
     async def _act(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ACTIONS:
             return problem(404, f"there is no such action: use one of {', '.join(ACTIONS)}")
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return problem(415, "an action is a POST with JSON and its content type")
         try:
-            body = await asyncio.wait_for(_read_body(request), BODY_S)
-        except asyncio.TimeoutError:
-            return problem(408, f"the body of an action did not come within {BODY_S:.0f} s")
-        if len(body) > MAX_BODY_BYTES:
-            return problem(413, "an action's JSON is short")
+            argument = (await read_json(request, MAX_BODY_BYTES)).get("argument")
+        except Refused as refused:
+            return refused.response()
         try:
-            given = orjson.loads(body)
-            argument = given.get("argument")
-        except (ValueError, AttributeError):
-            return problem(400, 'the body of an action is JSON: {"argument": null}')
-        try:
-            return _json(orjson.dumps(await order(self._control_path, name, argument)))
-        except OrderRefused as refused:
-            return problem(409, str(refused))
-
-
-async def _read_body(request: Request) -> bytes:
-    """Return the body of a request, or the beginning of one that is longer than `MAX_BODY_BYTES`."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            break
-    return body
-
-
-async def _page_file(name: str, media_type: str, _request: Request) -> Response:
-    return Response(_read_file(name), media_type=media_type)
-
-
-def _read_file(name: str) -> bytes:
-    if name not in _files:
-        _files[name] = files("se_server.server.observer").joinpath("page").joinpath(name).read_bytes()
-    return _files[name]
-
-
-_files: dict[str, bytes] = {}
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+            return json_response(await order(self._control_path, name, argument))
+        except OrderRefused as error:
+            return problem(409, str(error))

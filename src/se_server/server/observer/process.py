@@ -6,11 +6,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
 from se_server import __version__
@@ -22,6 +20,7 @@ from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
 from se_server.server.observer.recorder import make_recorder
 from se_server.server.observer.watch import Watch
+from se_server.server.observer.web import WebServer
 from se_server.server.shared.control import Ask, ControlChannel, Reply
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
@@ -33,16 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("se_server.server.observer")
 
-CLOSE_S = 1
 SEND_S = 1.0
-
-
-class _WebServer(uvicorn.Server):
-    """A web server that leaves signals to the observer: Ctrl-C in a terminal is for the supervisor."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_observer(
@@ -150,18 +140,6 @@ async def _serve(
             task.cancel()
 
 
-def _web_server(admin: AdminSocket, observer: Observer) -> _WebServer:
+def _web_server(admin: AdminSocket, observer: Observer) -> WebServer:
     app = observer.app(tokens=admin.tokens, is_local=admin.is_local, is_unix=admin.unix is not None, host=admin.host)
-    return _WebServer(
-        uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=CLOSE_S,
-        )
-    )
+    return WebServer(app, http=Connection)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,6 +14,7 @@ from se_server.recordings.as_test import source_of
 from se_server.recordings.records import parse
 from se_server.server.observer.archive import Entry
 from se_server.server.observer.watch import Watch
+from se_server.server.observer.web import file_response, json_response, problem
 
 if TYPE_CHECKING:
     from se_server.server.observer._timelines import Conversation
@@ -84,9 +84,9 @@ class Recordings:
     async def _list(self, _request: Request) -> Response:
         recorder = self._recorder
         if recorder is None:
-            return _json({"level": "off", "rows": [], "left_out": 0})
+            return json_response({"level": "off", "rows": [], "left_out": 0})
         rows = [_row(entry) for entry in recorder.archive.entries()[:MAX_ROWS]]
-        return _json({"level": recorder.options.level, "rows": rows, "left_out": recorder.left_out()})
+        return json_response({"level": recorder.options.level, "rows": rows, "left_out": recorder.left_out()})
 
     def _entry(self, request: Request) -> Entry | None:
         recorder = self._recorder
@@ -96,7 +96,7 @@ class Recordings:
         entry = self._entry(request)
         if entry is None:
             return problem(404, "there is no such recording")
-        return _attachment(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
+        return file_response(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
 
     async def _test(self, request: Request) -> Response:
         entry = self._entry(request)
@@ -119,7 +119,7 @@ class Recordings:
         if isinstance(lines, Response):
             return lines
         body = "".join(line + "\n" for line in lines).encode()
-        return _attachment(body, _name_of(request), "application/x-ndjson")
+        return file_response(body, _name_of(request), "application/x-ndjson")
 
     async def _test_kept(self, request: Request) -> Response:
         lines = await self._lines(request)
@@ -137,7 +137,7 @@ def _test_response(lines: Sequence[str], name: str) -> Response:
     except CallerError as error:
         return problem(409, str(error))
     test = f"test_{name.removesuffix('.jsonl').replace('-', '_')}.py"
-    return _attachment(text.encode(), test, "text/x-python; charset=utf-8")
+    return file_response(text.encode(), test, "text/x-python; charset=utf-8")
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -149,17 +149,3 @@ def _row(entry: Entry) -> dict[str, Any]:
         "written_at_s": round(entry.written_at_s, 3),
         **{name: header.get(name) for name in ("level", "began_at_s", "reasons", "cause", "code")},
     }
-
-
-def _attachment(body: bytes, name: str, media_type: str) -> Response:
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(body, media_type=media_type, headers=headers)
-
-
-def problem(status: int, text: str) -> Response:
-    """Return a response with an error: one sentence."""
-    return Response(orjson.dumps({"error": text}), status, media_type="application/json")
-
-
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")

@@ -63,8 +63,8 @@ class Refused(Exception):
         self.status = status
 
     def response(self) -> Response:
-        """Return the answer: the sentence as JSON."""
-        return json_response({"error": str(self)}, self.status)
+        """Return the answer."""
+        return problem(self.status, str(self))
 
 
 class PageFiles:
@@ -134,6 +134,11 @@ def json_response(content: object, status: int = 200) -> Response:
     """Return an answer in JSON; bytes are JSON already."""
     body = content if isinstance(content, bytes) else orjson.dumps(content)
     return Response(body, status, media_type="application/json")
+
+
+def problem(status: int, text: str) -> Response:
+    """Return an answer with an error: one sentence."""
+    return json_response({"error": text}, status)
 
 
 def file_response(content: str | bytes, name: str, media_type: str) -> Response:
