@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from se_server.server.observer import app
+from se_server.server.observer import app, web
 from se_server.server.observer.access import PROTECTION, Guard
 
 TOKEN = "0123456789abcdef-operator"
@@ -148,7 +148,7 @@ def test_other_methods_are_refused() -> None:
 
 
 async def test_a_body_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_S", 0.05)
+    monkeypatch.setattr(web, "BODY_S", 0.05)
     observer: Any = app.Observer(cast(Any, None), cast(Any, None), None)
     sent: list[MutableMapping[str, Any]] = []
 
