@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.functional.browsing import resize, running_browser, wait_for_page
 from tests.functional.observing import TOKEN, observed_server
 from tests.functional.processes import write_agent
 from tests.helpers import TEST_API_KEY
@@ -37,60 +38,43 @@ VIEWS = [(360, "light"), (360, "dark"), (1600, "light"), (1600, "dark")]
 
 def take(driver: Any, url: str, path: Path, width: int, scheme: str, ready: str) -> None:
     """Take a picture of the whole page, unlocked, once it has an element."""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    resize(driver, width, 1000, scheme)
     driver.get(url)
     driver.execute_script("sessionStorage.setItem('se-server token', arguments[0])", TOKEN)
     driver.refresh()
-    while not driver.execute_script("return document.querySelector(arguments[0]) !== null", ready):
-        time.sleep(0.1)
-    metrics["height"] = driver.execute_script("return document.documentElement.scrollHeight")
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    wait_for_page(driver, f"document.querySelector('{ready}') !== null")
+    resize(driver, width, driver.execute_script("return document.documentElement.scrollHeight"), scheme)
     time.sleep(0.5)  # for the charts to be drawn again
     driver.save_screenshot(str(path))
 
 
 def take_timeline(driver: Any, path: Path) -> None:
     """Take a picture of the timeline of the conversation with the slowest turn, of the page that is open."""
-    metrics = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    resize(driver, 1280)
     driver.execute_script("document.querySelector('#slow button').click()")
-    while not driver.execute_script("return document.querySelector('#timeline[open] tbody tr') !== null"):
-        time.sleep(0.1)
+    wait_for_page(driver, "document.querySelector('#timeline[open] tbody tr') !== null")
     driver.save_screenshot(str(path))
 
 
 def main(directory: str) -> None:
     """Run a server under load and take all pictures."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place, running_browser("--hide-scrollbars") as driver:
         app = write_agent(Path(place, "agent.py"), AGENT)
         with observed_server("--max-sessions", "80", app=app, tokens=Path(place, "tokens")) as admin:
-            driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
-            url, folder = f"http://127.0.0.1:{admin.place}/", Path(directory)
-            try:
-                for width, scheme in VIEWS[1:3]:
-                    take(driver, url, folder / f"empty-{scheme}-{width}.png", width, scheme, "#slow .empty")
-                load = [sys.executable, "-m", "se_server.cli.bench", "load", admin.server.url, "--processes", "1"]
-                load += ["-n", "40", "--duration-s", str(LOAD_S), "--think-s", "1.5", "--interruption-rate", "0.15"]
-                load += ["--max-errors", "1000", "--api-key", TEST_API_KEY, "--profile", "soak", "--call-s", "30"]
-                with subprocess.Popen(load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                    time.sleep(LOAD_S * 0.7)
-                    for width, scheme in VIEWS:
-                        take(driver, url, folder / f"{scheme}-{width}.png", width, scheme, "#slow button")
-                    take_timeline(driver, folder / "timeline.png")
-                    process.terminate()
-            finally:
-                driver.quit()
+            url = f"http://127.0.0.1:{admin.place}/"
+            for width, scheme in VIEWS:
+                take(driver, url, folder / f"empty-{scheme}-{width}.png", width, scheme, "#slow .empty")
+            load = [sys.executable, "-m", "se_server.cli.bench", "load", admin.server.url, "--processes", "1"]
+            load += ["-n", "40", "--duration-s", str(LOAD_S), "--think-s", "1.5", "--interruption-rate", "0.15"]
+            load += ["--max-errors", "1000", "--api-key", TEST_API_KEY, "--profile", "soak", "--call-s", "30"]
+            with subprocess.Popen(load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                time.sleep(LOAD_S * 0.7)
+                for width, scheme in VIEWS:
+                    take(driver, url, folder / f"{scheme}-{width}.png", width, scheme, "#slow button")
+                take_timeline(driver, folder / "timeline.png")
+                process.terminate()
 
 
 if __name__ == "__main__":

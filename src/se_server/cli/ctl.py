@@ -22,6 +22,7 @@ from se_server.cli.ctl_tables import (
     show,
     silence,
     status_view,
+    width,
 )
 from se_server.cli.ctl_wire import SHOWN_CHARACTERS, VARIABLE, CtlError, ask, find_socket
 from se_server.errors import CallerError
@@ -162,7 +163,7 @@ def calls(context: click.Context, as_json: bool) -> None:
 def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
     """Show the turns of the last hour whose first text took longest, and where the time went; needs --admin."""
     answer = ask(find(), "turns", count)
-    _as_json(answer) if as_json else show(turns_view(answer))
+    _as_json(answer) if as_json else show(turns_view(answer, width()))
 
 
 @command.command(short_help="Write the recording of a conversation.")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from se_server.cli.ctl_tables import age, new_table, printable
 from se_server.telemetry.families import Distribution
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 PARTS = ("socket", "wait", "handler", "provider", "thinking", "write")
+TABLE_COLUMNS = 140
+"""A table of turns with an id of usual length is that wide."""
+COLUMN = 11
 
 
 def duration(value: float | None) -> str:
@@ -58,24 +63,63 @@ def _less(now: Iterable[int], before: Iterable[int]) -> tuple[int, ...]:
     return tuple(late - early for late, early in zip(counts, former or (0,) * len(counts), strict=True))
 
 
-def turns_view(answer: Mapping[str, Any]) -> Group:
-    """Return the table that `turns` shows, the slowest turn first."""
+def turns_view(answer: Mapping[str, Any], width: int) -> Group:
+    """Return the slow turns that `turns` shows, the slowest first.
+
+    Args:
+        width: columns of the terminal; a table of all figures needs `TABLE_COLUMNS`, and else a turn has two lines.
+    """
     from rich.console import Group
     from rich.text import Text
 
+    rows = answer["rows"]
+    shown: RenderableType
+    if width >= TABLE_COLUMNS:
+        shown = _table_of(rows)
+        lines = [
+            f"the event loop was blocked by {printable(block)}"
+            for block in sorted({turn["blocked_by"] for turn in rows if turn.get("blocked_by")})
+        ]
+    else:
+        shown, lines = _pairs_of(rows), []
+    note = "the parts of the time to first text; the slowest turns of the last hour" if rows else "no turns"
+    return Group(shown, Text("\n".join([note, *lines])))
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     numbers = ("turn", "first text", *PARTS, "ago")
     table = new_table("conversation", "turn", "first text", *PARTS, "outcome", "ago", numbers=numbers)
-    for turn in answer["rows"]:
-        name = turn["conversation"]["id"]
+    for turn in rows:
         table.add_row(
-            Text("(no init yet)", style="dim") if name is None else Text(printable(name)),
+            _name_of(turn),
             "-" if turn["event_id"] is None else str(turn["event_id"]),
             duration(turn["first_text_s"]),
             *(duration(part) for part in turn["parts"]),
             str(turn["outcome"]).replace("_", " "),
             age(turn["ago_s"]),
         )
-    blocks = sorted({turn["blocked_by"] for turn in answer["rows"] if turn.get("blocked_by")})
-    note = "the parts of the time to first text; the slowest turns of the last hour" if answer["rows"] else "no turns"
-    lines = [note, *(f"the event loop was blocked by {printable(block)}" for block in blocks)]
-    return Group(table, Text("\n".join(lines)))
+    return table
+
+
+def _pairs_of(rows: Sequence[Mapping[str, Any]]) -> Text:
+    """Return two lines for each turn: the parts in columns, and the turn itself."""
+    from rich.text import Text
+
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if rows:
+        text.append("".join(f"{head:>{COLUMN}}" for head in ("first text", *PARTS)) + "\n", style="bold")
+    for turn in rows:
+        text.append("".join(f"{duration(part):>{COLUMN}}" for part in (turn["first_text_s"], *turn["parts"])) + "\n")
+        number = "a turn" if turn["event_id"] is None else f"turn {turn['event_id']}"
+        outcome = str(turn["outcome"]).replace("_", " ")
+        blocked = f", blocked by {printable(turn['blocked_by'])}" if turn.get("blocked_by") else ""
+        about = f": {number}, {outcome}, {age(turn['ago_s'])} ago{blocked}\n"
+        text.append("  ").append_text(_name_of(turn)).append(about, style="dim")
+    return text
+
+
+def _name_of(turn: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    name = turn["conversation"]["id"]
+    return Text("(no init yet)", style="dim") if name is None else Text(printable(name))

@@ -145,9 +145,15 @@ def silence(answer: Mapping[str, Any]) -> str:
     return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows its stacks"
 
 
+def width() -> int:
+    """Return the columns of the terminal; lines for other programs are not wrapped."""
+    from rich.console import Console
+
+    return Console().width if sys.stdout.isatty() else 200
+
+
 def show(view: Group) -> None:
     """Print a table."""
     from rich.console import Console
 
-    # Lines for other programs are not wrapped.
-    Console(width=None if sys.stdout.isatty() else 200).print(view)
+    Console(width=width()).print(view)
