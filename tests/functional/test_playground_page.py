@@ -63,6 +63,12 @@ FAKE_SPEECH = """
   };
 """
 
+NO_EARS = {
+    "There is no microphone.",
+    "The browser's speech recognition cannot be reached: type instead.",
+    "The browser does not let this page listen: allow the microphone for this address.",
+}
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
@@ -231,6 +237,18 @@ def test_speech_is_read_cut_and_heard(browser: Any, page: Playground) -> None:
     browser.execute_script("hear('no wait please stop', true)")
     wait_for_page(browser, "document.querySelectorAll('li.turn').length === 6")
     assert text_of(browser, "#turn-5 .said") == "no wait please stop"
+
+
+def test_a_browser_without_a_recogniser_says_so(browser: Any, page: Playground) -> None:
+    """Chromium has both interfaces of speech, and here neither a microphone nor a recogniser or a voice behind them."""
+    open_page(browser, page)
+    hear = "document.querySelector('#mic').dispatchEvent(new PointerEvent('pointer{}'))"
+    browser.execute_script(hear.format("down"))
+    wait_for(lambda: text_of(browser, "#heard-now") in NO_EARS, "the page says why it hears nothing")
+    browser.execute_script(hear.format("up"))
+    say(browser, "hello")  # which reads the answer aloud, since the microphone was used
+    wait_for_turns(browser, 1)
+    assert answers(browser) == ["Version one heard hello. "]
 
 
 def test_the_keyboard_alone_is_enough(browser: Any, page: Playground) -> None:

@@ -35,6 +35,7 @@ export class Voice {
     this.rate = 1;
     this.voice = null;
     this.lang = "";
+    this.problem = "";
     this.forget();
   }
 
@@ -79,14 +80,21 @@ export class Voice {
       if (isWhole) this.spoken = from + text.length;
       this.onProgress();
     };
-    utterance.onstart = () => (this.recent = `${this.recent} ${text}`.slice(-600));
+    utterance.onstart = () => {
+      this.problem = "";
+      this.recent = `${this.recent} ${text}`.slice(-600);
+    };
     utterance.onboundary = ({ charIndex }) => {
       if (turn !== this.turn || !this.waiting.includes(utterance)) return;
       this.spoken = Math.max(this.spoken, from + lead + charIndex);
       this.onProgress();
     };
     utterance.onend = () => done(true);
-    utterance.onerror = () => done(false);
+    utterance.onerror = ({ error }) => {
+      if (error === "not-allowed") this.problem = "The browser reads nothing aloud before you click on the page.";
+      else if (!["interrupted", "canceled"].includes(error)) this.problem = "The browser has no voice that can read this aloud.";
+      done(false);
+    };
     this.waiting.push(utterance);
     speechSynthesis.speak(utterance);
   }
@@ -128,15 +136,17 @@ export class Ears {
     this.isWanted = false;
     this.isLocal = false;
     this.problem = "";
+    this.mayInstall = false;   // what recognises the language here may be downloaded once the user has pressed something
     this.lang = navigator.language || "en-US";
   }
 
   // Ask whether this machine can recognise the language by itself, without sending audio anywhere.
   async look() {
-    this.isLocal = false;
+    this.isLocal = this.mayInstall = false;
     try {
       const state = await Recognition?.available?.({ langs: [this.lang], processLocally: true });
-      if (state === "downloadable" || state === "downloading") await Recognition.install?.({ langs: [this.lang], processLocally: true });
+      this.mayInstall = state === "downloadable" && !navigator.userActivation?.hasBeenActive;
+      if (!this.mayInstall && (state === "downloadable" || state === "downloading")) await Recognition.install?.({ langs: [this.lang], processLocally: true });
       this.isLocal = state === "available" || (await Recognition?.available?.({ langs: [this.lang], processLocally: true })) === "available";
     } catch {
       this.isLocal = false;
@@ -148,6 +158,8 @@ export class Ears {
     this.isWanted = true;
     this.isContinuous = isContinuous;
     if (this.isListening || !canHear) return;
+    if (this.mayInstall) this.look();   // for the next time: a download may take minutes
+    this.problem = "";
     const ears = (this.ears = new Recognition());
     ears.lang = this.lang;
     ears.continuous = isContinuous;

@@ -11,6 +11,7 @@ let barged = false;      // whether the words that are recognised have cut the a
 
 export const voice = new Voice(() => {
   if (!voice.isSpeaking) quietSince = performance.now();
+  if (!ears.isListening) by("heard-now").textContent = ears.problem || voice.problem;
   on.changed();
 });
 const ears = new Ears(words, state);
@@ -94,7 +95,7 @@ function state() {
   by("mic").classList.toggle("listening", ears.isListening);
   by("mic").setAttribute("aria-pressed", String(ears.isListening));
   by("mic").setAttribute("aria-label", isFree ? "Listen" : "Hold to talk");
-  if (!ears.isListening) by("heard-now").textContent = ears.problem;
+  if (!ears.isListening) by("heard-now").textContent = ears.problem || voice.problem;
   const where = ears.isLocal
     ? "What you say is recognised on this machine."
     : "This browser sends what you say to its maker, who recognises it. Type where that is not wanted.";
