@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from se_server.simulator.caller import Caller
 ROOT = Path(__file__).resolve().parents[2]
 BASE, IMAGE, NAME = "localhost/se-server-base", "localhost/se-server", "se-server-image-test"
 KEY = "sk_image_test"
-PORT = 38010
+READY = re.compile(r"se-server ready: (ws://127\.0\.0\.1:\d+/ws)")
 CONVERSATIONS = 20
 DRAIN_S = 30
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -94,13 +95,10 @@ def build(pip_conf: str) -> None:
     run("buildah", *options, *mounts, *arguments, ignored, "-t", IMAGE, "-f", f"{ROOT}/deploy/Dockerfile", str(ROOT))
 
 
-async def hold(podman: Podman) -> None:
+async def hold(podman: Podman, url: str) -> None:
     """Hold conversations over a stop of the container."""
     async with AsyncExitStack() as stack:
-        callers = [
-            await stack.enter_async_context(Caller.connect(f"ws://127.0.0.1:{PORT}/ws", api_key=KEY))
-            for _ in range(CONVERSATIONS)
-        ]
+        callers = [await stack.enter_async_context(Caller.connect(url, api_key=KEY)) for _ in range(CONVERSATIONS)]
         for caller in callers:
             assert (await caller.say("hello")).text == "heard hello"
         podman("kill", "--signal", "TERM", NAME)
@@ -143,14 +141,14 @@ def main() -> None:
         app = Path(folder) / "app.py"
         app.write_text(AGENT)
         rights = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-        options = ("app.py", "--host=127.0.0.1", f"--port={PORT}", "--path=/ws", f"--drain-timeout-s={DRAIN_S}")
+        options = ("app.py", "--host=127.0.0.1", "--port=0", "--path=/ws", f"--drain-timeout-s={DRAIN_S}")
         podman(
             *("run", "-d", "--name", NAME, "--no-healthcheck", "--network=host", *rights, *limits()),
             *(f"-v={app}:/app/app.py:ro", "-e", f"ELEVENLABS_API_KEY={KEY}", IMAGE, *options, "--workers=2"),
         )
         try:
             deadline = time.monotonic() + 30
-            while "se-server ready" not in (log := podman.logs()):
+            while (ready := READY.search(log := podman.logs())) is None:
                 assert time.monotonic() < deadline, log
                 time.sleep(0.2)
             status = json.loads(podman("exec", NAME, "se-ctl", "status", "--json"))
@@ -160,7 +158,7 @@ def main() -> None:
             assert podman("exec", NAME, "id", "-u").strip() == "10001"
             denied = podman("exec", NAME, "sh", "-c", "touch /app/x /opt/agent/x /x 2>&1 || true")
             assert denied.count("Read-only file system") + denied.count("Permission denied") == 3, denied
-            asyncio.run(hold(podman))
+            asyncio.run(hold(podman, ready[1]))
             assert podman("wait", NAME).strip() == "0"
         finally:
             podman("rm", "-f", NAME, check=False)

@@ -32,6 +32,7 @@ SpeechEngineServer, or a single function, which is used as on_transcript. Withou
 
 \b
   se-server                          the demo agent, for se-chat on this machine
+  se-server run script.py            a program that calls engine.serve(), unchanged, on all cores
   se-server agent.py --workers 4     your agent, with the key in ELEVENLABS_API_KEY
 """
 
@@ -55,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # Imported here: they import modules that do not exist on Windows.
     from se_server.errors import ConfigError
+    from se_server.server.config.scripts import as_script
     from se_server.telemetry.log_writer import flush_logs
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = as_script(sys.argv[1:] if arguments is None else arguments)
     try:
         given = _read_command_line(words)
         return 0 if given is None else _serve(given, os.environ)
@@ -185,6 +187,7 @@ def _one_sentence(text: str) -> str:
 
 
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
+    from se_server.cli.aliases import alias_once
     from se_server.errors import ConfigError
     from se_server.observe.log_config import apply_log_config, read_log_config
     from se_server.observe.logs import setup_logging
@@ -201,8 +204,11 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
             config = page.observed(config)
         log_config = None if config.program.log_config is None else read_log_config(config.program.log_config)
         setup_logging(config.program.log_level, config.program.log_format)
+        aliased = alias_once(config.program.app, config.program.no_alias)
         if log_config is not None:
             apply_log_config(log_config, str(config.program.log_config))
+        if aliased and not (given.get("check") or given.get("print_config")):
+            log.info(aliased)
         warn_of_unknown(config.unknown)
         return config
 

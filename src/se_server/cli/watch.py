@@ -17,6 +17,7 @@ from pathlib import Path
 
 from se_server.errors import ConfigError
 from se_server.observe.logs import setup_logging
+from se_server.server.config.scripts import Script
 from se_server.server.shared.logfile import LogFile
 
 logger = logging.getLogger("se_server.watch")
@@ -45,7 +46,8 @@ def watching(
         raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
     if importlib.util.find_spec("watchfiles") is None:
         raise ConfigError("--reload needs the package watchfiles: pip install watchfiles")
-    places = [str(folder_of(app)), *map(os.path.abspath, more)]
+    script = Script.of(app)
+    places = [str(folder_of(app if script is None else script.file)), *map(os.path.abspath, more)]
     watcher = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, log_file or "", *places]
     )

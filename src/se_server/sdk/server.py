@@ -20,9 +20,11 @@ from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
 from se_server.forks import is_copied, keep_from_children
 from se_server.options import options_of
+from se_server.sdk.captured import CapturedServe
 from se_server.sdk.signals import stop_on_signals
 from se_server.server.config.loading import refuse_to_serve
 from se_server.server.config.options import BY_NAME, read_keywords
+from se_server.server.config.scripts import captor
 from se_server.server.door.access import Access
 from se_server.server.door.door import Door
 from se_server.server.door.routes import RouteTable
@@ -217,6 +219,14 @@ class SpeechEngineServer:
             self._beginning = None
         if self._running is not None:
             raise RuntimeError("this SpeechEngineServer serves already: await its stop() first, or make another one")
+        serve = captor()
+        if serve is not None:
+            configured, self._running = self._port, stop
+            try:
+                await serve(CapturedServe(self, self._open_at, stop.drain_asked))
+            finally:
+                self._accepting, self._running, self._port = False, None, configured
+            return
         if not self.handlers.may_answer() and self.own_connect is None:
             log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
         routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])
@@ -311,6 +321,10 @@ class SpeechEngineServer:
 
     def _is_draining(self) -> bool:
         return self._running is not None and self._running.drain_asked.is_set()
+
+    def _open_at(self, port: int) -> None:
+        self._port = port
+        self._set_ready()
 
     def _set_ready(self) -> None:
         self._accepting = True

@@ -109,6 +109,20 @@ class Config:
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
 
 
+LISTENING = ("host", "port", "uds")
+
+
+def listening(config: Config, options: Mapping[str, Any]) -> Config:
+    """Add the address of a program's server, as far as no source has said where to listen; an option wins."""
+    given = [name for name in (*LISTENING, "fd") if config.was_given(name)]
+    if "fd" in given or "uds" in given:
+        return config
+    names = ("host", "port") if given else LISTENING
+    taken = {name: options[name] for name in names if name in options and name not in given}
+    sources = {**config.sources, **dict.fromkeys(taken, "APP")}
+    return replace(config, sources=sources, listening=replace(config.listening, **taken))
+
+
 def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:
     """Add the options of an APP that concern conversations, as far as no source has given them.
 

@@ -24,6 +24,7 @@ class Program:
         log_config: the file with a `dictConfig` of logging; None for none.
         log_file: the file that stderr goes to; None leaves stderr alone.
         loop: the event loop of the workers, `uvloop` or `asyncio`.
+        no_alias: whether a program's imports of the published SDK are left alone.
         reload: whether changes of the APP's files cause a reload.
         control_socket: the path of se-ctl's socket; `off` for none, None for the default path.
         pidfile: the path of the pidfile; None for none.
@@ -61,6 +62,11 @@ class Program:
         "The event loop of the workers: uvloop, or asyncio's own for an agent that patches it.",
         "uvloop|asyncio",
         default_text="uvloop",
+    )
+    no_alias: bool = option(
+        False,
+        flag,
+        "With `run`: leave `elevenlabs.speech_engine` to the installed package, whose serve() is not captured.",
     )
     reload: bool = option(
         False,

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from se_server.errors import ConfigError
 from se_server.options import options_of
-from se_server.server.config.config import Config
+from se_server.server.config.config import LISTENING, Config, listening
+from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
@@ -35,6 +36,7 @@ from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket, default_path
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
+from se_server.server.supervisor.probe import address_of
 from se_server.server.supervisor.supervisor import Supervisor
 from se_server.server.supervisor.systemd import Notifier, inherit_sockets, take_activated
 from se_server.server.supervisor.upgrade import Handover, Upgrade, begin_upgrade, start_directory
@@ -93,6 +95,9 @@ def serve(
     notifier = Notifier(os.environ)
     config = load()
     config = replace(config, tracing=check_tracing(config.tracing))
+    script = Script.of(config.program.app)
+    if script is not None and handover is None and "LISTEN_FDS" not in os.environ:
+        config = listening(config, address_of(script, use_uvloop=config.program.loop == "uvloop"))
     directory = start_directory()
     _check(config)
     spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
@@ -123,6 +128,8 @@ def serve(
     def reload_spec() -> WorkerSpec:
         fresh = load()
         fresh = replace(fresh, tracing=check_tracing(fresh.tracing))
+        if script is not None:  # the sockets are open where the program wanted them
+            fresh = listening(fresh, {name: config.value(name) for name in LISTENING if config.sources[name] == "APP"})
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
                 logger.warning("%s has changed: a reload keeps the old value, restart the server to apply it", name)

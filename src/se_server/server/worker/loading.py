@@ -9,13 +9,15 @@ from dataclasses import replace
 
 from se_server.conversation.route import Route
 from se_server.errors import AppError, ConfigError, KeyMissing
-from se_server.server.config.app import App, AppCrashed, load_app
-from se_server.server.config.config import Config, complete, find_keys
+from se_server.server.config.app import App, AppCrashed, app_of, load_app
+from se_server.server.config.config import LISTENING, Config, complete, find_keys
 from se_server.server.config.options import BY_NAME
+from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.routes import KEY_VARIABLE, RouteTable
 from se_server.server.shared.control import ControlChannel, Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
 from se_server.server.shared.tracing import Tracing
+from se_server.server.worker.script import run_script
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S
 from se_server.telemetry._ring import Ring
 
@@ -29,6 +31,9 @@ def check_app(config: Config) -> tuple[str, str, str, int]:
         The traceback of user code, one sentence on the problem, and a notice for the operator, each of which may be
         empty; and the exit code.
     """
+    script = Script.of(config.program.app)
+    if script is not None:
+        return _check_script(script, config)
     try:
         app = load(config)
         completed, late = complete(config, app.options)
@@ -38,9 +43,49 @@ def check_app(config: Config) -> tuple[str, str, str, int]:
     return "", "", notice(app, late), EXIT_OK
 
 
+def guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Config, str]:
+    """Return the APP that a program's server is, its options with those of the program, and a notice for the operator.
+
+    Raises:
+        AppError, ConfigError: as for every APP.
+    """
+    app = app_of(serving.server, script.file)
+    if app.options.get("disable_auth") and not config.was_given("disable_auth"):
+        # The program is the server here, and has decided for itself.
+        config = replace(config, route=replace(config.route, disable_auth=True))
+    app = with_key(app, config)
+    completed, late = complete(config, app.options)
+    # The sockets were opened where the program wanted them.
+    return app, completed, notice(app, [name for name in late if name not in (*LISTENING, "disable_auth")])
+
+
+def _check_script(script: Script, config: Config) -> tuple[str, str, str, int]:
+    notices: list[str] = []
+    errors: list[Exception] = []
+
+    async def look(serving: Serving) -> None:
+        try:
+            app, completed, doubt = guest_of(serving, script, config)
+            routes(completed, app)
+            notices.append(doubt)
+        except (AppError, ConfigError) as error:
+            errors.append(error)
+        raise SystemExit
+
+    failed = run_script(script, look, use_uvloop=config.program.loop == "uvloop")
+    for error in (failed, *errors):
+        if error is not None:
+            return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
+    return "", "", notices[0], EXIT_OK
+
+
 def load(config: Config) -> App:
     """Load the APP, with a key of the environment if it has none."""
-    app = load_app(config.program.app)
+    return with_key(load_app(config.program.app), config)
+
+
+def with_key(app: App, config: Config) -> App:
+    """Return an APP with a key of the environment if neither it nor the options have one."""
     if config.route.api_key or app.api_keys or config.route.disable_auth:
         return app
     keys = find_keys(os.environ)  # the import may have read them from a file, as load_dotenv() does

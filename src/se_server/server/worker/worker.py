@@ -9,19 +9,20 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 
 import uvloop
 
-from se_server.conversation.blocking import where_raised
 from se_server.conversation.recording import hide_headers
 from se_server.errors import AppError, ConfigError
-from se_server.forks import call_in_children, end_child, is_copied, keep_from_children
+from se_server.forks import call_in_children, end_child, keep_from_children
 from se_server.server.config.app import App, AppCrashed
 from se_server.server.config.config import Config, complete
+from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
 from se_server.server.shared.control import (
     Ask,
@@ -38,8 +39,10 @@ from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.loading import fail, load, notice, routes, trace_turns
+from se_server.server.worker.loading import fail, guest_of, load, notice, routes, trace_turns
+from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
+from se_server.server.worker.script import run_script, serve_of
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
 from se_server.types import Handler
@@ -93,6 +96,9 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         waits_for_debugger=may_hold(lifecycle.workers, config.program.reload),
     )
     watchdog.start()
+    script = Script.of(config.program.app)
+    if script is not None:
+        return _run_script(script, spec, slot, channel, watchdog)
     loop = uvloop.new_event_loop() if config.program.loop == "uvloop" else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -102,43 +108,31 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
         config, late = complete(config, app.options)
-        worker = _Worker(spec, config, app, late, slot, channel, loop)
+        worker = _Worker(spec, config, app, notice(app, late), slot, channel, loop)
     except (AppError, ConfigError) as error:
         return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
-    call_in_children(partial(_end_with, loop))
+    call_in_children(partial(end_with, loop))
     with keep_from_children(worker.descriptors, loop):
-        return _run_through(loop, loop.create_task(worker.run(watchdog), name="worker"))
+        return run_through(loop, loop.create_task(worker.run(watchdog), name="worker"))
 
 
-def _run_through(loop: asyncio.AbstractEventLoop, worker: asyncio.Task[int]) -> int:
-    """Run the loop until the worker's task has ended, whatever user code raises to leave the process."""
-    while True:
-        try:
-            return loop.run_until_complete(worker)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if is_copied(loop):
-                end_child(error)
-            if worker.done():
-                raise
-            # A task or a callback of user code has raised it: asyncio passes it on through the loop.
-            logger.error(
-                "%r was raised at %s: it ends neither the worker nor a conversation",
-                error,
-                where_raised(error),
-                exc_info=error,
+def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlChannel, watchdog: Watchdog) -> int:
+    """Run a program whose `serve()` serves this worker's share of the conversations."""
+    config = spec.config
+
+    def worker(serving: Serving) -> _Worker:
+        loop = asyncio.get_running_loop()
+        app, completed, doubt = guest_of(serving, script, config)
+        if completed.route.disable_auth and not config.route.disable_auth:
+            logger.warning(
+                "%s switches authentication off: anyone who reaches the port can hold conversations", script.file
             )
-        except RuntimeError:
-            if worker.done() or loop.is_closed() or is_copied(loop):
-                raise
-            logger.error("user code has stopped the event loop with loop.stop(): it goes on")
-        loop.call_soon(partial(sys.set_asyncgen_hooks, firstiter=None))  # as in `_Worker._live`
+        call_in_children(partial(end_with, loop))
+        return _Worker(spec, completed, app, doubt, slot, channel, loop, guest_of=watchdog)
 
-
-def _end_with(loop: asyncio.AbstractEventLoop) -> None:
-    """End this forked child when it comes back to the loop, a copy of its parent's."""
-    if is_copied(loop):
-        loop.call_soon(end_child)
+    error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
+    return EXIT_OK if error is None else fail(channel, error)
 
 
 class _Worker:
@@ -149,13 +143,17 @@ class _Worker:
         spec: WorkerSpec,
         config: Config,
         app: App,
-        late: Sequence[str],
+        doubt: str,
         slot: Slot,
         channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
+        guest_of: Watchdog | None = None,
     ) -> None:
         self._app = app
-        self._ready = Ready(config.route.path or "", notice(app, late))
+        self._guest_of = guest_of  # the loop is a program's: its tasks and its hooks are left alone
+        self._is_open: Callable[[int], None] | None = None
+        self._listen_sockets = spec.listen_sockets
+        self._ready = Ready(config.route.path or "", doubt)
         self._channel = channel
         self._slot = slot
         self._clock = config.session.clock
@@ -183,6 +181,17 @@ class _Worker:
     def descriptors(self) -> Iterator[int]:
         """Return the descriptors that children of user code must not have."""
         return self._door.descriptors()
+
+    async def run_as_guest(self, is_ready: Callable[[int], None]) -> None:
+        """Serve on the loop of a program until ordered to stop; `is_ready` gets the port."""
+        assert self._guest_of is not None
+        self._is_open = is_ready
+        with keep_from_children(self.descriptors, self._loop):
+            await self.run(self._guest_of)
+
+    def end(self, timeout_s: float | None = None) -> None:
+        """Drain within a time; None is the configured one."""
+        self._drain_within(self._drain_timeout_s if timeout_s is None else timeout_s)
 
     async def run(self, watchdog: Watchdog) -> int:
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
@@ -212,10 +221,13 @@ class _Worker:
         tune_collector()
         # The loop would register every async generator for `shutdown_asyncgens`, which is never called here. The other
         # hook stays: it closes unfinished generators.
-        sys.set_asyncgen_hooks(firstiter=None)
+        if self._guest_of is None:
+            sys.set_asyncgen_hooks(firstiter=None)
         self._door.open()
         self._slot.state = State.READY
         self._channel.send(self._ready, timeout_s=SEND_TIMEOUT_S)
+        if self._is_open is not None:
+            self._is_open(next((s.getsockname()[1] for s in self._listen_sockets if s.family != socket.AF_UNIX), 0))
         while not self._stop.is_set():
             try:
                 await self._stop.wait()
@@ -315,6 +327,8 @@ class _Worker:
             logger.error("on_shutdown of %s failed", self._app.name, exc_info=task.exception())
 
     async def _end_left_overs(self) -> None:
+        if self._guest_of is not None:
+            return
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
