@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from abc import ABC, abstractmethod
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import ClassVar
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy" / "load-balancers.md"
-SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"))
+# Envoy comes from PyPI, beside the interpreter.
+PLACES = (os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", str(Path(sys.executable).parent))
+SEARCH_PATH = os.pathsep.join(PLACES)
 START_ATTEMPTS = 5  # a free port may be taken by somebody else before the balancer binds it
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
