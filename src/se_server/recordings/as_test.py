@@ -45,7 +45,7 @@ def source_of(recorded: Recorded, path: str, app: str | None = None) -> str:
         "",
         "",
         f"def test_{_identifier(name)}(se_replay):",
-        f"    replay = se_replay({path!r})",
+        f"    replay = se_replay({path!r}{_llm_of(recorded)})",
     ]
     turns = turns_of(recorded)
     for number, turn in enumerate(turns):
@@ -62,6 +62,11 @@ def app_of(recorded: Recorded) -> str:
         return "se_server.demo"
     file, dot, rest = app.partition(".py")
     return PurePath(file).name + dot + rest if dot else app
+
+
+def _llm_of(recorded: Recorded) -> str:
+    """Return the argument by which the recorded events of an LLM take its place, if there are some."""
+    return ', llm="auto"' if any(note.get("kind") == "stream" for note in recorded.notes) else ""
 
 
 def _lines_of(number: int, turn: Turn) -> list[str]:

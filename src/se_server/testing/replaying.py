@@ -97,7 +97,7 @@ def replay(
     path: str | Path,
     app: object,
     *,
-    llm: str | None = None,
+    llm: str | Sequence[str] | None = None,
     headers: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Replay:
@@ -106,8 +106,9 @@ def replay(
     Args:
         path: a recording of `se-server --record` or `se-chat --record`, with texts.
         app: the agent; see `MakeCaller`.
-        llm: `module:function` or `module:object.method` of the agent that opens a stream of its LLM. It is replaced by
-            one that returns the recorded streams, with their times; the recording needs the level `full`.
+        llm: `module:function` or `module:object.method` of the agent that opens a stream of its LLM, or several. It is
+            replaced by one that returns the recorded streams, with their times; the recording needs the level `full`.
+            `auto` does so with the clients of OpenAI, Anthropic and Google.
         headers: headers of the upgrade request, beside those of the recording.
         **options: session options, as those of `se-server`: `turn_timeout_s=10`.
 
