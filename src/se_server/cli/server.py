@@ -34,6 +34,7 @@ SpeechEngineServer, or a single function, which is used as on_transcript. Withou
   se-server                          the demo agent, for se-chat on this machine
   se-server run script.py            a program that calls engine.serve(), unchanged, on all cores
   se-server agent.py --workers 4     your agent, with the key in ELEVENLABS_API_KEY
+  se-server new my-agent             write a starting project: an agent, its test, a Dockerfile
 """
 
 _EPILOG = """Every option is also an environment variable, SE_SERVER_PORT=3001, and a key of the TOML file, port = 3001.
@@ -61,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = as_script(sys.argv[1:] if arguments is None else arguments)
     try:
+        if words[:1] == ["new"]:
+            from se_server.cli import new
+
+            if new.is_wanted(words):
+                return new.main(words[1:])
         given = _read_command_line(words)
         return 0 if given is None else _serve(given, os.environ)
     except BrokenPipeError:  # `se-server --print-config | head`: nobody reads the rest

@@ -1,0 +1,86 @@
+"""`se-server new DIR`: the project that it writes passes its own test, loads, and is never written over another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from se_server.cli.starter import LLMS, project_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MODULES = {"openai": "openai", "anthropic": "anthropic", "gemini": "google.genai"}
+
+
+def new(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "se_server", "new", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_the_project_passes_its_own_test(llm: str, tmp_path: Path) -> None:
+    if find_spec(MODULES[llm].partition(".")[0]) is None:
+        pytest.skip(f"needs {MODULES[llm]}")
+    made = new("My agent", "--llm", llm, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    folder = tmp_path / "My agent"
+    assert f"{LLMS[llm].key}=... .venv/bin/se-server agent.py --playground" in made.stdout
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "se_server.testing.plugin"]
+    # As in an environment with pytest and the project alone.
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "3 passed" in ran.stdout
+
+
+def test_the_project_can_be_installed_by_its_name(tmp_path: Path) -> None:
+    assert new("My agent", cwd=tmp_path).returncode == 0
+    project = tomllib.loads((tmp_path / "My agent" / "pyproject.toml").read_text())
+    assert project["project"]["name"] == "my-agent"
+    assert project["project"]["dependencies"] == ["se-server", LLMS["openai"].package]
+    assert 'ENTRYPOINT ["se-server", "agent"]' in (tmp_path / "My agent" / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(("folder", "name"), [("Agent_2", "agent-2"), ("...", "agent"), ("Zürich", "z-rich")])
+def test_names_of_folders_become_names_of_distributions(folder: str, name: str) -> None:
+    assert project_name(folder) == name
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "agent.py").write_text("mine")
+    made = new("here", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "agent.py exists, and is not overwritten" in made.stderr
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["agent.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "missing argument 'DIR'; see se-server new --help"),
+        (("a", "b"), "got unexpected extra argument (b)"),
+        (("a", "--llm", "none"), "invalid value for '--llm': 'none' is not one of 'openai', 'anthropic', 'gemini'"),
+        (("file/agent",), "cannot write file/agent: Not a directory"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = new(*arguments, cwd=tmp_path)
+    assert made.returncode == 2
+    assert made.stderr.startswith(f"se-server: {sentence}")
+    assert len(made.stderr.splitlines()) == 1
+
+
+def test_an_app_may_be_called_new(tmp_path: Path) -> None:
+    (tmp_path / "new.py").write_text("async def on_transcript(transcript, session): ...")
+    made = new("--check", "--disable-auth", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
