@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
-from se_server.cli import bench, chat, ctl, doctor, server
+from se_server.cli import bench, chat, ctl, doctor, new, server
 from se_server.errors import SpeechEngineError
 from se_server.server.config.options import BY_NAME, OPTIONS
 from se_server.server.observer._timelines import PART_NAMES
@@ -135,7 +135,7 @@ def flags_of_module(module: str) -> frozenset[str]:
 @cache
 def all_flags() -> frozenset[str]:
     """Return the options of all commands, those of the benchmarks and of the tests' programs included."""
-    found = set(FOREIGN_FLAGS).union(*(flags_of(command) for command in commands().values()))
+    found = set(FOREIGN_FLAGS).union(*(flags_of(command) for command in [*commands().values(), new.command()]))
     for folder in ("bench", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             found.update(re.findall(r'(?:add_argument|option)\(\s*"(--[a-z0-9-]+)"', path.read_text(encoding="utf-8")))
@@ -255,8 +255,8 @@ def wrong_commands(line: str) -> Iterator[str]:
         for flag in set(FLAG.findall(rest)) - flags_of_module(module):
             yield f"{module} {flag}: no such option"
     for program, rest in re.findall(r"\b(se-(?:server|ctl|bench|chat|doctor))(?=\s)([^|;&#]*)", line):
-        command = commands()[program]
         given = rest.split()
+        command = new.command() if (program, *given[:1]) == ("se-server", "new") else commands()[program]
         if isinstance(command, click.Group):
             name = next(
                 (word for word in given if not word.startswith("-") and not word.isupper() and "/" not in word), None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from se_server.errors import ConfigError
 
 if TYPE_CHECKING:
+    import click
+
     from se_server.cli.starter import Llm
 
 
@@ -20,12 +22,8 @@ def is_wanted(words: Sequence[str]) -> bool:
     return len(words) == 1 or not words[1].startswith("-") or words[1] in ("-h", "--help", "--llm")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the project and print the next steps; returns the exit code.
-
-    Raises:
-        ConfigError: the arguments are wrong, or the directory cannot be written or has such files.
-    """
+def command() -> click.Command:
+    """Make the click command."""
     import click
 
     from se_server.cli.starter import LLMS
@@ -45,8 +43,19 @@ def main(arguments: Sequence[str]) -> int:
             f"  {LLMS[llm].key}=... .venv/bin/se-server agent.py --playground"
         )
 
+    return new
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the project and print the next steps; returns the exit code.
+
+    Raises:
+        ConfigError: the arguments are wrong, or the directory cannot be written or has such files.
+    """
+    import click
+
     try:
-        new.main(list(arguments), prog_name="se-server new", standalone_mode=False)
+        command().main(list(arguments), prog_name="se-server new", standalone_mode=False)
     except click.ClickException as error:
         text = " ".join(error.format_message().split()).rstrip(".")
         raise ConfigError(f"{text[:1].lower()}{text[1:]}; see se-server new --help") from None
