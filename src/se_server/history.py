@@ -16,13 +16,15 @@ history; the texts in them are those of the transcript, never copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Protocol, overload
+
+from se_server._history import entries, is_wordless
 
 SILENCE = "(The user says nothing.)"
 """The words for a user who has said nothing, unless `silence_text` gives others."""
 
-SEPARATOR = "\n"  # between the texts of one sender that an API wants as one message
+MESSAGES, PARTS, PAIRS = range(3)  # the forms of `entries`
 
 
 class Message(Protocol):
@@ -49,10 +51,7 @@ def as_openai(transcript: Iterable[Message], *, system: str | None = None, silen
         silence_text: stands for a user message without words ("..."), and is added as the last message when the history
             ends with the agent; empty: such messages stay as they are, and none is added.
     """
-    messages = [
-        {"role": "user" if by_user else "assistant", "content": text}
-        for by_user, text in _spoken(transcript, silence_text)
-    ]
+    messages = entries(transcript, "user", "assistant", silence_text, MESSAGES, False)
     if system:
         messages.insert(0, {"role": "system", "content": system})
     return messages
@@ -79,10 +78,7 @@ def as_anthropic(
         system: the system text; with it the result is `{"messages": [...], "system": "..."}`.
         silence_text: as for `as_openai`; it is also the first message when the agent spoke first. It cannot be empty.
     """
-    messages = [
-        {"role": "user" if by_user else "assistant", "content": text}
-        for by_user, text in _alternating(transcript, silence_text)
-    ]
+    messages = _alternating(transcript, "assistant", silence_text, MESSAGES)
     return messages if system is None else {"messages": messages, "system": system}
 
 
@@ -108,10 +104,7 @@ def as_gemini(
         system: the system text; with it the result is `{"contents": [...], "config": {"system_instruction": "..."}}`.
         silence_text: as for `as_anthropic`.
     """
-    contents = [
-        {"role": "user" if by_user else "model", "parts": [{"text": text}]}
-        for by_user, text in _alternating(transcript, silence_text)
-    ]
+    contents = _alternating(transcript, "model", silence_text, PARTS)
     return contents if system is None else {"contents": contents, "config": {"system_instruction": system}}
 
 
@@ -123,47 +116,18 @@ def as_langchain(transcript: Iterable[Message], *, system: str | None = None, si
         system: the text of a first message of the kind `system`.
         silence_text: as for `as_openai`.
     """
-    messages = [("human" if by_user else "ai", text) for by_user, text in _spoken(transcript, silence_text)]
+    messages = entries(transcript, "human", "ai", silence_text, PAIRS, False)
     if system:
         messages.insert(0, ("system", system))
     return messages
 
 
-def _spoken(transcript: Iterable[Message], silence_text: str) -> Iterator[tuple[bool, str]]:
-    """Yield whether the user said it, and the text; the agent's messages without text are left out."""
-    by_user = True
-    is_empty = True
-    for message in transcript:
-        text = message.content
-        if message.role == "user":
-            is_empty, by_user = False, True
-            yield True, silence_text if silence_text and _is_wordless(text) else text
-        elif text and not text.isspace():  # a blank that kept the API waiting; Anthropic and Gemini refuse it
-            is_empty, by_user = False, False
-            yield False, text
-    if silence_text and (is_empty or not by_user):
-        yield True, silence_text
-
-
-def _alternating(transcript: Iterable[Message], silence_text: str) -> Iterator[tuple[bool, str]]:
-    """Yield as `_spoken` does, with the messages of one sender merged, and the user's first and last.
+def _alternating(transcript: Iterable[Message], agent: str, silence_text: str, form: int) -> list[Any]:
+    """Return the entries with the texts of one sender merged, and the user's first and last.
 
     Raises:
         ValueError: there are no words for a silent user.
     """
-    if _is_wordless(silence_text):
+    if is_wordless(silence_text):
         raise ValueError("silence_text has no words: this API refuses a history that does not begin and end with some")
-    texts: list[str] = []
-    before = True
-    for by_user, text in _spoken(transcript, silence_text):
-        if by_user is not before:
-            yield before, SEPARATOR.join(texts) or silence_text
-            texts = []
-        before = by_user
-        texts.append(text)
-    yield before, SEPARATOR.join(texts)
-
-
-def _is_wordless(text: str) -> bool:
-    """Return whether a text has no letter and no digit, as those by which the API tells of silence."""
-    return not any(map(str.isalnum, text))
+    return entries(transcript, "user", agent, silence_text, form, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from se_server.cli.new import installed_from
 from se_server.cli.starter import LLMS, project_name
 
 if sys.version_info >= (3, 11):
@@ -52,6 +55,26 @@ def test_the_project_can_be_installed_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("folder", "name"), [("Agent_2", "agent-2"), ("...", "agent"), ("Zürich", "z-rich")])
 def test_names_of_folders_become_names_of_distributions(folder: str, name: str) -> None:
     assert project_name(folder) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "argument"),
+    [
+        ({"url": f"file://{Path(__file__).parent}", "dir_info": {}}, f"{Path(__file__).parent} "),
+        ({"url": "file:///no/such/clone"}, ""),
+        ({"url": "https://example.com/se_server.whl"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_steps_name_the_clone_that_was_installed(
+    url: dict[str, object] | None, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return None if url is None else json.dumps(url)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
+    assert installed_from() == argument
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +108,46 @@ def test_strict_apis_get_what_they_demand(transcript: list[ConversationMessage])
     assert [entry["parts"][0]["text"] for entry in as_gemini(transcript)] == [entry["content"] for entry in messages]
     for form in (as_openai, as_langchain):
         assert len(form(transcript)) >= len([entry for entry in transcript if entry.role == "user"])
+
+
+def spoken(transcript: list[ConversationMessage], silence_text: str) -> list[tuple[bool, str]]:
+    """Return senders and texts, by the rules of the functions' docstrings."""
+    found = []
+    for message in transcript:
+        by_user, words = message.role == "user", any(map(str.isalnum, message.content))
+        if by_user or message.content.strip():
+            found.append((by_user, silence_text if by_user and silence_text and not words else message.content))
+    if silence_text and (not found or not found[-1][0]):
+        found.append((True, silence_text))
+    return found
+
+
+@given(transcripts, st.sampled_from([SILENCE, "(Pause.)", ""]))
+def test_entries_are_those_of_plain_rules(transcript: list[ConversationMessage], silence_text: str) -> None:
+    said = spoken(transcript, silence_text)
+    names = {True: "user", False: "assistant"}
+    made = as_openai(transcript, silence_text=silence_text)
+    assert made == [{"role": names[by_user], "content": text} for by_user, text in said]
+    assert [text for _, text in as_langchain(transcript, silence_text=silence_text)] == [text for _, text in said]
+    if silence_text:
+        runs = [list(run) for _, run in itertools.groupby(said, key=lambda pair: pair[0])]
+        merged = [{"role": names[run[0][0]], "content": "\n".join(text for _, text in run)} for run in runs]
+        if not said[0][0]:
+            merged.insert(0, {"role": "user", "content": silence_text})
+        assert as_anthropic(transcript, silence_text=silence_text) == merged
+
+
+class Words(str):
+    """A text of a class of its own."""
+
+
+def test_objects_of_other_classes_are_messages() -> None:
+    """Recorded or invented histories have no `ConversationMessage`."""
+    transcript = [SimpleNamespace(role="user", content=Words("Hello?")), SimpleNamespace(role="agent", content="Hi.")]
+    assert as_openai(iter(transcript))[:2] == [
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Hi."},
+    ]
 
 
 @given(transcripts)

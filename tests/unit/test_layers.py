@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "address", "forks"},
     {"telemetry", "_message", "auth", "options", "spelling"},
-    {"types", "recordings", "client_tls"},
+    {"types", "_history", "recordings", "client_tls"},
     {"protocol", "history"},
     {"streams"},
     {"conversation"},

@@ -38,12 +38,27 @@ def command() -> click.Command:
         click.echo(f"wrote {folder}: {', '.join(names)}")
         click.echo(
             f"  cd {shlex.quote(str(folder))}\n"
-            "  python3 -m venv .venv && .venv/bin/pip install -e '.[test]'\n"
+            f"  python3 -m venv .venv && .venv/bin/pip install {installed_from()}-e '.[test]'\n"
             "  .venv/bin/pytest                        # needs no key\n"
             f"  {LLMS[llm].key}=... .venv/bin/se-server agent.py --playground"
         )
 
     return new
+
+
+def installed_from() -> str:
+    """Return the path from which se-server was installed, as an argument; empty if it came from a package index."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        text = distribution("se-server").read_text("direct_url.json")  # PEP 610
+        url = urlsplit(json.loads(text or "{}").get("url", ""))
+    except (PackageNotFoundError, ValueError, AttributeError):
+        return ""
+    path = unquote(url.path)
+    return shlex.quote(path) + " " if url.scheme == "file" and Path(path).exists() else ""
 
 
 def main(arguments: Sequence[str]) -> int:
