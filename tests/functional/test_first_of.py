@@ -82,7 +82,7 @@ async def test_a_failure_starts_the_backup_at_once(made: Contenders, caplog: pyt
     assert await heard(
         lambda: first_of(made.words("a", 0.2, fails=True), made.words("b", 0.1, "Backup."), after_s=9)
     ) == ("Backup.", 0.3, 1)
-    assert "the primary of first_of failed: ConnectionError: a is away" in caplog.text
+    assert "conversation conv_1: the primary of first_of failed: ConnectionError: a is away" in caplog.text
 
 
 @pytest.mark.parametrize("silent", [lambda: "", list, lambda: None, lambda: 5, lambda: {"no": "stream"}])

@@ -21,6 +21,7 @@ from se_server.streams._scan import Usage
 from se_server.streams._stream import Stream, open_stream
 from se_server.streams.forms import name_of
 from se_server.telemetry._clock import Clock, clock_of
+from se_server.telemetry._printable import cut, text_of
 from se_server.types import TokenUsage
 
 log = logging.getLogger("se_server.session")
@@ -146,8 +147,7 @@ class FirstOf:
                 running.remove(run)
                 starts_at = loop.time()
                 if run.sink.error is not None and (self._waiting or running):
-                    error = run.sink.error
-                    log.warning("%s of first_of failed: %s: %s", run.name, type(error).__name__, error)
+                    self._log_failure(run.name, run.sink.error)
             left_s = starts_at - loop.time()
             if self._waiting and (left_s <= 0 or not running):
                 run = _Run(self._waiting.pop(0), len(self._runs), **settings)
@@ -159,6 +159,12 @@ class FirstOf:
                 return None
             news = [run.sink.news() for run in running]
             await asyncio.wait(news, timeout=left_s if self._waiting else None, return_when=asyncio.FIRST_COMPLETED)
+
+    def _log_failure(self, name: str, error: BaseException) -> None:
+        session = None if self._turn is None else self._turn.owner
+        number = getattr(session, "conversation_id", None)
+        conversation = "" if number is None else f"conversation {cut(text_of(number))}: "
+        log.warning("%s%s of first_of failed: %s: %s", conversation, name, type(error).__name__, text_of(error))
 
     def _note_winner(self, run: _Run) -> None:
         self.winner = run.place
