@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from se_server import StreamFailed, first_of
+from se_server.conversation.findings import forget_doubts
 from se_server.testing import call
 from tests.providers.script import Script
 from tests.providers.server import running_provider
@@ -150,6 +152,35 @@ async def test_text_like_an_event_stream_stays_text() -> None:
         yield "{really}"
 
     assert (await heard(lambda: first_of(odd(), "Backup.")))[0] == "The word is data: as it were{really}"
+
+
+async def test_silence_and_unknown_events_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def unknown() -> AsyncIterator[Any]:
+        yield "Hello."
+        yield {"news": "unheard of"}
+
+    caplog.set_level("INFO")
+    used = first_of("One.", "Two.")
+    assert (await heard(lambda: used))[0] == "One."
+    forget_doubts()
+    async with call(agent(lambda: used, [])) as caller:
+        assert not (await caller.say("Hello?")).text.strip()
+    assert "hedging.FirstOf) was silent" in caplog.text
+    assert (await heard(lambda: first_of(unknown(), "Backup.")))[0] == "Hello."
+    assert "1 unknown event beside the text" in caplog.text
+
+
+async def test_a_contender_may_be_a_callable_object() -> None:
+    class Ask:
+        def __call__(self) -> str:
+            return "Asked."
+
+    async def nothing() -> AsyncIterator[str]:
+        return
+        yield
+
+    assert (await heard(lambda: first_of(nothing, Ask())))[0] == "Asked."
+    assert (await heard(lambda: first_of(first_of(nothing(), nothing()), functools.partial(str, "Backup."))))[2] == 1
 
 
 async def test_system_exit_in_a_contender_is_an_error() -> None:

@@ -206,6 +206,9 @@ cdef class Stream:
         if not self._is_whole:
             return None
         cdef bint has_text = self._was_shaped or self._turn.chunks != self._chunks_before
+        if self._opening is not None and self._opening.is_race:
+            found = self._opening.source.doubt
+            return (False, "", describe_empty(self._opening.source, 0)) if found is None and not has_text else found
         if self._reading is not None:
             return self._reading.doubt(has_text)
         if has_text or self._source is not None:

@@ -27,6 +27,7 @@ from se_server.types import TokenUsage
 log = logging.getLogger("se_server.session")
 
 CLOSE_S = 0.5
+STREAM_METHODS = ("__aiter__", "__anext__", "__await__", "__aenter__", "__iter__", "__next__", "__enter__")
 
 _tasks: set[asyncio.Task[None]] = set()
 """Tasks of contenders that may be closing still; the event loop holds no strong reference to a task."""
@@ -105,6 +106,12 @@ class FirstOf:
                 }
             )
         )
+
+    @property
+    def doubt(self) -> tuple[bool, str, str] | None:
+        """The doubt of the contender that was spoken, or else of the first that had one; see `Stream.doubt`."""
+        runs = self._runs if self.winner is None else [self._runs[self.winner]]
+        return next((run.doubt for run in runs if run.doubt is not None), None)
 
     async def aclose(self) -> None:
         """Close all contenders, also those that were never started."""
@@ -209,6 +216,7 @@ class _Run:
         self.turn = Turn(None)
         self.sink = Collector()
         self._close_s = close_s
+        self.doubt: tuple[bool, str, str] | None = None
         self._has_begun = False
         self.task = asyncio.get_running_loop().create_task(self._run(contender, clock, takeover, options))
         _keep(self.task)
@@ -224,6 +232,7 @@ class _Run:
             if options:
                 stream.read_by(**options)
             await stream.pump(self.sink, self.turn, clock)
+            self.doubt = stream.doubt()
             self.sink.end()
         except BaseException as error:
             # Also SystemExit: raised in a task it would end the event loop. The handler gets it.
@@ -258,7 +267,11 @@ def _keep(task: asyncio.Task[None]) -> None:
 
 
 def _is_function(contender: Any) -> bool:
-    return inspect.isroutine(contender) or isinstance(contender, functools.partial)
+    """Return whether a contender is called when it starts; an object of a package may be callable, too."""
+    if inspect.isroutine(contender) or isinstance(contender, functools.partial):
+        return True
+    kind = type(contender)
+    return callable(contender) and not any(hasattr(kind, name) for name in STREAM_METHODS)
 
 
 def _sum(one: TokenUsage | None, other: TokenUsage) -> TokenUsage:
