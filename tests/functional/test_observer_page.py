@@ -51,6 +51,13 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
         yield admin
 
 
+CUT = (
+    "return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth)"
+    ".map((box) => box.ariaLabel)"
+)
+"""The tables that are wider than their card."""
+
+
 def show(browser: Any, admin: Admin, width: int = 1280, scheme: str = "light") -> None:
     resize(browser, width, scheme=scheme)
     browser.get(f"http://127.0.0.1:{admin.place}/")
@@ -84,6 +91,8 @@ async def test_the_page_shows_conversations_live(browser: Any, tmp_path: Path) -
             await asyncio.to_thread(
                 wait_for, lambda: "conv_<img" in text_of(browser, "#slow"), "its turn is among the slow ones"
             )
+            resize(browser, 360)
+            assert browser.execute_script(CUT) == []
             browser.execute_script("document.querySelector('#conversations button').click()")
             await asyncio.to_thread(
                 wait_for, lambda: "first event" in text_of(browser, "#timeline-events"), "the timeline is shown"
@@ -129,6 +138,8 @@ def test_nothing_overflows_at_any_width(browser: Any, quiet: Admin) -> None:
         if width == 360:
             unlock(browser)
         assert browser.execute_script(f"return {root}.scrollWidth - {root}.clientWidth") == 0, width
+        wait_for(lambda: text_of(browser, "#workers td"), "the workers are listed")
+        assert browser.execute_script(CUT) == [], width
 
 
 def test_light_and_dark_have_their_own_colours(browser: Any, quiet: Admin) -> None:

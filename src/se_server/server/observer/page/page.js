@@ -141,7 +141,7 @@ function showNow() {
   waterfall(by("waterfall"), PARTS.map((name) => [NAMES[name], now.parts?.[name] ?? 0]));
   table(
     by("workers"),
-    [["worker"], ["pid", "n x"], ["generation", "n x"], ["state"], ["age", "n x"], ["conversations", "n"], ["answers", "n"], ["lag", "n"], ["memory", "n"]],
+    [["worker"], ["pid", "n x"], ["generation", "n x"], ["state"], ["age", "n x"], ["conversations", "n"], ["answers", "n y"], ["lag", "n"], ["memory", "n"]],
     now.workers.map((worker) => {
       const lag_s = Math.max(worker.loop_lag_s, (worker.silent_s ?? 0) - 0.1);
       return [
@@ -204,7 +204,7 @@ async function showPrivate() {
     legend(by("part-legend"), PARTS.map((name) => NAMES[name]));
     table(
       by("slow"),
-      [["conversation"], ["turn", "n x"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n"]],
+      [["conversation"], ["turn", "n x"], ["first text", "n"], ["parts"], ["outcome"], ["ago", "n y"]],
       turns.rows.map((turn) => [
         link(turn.conversation), turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.first_text_s),
         turn.parts ? stack(turn.parts) : "–", ending(turn), age(turn.ago_s),
@@ -213,7 +213,7 @@ async function showPrivate() {
     );
     table(
       by("conversations"),
-      [["conversation"], ["state"], ["turns", "n"], ["interrupted", "n"], ["worker", "n x"], ["age", "n"], ["end"]],
+      [["conversation"], ["state"], ["turns", "n"], ["interrupted", "n y"], ["worker", "n x"], ["age", "n"], ["end", "y"]],
       found.rows.map((row) => [
         link(row), row.state, number(row.turns), number(row.interruptions), String(row.pid), age(row.age_s), row.end ?? "",
       ]),
@@ -249,7 +249,7 @@ async function open(key) {
   const turns = el("table");
   table(
     turns,
-    [["turn", "n"], ["at", "n"], ["first text", "n"], ["parts"], ["texts", "n"], ["outcome"], ["took", "n"]],
+    [["turn", "n"], ["at", "n y"], ["first text", "n"], ["parts"], ["texts", "n y"], ["outcome"], ["took", "n y"]],
     found.turns.map((turn) => [
       turn.event_id === null ? "–" : String(turn.event_id), seconds(turn.at_s), seconds(turn.first_text_s),
       turn.parts ? stack(turn.parts) : "–", number(turn.texts), ending(turn), seconds(turn.duration_s),
