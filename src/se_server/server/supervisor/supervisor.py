@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
-from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.liveness import MAX_LOOK_S
@@ -35,8 +34,8 @@ from se_server.server.supervisor.orphans import Orphans
 from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
 from se_server.server.supervisor.rollout import Rollout
 from se_server.server.supervisor.upgrade import Upgrade
+from se_server.server.supervisor.worker_events import WorkerEvents, signal_name
 from se_server.server.worker.spec import WorkerSpec
-from se_server.spelling import counted
 from se_server.telemetry.log_writer import backlogs
 
 logger = logging.getLogger("se_server.server.supervisor")
@@ -112,6 +111,7 @@ class Supervisor:
             admin=None if observer is None or observer.admin is None else observer.admin.url,
             observer_orders=self._questions.orders(),
         )
+        self._worker_events = WorkerEvents(self._pool, self._rollout, self._orders.take_reply)
         if observer is not None:
             self._pool.scoreboard.make_rings(recording, former_rings)
         else:
@@ -145,7 +145,7 @@ class Supervisor:
                 for number, came_at in self._signals.take():
                     self._act(number, came_at)
                 for record in self._pool:
-                    self._receive(record)
+                    self._worker_events.receive(record)
                 for pid, ended, code in self._pool.reap():
                     self._reaped(pid, ended, code)
                 if self._rollout.failed and not self._ending:
@@ -353,37 +353,8 @@ class Supervisor:
 
     # --- workers ---
 
-    def _receive(self, record: WorkerRecord) -> None:
-        for message in self._pool.receive(record):
-            self._take_message(record, message)
-
-    def _take_message(self, record: WorkerRecord, message: Message) -> None:
-        if isinstance(message, Ready) and record.state is State.STARTING:
-            record.state = State.READY
-            record.generation.ready_message = message
-            logger.debug("%s is ready", record)
-            if record.drain_ordered:
-                record.kill_at = None  # it has taken conversations since, and they get their drain time
-                self._pool.drain(record, self._rollout.spec.lifecycle.drain_timeout_s)
-            else:
-                self._rollout.became_ready(record)
-        elif isinstance(message, Draining) and record.state in (State.STARTING, State.READY):
-            record.state = State.DRAINING
-            level = logging.DEBUG if record.drain_ordered else logging.INFO
-            logger.log(level, "%s drains, %s to end", record, counted(message.sessions, "conversation"))
-            if not record.drain_ordered:
-                # Another process has signalled the worker. Start the next one without waiting for its conversations.
-                self._pool.expect_end(record, record.generation.lifecycle.drain_timeout_s)
-                self._rollout.refill(record)
-        elif isinstance(message, Failed):
-            record.failure = message
-        elif isinstance(message, Reply):
-            self._orders.take_reply(record, message)
-        elif isinstance(message, Dumped) and record.stacks_by is not None:
-            self._pool.kill(record, record.killed_for)
-
     def _reaped(self, pid: int, record: WorkerRecord | None, code: int) -> None:
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if record is None and self._observer is not None and self._observer.reaped(pid, how):
             return
         if record is None:
@@ -392,20 +363,8 @@ class Supervisor:
             elif self._orphans.has_ended(pid):
                 self._settle_orphans(is_orderly=True)
             return
-        self._receive(record)  # its last messages
-        self._pool.release(record)
+        self._worker_events.ended(record, code, how)
         self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
-        if record.state is State.STARTING:
-            if not record.drain_ordered:
-                self._rollout.could_not_start(record, how)
-        elif record.drain_ordered or record.state is State.DRAINING:
-            if code != EXIT_OK and not record.killed_for:
-                logger.error("%s %s while it drained", record, how)
-            elif code != EXIT_OK:
-                logger.info("%s %s, for %s", record, how, record.killed_for)
-        else:
-            logger.error("%s %s; another one takes its place", record, how)
-            self._rollout.died(record)
 
     def _settle_orphans(self, *, is_orderly: bool) -> None:
         own = {record.pid for record in self._pool}
@@ -414,10 +373,3 @@ class Supervisor:
         if self._observer is not None:
             own.add(self._observer.pid)
         self._orphans.settle(own, is_orderly=is_orderly)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
