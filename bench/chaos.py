@@ -228,22 +228,21 @@ def run(
     return tally
 
 
-def read_arguments(
-    name: str, about: str | None, minutes: float, arguments: Sequence[str] | None, *further: tuple[str, dict[str, Any]]
-) -> argparse.Namespace:
-    """Read the arguments of a program that harms a server for some minutes.
+def make_parser(name: str, about: str | None, minutes: float) -> argparse.ArgumentParser:
+    """Make the parser of a program that harms a server for some minutes.
 
     Args:
         name, about: the program, and its documentation.
         minutes: the default of its time.
-        arguments: the arguments; None for those of the command line.
-        further: options that only this program has.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
     parser.add_argument("--minutes", type=float, default=minutes, help=f"default: {minutes:g}")
     parser.add_argument("--calls", type=int, default=CALLS, help=f"conversations at once; default: {CALLS}")
-    for flag, how in further:
-        parser.add_argument(flag, **how)
+    return parser
+
+
+def read_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; None for those of the command line."""
     given = parser.parse_args(arguments)
     if not 0 < given.minutes <= 600 or not 1 <= given.calls <= 2000:
         parser.error("--minutes must be up to 600, --calls from 1 to 2000")
@@ -280,8 +279,11 @@ def _line_of(tally: Tally) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    how = {"choices": LEVELS, "default": "off", "help": "the conversations that are cut must be readable"}
-    given = read_arguments("bench.chaos", __doc__, 10, arguments, ("--record", how))
+    parser = make_parser("bench.chaos", __doc__, 10)
+    parser.add_argument(
+        "--record", choices=LEVELS, default="off", help="the conversations that are cut must be readable"
+    )
+    given = read_arguments(parser, arguments)
     return judged(lambda: run(given.minutes, calls=given.calls, record=given.record), _line_of)
 
 

@@ -24,7 +24,17 @@ from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from bench.chaos import HANG_TIMEOUT_S, HARMS, WORKERS, ServerOfChaos, harm, judged, read_arguments, running
+from bench.chaos import (
+    HANG_TIMEOUT_S,
+    HARMS,
+    WORKERS,
+    ServerOfChaos,
+    harm,
+    judged,
+    make_parser,
+    read_arguments,
+    running,
+)
 from bench.chaos_callers import GIVE_UP_S, Call, Tally
 from bench.kernel import BenchError
 
@@ -345,8 +355,9 @@ def _line_of(count: Count) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    how = {"action": "store_true", "help": "harm the observer alone: all totals are exact"}
-    given = read_arguments("bench.observed", __doc__, 2, arguments, ("--spare-workers", how))
+    parser = make_parser("bench.observed", __doc__, 2)
+    parser.add_argument("--spare-workers", action="store_true", help="harm the observer alone: all totals are exact")
+    given = read_arguments(parser, arguments)
     harms = () if given.spare_workers else HARMS
     return judged(lambda: run(given.minutes, calls=given.calls, harms=harms), _line_of)
 
