@@ -195,6 +195,33 @@ async def test_the_program_says_where_to_listen(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
+async def test_several_servers_are_routes(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    servers = [f"server({port}, '/{name}').serve()" for port, name in zip(ports, ("one", "two"), strict=True)]
+    script = write(
+        tmp_path,
+        f"""
+        def server(port, path):
+            async def answer(transcript, session):
+                await session.send_response(path + " " + session.path)
+            return SpeechEngineServer(port=port, host="127.0.0.1", path=path, api_key="sk" + path, on_transcript=answer)
+        async def main():
+            await asyncio.gather({", ".join(servers)})
+        asyncio.run(main())
+        """,
+    )
+    command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1"]
+    with subprocess.Popen(command, env=environment(None)) as process:  # noqa: ASYNC220
+        try:
+            for port, name in zip(ports, ("one", "two"), strict=True):
+                await accepts(port)
+                async with Caller.connect(f"ws://127.0.0.1:{port}/{name}", api_key=f"sk/{name}") as caller:
+                    assert (await caller.say("Hello?")).text == f"/{name} /{name}"
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
 async def test_code_after_serve_runs_when_the_server_stops(tmp_path: Path) -> None:
     script = write(tmp_path, WITHOUT.format(options="path='/ws'") + "print('closed the pool', flush=True)\n")
     with running(script) as server:
@@ -228,11 +255,12 @@ async def test_a_reload_runs_the_program_on_disk(tmp_path: Path) -> None:
         (
             "s = SpeechEngineServer\nasync def main():\n    await asyncio.gather(s(on_transcript=print).serve(),"
             " s(on_transcript=print).serve())\nasyncio.run(main())",
-            "serves with 2 servers: se-server run takes one server of a program",
+            "has 2 servers, of which several take all paths: give each a path of its own",
             2,
         ),
+        ("asyncio.run(SpeechEngineServer().serve())", "nothing that answers", 3),
     ],
-    ids=["returns", "raises", "exits", "syntax", "uvicorn", "two servers"],
+    ids=["returns", "raises", "exits", "syntax", "uvicorn", "same path", "no handler"],
 )
 def test_a_program_that_cannot_serve_is_named(body: str, sentence: str, code: int, tmp_path: Path) -> None:
     script = write(tmp_path, body)

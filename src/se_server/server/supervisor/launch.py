@@ -10,14 +10,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ssl import SSLContext
-from typing import Protocol
+from typing import Any, Protocol
 
 from se_server.errors import ConfigError
 from se_server.options import options_of
 from se_server.server.config.config import LISTENING, Config, listening
+from se_server.server.config.options import BY_NAME
 from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
 from se_server.server.listen.sockets import bind
@@ -36,7 +37,7 @@ from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket, default_path
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
-from se_server.server.supervisor.probe import address_of
+from se_server.server.supervisor.probe import addresses_of
 from se_server.server.supervisor.supervisor import Supervisor
 from se_server.server.supervisor.systemd import Notifier, inherit_sockets, take_activated
 from se_server.server.supervisor.upgrade import Handover, Upgrade, begin_upgrade, start_directory
@@ -96,8 +97,11 @@ def serve(
     config = load()
     config = replace(config, tracing=check_tracing(config.tracing))
     script = Script.of(config.program.app)
+    more: list[dict[str, Any]] = []  # addresses of a program's further servers
     if script is not None and handover is None and "LISTEN_FDS" not in os.environ:
-        config = listening(config, address_of(script, use_uvloop=config.program.loop == "uvloop"))
+        first, *others = addresses_of(script, use_uvloop=config.program.loop == "uvloop") or [{}]
+        more = [] if any(config.was_given(name) for name in (*LISTENING, "fd")) else others
+        config = listening(config, first)
     directory = start_directory()
     _check(config)
     spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
@@ -109,6 +113,7 @@ def serve(
     try:
         checked = open_agent_check(config.admin, None if handover is None else handover.agent_check)
         sockets, unix = _open_sockets(config, handover)
+        sockets += _open_more(more, config)
     except ConfigError:
         if admin is not None:
             admin.remove()
@@ -242,6 +247,19 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
             sock.close()
         raise
     return [*sockets, unix_socket.socket], unix_socket
+
+
+def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config) -> list[socket.socket]:
+    """Open the ports of a program's further servers, each once."""
+    taken = {(config.listening.host, config.listening.port)}
+    sockets: list[socket.socket] = []
+    for address in addresses:
+        place = (address.get("host"), address.get("port", BY_NAME["port"].default))
+        if place not in taken:
+            taken.add(place)
+            sockets += bind(*place)
+            logger.info("also listening on port %d", sockets[-1].getsockname()[1])
+    return sockets
 
 
 class _Announcer:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from se_server.errors import ConfigError
 from se_server.server.config.config import LISTENING
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.worker.script import run_script
 
-OTHERS_S = 0.05  # in which further serve() calls of the program come
 PROBE_S = 60.0  # a program that takes longer to its serve() gets the default address
 
 
-def address_of(script: Script, *, use_uvloop: bool) -> dict[str, Any]:
-    """Return the options of a program's server that say where to listen; none if it does not come to `serve()`.
+def addresses_of(script: Script, *, use_uvloop: bool) -> list[dict[str, Any]]:
+    """Return the options of each server of a program that say where to listen; none if it does not come to `serve()`.
 
     The workers run it again, and report why it fails.
-
-    Raises:
-        ConfigError: it serves with several servers.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -37,13 +32,7 @@ def address_of(script: Script, *, use_uvloop: bool) -> dict[str, Any]:
         os._exit(0)
     os.close(writer)
     try:
-        servers = _read(reader)
-        if len(servers) > 1:
-            raise ConfigError(
-                f"{script.file} serves with {len(servers)} servers: se-server run takes one server of a program; run"
-                " one program for each"
-            )
-        return servers[0] if servers else {}
+        return _read(reader)
     finally:
         os.close(reader)
         with suppress(ProcessLookupError):
@@ -55,20 +44,17 @@ def _run(script: Script, writer: int, *, use_uvloop: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
 
-    servers: list[dict[str, Any]] = []
-
-    async def report(serving: Serving) -> None:
-        servers.append({name: value for name, value in serving.server.options.items() if name in LISTENING})
-        if len(servers) == 1:
-            await asyncio.sleep(OTHERS_S)
-            os.write(writer, json.dumps(servers).encode())
-            os._exit(0)  # the program goes on in the workers
-        await asyncio.Event().wait()
+    async def report(servings: Sequence[Serving]) -> None:
+        servers = [
+            {name: value for name, value in serving.server.options.items() if name in LISTENING} for serving in servings
+        ]
+        os.write(writer, json.dumps(servers).encode())
+        os._exit(0)  # the program goes on in the workers
 
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    run_script(script, report, use_uvloop=use_uvloop, takes_several=True)
+    run_script(script, report, use_uvloop=use_uvloop)
 
 
 def _read(reader: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from se_server.conversation.route import Route
 from se_server.errors import AppError, ConfigError, KeyMissing
@@ -43,12 +43,43 @@ def check_app(config: Config) -> tuple[str, str, str, int]:
     return "", "", notice(app, late), EXIT_OK
 
 
-def guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Config, str]:
-    """Return the APP that a program's server is, its options with those of the program, and a notice for the operator.
+@dataclass(frozen=True)
+class Guests:
+    """The servers of a program, as a worker serves them.
+
+    Attributes:
+        app: the first server; its name is the program's.
+        config: the options, completed with those of the first server.
+        routes: a route for each server.
+        notice: sentences for the operator, or empty.
+    """
+
+    app: App
+    config: Config
+    routes: RouteTable
+    notice: str
+
+
+def guests_of(servings: Sequence[Serving], script: Script, config: Config) -> Guests:
+    """Read the servers of a program.
 
     Raises:
-        AppError, ConfigError: as for every APP.
+        AppError, ConfigError: as for every APP; or two servers have the same path.
     """
+    found = [_guest_of(serving, script, config) for serving in servings]
+    paths = [completed.route.path for _, completed, _ in found]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError(
+                f"{script.file} has {len(paths)} servers, of which several take"
+                f" {'all paths' if path is None else f'the path {path!r}'}: give each a path of its own"
+            )
+    app, first, _ = found[0]
+    table = RouteTable([_route(completed, app) for app, completed, _ in found])
+    return Guests(app, first, table, " ".join(filter(None, dict.fromkeys(doubt for _, _, doubt in found))))
+
+
+def _guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Config, str]:
     app = app_of(serving.server, script.file)
     if app.options.get("disable_auth") and not config.was_given("disable_auth"):
         # The program is the server here, and has decided for itself.
@@ -63,11 +94,9 @@ def _check_script(script: Script, config: Config) -> tuple[str, str, str, int]:
     notices: list[str] = []
     errors: list[Exception] = []
 
-    async def look(serving: Serving) -> None:
+    async def look(servings: Sequence[Serving]) -> None:
         try:
-            app, completed, doubt = guest_of(serving, script, config)
-            routes(completed, app)
-            notices.append(doubt)
+            notices.append(guests_of(servings, script, config).notice)
         except (AppError, ConfigError) as error:
             errors.append(error)
         raise SystemExit
@@ -122,9 +151,13 @@ def fail(channel: ControlChannel, error: Exception) -> int:
 
 def routes(config: Config, app: App) -> RouteTable:
     """Make the routes of a door."""
+    return RouteTable([_route(config, app)])
+
+
+def _route(config: Config, app: App) -> Route:
     verifier = config.route.verifier(app.api_keys)
     settings = replace(config.session, goodbye=config.lifecycle.goodbye_text)
-    return RouteTable([Route(config.route.path, verifier, app.handlers, settings, app.connect)])
+    return Route(config.route.path, verifier, app.handlers, settings, app.connect)
 
 
 def trace_turns(options: Tracing, ring: Ring | None) -> None:

@@ -7,64 +7,95 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import ModuleType
 from typing import Protocol
 
 import uvloop
 
-from se_server.errors import AppError, SpeechEngineError
+from se_server.errors import AppError, ConfigError
 from se_server.forks import end_child
 from se_server.server.config.app import AppCrashed, user_traceback
-from se_server.server.config.scripts import Captor, Script, Serving, capture
+from se_server.server.config.scripts import Script, Serving, capture
 
 logger = logging.getLogger("se_server.server.worker")
 
 
-class Refused(SpeechEngineError, RuntimeError):
-    """A program did what a worker cannot do for it; the text says how to do it."""
+OTHERS_S = 0.05  # the time after a serve() in which those of further servers come, as from asyncio.gather
+Captors = Callable[[Sequence[Serving]], Awaitable[None]]
 
 
-def run_script(script: Script, serve: Captor, *, use_uvloop: bool, takes_several: bool = False) -> AppError | None:
+class _Calls:
+    """The `serve()` calls of a program: those of several servers come together, and end together.
+
+    Args:
+        serve: serves in place of all of them.
+    """
+
+    def __init__(self, script: Script, serve: Captors) -> None:
+        self._script = script
+        self._serve = serve
+        self._servings: list[Serving] = []
+        self._ended = asyncio.Event()
+        self._are_all_there = False
+        self.error: AppError | ConfigError | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._servings)
+
+    async def take(self, serving: Serving) -> None:
+        """Serve in place of one `serve()`."""
+        if self._are_all_there:
+            self.error = AppError(
+                f"{self._script.file} calls serve() again while or after it serves: se-server run takes servers that"
+                " begin together, as by asyncio.gather"
+            )
+            raise RuntimeError(str(self.error))
+        self._servings.append(serving)
+        if len(self._servings) > 1:
+            await self._ended.wait()
+            return
+        try:
+            await asyncio.sleep(OTHERS_S)
+            self._are_all_there = True
+            await self._serve(self._servings)
+        except (AppError, ConfigError) as error:
+            self.error = error
+            raise
+        finally:
+            self._are_all_there = True
+            self._ended.set()
+
+
+def run_script(script: Script, serve: Captors, *, use_uvloop: bool) -> AppError | ConfigError | None:
     """Run a program to its end.
 
     Args:
         script: the program.
-        serve: serves in place of the program's `serve()`.
+        serve: serves in place of the program's `serve()`, or of several that it calls together.
         use_uvloop: whether the event loops that it makes are uvloop's, unless it names others.
-        takes_several: whether several servers may serve.
 
     Returns:
         None if it has served; else the reason, one sentence.
     """
-    begun: list[Serving] = []
-
-    async def serve_once(serving: Serving) -> None:
-        if begun and not takes_several:
-            raise Refused(
-                f"{script.file} calls serve() twice, or of several servers: se-server run takes one server of a"
-                " program; run one program for each"
-            )
-        begun.append(serving)
-        await serve(serving)
-
-    capture(serve_once)
+    calls = _Calls(script, serve)
+    capture(calls.take)
     pid = os.getpid()
     try:
         _execute(script, use_uvloop=use_uvloop)
     except AppError as error:
-        return error
+        return calls.error or error
     except BaseException as error:
         if os.getpid() != pid:
             end_child(error)
-        if not begun or isinstance(error, Refused):
-            return AppCrashed.of(f"{script.file}, before serve()," if not begun else script.file, error)
-        if not isinstance(error, SystemExit):
+        if not calls.has_begun:
+            return AppCrashed.of(f"{script.file}, before serve(),", error)
+        if calls.error is None and not isinstance(error, SystemExit):
             logger.error("%s raised %r after serve():\n%s", script.file, error, user_traceback(error))
-        return None
     if os.getpid() != pid:
         end_child()
-    return None if begun else AppError(_never_served(script))
+    return calls.error if calls.has_begun else AppError(_never_served(script))
 
 
 def _execute(script: Script, *, use_uvloop: bool) -> None:
@@ -103,19 +134,24 @@ class Guest(Protocol):
         """Drain within a time; None is the configured one."""
 
 
-def serve_of(worker: Callable[[Serving], Guest]) -> Captor:
+def serve_of(worker: Callable[[Sequence[Serving]], Guest]) -> Captors:
     """Return the captor that runs a worker's serving on the program's loop.
 
     Args:
-        worker: makes the worker from the program's server, on the running loop.
+        worker: makes the worker from the program's servers, on the running loop.
     """
 
-    async def serve(serving: Serving) -> None:
-        made = worker(serving)
-        running = asyncio.create_task(made.run_as_guest(serving.is_ready), name="worker")
-        stopping = asyncio.create_task(serving.wait_stop(), name="wait for stop()")
+    async def serve(servings: Sequence[Serving]) -> None:
+        made = worker(servings)
+
+        def is_ready(port: int) -> None:
+            for serving in servings:
+                serving.is_ready(port)
+
+        running = asyncio.create_task(made.run_as_guest(is_ready), name="worker")
+        stops = [asyncio.create_task(serving.wait_stop(), name="wait for stop()") for serving in servings]
         try:
-            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((running, *stops), return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 made.end()
             await asyncio.shield(running)
@@ -124,6 +160,7 @@ def serve_of(worker: Callable[[Serving], Guest]) -> Captor:
             await asyncio.wait((running,))
             raise
         finally:
-            stopping.cancel()
+            for stop in stops:
+                stop.cancel()
 
     return serve

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -24,6 +24,7 @@ from se_server.server.config.app import App, AppCrashed
 from se_server.server.config.config import Config, complete
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
+from se_server.server.door.routes import RouteTable
 from se_server.server.shared.control import (
     Ask,
     ControlChannel,
@@ -39,7 +40,7 @@ from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.loading import fail, guest_of, load, notice, routes, trace_turns
+from se_server.server.worker.loading import fail, guests_of, load, notice, routes, trace_turns
 from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
 from se_server.server.worker.script import run_script, serve_of
@@ -108,7 +109,7 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
         config, late = complete(config, app.options)
-        worker = _Worker(spec, config, app, notice(app, late), slot, channel, loop)
+        worker = _Worker(spec, config, app, notice(app, late), routes(config, app), slot, channel, loop)
     except (AppError, ConfigError) as error:
         return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
@@ -121,15 +122,17 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
     """Run a program whose `serve()` serves this worker's share of the conversations."""
     config = spec.config
 
-    def worker(serving: Serving) -> _Worker:
+    def worker(servings: Sequence[Serving]) -> _Worker:
         loop = asyncio.get_running_loop()
-        app, completed, doubt = guest_of(serving, script, config)
-        if completed.route.disable_auth and not config.route.disable_auth:
+        guests = guests_of(servings, script, config)
+        if not config.route.disable_auth and any(route.verifier is None for route in guests.routes):
             logger.warning(
                 "%s switches authentication off: anyone who reaches the port can hold conversations", script.file
             )
         call_in_children(partial(end_with, loop))
-        return _Worker(spec, completed, app, doubt, slot, channel, loop, guest_of=watchdog)
+        return _Worker(
+            spec, guests.config, guests.app, guests.notice, guests.routes, slot, channel, loop, guest_of=watchdog
+        )
 
     error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
     return EXIT_OK if error is None else fail(channel, error)
@@ -144,6 +147,7 @@ class _Worker:
         config: Config,
         app: App,
         doubt: str,
+        table: RouteTable,
         slot: Slot,
         channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
@@ -169,7 +173,7 @@ class _Worker:
         self._heartbeat = Heartbeat(loop, slot)
         self._door = Door(
             spec.listen_sockets,
-            routes(config, app),
+            table,
             stats,
             access=config.access,
             capacity=config.capacity,
