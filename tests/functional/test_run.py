@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,12 +18,21 @@ import pytest
 
 from se_server.simulator.caller import Caller
 from tests.fake_api import running_api
-from tests.helpers import TEST_API_KEY, ServerProcess, environment, running_server
+from tests.helpers import (
+    TEST_API_KEY,
+    ServerProcess,
+    close_message,
+    connect,
+    environment,
+    init_message,
+    read_answer,
+    running_server,
+    transcript_message,
+)
 
 COMMON = """
 import asyncio, os
 import elevenlabs
-from elevenlabs import AsyncElevenLabs, ElevenLabs
 from elevenlabs.speech_engine import SpeechEngineServer, SpeechEngineSession, USER_TRANSCRIPT
 
 async def on_transcript(transcript, session):
@@ -31,6 +41,7 @@ async def on_transcript(transcript, session):
 """
 PROGRAMS = {
     "callbacks": """
+        from elevenlabs import AsyncElevenLabs
         async def main():
             client = AsyncElevenLabs(base_url=os.environ["API_URL"])
             engine = await client.speech_engine.get(os.environ["ENGINE_ID"])
@@ -39,7 +50,7 @@ PROGRAMS = {
     """,
     "sync client": """
         if __name__ == "__main__":
-            client = ElevenLabs(base_url=os.environ["API_URL"])
+            client = elevenlabs.ElevenLabs(base_url=os.environ["API_URL"])
             engine = client.speech_engine.get(os.environ["ENGINE_ID"])
             asyncio.run(engine.serve(port=0, path="/ws", on_transcript=on_transcript))
     """,
@@ -164,21 +175,36 @@ async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
         assert pids == set(server.worker_pids())
 
 
-async def test_the_published_package_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["callbacks", "class", "on in on_init", "own event loop"])
+async def test_the_published_package_says_the_same(program: str, tmp_path: Path) -> None:
     pytest.importorskip("elevenlabs")
-    script = write(tmp_path, PROGRAMS["callbacks"].replace("port=0", "port=int(os.environ['PORT'])"))
+    script = write(tmp_path, PROGRAMS[program].replace("port=0", "port=int(os.environ['PORT'])"))
     with running_api(TEST_API_KEY) as api:
-        env = {**os.environ, "API_URL": api.url, "ENGINE_ID": api.add_engine(), "ELEVENLABS_API_KEY": TEST_API_KEY}
-        port = free_port()
-        with subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, str(script)], env={**env, "PORT": str(port)}
-        ) as process:
-            try:
-                await accepts(port)
-                async with Caller.connect(f"ws://127.0.0.1:{port}/ws", api_key=TEST_API_KEY) as caller:
-                    assert (await caller.say("Hello?")).text == f"{process.pid} elevenlabs Hello?"
-            finally:
-                process.kill()
+        env = {"API_URL": api.url, "ENGINE_ID": api.add_engine(), "PORT": str(free_port())}
+        frames = []
+        for words in ([], ["-m", "se_server", "run"]):
+            command = [sys.executable, *words, str(script)]
+            with subprocess.Popen(command, env=environment(**env)) as process:  # noqa: ASYNC220
+                try:
+                    await accepts(int(env["PORT"]))
+                    frames.append(await frames_of(f"ws://127.0.0.1:{env['PORT']}/ws"))
+                finally:
+                    process.kill() if not words else process.terminate()
+    assert [text.split()[1:] for text, _, is_final in frames[0] if not is_final] == [["elevenlabs", "Hello?"]] * 2
+    plain = [[(re.sub(r"\d+ \w+", "", text), *rest) for text, *rest in listed] for listed in frames]
+    assert plain[0] == plain[1]
+
+
+async def frames_of(url: str) -> list[tuple[str, int | None, bool]]:
+    """Return the answers' frames of a conversation of two turns: text, event id, whether it is final."""
+    async with connect(url) as websocket:
+        await websocket.send(init_message())
+        found = []
+        for event_id in (1, 2):
+            await websocket.send(transcript_message("Hello?", event_id=event_id))
+            found += await read_answer(websocket)
+        await websocket.send(close_message())
+    return [(message["content"], message.get("event_id"), message["is_final"]) for message in found]
 
 
 async def test_the_program_says_where_to_listen(tmp_path: Path) -> None:
