@@ -9,6 +9,9 @@ from se_server.protocol.turn cimport Turn
 
 cdef int USER_TRANSCRIPT_KIND
 cdef int PING_KIND
+cdef int INIT_KIND
+cdef int CLOSE_KIND
+cdef int ERROR_KIND
 
 
 cdef class SessionCore(Waiting):

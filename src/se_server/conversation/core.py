@@ -34,6 +34,9 @@ from se_server.types import CLOSE, DISCONNECTED, ERROR, INIT, USER_TRANSCRIPT, H
 # Looked up once, since every turn needs them; `core.pxd` makes C integers of the numbers.
 USER_TRANSCRIPT_KIND = wire.USER_TRANSCRIPT
 PING_KIND = wire.PING
+INIT_KIND = wire.INIT
+CLOSE_KIND = wire.CLOSE
+ERROR_KIND = wire.ERROR
 
 
 def saying(text: str) -> Handler:
@@ -184,7 +187,8 @@ class SessionCore(Waiting):
             self._end_turn(turn, CLOSED_TURN, self._ended_at, False)
         self._ledger.forget()
         self._end_waits()
-        self._debug("session ended: %s", event)
+        if self._debugs:
+            self._debug("session ended: %s", event)
         if self._lane is not None:  # else `run` ends it: no loop ran yet
             self._lane.end(event)
 
@@ -203,16 +207,17 @@ class SessionCore(Waiting):
             self._receive_transcript(message)
         elif kind == PING_KIND:
             self._outbox.send_pong()
-        elif kind == wire.INIT:
+        elif kind == INIT_KIND:
             self.conversation_id = message.conversation_id
             if self._ring is not None:
                 self._ring.text(NAMED, self._number, str(self.conversation_id), self._clock.now())
-            self._debug("session initialized, conversation_id=%s", self.conversation_id)
+            if self._debugs:
+                self._debug("session initialized, conversation_id=%s", self.conversation_id)
             self._lane.emit(INIT, self.conversation_id)
-        elif kind == wire.CLOSE:
+        elif kind == CLOSE_KIND:
             self._end(CLOSE, "close message")
             self._transport.finish()
-        elif kind == wire.ERROR:
+        elif kind == ERROR_KIND:
             self._api_error = message.text
             if self._ring is not None:
                 self._ring.note(API_ERROR, self._number, 0, self._clock.now())

@@ -91,6 +91,7 @@ class _Group:
         self._settings = settings
         self._stats = stats
         self._on_end = on_end
+        self._records = stats.ring is not None and stats.ring.tape is not None
         self._keep_alive = KeepAlive(loop, settings.ping_interval_s)
         self._silent = Deadlines(loop, settings.first_message_timeout_s, Connection.miss_message)
         self._unanswered = Deadlines(loop, settings.ping_timeout_s, Connection.miss_pong)
@@ -107,7 +108,8 @@ class _Group:
         session = SpeechEngineSession._over(connection, request, self._handlers, self._settings, self._stats)
         session._on_ended = self._over
         self._keep_alive.add(connection)
-        self._record(connection, session)
+        if self._records:
+            self._record(connection, session)
         connection.start(session, websocket_key, tail)
         return session
 

@@ -1,5 +1,7 @@
 """The fields of the compiled `handshake.py`."""
 
+cimport cython
+
 
 cdef class Handshake:
     cdef readonly str path
@@ -15,12 +17,13 @@ cdef class Handshake:
     cpdef feed(self, bytes data)
     cdef _continue(self, bytes data)
     cdef bint _is_possible(self, Py_ssize_t old) except -1
+    @cython.locals(start=Py_ssize_t, begins=Py_ssize_t)
     cdef _complete(self, bytes head, bytes tail)
     cdef _upgrade(self, str path, str query, dict seen, list tokens, bytes tail)
     cdef _plain(self, bytes method, str path, bint keep_alive)
     cdef tuple _check(self, bytes method, str path)
 
 
-cdef bytes _without(bytes fields, bytes line)
+cdef bytes _without_line(bytes fields, Py_ssize_t start)
 cdef bint _has_item(bytes value, bytes item) except -1
 cdef _split(bytes target)

@@ -6,6 +6,7 @@ over all of them. `Placement` may make a worker leave the queue to others.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import errno
 import os
@@ -35,6 +36,16 @@ _PEER_GONE = frozenset(
         errno.EOPNOTSUPP,
     )
 )
+
+
+class _Accepted(socket.socket):
+    """An accepted socket. Its family and type are plain numbers: `socket.socket` makes enumerations of them each time,
+    and the event loop asks for them three times."""
+
+    __slots__ = ()
+
+    family = _socket.socket.family  # type: ignore[assignment]
+    type = _socket.socket.type
 
 
 class Acceptor:
@@ -99,9 +110,9 @@ class Acceptor:
         self._resume = None
         self._show(accepting=True)
         for sock in self._listen_sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock)
+            self._loop.add_reader(sock.fileno(), self._accept, sock, int(sock.family))
 
-    def _accept(self, listen_socket: socket.socket) -> None:
+    def _accept(self, listen_socket: socket.socket, family: int) -> None:
         pause_s = 0.0 if self._placement is None else self._placement.pause_s(listen_socket)
         if pause_s:
             self._leave_queue()
@@ -116,8 +127,7 @@ class Acceptor:
                 self._failed(error)
             return
         self._pause_s = 0.0
-        # As `accept` does, which makes four enumerations of numbers on the way.
-        accepted = socket.socket(int(listen_socket.family), socket.SOCK_STREAM, 0, fd)
+        accepted = _Accepted(family, socket.SOCK_STREAM, 0, fd)  # as `accept` does, without enumerations
         accepted.setblocking(False)
         self._on_accepted(accepted, address)
 

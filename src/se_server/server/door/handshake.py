@@ -235,14 +235,17 @@ class Handshake:
         self._fields = fields
         method, target, minor = line.groups()
         seen: dict[bytes, bytes] = {}
-        tokens: list[bytes] = []
+        tokens: list[int] = []  # where their lines begin
+        start = 0
         for field in lines:
+            begins = start
+            start += len(field) + 2
             name, _, value = field.partition(b":")
             name = name.lower()
             if name not in _KNOWN:
                 continue
             if name == _AUTHORIZATION:
-                tokens.append(field)
+                tokens.append(begins)
             if name in seen:
                 if name == _HOST:
                     return HOSTS_AMBIGUOUS
@@ -284,7 +287,7 @@ class Handshake:
         return self._plain(method, path, minor == b"1" and not _has_item(connection, b"close"))
 
     def _upgrade(
-        self, path: str, query: str, seen: dict[bytes, bytes], tokens: list[bytes], tail: bytes
+        self, path: str, query: str, seen: dict[bytes, bytes], tokens: list[int], tail: bytes
     ) -> Upgrade | Response:
         route = self._find_route(path)
         if route is None:
@@ -299,8 +302,8 @@ class Handshake:
         authorization = seen.get(_AUTHORIZATION)
         fields = self._fields
         if route.verifier is not None:  # the token is for the verifier alone
-            for line in tokens:
-                fields = _without(fields, line)
+            for begins in reversed(tokens):
+                fields = _without_line(fields, begins)
         return Upgrade(
             route,
             Request(path, query, Headers(fields), self._remote),
@@ -336,11 +339,9 @@ class Handshake:
         return HEALTHY_DRAINING if obstacle == DRAINING else HEALTHY
 
 
-def _without(fields: bytes, line: bytes) -> bytes:
-    """Return header lines without one of them."""
-    line += b"\r\n"
-    start = 0 if fields.startswith(line) else fields.index(b"\n" + line) + 1
-    return fields[:start] + fields[start + len(line) :]
+def _without_line(fields: bytes, start: int) -> bytes:
+    """Return header lines without the one that begins at `start`."""
+    return fields[:start] + fields[fields.index(b"\n", start) + 1 :]
 
 
 def _has_item(value: bytes, item: bytes) -> bool:
