@@ -45,7 +45,7 @@ class _Accepted(socket.socket):
     __slots__ = ()
 
     family = _socket.socket.family  # type: ignore[assignment]
-    type = _socket.socket.type
+    type = _socket.socket.type  # type: ignore[assignment]
 
 
 class Acceptor:
