@@ -9,10 +9,15 @@ from typing import Any
 
 from bench.micro.material import ANSWERS
 
-__all__ = ["FINAL", "UNLIMITED", "InMemoryWebSocket", "answer"]
+__all__ = ["FINAL", "MUCH_WORK", "UNLIMITED", "InMemoryWebSocket", "answer"]
 
 UNLIMITED: dict[str, Any] = {"max_messages_per_s": 1_000_000, "max_messages_burst": 1_000_000}
 """Options of our session: limits that no replay reaches."""
+
+MUCH_WORK: dict[str, Any] = {"max_work_per_s": 1_000_000_000}
+"""The same for the budget of work, which older versions do not have. A replay asks without a pause, as no caller does:
+how often it would have to wait depends on the speed of the machine.
+"""
 
 FINAL = "true}"
 """The end of an answer's final message: `is_final` is its last field, with a blank before the value or without."""

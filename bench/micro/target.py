@@ -1,4 +1,4 @@
-"""The process under valgrind: our server on uvloop, all options at their defaults, and the replays.
+"""The process under valgrind: our server on uvloop, all options but the limits at their defaults, and the replays.
 
 `python -m bench.micro.target` prints `ready PORT`, and obeys lines on its standard input: `run NAME`, or `begin` and
 `end` around a caller's requests. It ends with its input. The server uses public names only, so that this program also
@@ -22,6 +22,7 @@ import uvloop
 
 from bench.load.targets import API_KEY
 from bench.load.targets.handler import on_transcript
+from bench.micro.in_memory import MUCH_WORK, UNLIMITED
 from bench.micro.replays import REPLAYS, Round
 from se_server import SpeechEngineServer
 
@@ -105,8 +106,17 @@ def observed(what: str) -> Any:
     return Counters(ring=Ring(memory, key=bytes(16), tape=tape))
 
 
+def make_server() -> SpeechEngineServer:
+    """Make the server, with limits that no replay reaches."""
+    options: dict[str, Any] = {"port": 0, "host": "127.0.0.1", "api_key": API_KEY, "on_transcript": on_transcript}
+    try:
+        return SpeechEngineServer(**options, **UNLIMITED, **MUCH_WORK)
+    except TypeError:  # an older version, without a budget of work
+        return SpeechEngineServer(**options, **UNLIMITED)
+
+
 async def serve() -> None:
-    server = SpeechEngineServer(port=0, host="127.0.0.1", api_key=API_KEY, on_transcript=on_transcript)
+    server = make_server()
     if "--observed" in sys.argv:
         server.stats = observed(sys.argv[-1])
     serving = asyncio.create_task(server.serve())
