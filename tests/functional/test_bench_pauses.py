@@ -23,7 +23,7 @@ def test_collections_are_counted_by_generation_and_phase(capsys: pytest.CaptureF
     plan = LoadPlan(url="ws://127.0.0.1", api_key=API_KEY, conversations=200, turns_per_s=50.0, chunks=2, history=4)
     found = Pauses()
     pauses.measure(pauses.target_of("untuned"), Cores(server=CORE, load=CORE), plan, 0.5, found)
-    # Every few dozen new conversations cause a collection of the youngest generation; from Python 3.13 on every hundred.
+    # Every few dozen new conversations cause a collection of the youngest generation; in Python 3.13 every hundred.
     assert found.coming[0]
     assert all(0 < took_s < 5 for times in found.coming.values() for took_s in times)
     assert found.held_s >= 0.5

@@ -270,6 +270,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         if part is not None:
             self._part = None
             if not connection.deaf:
+                if connection._core is not None and connection._core._ring is not None:
+                    connection._core._ring.doubt()
                 self.feed(part.data, part.size, seen)
                 if connection.is_noted:
                     self._note_unfinished(connection)

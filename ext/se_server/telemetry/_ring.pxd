@@ -46,12 +46,14 @@ cdef class Ring:
     cdef uint64_t* _events
     cdef uint64_t _written
     cdef uint32_t _conversations
+    cdef double _prompt_s                   # when data was read that had not waited
     cdef Py_buffer _buffer
     cdef readonly Tape tape                 # None where no texts are recorded
     cdef public object tracer               # begins the spans of turns; None without traces
     cdef readonly bint has_shapes           # lengths and hashes of texts are written
     cdef uint64_t[2] _key
 
+    cdef void doubt(self) noexcept
     cdef void put(self, int kind, uint32_t conversation, uint32_t payload, double now_s) noexcept
     cpdef void note(self, int kind, uint32_t conversation, Py_ssize_t payload, double now_s) noexcept
     cpdef uint32_t opened(self, double now_s) noexcept

@@ -39,8 +39,11 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 include "_ring_hash.pxi"
+
+cdef double TICK_S = 0.004                      # SE_TICK_MS
 
 cdef enum:
     C_EVENTS = 65_536
@@ -129,7 +132,13 @@ cdef class Ring:
 
     cpdef double transcript(self, uint32_t conversation, event_id, double now_s, int fd) except? -1:
         cdef uint32_t shown = 0xFFFFFFFF
-        cdef unsigned int waited_ms = se_waited_ms(fd)
+        cdef unsigned int waited_ms = 0
+        # To ask the kernel costs a microsecond. Data is read in the order in which it came: what is read soon after data
+        # that had not waited has not waited, either.
+        if not 0.0 <= now_s - self._prompt_s < TICK_S:
+            waited_ms = se_waited_ms(fd)
+            if not waited_ms and fd >= 0:
+                self._prompt_s = now_s
         if type(event_id) is int and 0 <= event_id < 0xFFFFFFFF:
             shown = event_id
         if waited_ms:
@@ -137,12 +146,16 @@ cdef class Ring:
         self.put(K_TRANSCRIPT, conversation, shown, now_s)
         return waited_ms / 1e3
 
+    cdef void doubt(self) noexcept:
+        """The next transcript was read before others that came after it."""
+        self._prompt_s = -1.0
+
     cpdef said(self, uint32_t conversation, str text, double now_s):
         cdef Py_ssize_t characters = 0 if text is None else len(text)
-        self.put_hashed(K_SAID, conversation, characters, now_s, hash_of(self._key, () if text is None else (text,)))
+        self.put_hashed(K_SAID, conversation, characters, now_s, hash_of(self._key, text))
 
     cpdef spoken(self, uint32_t conversation, list texts, Py_ssize_t characters, double now_s):
-        self.put_hashed(K_SPOKEN, conversation, characters, now_s, hash_of(self._key, () if texts is None else texts))
+        self.put_hashed(K_SPOKEN, conversation, characters, now_s, hash_of_all(self._key, texts))
 
     cdef void put_hashed(self, int kind, uint32_t conversation, Py_ssize_t count, double now_s, uint64_t hashed) noexcept:
         """Put an event whose payload is a count, and a text of fifteen hexadecimal digits behind it."""

@@ -20,17 +20,29 @@ cdef extern from *:
         s->v2 = key[0] ^ 0x6c7967656e657261ULL; s->v3 = key[1] ^ 0x7465646279746573ULL;
         s->tail = 0; s->size = 0;
     }
-    /* The bytes may come in pieces of any size. */
-    static void se_sip_add(se_sip* s, const unsigned char* data, Py_ssize_t size) {
+    /* Fewer than eight bytes; those that are read twice are the same in both places. */
+    static inline uint64_t se_sip_few(const unsigned char* data, Py_ssize_t size) {
+        uint32_t first, last;
+        if (size >= 4) {
+            memcpy(&first, data, 4); memcpy(&last, data + size - 4, 4);
+            return first | (uint64_t)last << (8 * (size - 4));
+        }
+        if (size == 0) return 0;
+        return data[0] | (uint64_t)data[size >> 1] << (8 * (size >> 1)) | (uint64_t)data[size - 1] << (8 * (size - 1));
+    }
+    /* The bytes may come in pieces of any size: each word is shifted behind the bytes that fill no word yet. */
+    static inline void se_sip_add(se_sip* s, const unsigned char* data, Py_ssize_t size) {
+        const unsigned shift = 8 * (s->size & 7);
         uint64_t word;
-        while (size && (s->size & 7)) {
-            s->tail |= (uint64_t)*data++ << (8 * (s->size++ & 7)); size--;
-            if ((s->size & 7) == 0) { se_sip_word(s, s->tail); s->tail = 0; }
+        s->size += size;
+        for (; size >= 8; size -= 8, data += 8) {
+            memcpy(&word, data, 8);
+            se_sip_word(s, s->tail | word << shift);
+            if (shift) s->tail = word >> (64 - shift);
         }
-        for (; size >= 8; size -= 8, data += 8, s->size += 8) {
-            memcpy(&word, data, 8); se_sip_word(s, word);
-        }
-        while (size--) s->tail |= (uint64_t)*data++ << (8 * (s->size++ & 7));
+        word = se_sip_few(data, size);
+        s->tail |= word << shift;
+        if (shift + 8 * size >= 64) { se_sip_word(s, s->tail); s->tail = word >> (64 - shift); }
     }
     static uint64_t se_sip_end(se_sip* s) {
         se_sip_word(s, s->tail | (s->size << 56));
@@ -47,15 +59,31 @@ cdef extern from *:
 cdef const char* HEXADECIMAL = "0123456789abcdef"
 
 
-cdef uint64_t hash_of(const uint64_t* key, texts) except? 0:
-    """Return the hash of the UTF-8 of texts, joined."""
-    cdef se_sip state
+cdef inline int add_text(se_sip* state, str text) except -1:
     cdef bytes wide
+    if PyUnicode_IS_ASCII(text):
+        se_sip_add(state, <const unsigned char*> PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
+    else:
+        wide = text.encode("utf-8", "surrogatepass")
+        se_sip_add(state, wide, len(wide))
+    return 0
+
+
+cdef uint64_t hash_of(const uint64_t* key, str text) except? 0:
+    """Return the hash of the UTF-8 of a text; None is as empty."""
+    cdef se_sip state
     se_sip_start(&state, key)
-    for text in texts:
-        if PyUnicode_IS_ASCII(text):
-            se_sip_add(&state, <const unsigned char*> PyUnicode_DATA(text), len(<str> text))
-        else:
-            wide = (<str> text).encode("utf-8", "surrogatepass")
-            se_sip_add(&state, wide, len(wide))
+    if text is not None:
+        add_text(&state, text)
+    return se_sip_end(&state)
+
+
+cdef uint64_t hash_of_all(const uint64_t* key, list texts) except? 0:
+    """Return the hash of texts as if they were one; None is as empty."""
+    cdef se_sip state
+    cdef Py_ssize_t place
+    se_sip_start(&state, key)
+    if texts is not None:
+        for place in range(len(texts)):
+            add_text(&state, <str> texts[place])
     return se_sip_end(&state)
