@@ -15,6 +15,7 @@ from se_server.conversation.guards import TurnGuards
 from se_server.conversation.jobs import TurnHost, current_turn
 from se_server.conversation.lane import Lane
 from se_server.conversation.lifetime import Lifetime
+from se_server.conversation.naming import traceback_of_users
 from se_server.conversation.notes import debug, note
 from se_server.conversation.recording import record_error
 from se_server.conversation.settings import SessionSettings
@@ -75,7 +76,7 @@ class Answering(TurnHost):
         # `SessionCore` has the methods that it calls.
         self._lifetime = None if self._closed else Lifetime.of(self, loop, self._settings)  # type: ignore[arg-type]
 
-    async def _send_response(
+    async def send_response(
         self,
         response: str | AsyncIterable[Any],
         *,
@@ -358,6 +359,7 @@ class Answering(TurnHost):
     async def _report(self, error: BaseException) -> None:
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""
         self._stats.cells.handler_errors += 1
+        error.__traceback__ = traceback_of_users(error)
         if self._ring is not None:
             record_error(self._ring, self._number, error, self._clock.now())
         if handles_error.get():

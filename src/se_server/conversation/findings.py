@@ -10,7 +10,7 @@ from typing import Any
 from se_server.conversation.awaits import forgotten_await
 from se_server.conversation.blocking import where
 from se_server.conversation.mistakes import mistake_in
-from se_server.conversation.naming import handler_name
+from se_server.conversation.naming import handler_name, traceback_of_users
 from se_server.conversation.notes import Noted, note
 from se_server.protocol.turn import Turn
 from se_server.telemetry._printable import text_of
@@ -107,6 +107,7 @@ def _log_mistake(session: Noted, name: str, mistake: str) -> None:
 
 def log_stray_failure(session: Noted, handler: Handler | None, event: str, error: BaseException) -> None:
     """Log the exception of a handler that nobody waits for any more."""
+    error.__traceback__ = traceback_of_users(error)
     note(session, logging.ERROR, "%s failed after it was cancelled", _name(handler, event), error=error)
 
 

@@ -98,8 +98,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         conversation_id = property(
             SessionCore.conversation_id.__get__, doc="The id that the API gave; None before `init`."
         )
-        send_response = SessionCore._send_response
-        send_response.__name__ = "send_response"
+        send_response = SessionCore.send_response
         send_response.__qualname__ = "SpeechEngineSession.send_response"
 
     def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:

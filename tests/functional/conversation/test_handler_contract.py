@@ -8,6 +8,7 @@ import logging
 import pickle
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -674,6 +675,30 @@ async def test_a_handlers_exception_becomes_an_error_event(kind: str, raised: Ba
             await api.say("hello", event_id=event_id)
             assert await api.answer() == [(event_id, "so far ")]
     assert errors == [raised, raised]
+
+
+async def test_tracebacks_begin_in_the_users_code(kind: str) -> None:
+    """No frame of the server's own precedes the handler's or the stream's."""
+    errors: list[Exception] = []
+
+    async def failing() -> AsyncIterator[str]:
+        yield "so far "
+        raise ValueError("my bug")
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        if transcript[-1].content == "stream":
+            await session.send_response(failing())
+        else:
+            raise ValueError("my bug")
+
+    async def on_error(error: Exception, session: SpeechEngineSession) -> None:
+        errors.append(error)
+
+    async with serving(kind, on_transcript=on_transcript, on_error=on_error) as stage, stage.call() as api:
+        for event_id, words in ((1, "handler"), (2, "stream")):
+            await api.say(words, event_id=event_id)
+            await api.answer()
+    assert [traceback.extract_tb(error.__traceback__)[0].name for error in errors] == ["on_transcript", "failing"]
 
 
 async def test_an_error_handlers_exception_is_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
