@@ -66,6 +66,9 @@ cdef str NO_MESSAGE = "the provider gave no message"
 
 include "_delta_parts.pxi"
 include "_delta_formats.pxi"
+include "_delta_apis.pxi"
+include "_delta_structure.pxi"
+include "_delta_packages.pxi"
 
 on_change.append(forget_types)
 
