@@ -38,7 +38,7 @@ def command() -> click.Command:
         click.echo(f"wrote {folder}: {', '.join(names)}")
         click.echo(
             f"  cd {shlex.quote(str(folder))}\n"
-            f"  python3 -m venv .venv && .venv/bin/pip install {installed_from()}-e '.[test]'\n"
+            f"  python3 -m venv .venv && .venv/bin/pip install {installed_from()}-e '.[dev]'\n"
             "  .venv/bin/pytest                        # needs no key\n"
             f"  {LLMS[llm].key}=... .venv/bin/se-server agent.py --playground"
         )

@@ -164,7 +164,7 @@ requires-python = ">=3.10"
 dependencies = ["se-server", "{package}"]
 
 [project.optional-dependencies]
-test = ["pytest>=8"]
+dev = ["pytest>=8", "watchfiles>=1"]  # the latter for --reload
 
 [tool.setuptools]
 py-modules = ["agent"]
@@ -194,8 +194,8 @@ ENTRYPOINT ["se-server", "agent"]
 
 README = """# {name}
 
-    python3 -m venv .venv && .venv/bin/pip install -e '.[test]'
-    .venv/bin/pytest                                            # needs no key
+    python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'
+    .venv/bin/pytest                                               # needs no key
     {key}=... .venv/bin/se-server agent.py --playground --reload   # speak with it in a browser
     ELEVENLABS_API_KEY=... {key}=... .venv/bin/se-server agent.py  # serve the API; then: se-doctor wss://your.host/
 """
