@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ServerProcess, running_server
+from tests.helpers import TEST_API_KEY, ServerProcess, running_server
 
 TIMEOUT_S = 20.0
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -34,7 +34,8 @@ runpy.run_module("se_server.cli.chat", run_name="__main__", alter_sys=True)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {**os.environ, "TERM": "xterm-256color", **(extra or {})}
+    # No history is kept of what tests type.
+    return {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": "/proc/nowhere", **(extra or {})}
 
 
 class Terminal:
@@ -130,7 +131,7 @@ def server() -> Iterator[ServerProcess]:
 
 def test_a_conversation_with_an_interruption(server: ServerProcess) -> None:
     with terminal(server.url) as chat:
-        chat.wait_for(rf"Connected to {server.url} .*demo key")
+        chat.wait_for(rf"Connected to {server.url} (?s:.*)demo\s+key")
         chat.wait_for("you> ")
         chat.type("hello\r")
         chat.wait_for("agent> Hello! I am the demo agent")
@@ -159,6 +160,57 @@ def test_control_keys_end_the_chat_and_restore_terminal(server: ServerProcess, k
         assert chat.modes() & termios.ICANON
         assert chat.modes() & termios.ECHO
         assert "Traceback" not in chat.text()
+
+
+def test_commands_are_typed_in_the_conversation(server: ServerProcess, tmp_path: Path) -> None:
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    script = tmp_path / "talk.toml"
+    with terminal(server.url, env=env) as chat:
+        chat.wait_for("you> ")
+        chat.type("/help\r")
+        chat.wait_for("/again +say the last words again")
+        chat.type("/again\r")
+        chat.wait_for("nothing was said yet")
+        chat.type("bye\r")
+        chat.wait_for(r"It was a pleasure(?s:.*)  \d+ ms\nyou> ")
+        chat.type("/again\r")
+        chat.wait_for(r"you> bye\nagent> It was a pleasure(?s:.*)you> ")
+        chat.type(f"/export {script}\r")
+        chat.wait_for("written: ")
+        chat.type("/silence\r")
+        chat.wait_for(r"you> \.\.\.\nagent> Are you still there")
+        chat.type("/frob\r")
+        chat.wait_for("there is no command /frob")
+        chat.type("/reset\r")
+        chat.wait_for(r"\[a new conversation: conv_")
+        chat.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r")  # up to the words
+        chat.wait_for(r"you> bye\nagent> It was a pleasure. We got as far as turn 1")
+        chat.type("/quit\r")
+        assert chat.wait_exit() == 0
+        assert "Traceback" not in chat.text()
+    again = piped(server.url, "--script", str(script))
+    assert (again.returncode, "A conversation of se-chat: passed" in again.stderr) == (0, True)
+
+
+def test_reconnect_follows_a_reload(tmp_path: Path) -> None:
+    app = tmp_path / "agent.py"
+    code = "async def on_transcript(transcript, session):\n    await session.send_response('one')\n"
+    app.write_text(code)
+    options = ("--reload", "--reload-drain-timeout-s", "0")
+    with running_server(*options, app=app, workers=1) as running:
+        running.wait_for_output("watching .* for changes")
+        with terminal(running.url, "--reconnect", "--api-key", TEST_API_KEY) as chat:
+            chat.wait_for("you> ")
+            chat.type("hello\r")
+            chat.wait_for("agent> one")
+            app.write_text(code.replace("one", "two"))
+            chat.wait_for(r"\[the server closed the conversation \(1001 going away\)\]")
+            chat.wait_for(r"\[a new conversation: conv_")
+            chat.type("hello\r")
+            chat.wait_for("agent> two")
+            chat.type("\x04")
+            assert chat.wait_exit() == 0
+        running.wait_for_output("1 old worker drains; 1 conversation stays on the old code, for at most 0 s")
 
 
 def test_a_terminal_has_colours_unless_told_otherwise(server: ServerProcess) -> None:

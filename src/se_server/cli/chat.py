@@ -13,8 +13,9 @@ from typing import TextIO
 import click
 
 from se_server.address import Address, AddressError
-from se_server.cli.commands import SETTINGS, PlainCommand
-from se_server.cli.dialogue import SILENCE_TIMEOUT_S, ChatOptions, converse
+from se_server.cli.chat_course import SILENCE_TIMEOUT_S
+from se_server.cli.commands import SETTINGS, PlainCommand, complain
+from se_server.cli.dialogue import ChatOptions, converse
 from se_server.cli.request import ServerAccess, calls_a_server
 from se_server.cli.screen import OutputError
 from se_server.errors import CallerError, ScriptError
@@ -55,6 +56,8 @@ def _script(_context: click.Context, _option: click.Parameter, path: Path | None
 @click.option("--seed", type=int, help="Seed of --hostile's random decisions; by default 0.")
 @click.option("--record", metavar="FILE", type=click.Path(path_type=Path),
               help="Write everything that goes over the wire to a file, for --script.")  # fmt: skip
+@click.option("--reconnect", is_flag=True,
+              help="Begin another conversation when the server ends one, as after each change with se-server --reload.")  # fmt: skip  # noqa: E501
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, for programs.")
 def main(
     url: str,
@@ -65,6 +68,7 @@ def main(
     hostile: bool,
     seed: int | None,
     record: Path | None,
+    reconnect: bool,
     as_json: bool,
 ) -> None:
     """Talk to a Speech Engine server from the terminal, in the API's place.
@@ -82,15 +86,17 @@ def main(
     habits = Habits.hostile(seed or 0) if hostile else None
     try:
         with _recording(record) as file:
-            options = ChatOptions(url, access, conversation_id, habits, script, reply_timeout_s, file, as_json)
+            options = ChatOptions(
+                url, access, conversation_id, habits, script, reply_timeout_s, file, as_json, reconnect
+            )
             exit_code = asyncio.run(converse(options))
     except CallerError as error:
         used = f" (se-chat used {access.key_source})" if error.status == 401 else ""
-        click.echo(f"se-chat: {error}{used}", err=True)
+        complain(f"se-chat: {error}{used}")
         exit_code = 1
     except OutputError as error:
         _give_up_output()
-        click.echo(f"se-chat: cannot write the output: {error}", err=True)
+        complain(f"se-chat: cannot write the output: {error}")
         exit_code = 1
     sys.exit(exit_code)
 

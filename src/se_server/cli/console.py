@@ -7,16 +7,15 @@ import codecs
 import os
 import re
 import termios
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from typing import TextIO
 
-from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some, write
+from se_server.cli.line_editor import LineEditor
+from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some, shown_s, write
 
 _TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
-# Escape sequences are dropped: arrows and function keys have no meaning in a line that is only typed and erased.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)
-_ESCAPE_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 
 
 class Console:
@@ -30,21 +29,30 @@ class Console:
         out: the same terminal, for writing.
         on_line: called with each line that the user enters.
         on_end: called when the user ends the input (Ctrl-D on an empty line), or the terminal is closed.
+        editor: the line being typed; a plain one by default.
     """
 
-    def __init__(self, in_fd: int, out: TextIO, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        in_fd: int,
+        out: TextIO,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None],
+        editor: LineEditor | None = None,
+    ) -> None:
         self._fd = in_fd
         self._out = out
         self._on_line = on_line
         self._on_end = on_end
         self._paint = Paint(out)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._keys = ""  # input that is not yet complete, such as half an escape sequence
-        self._line = ""
+        self._editor = editor or LineEditor()
         self._is_prompting = False
         self._in_answer = False
         self._column = 0  # the column of the answer's end; the line being typed is one row below it
+        self._word = ""  # the answer's last word, which further text may go on
         self._drawn = ""  # the input line as shown on the screen; empty when it is not shown
+        self._drawn_row = 0  # the row of the cursor, counted from the first row of that line
         self._pending: list[str] = []  # output that is written at once, to avoid flicker
 
     def __enter__(self) -> Console:
@@ -72,6 +80,8 @@ class Console:
     # --- showing ----------------------------------------------------------------------------------------------------
 
     def heard(self, text: str) -> None:
+        if not self._in_answer and not text.strip():
+            return  # a blank stands for an answer without words
         self._erase()
         if not self._in_answer:
             self._new_line()
@@ -79,11 +89,15 @@ class Console:
         self._wrap(text)
         self._redraw()
 
-    def answered(self) -> None:
+    def answered(self, first_text_s: float | None = None) -> None:
         self._erase()
         if not self._in_answer:
             self._begin_answer()
             self._put(self._paint("(no answer)", dim=True))
+        elif first_text_s is not None:
+            shown = f"  {shown_s(first_text_s)}"
+            room = self._columns() - 1 - self._column
+            self._put(("" if len(shown) <= room else "\n" + " " * (len(AGENT) - 2)) + self._paint(shown, dim=True))
         self._end_answer()
         self._redraw()
 
@@ -102,7 +116,9 @@ class Console:
         self._erase()
         self._new_line()
         self._in_answer = False
-        self._put(self._paint(text, dim=True) + "\n")
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        rows = textwrap.wrap(printable(text), self._columns() - 1, subsequent_indent=indent) or [""]
+        self._put("".join(self._paint(row, dim=True) + "\n" for row in rows))
         self._redraw()
 
     def prompt(self) -> None:
@@ -118,7 +134,7 @@ class Console:
 
     def _begin_answer(self) -> None:
         self._put(self._paint.agent())
-        self._in_answer, self._column = True, len(AGENT)
+        self._in_answer, self._column, self._word = True, len(AGENT), ""
 
     def _end_answer(self) -> None:
         self._in_answer, self._column = False, 0
@@ -133,36 +149,47 @@ class Console:
         """Write a piece of the answer, wrapped between words. A row is never filled: terminals differ in how they treat
         that.
         """
-        last = self._columns() - 1
+        last, row = self._columns() - 1, self._columns() - 1 - len(AGENT)
         for token in _TOKENS.findall(printable(text)):
-            size = width(token)
-            if token == "\n" or (self._column + size > last and self._column > len(AGENT)):
-                self._put("\n" + " " * len(AGENT))
-                self._column = len(AGENT)
+            if token == "\n" or (self._column + width(token) > last and self._column > len(AGENT)):
+                begun = "" if token.isspace() else self._word
+                if self._column - width(begun) <= len(AGENT) or width(begun + token) > row:
+                    begun = ""  # the word fills its row, or is too long for any
+                elif begun:
+                    self._put(f"\x1b[{width(begun)}D\x1b[K")
+                self._put("\n" + " " * len(AGENT) + begun)
+                self._column = len(AGENT) + width(begun)
+                self._word = begun
                 if token.isspace():
                     continue
-            for piece in _cut(token, last - self._column, last - len(AGENT)):
+            for piece in _cut(token, last - self._column, row):
                 if self._column + width(piece) > last:
                     self._put("\n" + " " * len(AGENT))
-                    self._column = len(AGENT)
+                    self._column, self._word = len(AGENT), ""
                 self._put(piece)
                 self._column += width(piece)
+                self._word = "" if piece.isspace() else self._word + piece
 
     def _erase(self) -> None:
         """Erase the line being typed, and return to the end of the answer."""
         if not self._drawn:
             return
-        rows = (width(self._drawn) - 1) // self._columns()
-        self._put("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
+        self._put("\r" + (f"\x1b[{self._drawn_row}A" if self._drawn_row else "") + "\x1b[J")
         if self._column:
             self._put(f"\x1b[A\x1b[{self._column}C")
         self._drawn = ""
 
     def _redraw(self) -> None:
         """Draw the line being typed; during an answer only if it is not empty."""
-        if self._line or (self._is_prompting and not self._in_answer):
-            self._put(("\n" if self._column else "") + self._paint.you() + self._line)
-            self._drawn = YOU + self._line
+        line, columns = self._editor.text, self._columns()
+        if line or (self._is_prompting and not self._in_answer):
+            self._put(("\n" if self._column else "") + self._paint.you() + line)
+            self._drawn = YOU + line
+            last_row = self._drawn_row = (width(self._drawn) - 1) // columns
+            if self._editor.cursor < len(line):
+                self._drawn_row, column = divmod(width(YOU + line[: self._editor.cursor]), columns)
+                up = last_row - self._drawn_row
+                self._put("\r" + (f"\x1b[{up}A" if up else "") + (f"\x1b[{column}C" if column else ""))
         self._flush()
 
     def _columns(self) -> int:
@@ -188,29 +215,13 @@ class Console:
             asyncio.get_running_loop().remove_reader(self._fd)
             self._on_end()
             return
-        self._keys = _ESCAPE.sub("", self._keys + self._decoder.decode(data))
-        begun = _ESCAPE_BEGUN.search(self._keys)
-        keys, self._keys = (self._keys, "") if begun is None else (self._keys[: begun.start()], begun[0])
-        for key in keys:
-            self._typed(key)
+        try:
+            for line in self._editor.feed(self._decoder.decode(data)):
+                self._on_line(line)
+        except EOFError:
+            self._on_end()
         self._erase()
         self._redraw()
-
-    def _typed(self, key: str) -> None:
-        if key in "\r\n":
-            line, self._line = self._line, ""
-            self._on_line(line)
-        elif key in "\x7f\b":
-            self._line = self._line[:-1]
-        elif key == "\x15":  # Ctrl-U
-            self._line = ""
-        elif key == "\x17":  # Ctrl-W
-            self._line = re.sub(r"\S*\s*\Z", "", self._line)
-        elif key == "\x04":  # Ctrl-D
-            if not self._line:
-                self._on_end()
-        elif key == "\t" or key.isprintable() or unicodedata.category(key) == "Cf":  # Cf: joins emoji
-            self._line += " " if key == "\t" else key
 
 
 def width(text: str) -> int:

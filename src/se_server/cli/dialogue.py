@@ -6,153 +6,32 @@ import asyncio
 import dataclasses
 import io
 import os
+import shutil
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
 import click
 
+from se_server.cli.chat_commands import COMMANDS
+from se_server.cli.chat_course import SILENCE_TIMEOUT_S, Chat
 from se_server.cli.console import Console
 from se_server.cli.jsonlines import JsonLines
+from se_server.cli.line_editor import LineEditor, history_file, load_history, save_line
 from se_server.cli.request import ServerAccess
-from se_server.cli.screen import LineReader, OutputError, Paint, Screen, Transcript, printable
+from se_server.cli.screen import LineReader, OutputError, Paint, Transcript, printable
+from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
-from se_server.simulator.calls import Discarded, Heard, Pong, Said, Violation
-from se_server.simulator.conversation import Ended, Happening
 from se_server.simulator.habits import Habits
 from se_server.simulator.play import Failure, play
 from se_server.simulator.recording import Recording
 from se_server.simulator.script import Script
 
-SILENCE_TIMEOUT_S = 60.0
-
-
-class Chat:
-    """The course of the conversation, without its terminal and its socket.
-
-    Args:
-        waits: whether a line waits until the previous answer is complete. If not, it interrupts the answer.
-
-    Attributes:
-        caller: the simulated caller, once it is connected.
-        screen: the screen that shows the conversation.
-        done: the exit code, once the conversation is over.
-        shows_habits: whether discarded chunks are shown, too.
-        follows_script: whether a script speaks and decides when the conversation is over.
-        is_over: whether nothing more is shown.
-        reply_timeout_s: the longest silence before a complete answer, in seconds.
-    """
-
-    def __init__(self, waits: bool) -> None:
-        self.caller: Caller
-        self.screen: Screen
-        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.shows_habits = False
-        self.follows_script = False
-        self.is_over = False
-        self.reply_timeout_s = SILENCE_TIMEOUT_S
-        self._waits = waits
-        self._lines: deque[str] = deque()
-        self._is_input_over = False
-        self._silence: asyncio.TimerHandle | None = None
-
-    @property
-    def _is_answering(self) -> bool:
-        return self.caller.model.is_answering
-
-    def typed(self, line: str) -> None:
-        """Handle a line that the user entered."""
-        self._lines.append(line.strip())
-        self._safely(self._advance)
-
-    def input_over(self) -> None:
-        """Handle the end of the user's input."""
-        self._is_input_over = True
-        self._safely(self._advance)
-
-    def happened(self, event: Happening) -> None:
-        """Handle an event of the conversation."""
-        self._safely(lambda: self._show(event))
-
-    def finish(self, exit_code: int) -> None:
-        """End the conversation."""
-        if self._silence is not None:
-            self._silence.cancel()
-        if not self.done.done():
-            self.done.set_result(exit_code)
-
-    def _go_on(self) -> None:
-        if not self.follows_script:
-            self._advance()
-
-    def _advance(self) -> None:
-        while self._lines and not self.done.done() and not (self._waits and self._is_answering):
-            line = self._lines.popleft()
-            if line == "/quit":
-                self.finish(0)
-            elif line:
-                self.caller.utter(line)
-                self._listen()
-            elif not self._is_answering:
-                self.screen.prompt()
-        if self._is_input_over and not self._lines and not (self._waits and self._is_answering):
-            self.finish(0)
-
-    def _show(self, event: Happening) -> None:
-        if self.is_over or (self.done.done() and not self.follows_script):
-            return
-        if isinstance(event, Said):
-            self.screen.said(event.turn.said, interrupts=event.interrupts)
-        elif isinstance(event, Heard):
-            if event.text:
-                self.screen.heard(event.text)
-            if event.is_final:
-                self.screen.answered()
-                if not self._waits:
-                    self.screen.prompt()
-            if not self.follows_script:
-                self._listen()
-                self._advance()
-        elif isinstance(event, Violation):
-            self.screen.note(f"[the server broke the protocol: {event.reason}]", "violation", reason=event.reason)
-        elif isinstance(event, Discarded):
-            if self.shows_habits and event.text:
-                self.screen.note(
-                    f"[not heard: {printable(event.text)!r}, {event.reason} {event.event_id}]",
-                    "discarded", content=event.text, reason=event.reason, event_id=event.event_id,
-                )  # fmt: skip
-        elif isinstance(event, Ended):
-            self.screen.note(f"[{event}]", "ended", code=event.code, by_server=event.by_server)
-            if not self.follows_script:
-                self.finish(1)
-        elif not isinstance(event, Pong):
-            self.screen.note(f"[API: {event.why}]", "habit", action=type(event).__name__.lower())
-            # A habit may have ended an answer. Advance later, once its actions are carried out.
-            asyncio.get_running_loop().call_soon(self._safely, self._go_on)
-
-    def _listen(self) -> None:
-        """Bound the silence that piped input waits through."""
-        if self._silence is not None:
-            self._silence.cancel()
-        if self._waits and not self.follows_script and self._is_answering:
-            loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(self.reply_timeout_s, self._safely, self._give_up)
-
-    def _give_up(self) -> None:
-        self.screen.note(f"[no answer for {self.reply_timeout_s:g} s]")
-        self.finish(1)
-
-    def _safely(self, step: Callable[[], None]) -> None:
-        """Run a step. An exception ends the chat instead of the callback it occurs in."""
-        try:
-            step()
-        except Exception as error:
-            if not self.done.done():
-                self.done.set_exception(error)
+RECONNECT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -168,6 +47,7 @@ class ChatOptions:
         reply_timeout_s: the longest silence before a complete answer, in seconds; None for the script's, or a minute.
         record: the file of the recording.
         as_json: whether to write JSON for programs.
+        reconnects: whether another conversation begins when the server ends one.
     """
 
     url: str
@@ -178,6 +58,7 @@ class ChatOptions:
     reply_timeout_s: float | None
     record: TextIO | None
     as_json: bool
+    reconnects: bool = False
 
 
 async def converse(options: ChatOptions) -> int:
@@ -200,47 +81,107 @@ async def converse(options: ChatOptions) -> int:
         chat.screen = JsonLines(sys.stdout)
     elif (is_typed or script is not None) and is_shown and os.environ.get("TERM", "dumb") != "dumb":
         # A script uses it as well, for its line breaks; it is entered only to read typed lines.
-        console = Console(in_fd, sys.stdout, chat.typed, chat.input_over)
+        path = history_file(os.environ)
+        editor = LineEditor(load_history(path) if is_typed else [], [f"/{usage.split()[0]}" for usage in COMMANDS])
+
+        def take_line(line: str) -> None:
+            if line.strip():
+                save_line(path, line)
+            chat.typed(line)
+
+        console = Console(in_fd, sys.stdout, take_line, chat.input_over, editor)
         chat.screen, terminal, resume = console, console, console.resume
     else:
         chat.screen = Transcript(sys.stdout, echo=not (is_typed and is_shown))
     habits = options.habits or (script.habits if script is not None else None)
     chat.shows_habits = habits is not None
-    async with Caller.connect(
+    chat.reconnects = options.reconnects
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        is_first = True
+        while True:
+            connecting = _connect(options, chat, habits, is_first)
+            async with connecting if is_first else _whenever_there_is_one(chat, connecting, options, habits) as caller:
+                if caller is None:  # the user leaves while there is no server
+                    return chat.done.result()
+                chat.begin(caller)
+                if is_first and not options.as_json:
+                    greet(caller, options.url, options.access.key_source, is_typed)
+                if is_first:
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)
+                if script is not None:
+                    exit_code: int | None = await follow(script, chat)
+                    if isinstance(chat.screen, Console):
+                        chat.screen.rest()
+                else:
+                    if is_first and resume is not None:
+                        loop.add_signal_handler(signal.SIGCONT, resume)
+                    if is_first:
+                        stack.enter_context(terminal)
+                    else:
+                        chat.screen.note(f"[a new conversation: {caller.model.conversation_id}]", "began")
+                    if is_typed:
+                        chat.screen.prompt()
+                    chat.advance()
+                    exit_code = await chat.over()
+                chat.is_over = True
+                await caller.close()
+                if exit_code is not None:
+                    stack.close()
+                    conclude(chat, options, exit_code)
+            if caller.recording_problem is not None:
+                raise OutputError(f"the recording: {caller.recording_problem.strerror}")
+            if exit_code is not None:
+                return exit_code
+            is_first = False
+
+
+def _connect(
+    options: ChatOptions, chat: Chat, habits: Habits | None, is_first: bool
+) -> AbstractAsyncContextManager[Caller]:
+    script = options.script
+    given_id = options.conversation_id or (script.conversation_id if script is not None else None)
+    return Caller.connect(
         options.url,
         api_key=options.access.key,
         headers=options.access.headers,
-        conversation_id=options.conversation_id or (script.conversation_id if script is not None else None),
+        conversation_id=given_id if is_first else None,
         habits=habits,
         connect_timeout_s=options.access.connect_timeout_s,
         reply_timeout_s=chat.reply_timeout_s,
         ssl_context=options.access.tls.context() if options.url.startswith("wss:") else None,
         recording=None if options.record is None else Recording(options.record),
         on_event=chat.happened,
-    ) as caller:
-        chat.caller = caller
-        if not options.as_json:
-            greet(caller, options.url, options.access.key_source, is_typed)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)
-        if script is not None:
-            exit_code = await follow(script, chat)
-            if isinstance(chat.screen, Console):
-                chat.screen.rest()
+    )
+
+
+@asynccontextmanager
+async def _whenever_there_is_one(
+    chat: Chat, connecting: AbstractAsyncContextManager[Caller], options: ChatOptions, habits: Habits | None
+) -> AsyncIterator[Caller | None]:
+    """Connect again, as soon as a server takes the conversation; None if the user leaves before."""
+    is_waiting = False
+    while True:
+        try:
+            caller = await connecting.__aenter__()
+        except CallerError as error:
+            if chat.done.done():
+                yield None
+                return
+            if not options.reconnects:
+                raise
+            if not is_waiting:
+                is_waiting = True
+                chat.screen.note(f"[{error}; trying again]", "waiting")
+            await asyncio.wait([chat.done], timeout=RECONNECT_S)
+            connecting = _connect(options, chat, habits, False)
         else:
-            if resume is not None:
-                loop.add_signal_handler(signal.SIGCONT, resume)
-            with terminal:
-                if is_typed:
-                    chat.screen.prompt()
-                exit_code = await chat.done
-        chat.is_over = True
-        await caller.close()
-        conclude(chat, options, exit_code)
-    if caller.recording_problem is not None:
-        raise OutputError(f"the recording: {caller.recording_problem.strerror}")
-    return exit_code
+            break
+    try:
+        yield caller
+    finally:
+        await connecting.__aexit__(None, None, None)
 
 
 async def follow(script: Script, chat: Chat) -> int:
@@ -289,7 +230,13 @@ def conclude(chat: Chat, options: ChatOptions, exit_code: int) -> None:
 def greet(caller: Caller, url: str, key_source: str, is_typed: bool) -> None:
     """Print the server and the conversation id on standard error, apart from the conversation."""
     dim = Paint(sys.stderr)
-    click.echo(dim(f"Connected to {url} as {caller.model.conversation_id}, with {key_source}.", dim=True), err=True)
+    columns = shutil.get_terminal_size().columns - 1 if sys.stderr.isatty() else 1000
+
+    def show(text: str) -> None:
+        for row in textwrap.wrap(text, max(20, columns), break_on_hyphens=False):
+            click.echo(dim(row, dim=True), err=True)
+
+    show(f"Connected to {url} as {caller.model.conversation_id}, with {key_source}.")
     if is_typed:
-        hint = "Type what the user says; during an answer it interrupts. Ctrl-D or /quit hangs up."
-        click.echo(dim(hint, dim=True), err=True)
+        hint = "Type what the user says; during an answer it interrupts. /help shows commands, Ctrl-D hangs up."
+        show(hint)

@@ -13,7 +13,7 @@ class JsonLines:
     """A `Screen` that writes JSON.
 
     Each line has `t_s`, the seconds since the first, and `event`: `said` (`text`, `interrupts`), `heard` (`text`),
-    `answered`, or the kind of a note (`text` and more).
+    `answered` (`first_text_s`), or the kind of a note (`text` and more).
 
     Args:
         out: the output.
@@ -26,8 +26,8 @@ class JsonLines:
     def heard(self, text: str) -> None:
         self._put("heard", text=text)
 
-    def answered(self) -> None:
-        self._put("answered")
+    def answered(self, first_text_s: float | None = None) -> None:
+        self._put("answered", first_text_s=None if first_text_s is None else round(first_text_s, 4))
 
     def said(self, text: str, *, interrupts: bool) -> None:
         self._put("said", text=text, interrupts=interrupts)

@@ -26,8 +26,8 @@ class Screen(Protocol):
     def heard(self, text: str) -> None:
         """Show a piece of the agent's answer."""
 
-    def answered(self) -> None:
-        """Mark the answer as complete."""
+    def answered(self, first_text_s: float | None = None) -> None:
+        """Mark the answer as complete, and show the seconds to its first text."""
 
     def said(self, text: str, *, interrupts: bool) -> None:
         """Show the user's words, and mark an answer that they interrupt."""
@@ -71,13 +71,17 @@ class Transcript:
         self._in_answer = False
 
     def heard(self, text: str) -> None:
+        if not self._in_answer and not text.strip():
+            return  # a blank stands for an answer without words
         shown = printable(text) if self._out.isatty() else text
         self._put(shown if self._in_answer else self._paint.agent() + shown)
         self._in_answer = True
 
-    def answered(self) -> None:
+    def answered(self, first_text_s: float | None = None) -> None:
         if not self._in_answer:
             self._put(self._paint.agent() + self._paint("(no answer)", dim=True))
+        elif first_text_s is not None and self._out.isatty():  # other outputs have the words alone
+            self._put(self._paint(f"  {shown_s(first_text_s)}", dim=True))
         self._put("\n")
         self._in_answer = False
 
@@ -98,6 +102,11 @@ class Transcript:
 
     def _put(self, text: str) -> None:
         write(self._out, text)
+
+
+def shown_s(seconds: float) -> str:
+    """Return a time for people: `85 ms`, `1.2 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def write(out: TextIO, text: str) -> None:

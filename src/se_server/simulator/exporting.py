@@ -32,6 +32,7 @@ class Held:
         path: the path of the upgrade request, with its query.
         headers: further headers of the upgrade request.
         first_word_s: the limit for the first word that a test states, in seconds.
+        title: its title.
     """
 
     turns: Sequence[tuple[CallTurn, Verdict]]
@@ -42,6 +43,7 @@ class Held:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     first_word_s: float = 4.0
     changes: Mapping[int, Habits] = dataclasses.field(default_factory=dict)
+    title: str = "A conversation of the playground"
 
     def habits_from(self, turn: CallTurn) -> Habits | None:
         """Return the habits that were changed before a turn; None if they were not."""
@@ -76,7 +78,7 @@ def _moment(turn: CallTurn) -> dict[str, Any]:
 def as_script(held: Held) -> str:
     """Return a script in TOML. Its expectations are times; the words that were heard are comments."""
     lines = ["# A conversation that was held, for se-chat --script. Complete `expect` by what matters.", ""]
-    lines += [f"name = {_toml('A conversation of the playground')}"]
+    lines += [f"name = {_toml(held.title)}"]
     if differing := changes(held.habits):
         lines.append(f"habits = {{ {', '.join(f'{name} = {_toml(value)}' for name, value in differing.items())} }}")
     if held.changes:
@@ -124,7 +126,7 @@ def as_test(held: Held) -> str:
     uses = ["Habits"] * any("Habits(" in option for option in options) + ["Outcome"] * any(
         not verdict.is_ok and verdict.outcome is not Outcome.WAITING for _, _, verdict in steps
     )
-    lines = ['"""A conversation of the playground. Run it with: pytest FILE"""', "", "import pytest", ""]
+    lines = [f'"""{held.title}. Run it with: pytest FILE"""', "", "import pytest", ""]
     if uses:
         lines += [f"from se_server.testing import {', '.join(uses)}", ""]
     lines += [f"pytestmark = pytest.mark.se_app({held.app!r})", "", ""]

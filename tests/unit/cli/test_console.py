@@ -40,6 +40,10 @@ class Emulator(io.StringIO):
                 self._row -= int(count or 1)
             elif command == "C":
                 self._column += int(count or 1)
+            elif command == "D":
+                self._column -= int(count or 1)
+            elif command == "K":
+                del self._rows[self._row][self._column :]
             elif command == "J":
                 del self._rows[self._row + 1 :]
                 del self._rows[self._row][self._column :]
@@ -167,8 +171,8 @@ async def test_answers_wrap_between_words(stage: Stage) -> None:
     for piece in ["A word, and an", "other.\n", "New. ", "Donaudampfschifffahrtsgesellschaft"]:
         stage.console.heard(piece)
     assert stage.shows() == [
-        "agent> A word, and an",
-        "       other.",
+        "agent> A word, and",
+        "       another.",
         "       New.",
         "       Donaudampfschiff",
         "       fahrtsgesellscha",
@@ -185,7 +189,7 @@ async def test_lines_are_edited_by_the_usual_keys(stage: Stage) -> None:
 
 
 async def test_keys_without_a_meaning_are_ignored(stage: Stage) -> None:
-    for keys in ["a\x1b[A", "\x1b", "[1;5C", "\x1bOP", "b\x01\x1bx", "c\x04\r"]:
+    for keys in ["a\x1b[A", "\x1b", "[1;5C", "\x1bOP", "b\x1bx", "c\r"]:
         stage.type(keys)
     assert stage.lines == ["abc"]
     assert stage.ends == 0
@@ -221,3 +225,29 @@ async def test_the_terminal_gets_its_modes_back() -> None:
 def test_widths_are_those_of_terminals() -> None:
     assert [width(text) for text in ["", "abc", "ä", "a\u0308", "你好", "👍"]] == [0, 3, 1, 1, 4, 2]
     assert printable("a\tb\r\nc\x00") == "a b\nc\ufffd"
+
+
+async def test_the_cursor_is_where_the_next_letter_goes(stage: Stage) -> None:
+    stage.type("x" * 30 + "\x01" + "a" * 3)
+    stage.console.heard("Once")
+    stage.type("b")
+    assert "".join(stage.shows()).replace(" ", "") == "agent>Once" + "you>" + "aaab" + "x" * 30
+
+
+async def test_a_word_in_pieces_is_not_split_at_the_margin(stage: Stage) -> None:
+    for piece in ["It is a won", "der", "ful", " day."]:
+        stage.console.heard(piece)
+    assert stage.shows() == ["agent> It is a", "       wonderful day."]
+
+
+async def test_the_time_to_the_first_text_stands_beside_the_answer(stage: Stage) -> None:
+    stage.console.heard("Yes.")
+    stage.console.answered(0.0415)
+    stage.console.heard("A longer answer.")
+    stage.console.answered(1.25)
+    assert stage.shows() == ["agent> Yes.  42 ms", "agent> A longer answer.", "       1.2 s", ""]
+
+
+async def test_notes_are_wrapped_between_words(stage: Stage) -> None:
+    stage.console.note("[there is no command /foo]")
+    assert stage.shows() == ["[there is no command", "  /foo]", ""]
