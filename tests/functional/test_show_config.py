@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +101,8 @@ def test_a_good_agent_passes_whatever_it_leaves_running(tmp_path: Path) -> None:
     )
     checked = run("--check", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout == "se-server: the configuration and APP 'agent.py' are valid\n"
+    assert checked.stdout.splitlines()[-1] == "se-server: the configuration and APP 'agent.py' are valid"
+    assert re.search(r"(?m)^-- +not checked +on_startup and on_shutdown: --check=startup runs them$", checked.stdout)
 
 
 @pytest.mark.parametrize(
@@ -142,3 +145,51 @@ def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:
 def test_check_names_a_variable_that_is_passed_over(tmp_path: Path) -> None:
     checked = run("--check", cwd=tmp_path, SE_SERVER_QQQ="1")
     assert (checked.returncode, "SE_SERVER_QQQ in the environment is not an option" in checked.stderr) == (0, True)
+
+
+HOOKS = """
+import pathlib
+async def on_startup(): pathlib.Path("started").touch()
+def on_shutdown(): pathlib.Path("stopped").touch()
+async def on_transcript(transcript, session): ...
+def on_close(session): ...
+"""
+
+
+def test_check_runs_on_startup_on_request(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(HOOKS)
+    checked = run("--check", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
+    assert checked.returncode == 0
+    assert not (tmp_path / "started").exists()
+    checked = run("--check=startup", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert re.search(r"(?m)^ok +agent +APP 'agent.py' is loaded, with on_transcript, on_close$", checked.stdout)
+    assert re.search(r"(?m)^ok +startup +on_startup and on_shutdown ran$", checked.stdout)
+    assert (tmp_path / "started").exists()
+    assert (tmp_path / "stopped").exists()
+
+
+def test_check_reports_a_failing_startup(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(HOOKS.replace('pathlib.Path("started").touch()', "raise OSError('no database')"))
+    checked = run("--check=startup", "agent.py", cwd=tmp_path, ELEVENLABS_API_KEY=SECRET)
+    assert (checked.returncode, checked.stdout) == (3, "")
+    assert checked.stderr.splitlines()[-1] == "se-server: APP 'agent.py': on_startup raised OSError: no database"
+    assert run("--check=all", "agent.py", cwd=tmp_path).returncode == 2
+
+
+def test_check_binds_the_addresses_and_gives_them_back(tmp_path: Path) -> None:
+    options = ("--host", "127.0.0.1", "--uds", str(tmp_path / "agent.sock"), "--admin", "127.0.0.1:0")
+    checked = run("--check", *options, "--port", "0", cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert len(re.findall(r"(?m)^ok .* can be listened on$", checked.stdout)) == 3
+    assert not (tmp_path / "agent.sock").exists()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        checked = run("--check", "--host", "127.0.0.1", "--port", str(taken.getsockname()[1]), cwd=tmp_path)
+        assert checked.returncode == 0
+        assert re.search(r"(?m)^warn +address +127.0.0.1, port \d+ is in use", checked.stdout)
+    checked = run("--check", "--host", "203.0.113.99", "--api-key-file", "keys", cwd=tmp_path)
+    assert checked.returncode == 2
+    (tmp_path / "keys").write_text(SECRET)
+    checked = run("--check", "--host", "203.0.113.99", "--api-key-file", "keys", cwd=tmp_path)
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert "203.0.113.99" in checked.stderr

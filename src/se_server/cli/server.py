@@ -137,7 +137,14 @@ def command() -> click.Command:
             )
         )
     parameters.append(click.Option(["--config"], metavar="FILE", help="Read options from a TOML file.", default=None))
-    parameters.append(click.Option(["--check"], is_flag=True, help="Check options and APP without serving."))
+    parameters.append(
+        click.Option(
+            ["--check"],
+            is_flag=True,
+            help="Check options, certificates, addresses and APP without serving; --check=startup runs on_startup.",
+        )
+    )
+    parameters.append(click.Option(["--check-startup"], is_flag=True, hidden=True))
     parameters.append(
         click.Option(
             ["--print-config"],
@@ -175,7 +182,8 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     from se_server.spelling import nearest
 
     try:
-        given = command().main(arguments, prog_name="se-server", standalone_mode=False)
+        words = [word for argument in arguments for word in _check_words(argument)]
+        given = command().main(words, prog_name="se-server", standalone_mode=False)
     except click.NoSuchOption as error:
         known = [option.flag for option in OPTIONS if not option.positional] + ["--config", "--check", "--print-config"]
         known.append("--print-schema")
@@ -185,6 +193,17 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     if not isinstance(given, dict):
         return None
     return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+
+
+def _check_words(argument: str) -> tuple[str, ...]:
+    """Return `--check=startup` as two flags: click's options have a value always or never."""
+    from se_server.errors import ConfigError
+
+    if not argument.startswith("--check="):
+        return (argument,)
+    if argument != "--check=startup":
+        raise ConfigError(f"{argument}: --check alone or --check=startup was expected")
+    return "--check", "--check-startup"
 
 
 def _one_sentence(text: str) -> str:
@@ -231,7 +250,11 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         print_schema()
         return 0
     if given.get("check") or given.get("print_config"):
-        return _look(load(), given)
+        looked_at = load()
+        try:
+            return _look(looked_at, given)
+        except ConfigError as error:
+            raise type(error)(spelled(str(error), looked_at.sources)) from None
     faulthandler.enable(2)
     allow_threads(False)  # this process forks
     config = load_config(given, environ)
@@ -272,11 +295,12 @@ def _playing(config: Config) -> AbstractContextManager[PlaygroundPage | None]:
 
 
 def _look(config: Config, given: Mapping[str, object]) -> int:
-    from se_server.cli.show_config import check, print_config
+    from se_server.cli.checking import check
+    from se_server.cli.show_config import print_config
 
     if given.get("print_config"):
         print_config(config)
-    return check(config) if given.get("check") else 0
+    return check(config, with_startup=bool(given.get("check_startup"))) if given.get("check") else 0
 
 
 def _settle_descriptors() -> None:
@@ -314,9 +338,19 @@ def _complain(text: str, log_file: LogFile | None = None, form: str = "text", le
         *details, text = text.rstrip("\n").rsplit("\n", 1)
         prefix = "WARNING: " if level == "warning" else "se-server: "
         text = _json_line(text.removeprefix(prefix), level, "".join(details))
-    _show(text, 2)
+    _show(_wrapped(text) if form != "json" else text, 2)
     if log_file is not None:
         log_file.write_to_starter(text.encode("utf-8", "backslashreplace"))
+
+
+def _wrapped(text: str) -> str:
+    """Wrap the sentence at the end of a text between words, on a terminal."""
+    from se_server.cli.commands import fitted
+
+    if not os.isatty(2):
+        return text
+    *details, sentence = text.rstrip("\n").split("\n")
+    return "\n".join([*details, fitted(sentence, sys.stderr)]) + "\n"
 
 
 def _json_line(message: str, level: str, exception: str = "", **fields: object) -> str:

@@ -1,9 +1,8 @@
-"""`se-server --print-config` and `--check`: show and check the configuration without serving."""
+"""`se-server --print-config`: show the configuration without serving."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,9 @@ from se_server.options import Option
 from se_server.server.config.config import MASK, Config
 from se_server.server.config.options import HEADINGS, OPTIONS
 from se_server.server.door.networks import Networks
-from se_server.server.listen.tls import make_context
-from se_server.server.shared.exit_codes import flush_streams
-from se_server.server.shared.logfile import check_log_file
-from se_server.server.worker.loading import check_app
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-EXIT_KILLED = 3
 
 
 def print_config(config: Config) -> None:
@@ -101,51 +94,3 @@ def _shown(option: Option, value: object) -> str:
     if option.secret:
         return MASK
     return _plain(value) if isinstance(value, str) else text
-
-
-def check(config: Config) -> int:
-    """Load the APP, check everything that can be checked without serving, and print the result.
-
-    User code runs in a child process, as in a worker: threads that it leaves running do not keep the command alive.
-
-    Returns:
-        The exit code: 0 if the configuration is valid, 2 without an API key, 3 if the APP cannot be loaded.
-
-    Raises:
-        ConfigError: the certificate or its key cannot be used, or the log file cannot be written to.
-    """
-    make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
-    if config.program.log_file is not None:
-        check_log_file(config.program.log_file)
-    flush_streams()
-    done, is_done = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = EXIT_KILLED
-        try:
-            code = _check_app(config)
-            os.write(is_done, b".")
-        finally:
-            flush_streams()
-            os._exit(code)
-    os.close(is_done)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with open(done, "rb", buffering=0) as pipe:
-        os.set_blocking(done, False)  # a process that the APP has left behind may hold the other end
-        if pipe.read(1):
-            return code
-    how = f"was killed by signal {-code}" if code < 0 else f"ended the process with exit code {code}"
-    print(f"se-server: loading the APP {how}", file=sys.stderr)
-    return EXIT_KILLED
-
-
-def _check_app(config: Config) -> int:
-    details, problem, notice, code = check_app(config)
-    if problem:
-        sys.stderr.write(f"{details}se-server: {problem}\n")
-        return code
-    if notice:
-        sys.stderr.write(f"se-server: {notice}\n")
-    app = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"
-    print(f"se-server: the configuration and {app} are valid")
-    return 0

@@ -218,6 +218,20 @@ def _tls_of(config: Config) -> SSLContext | None:
     return make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
 
 
+def check_listening(config: Config) -> None:
+    """Check that the options of addresses go together.
+
+    Raises:
+        ConfigError: one has no effect, or two contradict each other.
+    """
+    alone = [name for name in ("uds-mode", "uds-group") if config.was_given(name.replace("-", "_"))]
+    if alone and config.listening.uds is None:
+        raise ConfigError(f"--{alone[0]} is for a Unix socket: give --uds PATH too")
+    given = [name for name in ("host", "port", "uds") if config.was_given(name)]
+    if config.listening.fd and given:
+        raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
+
+
 def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socket.socket], UnixListenSocket | None]:
     """Return the listen sockets: those that this process has inherited, or new ones."""
     if handover is not None:
@@ -225,14 +239,9 @@ def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socke
         if config.listening.uds is None or unix is None:
             return handover.sockets, None
         return handover.sockets, UnixListenSocket.adopt(config.listening.uds, unix)
-    alone = [name for name in ("uds-mode", "uds-group") if config.was_given(name.replace("-", "_"))]
-    if alone and config.listening.uds is None:
-        raise ConfigError(f"--{alone[0]} is for a Unix socket: give --uds PATH too")
+    check_listening(config)
     activated = take_activated(os.environ)
     if activated or config.listening.fd:
-        given = [name for name in ("host", "port", "uds") if config.was_given(name)]
-        if config.listening.fd and given:
-            raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
         source = "--fd" if config.listening.fd else "LISTEN_FDS"
         return inherit_sockets(config.listening.fd or activated, source), None
     sockets = bind(config.listening.host, config.listening.port) if config.wants_port() else []

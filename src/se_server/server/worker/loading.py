@@ -24,12 +24,12 @@ from se_server.telemetry._ring import Ring
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 
 
-def check_app(config: Config) -> tuple[str, str, str, int]:
+def check_app(config: Config) -> tuple[App | None, str, str, str, int]:
     """Load the APP and make its door as a worker does, without opening it.
 
     Returns:
-        The traceback of user code, one sentence on the problem, and a notice for the operator, each of which may be
-        empty; and the exit code.
+        The APP, None if it cannot be used; the traceback of user code, one sentence on the problem, and a notice for
+        the operator, each of which may be empty; and the exit code.
     """
     script = Script.of(config.program.app)
     if script is not None:
@@ -39,8 +39,8 @@ def check_app(config: Config) -> tuple[str, str, str, int]:
         completed, late = complete(config, app.options)
         routes(completed, app)
     except (AppError, ConfigError) as error:
-        return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
-    return "", "", notice(app, late), EXIT_OK
+        return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
+    return app, "", "", notice(app, late), EXIT_OK
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,14 @@ def _guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Co
     return app, completed, notice(app, [name for name in late if name not in (*LISTENING, "disable_auth")])
 
 
-def _check_script(script: Script, config: Config) -> tuple[str, str, str, int]:
-    notices: list[str] = []
+def _check_script(script: Script, config: Config) -> tuple[App | None, str, str, str, int]:
+    found: list[tuple[App, str]] = []
     errors: list[Exception] = []
 
     async def look(servings: Sequence[Serving]) -> None:
         try:
-            notices.append(guests_of(servings, script, config).notice)
+            guests = guests_of(servings, script, config)
+            found.append((guests.app, guests.notice))
         except (AppError, ConfigError) as error:
             errors.append(error)
         raise SystemExit
@@ -104,8 +105,9 @@ def _check_script(script: Script, config: Config) -> tuple[str, str, str, int]:
     failed = run_script(script, look, use_uvloop=config.program.loop == "uvloop")
     for error in (failed, *errors):
         if error is not None:
-            return (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
-    return "", "", notices[0], EXIT_OK
+            return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), "", _code_of(error)
+    app, doubt = found[0]
+    return app, "", "", doubt, EXIT_OK
 
 
 def load(config: Config) -> App:
