@@ -49,10 +49,13 @@ _ALSO = {"cafile": "ca_certs", "cacert": "ca_certs", "cert": "certfile", "key": 
 
 _NAME = re.compile(r"(?<![\w./-])(?:--[a-z][a-z-]*[a-z]|[a-z]+(?:_[a-z]+)+)(?![\w/-])")
 
+_BEGUN = re.compile(r"([a-z]+)(?=: | ')")
+"""A name without a hyphen is a word like any other, but at the beginning of a sentence about its value."""
+
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 turn`, `2 turns`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return a number with its noun: `1 turn`, `2,000 turns`."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def nearest(name: str, known: Iterable[str], help_command: str = "") -> str:
@@ -86,6 +89,9 @@ def spelled(text: str, sources: Mapping[str, str]) -> str:
         text: the sentence, with options as on the command line or as keywords.
         sources: the source of every option, by name, as in `Config.sources`.
     """
+    begun = _BEGUN.match(text)
+    if begun is not None and begun[1] in sources:
+        text = f"--{text}"
     places = [sources[name] for token in _NAME.findall(text) if _is_place(sources.get(name := _bare(token), ""), name)]
 
     def place_of(found: re.Match[str]) -> str:

@@ -85,7 +85,7 @@ async def crowd(server: ServerProcess, *names: str, said: str = "") -> AsyncIter
 
 
 async def ctl_count(path: str, state: str, count: int) -> str:
-    """Repeat `calls --json` until so many conversations are in a state; return the output."""
+    """Repeat `conversations --json` until so many conversations are in a state; return the output."""
     deadline = time.monotonic() + 40
     while (output := await ctl(path, "conversations", "--json")).count(f'"{state}"') < count:
         assert time.monotonic() < deadline, output[-2000:]
@@ -171,7 +171,7 @@ async def test_a_prefix_closes_one_conversation(server: ServerProcess, path: str
         )
         assert re.fullmatch(r"closed conv_a{123}\n", await ctl(path, "close", "conv_aaaa"))
         assert await is_closed(long)
-        # As `calls` shows it.
+        # As `conversations` shows it.
         assert await ctl(path, "close", r"conv_\x1b[2J") == "closed conv_\\x1b[2J\n"
         assert await is_closed(escaped)
         assert await ctl(path, "close", "conv_b1") == "closed conv_b1\n"
@@ -181,8 +181,8 @@ async def test_a_prefix_closes_one_conversation(server: ServerProcess, path: str
 
 async def test_the_shown_form_of_a_long_id_closes_it(server: ServerProcess, path: str) -> None:
     async with crowd(server, "é" * 5_000) as (long,):
-        (row,) = json.loads(await ctl_when(path, "calls --json", r"u00e9"))["rows"]
-        await ctl(path, "close", row[2][0])
+        (row,) = json.loads(await ctl_when(path, "conversations --json", r"u00e9"))["conversations"]
+        await ctl(path, "close", row["conversation_id"])
         assert await is_closed(long)
 
 

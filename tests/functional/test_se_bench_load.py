@@ -302,7 +302,7 @@ def test_a_server_that_cannot_be_called_is_explained(tmp_path: Path, change: dic
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--duration-s", "inf"), "is not in the range 0<x<=604800"),
+        (("--duration-s", "inf"), "--duration-s: inf is out of range: expected above 0 to 604800"),
         (("--turns-per-s", "5", "--think-s", "1"), "--think-s is for the closed loop"),
         (("-n", "60000"), "60,000 conversations need 3 local addresses"),
         (("--api-key-file", "/nowhere"), "cannot read /nowhere"),

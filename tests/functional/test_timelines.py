@@ -221,7 +221,7 @@ async def test_old_conversations_are_seen_through_two_upgrades(tmp_path: Path) -
                 rows = await slow_turns(admin, event_id + 1)
                 seen = {(row["conversation"]["id"], row["event_id"]) for row in rows}
                 assert seen == {("conv_second", 1), *(("conv_oldest", number) for number in range(1, event_id + 1))}
-            assert len(json.loads(await run_ctl(path, "turns", "--json"))["rows"]) == 4
+            assert len(json.loads(await run_ctl(path, "turns", "--json"))["turns"]) == 4
             (row,) = (await get(admin, "/api/conversations?find=conv_oldest"))["rows"]
             assert (row["state"], row["turns"]) == ("listening", 3)
             await oldest.close()
@@ -260,7 +260,7 @@ async def test_se_ctl_shows_slow_turns_and_figures(tmp_path: Path) -> None:
             shown = [line for line in (await run_ctl(path, "turns", "--slow", "1")).splitlines() if line.strip()]
             assert shown[0].split()[:3] == ["conversation", "turn", "first"]
             assert shown[2].split()[:2] == ["conv_slow", "2"]
-            rows = json.loads(await run_ctl(path, "turns", "--json"))["rows"]
+            rows = json.loads(await run_ctl(path, "turns", "--json"))["turns"]
             assert [row["event_id"] for row in rows] == [2, 1]
             status = await run_ctl(path, "status")
             for part in (

@@ -58,6 +58,13 @@ def test_later_errors_take_the_place_of_the_option() -> None:
     assert said == ("SE_SERVER_KEYFILE key.pem has no effect without a certificate: give SE_SERVER_CERTFILE FILE, too")
 
 
+def test_a_short_name_at_the_beginning_is_an_option() -> None:
+    sources = load_config({}, {"ELEVENLABS_API_KEY": "sk_1", "SE_SERVER_HOST": "300.1.1.1"}).sources
+    assert spelled("host '300.1.1.1' is unknown", sources) == "SE_SERVER_HOST '300.1.1.1' is unknown"
+    assert spelled("uds: cannot listen on /x", sources) == "--uds: cannot listen on /x"
+    assert spelled("path: a word", {}) == "path: a word"
+
+
 def test_words_that_are_no_options_stay() -> None:
     sources = load_config({}, {"ELEVENLABS_API_KEY": "sk_1", "SE_SERVER_PATH": "/x"}).sources
     for text in ("cannot read /etc/max_sessions.pem", "the path a/turn_timeout_s", "an --unknown-thing", "a path"):

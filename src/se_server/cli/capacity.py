@@ -28,6 +28,7 @@ from se_server.load.capacity import find_capacity
 from se_server.load.fleet import processes_for
 from se_server.load.plan import LoadPlan
 from se_server.load.report import Report
+from se_server.spelling import counted
 
 HEADROOM = 0.9
 """Share of the capacity to serve at most: turns come in bursts, and other nodes fail."""
@@ -152,9 +153,8 @@ def _judged(report: Report, percentile: float, target_s: float) -> dict[str, Any
 def _line(trial: dict[str, Any], percentile: float) -> str:
     errors = "".join(f", {count} {kind}" for kind, count in trial["kinds"].items())
     verdict = "holds" if trial["holds"] else "too many"
-    return (
-        f"{trial['conversations']:>7,} conversations  p{percentile:g} {trial['first_text_s']:.3f} s{errors}  {verdict}"
-    )
+    count = counted(trial["conversations"], "conversation")
+    return f"{count:>20}  p{percentile:g} {trial['first_text_s']:.3f} s{errors}  {verdict}"
 
 
 def _show(
@@ -194,7 +194,7 @@ def _show(
             f"Not even one conversation has its first text within {target_s:g} s: it is the agent, not the load."
         )
         return
-    click.echo(f"\n{found:,} conversations, with {percentile:g} of 100 first texts within {target_s:g} s.")
+    click.echo(f"\n{counted(found, 'conversation')}, with {percentile:g} of 100 first texts within {target_s:g} s.")
     if remark:
         click.echo(remark)
     pod = int(max_sessions * TARGET_LOAD)
@@ -202,7 +202,7 @@ def _show(
         f"\nServe at most {HEADROOM:.0%} of them, and add a node at {TARGET_LOAD:.0%} of that:\n"
         f"  se-server  --max-sessions {max_sessions}     (or --capacity {max_sessions}, to refuse nobody)\n"
         f"  Helm       --set maxSessions={max_sessions} --set-string keda.targetLoadRatio={TARGET_LOAD}\n"
-        f'  KEDA       threshold: "{TARGET_LOAD}" of se_server_load_ratio, which is {pod} conversations a pod'
+        f'  KEDA       threshold: "{TARGET_LOAD}" of se_server_load_ratio, {counted(pod, "conversation")} a pod'
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -17,6 +20,10 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _VALUE = re.compile(r"^Invalid value for (?:'-\w' / )?'?([^':]+)'?: ")
 _NO_INTEGER, _NO_FLOAT = re.compile("a valid integer( range)?"), re.compile("a valid float( range)?")
+
+_RANGE = re.compile(
+    r"is not in the range (?:(?P<low>[\d.]+)(?P<opens><=?)x(?:<=?(?P<high>[\d.]+))?|x(?P<above>>=?)(?P<least>[\d.]+))"
+)
 
 
 class PlainCommand(click.Command):
@@ -53,6 +60,19 @@ class PlainGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def complain(text: str) -> None:
+    """Write an error to stderr, on a terminal wrapped between words."""
+    click.echo(fitted(text, sys.stderr), err=True)
+
+
+def fitted(text: str, out: TextIO) -> str:
+    """Return a sentence in rows of the terminal's width, or as one line for another output."""
+    if not out.isatty():
+        return text
+    columns = max(20, shutil.get_terminal_size().columns - 1)
+    return textwrap.fill(text, columns, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+
+
 def sentence_of(error: click.ClickException) -> str:
     """Return an error of click as one sentence, with the command whose help has more."""
     context = getattr(error, "ctx", None)
@@ -62,10 +82,17 @@ def sentence_of(error: click.ClickException) -> str:
         return f"there is no option {error.option_name}{nearest(error.option_name, known, f'{path} --help')}"
     text = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
-        return _NO_FLOAT.sub("a number", _NO_INTEGER.sub("a whole number", _VALUE.sub(r"\1: ", text)))
+        text = _NO_FLOAT.sub("a number", _NO_INTEGER.sub("a whole number", _VALUE.sub(r"\1: ", text)))
+        return _RANGE.sub(_range_in_words, text)
     text = text[:1].lower() + text[1:]
     has_way_out = "; " in text or not path or not isinstance(error, click.UsageError)
     return text if has_way_out else f"{text}; see {path} --help"
+
+
+def _range_in_words(found: re.Match[str]) -> str:
+    low, opens, high = found["low"] or found["least"], found["opens"] or found["above"], found["high"]
+    words = f"above {low}" if opens in ("<", ">") else f"{low} or more" if high is None else f"{low}"
+    return f"is out of range: expected {words}" + ("" if high is None else f" to {high}")
 
 
 def _options_of(context: click.Context) -> list[str]:
@@ -79,6 +106,9 @@ def _options_of(context: click.Context) -> list[str]:
 
 
 def _main(run: Callable[..., Any], standalone_mode: bool, args: tuple[Any, ...], extra: dict[str, Any]) -> Any:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 ends no command
+            stream.reconfigure(errors="replace")
     if not standalone_mode:
         return run(*args, standalone_mode=False, **extra)
     try:
@@ -86,7 +116,7 @@ def _main(run: Callable[..., Any], standalone_mode: bool, args: tuple[Any, ...],
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context is not None else extra.get("prog_name") or sys.argv[0]
-        click.echo(f"{name}: {sentence_of(error)}", err=True)
+        complain(f"{name}: {sentence_of(error)}")
         sys.exit(error.exit_code)
     except click.Abort:
         click.echo("", err=True)

@@ -63,6 +63,21 @@ def _less(now: Iterable[int], before: Iterable[int]) -> tuple[int, ...]:
     return tuple(late - early for late, early in zip(counts, former or (0,) * len(counts), strict=True))
 
 
+def turns_json(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object that `turns --json` prints, the slowest turn first."""
+    return {
+        "turns": [
+            {
+                "conversation_id": turn["conversation"]["id"],
+                "conversation_key": turn["conversation"]["key"],
+                **{name: value for name, value in turn.items() if name not in ("conversation", "parts")},
+                "parts": dict(zip(PARTS, turn["parts"], strict=True)),
+            }
+            for turn in answer["rows"]
+        ]
+    }
+
+
 def turns_view(answer: Mapping[str, Any], width: int) -> Group:
     """Return the slow turns that `turns` shows, the slowest first.
 

@@ -22,6 +22,7 @@ from se_server.cli.doctor_engine import EngineCheck, fetch_record, finding_json,
 from se_server.cli.request import ServerAccess, calls_a_server
 from se_server.cli.scorecard import Scorecard
 from se_server.demo import DEMO_API_KEY
+from se_server.doctor.advice import first_step
 from se_server.doctor.cases import Case, examine, examine_all
 from se_server.doctor.catalogue import chosen
 from se_server.doctor.first_steps import FirstSteps
@@ -30,6 +31,7 @@ from se_server.doctor.record import Record
 from se_server.doctor.results import Finding, Result, State, count
 from se_server.doctor.target import REFERENCE_WORDS, Target, Words
 from se_server.errors import ConfigError
+from se_server.spelling import counted
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 QUIET_S, QUICK_QUIET_S, LONG_QUIET_S = 25.0, 3.0, 65.0
@@ -221,6 +223,7 @@ class Examination:
                 {**dataclasses.asdict(result), "state": result.state.value, "duration_s": round(result.duration_s, 3)}
                 for result in self.results
             ],
+            "first": first_step([*(found for found in self.findings if found.state is State.FAIL), *self.results]),
             "counts": {state.value: number for state, number in count(self.results).items()},
         }
 
@@ -232,8 +235,8 @@ class Examination:
         run = [case for case in self._cases if self._agent == "reference" or not case.needs_reference]
         turns = sum(case.turns for case in run)
         return (
-            f"{len(self._cases)} cases, {self._at_once} at a time. The agent answers up to {turns} turns, and"
-            " its language model is paid for them."
+            f"{counted(len(self._cases), 'case')}, {self._at_once} at a time. The agent answers up to"
+            f" {counted(turns, 'turn')}, and its language model has to be paid for."
         )
 
 

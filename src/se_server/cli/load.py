@@ -17,7 +17,7 @@ from rich.console import Console
 
 from se_server.address import Address, AddressError
 from se_server.cli.chat import DEFAULT_URL
-from se_server.cli.commands import SETTINGS
+from se_server.cli.commands import SETTINGS, complain
 from se_server.cli.grouped_help import GroupedCommand
 from se_server.cli.load_screen import LoadScreen, show_report
 from se_server.cli.request import SERVER_OPTIONS, ServerAccess, calls_a_server
@@ -153,7 +153,7 @@ def command(
     try:
         report = load.run(console, steps, max_p99_s=max_p99_s, max_errors=max_errors)
     except LoadError as error:
-        click.echo(f"se-bench load: {error}", err=True)
+        complain(f"se-bench load: {error}")
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         click.echo("\nse-bench load: interrupted", err=True)

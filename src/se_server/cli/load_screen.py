@@ -19,10 +19,14 @@ from se_server.cli.screen import printable
 from se_server.load import Histogram
 from se_server.load.process import Figures
 from se_server.load.report import PERCENTILES, Report
+from se_server.spelling import counted
 
 LINE_EVERY_S = 5.0
 SPARKS = "▁▂▃▄▅▆▇█"
+ASCII_SPARKS = "._-=+*%@"
 SPARK_COLUMNS = 30
+FIGURE_COLUMNS = 68
+"""Columns of the live table without its curves."""
 MAX_COLUMNS = 110
 BAR_COLUMNS = 40
 
@@ -95,33 +99,42 @@ class LoadScreen:
     def _table(self, elapsed_s: float, rate: float, figures: Figures, first: Histogram, final: Histogram) -> Group:
         table = Table(box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
         table.add_column("", no_wrap=True)
-        table.add_column(f"the last {max(1, len(self._rates))} s", no_wrap=True, min_width=SPARK_COLUMNS)
-        for name in ("now", "p50", "p99", "since the start"):
-            table.add_column(name, justify="right", no_wrap=True, min_width=8)
-        table.add_row("turns/s", _sparks(self._rates, "cyan"), f"{rate:,.0f}", "", "", f"{figures.turns:,} turns")
+        # The figures come first: on a narrow terminal the curves are short.
+        columns = max(8, min(SPARK_COLUMNS, self._console.width - FIGURE_COLUMNS))
+        table.add_column(
+            f"last {max(1, min(columns, len(self._rates)))} s", no_wrap=True, min_width=columns, max_width=columns
+        )
+        for name in ("now", "p50", "p99", "overall"):
+            table.add_column(name, justify="right", no_wrap=True, min_width=7)
+        is_ascii = self._console.options.ascii_only
+        rates = _sparks(list(self._rates)[-columns:], "cyan", is_ascii)
+        table.add_row("turns/s", rates, f"{rate:,.0f}", "", "", counted(figures.turns, "turn"))
         for name, sparks, recent, whole in (
-            ("to first chunk, p99", self._firsts, first, figures.first_chunk),
-            ("to final, p99", self._finals, final, figures.final),
+            ("first chunk, p99", self._firsts, first, figures.first_chunk),
+            ("final, p99", self._finals, final, figures.final),
         ):
             table.add_row(
                 name,
-                _sparks(sparks, "green"),
+                _sparks(list(sparks)[-columns:], "green", is_ascii),
                 "",
                 duration(recent.percentile(50)) if recent.count else "–",
                 duration(recent.percentile(99)) if recent.count else "–",
                 f"p99 {duration(whole.percentile(99))}" if whole.count else "–",
             )
-        errors = Text(f"{figures.errors:,} errors", style="bold red" if figures.errors else "green")
-        state = Text(f"{figures.up:,} conversations up", style="").append("   ").append_text(errors)
+        errors = Text(counted(figures.errors, "error"), style="bold red" if figures.errors else "green")
+        state = Text(f"{counted(figures.up, 'conversation')} up", style="").append("   ").append_text(errors)
         if figures.resends:
             state.append(f"   {figures.resends:,} asked again", style="yellow")
         share = min(1.0, elapsed_s / self._duration_s)
-        return Group(_bar(f"{elapsed_s:.0f} of {self._duration_s:g} s", share), table, state)
+        progress = f"{min(elapsed_s, self._duration_s):.0f} of {self._duration_s:g} s"
+        if elapsed_s >= self._duration_s + 1:
+            progress += f", {elapsed_s - self._duration_s:.0f} s for the last answers"
+        return Group(_bar(progress, share), table, state)
 
 
 def show_report(console: Console, report: Report) -> None:
     """Print the summary."""
-    is_plain = not console.is_terminal
+    is_plain = not console.is_terminal or console.options.ascii_only
     width = _width(console)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -139,7 +152,7 @@ def show_report(console: Console, report: Report) -> None:
     for line in _totals(report):
         console.print(Text(line), soft_wrap=True)
     if report.errors:
-        console.print(Text(f"{report.error_count:,} errors", style="bold red"))
+        console.print(Text(counted(report.error_count, "error"), style="bold red"))
         for kind, count in report.errors.items():
             said = report.examples.get(kind, [""])[0]
             head = f"  {count:>7,}  {kind:<14} "
@@ -173,10 +186,11 @@ def _three_digits(value: float) -> str:
 
 def _totals(report: Report) -> list[str]:
     per_turn = f"{report.chunks / report.turns:.1f} chunks each" if report.turns else f"{report.chunks:,} chunks"
+    asked = "" if report.plan.turns_per_s is None else f" of {report.plan.turns_per_s:g} asked for"
     megabytes = [count / report.wall_s / 1e6 for count in (report.sent_bytes, report.received_bytes)]
     lines = [
-        f"{report.turns:,} turns in {report.wall_s:.1f} s{', stopped early' if report.was_stopped else ''}:"
-        f" {report.turns_per_s:,.1f} a second, {per_turn};"
+        f"{counted(report.turns, 'turn')} in {report.wall_s:.1f} s{', stopped early' if report.was_stopped else ''}:"
+        f" {report.turns_per_s:,.1f} a second{asked}, {per_turn};"
         f" {megabytes[0]:.2f} MB/s to the server, {megabytes[1]:.2f} MB/s back"
     ]
     events = [
@@ -200,7 +214,8 @@ def _line(elapsed_s: float, rate: float, figures: Figures, first: Histogram, fin
     return (
         f"{elapsed_s:4.0f} s: {figures.up:,} up, {rate:,.0f} turns/s,"
         f" first chunk p50 {duration(first.percentile(50))} p99 {duration(first.percentile(99))},"
-        f" final p50 {duration(final.percentile(50))} p99 {duration(final.percentile(99))}, {figures.errors:,} errors"
+        f" final p50 {duration(final.percentile(50))} p99 {duration(final.percentile(99))},"
+        f" {counted(figures.errors, 'error')}"
     )
 
 
@@ -210,8 +225,9 @@ def _bar(text: str, share: float) -> RenderableType:
     return grid
 
 
-def _sparks(values: Sequence[float] | deque[float], style: str) -> Text:
+def _sparks(values: Sequence[float], style: str, is_ascii: bool) -> Text:
     """Draw the values as bars; the largest has the full height."""
     top = max(values, default=0.0)
-    steps = [SPARKS[min(len(SPARKS) - 1, int(value / top * len(SPARKS)))] if top else SPARKS[0] for value in values]
+    sparks = ASCII_SPARKS if is_ascii else SPARKS
+    steps = [sparks[min(len(sparks) - 1, int(value / top * len(sparks)))] if top else sparks[0] for value in values]
     return Text("".join(steps), style=style)

@@ -12,6 +12,7 @@ from rich.status import Status
 from rich.text import Text
 
 from se_server.cli.screen import printable
+from se_server.doctor.advice import first_step
 from se_server.doctor.cases import Case
 from se_server.doctor.engine import EngineFinding
 from se_server.doctor.results import Finding, Result, State, count
@@ -105,11 +106,13 @@ class Scorecard:
             self._line(result.name, result.state, title, f"{result.why}  {heard}")
         elif result.state is State.FAIL:
             self._line(result.name, result.state, f"{result.title}: {result.why}. Heard {heard or 'nothing'}.")
+        elif result.state is State.NOT_TESTED and self.width < WIDE_CHARS:
+            self._line(result.name, result.state, result.why)
         else:
             self._line(result.name, result.state, f"{result.title}: {result.why}")
 
     def summary(self, results: Sequence[Result | Finding], seconds: float) -> None:
-        """Show the number of results in each state."""
+        """Show the number of results in each state, and what to do first."""
         counts = count(results)
         words = {State.PASS: "passed", State.FAIL: "failed", State.WARNING: "warnings", State.NOT_TESTED: "not tested"}
         text = Text("\n")
@@ -117,6 +120,8 @@ class Scorecard:
             text.append(f"{number} {words[state]}", style=COLOURS[state]).append("  ")
         text.append(f"in {seconds:.0f} s", style="dim")
         self._console.print(text)
+        for line in textwrap.wrap(printable(first_step(results)), min(self.width, MAX_CHARS)):
+            self._console.print(Text(line, style="bold" if State.FAIL in counts else ""), soft_wrap=True)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from se_server.load.plan import LoadPlan
 from se_server.load.process import Connected, Run
+from se_server.spelling import counted
 from se_server.telemetry._histogram import Histogram
 
 __all__ = ["PERCENTILES", "Report", "Verdict"]
@@ -17,6 +19,8 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 BUSY_SHARE = 0.85
 """The share of a core above which a generator process may have limited the figures."""
 LATE_S = 0.01
+KEPT_SHARE = 0.9
+"""The share of the asked rate below which the report says why."""
 EXAMPLES = 3
 
 
@@ -119,11 +123,31 @@ class Report:
                 f"The generator was up to {1000 * self.behind_s:.0f} ms late to ask, which counts as the server's time:"
                 " something else used its core. Use another machine."
             )
+        shortfall = self._shortfall()
+        if shortfall:
+            remarks.append(shortfall)
         if self.late_texts and not self.interrupted:
             remarks.append(
-                f"{self.late_texts:,} texts came under the id of an older turn, and the live API would discard them."
+                f"{counted(self.late_texts, 'text')} came under the id of an older turn, and the live API would discard"
+                " that."
             )
         return remarks
+
+    def _shortfall(self) -> str:
+        """Return why an open loop had fewer turns than it should have; an empty text if it did not."""
+        rate, conversations = self.plan.turns_per_s, self.plan.conversations
+        if rate is None or self.was_stopped or not self.turns or self.turns_per_s >= KEPT_SHARE * rate:
+            return ""
+        # By Little's law so many turns were under way or waiting at a time.
+        if rate * self.final.mean_s <= conversations:
+            return ""
+        needed = math.ceil(1.25 * conversations * rate / self.turns_per_s)
+        busy = "the conversation was" if conversations == 1 else f"all {conversations:,} conversations were"
+        return (
+            f"{self.turns_per_s:,.1f} turns a second were answered instead of {rate:g}: {busy} busy, with one turn at a"
+            f" time each, and turns waited, which counts as latency. Use more conversations (-n {needed}); if that does"
+            " not help, the server is at its limit."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as JSON-compatible values."""
@@ -159,7 +183,7 @@ class Report:
             verdicts.append(Verdict(is_kept, f"p99 to the first chunk {p99_s:.4g} s, at most {max_p99_s:g} s"))
         if max_errors is not None:
             count = self.error_count
-            verdicts.append(Verdict(count <= max_errors, f"{count:,} errors, at most {max_errors:,}"))
+            verdicts.append(Verdict(count <= max_errors, f"{counted(count, 'error')}, at most {max_errors:,}"))
         return verdicts
 
     def _why_none(self) -> str:

@@ -67,7 +67,10 @@ def _orders() -> Iterator[dict[str, Any]]:
 
 
 def _reply(reply: dict[str, Any]) -> None:
-    os.write(STDOUT, orjson.dumps(reply) + b"\n")
+    try:
+        os.write(STDOUT, orjson.dumps(reply) + b"\n")
+    except BrokenPipeError:  # the command that asked has been killed
+        sys.exit(1)
 
 
 def _raise_limit(conversations: int) -> None:

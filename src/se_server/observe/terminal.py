@@ -13,6 +13,7 @@ from se_server.telemetry._printable import printable, text_of
 
 # Of the 16 colours that each theme, light or dark, defines for itself.
 _STYLES = {logging.DEBUG: "2", logging.WARNING: "1;33", logging.ERROR: "1;31", logging.CRITICAL: "1;31"}
+_SHORT = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _DIM = "2"
 
 
@@ -42,7 +43,7 @@ class TerminalFormatter(LineFormatter):
             return message_of(record)
 
     def _head(self, record: logging.LogRecord) -> str:
-        level = f"{record.levelname:<7}"
+        level = f"{_SHORT.get(record.levelname, record.levelname):<5}"
         source = "" if is_own(record.name) else f" {text_of(record.name)}:"
         return f"{self._painted(_time_of(record.created), _DIM)} {self._painted(level, _style_of(record))}{source} "
 
@@ -69,7 +70,7 @@ def _time_of(seconds: float) -> str:
 def _conversation_ended(fields: Mapping[str, object]) -> str:
     name = fields["conversation_id"]
     turns, interruptions = fields["turns"], fields["interruptions"]
-    parts = [f"{counted(turns, 'turn')} in {float(str(fields['duration_s'])):.1f} s"]  # type: ignore[arg-type]
+    parts = [f"{counted(turns, 'turn')} in {_shown_s(fields['duration_s'])}"]  # type: ignore[arg-type]
     if interruptions:
         parts.append(f"{interruptions} interrupted")
     if fields["first_chunk_p50_s"] is not None:
@@ -86,7 +87,7 @@ def _started(fields: Mapping[str, object]) -> str:
 
 def _shown_s(seconds: object) -> str:
     value = float(str(seconds))
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
 
 
 _SENTENCES: dict[str, Callable[[Mapping[str, object]], str]] = {
