@@ -152,7 +152,7 @@ async def test_10_000_rows_are_listed_in_pages(server: ServerProcess, path: str)
     names = ["\U0001f600" * 130 + str(number) for number in range(1500)]
     async with crowd(server, *names), connect(server.url) as other:
         listed = json.loads(await ctl_count(path, "listening", len(names)))
-        assert (len(listed["rows"]), listed["left_out"]) == (len(names) + 1, 0)
+        assert (len(listed["conversations"]), listed["left_out"]) == (len(names) + 1, 0)
         assert await answers(other) == pid
 
 
