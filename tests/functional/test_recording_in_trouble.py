@@ -25,6 +25,7 @@ from tests.helpers import (
     init_message,
     read_answer,
     spoken,
+    stopped_at_the_end,
     transcript_message,
 )
 
@@ -139,13 +140,14 @@ def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:
         asyncio.run(_talk(flight, "conv_before", "hello", "fail"))
         flight.wait_for("conv_before", ended=True)
         asyncio.run(_upgrade(flight))
-        # The one that began before the upgrade and failed on the draining server is recorded as well.
-        open_one = flight.wait_for("conv_open", ended=True)
-        assert [turn.outcome for turn in open_one.turns] == ["answered", "failed"]
-        _still_works(flight)
-        assert "no such table" in Path(flight.ctl("record", "conv_before").stdout.strip()).read_text()
-        assert flight.ctl("forget", "conv_before").returncode == 0
-        assert [path for path in flight.files() if "conv_before" in path.name] == []
+        with stopped_at_the_end(int(flight.server.wait_for_output(r"supervisor (\d+) serves")[1])):
+            # The one that began before the upgrade and failed on the draining server is recorded as well.
+            open_one = flight.wait_for("conv_open", ended=True)
+            assert [turn.outcome for turn in open_one.turns] == ["answered", "failed"]
+            _still_works(flight)
+            assert "no such table" in Path(flight.ctl("record", "conv_before").stdout.strip()).read_text()
+            assert flight.ctl("forget", "conv_before").returncode == 0
+            assert [path for path in flight.files() if "conv_before" in path.name] == []
 
 
 async def _upgrade(flight: Flight) -> None:

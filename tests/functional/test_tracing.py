@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from tests.helpers import (
     init_message,
     read_answer,
     running_server,
+    stopped_at_the_end,
     transcript_message,
 )
 from tests.providers import provider_in_thread
@@ -93,6 +97,14 @@ class Collector:
                 return [span for spans in found for span in spans]
             assert time.monotonic() < deadline, [span.name for span in self.spans]
             time.sleep(POLL_S)
+
+    def wait_for_turns(self, count: int) -> list[Any]:
+        """Return the spans of turns, when there are so many."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while len(self.turns()) < count:
+            assert time.monotonic() < deadline, [span.name for span in self.spans]
+            time.sleep(POLL_S)
+        return self.turns()
 
     def turns(self) -> list[Any]:
         """Return the spans of turns, by their beginning."""
@@ -173,10 +185,7 @@ def test_each_turn_is_a_span_with_its_handlers_below(tmp_path: Path) -> None:
         asyncio.run(_say(server.url, "hello", "ask", "story", "fail"))
         inner = collector.wait_for("look up hello", "look up ask", "look up story", "look up fail", "chat m")
         collector.wait_for("invoke_agent agent")
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while len(collector.turns()) < 4:
-            assert time.monotonic() < deadline
-            time.sleep(POLL_S)
+        collector.wait_for_turns(4)
         turns = collector.turns()
     facts = [facts_of(turn) for turn in turns]
     assert [one["se_server.turn.outcome"] for one in facts] == ["answered", "answered", "interrupted", "failed"]
@@ -212,10 +221,7 @@ def test_the_trace_of_the_upgrade_goes_on(tmp_path: Path) -> None:
         asyncio.run(_say(server.url, "dropped", "fail", headers={"traceparent": f"00-{TRACE[::-1]}-{PARENT}-00"}))
         asyncio.run(_say(server.url, "broken", headers={"traceparent": "00-zz-1-01"}))
         inner = collector.wait_for("look up hello", "look up broken", "invoke_agent agent")
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while len(collector.turns()) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(POLL_S)
+        collector.wait_for_turns(3)
         known, late, fresh = collector.turns()
     assert known.trace_id.hex() == inner[0].trace_id.hex() == TRACE
     assert known.parent_span_id.hex() == PARENT
@@ -257,6 +263,39 @@ def test_a_collector_in_trouble_costs_callers_nothing(tmp_path: Path, collector:
             began = time.perf_counter()
             server.stop()
             assert time.perf_counter() - began < 7.0
+
+
+def test_each_turn_is_exported_once_through_restart_and_upgrade(tmp_path: Path) -> None:
+    async def talk(server: ServerProcess) -> None:
+        async with connect(server.url) as websocket:
+            await websocket.send(init_message("conv_once"))
+            for event_id in range(1, 8):
+                await websocket.send(transcript_message("hello", event_id=event_id))
+                await asyncio.wait_for(read_answer(websocket), START_TIMEOUT_S)
+                if event_id == 2:
+                    await asyncio.to_thread(collector.wait_for_turns, 2)
+                    (observer,) = re.findall(r"\[(\d+)\] se_server\.server\.observer: exports", server.output())
+                    os.kill(int(observer), signal.SIGKILL)
+                    await asyncio.to_thread(
+                        server.wait_for_output, "(?s)the observer was killed.*exports the spans", START_TIMEOUT_S
+                    )
+                if event_id == 4:
+                    os.kill(server.pid, signal.SIGUSR2)
+                    await asyncio.to_thread(
+                        server.wait_for_output, r"(?s)supervisor \d+ serves.*exports the spans", START_TIMEOUT_S
+                    )
+
+    with running_collector() as collector, traced_server(collector.url, tmp_path) as server:
+        asyncio.run(talk(server))
+        collector.wait_for_turns(7)
+        with stopped_at_the_end(int(server.wait_for_output(r"supervisor (\d+) serves")[1])):
+            asyncio.run(_say(server.url, "afterwards", name="conv_other"))
+            collector.wait_for_turns(8)
+    found = [
+        (facts_of(turn)["gen_ai.conversation.id"], facts_of(turn)["se_server.turn.event_id"])
+        for turn in collector.turns()
+    ]
+    assert found == [*(("conv_once", event_id) for event_id in range(1, 8)), ("conv_other", 1)]
 
 
 OWN = """

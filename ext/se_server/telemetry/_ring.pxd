@@ -37,6 +37,7 @@ cdef enum:
     W_WRITTEN = 0
     W_READ = 8
     W_LOST = 9
+    W_CLAIMED = 10                        # events up to here have an observer that exports their turns
     TEXT_BYTES = 15
 
 

@@ -9,8 +9,8 @@ from libc.string cimport memcpy
 
 from se_server.telemetry._ring cimport (
     HEAD_WORDS, K_AGAIN, K_API_ERROR, K_ARRIVED, K_ASKED, K_BEGAN, K_BLOCKED, K_BORN, K_CLEARED, K_CLOSED, K_ENDED, K_ERROR, K_EVENT, K_FAILURE,
-    K_FILLER, K_GONE, K_LATE, K_NAMED, K_OPENED, K_READY, K_SAID, K_SPAN, K_SPOKEN, K_TEXT, K_TEXTS, K_TRANSCRIPT, TEXT_BYTES, W_LOST, W_READ,
-    W_WRITTEN,
+    K_FILLER, K_GONE, K_LATE, K_NAMED, K_OPENED, K_READY, K_SAID, K_SPAN, K_SPOKEN, K_TEXT, K_TEXTS, K_TRANSCRIPT, TEXT_BYTES, W_CLAIMED, W_LOST,
+    W_READ, W_WRITTEN,
 )
 
 from se_server.telemetry._ring import EVENTS, KINDS, NO_ID, RING_BYTES
@@ -18,8 +18,19 @@ from se_server.telemetry._ring import EVENTS, KINDS, NO_ID, RING_BYTES
 cdef extern from *:
     """
     #define se_ring_count(cell) __atomic_load_n((cell), __ATOMIC_ACQUIRE)
+
+    /* Claim the events up to `written`; return the first of them that no other observer has claimed. During an upgrade two
+       observers read a ring, and one that was restarted reads all of it again. */
+    static uint64_t se_ring_claim(uint64_t* cell, uint64_t written) {
+        uint64_t claimed = __atomic_load_n(cell, __ATOMIC_ACQUIRE);
+        while (claimed < written)
+            if (__atomic_compare_exchange_n(cell, &claimed, written, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+                return claimed;
+        return written;
+    }
     """
     uint64_t se_ring_count(uint64_t* cell) nogil
+    uint64_t se_ring_claim(uint64_t* cell, uint64_t written) nogil
 
 cdef enum:
     C_EVENTS = 65_536
@@ -45,7 +56,8 @@ cdef class Conversation:
         opened_us, closed_us: when it began and ended, in monotonic microseconds; 0 if that is unknown.
         turns, interruptions: how many turns have ended, and how many of them were interrupted.
         span: the ids of the span of the turn under way; None without traces.
-        spans: those of turns that have ended, by the microseconds of their end; the exporter takes them away.
+        spans: those of turns that have ended, by the microseconds of their end; the exporter takes them away. Each is given
+            to one observer only.
         recent_turns: the last turns that have ended; see `Timelines.read`.
         cause, code: how it ended; -1 while it is open.
     """
@@ -145,7 +157,7 @@ cdef class Conversation:
         self._blocked = None
         return 0
 
-    cdef object end_turn(self, int64_t when, uint32_t outcome):
+    cdef object end_turn(self, int64_t when, uint32_t outcome, bint is_claimed):
         """Return the turn that has ended; see `Timelines.read`."""
         cdef int64_t[7] steps
         cdef int place
@@ -173,7 +185,8 @@ cdef class Conversation:
         self.recent_turns.append(turn)
         self.turns += 1
         if self.span is not None:
-            self.spans[when] = self.span
+            if is_claimed:
+                self.spans[when] = self.span
             self.span = None
         self.interruptions += outcome == 1
         self._transcript = self._arrived = 0
@@ -190,6 +203,7 @@ cdef class Timelines:
     cdef readonly dict live
     cdef dict _pids
     cdef set _known
+    cdef bint _is_claimed                       # whether the turn that ends is for this observer to export
     cdef dict _naming                           # conversations whose names arrive, by ring: [conversation, size, bytes]
 
     def __init__(self):
@@ -218,7 +232,7 @@ cdef class Timelines:
         """
         cdef Py_buffer buffer
         cdef uint64_t* words
-        cdef uint64_t written, done, lost, safe
+        cdef uint64_t written, done, lost, safe, claimed
         cdef bytes copied
         cdef Py_ssize_t count, at
         PyObject_GetBuffer(memory, &buffer, PyBUF_WRITABLE)
@@ -247,11 +261,13 @@ cdef class Timelines:
             lost = min(lost, <uint64_t> count)
             words[<int> W_LOST] += lost
             words[<int> W_READ] = written
+            claimed = se_ring_claim(words + <int> W_CLAIMED, written)
         finally:
             PyBuffer_Release(&buffer)
         turns, ended = [], []
         cdef const char* data = copied
         for at in range(<Py_ssize_t> lost, count):
+            self._is_claimed = done + <uint64_t> at >= claimed
             self._take(ring, data + 16 * at, turns, ended)
         return turns, ended
 
@@ -305,7 +321,7 @@ cdef class Timelines:
                 conversation._is_filler = kind == K_FILLER
             conversation._texts += payload
         elif kind == K_ENDED:
-            turn = conversation.end_turn(when, payload)
+            turn = conversation.end_turn(when, payload, self._is_claimed)
             if turn is not None:
                 turns.append((conversation, turn))
         elif kind == K_CLOSED:

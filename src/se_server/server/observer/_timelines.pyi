@@ -26,7 +26,8 @@ class Conversation:
         turns, interruptions: how many turns have ended, and how many of them were interrupted.
         errors, api_errors: how many exceptions user code has raised, and how many errors the API has reported.
         span: the ids of the span of the turn under way; None without traces.
-        spans: those of turns that have ended, by the microseconds of their end; the exporter takes them away.
+        spans: those of turns that have ended, by the microseconds of their end; the exporter takes them away. Each
+            is given to one observer only.
         recent_turns: the last turns that have ended; see `Timelines.read`.
         cause, code: how it ended; -1 while it is open, and where its worker died.
         state: `closed`, `listening`, `waiting`, `thinking` or `speaking`.
