@@ -135,6 +135,32 @@ def test_a_real_disk_is_full_or_read_only(tmp_path: Path, app: Path) -> None:
         _still_works(flight)
 
 
+def test_a_recording_keeps_what_the_observer_has_forgotten(tmp_path: Path, app: Path) -> None:
+    async def talk() -> None:
+        async with connect(flight.server.url, headers={"X-Customer": "7"}) as websocket:
+            await websocket.send(init_message("conv_long"))
+            for event_id, words in enumerate(("first", "fail"), 1):
+                await websocket.send(transcript_message(words, event_id=event_id))
+                await read_answer(websocket)
+            before = await asyncio.to_thread(flight.text_of, "conv_long")
+            os.kill(flight.observer(), signal.SIGKILL)
+            await asyncio.to_thread(
+                flight.server.wait_for_output, "(?s)observer was killed.*records conversations", START_TIMEOUT_S
+            )
+            assert await asyncio.to_thread(flight.text_of, "conv_long") == before
+            await websocket.send(transcript_message("first", "fail", "third", event_id=3))
+            await read_answer(websocket)
+
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        asyncio.run(talk())
+        recorded = flight.wait_for("conv_long", ended=True)
+        assert [turn.said for turn in recorded.turns] == ["first", "fail", "third"]
+        assert [turn.text.strip() for turn in recorded.turns] == ["you said first", "", "you said third"]
+        assert ["X-Customer", "7"] in recorded.header["headers"]
+        assert [record.kind for record in recorded.records].count("open") == 1
+        assert len(flight.files()) == 1
+
+
 def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:
     with recording_server(tmp_path, "full", "--drain-timeout-s", "20", app=app, workers=1) as flight:
         asyncio.run(_talk(flight, "conv_before", "hello", "fail"))

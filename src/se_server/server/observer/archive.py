@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from se_server.recordings.merging import merged
+
 logger = logging.getLogger("se_server.server.observer")
 
 SUFFIX = ".jsonl"
@@ -59,7 +61,7 @@ class Archive:
         self._headers: dict[tuple[str, int], dict[str, Any]] = {}
 
     def write(self, conversation_id: str | None, key: str, began_at_s: float, lines: Sequence[str]) -> Path:
-        """Write a recording, in place of an earlier one of the same conversation.
+        """Write a recording, in place of an earlier one of the same conversation, whose older lines it takes over.
 
         Args:
             conversation_id: the API's id.
@@ -71,9 +73,12 @@ class Archive:
             OSError: it cannot be written.
         """
         shown = _UNSAFE.sub("_", conversation_id or "")[:_SHOWN] or "unnamed"
-        digest = hashlib.blake2b(f"{conversation_id}\0{key}\0{began_at_s:.3f}".encode(errors="replace"), digest_size=4)
+        digest = hashlib.blake2b(f"{conversation_id}\0{key}".encode(errors="replace"), digest_size=4)
         began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(began_at_s))
         path = self.directory / f"{began}-{shown}-{digest.hexdigest()}{SUFFIX}"
+        known = next((known for known in self._paths() if known.name[len(began) :] == path.name[len(began) :]), None)
+        if known is not None:
+            path, lines = known, _with_older(known, lines)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             descriptor = _create(draft)
@@ -139,6 +144,13 @@ class Archive:
             for item in found:
                 if _NAME.fullmatch(item.name) and item.is_file(follow_symlinks=False):
                     yield self.directory / item.name
+
+
+def _with_older(path: Path, lines: Sequence[str]) -> Sequence[str]:
+    try:
+        return merged(path.read_text(encoding="utf-8").split("\n"), lines)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return lines  # a file that somebody has changed
 
 
 def _create(path: Path) -> int:

@@ -211,7 +211,7 @@ class Recorder:
             dropped=conversation.dropped,
             cut=kept.cut,
         )
-        return facts, key_of(conversation), kept.records
+        return facts, f"{key_of(conversation)}-{opened_us}", kept.records
 
     def _lines(self, facts: Facts, taped: Sequence[Taped]) -> list[str]:
         return lines_of(facts, taped, self.options.level, self._about, self._own)
