@@ -34,5 +34,6 @@ def traceback_of_users(error: BaseException) -> TracebackType | None:
 _NOT_USERS = (
     "<frozen ",
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    *("src/se_server/", "ext/se_server/"),  # compiled code names its sources so
     *{sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")},
 )
