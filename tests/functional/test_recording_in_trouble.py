@@ -161,6 +161,33 @@ def test_a_recording_keeps_what_the_observer_has_forgotten(tmp_path: Path, app: 
         assert len(flight.files()) == 1
 
 
+def test_what_is_forgotten_stays_forgotten(tmp_path: Path, app: Path) -> None:
+    async def talk() -> None:
+        async with connect(flight.server.url) as websocket:
+            await websocket.send(init_message("conv_open"))
+            await websocket.send(transcript_message("fail", event_id=1))
+            await read_answer(websocket)
+            for name in ("conv_ended", "conv_open"):
+                assert flight.ctl("forget", name).returncode == 0
+            os.kill(flight.observer(), signal.SIGKILL)
+            await asyncio.to_thread(
+                flight.server.wait_for_output, "(?s)observer was killed.*records conversations", START_TIMEOUT_S
+            )
+            await websocket.send(transcript_message("fail", "my secret", event_id=2))
+            await read_answer(websocket)
+            await websocket.send(transcript_message("fail", event_id=3))
+            await read_answer(websocket)
+
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_ended", "hello", "fail"))
+        flight.wait_for("conv_ended", ended=True)
+        asyncio.run(talk())
+        _still_works(flight)  # what was due before it is written
+        assert ["conv_after" in path.name for path in flight.files()] == [True]
+        assert flight.ctl("record", "conv_ended").returncode == 1
+        assert "my secret" not in flight.text_of("conv_open")
+
+
 def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:
     with recording_server(tmp_path, "full", "--drain-timeout-s", "20", app=app, workers=1) as flight:
         asyncio.run(_talk(flight, "conv_before", "hello", "fail"))

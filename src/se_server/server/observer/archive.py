@@ -22,6 +22,9 @@ SUFFIX = ".jsonl"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _NAME = re.compile(r"\d{8}T\d{6}-[\w.-]+\.jsonl", re.ASCII)
 _SHOWN = 60
+_FORGOTTEN = ".forgotten"
+_FORGOTTEN_S = 7 * 86400.0
+"""No worker lives longer than this after the last conversation was forgotten, or its events are gone."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Archive:
         self.directory = directory
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
+        self._forgotten: set[str] = set()
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if time.time() - (directory / _FORGOTTEN).stat().st_mtime < _FORGOTTEN_S:
+                lines = (directory / _FORGOTTEN).read_text(encoding="ascii").splitlines()
+                self._forgotten = {json.loads(line)["forgotten"] for line in lines}
         self._headers: dict[tuple[str, int], dict[str, Any]] = {}
 
     def write(self, conversation_id: str | None, key: str, began_at_s: float, lines: Sequence[str]) -> Path:
@@ -118,12 +126,25 @@ class Archive:
         """Return the recordings of a conversation, the newest first."""
         return [entry for entry in self.entries() if entry.conversation_id == conversation_id]
 
-    def forget(self, conversation_id: str) -> int:
-        """Remove the recordings of a conversation, and return how many there were."""
+    def forget(self, conversation_id: str, keys: Sequence[str] = ()) -> int:
+        """Remove the recordings of a conversation, and return how many there were.
+
+        Args:
+            conversation_id: the API's id.
+            keys: those of its conversations: they are noted, since the observer after this one reads of them again.
+        """
+        self._forgotten |= {_digest_of(key) for key in keys}
+        if keys:
+            with open(_create(self.directory / _FORGOTTEN), "w", encoding="ascii") as file:
+                file.writelines(json.dumps({"forgotten": digest}) + "\n" for digest in sorted(self._forgotten))
         found = self.of(conversation_id)
         for entry in found:
             entry.path.unlink(missing_ok=True)
         return len(found)
+
+    def is_forgotten(self, key: str) -> bool:
+        """Return whether the conversation with this key was forgotten, also by an earlier observer."""
+        return bool(self._forgotten) and _digest_of(key) in self._forgotten
 
     def prune(self) -> None:
         """Remove what is too old, and the oldest beyond the size of all."""
@@ -151,6 +172,10 @@ def _with_older(path: Path, lines: Sequence[str]) -> Sequence[str]:
         return merged(path.read_text(encoding="utf-8").split("\n"), lines)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return lines  # a file that somebody has changed
+
+
+def _digest_of(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def _create(path: Path) -> int:

@@ -51,6 +51,11 @@ class _Wanted:
     ended: bool = False
 
 
+def file_key_of(conversation: Conversation) -> str:
+    """Return a name of a conversation that no other has, for the directory."""
+    return f"{key_of(conversation)}-{conversation.opened_us}"
+
+
 class Recorder:
     """Keeps texts, and writes recordings.
 
@@ -130,6 +135,8 @@ class Recorder:
             self._want(conversation, "api-error")
 
     def _want(self, conversation: Conversation, reason: str) -> None:
+        if self.archive.is_forgotten(file_key_of(conversation)):
+            return
         wanted = self._wanted.setdefault((conversation.pid, conversation.number), _Wanted(conversation))
         if reason not in wanted.reasons:
             wanted.reasons.append(reason)
@@ -180,8 +187,18 @@ class Recorder:
             key = (conversation.pid, conversation.number)
             self._wanted.pop(key, None)
             self.texts.forget(key)
+        keys = [file_key_of(conversation) for conversation in conversations]
         # In the thread: a recording of it may be on its way.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.archive.forget, conversation_id)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self.archive.forget, conversation_id, keys
+        )
+
+    def forget_again(self, conversations: Sequence[Conversation]) -> list[Conversation]:
+        """Forget those that an earlier observer was told to forget, and return them."""
+        found = [one for one in conversations if self.archive.is_forgotten(file_key_of(one))]
+        for conversation in found:
+            self.texts.forget((conversation.pid, conversation.number))
+        return found
 
     def left_out(self) -> int:
         """Return how many messages were left out for want of memory."""
@@ -211,7 +228,7 @@ class Recorder:
             dropped=conversation.dropped,
             cut=kept.cut,
         )
-        return facts, f"{key_of(conversation)}-{opened_us}", kept.records
+        return facts, file_key_of(conversation), kept.records
 
     def _lines(self, facts: Facts, taped: Sequence[Taped]) -> list[str]:
         return lines_of(facts, taped, self.options.level, self._about, self._own)

@@ -60,6 +60,7 @@ class Watch:
         self.timelines = Timelines()
         self._ended: deque[Conversation] = deque()
         self._ended_bytes = 0
+        self._begun: set[int] = set()  # the rings that were read
         # A heap: the fastest first. The number breaks ties, since turns cannot be compared.
         self._slow: list[tuple[float, int, Conversation, Turn]] = []
         self._seen = 0
@@ -88,7 +89,15 @@ class Watch:
 
     def _read(self, number: int, ring: mmap, tape: mmap | None) -> None:
         """Read what a worker has written to its ring and to its tape."""
+        is_first = number not in self._begun
+        self._begun.add(number)
         turns, ended = self.timelines.read(number, ring)
+        if is_first and self.recorder is not None:  # an earlier observer may have read of them
+            gone = self.recorder.forget_again([*self.timelines.live.values(), *ended])
+            for conversation in gone:
+                conversation.forget()
+            ended = [one for one in ended if one not in gone]
+            turns = [(one, turn) for one, turn in turns if one not in gone]
         for conversation, turn in turns:
             self._take(conversation, turn)
         for conversation in ended:
