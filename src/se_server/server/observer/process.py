@@ -71,6 +71,7 @@ def run_observer(
     observer = Observer(figures.read, watch, control_path)
     cost = DeletionCost(figures.read) if admin is not None and admin.writes_deletion_cost else None
     loop.run_until_complete(_serve(admin, observer, channel, log_file, cost))
+    watch.poll()  # the last worker has ended after the last reading
     if recorder is not None:
         recorder.close()
     if exporter is not None:
