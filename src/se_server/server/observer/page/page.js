@@ -243,7 +243,9 @@ async function open(key) {
   const found = await get(`/api/conversations/${key}`).catch((error) => notice(error.message));
   if (!found) return;
   by("timeline-title").textContent = found.id ?? "(no id yet)";
-  by("timeline-facts").textContent = `${found.state} · worker ${found.pid} · ${age(found.age_s)} · ${found.turns.length} turns${found.end ? ` · ${found.end}` : ""}`;
+  // The workers of a supervisor that was upgraded drain; orders no longer reach them.
+  const isElsewhere = found.state !== "closed" && !now?.workers.some(({ pid }) => pid === found.pid);
+  by("timeline-facts").textContent = `${found.state} · worker ${found.pid}${isElsewhere ? " of the previous supervisor" : ""} · ${age(found.age_s)} · ${found.turns.length} turns${found.end ? ` · ${found.end}` : ""}`;
   const parts = el("ul", { class: "legend" });
   legend(parts, PARTS.map((name) => NAMES[name]));
   const turns = el("table");
@@ -262,7 +264,7 @@ async function open(key) {
   const texts = records ? await getText(`/api/conversations/${key}/recording`).then(textsOf).catch(() => []) : [];
   by("timeline-said").hidden = !texts.length;
   table(by("timeline-texts"), [["at", "n"], ["who"], ["text"]], texts.map(([at_s, who, text]) => [seconds(at_s), who, text]), "None.");
-  by("timeline-end").hidden = found.state === "closed" || !found.id;
+  by("timeline-end").hidden = found.state === "closed" || !found.id || isElsewhere;
   by("timeline-end").onclick = async () => {
     if (await confirmed("End this conversation?", `${found.id} is closed with code 1000. The caller hears nothing more.`, "End it")) {
       by("timeline").close();
