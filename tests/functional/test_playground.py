@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -258,13 +259,18 @@ def test_exports_hold_the_conversation_again(page: Playground, tmp_path: Path) -
         for name in ("test_conversation.py", "conversation.toml", "conversation.jsonl"):
             (tmp_path / name).write_text(opened.get(name))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout
+    commands = [["pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]]
     for name in ("conversation.toml", "conversation.jsonl"):
-        command = [sys.executable, "-m", "se_server.cli.chat", page.server.url, "--script", str(tmp_path / name)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(None))
-        assert result.returncode == 0, result.stdout + result.stderr
+        commands.append(["se_server.cli.chat", page.server.url, "--script", str(tmp_path / name)])
+    with ThreadPoolExecutor() as threads:  # at once, since most of their time is the start of Python
+        for result in threads.map(run_module, commands):
+            assert result.returncode == 0, result.stdout + result.stderr
+
+
+def run_module(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False, env=environment(None)
+    )
 
 
 def test_steps_are_taken_again_by_themselves(page: Playground) -> None:
