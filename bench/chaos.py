@@ -11,27 +11,28 @@ import argparse
 import asyncio
 import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import se_server
-from bench.chaos_callers import API_KEY, GIVE_UP_S, Call, Tally
+from bench.chaos_callers import GIVE_UP_S, Call, Tally
 from bench.chaos_recordings import check_recordings
 from bench.kernel import BenchError
+from bench.load.serving import Service, serving
 from se_server.cli.ctl import CtlError, ask
 from se_server.server.shared.recording import LEVELS
 
 AGENT = Path(__file__).with_name("chaos_agent.py")
 ROOT = Path(__file__).resolve().parents[1]
+
+T = TypeVar("T", bound=Tally)
 
 WORKERS = 4
 CALLS = 200
@@ -48,11 +49,11 @@ HARMS = ("kill", "stop", "hang", "leak")
 class ServerOfChaos:
     """The server, its log and its `se-ctl`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, control_socket: str) -> None:
-        self.process = process
-        self.log = log
-        self._socket = control_socket
-        self.port = 0
+    def __init__(self, service: Service) -> None:
+        self.process = service.process
+        self.log = service.log_path
+        self.port = urlsplit(service.url).port or 0
+        self._socket = service.control_socket
 
     def status(self) -> dict[str, Any]:
         """Ask for the status.
@@ -112,36 +113,9 @@ class ServerOfChaos:
 @contextmanager
 def running(workers: int, agent: Path = AGENT, *options: str) -> Iterator[ServerOfChaos]:
     """Run the server until the end of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        log, control_socket = Path(folder, "log"), str(Path(folder, "ctl"))
-        command = [sys.executable, "-m", "se_server.cli.server", str(agent), "--host", "127.0.0.1", "--port", "0"]
-        command += ["--workers", str(workers), "--hang-timeout-s", str(HANG_TIMEOUT_S), "--max-worker-rss", MAX_RSS]
-        command += ["--control-socket", control_socket, "--log-level", "info", "--drain-timeout-s", "1", *options]
-        paths = os.pathsep.join([str(Path(se_server.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        env = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**env, "PYTHONPATH": paths, "ELEVENLABS_API_KEY": API_KEY},
-            )
-        server = ServerOfChaos(process, log, control_socket)
-        try:
-            deadline = time.monotonic() + 60
-            while not (ready := re.search(r"se-server ready: ws://127\.0\.0\.1:(\d+)", log.read_text())):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchError(f"the server did not start:\n{log.read_text()}")
-                time.sleep(0.05)
-            server.port = int(ready[1])
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(GIVE_UP_S + 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    given = ("--hang-timeout-s", str(HANG_TIMEOUT_S), "--max-worker-rss", MAX_RSS, "--drain-timeout-s", "1", *options)
+    with serving(*given, workers=workers, agent=agent) as service:
+        yield ServerOfChaos(service)
 
 
 # --- the run ---
@@ -254,32 +228,63 @@ def run(
     return tally
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="default: 10")
+def make_parser(name: str, about: str | None, minutes: float) -> argparse.ArgumentParser:
+    """Make the parser of a program that harms a server for some minutes.
+
+    Args:
+        name, about: the program, and its documentation.
+        minutes: the default of its time.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--minutes", type=float, default=minutes, help=f"default: {minutes:g}")
     parser.add_argument("--calls", type=int, default=CALLS, help=f"conversations at once; default: {CALLS}")
-    parser.add_argument(
-        "--record", choices=LEVELS, default="off", help="the conversations that are cut must be readable"
-    )
+    return parser
+
+
+def read_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; None for those of the command line."""
     given = parser.parse_args(arguments)
     if not 0 < given.minutes <= 600 or not 1 <= given.calls <= 2000:
         parser.error("--minutes must be up to 600, --calls from 1 to 2000")
+    return given
+
+
+def judged(fight: Callable[[], T], line_of: Callable[[T], str]) -> int:
+    """Run a fight, print what came of it, and return the exit code.
+
+    Args:
+        fight: returns the callers' tally.
+        line_of: returns a tally in one line.
+    """
     if sys.platform != "linux":
-        print("No chaos: it needs Linux, to look at processes from outside", file=sys.stderr)
+        print("Not run: it needs Linux, to look at processes from outside", file=sys.stderr)
         return 2
     try:
-        tally = run(given.minutes, calls=given.calls, record=given.record)
+        tally = fight()
     except BenchError as error:
-        print(f"No chaos: {error}", file=sys.stderr)
+        print(f"Not run: {error}", file=sys.stderr)
         return 2
-    print(
-        f"{len(tally.harms)} workers killed, stopped or hung, {len(tally.leaks)} leaked; {tally.cut:,} conversations"
-        f" cut, {tally.dials_lost} handshakes cut with them; the slowest handshake took {tally.slowest_s * 1000:.0f} ms"
-    )
+    print(line_of(tally))
     for fault in tally.faults[:20]:
         print(f"FAULT: {fault}")
     print("FAILED" if tally.faults else "all of it held")
     return 1 if tally.faults else 0
+
+
+def _line_of(tally: Tally) -> str:
+    return (
+        f"{len(tally.harms)} workers killed, stopped or hung, {len(tally.leaks)} leaked; {tally.cut:,} conversations"
+        f" cut, {tally.dials_lost} handshakes cut with them; the slowest handshake took {tally.slowest_s * 1000:.0f} ms"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = make_parser("bench.chaos", __doc__, 10)
+    parser.add_argument(
+        "--record", choices=LEVELS, default="off", help="the conversations that are cut must be readable"
+    )
+    given = read_arguments(parser, arguments)
+    return judged(lambda: run(given.minutes, calls=given.calls, record=given.record), _line_of)
 
 
 if __name__ == "__main__":

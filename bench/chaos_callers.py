@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bench.load.frames import CLOSE, HEAD_END, TEXT, client_frame, upgrade_request
+from bench.load.targets import API_KEY
 
-API_KEY = "sk_key_of_the_chaos"
 HANDSHAKE_S = 2.0
 CALL_S = (4.0, 16.0)
 THINK_S = (0.5, 1.5)

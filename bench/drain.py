@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if min(given.conversations, given.reloads + 1, given.workers) < 1 or not 0 < given.scale <= 10:
         parser.error("there must be conversations and workers, and a scale of at most 10")
     try:
-        with serving(workers=given.workers) as service:
+        with serving("--path", "/ws", workers=given.workers) as service:
             tally = uvloop.run(_deploy(service, given.conversations, given.reloads, given.scale))
     except BenchError as error:
         print(f"No figures: {error}", file=sys.stderr)

@@ -8,7 +8,6 @@ could not be run.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
@@ -25,7 +24,17 @@ from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from bench.chaos import HANG_TIMEOUT_S, HARMS, WORKERS, ServerOfChaos, harm, running
+from bench.chaos import (
+    HANG_TIMEOUT_S,
+    HARMS,
+    WORKERS,
+    ServerOfChaos,
+    harm,
+    judged,
+    make_parser,
+    read_arguments,
+    running,
+)
 from bench.chaos_callers import GIVE_UP_S, Call, Tally
 from bench.kernel import BenchError
 
@@ -324,49 +333,33 @@ def run(
     """
     count = Count()
     with running(workers, AGENT, "--admin", "127.0.0.1:0") as server:
-        try:
-            samples, killed, scraper = asyncio.run(fight(server, count, calls, minutes * 60, harms, kills))
-            judge(samples, count, scraper.supervisor)
-            if killed < kills:
-                count.faults.append(f"only {killed} of {kills} observers could be killed")
-            if len(count.seen) != 2:
-                count.faults.append(f"the callers met {len(count.seen)} supervisors instead of two")
-            if count.faults:
-                lines = [line for line in server.log.read_text().splitlines() if "conversation ended" not in line]
-                print("\n".join(lines[-50:]))
-        finally:
-            for pid in map(int, BEGUN.findall(server.log.read_text())):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+        samples, killed, scraper = asyncio.run(fight(server, count, calls, minutes * 60, harms, kills))
+        judge(samples, count, scraper.supervisor)
+        if killed < kills:
+            count.faults.append(f"only {killed} of {kills} observers could be killed")
+        if len(count.seen) != 2:
+            count.faults.append(f"the callers met {len(count.seen)} supervisors instead of two")
+        if count.faults:
+            lines = [line for line in server.log.read_text().splitlines() if "conversation ended" not in line]
+            print("\n".join(lines[-50:]))
     return count
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.observed", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2, help="default: 2")
-    parser.add_argument("--calls", type=int, default=CALLS, help=f"conversations at once; default: {CALLS}")
-    parser.add_argument("--spare-workers", action="store_true", help="harm the observer alone: all totals are exact")
-    given = parser.parse_args(arguments)
-    if not 0 < given.minutes <= 600 or not 1 <= given.calls <= 2000:
-        parser.error("--minutes must be up to 600, --calls from 1 to 2000")
-    if sys.platform != "linux":
-        print("No fight: it needs Linux, to look at processes from outside", file=sys.stderr)
-        return 2
-    try:
-        count = run(given.minutes, calls=given.calls, harms=() if given.spare_workers else HARMS)
-    except BenchError as error:
-        print(f"No fight: {error}", file=sys.stderr)
-        return 2
-    print(
+def _line_of(count: Count) -> str:
+    return (
         f"{count.scrapes} scrapes, {statistics.median(count.took_s) * 1000:.0f} ms each, {count.failed} cut by the"
         f" death of an observer; {len(count.harms)} workers killed, stopped or hung, {len(count.leaks)} leaked;"
         f" {count.cut} conversations cut; the slowest handshake took {count.slowest_s * 1000:.0f} ms, the slowest"
         f" answer {count.slowest_answer_s * 1000:.0f} ms"
     )
-    for fault in count.faults[:20]:
-        print(f"FAULT: {fault}")
-    print("FAILED" if count.faults else "all of it held")
-    return 1 if count.faults else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = make_parser("bench.observed", __doc__, 2)
+    parser.add_argument("--spare-workers", action="store_true", help="harm the observer alone: all totals are exact")
+    given = read_arguments(parser, arguments)
+    harms = () if given.spare_workers else HARMS
+    return judged(lambda: run(given.minutes, calls=given.calls, harms=harms), _line_of)
 
 
 if __name__ == "__main__":

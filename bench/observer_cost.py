@@ -22,8 +22,8 @@ from pathlib import Path
 
 import se_server
 from bench.chaos import ServerOfChaos, running
-from bench.chaos_callers import API_KEY
 from bench.kernel import BenchError
+from bench.load.targets import API_KEY
 from bench.observed import PAGE
 
 AGENT = Path(__file__).with_name("observer_cost_agent.py")

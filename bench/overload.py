@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("there must be two conversations, a worker, a run, and phases of at most 60 s")
     figures, faults = [], []
     try:
-        with serving("--max-sessions", str(given.capacity), "--log-level", "error", workers=given.workers) as service:
+        with serving(
+            "--path", "/ws", "--max-sessions", str(given.capacity), "--log-level", "error", workers=given.workers
+        ) as service:
             print(f"{'before ms':>10} {'during ms':>10} {'after ms':>10} {'503':>6} {'other':>6} {'cut':>4}")
             port = int(service.url.partition("//")[2].partition("/")[0].rpartition(":")[2])
             for _ in range(given.runs):

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.chaos import running
-from bench.chaos_callers import API_KEY, Lost
+from bench.chaos_callers import Lost
 from bench.kernel import BenchError
 from bench.load.frames import CLOSE, HEAD_END, TEXT, client_frame, upgrade_request
+from bench.load.targets import API_KEY
 
 AGENT = Path(__file__).with_name("redaction_agent.py")
 CONVERSATIONS = 3000

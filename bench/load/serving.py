@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
+import se_server
 from bench.kernel import BenchError
 from bench.load.targets import API_KEY
 from se_server.simulator.caller import Caller
@@ -31,19 +31,26 @@ class Service:
     """A running server.
 
     Attributes:
-        pid: the first supervisor's; an upgrade starts another one.
+        process: the first supervisor; an upgrade starts another one.
+        log_path: the output of the server and its workers.
+        control_socket: the path of its control socket.
         url: the WebSocket URL.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-        self._process = process
-        self._log = log
-        self.pid = process.pid
+    def __init__(self, process: subprocess.Popen[bytes], log_path: Path, control_socket: str) -> None:
+        self.process = process
+        self.log_path = log_path
+        self.control_socket = control_socket
         self.url = ""
+
+    @property
+    def pid(self) -> int:
+        """The process id of the first supervisor."""
+        return self.process.pid
 
     def log(self) -> str:
         """Return the output of the server and its workers so far."""
-        return os.pread(self._log.fileno(), 1 << 24, 0).decode(errors="replace")
+        return self.log_path.read_text(errors="replace")
 
     def find(self, pattern: str | re.Pattern[str], times: int = 1) -> list[str]:
         """Block until the output has this many matches of a pattern, and return them.
@@ -53,29 +60,42 @@ class Service:
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(found := re.findall(pattern, self.log())) < times:
-            if time.monotonic() > deadline or self._process.poll() is not None:
+            if time.monotonic() > deadline or self.process.poll() is not None:
                 raise BenchError(f"waited for {pattern!r} in vain; the server said: {self.log()[-1000:].strip()}")
             time.sleep(POLL_S)
         return found
 
 
 @contextmanager
-def serving(*options: str, workers: int) -> Iterator[Service]:
-    """Run a server with the counting handler until the end of the block."""
-    command = [
-        *(sys.executable, "-m", "se_server.cli.server", str(COUNTING_HANDLER), "--workers", str(workers)),
-        *("--host", "127.0.0.1", "--port", "0", "--path", "/ws", *options),
-    ]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "ELEVENLABS_API_KEY": API_KEY, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-        service = Service(process, log)
+def serving(*options: str, workers: int, agent: Path = COUNTING_HANDLER) -> Iterator[Service]:
+    """Run a server until the end of the block, without options from the environment.
+
+    Args:
+        options: further options.
+        workers: how many there are.
+        agent: the APP.
+
+    Raises:
+        BenchError: it does not start.
+    """
+    paths = os.pathsep.join([str(Path(se_server.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SE_SERVER_")}
+    with tempfile.TemporaryDirectory() as folder:
+        log_path, control_socket = Path(folder, "log"), str(Path(folder, "ctl"))
+        command = [
+            *(sys.executable, "-m", "se_server.cli.server", str(agent), "--workers", str(workers)),
+            *("--host", "127.0.0.1", "--port", "0", "--control-socket", control_socket, *options),
+        ]
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**environment, "ELEVENLABS_API_KEY": API_KEY, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        service = Service(process, log_path, control_socket)
         try:
             service.url = service.find(READY)[0]
             yield service

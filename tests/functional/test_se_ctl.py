@@ -313,8 +313,14 @@ async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -
     with running_server(app=app, workers=1, env=env) as one:
         found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
         assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
-        with running_server(app=app, workers=1, env=env):
-            several = await asyncio.to_thread(lambda: run(None, "status", **env))
+        with running_server(app=app, workers=1, env=env) as other:
+            newest = await asyncio.to_thread(lambda: run(None, "status", **env))
+            assert f" at {other.url.removesuffix('ws')}" in newest.stdout
+            assert "this is the newest server" in newest.stderr
+            assert f"(ready at {one.url.removesuffix('ws')})" in newest.stderr
+            turns = await asyncio.to_thread(lambda: run(None, "turns", **env))
+            assert "several servers are running: choose one" in turns.stderr  # none of them keeps turns
+            several = await asyncio.to_thread(lambda: run(None, "reload", **env))
             assert "several servers are running: choose one with --socket" in several.stderr
             assert f"(ready at {one.url.removesuffix('ws')})" in several.stderr
         with running_server("--control-socket", "off", app=app, workers=1, env=env):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ def command(context: click.Context, path: str | None) -> None:
 
     WORKER is the number or the process id of a worker. Exit codes: 0 done, 1 refused or not reached, 2 a wrong option.
     """
-    context.obj = lambda: find_socket(path, os.environ)
+    context.obj = functools.partial(find_socket, path, os.environ)
 
 
 def _warn_of_name(former: str, name: str) -> None:
@@ -61,9 +62,9 @@ def _as_json(answer: Mapping[str, Any]) -> None:
 @click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl+C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object per line.")
 @click.pass_obj
-def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
+def status(find: Callable[..., str], watch: bool, as_json: bool) -> None:
     """Show the workers: state, age, conversations, turns, loop lag, memory."""
-    path = find()
+    path = find(None if as_json else lambda _: True)
     if not watch:
         answer = ask(path, "status")
         _as_json(answer) if as_json else show(status_view(answer, figure_lines(answer)))
@@ -87,7 +88,7 @@ def status(find: Callable[[], str], watch: bool, as_json: bool) -> None:
 @click.argument("worker", type=int, required=False)
 @click.option("--yes", is_flag=True, hidden=True)
 @click.pass_obj
-def drain(find: Callable[[], str], worker: int | None, yes: bool) -> None:
+def drain(find: Callable[..., str], worker: int | None, yes: bool) -> None:
     """Drain a worker, and start another one in its place. Its conversations go on, for --reload-drain-timeout-s."""
     if worker is not None:
         print(ask(find(), "drain", worker)["done"])
@@ -101,7 +102,7 @@ def drain(find: Callable[[], str], worker: int | None, yes: bool) -> None:
 @command.command(short_help="Drain and end the whole server.")
 @click.option("--yes", is_flag=True, help="Do not ask; in scripts nobody is asked.")
 @click.pass_obj
-def stop(find: Callable[[], str], yes: bool) -> None:
+def stop(find: Callable[..., str], yes: bool) -> None:
     """Drain and end the whole server, as SIGTERM does. Conversations go on, for --drain-timeout-s."""
     path = find()
     if not yes and sys.stdin.isatty():
@@ -111,14 +112,14 @@ def stop(find: Callable[[], str], yes: bool) -> None:
 
 @command.command()
 @click.pass_obj
-def reload(find: Callable[[], str]) -> None:
+def reload(find: Callable[..., str]) -> None:
     """Reload options and APP without interrupting conversations."""
     print(ask(find(), "reload")["done"])
 
 
 @command.command("reopen-log", short_help="Reopen the log file after a rotation.")
 @click.pass_obj
-def reopen_log(find: Callable[[], str]) -> None:
+def reopen_log(find: Callable[..., str]) -> None:
     """Reopen the log file in all processes, as SIGUSR1 does. Returns when all of them write to the new file."""
     answer = ask(find(), "reopen-log")
     faults = [f"worker {place} (pid {pid}) {problem}" for place, pid, problem in answer["rows"]]
@@ -132,7 +133,7 @@ def reopen_log(find: Callable[[], str]) -> None:
 @command.command()
 @click.argument("workers", type=int)
 @click.pass_obj
-def scale(find: Callable[[], str], workers: int) -> None:
+def scale(find: Callable[..., str], workers: int) -> None:
     """Set the number of workers."""
     print(ask(find(), "scale", workers)["done"])
 
@@ -140,9 +141,9 @@ def scale(find: Callable[[], str], workers: int) -> None:
 @command.command(short_help="List the conversations.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def conversations(find: Callable[[], str], as_json: bool) -> None:
+def conversations(find: Callable[..., str], as_json: bool) -> None:
     """List the conversations: id, worker, age, and the state of their turn."""
-    answer = ask(find(), "calls")
+    answer = ask(find(None if as_json else lambda _: True), "calls")
     _as_json(conversations_json(answer)) if as_json else show(conversations_view(answer))
 
 
@@ -160,9 +161,9 @@ def calls(context: click.Context, as_json: bool) -> None:
               help="How many.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
+def turns(find: Callable[..., str], count: int, as_json: bool) -> None:
     """Show the turns of the last hour whose first text took longest, and where the time went; needs --admin."""
-    answer = ask(find(), "turns", count)
+    answer = ask(find(None if as_json else lambda server: bool(server["admin"])), "turns", count)
     _as_json(turns_json(answer)) if as_json else show(turns_view(answer, width()))
 
 
@@ -172,7 +173,7 @@ def turns(find: Callable[[], str], count: int, as_json: bool) -> None:
 @click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False),
               help="With --as-test: put the test and a copy of the recording there.")  # fmt: skip
 @click.pass_obj
-def record(find: Callable[[], str], conversation: str, as_test: bool, folder: str | None) -> None:
+def record(find: Callable[..., str], conversation: str, as_test: bool, folder: str | None) -> None:
     """Write the recording of a conversation, open or ended, and print its path; needs --record.
 
     CONVERSATION is its id, or the beginning of it if only one conversation has such an id.
@@ -186,7 +187,7 @@ def record(find: Callable[[], str], conversation: str, as_test: bool, folder: st
 @command.command(short_help="Remove all that is kept of a conversation.")
 @click.argument("conversation")
 @click.pass_obj
-def forget(find: Callable[[], str], conversation: str) -> None:
+def forget(find: Callable[..., str], conversation: str) -> None:
     """Remove what is kept of a conversation, in memory and in --record-dir. CONVERSATION is its whole id."""
     (answer,) = ask(find(), "forget", conversation)["rows"]
     count = answer["recordings"]
@@ -196,7 +197,7 @@ def forget(find: Callable[[], str], conversation: str) -> None:
 @command.command(short_help="Close a conversation.")
 @click.argument("conversation")
 @click.pass_obj
-def close(find: Callable[[], str], conversation: str) -> None:
+def close(find: Callable[..., str], conversation: str) -> None:
     """Close a conversation by its id, or by the beginning of it if only one conversation has such an id."""
     answer = ask(find(), "close", conversation)
     if not answer["rows"]:
@@ -210,7 +211,7 @@ def close(find: Callable[[], str], conversation: str) -> None:
 @click.argument("worker", type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def stacks(find: Callable[[], str], worker: int, as_json: bool) -> None:
+def stacks(find: Callable[..., str], worker: int, as_json: bool) -> None:
     """Show the stacks of a worker's threads and tasks, even if it hangs."""
     answer = ask(find(), "stacks", worker)
     if as_json:

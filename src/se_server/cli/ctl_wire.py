@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from se_server.cli.ctl_tables import printable
@@ -19,6 +21,9 @@ MAX_REQUEST_BYTES = 4096
 SHOWN_CHARACTERS = 128
 RETRY_S = 0.05
 VARIABLE = "SE_SERVER_CONTROL_SOCKET"
+
+
+Fits = Callable[[Mapping[str, Any]], bool]
 
 
 class CtlError(Exception):
@@ -94,12 +99,18 @@ def _read_line(connection: socket.socket, deadline: float) -> bytes:
     return bytes(data)
 
 
-def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
+def find_socket(given: str | None, environ: Mapping[str, str], fits: Fits | None = None) -> str:
     """Return the path of the server's control socket.
 
+    Args:
+        given: the path of the command line.
+        environ: the environment.
+        fits: says from its status whether a server may be meant. If several serve, the newest that fits is taken, and
+            a line on stderr names it. Without it, nothing is taken: the command would change the server.
+
     Raises:
-        CtlError: no path is given, and the default directories have no socket, or one of them has several servers
-            that serve.
+        CtlError: no path is given, and the default directories have no socket, or one of them has several servers of
+            which none can be chosen.
     """
     said = given or environ.get(VARIABLE)
     if said and said != "off":
@@ -107,7 +118,7 @@ def find_socket(given: str | None, environ: Mapping[str, str]) -> str:
     for found in control_sockets(environ):
         live = [path for path in found if _is_live(path)]
         if len(live) > 1:
-            live = _serving(live)
+            live = _serving(live, fits)
         if live:
             return live[0]
     raise CtlError(
@@ -127,22 +138,31 @@ def _is_live(path: str) -> bool:
     return True
 
 
-def _serving(paths: list[str]) -> list[str]:
+def _serving(paths: list[str], fits: Fits | None) -> list[str]:
     """Return the path of the one server that takes conversations; those that drain, as after an upgrade, do not count.
+
+    Of several, return the newest that fits; see `find_socket`.
 
     Raises:
         CtlError: there are several of them, or none.
     """
-    lines, serving = [], []
+    lines, serving, fitting = [], [], []
     for path in paths:
         try:
             answer = ask(path, "status", timeout_s=LOOK_S)
             state, about = answer["state"], f"{answer['state']} at {', '.join(answer['addresses'])}"
-        except (CtlError, LookupError, TypeError):
+            if state != "draining" and fits is not None and fits(answer):
+                fitting.append((os.stat(path).st_ctime_ns, path))
+        except (CtlError, LookupError, TypeError, OSError):
             state, about = "", "does not answer"
         if state != "draining":
             serving.append(path)
         lines.append(f"{path} ({printable(about)})")
     if len(serving) == 1:
         return serving
+    if fitting:
+        newest = max(fitting)[1]
+        others = ", ".join(line for line in lines if not line.startswith(f"{newest} "))
+        print(f"se-ctl: this is the newest server, {newest}; --socket chooses another: {others}", file=sys.stderr)
+        return [newest]
     raise CtlError(f"several servers are running: choose one with --socket: {', '.join(lines)}")
