@@ -55,6 +55,14 @@ def _pages() -> dict[str, str]:
     }
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that the navigation does not name at its end, so that every page can be reached."""
+    named = set(re.findall(r"[\w/.-]+\.md", str(config.nav)))
+    pages = sorted(page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md"))
+    config.nav += [page for page in pages if page not in named]
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the made pages, and the script that lets pages from the disk search."""
     for path, text in _pages().items():

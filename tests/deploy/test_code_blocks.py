@@ -75,6 +75,7 @@ RUN_BY = {
     "docs/recording.md": "tests/functional/test_guides.py",
     "docs/tutorial.md": "tests/functional/test_guides.py",
     "docs/skill/SKILL.md": "tests/functional/test_guides.py",
+    "docs/agents.md": "tests/functional/test_agents_page.py",
     "docs/how-to/bridges.md": "tests/functional/test_guides.py",
     "docs/how-to/first-message.md": "tests/functional/test_guides.py",
     "docs/how-to/providers.md": "tests/functional/test_guides.py",
@@ -138,6 +139,8 @@ def as_module(place: str, code: str) -> str:
     names = undefined_names(tree)
     head = [PRELUDE, *(MODULES[name] for name in sorted(names & MODULES.keys()))]
     head += [f"{name}: {KNOWN[name]}" for name in sorted(names & KNOWN.keys())]
+    declared = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    head += [f"{name}: Any" for name in sorted(declared - names)]
     body = ast.unparse(ast.fix_missing_locations(_Annotated().visit(tree)))
     if awaits:
         body = "async def block() -> None:\n" + textwrap.indent(body, "    ")
