@@ -53,7 +53,6 @@ cdef class SocketOutbox(Outbox):
     cdef Batch _batch
     cdef Buffer _buffer
     cdef bint _is_held                  # by the batch, until its end
-    cdef int _fd                        # send(2) may be called on it; -1 with TLS
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked
     # The tape of a recorded conversation; see `RecordedOutbox`.

@@ -130,7 +130,7 @@ cdef class Connection:
 
     @property
     def fd(self):
-        return -1 if self._gate is None else self.outbox._fd
+        return -1 if self._gate is None else self.outbox.fd
 
     def start(self, session, bytes websocket_key not None, bytes tail not None):
         """Answer the upgrade, take the socket over, and read the bytes that followed the head."""

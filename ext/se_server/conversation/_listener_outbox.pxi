@@ -27,7 +27,7 @@ cdef class SocketOutbox(Outbox):
     def __init__(self, transport, int fd, Batch batch):
         self._transport = transport
         self._batch = batch
-        self._fd = fd
+        self.fd = fd
         self._may_hold = True  # an answer in HTTP, before the upgrade
         self._active = False
         self._is_held = False
@@ -93,11 +93,11 @@ cdef class SocketOutbox(Outbox):
             return 0
         self._active = True
         cdef Py_ssize_t sent = 0
-        if self._fd >= 0:
+        if self.fd >= 0:  # not with TLS
             if self._may_hold:
                 self._may_hold = self._transport.get_write_buffer_size() > 0
             if not self._may_hold:
-                sent = c_send(self._fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                sent = c_send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
                 if sent == size:
                     return 0
                 if sent < 0:

@@ -7,6 +7,7 @@ from se_server.streams._stream cimport Sink
 cdef class Outbox(Sink):
     """The writing side of a session; subclasses know the messages of their connection."""
 
+    cdef readonly int fd            # of the socket, if it may be written to; else -1
     cdef list _rooms                # a future for each waiter, since a waiter may be cancelled
     cdef unsigned long _thread_id   # 0: of no thread yet
     cpdef bint is_here(self)

@@ -53,6 +53,7 @@ def buffers_out():
 
 cdef class Outbox(Sink):
     def __cinit__(self):
+        self.fd = -1
         self._rooms = None
         self._thread_id = PyThread_get_thread_ident()
 

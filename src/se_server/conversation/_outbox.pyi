@@ -10,6 +10,9 @@ def buffers_out() -> int:
 @disjoint_base
 class Outbox(Sink):
     """The writing side of a session: messages are put one by one and leave together at the flush."""
+    @property
+    def fd(self) -> int:
+        """The descriptor of the socket, if it may be written to; else -1."""
     def is_here(self) -> bool:
         """Whether the caller runs in the thread of the outbox, or the outbox has none yet."""
     def belong(self, here: bool) -> None:

@@ -263,7 +263,7 @@ class SessionCore(Waiting):
             self._keep_watch()
         if self._ring is not None:
             turn.ring, turn.number = self._ring, self._number
-            waited_s = self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._transport.fd)
+            waited_s = self._ring.transcript(self._number, turn.event_id, turn.asked_at, self._outbox.fd)
             if self._ring.has_shapes:
                 self._ring.said(self._number, turn.said, turn.asked_at)
             if waited_s:
