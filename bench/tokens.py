@@ -6,7 +6,8 @@ some seconds in which all conversations stream; the published SDK (`elevenlabs`)
 the same run. Figures are medians of the repetitions.
 
 `python -m bench.tokens limit`: the number of conversations that one worker carries before the 99th percentile of a
-token's delay, from the provider's write to the caller, passes 50 ms.
+token's delay, from the provider's write to the caller, passes 50 ms. Each try shows the share of its core that the
+server ran. The callers and the provider have a core, too: where that is full first, the number is the least that holds.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ CONVERSATIONS = 40
 SETTLE_S, WINDOW_S = 1.5, 6.0
 TIMEOUT_S = 60.0
 DELAY_LIMIT_S = 0.050
+FULL_SHARE = 0.85
 HANDLER = Path(__file__).parent / "load" / "targets" / "llm_handler.py"
 PUBLISHED = "published SDK, uvloop"
 BARE = Target(name="bare protocols, uvloop", command=(sys.executable, "-m", "bench.load.targets.bare_tokens_target"))
+BARE_TASK = "bare task over it, uvloop"
 _TEXT, _FINAL = b'"is_final":false}', b'"is_final":true}'
 _SPACED_TEXT, _SPACED_FINAL = b'"is_final": false}', b'"is_final": true}'
 
@@ -116,6 +119,7 @@ class Side:
         path: a name of `PATHS`.
         is_ours: whether it is se-server.
         options: keywords of `send_response`.
+        variant: follows the name of the path for the server.
     """
 
     name: str
@@ -123,6 +127,7 @@ class Side:
     path: str
     is_ours: bool
     options: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,14 +159,16 @@ def servers(path: str, *, objects: bool) -> list[Side]:
         sides.append(Side("se-server, takeover=False", ours, path, True, {"takeover": False}))
     if path in BARE_PATHS:
         sides.append(Side(BARE.name, BARE, path, False))
+    if path == "plain generator":
+        sides.append(Side(BARE_TASK, BARE, path, False, variant=" (task)"))
     return [*sides, Side(PUBLISHED, published, path, False)]
 
 
 @contextmanager
 def serving(side: Side, provider: RemoteProvider, cores: Cores) -> Iterator[Server]:
     """Run a server on its core."""
-    path = side.path
-    known = PATHS[path]
+    path = side.path + side.variant
+    known = PATHS[side.path]
     if not side.is_ours and known.published is not None:
         path = f"{path} (published)"
     apis = ("openai", "anthropic", "gemini", "mistral", "groq", "together")
@@ -266,28 +273,30 @@ def limit(options: argparse.Namespace, cores: Cores) -> int:
     with _provider(options.tls) as provider:
         for path in chosen(options.paths):
             for side in servers(path, objects=False):
-                if side.name == BARE.name:
+                if side.target is BARE:
                     continue
                 carried, tried = 0, []
-                low, high = 0, 0
-                count = 40
+                low, high, busy = 0, 0, 1.0
+                count = options.first
                 while True:
                     try:
-                        figures = measure_path(side, provider, cores, count, 4.0)
-                        p99_s = figures.p99_s
+                        figures = measure_path(side, provider, cores, count, min(options.window, 4.0))
+                        p99_s, share = figures.p99_s, figures.busy
                     except (BenchError, TimeoutError, asyncio.TimeoutError):
-                        p99_s = 9.99
-                    tried.append(f"{count}: {p99_s * 1000:.0f} ms")
+                        p99_s, share = 9.99, 1.0
+                    tried.append(f"{count}: {p99_s * 1000:.0f} ms, {share:.0%}")
                     if p99_s <= DELAY_LIMIT_S:
                         low = carried = count
                     else:
-                        high = count
+                        high, busy = count, share
                     if high and high - low <= max(10, low // 8):
                         break
                     count = (low + high) // 2 if high else count * 2
                     if count > options.most:
+                        high, busy = count, 0.0
                         break
-                print(f"{path:38}{side.name:26}{carried:6}  ({', '.join(tried)})", flush=True)
+                more = " or more: the load had no more of its core" if busy < FULL_SHARE else ""
+                print(f"{path:38}{side.name:26}{carried:6}{more}  ({', '.join(tried)})", flush=True)
     return 0
 
 
@@ -321,6 +330,7 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds that are measured")
+    parser.add_argument("--first", type=int, default=40, help="conversations of the first try, for limit")
     parser.add_argument("--most", type=int, default=1280, help="conversations at most, for limit")
     options = parser.parse_args()
     try:

@@ -66,6 +66,11 @@ SCRIPTS = {
     "status 400": Script(status=400, message="No such model"),
     "status 500": Script(status=500, message="It broke"),
     "unknown events": Script.of_events([{"hello": "world"}] * 3),
+    "a character in two texts": PLAIN.but(text=("Hi \ud83d", "\ude42!", " there")),
+    "half of a character": PLAIN.but(text=("Hi \ud83d", " there")),
+    "the other half": PLAIN.but(text=("Hi ", "\ude42", " there")),
+    "a half in the midst": PLAIN.but(text=("Hi \ud83d there", "!")),
+    "a half at the end": PLAIN.but(text=("Hi", "\ud83d")),
     "ten unknown events": Script.of_events([{"hello": "world"}] * 10),
 }
 

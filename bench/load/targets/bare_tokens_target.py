@@ -2,6 +2,8 @@
 
 The texts are cut out of the provider's bytes, or made at its pace by timers, and written to the caller as ready-made
 frames. Nothing is checked, limited or closed. `SE_BENCH_LLM` is that of `llm_handler`; the provider's API is OpenAI's.
+
+For the path `plain generator (task)` the texts are those of the user's generator, which a task iterates.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import json
 import os
 import re
 import ssl
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
 
-from bench.llm_paths import TOKENS_PER_S
+from bench.llm_paths import TOKENS_PER_S, plain_generator
 from bench.load.frames import HEAD_END
 
 SETTINGS = json.loads(os.environ["SE_BENCH_LLM"])
-TIMED = SETTINGS["path"].startswith("plain generator")
+TIMED = SETTINGS["path"] == "plain generator"
+ITERATED = SETTINGS["path"] == "plain generator (task)"
 PROVIDER = urlsplit(SETTINGS["urls"]["openai"])
 _UNMASK = bytes(byte ^ 0x5A for byte in range(256))  # the mask of `frames.client_frame`
 _QUESTION = re.compile(rb'"content": "(\w+-(\d+))"')
@@ -54,7 +58,10 @@ class Conversation(asyncio.Protocol):
             self.write(_SWITCH)
         question = _QUESTION.search(self._data.translate(_UNMASK))
         if question is not None and self._answer is None:
-            self._answer = Timed(self, int(question[2])) if TIMED else Asked(self, question[1].decode())
+            if ITERATED:
+                self._answer = asyncio.ensure_future(iterate(self, question[1].decode()))
+            else:
+                self._answer = Timed(self, int(question[2])) if TIMED else Asked(self, question[1].decode())
 
     def put(self, text: bytes) -> None:
         """Send a text."""
@@ -63,6 +70,15 @@ class Conversation(asyncio.Protocol):
     def end(self) -> None:
         """Send the final."""
         self.write(frame(b"", b"true"))
+
+
+async def iterate(conversation: Conversation, model: str) -> None:
+    """Send the texts of the generator that the servers under test are given."""
+    async with AsyncExitStack() as stack:
+        ask = await plain_generator(stack, None)
+        async for text in await ask(model):
+            conversation.put(text.encode())
+        conversation.end()
 
 
 class Timed:

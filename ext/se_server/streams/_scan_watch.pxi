@@ -29,6 +29,8 @@ cdef int watch_event(Scanner self, list results) except -1:
         for i in range(count, len(results)):
             if not PyUnicode_Check(results[i]):
                 self.is_over = True
+            elif self.watch == CHAT_ONLY and REPLACEMENT in <str>results[i]:
+                self.is_over = True  # Mistral's package reads no lone half of a character
         if self.is_ping and len(results) > count:
             self.is_over = True  # Anthropic's package reads no ping
         if self.watch == CHAT_ONLY and self.high_half is not None:
