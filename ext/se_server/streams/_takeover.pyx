@@ -70,8 +70,10 @@ cdef class Takeover(Source):
 
     def aclose(self):
         self.is_tapped = False
-        if self.tap is not None:
-            self.tap.leave()
+        self.tap_at = NEVER
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.leave()
         self.stream = None
         rest, self.rest = self.rest, None
         return self.body.close(rest)
