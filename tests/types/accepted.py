@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Dict, List, Optional
 
-from se_server import AsyncElevenLabs, ElevenLabs, SpeechEngineConfig
+from se_server import AsyncElevenLabs, ElevenLabs, SpeechEngineConfig, first_of
+from se_server.history import as_anthropic, as_gemini, as_openai
 from se_server.speech_engine import (
     CLOSE,
     DISCONNECTED,
@@ -42,6 +43,17 @@ async def on_transcript(transcript: List[ConversationMessage], session: SpeechEn
 
 async def words() -> AsyncIterator[str]:
     yield "one"
+
+
+async def on_transcript_shaped(transcript: List[ConversationMessage], session: SpeechEngineSession) -> None:
+    """Use names that the published SDK lacks."""
+    messages: list[Any] = as_openai(transcript, system="Be brief.")
+    keywords: dict[str, Any] = as_anthropic(transcript, system="Be brief.")
+    contents: list[Any] = as_gemini(transcript)
+    hedge = first_of(words(), words, "Sorry.", after_s=1)
+    await session.send_response(hedge, shape="plain, sentences")
+    winner: Optional[int] = hedge.winner
+    print(messages, keywords, contents, winner, session.turn and session.turn.winner)
 
 
 def on_close(session: SpeechEngineSession) -> None:
