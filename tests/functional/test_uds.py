@@ -134,7 +134,7 @@ def test_mode_and_group_of_the_file(path: Path, given: list[str], mode: int, gro
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--uds-group", "no-such-group"], "uds_group: there is no group 'no-such-group': give the name of one"),
+        (["--uds-group", "no-such-group"], "--uds-group: there is no group 'no-such-group': give the name of one"),
         (["--uds-group", "99999999999"], "to the group '99999999999': make the user a member of it"),
         (["--uds-mode", "rw"], "--uds-mode: 'rw' is not valid: expected permissions in octal, as text"),
         (["--uds-mode", "1777"], "--uds-mode: '1777' is not valid"),
