@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-_HOST_ALONE = re.compile(r"(?!wss?:|\d+$)[\w.-]+(:\d+)?(/[^\s:]*)?", re.ASCII)
+_HOST_ALONE = re.compile(r"(?!wss?:)(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w.-]+(?=:))(:\d+)?(/[^\s:]*)?", re.ASCII)
 
 
 class AddressError(ValueError):
