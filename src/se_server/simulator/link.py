@@ -71,7 +71,8 @@ async def open_websocket(
     if accepted is not link:
         is_tls = url.startswith("wss:")
         why = "it may require a certificate of its clients (--cert FILE)" if is_tls else "it may speak TLS (wss://)"
-        raise CallerError(f"{url}: the server hung up during the handshake: {why}, or be no WebSocket server")
+        sentence = f"the server hung up during the handshake: {why}; is a WebSocket server listening there?"
+        raise CallerError(f"{url}: {sentence}")
     link.start(transport)
     return link
 
