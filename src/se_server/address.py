@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 _HOST_ALONE = re.compile(r"(?!wss?:)(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w.-]+(?=:))(:\d+)?(/[^\s:]*)?", re.ASCII)
+_DOMAIN = re.compile(r"[\w.-]+\.[a-z]{2,}(?![\w.])", re.ASCII | re.IGNORECASE)
 
 
 class AddressError(ValueError):
@@ -46,7 +47,8 @@ class Address:
             wanted = url.replace("http", "ws", 1)
             raise AddressError(f"{url} is the address of a web page: write {wanted}")
         if _HOST_ALONE.fullmatch(url):
-            raise AddressError(f"{url} has no scheme: write ws://{url}" + ("" if "/" in url else "/ws"))
+            scheme = "wss" if _DOMAIN.match(url) else "ws"
+            raise AddressError(f"{url} has no scheme: write {scheme}://{url}" + ("" if "/" in url else "/ws"))
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise AddressError(f"{url!r} is not a WebSocket address: it looks like ws://127.0.0.1:3001/ws")
         if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():

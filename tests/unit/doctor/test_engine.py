@@ -39,7 +39,7 @@ def test_a_good_engine_passes_everything() -> None:
     [
         (None, State.FAIL, "has no ws_url"),
         ("https://agent.example.com/ws", State.FAIL, "write wss://agent.example.com/ws"),
-        ("agent.example.com/ws", State.FAIL, "has no scheme"),
+        ("agent.example.com/ws", State.FAIL, "has no scheme: write wss://agent.example.com/ws"),
         ("ws://agent.example.com/ws", State.FAIL, "begins with ws://"),
         ("wss://localhost/ws", State.FAIL, "private address"),
         ("wss://10.1.2.3:443/ws", State.FAIL, "private address"),
