@@ -39,6 +39,11 @@ handles_error: ContextVar[bool] = ContextVar("handles_error", default=False)
 """Whether an error handler runs: a stream that fails in it must not call it again, and again."""
 
 
+def _overridable(method: Any) -> Any:
+    """Leave a method's signature out of the types: the published SDK's, which programs override with, is narrower."""
+    return method
+
+
 class Answering(TurnHost):
     """The path of every answer. Compiled; `answering.pxd` declares its fields."""
 
@@ -76,6 +81,7 @@ class Answering(TurnHost):
         # `SessionCore` has the methods that it calls.
         self._lifetime = None if self._closed else Lifetime.of(self, loop, self._settings)  # type: ignore[arg-type]
 
+    @_overridable
     async def send_response(
         self,
         response: str | AsyncIterable[Any],

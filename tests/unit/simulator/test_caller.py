@@ -348,7 +348,7 @@ async def test_another_protocol_is_one_sentence(answer: bytes) -> None:
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as running:
         error = await refusal(f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}/ws")
-    assert any(words in str(error) for words in ("no WebSocket server", "Speech Engine server"))
+    assert any(words in str(error) for words in ("is a WebSocket server listening there?", "Speech Engine server"))
 
 
 async def test_tls_where_none_is_spoken() -> None:
