@@ -52,7 +52,9 @@ def running_playground(*args: str, port: int = 0, **options: Any) -> Iterator[Pl
     """Run a server with its page, on free ports."""
     given = {"api_key": None, **options}
     with running_server("--playground", "--no-open", "--playground-port", str(port), *args, **given) as server:
-        yield Playground(server, server.wait_for_output(PAGE_LINE, START_TIMEOUT_S)[1])
+        url = server.wait_for_output(PAGE_LINE, START_TIMEOUT_S)[1]
+        server.wait_for_output("the page for operators is at", START_TIMEOUT_S)  # its last process runs
+        yield Playground(server, url)
 
 
 def open_page(browser: Any, page: Playground) -> None:
