@@ -28,7 +28,7 @@ from pathlib import Path
 import uvloop
 
 from bench.attacks.attackers import ATTACKS
-from bench.attacks.honest import Seen, converse, greet, p99_ms
+from bench.attacks.honest import Seen, converse, end, greet, p99_ms
 from bench.attacks.table import HEAD, RECOVERY_S, Row, line_of, publish
 from bench.attacks.victim import Victim, victim
 from bench.kernel import BenchError
@@ -79,9 +79,7 @@ async def examine(name: str, server: Victim, seconds: float) -> Row:
     server.reads_log.set()
     await asyncio.sleep(max(RECOVERY_S + 1, seconds / 2))
     done_at = time.monotonic()
-    for task in honest:
-        task.cancel()
-    await asyncio.gather(*honest, return_exceptions=True)
+    await end(honest)
     spans = {
         "quiet": (began_at, attacked_at),
         "during": (attacked_at, ended_at),

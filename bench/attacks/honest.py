@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -79,6 +80,14 @@ async def greet(address: Address, seen: Seen) -> None:
         except FAULTS as fault:
             seen.losses.append((time.monotonic(), f"handshake: {type(fault).__name__} {fault}"))
         await asyncio.sleep(max(0.0, HANDSHAKE_S - (time.monotonic() - began)))
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: `wait_for` of Python 3.11 loses a cancellation that comes with its result."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=TURN_S)
 
 
 def p99_ms(samples: list[tuple[float, float]], since: float, until: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench.attacks.attackers import ATTACKS
+from bench.attacks.honest import end
 from bench.attacks.table import Row
+from tests.helpers import ANSWER_TIMEOUT_S
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -64,3 +67,18 @@ def test_the_short_attacks_exist() -> None:
 )
 def test_missed_targets_are_found(row: Row, count: int) -> None:
     assert len(row.problems(quick=False)) == count
+
+
+async def test_tasks_end_although_a_cancellation_is_lost() -> None:
+    answers: list[asyncio.Future[None]] = []
+
+    async def converse() -> None:
+        while True:
+            answers.append(asyncio.get_running_loop().create_future())
+            await asyncio.wait_for(answers[-1], ANSWER_TIMEOUT_S)
+
+    task = asyncio.ensure_future(converse())
+    await asyncio.sleep(0)  # it begins
+    answers[-1].set_result(None)  # the answer comes in the step of the cancellation
+    await asyncio.wait_for(end([task]), ANSWER_TIMEOUT_S)
+    assert task.done()
