@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 MAX_MORE_PERCENT = 5
 LIMITED = ("events", "shape")
-"""What may cost no more than that."""
+"""The levels of observation that may cost no more than that."""
 
 
 def print_counts(now: Counts, base: Counts | None = None, ref: str | None = None) -> bool:

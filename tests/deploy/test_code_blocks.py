@@ -27,7 +27,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"# ([\w/]+\.py)\n")
 
-# What a fragment may use without defining it, and the annotation of parameters that have none.
+# Names that a fragment may use without defining it, and the annotation of parameters that have none.
 KNOWN = {
     "app": "Any",
     "answer": "Callable[..., Awaitable[None]]",
@@ -67,7 +67,7 @@ from se_server import ConversationMessage as ConversationMessage, SpeechEngineRe
 from se_server import SpeechEngineServer as SpeechEngineServer, SpeechEngineSession as SpeechEngineSession
 from se_server import testing as testing
 """
-# Where a page's complete programs run.
+# The tests that run a page's complete programs.
 RUN_BY = {
     "README.md": "tests/functional/test_readme.py",
     "docs/testing.md": "tests/functional/test_testing_plugin.py",

@@ -1,4 +1,4 @@
-# What has a beginning and an end, between which the text is left out, or spoken in part.
+# Marks with a beginning and an end, between which the text is left out, or spoken in part.
 
 cdef Py_ssize_t in_mode(Shaper self, Py_ssize_t i) except -1:
     """Leave out what is inside; 0 with the mode TEXT: this place is looked at as text."""

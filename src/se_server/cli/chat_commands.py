@@ -13,7 +13,7 @@ from se_server.spelling import nearest
 
 
 class Talker(Protocol):
-    """What a command acts on: `Chat`."""
+    """The object that a command acts on: `Chat`."""
 
     caller: Caller
     screen: Screen

@@ -51,12 +51,12 @@ class Replay:
 
     @property
     def outcomes(self) -> list[str]:
-        """How each turn ended."""
+        """The outcome of each turn."""
         return [turn.outcome for turn in self.turns]
 
     @property
     def differences(self) -> list[str]:
-        """What differs from the recording: outcomes, times to first text, words; a sentence each."""
+        """Differences from the recording: outcomes, times to first text, words; a sentence each."""
         found = []
         left = list(self.turns)
         for number, before in enumerate(self.recorded, 1):

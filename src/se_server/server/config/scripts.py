@@ -38,7 +38,7 @@ class Script:
 
     @property
     def path(self) -> Path:
-        """Where the program is.
+        """The absolute path of the program.
 
         Raises:
             AppError: there is no such file.
