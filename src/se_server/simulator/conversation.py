@@ -211,9 +211,13 @@ class Conversation:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    def changed(self) -> asyncio.Future[None]:
-        """Return a future that is done at the next event, utterance or end of a connection."""
-        return self._driver.changed()
+    def changed(self, within_s: float | None = None) -> asyncio.Future[bool]:
+        """Return a future that is done at the next event, utterance or end of a connection; its result is True.
+
+        Args:
+            within_s: the time after which it is done with False.
+        """
+        return self._driver.changed(within_s)
 
     async def event(self, awaited: str, until: float | None = None) -> None:
         """Wait for the next event.

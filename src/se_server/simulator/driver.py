@@ -43,7 +43,7 @@ class Driver:
         self._link: Link | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self.pings_answered = 0
         self._turns_reported = 0
 
@@ -69,14 +69,20 @@ class Driver:
         """The time of the conversation's clock, in seconds."""
         return self._clock()
 
-    def changed(self) -> asyncio.Future[None]:
+    def changed(self, within_s: float | None = None) -> asyncio.Future[bool]:
         """Return a future that is done at the next event, utterance or end of a connection.
 
-        This is not a coroutine: before Python 3.12 `wait_for` may start one late, and an event in between would be
-        missed.
+        Await it directly: before Python 3.12 `wait_for` may start late and miss an event, and loses a cancellation
+        that comes with one.
+
+        Args:
+            within_s: the time after which the future is done with False; otherwise its result is True.
         """
-        waiter: asyncio.Future[None] = self._loop.create_future()
+        waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiters.append(waiter)
+        if within_s is not None:
+            timer = self._loop.call_later(within_s, _set, waiter, False)
+            waiter.add_done_callback(lambda _: timer.cancel())
         return waiter
 
     # --- ending -----------------------------------------------------------------------------------------------------
@@ -97,11 +103,11 @@ class Driver:
             return
         if not self.model.is_closed:
             self.act(self.model.close(now=self._clock()))
-        try:
-            await asyncio.wait_for(self.wait_ended(), timeout_s)
-        except asyncio.TimeoutError:
-            self._link.drop()
-            await self.wait_ended()
+        until = self._loop.time() + timeout_s
+        while self.ended is None:
+            if not await self.changed(until - self._loop.time()):
+                self._link.drop()
+                await self.wait_ended()
 
     def drop(self) -> None:
         """Drop the connection without a close handshake, as a network failure does."""
@@ -279,21 +285,17 @@ class Driver:
         patience_s = self._reply_timeout_s
         if until is not None:
             patience_s = min(patience_s, max(0.0, until - self._clock()))
-        try:
-            await asyncio.wait_for(self.changed(), patience_s)
-        except asyncio.TimeoutError:
-            if until is not None and patience_s < self._reply_timeout_s:
-                return
-            raise CallerError(
-                f"no {awaited} from {self._name} for {self._reply_timeout_s:g} s: does the handler send a response?"
-            ) from None
+        if await self.changed(patience_s) or (until is not None and patience_s < self._reply_timeout_s):
+            return
+        raise CallerError(
+            f"no {awaited} from {self._name} for {self._reply_timeout_s:g} s: does the handler send a response?"
+        )
 
     def wake(self) -> None:
         """Complete the futures of `changed`."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _set(waiter, True)
 
     def check_open(self) -> None:
         """Check that the conversation goes on.
@@ -304,3 +306,8 @@ class Driver:
         if self.ended is not None or self.model.end_reason:
             how = self.ended or f"the API ended the conversation: {self.model.end_reason}"
             raise CallerError(f"the conversation is over: {how}")
+
+
+def _set(waiter: asyncio.Future[bool], has_changed: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(has_changed)

@@ -48,23 +48,34 @@ async def open_websocket(
         raise CallerError(f"{url}: not a WebSocket address; expected one like ws://127.0.0.1:3001/ws") from None
     # Created before the connection: picows requests the listener during the handshake, typed as its base class.
     link = SocketLink(events, habits)
-    try:
-        transport, accepted = await asyncio.wait_for(
-            picows.ws_connect(
-                lambda: link,
-                url,
-                logger_name=_silent,
-                extra_headers=headers,
-                max_redirects=0,
-                # picows' own timeout must fire first: only picows can clean up a half-open connection.
-                websocket_handshake_timeout=timeout_s,
-                # A pong between the pieces of a segmented frame would be read as part of that frame.
-                enable_auto_pong=False,
-                use_aiofastnet=False,
-                ssl_context=ssl_context,
-            ),
-            2 * timeout_s,
+    connecting = asyncio.ensure_future(
+        picows.ws_connect(
+            lambda: link,
+            url,
+            logger_name=_silent,
+            extra_headers=headers,
+            max_redirects=0,
+            # picows' own timeout must fire first: only picows can clean up a half-open connection.
+            websocket_handshake_timeout=timeout_s,
+            # A pong between the pieces of a segmented frame would be read as part of that frame.
+            enable_auto_pong=False,
+            use_aiofastnet=False,
+            ssl_context=ssl_context,
         )
+    )
+    # Before Python 3.12 `wait_for` loses a cancellation that comes with the connection.
+    try:
+        done, _ = await asyncio.wait((connecting,), timeout=2 * timeout_s)
+    except asyncio.CancelledError:
+        connecting.cancel()
+        link.abandon()
+        raise
+    if not done:
+        connecting.cancel()
+        link.abandon()
+        raise _refusal(url, asyncio.TimeoutError(), timeout_s)
+    try:
+        transport, accepted = connecting.result()
     except (picows.WSError, OSError, asyncio.TimeoutError) as error:
         raise _refusal(url, error, timeout_s) from error
     # picows reports a connection that broke off during the handshake as open, without a listener.
@@ -92,10 +103,17 @@ class SocketLink(picows.WSListener):
         self._joined = b""  # frames that leave with the next message
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.Task[None] | None = None
+        self._is_connected = self._is_abandoned = False
 
     def start(self, transport: picows.WSTransport) -> None:
         """Start to watch the open connection for its end."""
         self._watch = self._loop.create_task(self._watch_connection())
+
+    def abandon(self) -> None:
+        """Drop the connection, now or when it opens: picows completes a handshake that nobody awaits any more."""
+        self._is_abandoned = True
+        if self._is_connected:
+            self._transport.disconnect(graceful=False)
 
     def change_habits(self, habits: Habits) -> None:
         """Write and read by other habits from now on."""
@@ -143,6 +161,9 @@ class SocketLink(picows.WSListener):
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         # Not in `start`: frames may be delivered before `ws_connect` returns.
         self._transport = transport
+        self._is_connected = True
+        if self._is_abandoned:
+            transport.disconnect(graceful=False)
         self._cutter = Cutter(self._write, self._habits.segment_bytes)
         if self._habits.slow_read_bytes_s is not None:
             sock = transport.underlying_transport.get_extra_info("socket")

@@ -153,9 +153,7 @@ async def _listen(turn: CallTurn, caller: Conversation, within_s: float | None) 
     """Wait until the first word, until none can come any more, or until the time is over."""
     until = caller.now + (1.0 if within_s is None else within_s)
     while not turn.chunks and turn.is_answering and caller.ended is None and caller.now < until:
-        try:
-            await asyncio.wait_for(caller.changed(), until - caller.now)
-        except asyncio.TimeoutError:
+        if not await caller.changed(until - caller.now):
             return
 
 

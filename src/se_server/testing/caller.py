@@ -301,15 +301,8 @@ class Caller:
 
     async def _news(self, at_most_s: float) -> None:
         # Await the future directly: each extra step of the loop between a chunk and this would let another chunk in.
-        news = self.conversation.changed()
         within_s = at_most_s if at_most_s > 0 else self._reply_timeout_s
-        timer = asyncio.get_running_loop().call_later(within_s, _wake, news)
-        began = self.conversation.now
-        try:
-            await news
-        finally:
-            timer.cancel()
-        if at_most_s <= 0 and self.conversation.now - began >= within_s:
+        if not await self.conversation.changed(within_s) and at_most_s <= 0:
             raise CallerError(f"the answer went silent for {within_s:g} s before it could be interrupted")
 
 
@@ -318,8 +311,3 @@ def _check_answering(turn: CallTurn) -> None:
         how = "was interrupted by something else" if turn.final_at is None else "was complete"
         heard = f"{len(turn.heard)} characters were heard"
         raise CallerError(f"the answer {how} before it could be interrupted: {heard}")
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
@@ -20,6 +21,8 @@ from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
 from se_server.simulator.calls import Discarded, Heard, Said, Violation
 from se_server.simulator.conversation import Conversation, Ended, Happening, Link, LinkEvents
+from se_server.simulator.habits import Habits
+from se_server.simulator.link import open_websocket
 from se_server.simulator.model import ApiModel
 from tests.helpers import TEST_API_KEY
 
@@ -123,6 +126,45 @@ async def test_speaking_during_an_answer_interrupts_it() -> None:
         assert caller.model.turns[0].is_interrupted
         with pytest.raises(CallerError, match="no answer to interrupt"):
             await caller.interrupt("again")
+
+
+async def test_a_cancellation_with_an_event_is_kept() -> None:
+    async with server(parrot) as url, Caller.connect(url, api_key=TEST_API_KEY) as caller:
+        waiting = asyncio.ensure_future(caller.event("word"))
+        await asyncio.sleep(0)
+        caller.utter("hello")  # completes what `event` waits for
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_connection_cancelled_as_it_opens_is_dropped() -> None:
+    asked = asyncio.Event()
+    opened: list[ServerConnection] = []
+
+    async def hold(websocket: ServerConnection) -> None:
+        opened.append(websocket)
+        await websocket.wait_closed()
+
+    def note(websocket: ServerConnection, request: Request) -> None:
+        asked.set()
+
+    async with server(hold, process_request=note) as url:
+        for steps in range(12):
+            asked.clear()
+            task = asyncio.ensure_future(open_websocket(url, {}, 5.0, LinkEvents(Mock()), Habits()))
+            await asked.wait()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            is_early = not task.done()
+            task.cancel()
+            if is_early:
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                (await task).drop()
+        for websocket in opened:
+            await websocket.wait_closed()
 
 
 async def test_a_waiting_say_returns_when_another_interrupts_it() -> None:
