@@ -25,6 +25,8 @@ QUEUE_ITEMS = 64
 HURRY_S = 0.02
 MAX_STEPS = 16
 
+_waiters: set[asyncio.Future[None]] = set()
+
 
 class Stopped(BaseException):
     """The stream is closed: leave the iteration. No code of a package is to catch it."""
@@ -94,9 +96,13 @@ class BlockingIterator:
 
     async def _wait(self) -> None:
         assert self._loop is not None
-        self._waiter = self._loop.create_future()
+        waiter = self._waiter = self._loop.create_future()
         if not self._items and not self._over:
-            await self._waiter
+            _waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                _waiters.discard(waiter)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -159,6 +165,11 @@ class BlockingIterator:
                         socket.socket.shutdown(found, socket.SHUT_RDWR)
                     return
             frame = frame.f_back
+
+
+def is_awaited(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether a task of the loop waits for a thread that reads a stream."""
+    return any(waiter.get_loop() is loop for waiter in _waiters)
 
 
 def blocking_events(source: Any, stack: ExitStack) -> Iterator[Any]:

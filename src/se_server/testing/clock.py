@@ -8,10 +8,8 @@ see `VirtualClock.outside_work`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import math
 import selectors
-import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,11 +18,15 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from se_server.errors import VirtualTimeError
+from se_server.streams.blocking import is_awaited
+from se_server.testing.outside import Threads, anyio_jobs, ends_of
 
 BUDGET_S = 3600.0
 
 _LOOPBACK_S = 0.005  # the time for data written to a loopback socket to become readable
 _UNKNOWN_THREADS_S = 0.5  # the time for uncounted threads to wake a loop without timers
+_HAND_OVER_S = 0.002  # the time for a thread that was given work to begin it
+_LOOK_S = 0.02  # the time between two looks at threads that are at work
 _OUTSIDE_S = 60.0  # the same for counted threads and connections
 _CLEAN_UP_S = 2.0  # the time for cancelled tasks to end, in real seconds
 
@@ -59,6 +61,7 @@ class VirtualClock:
         self._users: list[asyncio.Task[Any] | None] = []
         self._problem: VirtualTimeError | None = None
         self._settling: list[asyncio.Future[None]] = []
+        self._threads = Threads()
         self._real_run_in_executor = loop.run_in_executor
 
     # --- entering and leaving ---------------------------------------------------------------------------------------
@@ -74,6 +77,7 @@ class VirtualClock:
             # A whole number keeps the fractions of a long uptime out of measured times.
             self._now = self._began = float(math.ceil(self._loop.time()))
             self._budget_s = budget_s
+            self._threads = Threads()
             self._loop.time = self._time
             self._loop.run_in_executor = self._run_in_executor
             self._loop._selector = _JumpingSelector(self._selector, self._select)
@@ -110,9 +114,14 @@ class VirtualClock:
             return []
         outside, has_sockets = self.outside_work()
         if outside:
-            return self._really_wait(timeout, outside)
+            return self._really_wait(timeout, outside, _OUTSIDE_S)
         if has_sockets and (events := self._selector.select(_LOOPBACK_S)):
             return events
+        if self._threads.may_work():
+            if events := self._selector.select(_HAND_OVER_S):
+                return events
+            if self._threads.are_busy():
+                return self._really_wait(_LOOK_S if timeout is None else timeout, "a thread", _LOOK_S)
         if timeout is None:
             if not (events := self._selector.select(_UNKNOWN_THREADS_S)):
                 self._give_up("nothing can happen any more: no timer, thread or peer will end the test's wait")
@@ -139,30 +148,35 @@ class VirtualClock:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _really_wait(self, timeout: float | None, outside: str) -> list[tuple[selectors.SelectorKey, int]]:
+    def _really_wait(
+        self, timeout: float | None, outside: str, at_most_s: float
+    ) -> list[tuple[selectors.SelectorKey, int]]:
         began = time.monotonic()
-        events = self._selector.select(_OUTSIDE_S if timeout is None else min(timeout, _OUTSIDE_S))
+        events = self._selector.select(at_most_s if timeout is None else min(timeout, at_most_s))
         self._now += time.monotonic() - began
         if not events and timeout is None:
-            self._give_up(f"nothing happened for {_OUTSIDE_S:g} s of real time, in which {outside} was waited for")
+            self._give_up(f"nothing happened for {at_most_s:g} s of real time, in which {outside} was waited for")
         return events
 
     def outside_work(self) -> tuple[str, bool]:
         """Look for pending work whose end the loop's timers do not decide.
 
-        This is a job in an executor (`asyncio.to_thread`, a host name lookup) or in a thread of anyio, or an open
-        connection, pipe or other file with its far end outside this loop. A listening socket does not count, and
-        neither does a connection with both ends in this loop, since it only waits for timers.
+        This is a job in an executor (`asyncio.to_thread`, a host name lookup) or in a thread of anyio, a stream that
+        blocks and is read in a thread, or an open connection, pipe or other file with its far end outside this loop. A
+        listening socket does not count, and neither does a connection with both ends in this loop, since it only waits
+        for timers.
 
         Returns:
             A description of the work, or an empty string; and whether sockets have to be polled.
         """
         if self._jobs:
             return "a job in a thread", True
+        if is_awaited(self._loop):
+            return "a stream that is read in a thread", True
         fds = [key.fd for key in self._selector.get_map().values() if key.fd not in self._own_fds]
         here, peers = set(), []
         for fd in fds:
-            ends = _ends(fd)
+            ends = ends_of(fd)
             if ends is None:
                 return "a connection or pipe to somewhere outside the loop", True
             here.add(ends[0])
@@ -170,7 +184,7 @@ class VirtualClock:
                 peers.append(ends[1])
         if not here.issuperset(peers):
             return "a connection to somewhere outside the loop", True
-        return ("a job in a thread" if _anyio_jobs() else ""), bool(fds)
+        return ("a job in a thread" if anyio_jobs() else ""), bool(fds)
 
     def _run_in_executor(self, executor: Any, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
         future: asyncio.Future[_T] = self._real_run_in_executor(executor, function, *args)
@@ -205,44 +219,6 @@ class _JumpingSelector:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._selector, name)
-
-
-def _ends(fd: int) -> tuple[object, object | None] | None:
-    """Return the near and far address of an internet socket, the far one None if it listens; None for other files."""
-    try:
-        with _borrowed(fd) as sock:
-            if sock.family not in (socket.AF_INET, socket.AF_INET6):
-                return None
-            near = sock.getsockname()[:2]
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return near, None
-            return near, sock.getpeername()[:2]
-    except OSError:  # not a socket, or not connected yet
-        return None
-
-
-@contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    sock = socket.socket(fileno=fd)
-    try:
-        yield sock
-    finally:
-        sock.detach()
-
-
-def _anyio_jobs() -> int:
-    """Count the running jobs of `anyio.to_thread`, whose threads belong to no executor."""
-    to_thread = sys.modules.get("anyio.to_thread")
-    if to_thread is None:
-        return 0
-    sniffio = sys.modules.get("sniffio")
-
-    def count() -> int:
-        if sniffio is not None:  # sniffio detects asyncio only inside a task
-            sniffio.current_async_library_cvar.set("asyncio")
-        return int(to_thread.current_default_thread_limiter().borrowed_tokens)
-
-    return contextvars.copy_context().run(count)
 
 
 @contextmanager

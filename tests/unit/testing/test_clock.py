@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio.to_thread
 import pytest
 import uvloop
 
 from se_server.errors import VirtualTimeError
-from se_server.testing import run, virtual_time
+from se_server.protocol.turn import Turn
+from se_server.streams._hedge import Collector
+from se_server.streams._stream import open_stream
+from se_server.telemetry._clock import clock_of
+from se_server.testing import outside, run, virtual_time
 
 DAY_S = 24 * 3600.0
 
@@ -223,3 +229,86 @@ def test_user_code_keeps_the_real_clocks() -> None:
         assert time.time() - wall < 1000
 
     run(main())
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def slow_words() -> Iterator[str]:
+    for word in ("One ", "two ", "three."):
+        time.sleep(0.03)
+        yield word
+
+
+async def read_stream() -> str:
+    stream = open_stream(slow_words(), 0.5)
+    sink = Collector()
+    await stream.pump(sink, Turn(None), clock_of(time.monotonic))
+    return "".join(sink.take())
+
+
+async def ask_pool() -> str:
+    with ThreadPoolExecutor(1) as pool:
+        return "".join(await asyncio.wrap_future(pool.submit(lambda: list(slow_words()))))
+
+
+async def ask_thread() -> str:
+    loop = asyncio.get_running_loop()
+    words_queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def work() -> None:
+        for word in (*slow_words(), None):
+            loop.call_soon_threadsafe(words_queue.put_nowait, word)
+
+    in_thread(work)
+    words = []
+    while (word := await words_queue.get()) is not None:
+        words.append(word)
+    return "".join(words)
+
+
+async def ask_waiting_thread() -> str:
+    """Hand work to a thread that has waited for it."""
+    loop = asyncio.get_running_loop()
+    orders: queue.Queue[asyncio.Future[str]] = queue.Queue()
+
+    def work() -> None:
+        answer = orders.get()
+        loop.call_soon_threadsafe(answer.set_result, "".join(slow_words()))
+
+    in_thread(work)
+    await asyncio.sleep(1)
+    answer: asyncio.Future[str] = loop.create_future()
+    orders.put(answer)
+    return await answer
+
+
+@pytest.mark.parametrize("ask", [read_stream, ask_pool, ask_thread, ask_waiting_thread])
+def test_time_does_not_jump_past_a_thread(ask: Callable[[], Awaitable[str]]) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            began = now()
+            assert await asyncio.wait_for(ask(), 30) == "One two three."
+            assert now() - began < 20
+
+    run(main())
+
+
+def test_a_thread_that_never_ends_holds_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "PATIENCE_S", 0.05)
+    ends = threading.Event()
+
+    def spin() -> None:
+        while not ends.is_set():
+            time.sleep(0.01)
+
+    async def main() -> None:
+        in_thread(spin)
+        for _ in range(100):
+            await asyncio.sleep(1000)
+
+    began = time.monotonic()
+    run(main(), time_budget_s=1e6)
+    ends.set()
+    assert time.monotonic() - began < 30
