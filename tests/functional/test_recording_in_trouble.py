@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from se_server.testing import replay
 from tests.functional.processes import needs_proc, write_agent
 from tests.functional.recording import Flight, recording_server
 from tests.helpers import (
@@ -130,8 +131,19 @@ def test_a_real_disk_is_full_or_read_only(tmp_path: Path, app: Path) -> None:
             "se-ctl: cannot write the recording: Read-only file system\n",
         )
         asyncio.run(_talk(flight, "conv_read_only", "hello"))
-        assert flight.ctl("forget", "conv_after").returncode == 1
+        (kept,) = [path.name for path in flight.files() if "conv_after" in path.name]
+        refused = flight.ctl("forget", "conv_after")
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            "se-ctl: conv_after is forgotten in memory (0 recordings removed), and not everywhere:"
+            f" {flight.folder}/.forgotten cannot be written (Read-only file system), so a restarted observer may keep"
+            " the conversation again: make the directory writable, and forget it again;"
+            f" {kept} in {flight.folder} cannot be removed (Read-only file system): make the directory writable,"
+            " and forget it again\n"
+        )
         assert libc.mount(None, bytes(flight.folder), None, MS_REMOUNT, b"size=1m") == 0
+        assert "1 recording removed" in flight.ctl("forget", "conv_after").stdout
+        assert "forgotten" in (flight.folder / ".forgotten").read_text()  # what could not be noted before
         _still_works(flight)
 
 
@@ -186,6 +198,82 @@ def test_what_is_forgotten_stays_forgotten(tmp_path: Path, app: Path) -> None:
         assert ["conv_after" in path.name for path in flight.files()] == [True]
         assert flight.ctl("record", "conv_ended").returncode == 1
         assert "my secret" not in flight.text_of("conv_open")
+
+
+def test_forget_names_what_a_moved_directory_keeps(tmp_path: Path, app: Path) -> None:
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        for name in ("conv_moved", "conv_other"):
+            asyncio.run(_talk(flight, name, "fail"))
+            flight.wait_for(name, ended=True)
+        flight.folder.rename(tmp_path / "moved")
+        flight.folder.write_text("a file in its place")
+        refused = flight.ctl("forget", "conv_moved")
+        assert refused.returncode == 1
+        for said in (
+            "(Not a directory)",
+            "forget it again",
+            f"is now {tmp_path}/moved, and has 2",
+            "remove that there",
+        ):
+            assert said in refused.stderr
+        flight.folder.unlink()
+        refused = flight.ctl("forget", "conv_other")
+        assert f"is now {tmp_path}/moved" in refused.stderr
+        shutil.rmtree(tmp_path / "moved")
+        assert "nothing is kept" in flight.ctl("forget", "conv_moved").stderr
+        assert flight.observer()  # no exception in it
+        assert "bug" not in flight.server.output()
+
+
+def test_forget_removes_damaged_and_unfinished_files(tmp_path: Path, app: Path) -> None:
+    with recording_server(tmp_path, "full", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_one", "fail"))
+        flight.wait_for("conv_one", ended=True)
+        (path,) = flight.files()
+        for first_line in ("[1]", '{"recor', '{"recording": 7}', "\udcff"):
+            path.write_text(first_line, errors="surrogateescape")
+            (flight.folder / f".{path.name}.123").write_text("half of it")
+            assert flight.ctl("record", "conv_other").returncode == 1
+            assert "1 recording removed" in flight.ctl("forget", "conv_one").stdout
+            assert [found.name for found in flight.folder.iterdir()] == [".forgotten"]
+
+
+OWN = """
+    import time
+    def shout(text):
+        return text if text == "fail" else text.upper().replace("JANE", "[NAME]")
+    def block(text):
+        time.sleep(600)
+    def leave(text):
+        raise SystemExit(1)
+"""
+
+
+def test_a_redactor_gets_what_people_wrote(tmp_path: Path, app: Path) -> None:
+    own = write_agent(tmp_path / "own.py", OWN)
+    with recording_server(tmp_path, "redacted", "--record-redactor", f"{own}:shout", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_shout", "i am jane", "fail"))
+        recorded = flight.wait_for("conv_shout", ended=True)
+        assert [(turn.said, turn.text.strip()) for turn in recorded.turns] == [
+            ("I AM [NAME]", "YOU SAID I AM [NAME]"),
+            ("FAIL", ""),
+        ]
+        assert recorded.header["path"] == "/"
+        assert [note["text"] for note in recorded.notes if note["kind"] == "error"] == ["NO SUCH TABLE"]
+        assert replay(flight.files()[0], str(app)).outcomes == ["answered", "failed"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("block", "took longer than 2 s"), ("leave", "raised SystemExit")])
+def test_a_redactor_that_fails_stops_nothing(tmp_path: Path, app: Path, name: str, said: str) -> None:
+    own = write_agent(tmp_path / "own.py", OWN)
+    with recording_server(tmp_path, "redacted", "--record-redactor", f"{own}:{name}", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_bad", "i am jane", "fail"))
+        recorded = flight.wait_for("conv_bad", ended=True)
+        assert [turn.said for turn in recorded.turns] == ["[redaction failed]"] * 2
+        assert "jane" not in flight.text_of("conv_bad")
+        assert flight.server.output().count(f"--record-redactor {own}:{name} {said}") == 1
+        assert flight.ctl("forget", "conv_bad").returncode == 0
+        assert flight.observer()
 
 
 def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:

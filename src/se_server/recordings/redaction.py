@@ -59,15 +59,15 @@ def redact_parts(parts: Sequence[str], own: Redactor | None = None) -> list[str]
     """
     whole = "".join(parts)
     made = _replaced(list(parts), _spans(whole))
-    if own is None:
-        return made
     whole = "".join(made)
+    if own is None or not whole.strip():
+        return made
     try:
         result = own(whole)
         if not isinstance(result, str):
             raise TypeError
     except Exception:
-        result = FAILED if whole else whole
+        result = FAILED
     return _replaced(made, [] if result == whole else [_difference(whole, result)])
 
 
@@ -96,6 +96,12 @@ def _spans(text: str) -> tuple[Span, ...]:
         if digits >= _MIN_PHONE and not _DATE.fullmatch(match[0]):
             found.append((match.start(), match.end(), "[phone]"))
     return tuple(_joined(found))
+
+
+def forget_texts() -> None:
+    """Forget the texts that were read lately."""
+    _spans.cache_clear()
+    _checked_spans.cache_clear()
 
 
 def _emails(text: str) -> Iterator[Span]:

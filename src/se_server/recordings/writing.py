@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from se_server.recordings.records import VERSION, Record, message_of
-from se_server.recordings.redaction import Redactor, redact, redact_parts, redact_utterances
+from se_server.recordings.redacted import redact_entries, redact_header
+from se_server.recordings.redaction import Redactor
 from se_server.telemetry._tape import ERROR, EVENT, IN, OPEN, OUT, STREAM
 
 _HEAD = struct.Struct("=II")
@@ -78,8 +76,8 @@ def lines_of(
         "messages_left_out": facts.cut + traffic.unreadable,
     }
     if level == "redacted":
-        header = _redact_header(header, own)
-        entries = _redact_entries(traffic.entries, own)
+        header = redact_header(header, own)
+        entries = redact_entries(traffic.entries, own)
     else:
         entries = traffic.entries
     notes = [*_notes_of(facts), *(entry for entry in entries if not isinstance(entry, Record))]
@@ -229,117 +227,3 @@ def _message_record(at_s: float, direction: str, message: bytes) -> Record:
 
 def _is_init(record: Record) -> bool:
     return record.direction == "out" and message_of(record.content).get("type") == "init"
-
-
-# --- redaction --------------------------------------------------------------------------------------------------------
-
-
-def _redact_header(header: dict[str, Any], own: Redactor | None) -> dict[str, Any]:
-    made = dict(header)
-    if "path" in header:
-        made["path"] = _redact_quoted(str(header["path"]), own)
-    if header.get("query"):
-        pairs = parse_qsl(str(header["query"]), keep_blank_values=True)
-        made["query"] = urlencode([(redact(name, own), redact(value, own)) for name, value in pairs], safe="[]@ ")
-    made["headers"] = [(name, _redact_quoted(value, own)) for name, value in header.get("headers", ())]
-    return made
-
-
-def _redact_quoted(text: str, own: Redactor | None) -> str:
-    """Redact a text that may be in percent-encoding, or in base64."""
-    plain = unquote(text)
-    if plain != text and (redacted := redact(plain, own)) != plain:
-        return quote(redacted, safe="/[]")
-    try:
-        plain = base64.b64decode(text, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        plain = ""
-    return "[redacted]" if len(plain) > 5 and redact(plain) != plain else redact(text, own)
-
-
-def _redact_entries(entries: Sequence[Record | dict[str, Any]], own: Redactor | None) -> list[Record | dict[str, Any]]:
-    made: list[Record | dict[str, Any]] = []
-    answers: dict[str, list[int]] = {}
-    for entry in entries:
-        if not isinstance(entry, Record):
-            made.append(redact_json(entry, own, keys=("text", "frames", "event")))
-            continue
-        content = entry.content
-        if isinstance(content, str):
-            message = message_of(content)
-            if entry.direction == "in" and message.get("type") == "agent_response":
-                answers.setdefault(json.dumps(message.get("event_id")), []).append(len(made))
-            elif entry.kind == "text":
-                content = _redact_message(content, message, own)
-            else:
-                content = redact(content, own)
-        elif content is not None:
-            text = content.decode("utf-8", "replace")
-            content = content if redact(text, own) == text else b""
-        entry = replace(entry, content=content)
-        made.append(entry)
-    for places in answers.values():
-        _redact_answer(made, places, own)
-    return made
-
-
-def _redact_answer(entries: list[Record | dict[str, Any]], places: Sequence[int], own: Redactor | None) -> None:
-    """Redact the messages of one answer: a number may be split over several."""
-    records = [entry for place in places if isinstance(entry := entries[place], Record)]
-    messages = [message_of(record.content) for record in records]
-    contents = [str(message.get("content") or "") for message in messages]
-    for place, record, message, content, made in zip(
-        places, records, messages, contents, redact_parts(contents, own), strict=True
-    ):
-        if made != content:
-            text = json.dumps({**message, "content": made}, ensure_ascii=False)
-            entries[place] = Record(record.t_s, record.direction, record.kind, text, record.why)
-
-
-def _redact_message(content: str, message: dict[str, Any], own: Redactor | None) -> str:
-    if not message:
-        return redact(content, own)
-    made = redact_json(message, own, besides=("conversation_id", "event_id"))
-    entries = message.get("user_transcript")
-    if isinstance(entries, list):
-        roles = {
-            entry.get("role") for entry in entries if isinstance(entry, dict) and isinstance(entry.get("role"), str)
-        }
-        for role in roles:
-            places = [
-                place
-                for place, entry in enumerate(entries)
-                if isinstance(entry, dict) and entry.get("role") == role and isinstance(entry.get("content"), str)
-            ]
-            texts = redact_utterances([entries[place]["content"] for place in places], own)
-            for place, text in zip(places, texts, strict=True):
-                made["user_transcript"][place]["content"] = text
-    return content if made == message and _is_sole_form(content) else json.dumps(made, ensure_ascii=False)
-
-
-def _is_sole_form(content: str) -> bool:
-    """Whether a JSON text says all that it says once, and without escapes: names may come twice."""
-    return "\\" not in content and redact(content) == content
-
-
-def redact_json(value: Any, own: Redactor | None, keys: Sequence[str] = (), besides: Sequence[str] = ()) -> Any:
-    """Redact every text in a JSON value.
-
-    Args:
-        keys: the keys of the outermost object whose values are redacted; empty for all.
-        besides: keys whose values stay.
-    """
-    if isinstance(value, str):
-        return redact(value, own)
-    if isinstance(value, list):
-        return [redact_json(item, own, besides=besides) for item in value]
-    if isinstance(value, dict):
-        return {
-            (name if keys else redact(name)): item
-            if name in besides or (keys and name not in keys)
-            else redact_json(item, own, besides=besides)
-            for name, item in value.items()
-        }
-    if isinstance(value, int) and not isinstance(value, bool) and (text := str(value)) != redact(text):
-        return 0
-    return value

@@ -25,6 +25,7 @@ _SHOWN = 60
 _FORGOTTEN = ".forgotten"
 _FORGOTTEN_S = 7 * 86400.0
 """No worker lives longer than this after the last conversation was forgotten, or its events are gone."""
+_DAMAGED = (OSError, ValueError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ class Entry:
     header: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Erased:
+    """The result of an order to forget.
+
+    Attributes:
+        count: how many recordings were removed.
+        left: what was not erased, a clause each, with the cause and the way out.
+    """
+
+    count: int
+    left: Sequence[str] = ()
+
+
 class Archive:
     """The recordings of one directory.
 
@@ -57,6 +71,8 @@ class Archive:
         directory: it.
     """
 
+    _first: int | None = None
+
     def __init__(self, directory: Path, max_age_s: float, max_bytes: int) -> None:
         self.directory = directory
         self._max_age_s = max_age_s
@@ -66,7 +82,17 @@ class Archive:
             if time.time() - (directory / _FORGOTTEN).stat().st_mtime < _FORGOTTEN_S:
                 lines = (directory / _FORGOTTEN).read_text(encoding="ascii").splitlines()
                 self._forgotten = {json.loads(line)["forgotten"] for line in lines}
+        self._noted = len(self._forgotten)  # of them, those in the file
         self._headers: dict[tuple[str, int], dict[str, Any]] = {}
+        # The directory itself: another may take its name.
+        with suppress(OSError):
+            self._first = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let the directory go."""
+        if self._first is not None:
+            os.close(self._first)
+            self._first = None
 
     def write(self, conversation_id: str | None, key: str, began_at_s: float, lines: Sequence[str]) -> Path:
         """Write a recording, in place of an earlier one of the same conversation, whose older lines it takes over.
@@ -80,7 +106,7 @@ class Archive:
         Raises:
             OSError: it cannot be written.
         """
-        shown = _UNSAFE.sub("_", conversation_id or "")[:_SHOWN] or "unnamed"
+        shown = _shown(conversation_id)
         digest = hashlib.blake2b(f"{conversation_id}\0{key}".encode(errors="replace"), digest_size=4)
         began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(began_at_s))
         path = self.directory / f"{began}-{shown}-{digest.hexdigest()}{SUFFIX}"
@@ -88,11 +114,7 @@ class Archive:
         if known is not None:
             path, lines = known, _with_older(known, lines)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            descriptor = _create(draft)
-        except FileNotFoundError:  # somebody has removed the directory
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = _create(draft)
+        descriptor = self._create(draft)
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in lines)
@@ -112,7 +134,7 @@ class Archive:
                 stat = path.stat()
                 place = (path.name, stat.st_mtime_ns)
                 header = headers[place] = self._headers.get(place) or _header_of(path)
-            except (OSError, ValueError):
+            except _DAMAGED:
                 continue
             found.append(Entry(path, header.get("conversation_id"), stat.st_size, stat.st_mtime, header))
         self._headers = headers
@@ -126,21 +148,106 @@ class Archive:
         """Return the recordings of a conversation, the newest first."""
         return [entry for entry in self.entries() if entry.conversation_id == conversation_id]
 
-    def forget(self, conversation_id: str, keys: Sequence[str] = ()) -> int:
-        """Remove the recordings of a conversation, and return how many there were.
+    def forget(self, conversation_id: str, keys: Sequence[str] = ()) -> Erased:
+        """Remove the recordings of a conversation, and return what was removed and what could not be.
 
         Args:
             conversation_id: the API's id.
             keys: those of its conversations: they are noted, since the observer after this one reads of them again.
         """
         self._forgotten |= {_digest_of(key) for key in keys}
-        if keys:
-            with open(_create(self.directory / _FORGOTTEN), "w", encoding="ascii") as file:
-                file.writelines(json.dumps({"forgotten": digest}) + "\n" for digest in sorted(self._forgotten))
-        found = self.of(conversation_id)
-        for entry in found:
-            entry.path.unlink(missing_ok=True)
-        return len(found)
+        count, left = 0, []
+        try:
+            self._note_forgotten()
+        except OSError as error:
+            left.append(
+                f"{self.directory / _FORGOTTEN} cannot be written ({error.strerror}), so a restarted observer may keep"
+                " the conversation again: make the directory writable, and forget it again"
+            )
+        files = re.compile(rf"\d{{8}}T\d{{6}}-{re.escape(_shown(conversation_id))}-[0-9a-f]{{8}}\.jsonl", re.ASCII)
+        refused: list[tuple[str, OSError]] = []
+        try:
+            drafts, whole = self._files_of(conversation_id, files)
+        except OSError as error:
+            if self._elsewhere() is None:
+                left.append(f"{self.directory} cannot be read ({error.strerror}): mend that, and forget it again")
+            drafts, whole = [], []
+        for path in [*drafts, *whole]:
+            try:
+                path.unlink(missing_ok=True)
+                count += path not in drafts
+            except OSError as error:
+                refused.append((path.name, error))
+        if refused:
+            name, cause = refused[0]
+            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            left.append(
+                f"{name}{more} in {self.directory} cannot be removed ({cause.strerror}): make the directory writable,"
+                " and forget it again"
+            )
+        if (elsewhere := self._elsewhere()) is not None and self._first is not None:
+            moved = [name for name in os.listdir(self._first) if files.fullmatch(name)]
+            if moved:
+                left.append(
+                    f"{self.directory} is not the directory that it was when recording began: that one is now"
+                    f" {elsewhere}, and has {', '.join(sorted(moved)[:3])}: remove that there"
+                )
+        return Erased(count, left)
+
+    def _files_of(self, conversation_id: str, files: re.Pattern[str]) -> tuple[list[Path], list[Path]]:
+        """Return the drafts and the recordings of a conversation, also those whose header cannot be read.
+
+        Raises:
+            OSError: the directory cannot be read.
+        """
+        drafts, whole = [], [entry.path for entry in self.of(conversation_id)]
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            names = []
+        known = {name for name, _ in self._headers}  # their headers could be read
+        for name in names:
+            if name.startswith(".") and files.fullmatch(name[1:].rpartition(".")[0]):
+                drafts.append(self.directory / name)
+            elif files.fullmatch(name) and name not in known:
+                whole.append(self.directory / name)
+        return drafts, whole
+
+    def _elsewhere(self) -> str | None:
+        """Return the path of the directory of the beginning, if another has taken its name; None if it is removed."""
+        if self._first is None:
+            return None
+        first = os.fstat(self._first)
+        with suppress(OSError):
+            now = self.directory.stat()
+            if (now.st_dev, now.st_ino) == (first.st_dev, first.st_ino):
+                return None
+        if not first.st_nlink:
+            return None
+        try:
+            return os.readlink(f"/proc/self/fd/{self._first}")
+        except OSError:
+            return "somewhere else"
+
+    def _note_forgotten(self) -> None:
+        """Write the digests of conversations that were forgotten, if there are new ones.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if len(self._forgotten) == self._noted:
+            return
+        with open(self._create(self.directory / _FORGOTTEN), "w", encoding="ascii") as file:
+            file.writelines(json.dumps({"forgotten": digest}) + "\n" for digest in sorted(self._forgotten))
+        self._noted = len(self._forgotten)
+
+    def _create(self, path: Path) -> int:
+        """Create a file, and the directory if somebody has removed it."""
+        try:
+            return _create(path)
+        except FileNotFoundError:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _create(path)
 
     def is_forgotten(self, key: str) -> bool:
         """Return whether the conversation with this key was forgotten, also by an earlier observer."""
@@ -148,6 +255,8 @@ class Archive:
 
     def prune(self) -> None:
         """Remove what is too old, and the oldest beyond the size of all."""
+        with suppress(OSError):
+            self._note_forgotten()
         left = self._max_bytes
         now = time.time()
         for entry in self.entries():
@@ -172,6 +281,11 @@ def _with_older(path: Path, lines: Sequence[str]) -> Sequence[str]:
         return merged(path.read_text(encoding="utf-8").split("\n"), lines)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return lines  # a file that somebody has changed
+
+
+def _shown(conversation_id: str | None) -> str:
+    """Return the part of a file's name that has the id."""
+    return _UNSAFE.sub("_", conversation_id or "")[:_SHOWN] or "unnamed"
 
 
 def _digest_of(key: str) -> str:

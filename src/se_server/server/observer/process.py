@@ -106,7 +106,12 @@ async def _serve(
             server.should_exit = True
 
     async def answer(ask: Ask) -> None:
-        channel.send(Reply(ask.ticket, await observer.answer(ask.what, ask.about)), timeout_s=SEND_S)
+        try:
+            rows = await observer.answer(ask.what, ask.about)
+        except Exception as error:
+            logger.exception("a bug of se-server's: %s was not carried out", ask.what)
+            rows = [{"error": f"{ask.what} failed with {type(error).__name__}, see the server's log"}]
+        channel.send(Reply(ask.ticket, rows), timeout_s=SEND_S)
 
     def receive() -> None:
         for message in channel.receive():

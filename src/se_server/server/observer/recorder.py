@@ -7,16 +7,16 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_server.errors import AppError
-from se_server.recordings.redaction import Redactor
+from se_server.recordings.redaction import forget_texts
 from se_server.recordings.writing import Facts, Taped, lines_of
-from se_server.server.config.app import load_object
-from se_server.server.observer.archive import Archive
+from se_server.server.observer.archive import Archive, Erased
 from se_server.server.observer.kept import Key, Texts
+from se_server.server.observer.redactor import OwnRedactor, Withheld
 from se_server.server.observer.rows import cause_of, key_of, turn_row
 from se_server.server.shared.recording import Recording
 from se_server.telemetry._tape import begin_reading, lost_records, read_tape
@@ -67,7 +67,7 @@ class Recorder:
     """
 
     def __init__(
-        self, options: Recording, archive: Archive, about: Mapping[str, Any], own: Redactor | None = None
+        self, options: Recording, archive: Archive, about: Mapping[str, Any], own: OwnRedactor | None = None
     ) -> None:
         self.options = options
         self.archive = archive
@@ -84,6 +84,8 @@ class Recorder:
         self._report_at = 0.0
         # One thread: a recording of many texts takes time, in which the observer goes on.
         self._thread = ThreadPoolExecutor(1, "writes recordings")
+        if own is not None:
+            self._thread.submit(_start, own)
 
     # --- what the watch reads ---
 
@@ -162,6 +164,9 @@ class Recorder:
             self._thread.submit(self._write, *self._snapshot(wanted.conversation, wanted.reasons))
         self._wanted.clear()
         self._thread.shutdown()
+        if self._own is not None:
+            self._own.close()
+        self.archive.close()
 
     # --- what operators ask for ---
 
@@ -181,17 +186,21 @@ class Recorder:
         facts, _, taped = self._snapshot(conversation, ["asked"])
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._lines, facts, taped)
 
-    async def forget(self, conversation_id: str, conversations: Sequence[Conversation]) -> int:
-        """Remove everything of a conversation; return how many recordings there were."""
+    async def forget(self, conversation_id: str, conversations: Sequence[Conversation]) -> Erased:
+        """Remove everything of a conversation: what is in memory at once, then its recordings."""
         for conversation in conversations:
             key = (conversation.pid, conversation.number)
             self._wanted.pop(key, None)
             self.texts.forget(key)
         keys = [file_key_of(conversation) for conversation in conversations]
         # In the thread: a recording of it may be on its way.
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self.archive.forget, conversation_id, keys
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._forget, conversation_id, keys)
+
+    def _forget(self, conversation_id: str, keys: Sequence[str]) -> Erased:
+        forget_texts()
+        if self._own is not None:
+            self._own.forget()
+        return self.archive.forget(conversation_id, keys)
 
     def forget_again(self, conversations: Sequence[Conversation]) -> list[Conversation]:
         """Forget those that an earlier observer was told to forget, and return them."""
@@ -259,6 +268,12 @@ class Recorder:
             self._failed = 0
 
 
+def _start(own: OwnRedactor) -> None:
+    """Load the user's function: a mistake is logged before the first conversation."""
+    with suppress(Withheld):
+        own.start()
+
+
 def make_recorder(
     options: Recording, app: str | None, version: str, session_options: Mapping[str, Any]
 ) -> Recorder | None:
@@ -274,7 +289,7 @@ def make_recorder(
         return None
     archive = Archive(Path(options.record_dir), options.record_max_age_s, options.record_max_bytes)
     about = {"server": version, "app": _found_again(app), "options": session_options}
-    own = None if options.record_redactor is None else _load_redactor(options.record_redactor)
+    own = None if options.record_redactor is None else OwnRedactor(options.record_redactor)
     logger.info("records conversations (%s) to %s", options.level, options.record_dir)
     return Recorder(options, archive, about, own)
 
@@ -285,20 +300,3 @@ def _found_again(app: str | None) -> str | None:
         return None
     file, dot, rest = app.partition(".py")
     return str(Path(file + dot).resolve()) + rest if dot and Path(file + dot).is_file() else app
-
-
-def _load_redactor(spec: str) -> Redactor:
-    """Load the user's function. If that fails, every text is replaced: none must be written as it is."""
-    problem = "it is not a function"
-    try:
-        found = load_object(spec)
-        if callable(found):
-            return found
-    except AppError as error:
-        problem = str(error).removeprefix("APP ")
-    logger.error("--record-redactor %s: %s: every text is replaced", spec, problem)
-
-    def replace(_text: str) -> str:
-        raise LookupError
-
-    return replace

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from starlette.routing import Route
 from se_server.errors import CallerError
 from se_server.recordings.as_test import source_of
 from se_server.recordings.records import parse
-from se_server.server.observer.archive import Entry
+from se_server.server.observer.archive import Entry, Erased
 from se_server.server.observer.watch import Watch
 from se_server.server.observer.web import file_response, json_response, problem
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from se_server.server.observer._timelines import Conversation
     from se_server.server.observer.recorder import Recorder
 
+logger = logging.getLogger("se_server.server.observer")
+
 MAX_ROWS = 500
+WAIT_S = 4.0
+"""`se-ctl` is answered after this time at the latest: the supervisor waits for 5 seconds."""
+BUSY = "those before it are written (a slow disk, or a slow --record-redactor)"
 NO_RECORDER = "this server records nothing: start it with --record redacted --record-dir DIR"
 
 
@@ -50,10 +57,15 @@ class Recordings:
         if len(names) > 1:
             return {"error": f"{len(names)} conversations have ids that start with {about}: give more of the id"}
         if found:
+            writing = asyncio.ensure_future(recorder.write(found[0]))
             try:
-                return {"path": str(await recorder.write(found[0])), "is_open": not found[0].closed_us}
+                path = await asyncio.wait_for(asyncio.shield(writing), WAIT_S)
+            except asyncio.TimeoutError:
+                writing.add_done_callback(lambda writing: _log_late(f"record {about}", writing))
+                return {"error": f"the recording will be written once {BUSY}: ask again in some seconds"}
             except OSError as error:
                 return {"error": f"cannot write the recording: {error.strerror}"}
+            return {"path": str(path), "is_open": not found[0].closed_us}
         kept = [entry for entry in recorder.archive.entries() if (entry.conversation_id or "").startswith(about)]
         if len({entry.conversation_id for entry in kept}) > 1 and not any(e.conversation_id == about for e in kept):
             return {"error": f"recordings of several conversations have ids that start with {about}: give more of it"}
@@ -63,11 +75,18 @@ class Recordings:
         return {"error": f"there is no conversation {about}, and no recording of one"}
 
     async def _forget(self, recorder: Recorder, name: str, found: Sequence[Conversation]) -> dict[str, Any]:
-        count = await recorder.forget(name, found)
+        erasing = asyncio.ensure_future(recorder.forget(name, found))
         self._watch.forget(found)
-        if not count and not found:
+        try:
+            erased = await asyncio.wait_for(asyncio.shield(erasing), WAIT_S)
+        except asyncio.TimeoutError:
+            erasing.add_done_callback(lambda erasing: _log_late(f"forget {name}", erasing))
+            return {"error": f"{name} is forgotten in memory, and its recordings will be removed once {BUSY}"}
+        if erased.left:
+            return {"error": _not_erased(name, erased)}
+        if not erased.count and not found:
             return {"error": f"nothing is kept of a conversation {name}: forget takes the whole id"}
-        return {"recordings": count, "conversations": len(found)}
+        return {"recordings": erased.count, "conversations": len(found)}
 
     # --- the page ---
 
@@ -96,13 +115,20 @@ class Recordings:
         entry = self._entry(request)
         if entry is None:
             return problem(404, "there is no such recording")
-        return file_response(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
+        try:
+            return file_response(entry.path.read_bytes(), entry.path.name, "application/x-ndjson")
+        except OSError as error:
+            return problem(409, f"the recording cannot be read: {error.strerror}")
 
     async def _test(self, request: Request) -> Response:
         entry = self._entry(request)
         if entry is None:
             return problem(404, "there is no such recording")
-        return _test_response(entry.path.read_text().split("\n"), entry.path.name)
+        try:
+            lines = entry.path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            return problem(409, f"the recording cannot be read: {getattr(error, 'strerror', None) or error}")
+        return _test_response(lines, entry.path.name)
 
     async def _lines(self, request: Request) -> list[str] | Response:
         recorder = self._recorder
@@ -124,6 +150,21 @@ class Recordings:
     async def _test_kept(self, request: Request) -> Response:
         lines = await self._lines(request)
         return lines if isinstance(lines, Response) else _test_response(lines, _name_of(request))
+
+
+def _not_erased(name: str, erased: Erased) -> str:
+    removed = f"{erased.count} recording{'' if erased.count == 1 else 's'} removed"
+    return f"{name} is forgotten in memory ({removed}), and not everywhere: {'; '.join(erased.left)}"
+
+
+def _log_late(order: str, done: asyncio.Future[Any]) -> None:
+    """Log the failure of an order that `se-ctl` does not wait for any more."""
+    if done.cancelled():
+        return
+    if (error := done.exception()) is not None:
+        logger.error("%s: %s", order, error)
+    elif isinstance(result := done.result(), Erased) and result.left:
+        logger.error("%s: %s", order, "; ".join(result.left))
 
 
 def _name_of(request: Request) -> str:
