@@ -1,4 +1,4 @@
-"""The level `redacted`: patterns are replaced everywhere in a recording, and the user's function gets what people wrote.
+"""The level `redacted`: patterns are replaced everywhere, and the user's function gets what people wrote.
 
 The words of users and agents, the texts of errors, and the values of query parameters and of headers that are not those
 of HTTP and WebSocket go through both. Types, roles, ids, paths, stack frames and the reasons of closes are not given to
