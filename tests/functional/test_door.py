@@ -471,7 +471,7 @@ def test_without_any_descriptor_the_acceptor_pauses(run: Run, monkeypatch: pytes
         placement, accepted = CountingPlacement(), []
         sockets = bind("127.0.0.1", 0)
         tested = Acceptor(
-            loop, sockets, lambda sock, _: accepted.append(sock), RefusalLog(loop.time), placement=placement
+            loop, sockets, lambda sock, *_: accepted.append(sock), RefusalLog(loop.time), placement=placement
         )
         with several_sockets(3) as waiting, no_descriptors_left() as filled:
             tested.open()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,18 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
-from tests.fake_api import running_api
+from tests.functional.test_tls import Files
 from tests.helpers import (
     START_TIMEOUT_S,
     TEST_API_KEY,
     ServerProcess,
-    close_message,
     connect,
     environment,
     init_message,
     read_answer,
     running_server,
+    spoken,
     transcript_message,
 )
 
@@ -41,42 +41,6 @@ async def on_transcript(transcript, session):
     await session.send_response(f"{os.getpid()} {type(session).__module__.partition('.')[0]} {transcript[-1].content}")
 """
 PROGRAMS = {
-    "callbacks": """
-        from elevenlabs import AsyncElevenLabs
-        async def main():
-            client = AsyncElevenLabs(base_url=os.environ["API_URL"])
-            engine = await client.speech_engine.get(os.environ["ENGINE_ID"])
-            await engine.serve(port=0, path="/ws", on_transcript=on_transcript)
-        asyncio.run(main())
-    """,
-    "sync client": """
-        if __name__ == "__main__":
-            client = elevenlabs.ElevenLabs(base_url=os.environ["API_URL"])
-            engine = client.speech_engine.get(os.environ["ENGINE_ID"])
-            asyncio.run(engine.serve(port=0, path="/ws", on_transcript=on_transcript))
-    """,
-    "class": """
-        from elevenlabs.speech_engine.server import SpeechEngineServer as Base
-        class Agent(Base):
-            def handle_connection(self, ws):
-                session = super().handle_connection(ws)
-                session.on(USER_TRANSCRIPT, self.answer)
-                self.session = session
-                return session
-            async def answer(self, transcript):
-                await on_transcript(transcript, self.session)
-        asyncio.run(Agent(port=0, path="/ws").serve())
-    """,
-    "on in on_init": """
-        from elevenlabs.speech_engine.types import ConversationMessage
-        async def on_init(conversation_id, session):
-            async def answer(transcript):
-                assert isinstance(transcript[0], ConversationMessage)
-                await on_transcript(transcript, session)
-            session.once("user_transcript", lambda transcript: None)
-            session.on("user_transcript", answer)
-        asyncio.run(SpeechEngineServer(port=0, path="/ws", on_init=on_init).serve())
-    """,
     "own event loop": """
         import signal
         server = SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript)
@@ -99,29 +63,6 @@ PROGRAMS = {
             finally:
                 await server.stop()
         asyncio.run(main())
-    """,
-    "uvloop": """
-        import uvloop
-        uvloop.run(SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript).serve())
-    """,
-    "anyio and gather": """
-        import anyio
-        async def ticks():
-            while True:
-                await asyncio.sleep(0.05)
-        async def main():
-            server = SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript)
-            ticking = asyncio.ensure_future(ticks())
-            await asyncio.gather(server.serve())
-            ticking.cancel()
-        anyio.run(main)
-    """,
-    "arguments": """
-        import argparse
-        parser = argparse.ArgumentParser()
-        parser.add_argument("--path", required=True)
-        given = parser.parse_args()
-        asyncio.run(SpeechEngineServer(port=0, path=given.path, on_transcript=on_transcript).serve())
     """,
 }
 
@@ -157,14 +98,11 @@ async def answers(server: ServerProcess, conversations: int = 1) -> list[str]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_programs_run_unchanged_in_a_worker(program: str, tmp_path: Path) -> None:
-    pytest.importorskip("elevenlabs")
-    with running_api(TEST_API_KEY) as api:
-        env = {"API_URL": api.url, "ENGINE_ID": api.add_engine()}
-        with running(write(tmp_path, PROGRAMS[program]), workers=1, **env) as server:
-            pid, package, said = (await answers(server))[0].split(maxsplit=2)
-            assert int(pid) != server.pid
-            assert (package, said) == ("se_server", "Hello?")
-            assert server.stop() == 0
+    with running(write(tmp_path, PROGRAMS[program]), workers=1) as server:
+        pid, package, said = (await answers(server))[0].split(maxsplit=2)
+        assert int(pid) != server.pid
+        assert (package, said) == ("se_server", "Hello?")
+        assert server.stop() == 0
 
 
 async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
@@ -176,77 +114,86 @@ async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
         assert pids == set(server.worker_pids())
 
 
-@pytest.mark.parametrize("program", ["callbacks", "class", "on in on_init", "own event loop"])
-async def test_the_published_package_says_the_same(program: str, tmp_path: Path) -> None:
-    pytest.importorskip("elevenlabs")
-    script = write(tmp_path, PROGRAMS[program].replace("port=0", "port=int(os.environ['PORT'])"))
-    with running_api(TEST_API_KEY) as api:
-        env = {"API_URL": api.url, "ENGINE_ID": api.add_engine(), "PORT": str(free_port())}
-        frames = []
-        for words in ([], ["-m", "se_server", "run"]):
-            command = [sys.executable, *words, str(script)]
-            with subprocess.Popen(command, env=environment(**env)) as process:  # noqa: ASYNC220
-                try:
-                    await accepts(int(env["PORT"]))
-                    frames.append(await frames_of(f"ws://127.0.0.1:{env['PORT']}/ws"))
-                finally:
-                    process.kill() if not words else process.terminate()
-    assert [text.split()[1:] for text, _, is_final in frames[0] if not is_final] == [["elevenlabs", "Hello?"]] * 2
-    plain = [[(re.sub(r"\d+ \w+", "", text), *rest) for text, *rest in listed] for listed in frames]
-    assert plain[0] == plain[1]
-
-
-async def frames_of(url: str) -> list[tuple[str, int | None, bool]]:
-    """Return the answers' frames of a conversation of two turns: text, event id, whether it is final."""
-    async with connect(url) as websocket:
-        await websocket.send(init_message())
-        found = []
-        for event_id in (1, 2):
-            await websocket.send(transcript_message("Hello?", event_id=event_id))
-            found += await read_answer(websocket)
-        await websocket.send(close_message())
-    return [(message["content"], message.get("event_id"), message["is_final"]) for message in found]
-
-
 async def test_the_program_says_where_to_listen(tmp_path: Path) -> None:
     port = free_port()
     script = write(tmp_path, WITHOUT.format(options=f"port={port}, host='127.0.0.1', path='/ws', api_key='sk_own'"))
-    command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1"]
-    with subprocess.Popen(command, env=environment(None)) as process:  # noqa: ASYNC220
-        try:
-            await accepts(port)
-            async with Caller.connect(f"ws://127.0.0.1:{port}/ws", api_key="sk_own") as caller:
-                assert (await caller.say("Hello?")).text == "Hello?"
-        finally:
-            process.terminate()
-        assert process.wait(30) == 0
+    with started(script) as process:
+        assert f"ws://127.0.0.1:{port}/ws (1 worker)" in first_line(process)
+        async with Caller.connect(f"ws://127.0.0.1:{port}/ws", api_key="sk_own") as caller:
+            assert (await caller.say("Hello?")).text == "Hello?"
 
 
-async def test_several_servers_are_routes(tmp_path: Path) -> None:
-    ports = [free_port(), free_port()]
-    servers = [f"server({port}, '/{name}').serve()" for port, name in zip(ports, ("one", "two"), strict=True)]
+async def test_servers_share_a_path_at_other_ports(tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
     script = write(
         tmp_path,
         f"""
-        def server(port, path):
+        def serve(name, port, path, **options):
             async def answer(transcript, session):
-                await session.send_response(path + " " + session.path)
-            return SpeechEngineServer(port=port, host="127.0.0.1", path=path, api_key="sk" + path, on_transcript=answer)
+                await session.send_response(name + " " + session.path)
+            options |= {{"port": port, "host": "127.0.0.1", "path": path, "api_key": "sk_" + name}}
+            return SpeechEngineServer(on_transcript=answer, **options).serve()
         async def main():
-            await asyncio.gather({", ".join(servers)})
+            await asyncio.gather(
+                serve("one", {first}, "/ws"),
+                serve("two", {second}, "/ws"),
+                serve("rest", {second}, None),
+                serve("secret", {second}, "/secret", require_header="X-Secret=open"),
+            )
         asyncio.run(main())
         """,
     )
-    command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1"]
-    with subprocess.Popen(command, env=environment(None)) as process:  # noqa: ASYNC220
+    with started(script) as process:
+        ready = first_line(process)
+        for port, path, name in ((first, "/ws", "one"), (second, "/ws", "two"), (second, "/other", "rest")):
+            async with Caller.connect(f"ws://127.0.0.1:{port}{path}", api_key=f"sk_{name}") as caller:
+                assert (await caller.say("Hello?")).text == f"{name} {path}"
+        for port, path, key in (
+            (first, "/other", "sk_rest"),
+            (first, "/ws", "sk_two"),
+            (second, "/secret", "sk_secret"),  # without the header, which is asked for on this path alone
+        ):
+            with pytest.raises(CallerError):
+                await Caller.connect(f"ws://127.0.0.1:{port}{path}", api_key=key).__aenter__()
+    places = [f"{first}/ws", f"{second}/ws", f"{second}/", f"{second}/secret"]
+    assert " and ".join(f"ws://127.0.0.1:{place}" for place in places) in ready
+
+
+async def test_tls_of_the_program_is_served(tmp_path: Path) -> None:
+    files, port = Files(tmp_path), free_port()
+    script = write(
+        tmp_path,
+        f"""
+        import ssl
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain({str(files.both)!r})
+        server = SpeechEngineServer(port={port}, ssl=context, api_key="sk_own", on_transcript=on_transcript)
+        asyncio.run(server.serve())
+        """,
+    )
+    with started(script) as process:
+        assert f"wss://127.0.0.1:{port}/ (1 worker)" in first_line(process)
+        async with connect(f"wss://127.0.0.1:{port}/", "sk_own", ssl=files.client_context()) as websocket:
+            await websocket.send(init_message())
+            await websocket.send(transcript_message("Hello?", event_id=1))
+            assert spoken(await read_answer(websocket)).endswith("se_server Hello?")
+
+
+@contextmanager
+def started(script: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a program at its own address, with one worker, and stop it in order."""
+    command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1", *options]
+    with subprocess.Popen(command, env=environment(None), stdout=subprocess.PIPE, text=True) as process:
         try:
-            for port, name in zip(ports, ("one", "two"), strict=True):
-                await accepts(port)
-                async with Caller.connect(f"ws://127.0.0.1:{port}/{name}", api_key=f"sk/{name}") as caller:
-                    assert (await caller.say("Hello?")).text == f"/{name} /{name}"
+            yield process
         finally:
             process.terminate()
         assert process.wait(30) == 0
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 async def test_code_after_serve_runs_when_the_server_stops(tmp_path: Path) -> None:
@@ -284,7 +231,7 @@ async def test_a_reload_runs_the_program_on_disk(tmp_path: Path) -> None:
         (
             "s = SpeechEngineServer\nasync def main():\n    await asyncio.gather(s(on_transcript=print).serve(),"
             " s(on_transcript=print).serve())\nasyncio.run(main())",
-            "has 2 servers, of which several take all paths: give each a path of its own",
+            "has 2 servers at one address, of which several take all paths: give each a path or a port of its own",
             2,
         ),
         ("asyncio.run(SpeechEngineServer().serve())", "nothing that answers", 3),
@@ -301,11 +248,12 @@ def test_a_program_that_cannot_serve_is_named(body: str, sentence: str, code: in
 
 
 def test_check_runs_the_program_up_to_serve(tmp_path: Path) -> None:
-    script = write(tmp_path, WITHOUT.format(options="path='/ws'") + "raise OSError('not reached')\n")
+    script = write(tmp_path, WITHOUT.format(options="port=3456, path='/ws'") + "raise OSError('not reached')\n")
     command = [sys.executable, "-m", "se_server", "run", str(script), "--check"]
     env = environment(TEST_API_KEY)
     ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert "ws://127.0.0.1:3456/ws\n" in ended.stdout
     script.write_text("print('no serve')")
     ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 3
@@ -327,12 +275,3 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-async def accepts(port: int) -> None:
-    for _ in range(1200):
-        with socket.socket() as asking:
-            if asking.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        await asyncio.sleep(0.025)
-    raise AssertionError(f"nobody listens on port {port}")

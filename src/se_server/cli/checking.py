@@ -17,6 +17,7 @@ from se_server.errors import AppError, ConfigError
 from se_server.server.config.app import App, AppCrashed
 from se_server.server.config.config import Config
 from se_server.server.config.options import OPTIONS
+from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import open_admin
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
@@ -24,6 +25,7 @@ from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.exit_codes import EXIT_BOOT, flush_streams
 from se_server.server.shared.logfile import check_log_file
 from se_server.server.supervisor.launch import check_listening
+from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_app
 from se_server.spelling import counted
 
@@ -104,14 +106,10 @@ def _addresses(config: Config) -> list[tuple[str, str, str]]:
     listening, lines = config.listening, []
     if listening.fd:
         lines.append((_OPEN, "address", "--fd: the sockets are those of the program that starts the server"))
+    elif Script.of(config.program.app) is not None and not config.says_where():
+        pass  # the program says where to listen, once it runs
     elif config.wants_port():
-        where = f"{listening.host or 'all interfaces'}, port {listening.port}"
-
-        def bind_port() -> None:
-            for sock in bind(listening.host, listening.port):
-                sock.close()
-
-        lines.append(_bound("address", where, bind_port))
+        lines.append(_port(listening.host, listening.port))
     if listening.uds is not None:
         path = listening.uds
 
@@ -133,6 +131,14 @@ def _addresses(config: Config) -> list[tuple[str, str, str]]:
     return lines
 
 
+def _port(host: str | None, port: int) -> tuple[str, str, str]:
+    def bind_port() -> None:
+        for sock in bind(host, port):
+            sock.close()
+
+    return _bound("address", f"{host or 'all interfaces'}, port {port}", bind_port)
+
+
 def _bound(name: str, where: str, open_and_close: Callable[[], None]) -> tuple[str, str, str]:
     try:
         open_and_close()
@@ -147,7 +153,13 @@ def _bound(name: str, where: str, open_and_close: Callable[[], None]) -> tuple[s
 
 def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: bool) -> int:
     """Check the APP, in a child process, and print all results if it is valid."""
-    app, details, problem, notice, code = check_app(config)
+    script = Script.of(config.program.app)
+    if script is None:
+        app, details, problem, notice, code = check_app(config)
+    else:
+        guests, details, problem, code = check_script(script, config)
+        app, notice = (None, "") if guests is None else (guests.app, guests.notice)
+        lines += [] if guests is None else [(_OK, "serves at", address) for address in guests.addresses]
     if app is not None and with_startup:
         try:
             _start_and_stop(app, config)

@@ -376,18 +376,19 @@ class Terminal:
         self._places = [] if config.listening.uds is None else [f"unix:{config.listening.uds}"]
         if port is None:
             return
-        host = config.listening.host or "127.0.0.1"
-        host = f"[{host}]" if ":" in host else host
-        scheme = "ws" if config.listening.certfile is None else "wss"
-        self._url = f"{scheme}://{host}:{port}"
+        from se_server.server.listen.sockets import url_of
 
-    def ready(self, workers: int, path: str, control_socket: str | None) -> None:
+        self._url = url_of(config.listening.host, port, is_tls=config.listening.certfile is not None)
+
+    def ready(self, workers: int, path: str, addresses: Sequence[str], control_socket: str | None) -> None:
         """Print and log that the server is ready, and print the next steps if the demo agent answers."""
         from se_server import __version__
         from se_server.spelling import counted
         from se_server.telemetry.fields import Fields
 
-        if self._url:
+        if addresses:
+            self._url, self._places = addresses[0], list(addresses)
+        elif self._url:
             self._url += path or "/"
             self._places.insert(0, self._url)
         line = f"se-server ready: {' and '.join(self._places)} ({counted(workers, 'worker')})"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 from se_server.auth import TokenVerifier
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.notes import debug
-from se_server.conversation.route import Route
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
@@ -27,7 +26,8 @@ from se_server.server.config.options import BY_NAME, read_keywords
 from se_server.server.config.scripts import captor
 from se_server.server.door.access import Access
 from se_server.server.door.door import Door
-from se_server.server.door.routes import RouteTable
+from se_server.server.door.place import Place
+from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.lifecycle import Lifecycle
@@ -229,7 +229,7 @@ class SpeechEngineServer:
             return
         if not self.handlers.may_answer() and self.own_connect is None:
             log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
-        routes = RouteTable([Route(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])
+        routes = RouteTable([DoorRoute(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])
         refuse_to_serve()
         configured = self._port
         sockets = bind(self._host, self._port) if self._wants_port else []
@@ -239,12 +239,9 @@ class SpeechEngineServer:
             if self._uds is not None:
                 unix = UnixListenSocket(self._uds)
             door = Door(
-                [*sockets, *([unix.socket] if unix else [])],
-                routes,
+                [Place([*sockets, *([unix.socket] if unix else [])], routes, self._access, self._ssl)],
                 self.stats,
-                access=self._access,
                 lifecycle=Lifecycle(drain_turn_grace_s=0.0),
-                ssl=self._ssl,
             )
             if sockets:
                 self._port = sockets[0].getsockname()[1]

@@ -108,6 +108,10 @@ class Config:
         """Return whether one of the sources gave the option."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
 
+    def says_where(self) -> bool:
+        """Return whether an option says where to listen, and not only the program that is run."""
+        return any(self.was_given(name) and self.sources[name] != "APP" for name in (*LISTENING, "fd"))
+
 
 LISTENING = ("host", "port", "uds")
 

@@ -54,7 +54,8 @@ class Acceptor:
     Args:
         loop: the running event loop.
         listen_sockets: bound, listening and non-blocking; owned by the caller, who closes them after `close`.
-        on_accepted: called with each accepted socket, non-blocking and owned by the callee, and its peer's address.
+        on_accepted: called with each accepted socket, non-blocking and owned by the callee, its peer's address, and
+            the listen socket.
         refusals: the log of failures.
         slot: the worker's slot, which shows whether it accepts; None in a process that serves alone.
         placement: decides whether this worker accepts or leaves the queue to others; None always accepts.
@@ -64,7 +65,7 @@ class Acceptor:
         self,
         loop: asyncio.AbstractEventLoop,
         listen_sockets: Sequence[socket.socket],
-        on_accepted: Callable[[socket.socket, Any], None],
+        on_accepted: Callable[[socket.socket, Any, socket.socket], None],
         refusals: RefusalLog,
         slot: Slot | None = None,
         placement: Placement | None = None,
@@ -129,7 +130,7 @@ class Acceptor:
         self._pause_s = 0.0
         accepted = _Accepted(family, socket.SOCK_STREAM, 0, fd)  # as `accept` does, without enumerations
         accepted.setblocking(False)
-        self._on_accepted(accepted, address)
+        self._on_accepted(accepted, address, listen_socket)
 
     def _failed(self, error: OSError) -> None:
         """Pause: the connection stays in the queue and keeps the socket readable, so the loop would spin otherwise.

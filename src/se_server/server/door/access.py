@@ -10,10 +10,10 @@ from typing import ClassVar
 from se_server.errors import AuthenticationError, ConfigError
 from se_server.options import flag, interval, option, read_lines, text
 from se_server.server.door.clients import Client, client_behind, client_named
-from se_server.server.door.handshake import Upgrade
 from se_server.server.door.networks import Networks, networks, proxies
 from se_server.server.door.responses import ADDRESS_REFUSED, HEADER_REFUSED, TOKEN_REFUSED, Response
 from se_server.server.door.routes import ACCESS
+from se_server.server.door.upgrades import Upgrade
 from se_server.types import Headers
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)

@@ -11,27 +11,27 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from ssl import SSLContext, SSLError
+from ssl import SSLError
 from typing import Any
 from weakref import WeakSet
 
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
 from se_server.server.door.acceptor import Acceptor, address_text
-from se_server.server.door.access import Access
 from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
 from se_server.server.door.failures import COUNTED, FailureLimit
-from se_server.server.door.handshake import Upgrade
 from se_server.server.door.http_connection import HttpConnection
 from se_server.server.door.leaving import CLOSE_GRACE_S, Leaving
 from se_server.server.door.limits import Limits
 from se_server.server.door.pacer import Pacer
+from se_server.server.door.place import Place
 from se_server.server.door.placement import Placement
 from se_server.server.door.proxy_header import ProxyRefused, read_proxy_header
 from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import FAILED_TOO_OFTEN, SATURATED, Response
-from se_server.server.door.routes import RouteTable
+from se_server.server.door.route_table import DoorRoute
 from se_server.server.door.tls_handshake import establish_tls
+from se_server.server.door.upgrades import Upgrade
 from se_server.server.listen.unread import limit_unread
 from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.scoreboard import Slot
@@ -44,14 +44,11 @@ class Door:
     """Accepts connections from listen sockets and serves the conversations that they become.
 
     Args:
-        listen_sockets: bound, listening and non-blocking; `drain` and `close` close them.
-        routes: the engines of this server, at least one.
+        places: the addresses to listen at, at least one; `drain` and `close` close their sockets.
         stats: the counters of the sessions.
-        access: conditions besides the token.
         capacity: limits beyond which new conversations are refused.
         lifecycle: times and texts of a drain.
         limits: limits of a peer before it has a conversation.
-        ssl: the context of a server that speaks TLS, except on Unix sockets; None speaks none.
         slot: the worker's slot on the scoreboard, by which workers share connections and limits; None in a process
             that serves alone.
 
@@ -64,29 +61,24 @@ class Door:
 
     def __init__(
         self,
-        listen_sockets: Sequence[socket.socket],
-        routes: RouteTable,
+        places: Sequence[Place],
         stats: Stats,
         *,
-        access: Access | None = None,
         capacity: Capacity | None = None,
         lifecycle: Lifecycle | None = None,
         limits: Limits | None = None,
-        ssl: SSLContext | None = None,
         slot: Slot | None = None,
     ) -> None:
         self.sessions: set[SpeechEngineSession] = set()
-        self.routes = routes
         self.limits = limits or Limits()
-        self.access = access or Access()
-        self._listen_sockets = list(listen_sockets)
+        self._places = list(places)
+        self._place_of = {sock: place for place in places for sock in place.listen_sockets}
+        self._listen_sockets = list(self._place_of)
         self._stats = stats
         self._slot = slot
         self._leaving = Leaving(self.sessions, lifecycle or Lifecycle())
         self._admission = Admission(capacity or Capacity(), stats, slot)
-        self._tls: dict[str, Any] = {"sslcontext": ssl} if ssl else {}
-        if ssl and sys.version_info >= (3, 11):
-            self._tls["ssl_shutdown_timeout"] = CLOSE_GRACE_S
+        self._tls = {place: _tls_arguments(place) for place in places}
         self.establishing: dict[asyncio.Task[Any], tuple[socket.socket, HttpConnection]] = {}
         self.connections: set[HttpConnection] = set()
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
@@ -97,15 +89,16 @@ class Door:
         """Start to accept on the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.pacer = Pacer(self.loop)
-        per_s = self.access.max_failed_handshakes_per_s
-        self._failures = None if per_s is None else FailureLimit(per_s, self.loop.time)
-        self.host = Host(self.loop, self.routes, self._stats, self._session_ended)
+        limited = [(place, place.access.max_failed_handshakes_per_s) for place in self._places]
+        self._failures = {place: FailureLimit(per_s, self.loop.time) for place, per_s in limited if per_s is not None}
+        routes = [route for place in self._places for route in place.routes]
+        self.host = Host(self.loop, routes, self._stats, self._session_ended)
         self._refusals = RefusalLog(self.loop.time, self._stats.meters.refused)
         placement = None if self._slot is None else Placement(self._slot, self._admission.show)
         self._acceptor = Acceptor(
             self.loop, self._listen_sockets, self._accepted, self._refusals, self._slot, placement
         )
-        all_settings = [route.settings for route in self.routes]
+        all_settings = [route.settings for route in routes]
         limit_unread(self._listen_sockets, [max(each.write_timeout_s, each.ping_timeout_s) for each in all_settings])
         self._acceptor.open()
 
@@ -149,21 +142,24 @@ class Door:
 
     # --- accepting ---
 
-    def _accepted(self, accepted: socket.socket, address: Any) -> None:
+    def _accepted(self, accepted: socket.socket, address: Any, listen_socket: socket.socket) -> None:
         remote = address_text(address)
-        tls = self._tls if self._tls and accepted.family != socket.AF_UNIX else {}
+        place = self._place_of[listen_socket]
+        tls = self._tls[place]
+        if tls and accepted.family == socket.AF_UNIX:
+            tls = {}
         within_limit = self._admission.handshake_began()
         if tls and not within_limit:  # a response would need the TLS handshake that is too much work
             accepted.close()
             self._admission.handshake_ended()
-            self.refuse(remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
+            self.refuse(place, remote, SATURATED[MAX_PENDING_HANDSHAKES], "closed without a TLS handshake")
             return
         if tls:
             self._tls_sockets.add(accepted)
-        connection = HttpConnection(self, remote, -1 if tls else accepted.fileno(), within_limit)
+        connection = HttpConnection(self, place, remote, -1 if tls else accepted.fileno(), within_limit)
         task: asyncio.Task[Any]
-        if tls or self.access.proxy_protocol:
-            task = self.loop.create_task(self._establish(accepted, connection, remote, tls))
+        if tls or place.access.proxy_protocol:
+            task = self.loop.create_task(self._establish(accepted, connection, place, remote, tls))
         else:
             task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: connection.protocol, accepted))
         # The dict keeps the task alive: the loop holds only weak references.
@@ -171,14 +167,15 @@ class Door:
         task.add_done_callback(self._established)
 
     async def _establish(
-        self, accepted: socket.socket, connection: HttpConnection, remote: str, tls: dict[str, Any]
+        self, accepted: socket.socket, connection: HttpConnection, place: Place, remote: str, tls: dict[str, Any]
     ) -> None:
         left_s = self.limits.head_timeout_s
+        access = place.access
         try:
-            if self.access.proxy_protocol:
+            if access.proxy_protocol:
                 # The header uses up a part of the time for the next step: the request head or the TLS handshake.
                 due = self.loop.time() + left_s
-                remote = await read_proxy_header(self.loop, self.pacer, accepted, remote, self.access, left_s)
+                remote = await read_proxy_header(self.loop, self.pacer, accepted, remote, access, left_s)
                 left_s = max(0.001, due - self.loop.time())
                 await self.pacer.turn()  # several may have come in one step, unlike accepted sockets
             connection.expect(remote, self.limits.head_timeout_s if tls else left_s)
@@ -195,8 +192,8 @@ class Door:
             if tls and not isinstance(error, ConnectionResetError):
                 why = error.reason if isinstance(error, SSLError) else str(error)
                 self._refusals.add("no TLS handshake", f"{remote or 'a peer'} ({why})")
-                if self._failures is not None:
-                    self._failures.fail(self.access.client_of(remote, NO_HEADERS))
+                if place in self._failures:
+                    self._failures[place].fail(access.client_of(remote, NO_HEADERS))
             raise
 
     def _established(self, task: asyncio.Task[Any]) -> None:
@@ -212,16 +209,21 @@ class Door:
 
     # --- admission and hand-over ---
 
-    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Response, str] | None]:
+    def admit(
+        self, place: Place, upgrade: Upgrade, *, within_limit: bool
+    ) -> tuple[Upgrade, tuple[Response, str] | None]:
         """Return the upgrade with its client's address and, if it is refused, the response and the reason to log.
 
         Args:
+            place: the place at which the connection was accepted.
             within_limit: whether the connection was within the limit of pending handshakes.
         """
         limit = self._admission.claim() if within_limit else MAX_PENDING_HANDSHAKES
         if limit:
             return upgrade, (SATURATED[limit], "it may try again")
-        upgrade, refusal = self.access.check(upgrade)
+        route = upgrade.route
+        assert isinstance(route, DoorRoute)
+        upgrade, refusal = (route.access or place.access).check(upgrade)
         if refusal is not None:
             self._show_sessions()  # releases the seat
         return upgrade, refusal
@@ -242,28 +244,31 @@ class Door:
         self.sessions.add(session)
         self._show_sessions()
 
-    def refuse(self, remote: str, response: Response, detail: str, headers: Headers = NO_HEADERS) -> Response:
+    def refuse(
+        self, place: Place, remote: str, response: Response, detail: str, headers: Headers = NO_HEADERS
+    ) -> Response:
         """Return the response to a refused request: another one if its client has failed too often.
 
         The refusal is logged, at most once a second for each reason. The client's address is looked for only then, or
         if there is a limit of failures.
 
         Args:
+            place: the place at which the connection was accepted.
             remote: the peer's address.
             headers: the request's.
         """
-        limit = self._failures
+        limit = self._failures.get(place)
         if (
             limit is not None
             and response.status in COUNTED
             and not response.keep_alive
-            and limit.fail(self.access.client_of(remote, headers))
+            and limit.fail(place.access.client_of(remote, headers))
         ):
             detail = f"{response.status}, {detail}"
             response = FAILED_TOO_OFTEN
         self._refusals.add(
             response.reason,
-            lambda: f"{self.access.described(remote, headers)} was answered {response.status} ({detail})",
+            lambda: f"{place.access.described(remote, headers)} was answered {response.status} ({detail})",
         )
         return response
 
@@ -320,7 +325,18 @@ class Door:
         """Drop the connections that are not conversations yet."""
         if not self._dropping:
             self._dropping = True
-            for task in tuple(self.establishing) if self._tls or self.access.proxy_protocol else ():
-                task.cancel()  # It may wait for the peer's TLS handshake or PROXY header.
+            if any(self._tls[place] or place.access.proxy_protocol for place in self._places):
+                for task in tuple(self.establishing):
+                    task.cancel()  # It may wait for the peer's TLS handshake or PROXY header.
             for connection in tuple(self.connections):
                 connection.abort()
+
+
+def _tls_arguments(place: Place) -> dict[str, Any]:
+    """Return the arguments with which asyncio makes a place's TLS transports; none if it speaks no TLS."""
+    if place.ssl is None:
+        return {}
+    arguments: dict[str, Any] = {"sslcontext": place.ssl}
+    if sys.version_info >= (3, 11):
+        arguments["ssl_shutdown_timeout"] = CLOSE_GRACE_S
+    return arguments

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import httptools
 
 from se_server.auth import AUTHORIZATION_HEADER
-from se_server.conversation.route import Route
 from se_server.server.door.admission import DRAINING
 from se_server.server.door.host_header import is_host
 from se_server.server.door.limits import Limits
@@ -44,29 +42,10 @@ from se_server.server.door.responses import (
     Forms,
     Response,
 )
-from se_server.server.door.routes import AVAILABLE_PATH, OWN_PATHS, READY_PATH, RouteTable
+from se_server.server.door.route_table import RouteTable
+from se_server.server.door.routes import AVAILABLE_PATH, OWN_PATHS, READY_PATH
+from se_server.server.door.upgrades import Upgrade
 from se_server.types import Headers, Request
-
-
-class Upgrade(NamedTuple):
-    """A valid upgrade request on a route's path, not yet admitted.
-
-    Attributes:
-        route: the route of its path.
-        request: path, query, headers and peer; without the token if the route verifies it.
-        websocket_key: the value of `Sec-WebSocket-Key`.
-        authorization: the first value of the header that carries the API's token; None without one.
-        tail: bytes that followed the head.
-    """
-
-    route: Route
-    request: Request
-    websocket_key: bytes
-    authorization: str | None
-    tail: bytes
-
-    def __repr__(self) -> str:
-        return f"<Upgrade {self.request!r}>"  # without the token
 
 
 class _NoCallbacks:

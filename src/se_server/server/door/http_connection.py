@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.conversation.host import Host
-from se_server.server.door.handshake import Handshake, Upgrade
+from se_server.server.door.handshake import Handshake
 from se_server.server.door.limits import Limits
 from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
+from se_server.server.door.place import Place
 from se_server.server.door.responses import HEAD_LATE, Response
-from se_server.server.door.routes import RouteTable
 from se_server.server.door.tls_handshake import MIN_LEFT_S, FirstBytes
+from se_server.server.door.upgrades import Upgrade
 from se_server.types import Headers
 
 MAX_LOGGED_PATH = 100
@@ -24,7 +25,6 @@ class ConnectionOwner(Protocol):
 
     loop: asyncio.AbstractEventLoop
     host: Host
-    routes: RouteTable
     limits: Limits
     pacer: Pacer
 
@@ -44,13 +44,15 @@ class ConnectionOwner(Protocol):
     def disconnected(self, connection: HttpConnection) -> None:
         """Remove a connection that is closed or has become a conversation."""
 
-    def admit(self, upgrade: Upgrade, *, within_limit: bool) -> tuple[Upgrade, tuple[Response, str] | None]:
+    def admit(
+        self, place: Place, upgrade: Upgrade, *, within_limit: bool
+    ) -> tuple[Upgrade, tuple[Response, str] | None]:
         """Return the upgrade with its client's address and, if it is refused, the response and the reason to log."""
 
     def hand_over(self, connection: HttpConnection, upgrade: Upgrade) -> None:
         """Turn an admitted connection into a conversation."""
 
-    def refuse(self, remote: str, response: Response, detail: str, headers: Headers = ...) -> Response:
+    def refuse(self, place: Place, remote: str, response: Response, detail: str, headers: Headers = ...) -> Response:
         """Log a refused request of a peer, and return the response to it."""
 
 
@@ -59,6 +61,7 @@ class HttpConnection(asyncio.Protocol):
 
     Args:
         door: the owner, which admits the upgrade and takes the connection over.
+        place: the place at which it was accepted.
         remote: the peer's address as `host:port`; empty for a Unix socket.
         fd: the descriptor of its socket; -1 with TLS, since a conversation must not write to it directly.
         within_limit: whether the connection is within the limit of pending handshakes; otherwise its upgrade is
@@ -77,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
         "_left_s",
         "_lingered",
         "_pending",
+        "_place",
         "_remote",
         "_resting",
         "_timer",
@@ -88,8 +92,9 @@ class HttpConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, door: ConnectionOwner, remote: str, fd: int, within_limit: bool = True) -> None:
+    def __init__(self, door: ConnectionOwner, place: Place, remote: str, fd: int, within_limit: bool = True) -> None:
         self._door = door
+        self._place = place
         self.fd = fd
         self.accepted_at = time.monotonic()
         self.protocol = door.host.protocol(self)
@@ -123,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.Transport = transport
         door = self._door
-        self._handshake = Handshake(door.routes, door.limits, self._remote, door.obstacle)
+        self._handshake = Handshake(self._place.routes, door.limits, self._remote, door.obstacle)
         self._timer = door.loop.call_later(self._head_timeout_s, self._timed_out)
         if not door.connected(self):
             transport.abort()
@@ -193,7 +198,7 @@ class HttpConnection(asyncio.Protocol):
                 return
             if outcome.reason:
                 path = f"path {handshake.path[:MAX_LOGGED_PATH]!r}"
-                outcome = self._door.refuse(self._remote, outcome, path, handshake.headers)
+                outcome = self._door.refuse(self._place, self._remote, outcome, path, handshake.headers)
             if not outcome.keep_alive:
                 self._finish(outcome)
                 return
@@ -208,10 +213,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _upgrade(self, upgrade: Upgrade) -> None:
         door = self._door
-        upgrade, refusal = door.admit(upgrade, within_limit=self._within_limit)
+        upgrade, refusal = door.admit(self._place, upgrade, within_limit=self._within_limit)
         if refusal is not None:
             response, detail = refusal
-            self._finish(door.refuse(self._remote, response, detail, upgrade.request.headers))
+            self._finish(door.refuse(self._place, self._remote, response, detail, upgrade.request.headers))
             return
         self._timer.cancel()
         self._handshake = None
@@ -240,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
         if self._resting:
             self.transport.close()
         else:
-            self._finish(self._door.refuse(self._remote, HEAD_LATE, "its time is up"))
+            self._finish(self._door.refuse(self._place, self._remote, HEAD_LATE, "its time is up"))
 
     def _finish(self, response: Response) -> None:
         """Send the last response and linger: a close with unread bytes would reset the connection."""

@@ -1,15 +1,13 @@
-"""The routes of a door, found by path, and the options of the one route that a server has."""
+"""The options of the one route that a server has, unless it has several: its path and its keys."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote
 
 from se_server.auth import TokenVerifier
-from se_server.conversation.route import Route
-from se_server.errors import ConfigError
 from se_server.options import flag, option, text
 from se_server.server.listen.listening import LISTENING
 
@@ -21,47 +19,6 @@ READY_PATH = "/readyz"
 AVAILABLE_PATH = "/available"
 OWN_PATHS = (HEALTH_PATH, LIVE_PATH, READY_PATH, AVAILABLE_PATH)
 """Paths of the door itself, which no route may have."""
-
-
-class RouteTable:
-    """The routes of a door.
-
-    Args:
-        routes: one for each path; at most one with the path None, which takes all other paths.
-
-    Raises:
-        ConfigError: no request can match a path, or two routes have the same one.
-    """
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._by_path: dict[str | None, Route] = {}
-        for route in routes:
-            if route.path is not None:
-                _check_path(route.path)
-            if route.path in self._by_path:
-                raise ConfigError(f"two routes have the path {route.path!r}: give each its own")
-            self._by_path[route.path] = route
-        self._others = self._by_path.pop(None, None)
-
-    def __iter__(self) -> Iterator[Route]:
-        yield from self._by_path.values()
-        if self._others is not None:
-            yield self._others
-
-    def find(self, path: str) -> Route | None:
-        """Return the route of a request's path; None if there is none."""
-        return self._by_path.get(path, self._others)
-
-
-def _check_path(path: str) -> None:
-    if not path.startswith("/"):
-        raise ConfigError(f"path {path!r} can never match a request: begin it with a slash, as in '/{path}'")
-    if not path.isascii() or not path.isprintable() or set(path) & set(" ?#"):
-        raise ConfigError(
-            f"path {path!r} can never match a request: leave the query out, and percent-encode non-ASCII characters"
-        )
-    if path in OWN_PATHS:
-        raise ConfigError(f"path {path!r} belongs to health checks: choose another one, such as '/ws'")
 
 
 def path(raw: object) -> str:

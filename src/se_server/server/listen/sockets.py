@@ -16,6 +16,12 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 _Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
+def url_of(host: str | None, port: int, *, is_tls: bool) -> str:
+    """Return the URL of a server without a path; one that listens on all interfaces is shown on this machine's own."""
+    host = host or "127.0.0.1"
+    return f"{'wss' if is_tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
     """Bind and listen on every address of `host`, all on the same port.
 

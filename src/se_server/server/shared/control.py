@@ -44,10 +44,12 @@ class Ready:
     Attributes:
         path: the path of conversations; empty allows any.
         notice: one sentence for the operator, or empty.
+        addresses: the URLs of a program's servers; none for an APP, which serves at the server's address.
     """
 
     path: str = ""
     notice: str = ""
+    addresses: list[object] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
 class Announcer(Protocol):
     """Reports the state of the server to the terminal and to the service manager."""
 
-    def ready(self, workers: int, path: str) -> None:
-        """Report that all workers are ready, once. `path` is the path of conversations; empty allows any."""
+    def ready(self, workers: int, path: str, addresses: Sequence[str]) -> None:
+        """Report that all workers are ready, once.
+
+        Args:
+            path: the path of conversations; empty allows any.
+            addresses: the URLs of a program's servers; none for an APP, which serves at the server's address.
+        """
 
     def failed(self, reason: str, details: str) -> None:
         """Report that the server cannot start: one sentence, and the traceback of user code or an empty string."""

@@ -69,7 +69,7 @@ _FIXED = (
 class Terminal(Protocol):
     """Shows the start of the server to people and programs."""
 
-    def ready(self, workers: int, path: str, control_socket: str | None) -> None: ...
+    def ready(self, workers: int, path: str, addresses: Sequence[str], control_socket: str | None) -> None: ...
 
     def failed(self, reason: str, details: str) -> None: ...
 
@@ -263,11 +263,15 @@ def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config) -> list[s
     taken = {(config.listening.host, config.listening.port)}
     sockets: list[socket.socket] = []
     for address in addresses:
+        if "uds" in address:
+            raise ConfigError(
+                f"{config.program.app} has several servers, one of them on the Unix socket {address['uds']}: give --uds"
+                " for all of them, or ports to all but the first"
+            )
         place = (address.get("host"), address.get("port", BY_NAME["port"].default))
-        if place not in taken:
+        if place[1] == 0 or place not in taken:
             taken.add(place)
             sockets += bind(*place)
-            logger.info("also listening on port %d", sockets[-1].getsockname()[1])
     return sockets
 
 
@@ -290,7 +294,7 @@ class _Announcer:
         self._control_socket = control_socket
         self._log_file = log_file
 
-    def ready(self, workers: int, path: str) -> None:
+    def ready(self, workers: int, path: str, addresses: Sequence[str]) -> None:
         if self._pidfile is not None:
             self._pidfile.write()
         if self._handover is not None:
@@ -303,7 +307,7 @@ class _Announcer:
             # The file was moved during the start, and only the previous supervisor got the signal to reopen it.
             self._log_file.reopen()
             os.kill(os.getpid(), signal.SIGUSR1)  # for the workers
-        self._terminal.ready(workers, path, self._control_socket.open_path)
+        self._terminal.ready(workers, path, addresses, self._control_socket.open_path)
         if self._log_file is not None:
             self._log_file.close()  # the start is over: the former stderr is no longer needed
 

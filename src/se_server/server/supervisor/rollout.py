@@ -142,7 +142,8 @@ class Rollout:
         if candidate.ready_message.notice:
             logger.warning("%s", candidate.ready_message.notice)
         if old is None:
-            self._announcer.ready(candidate.count, candidate.ready_message.path)
+            message = candidate.ready_message
+            self._announcer.ready(candidate.count, message.path, [str(each) for each in message.addresses])
             return
         leaving = self._pool.of(old, State.STARTING, State.READY)
         timeout_s = candidate.lifecycle.reload_drain_timeout_s

@@ -127,25 +127,25 @@ def _never_served(script: Script) -> str:
 class Guest(Protocol):
     """A worker on the event loop of a program."""
 
-    async def run_as_guest(self, is_ready: Callable[[int], None]) -> None:
+    async def run_as_guest(self, is_ready: Callable[[], None]) -> None:
         """Serve on the running loop until ordered to stop."""
 
     def end(self, timeout_s: float | None = None) -> None:
         """Drain within a time; None is the configured one."""
 
 
-def serve_of(worker: Callable[[Sequence[Serving]], Guest]) -> Captors:
+def serve_of(worker: Callable[[Sequence[Serving]], tuple[Guest, Sequence[int]]]) -> Captors:
     """Return the captor that runs a worker's serving on the program's loop.
 
     Args:
-        worker: makes the worker from the program's servers, on the running loop.
+        worker: makes the worker from the program's servers, on the running loop; returns the port of each server, too.
     """
 
     async def serve(servings: Sequence[Serving]) -> None:
-        made = worker(servings)
+        made, ports = worker(servings)
 
-        def is_ready(port: int) -> None:
-            for serving in servings:
+        def is_ready() -> None:
+            for serving, port in zip(servings, ports, strict=True):
                 serving.is_ready(port)
 
         running = asyncio.create_task(made.run_as_guest(is_ready), name="worker")

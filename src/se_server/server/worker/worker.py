@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from se_server.server.config.app import App, AppCrashed
 from se_server.server.config.config import Config, complete
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
-from se_server.server.door.routes import RouteTable
+from se_server.server.door.place import Place
 from se_server.server.shared.control import (
     Ask,
     ControlChannel,
@@ -40,7 +39,8 @@ from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.loading import fail, guests_of, load, notice, routes, trace_turns
+from se_server.server.worker.guests import guests_of
+from se_server.server.worker.loading import fail, load, notice, routes, trace_turns
 from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
 from se_server.server.worker.script import run_script, serve_of
@@ -109,7 +109,9 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
         config, late = complete(config, app.options)
-        worker = _Worker(spec, config, app, notice(app, late), routes(config, app), slot, channel, loop)
+        place = Place(spec.listen_sockets, routes(config, app), config.access, spec.tls)
+        ready = Ready(config.route.path or "", notice(app, late))
+        worker = _Worker(config, app, [place], ready, slot, channel, loop)
     except (AppError, ConfigError) as error:
         return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
@@ -122,17 +124,18 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
     """Run a program whose `serve()` serves this worker's share of the conversations."""
     config = spec.config
 
-    def worker(servings: Sequence[Serving]) -> _Worker:
+    def worker(servings: Sequence[Serving]) -> tuple[_Worker, Sequence[int]]:
         loop = asyncio.get_running_loop()
-        guests = guests_of(servings, script, config)
-        if not config.route.disable_auth and any(route.verifier is None for route in guests.routes):
+        guests = guests_of(servings, script, config, spec.listen_sockets, spec.tls)
+        is_open = any(route.verifier is None for place in guests.places for route in place.routes)
+        if not config.route.disable_auth and is_open:
             logger.warning(
                 "%s switches authentication off: anyone who reaches the port can hold conversations", script.file
             )
         call_in_children(partial(end_with, loop))
-        return _Worker(
-            spec, guests.config, guests.app, guests.notice, guests.routes, slot, channel, loop, guest_of=watchdog
-        )
+        ready = Ready("", guests.notice, list(guests.addresses))
+        made = _Worker(guests.config, guests.app, guests.places, ready, slot, channel, loop, guest_of=watchdog)
+        return made, guests.ports
 
     error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
     return EXIT_OK if error is None else fail(channel, error)
@@ -143,11 +146,10 @@ class _Worker:
 
     def __init__(
         self,
-        spec: WorkerSpec,
         config: Config,
         app: App,
-        doubt: str,
-        table: RouteTable,
+        places: Sequence[Place],
+        ready: Ready,
         slot: Slot,
         channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
@@ -155,9 +157,8 @@ class _Worker:
     ) -> None:
         self._app = app
         self._guest_of = guest_of  # the loop is a program's: its tasks and its hooks are left alone
-        self._is_open: Callable[[int], None] | None = None
-        self._listen_sockets = spec.listen_sockets
-        self._ready = Ready(config.route.path or "", doubt)
+        self._is_open: Callable[[], None] | None = None
+        self._ready = ready
         self._channel = channel
         self._slot = slot
         self._clock = config.session.clock
@@ -169,16 +170,14 @@ class _Worker:
         self._loop = loop
         stats = slot.counters()
         trace_turns(config.tracing, stats.ring)
-        hide_headers(config.access.secret_headers)
+        for access in (config.access, *(route.access for place in places for route in place.routes)):
+            hide_headers(set() if access is None else access.secret_headers)
         self._heartbeat = Heartbeat(loop, slot)
         self._door = Door(
-            spec.listen_sockets,
-            table,
+            places,
             stats,
-            access=config.access,
             capacity=config.capacity,
             lifecycle=config.lifecycle,
-            ssl=spec.tls,
             slot=slot,
         )
 
@@ -186,8 +185,8 @@ class _Worker:
         """Return the descriptors that children of user code must not have."""
         return self._door.descriptors()
 
-    async def run_as_guest(self, is_ready: Callable[[int], None]) -> None:
-        """Serve on the loop of a program until ordered to stop; `is_ready` gets the port."""
+    async def run_as_guest(self, is_ready: Callable[[], None]) -> None:
+        """Serve on the loop of a program until ordered to stop; `is_ready` is called when it serves."""
         assert self._guest_of is not None
         self._is_open = is_ready
         with keep_from_children(self.descriptors, self._loop):
@@ -231,7 +230,7 @@ class _Worker:
         self._slot.state = State.READY
         self._channel.send(self._ready, timeout_s=SEND_TIMEOUT_S)
         if self._is_open is not None:
-            self._is_open(next((s.getsockname()[1] for s in self._listen_sockets if s.family != socket.AF_UNIX), 0))
+            self._is_open()
         while not self._stop.is_set():
             try:
                 await self._stop.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from se_server.server.config.config import load_config
 from se_server.server.shared.control import ControlChannel, Message, Ready
@@ -89,7 +89,7 @@ class FakeAnnouncer:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def ready(self, workers: int, path: str) -> None:
+    def ready(self, workers: int, path: str, addresses: Sequence[str]) -> None:
         self.events.append(f"ready {workers}{path}")
 
     def failed(self, reason: str, details: str) -> None:

@@ -1,0 +1,197 @@
+"""The servers of a program that `se-server run` executes: their options, their routes, and the sockets of each."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ssl import SSLContext
+from typing import Any
+
+from se_server.errors import AppError, ConfigError
+from se_server.server.config.app import App, AppCrashed, app_of
+from se_server.server.config.config import LISTENING, Config, complete
+from se_server.server.config.options import BY_NAME
+from se_server.server.config.scripts import Script, Serving
+from se_server.server.door.place import Place
+from se_server.server.door.route_table import RouteTable
+from se_server.server.listen.sockets import url_of
+from se_server.server.shared.exit_codes import EXIT_OK
+from se_server.server.worker.loading import code_of, notice, route_of, with_key
+from se_server.server.worker.script import run_script
+
+# The sockets were opened where the program wanted them, its context serves there, and the program decides for itself
+# whether it authenticates.
+_TAKEN = (*LISTENING, "disable_auth", "certfile")
+
+
+@dataclass(frozen=True)
+class Guests:
+    """The servers of a program, as a worker serves them.
+
+    Attributes:
+        app: the first server; its name is the program's.
+        config: the options, completed with those of the first server.
+        places: the sockets, with the routes of the servers there.
+        ports: the port of each server; 0 for one that listens on a Unix socket alone.
+        addresses: the addresses of all servers, as URLs.
+        notice: sentences for the operator, or empty.
+    """
+
+    app: App
+    config: Config
+    places: Sequence[Place]
+    ports: Sequence[int]
+    addresses: Sequence[str]
+    notice: str
+
+
+def guests_of(
+    servings: Sequence[Serving],
+    script: Script,
+    config: Config,
+    sockets: Sequence[socket.socket] = (),
+    tls: SSLContext | None = None,
+) -> Guests:
+    """Read the servers of a program.
+
+    Args:
+        sockets: all listen sockets; without any, each server has the address that it names.
+        tls: the context that the options name; else that of each server holds.
+
+    Raises:
+        AppError, ConfigError: as for every APP; or two servers have the same path at the same address, or a server's
+            address is not open.
+    """
+    found = [_guest_of(serving, script, config) for serving in servings]
+    options = [app.options for app, _, _ in found]
+    if sockets:
+        grouped = _by_servers(options, script, config, sockets)
+    else:
+        grouped = [(numbers, []) for numbers in _same_address(options, config)]
+    places = []
+    own: list[list[socket.socket]] = [[] for _ in found]
+    for numbers, listening in grouped:
+        members = [found[number][:2] for number in numbers]
+        _check_paths([completed.route.path for _, completed in members], script)
+        contexts = [app.options["certfile"] for app, _ in members if "certfile" in app.options]
+        table = RouteTable([route_of(completed, app) for app, completed in members])
+        places.append(Place(listening, table, members[0][1].access, tls or next(iter(contexts), None)))
+        for number in numbers:
+            own[number] += listening
+    app, first, _ = found[0]
+    ports = [next((s.getsockname()[1] for s in each if s.family != socket.AF_UNIX), 0) for each in own]
+    addresses = [
+        address
+        for (app, completed, _), port in zip(found, ports, strict=True)
+        for address in _addresses(completed, app.options, port, is_tls=tls is not None)
+    ]
+    doubts = filter(None, dict.fromkeys(doubt for _, _, doubt in found))
+    return Guests(app, first, places, ports, addresses, " ".join(doubts))
+
+
+def _guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Config, str]:
+    app = app_of(serving.server, script.file)
+    if app.options.get("disable_auth") and not config.was_given("disable_auth"):
+        # The program is the server here, and has decided for itself.
+        config = replace(config, route=replace(config.route, disable_auth=True))
+    app = with_key(app, config)
+    completed, late = complete(config, app.options)
+    return app, completed, notice(app, [name for name in late if name not in _TAKEN])
+
+
+def _check_paths(paths: Sequence[str | None], script: Script) -> None:
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConfigError(
+                f"{script.file} has {len(paths)} servers at one address, of which several take"
+                f" {'all paths' if path is None else f'the path {path!r}'}: give each a path or a port of its own"
+            )
+
+
+def _port_of(options: Any) -> int | None:
+    """Return the port that a server was made with; None if it listens on a Unix socket alone."""
+    if "uds" in options and "port" not in options and "host" not in options:
+        return None
+    return int(options.get("port", BY_NAME["port"].default))
+
+
+def _same_address(options: Sequence[Any], config: Config) -> list[list[int]]:
+    """Group servers by the address that they name, as numbers."""
+    if config.says_where():
+        return [list(range(len(options)))]
+    groups: dict[object, list[int]] = {}
+    for number, each in enumerate(options):
+        port = _port_of(each)
+        key = (number,) if port == 0 else (each.get("host"), port, each.get("uds"))
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _by_servers(
+    options: Sequence[Any], script: Script, config: Config, sockets: Sequence[socket.socket]
+) -> list[tuple[list[int], list[socket.socket]]]:
+    """Group sockets by the servers that listen there, as numbers."""
+    by_name: dict[object, list[socket.socket]] = {}
+    for sock in sockets:
+        name = sock.getsockname()
+        by_name.setdefault(name if sock.family == socket.AF_UNIX else name[1], []).append(sock)
+    everybody = list(range(len(options)))
+    if len(options) == 1 or len(by_name) == 1 or config.says_where():
+        return [(everybody, list(sockets))]
+    named = {_port_of(each) for each in options}
+    free = [name for name in by_name if isinstance(name, int) and name not in named]
+    servers: dict[object, list[int]] = {name: [] for name in by_name}
+    for number, each in enumerate(options):
+        port, uds = _port_of(each), each.get("uds")
+        wanted: list[object] = [] if port is None else [free.pop(0) if port == 0 and free else port]
+        wanted += [] if uds is None else [uds]
+        for name in wanted:
+            if name not in servers:
+                where = f"port {name}" if name == port else f"the Unix socket {name}"
+                raise AppError(
+                    f"{script.file} serves at {where} now, which is not open: a reload keeps the addresses, restart the"
+                    " server to change them"
+                )
+            servers[name].append(number)
+    grouped: dict[tuple[int, ...], list[socket.socket]] = {}
+    for name, numbers in servers.items():
+        if numbers:
+            grouped.setdefault(tuple(numbers), []).extend(by_name[name])
+    return [(list(numbers), listening) for numbers, listening in grouped.items()]
+
+
+def _addresses(config: Config, options: Any, port: int, *, is_tls: bool) -> list[str]:
+    """Return the addresses of a server as URLs, with the port that it is bound to, if it is."""
+    listening = config.listening
+    if config.says_where():
+        host, wanted, uds = listening.host, listening.port if config.wants_port() else None, listening.uds
+    else:
+        host, wanted, uds = options.get("host"), _port_of(options), options.get("uds")
+    is_tls = is_tls or "certfile" in options or listening.certfile is not None
+    found = [] if wanted is None else [url_of(host, port or wanted, is_tls=is_tls) + (config.route.path or "/")]
+    return found + ([] if uds is None else [f"unix:{uds}"])
+
+
+def check_script(script: Script, config: Config) -> tuple[Guests | None, str, str, int]:
+    """Run a program up to its `serve()`.
+
+    Returns:
+        Its servers, None if they cannot be used; the traceback of user code and one sentence on the problem, each of
+        which may be empty; and the exit code.
+    """
+    found: list[Guests] = []
+    errors: list[Exception] = []
+
+    async def look(servings: Sequence[Serving]) -> None:
+        try:
+            found.append(guests_of(servings, script, config))
+        except (AppError, ConfigError) as error:
+            errors.append(error)
+        raise SystemExit
+
+    failed = run_script(script, look, use_uvloop=config.program.loop == "uvloop")
+    for error in (failed, *errors):
+        if error is not None:
+            return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), code_of(error)
+    return found[0], "", "", EXIT_OK
