@@ -26,7 +26,7 @@ FACTS = Facts("conv_1", 1.0, 1_000_000, 9_000_000, "closed", 1000, ["error"], []
 
 # --- private values ---------------------------------------------------------------------------------------------------
 
-GAPS = st.sampled_from(["", "", "", " ", "-", ".", "\u00a0", "\u2011", "\u200b", " - "])
+GAPS = st.sampled_from(["", "", "", " ", "-", ".", "\u00a0", "\u2011", "\u200b", " - ", ", ", "; ", "|", "*"])
 DIGITS = st.sampled_from(["0123456789"] * 6 + ["٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９"])
 
 
@@ -55,7 +55,7 @@ def ibans(draw: st.DrawFn) -> tuple[str, str]:
     body += draw(st.text("0123456789", min_size=digits, max_size=digits))
     rest = int("".join(str(int(letter, 36)) for letter in body + country + "00")) % 97
     core = f"{country}{98 - rest:02}{body}"
-    gap = draw(st.sampled_from(["", " ", "-", "\u00a0"]))
+    gap = draw(st.sampled_from(["", " ", "-", "\u00a0", ", ", "|"]))
     shown = gap.join(core[at : at + 4] for at in range(0, len(core), 4))
     return core, draw(st.sampled_from([shown, shown.lower()]))
 

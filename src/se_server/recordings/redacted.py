@@ -145,6 +145,6 @@ def redact_json(value: Any, own: Redactor | None) -> Any:
             redact(name): item if name in _IDS else redact_json(item, None if name in _PROTOCOL_KEYS else own)
             for name, item in value.items()
         }
-    if isinstance(value, int) and not isinstance(value, bool) and (text := str(value)) != redact(text):
+    if isinstance(value, int) and not isinstance(value, bool) and (text := f"number {value}") != redact(text):
         return 0
     return value

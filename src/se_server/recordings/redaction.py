@@ -7,42 +7,22 @@ each of its chunks.
 from __future__ import annotations
 
 import re
-import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
+
+from se_server.recordings.addresses import emails, spoken_numbers, tokens
+from se_server.recordings.numbers import Span, cards, context_of, ibans, phones
 
 Redactor = Callable[[str], str]
 """The user's own function: takes a text, and returns it without what is private."""
 
 FAILED = "[redaction failed]"
-Span = tuple[int, int, str]
-
-# Between two digits: blanks of any kind, invisible characters, dots, slashes, and hyphens of any kind.
-_GAP = r"[\s\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff._/\-]{0,3}"
-_BEFORE_AT = re.compile(r"[^\s@<>()\[\]\",;:\\]{1,128}\s?\Z")
-_AFTER_AT = re.compile(r"\s?[^\s@<>()\[\]\",;:\\]{1,255}")
-_SAID_AT = re.compile(r"\s(?:at|\(at\)|\[at\])\s", re.IGNORECASE)
-_BEFORE_SAID_AT = re.compile(r"[\w.+-]{1,128}\Z")
-_AFTER_SAID_AT = re.compile(
-    r"\s*[\w-]{1,64}(?:(?:\.|\s{1,2}dot\s{1,2}|\s{0,2}[(\[]dot[)\]]\s{0,2})[\w-]{1,64}){1,8}", re.IGNORECASE
-)
-_CARD = re.compile(rf"(?<!\d)\d(?:{_GAP}\d){{11,}}")
-_IBAN = re.compile(rf"(?=[^\W\d_]{{2}}\d\d|(?<![^\W_])[^\W\d_]{_GAP}[^\W\d_]{_GAP}\d{_GAP}\d)")
-_IBAN_RUN = re.compile(rf"[^\W_](?:{_GAP}[^\W_]){{14,33}}")
-_PHONE = re.compile(rf"(?<!\d)(?:\+\s?)?\(?\+?\d(?:[()]?{_GAP}[()]?{_GAP}\d){{5,}}")
-_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
-_TOKEN = re.compile(
-    r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|\bsk[_-][\w-]{12,}|sk[_-](?=[\w-]*\d|\w{20})[\w-]{12,}|bearer\s+[\w.~+/-]{12,}=*",
-    re.IGNORECASE,
-)
 _SUREST = ("[iban]", "[card]", "[token]", "[email]", "[phone]")
-_MIN_CARD, _MAX_CARD = 12, 19
-_MIN_PHONE = 7
-_MIN_IBAN = 15
-_MIN_IBAN_DIGITS = 5
-"""The digits behind the check digits: words of a sentence have the right check digits now and then."""
+_JUNCTION = 200
+"""The characters at the end and at the beginning of two utterances that are read as one text."""
+_HALF_NAME = re.compile(r"(?:[._+-]|\w[._+\d-]\w*)\Z")
 
 
 def redact(text: str, own: Redactor | None = None) -> str:
@@ -72,29 +52,68 @@ def redact_parts(parts: Sequence[str], own: Redactor | None = None) -> list[str]
 
 
 def redact_utterances(texts: Sequence[str], own: Redactor | None = None) -> list[str]:
-    """Redact the utterances of one speaker. A number with check digits is found although pauses have split it."""
-    joined: list[str] = []
+    """Redact the utterances of one speaker: pauses may have split a number or an e-mail address."""
     found: list[Span] = []
-    at = 0
-    for text in texts:
-        # Both readings are of the text as it was said: what one takes out must not hide a part of the other's.
+    starts = [0, *accumulate(map(len, texts))]
+    for at, text in zip(starts, texts, strict=False):
+        # All readings are of the text as it was said: what one takes out must not hide a part of another's.
         found += ((at + start, at + stop, name) for start, stop, name in _spans(text))
-        joined += (text, " ")
-        at += len(text) + 1
-    split = _replaced(joined, _joined([*found, *_checked_spans("".join(joined))]))
-    return [redact(text, own) for text in split[::2]]
+    found += _checked_spans("".join(texts))
+    # A blank between two utterances keeps the groups of a number apart. Its places are those of the text without them.
+    spaced = " ".join(texts)
+    ends = [start + place for place, start in enumerate(starts[1:-1])]
+    for start, stop, name in _checked_spans(spaced):
+        found.append((start - bisect_left(ends, start), stop - bisect_left(ends, stop), name))
+    for at, before, after in zip(starts[1:], texts, texts[1:], strict=False):
+        found += _over_a_pause(at, before, after)
+    return [redact(text, own) for text in _replaced(list(texts), _joined(found))]
+
+
+def _over_a_pause(at: int, before: str, after: str) -> Iterator[Span]:
+    """Yield an e-mail address or a telephone number of which one part ends an utterance, and another begins the next.
+
+    Args:
+        at: the place of the second utterance.
+        before, after: the utterances.
+    """
+    head, tail = before[-_JUNCTION:].rstrip(), after[:_JUNCTION]
+    skipped = len(before[-_JUNCTION:]) - len(head)
+    for gap in (" ", ""):
+        for start, stop, name in _spans(head + gap + tail):
+            if not start < len(head) or not stop > len(head) + len(gap):
+                continue
+            whole = (head + gap + tail)[start:stop]
+            if name == "[phone]" and not _is_surely_a_phone(head[:start], head[start:], whole):
+                continue
+            if name == "[email]" and _is_whole(head, tail):
+                continue
+            if name in ("[phone]", "[email]"):
+                yield at - skipped - len(head) + start, at + stop - len(head) - len(gap), name
+
+
+def _is_whole(head: str, tail: str) -> bool:
+    """Whether an e-mail address is in one of two utterances as a whole: the words beside it are none of it."""
+    if any(end >= len(head) and name == "[email]" for _, end, name in _spans(head)):
+        return True
+    begins = any(start == 0 and name == "[email]" for start, _, name in _spans(tail))
+    return begins and _HALF_NAME.search(head) is None
+
+
+def _is_surely_a_phone(before: str, first: str, whole: str) -> bool:
+    """Whether digits that end an utterance, and those that begin the next, are one number: they may be two answers."""
+    if any(map(str.isalpha, whole)):  # in words
+        return 1 < len(first.split()) < len(whole.split()) - 1
+    digits = sum(map(str.isdigit, whole))
+    begins = first.startswith(("+", "0", "(")) or context_of(before) == "phone"
+    return digits >= 9 and begins and digits - sum(map(str.isdigit, first)) >= 2
 
 
 @lru_cache(maxsize=4096)
 def _spans(text: str) -> tuple[Span, ...]:
     """Return the private parts of a text, in order and without overlaps."""
     found = [*_checked_spans(text)]
-    found += _emails(text)
-    found += [(match.start(), match.end(), "[token]") for match in _TOKEN.finditer(text)]
-    for match in _PHONE.finditer(text):
-        digits = sum(character.isdigit() for character in match[0])
-        if digits >= _MIN_PHONE and not _DATE.fullmatch(match[0]):
-            found.append((match.start(), match.end(), "[phone]"))
+    for reading in (emails, tokens, spoken_numbers, phones):
+        found += reading(text)
     return tuple(_joined(found))
 
 
@@ -104,72 +123,10 @@ def forget_texts() -> None:
     _checked_spans.cache_clear()
 
 
-def _emails(text: str) -> Iterator[Span]:
-    """Yield the e-mail addresses, written or spelt, read from the `@` outwards, since patterns would take long."""
-    at = text.find("@")
-    while at >= 0:
-        before = _BEFORE_AT.search(text, max(0, at - 129), at)
-        after = _AFTER_AT.match(text, at + 1)
-        if before is not None and after is not None and "." in after[0].strip(" ."):
-            yield before.start(), at + 1 + len(after[0].rstrip(".!?")), "[email]"
-        at = text.find("@", at + 1)
-    for said in _SAID_AT.finditer(text):
-        before = _BEFORE_SAID_AT.search(text, max(0, said.start() - 128), said.start())
-        after = _AFTER_SAID_AT.match(text, said.end())
-        if before is not None and after is not None:
-            yield before.start(), after.end(), "[email]"
-
-
 @lru_cache(maxsize=1024)
 def _checked_spans(text: str) -> tuple[Span, ...]:
     """Return the numbers with check digits: cards and IBANs."""
-    found: list[Span] = []
-    for match in _CARD.finditer(text):
-        found += _cards_in(text, match.start(), match.end())
-    for match in _IBAN.finditer(text):
-        run = _IBAN_RUN.match(text, match.start())
-        end = 0 if run is None else _iban_end(text, run.start(), run.end())
-        if end:
-            found.append((match.start(), end, "[iban]"))
-    return tuple(_joined(found))
-
-
-def _cards_in(text: str, start: int, end: int) -> list[Span]:
-    """Return the card numbers in a run of digits: others may stand before and behind one.
-
-    The last digit of a card number checks the others (ISO/IEC 7812-1).
-    """
-    places = [place for place in range(start, end) if text[place].isdigit()]
-    # Sums of all digits before a place, in which those at even or at odd places count double.
-    sums: tuple[list[int], list[int]] = ([0], [0])
-    for place, digit in enumerate(unicodedata.digit(text[place], 0) for place in places):
-        double = digit * 2 - 9 * (digit > 4)
-        sums[0].append(sums[0][-1] + (digit if place % 2 == 0 else double))
-        sums[1].append(sums[1][-1] + (digit if place % 2 == 1 else double))
-    found = []
-    for first in range(len(places) - _MIN_CARD + 1):
-        for size in range(min(_MAX_CARD, len(places) - first), _MIN_CARD - 1, -1):
-            own = sums[(first + size - 1) % 2]
-            total = own[first + size] - own[first]
-            if total and total % 10 == 0:
-                found.append((places[first], places[first + size - 1] + 1, "[card]"))
-                break
-    return found
-
-
-def _iban_end(text: str, start: int, end: int) -> int:
-    """Return the end of an IBAN that begins at `start`; 0 if its check digits are wrong for every length."""
-    places = [place for place in range(start, end) if text[place].isalnum()]
-    for size in range(len(places), _MIN_IBAN - 1, -1):
-        word = "".join(unicodedata.normalize("NFKC", text[place]) for place in places[:size]).upper()
-        is_long = sum(map(str.isdigit, word[4:])) >= _MIN_IBAN_DIGITS
-        if (
-            is_long
-            and word.isascii()
-            and int("".join(str(int(letter, 36)) for letter in word[4:] + word[:4])) % 97 == 1
-        ):
-            return places[size - 1] + 1
-    return 0
+    return tuple(_joined([*cards(text), *ibans(text)]))
 
 
 def _joined(found: list[Span]) -> list[Span]:
