@@ -77,7 +77,7 @@ async def aiohttp_response(stack: AsyncExitStack, url: Any) -> Ask:
     """An aiohttp response as it is."""
     import aiohttp
 
-    client = await stack.enter_async_context(aiohttp.ClientSession())
+    client = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
     endpoint = f"{url('openai')}/chat/completions"
     return lambda model: client.post(endpoint, json={"model": model, "messages": MESSAGES, "stream": True})
 
@@ -86,7 +86,7 @@ async def aiohttp_gemini(stack: AsyncExitStack, url: Any) -> Ask:
     """Gemini's stream as an aiohttp response, in place of google-genai's."""
     import aiohttp
 
-    client = await stack.enter_async_context(aiohttp.ClientSession())
+    client = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
     said = {"contents": [{"role": "user", "parts": [{"text": "Good morning"}]}]}
     return lambda model: client.post(f"{url('gemini')}/v1beta/models/{model}:streamGenerateContent?alt=sse", json=said)
 

@@ -4,10 +4,6 @@
 of its own; a fake provider, in its own process, and the callers share the other. CPU time is the scheduler's, over
 some seconds in which all conversations stream; the published SDK (`elevenlabs`) on uvloop takes turns with se-server in
 the same run. Figures are medians of the repetitions.
-
-`python -m bench.tokens limit`: the number of conversations that one worker carries before the 99th percentile of a
-token's delay, from the provider's write to the caller, passes 50 ms. Each try shows the share of its core that the
-server ran. The callers and the provider have a core, too: where that is full first, the number is the least that holds.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +30,11 @@ from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
 from bench.load.targets import API_KEY, TARGETS, certificate
 from tests.providers import RemoteProvider, provider_process
 
-__all__ = ["measure_path", "servers"]
+__all__ = ["BARE", "TIMEOUT_S", "Caller", "Side", "chosen", "dial", "measure_path", "servers", "serving"]
 
 CONVERSATIONS = 40
 SETTLE_S, WINDOW_S = 1.5, 6.0
 TIMEOUT_S = 60.0
-DELAY_LIMIT_S = 0.050
-FULL_SHARE = 0.85
 HANDLER = Path(__file__).parent / "load" / "targets" / "llm_handler.py"
 PUBLISHED = "published SDK, uvloop"
 BARE = Target(name="bare protocols, uvloop", command=(sys.executable, "-m", "bench.load.targets.bare_tokens_target"))
@@ -98,6 +92,11 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._end(BenchError("the server ended a conversation"))
 
+    def hang_up(self) -> None:
+        """Cut the connection; nobody waits for the answer's end."""
+        self.over.cancel()
+        self._transport.abort()
+
     def _end(self, error: Exception | None) -> None:
         if not self.begun.done():
             self.begun.set_result(None)
@@ -130,21 +129,6 @@ class Side:
     variant: str = ""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """One measurement: microseconds a token, the delays of all tokens, the share of its core that the server ran."""
-
-    us: float
-    delays_s: list[float]
-    busy: float
-
-    @property
-    def p99_s(self) -> float:
-        """The 99th percentile of the delays."""
-        ordered = sorted(self.delays_s)
-        return ordered[int(len(ordered) * 0.99)] if ordered else 0.0
-
-
 def servers(path: str, *, objects: bool) -> list[Side]:
     """Return the servers to compare on a path: ours, ours without takeover, bare protocols, the published SDK's."""
     known = PATHS[path]
@@ -165,19 +149,19 @@ def servers(path: str, *, objects: bool) -> list[Side]:
 
 
 @contextmanager
-def serving(side: Side, provider: RemoteProvider, cores: Cores) -> Iterator[Server]:
+def serving(side: Side, base_url: Callable[[str], str], cores: Cores) -> Iterator[Server]:
     """Run a server on its core."""
     path = side.path + side.variant
     known = PATHS[side.path]
     if not side.is_ours and known.published is not None:
         path = f"{path} (published)"
     apis = ("openai", "anthropic", "gemini", "mistral", "groq", "together")
-    settings = {"path": path, "urls": {api: provider.base_url(api) for api in apis}, "options": side.options}
+    settings = {"path": path, "urls": {api: base_url(api) for api in apis}, "options": side.options}
     environment = {
         **side.target.environment,
         "SE_BENCH_LLM": json.dumps(settings),
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "SSL_CERT_FILE": str(certificate.CA) if provider.origin.startswith("https") else "",
+        "SSL_CERT_FILE": str(certificate.CA) if base_url("openai").startswith("https") else "",
     }
     if not environment["SSL_CERT_FILE"]:
         del environment["SSL_CERT_FILE"]
@@ -185,11 +169,8 @@ def serving(side: Side, provider: RemoteProvider, cores: Cores) -> Iterator[Serv
         yield server
 
 
-async def converse(
-    server: Server, provider: RemoteProvider, conversations: int, window_s: float, *, has_provider: bool
-) -> Figures:
-    """Hold conversations of one answer each, and measure while all of them stream."""
-    loop = asyncio.get_running_loop()
+async def converse(server: Server, provider: RemoteProvider, conversations: int, window_s: float) -> float:
+    """Hold conversations of one answer each, and return the microseconds a token while all of them stream."""
     tokens = int((SETTLE_S * 2 + window_s + 1.5) * TOKENS_PER_S)
     await asyncio.to_thread(provider.script, text=["morning "] * tokens, tokens_per_s=TOKENS_PER_S)
     # The first turn makes the client, which imports its package.
@@ -199,48 +180,37 @@ async def converse(
     await asyncio.to_thread(provider.script, text=["morning "] * tokens, tokens_per_s=TOKENS_PER_S)
     callers = []
     for number in range(conversations):
-        caller = await _dial(server, number, f"m{number}-{tokens}")
+        caller = await dial(server, number, f"m{number}-{tokens}")
         callers.append(caller)
         await asyncio.sleep(1 / conversations)
     await asyncio.wait_for(asyncio.gather(*(caller.begun for caller in callers)), TIMEOUT_S)
     await asyncio.sleep(SETTLE_S)
     count = sum(len(caller.times_s) for caller in callers)
-    cpu, start = server.cpu(), loop.time()
+    cpu = server.cpu()
     await asyncio.sleep(window_s)
     spent = server.cpu().since(cpu)
-    elapsed = loop.time() - start
     count = sum(len(caller.times_s) for caller in callers) - count
     await asyncio.wait_for(asyncio.gather(*(caller.over for caller in callers)), TIMEOUT_S)
-    delays: list[float] = []
-    if has_provider:
-        sent = {request["model"]: request["token_times_s"] for request in await asyncio.to_thread(provider.requests)}
-        for caller in callers:
-            pairs = list(zip(caller.times_s, sent[caller.question], strict=False))
-            delays += [came - left for came, left in pairs[len(pairs) // 8 :]]
-        await asyncio.to_thread(provider.reset)
-    else:
-        for caller in callers:
-            first = caller.times_s[0]
-            delays += [came - first - number / TOKENS_PER_S for number, came in enumerate(caller.times_s)]
-    return Figures(spent / 1000 / max(count, 1), delays, spent / 1e9 / elapsed)
+    await asyncio.to_thread(provider.reset)
+    return spent / 1000 / max(count, 1)
 
 
-async def _dial(server: Server, number: int, question: str) -> Caller:
+async def dial(server: Server, number: int, question: str, kind: type[Caller] = Caller) -> Caller:
+    """Begin a conversation whose user asks once."""
     loop = asyncio.get_running_loop()
-    _, caller = await loop.create_connection(lambda: Caller(number, question, server.port), "127.0.0.1", server.port)
+    _, caller = await loop.create_connection(lambda: kind(number, question, server.port), "127.0.0.1", server.port)
     return caller
 
 
 async def _call(server: Server, number: int, question: str) -> None:
-    caller = await _dial(server, number, question)
+    caller = await dial(server, number, question)
     await asyncio.wait_for(caller.over, TIMEOUT_S)
 
 
-def measure_path(side: Side, provider: RemoteProvider, cores: Cores, conversations: int, window_s: float) -> Figures:
-    """Measure one server on one path."""
-    with serving(side, provider, cores) as server:
-        has_provider = side.path != "plain generator"
-        return uvloop.run(converse(server, provider, conversations, window_s, has_provider=has_provider))
+def measure_path(side: Side, provider: RemoteProvider, cores: Cores, conversations: int, window_s: float) -> float:
+    """Return the microseconds a token of one server on one path."""
+    with serving(side, provider.base_url, cores) as server:
+        return uvloop.run(converse(server, provider, conversations, window_s))
 
 
 def cost(options: argparse.Namespace, cores: Cores) -> int:
@@ -250,53 +220,20 @@ def cost(options: argparse.Namespace, cores: Cores) -> int:
     with _provider(options.tls) as provider:
         for path in paths:
             sides = servers(path, objects=options.objects)
-            figures: dict[str, list[Figures]] = {side.name: [] for side in sides}
+            figures: dict[str, list[float]] = {side.name: [] for side in sides}
             for repetition in range(options.repetitions):
                 for side in in_turn(sides, repetition):
                     figures[side.name].append(
                         measure_path(side, provider, cores, options.conversations, options.window)
                     )
-            base = median(figure.us for figure in figures[PUBLISHED])
+            base = median(figures[PUBLISHED])
             for side in sides:
-                taken = [figure.us for figure in figures[side.name]]
+                taken = figures[side.name]
                 ratio = f"{base / median(taken):5.2f}x less" if side.name != PUBLISHED and base else ""
                 if side.name == PUBLISHED and not base:
                     ratio = "speaks nothing of it"
                 every = " ".join(f"{us:.0f}" for us in taken)
                 print(f"{path:38}{side.name:26}{median(taken):6.1f}  ({every})  {ratio}", flush=True)
-    return 0
-
-
-def limit(options: argparse.Namespace, cores: Cores) -> int:
-    """Print the table of conversations that one worker carries."""
-    print(f"{'conversations at 50 tokens a second':38}{'':26}p99 of a delay up to 50 ms", flush=True)
-    with _provider(options.tls) as provider:
-        for path in chosen(options.paths):
-            for side in servers(path, objects=False):
-                if side.target is BARE:
-                    continue
-                carried, tried = 0, []
-                low, high, busy = 0, 0, 1.0
-                count = options.first
-                while True:
-                    try:
-                        figures = measure_path(side, provider, cores, count, min(options.window, 4.0))
-                        p99_s, share = figures.p99_s, figures.busy
-                    except (BenchError, TimeoutError, asyncio.TimeoutError):
-                        p99_s, share = 9.99, 1.0
-                    tried.append(f"{count}: {p99_s * 1000:.0f} ms, {share:.0%}")
-                    if p99_s <= DELAY_LIMIT_S:
-                        low = carried = count
-                    else:
-                        high, busy = count, share
-                    if high and high - low <= max(10, low // 8):
-                        break
-                    count = (low + high) // 2 if high else count * 2
-                    if count > options.most:
-                        high, busy = count, 0.0
-                        break
-                more = " or more: the load had no more of its core" if busy < FULL_SHARE else ""
-                print(f"{path:38}{side.name:26}{carried:6}{more}  ({', '.join(tried)})", flush=True)
     return 0
 
 
@@ -323,19 +260,16 @@ def _provider(tls: bool) -> Iterator[RemoteProvider]:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench.tokens", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=("cost", "limit"), default="cost")
     parser.add_argument("--path", dest="paths", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--tls", action="store_true", help="the provider speaks TLS")
     parser.add_argument("--objects", action="store_true", help="measure se-server with takeover=False, too")
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds that are measured")
-    parser.add_argument("--first", type=int, default=40, help="conversations of the first try, for limit")
-    parser.add_argument("--most", type=int, default=1280, help="conversations at most, for limit")
     options = parser.parse_args()
     try:
         cores = pick_cores()
-        return (cost if options.command == "cost" else limit)(options, cores)
+        return cost(options, cores)
     except BenchError as error:
         print(f"bench.tokens: {error}", file=sys.stderr)
         return 2
