@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
+import httpx
 from mistralai.client import Mistral
 
 from se_server import ConversationMessage, SpeechEngineSession
@@ -20,7 +21,9 @@ async def on_startup() -> AsyncIterator[None]:
     """Hold one client in each worker: what follows the `yield` runs at the worker's end."""
     global llm
     key, url = os.environ["MISTRAL_API_KEY"], os.environ.get("MISTRAL_BASE_URL")
-    async with Mistral(api_key=key, server_url=url) as llm:
+    limits = httpx.Limits(max_connections=1000)  # by default the 101st answer at a time would fail
+    async with httpx.AsyncClient(limits=limits, follow_redirects=True) as http:
+        llm = Mistral(api_key=key, server_url=url, async_client=http)
         yield
 
 

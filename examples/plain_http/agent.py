@@ -21,7 +21,9 @@ async def on_startup() -> AsyncIterator[None]:
     """Hold one pool of connections in each worker: what follows the `yield` runs at the worker's end."""
     global http
     headers = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(sock_read=20)) as http:
+    connector = aiohttp.TCPConnector(limit=0)  # by default the 101st answer at a time would wait
+    timeout = aiohttp.ClientTimeout(sock_read=20)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as http:
         yield
 
 
