@@ -92,6 +92,64 @@ async def test_a_primary_without_text_loses(silent: Callable[[], Any]) -> None:
     assert (await heard(lambda: first_of(silent, "Backup.", after_s=9)))[0] == "Backup."
 
 
+async def pieces(*texts: str, every_s: float = 0) -> AsyncIterator[str]:
+    for text in texts:
+        yield text
+        await asyncio.sleep(every_s)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shape"),
+    [
+        ((" ", "\n"), None),
+        (("...", "\u200b"), None),
+        (("🎉",), "plain"),
+        (("```\n", "x = 1\n```"), "plain"),
+        (("**", " ", "---"), "plain, sentences"),
+        (("<think>Hm, the user asks", " for it", "</think>"), "plain"),
+    ],
+)
+async def test_text_that_is_not_spoken_loses(texts: tuple[str, ...], shape: str | None) -> None:
+    for primary in (lambda: pieces(*texts), lambda: "".join(texts), lambda: first_of(pieces(*texts), list)):
+        assert await heard(lambda made=primary: first_of(made, "Backup.", after_s=9), shape=shape) == ("Backup.", 0, 1)
+        turns: list[Any] = []
+        async with call(agent(lambda made=primary: first_of(made, made), turns, shape=shape)) as caller:
+            assert not (await caller.say("Hello?")).text.strip()
+        assert turns[0].winner is None
+    slow = lambda: pieces(*texts, "Late.", every_s=1)  # noqa: E731
+    assert await heard(lambda: first_of(slow, "Backup.", after_s=0.5), shape=shape) == ("Backup.", 0.5, 1)
+
+
+async def test_blanks_before_the_text_are_kept() -> None:
+    assert "".join([text async for text in first_of(pieces(" ", "\n", "He", "llo."), "Backup.")]) == " \nHello."
+
+
+async def test_a_flood_of_blanks_does_not_hold_the_backup() -> None:
+    flood = lambda: pieces(*[" " * 9000] * 100, every_s=0.001)  # noqa: E731
+    assert (await heard(lambda: first_of(flood, pieces("Back", "up."), after_s=0.01)))[::2] == ("Backup.", 1)
+    assert (await heard(lambda: first_of(flood, "Backup.", after_s=9)))[0] == "Backup."
+
+
+async def test_contenders_without_text_are_an_empty_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def unknown() -> AsyncIterator[Any]:
+        yield {"news": "unheard of"}
+
+    caplog.set_level("INFO")
+    forget_doubts()
+    options = {"empty_answer_text": "Hm.", "failure_text": "Sorry."}
+    async with call(agent(lambda: first_of(pieces(), pieces), []), **options) as caller:
+        assert (await caller.say("Hello?")).text == "Hm."
+        assert not caller.errors
+    assert "WARNING" in caplog.text
+    assert "none of its 2 streams gave text to speak; of the first, the stream (async_generator)" in caplog.text
+    async with call(agent(lambda: first_of(pieces("🎉"), pieces), [], shape="plain"), **options) as caller:
+        assert (await caller.say("Hello?")).text == "Hm."
+    assert "the primary of first_of gave no text to speak: the stream (async_generator) was silent" in caplog.text
+    async with call(agent(lambda: first_of(pieces(), unknown), []), **options) as caller:
+        assert (await caller.say("Hello?")).text == "Sorry."
+        assert type(caller.errors.pop()).__name__ == "UnknownStreamError"
+
+
 async def test_three_contenders_start_one_after_another(made: Contenders) -> None:
     assert await heard(
         lambda: first_of(made.words("a", 9), made.words("b", 9), made.words("c", 1, "Third."), after_s=2)
@@ -165,6 +223,7 @@ async def test_silence_and_unknown_events_are_logged(caplog: pytest.LogCaptureFi
     forget_doubts()
     async with call(agent(lambda: used, [])) as caller:
         assert not (await caller.say("Hello?")).text.strip()
+    assert "none of its" not in caplog.text  # it was read before
     assert "hedging.FirstOf) was silent" in caplog.text
     assert (await heard(lambda: first_of(unknown(), "Backup.")))[0] == "Hello."
     assert "1 unknown event beside the text" in caplog.text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from se_server.conversation.findings import forget_doubts
 from se_server.testing import call
 
 PIECES = ("**He", "llo** the", "re. See [the ", "page](https://x.y", "/z). 😀 Bye", "**.")
@@ -46,11 +47,14 @@ async def test_each_sentence_is_a_chunk(response: Any) -> None:
     assert [chunk for chunk in reply.chunks if chunk] == ["Hello there. ", "See the page. ", "Bye."]
 
 
-async def test_an_answer_of_marks_alone_is_an_empty_one() -> None:
-    async with call(agent(lambda: stream(("😀", " **", "**"))), shape="plain") as caller:
-        reply = await caller.say("Hello?")
-        assert not reply.text.strip()
+@pytest.mark.parametrize("pieces", [("😀", " **", "**"), ("<think>I never", " end")])
+async def test_an_answer_of_marks_alone_is_empty(pieces: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    forget_doubts()
+    async with call(agent(lambda: stream(pieces)), shape="plain", empty_answer_text="Hm.") as caller:
+        assert (await caller.say("Hello?")).text == "Hm."
         assert not caller.errors
+    assert "WARNING" in caplog.text
+    assert "its text was nothing but what shape= leaves out" in caplog.text
 
 
 async def test_text_before_a_failure_is_spoken() -> None:

@@ -5,6 +5,8 @@ from se_server.streams._stream cimport Sink
 
 from asyncio import get_running_loop
 
+from se_server.protocol.words import is_spoken
+
 cdef enum:
     # A contender waits once so many characters were not taken: the caller does not read.
     MAX_UNTAKEN = 65536
@@ -13,6 +15,7 @@ cdef enum:
 cdef class Collector(Sink):
     cdef readonly bint has_ended
     cdef readonly object error
+    cdef readonly bint is_heard # there is something to speak: blanks and punctuation alone are not heard
     cdef list _texts
     cdef Py_ssize_t _untaken    # characters
     cdef Py_ssize_t _unflushed
@@ -23,10 +26,15 @@ cdef class Collector(Sink):
         self._texts = []
 
     cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
+        if not self.is_heard:
+            self.is_heard = is_spoken(content)
+            if self._untaken > MAX_UNTAKEN:
+                self._texts.clear()
+                self._untaken = 0
         self._texts.append(content)
         self._unflushed += len(content)
         self._untaken += len(content)
-        if self._untaken > MAX_UNTAKEN:
+        if self.is_heard and self._untaken > MAX_UNTAKEN:
             self.writable = False
         return 0
 
@@ -35,7 +43,7 @@ cdef class Collector(Sink):
 
     cpdef int flush(self) except -1:
         self._unflushed = 0
-        if self._texts:
+        if self._texts and self.is_heard:
             self._wake()
         return 0
 
@@ -60,13 +68,9 @@ cdef class Collector(Sink):
     def news(self):
         if self._reader is None or self._reader.done():
             self._reader = get_running_loop().create_future()
-            if self._texts or self.has_ended:
+            if (self._texts and self.is_heard) or self.has_ended:
                 self._reader.set_result(None)
         return self._reader
-
-    @property
-    def has_text(self):
-        return bool(self._texts)
 
     cdef int _wake(self) except -1:
         if self._reader is not None and not self._reader.done():

@@ -33,7 +33,7 @@ from types import AsyncGeneratorType, GeneratorType
 from se_server.errors import AnswerTooLong, StreamFailed
 from se_server.streams.closing import close_generator
 from se_server.streams.driving import Detached, Ending
-from se_server.streams.naming import describe_empty
+from se_server.streams.naming import describe_empty, describe_unshaped
 from se_server.streams.opening import Opening, is_plain_generator
 from se_server.streams.recording import dump_event
 
@@ -127,7 +127,7 @@ cdef class Stream:
     def read_by(self, *, text=None, nodes=None, bint speak_refusals=True):
         cdef Reading reading
         if self._opening is not None and self._opening.is_race:
-            self._opening.options = {"text": text, "nodes": nodes, "speak_refusals": speak_refusals}
+            self._opening.options.update(text=text, nodes=nodes, speak_refusals=speak_refusals)
             return
         reading = self._start_reading()
         reading.extractor = text
@@ -161,10 +161,12 @@ cdef class Stream:
     cpdef object doubt(self):
         if not self._is_whole:
             return None
-        cdef bint has_text = self._was_shaped or self._turn.chunks != self._chunks_before
+        cdef bint is_silent = self._turn.chunks == self._chunks_before, has_text = self._was_shaped or not is_silent
         if self._opening is not None and self._opening.is_race:
             found = self._opening.source.doubt
             return (False, "", describe_empty(self._opening.source, 0)) if found is None and not has_text else found
+        if self._was_shaped and is_silent:
+            return True, "shape", describe_unshaped(self._iterator if self._opening is None else self._opening.source)
         if self._reading is not None:
             return self._reading.doubt(has_text)
         if has_text or self._source is not None:
@@ -310,7 +312,12 @@ cdef class Stream:
 
     cpdef shape(self, shape):
         self._shaper = shaper_of(shape)
-        if self._shaper is not None:
+        if self._shaper is None:
+            return
+        if self._opening is not None and self._opening.is_race:
+            self._shaper = None  # only what is left of a text can win
+            self._opening.options["shape"] = shape
+        else:
             self._is_direct = False
 
     cdef int _end_shape(self) except -1:

@@ -19,6 +19,11 @@ def same_words(one: str, other: str) -> bool:
     return bool(words) and words == words_of(other)
 
 
+def is_spoken(text: str) -> bool:
+    """Return whether a voice says anything for a text: white space, punctuation and control characters are silent."""
+    return any(kind[0] in "LN" or kind in ("Sm", "Sc", "So") for kind in map(category, text))
+
+
 def words_of(text: str) -> str:
     """Return what of a text is compared."""
     # Twice: folding the case may take a character apart.

@@ -18,14 +18,14 @@ class Collector(Sink):
     def error(self) -> BaseException | None:
         """The exception that ended the stream, or None."""
     @property
-    def has_text(self) -> bool:
-        """Whether texts were put and not taken."""
+    def is_heard(self) -> bool:
+        """Whether there was something to speak: blanks and punctuation alone are not heard."""
     def end(self, error: BaseException | None = None) -> None:
         """Note the end of the stream."""
     def take(self) -> list[str]:
         """Return the texts so far, and keep none."""
     def news(self) -> Future[None]:
-        """Return a future that is done when there are texts, or the stream has ended."""
+        """Return a future that is done when there are texts to speak, or the stream has ended."""
 
 @disjoint_base
 class Texts(Source, AsyncIterator[Any]):

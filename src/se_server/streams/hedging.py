@@ -20,6 +20,7 @@ from se_server.streams._hedge import Collector, Texts
 from se_server.streams._scan import Usage
 from se_server.streams._stream import Stream, open_stream
 from se_server.streams.forms import name_of
+from se_server.streams.naming import describe_hedge
 from se_server.telemetry._clock import Clock, clock_of
 from se_server.telemetry._printable import cut, text_of
 from se_server.types import TokenUsage
@@ -109,9 +110,11 @@ class FirstOf:
 
     @property
     def doubt(self) -> tuple[bool, str, str] | None:
-        """The doubt of the contender that was spoken, or else of the first that had one; see `Stream.doubt`."""
-        runs = self._runs if self.winner is None else [self._runs[self.winner]]
-        return next((run.doubt for run in runs if run.doubt is not None), None)
+        """The doubt about the contender that was spoken, or about all: none gave text; see `Stream.doubt`."""
+        if self.winner is not None:
+            return self._runs[self.winner].doubt
+        found = next((run.doubt for run in self._runs if run.doubt is not None), None)
+        return None if found is None else (True, "first_of", describe_hedge(len(self._runs), found[2]))
 
     async def aclose(self) -> None:
         """Close all contenders, also those that were never started."""
@@ -147,14 +150,14 @@ class FirstOf:
         starts_at = loop.time()
         while True:
             for run in running:
-                if run.sink.has_text:
+                if run.sink.is_heard:
                     self._note_winner(run)
                     return run
             for run in [run for run in running if run.sink.has_ended]:
                 running.remove(run)
                 starts_at = loop.time()
-                if run.sink.error is not None and (self._waiting or running):
-                    self._log_failure(run.name, run.sink.error)
+                if self._waiting or running:
+                    self._log_loss(run)
             left_s = starts_at - loop.time()
             if self._waiting and (left_s <= 0 or not running):
                 run = _Run(self._waiting.pop(0), len(self._runs), **settings)
@@ -167,11 +170,17 @@ class FirstOf:
             news = [run.sink.news() for run in running]
             await asyncio.wait(news, timeout=left_s if self._waiting else None, return_when=asyncio.FIRST_COMPLETED)
 
-    def _log_failure(self, name: str, error: BaseException) -> None:
+    def _log_loss(self, run: _Run) -> None:
+        error, doubt = run.sink.error, run.doubt
+        if error is None and doubt is None:
+            return  # such as a stream of tool calls
         session = None if self._turn is None else self._turn.owner
         number = getattr(session, "conversation_id", None)
         conversation = "" if number is None else f"conversation {cut(text_of(number))}: "
-        log.warning("%s%s of first_of failed: %s: %s", conversation, name, type(error).__name__, text_of(error))
+        if error is not None:
+            log.warning("%s%s of first_of failed: %s: %s", conversation, run.name, type(error).__name__, text_of(error))
+        elif doubt is not None:
+            log.info("%s%s of first_of gave no text to speak: %s", conversation, run.name, doubt[2])
 
     def _note_winner(self, run: _Run) -> None:
         self.winner = run.place
@@ -229,8 +238,10 @@ class _Run:
                 await _close_unused(contender)
                 return
             stream = open_stream(contender() if _is_function(contender) else contender, self._close_s, takeover)
-            if options:
-                stream.read_by(**options)
+            reading = {name: value for name, value in options.items() if name != "shape"}
+            if reading:
+                stream.read_by(**reading)
+            stream.shape(options.get("shape"))
             await stream.pump(self.sink, self.turn, clock)
             self.doubt = stream.doubt()
             self.sink.end()

@@ -45,6 +45,19 @@ def describe_empty(source: Any, asked: int) -> str:
     return f"{_stream(source)} was silent: it gave no text at all; a stream that was read before gives nothing more"
 
 
+def describe_unshaped(source: Any) -> str:
+    """Return the message about a stream of whose text the shape leaves nothing."""
+    return (
+        f"{_stream(source)} was silent: its text was nothing but what shape= leaves out, such as code, emoji and "
+        "<think>; shape=False speaks it all"
+    )
+
+
+def describe_hedge(count: int, doubt: str) -> str:
+    """Return the message about a hedge that nobody won."""
+    return f"first_of was silent: none of its {count} streams gave text to speak; of the first, {doubt}"
+
+
 def _stream(source: Any) -> str:
     return "the stream" if source is None else f"the stream ({name_of(source)})"
 

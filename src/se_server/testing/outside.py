@@ -26,16 +26,16 @@ class Threads:
     """The threads that were not at work yet when this object was made."""
 
     def __init__(self) -> None:
-        self._unrelated = {thread for thread, frame in _others().items() if not _is_idle(frame)}
+        self._unrelated = _busy()
         self._busy_since: dict[int, float] = {}
 
     def may_work(self) -> bool:
         """Return whether there is such a thread, idle or not."""
-        return not self._unrelated.issuperset(_others())
+        return not self._unrelated.issuperset(_others())  # cheap: it is asked at each jump
 
     def are_busy(self) -> bool:
         """Return whether a thread works, at most `PATIENCE_S` after it was first seen at it."""
-        busy = {thread for thread, frame in _others().items() if not _is_idle(frame)}
+        busy = _busy()
         self._unrelated.intersection_update(busy)
         now = time.monotonic()
         self._busy_since = {thread: self._busy_since.get(thread, now) for thread in busy - self._unrelated}
@@ -46,6 +46,13 @@ def _others() -> dict[int, FrameType]:
     frames = sys._current_frames()
     frames.pop(threading.get_ident(), None)
     return frames
+
+
+def _busy() -> set[int]:
+    busy = {thread for thread, frame in _others().items() if not _is_idle(frame)}
+    if busy:  # the server's own threads log and watch the loop
+        busy.difference_update(t.ident for t in threading.enumerate() if t.ident and t.name.startswith("se-server"))
+    return busy
 
 
 def _is_idle(frame: FrameType) -> bool:
