@@ -47,14 +47,22 @@ async def test_each_sentence_is_a_chunk(response: Any) -> None:
     assert [chunk for chunk in reply.chunks if chunk] == ["Hello there. ", "See the page. ", "Bye."]
 
 
-@pytest.mark.parametrize("pieces", [("😀", " **", "**"), ("<think>I never", " end")])
-async def test_an_answer_of_marks_alone_is_empty(pieces: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        (("😀", " **", "**"), "its text was nothing but what shape= leaves out"),
+        (("<think>I never", " end"), "ended behind a tag such as <think> that was not closed"),
+    ],
+)
+async def test_an_answer_of_marks_alone_is_empty(
+    pieces: tuple[str, ...], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     forget_doubts()
     async with call(agent(lambda: stream(pieces)), shape="plain", empty_answer_text="Hm.") as caller:
         assert (await caller.say("Hello?")).text == "Hm."
         assert not caller.errors
     assert "WARNING" in caplog.text
-    assert "its text was nothing but what shape= leaves out" in caplog.text
+    assert said in caplog.text
 
 
 async def test_text_before_a_failure_is_spoken() -> None:

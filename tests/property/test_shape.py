@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from se_server.streams._shape import Shaper
+from se_server.streams.formulas import say_formula
 from se_server.streams.shaping import read_shape
 
 MARKS = [
+    *("$", "$$", "\\(", "\\)", "\\[", "\\frac{a}{b}", "~", "^", "==", ":smile:", "ftp://", "<sup>", "<List>", "a<b"),
+    *("[1]: https://x.y\n", "[^1]: ", "(see [1])", "[a][b]", "arr[0]", "A | B\n--|--\n", "*69", "a*b", "__x__"),
     *(
         "*",
         "**",
@@ -99,32 +102,109 @@ def spoken(text: str, shape: str = "plain", cuts: list[int] | None = None) -> li
     return chunks + shaper.finish()
 
 
-@pytest.mark.parametrize(
-    ("text", "speech"),
-    [
-        ("Hello **world**, *it* is `user_id` or snake_case.", "Hello world, it is user id or snake_case."),
-        ("# Title\n- one\n- [x] two\n  * three\n1. four", "Title\none\ntwo\nthree\n1. four"),
-        ("See [the docs](https://x.y/z_(a)) and ![pic](p.png)!", "See the docs and pic!"),
-        ("Visit https://www.example.com/help?x=1. Or (http://a.b:80/c), ok", "Visit example.com. Or (a.b), ok"),
-        ("Look:\n```python\nprint('x')\n```\nDone.", "Look:\n\nDone."),
-        ("Hi 😀. Great 👍🏽 job ❤️!", "Hi. Great job!"),
-        ("| a | b |\n|---|---|\n| 1 | 2 |\nend", "a, b\n1, 2\nend"),
-        ("a < b and <b>bold</b><br>new <think>secret</think>x", "a < b and bold\nnew x"),
-        ("Paris[1][2] is nice [^3].【4:0†source】", "Paris is nice."),
-        ("2 * 3 = 6, 2**8, -5 degrees, 50%, $5, C#", "2 * 3 = 6, 2**8, -5 degrees, 50%, $5, C#"),
-        ("A → B -> C", "A, B, C"),
-        ("AT&amp;T and R&D", "AT&T and R&D"),
-        ("half **bo", "half bo"),
-        ("half [link](http://", "half link"),
-        ("half ```py\nx = 1", "half py\nx = 1"),
-        ("all\n```py\nx = 1", "all "),
-        ("Use `**kwargs` and a\\*b", "Use kwargs and a*b"),
-        ("> quote\n> - item\n\n---\n\nnext", "quote\nitem\n\nnext"),
-        ("فارسی می\u200cخواهم and क्\u200dष", "فارسی می\u200cخواهم and क्\u200dष"),
-    ],
-)
+# Markdown (CommonMark 0.31, GFM, Pandoc), HTML, TeX, and what language models write beside it.
+SPEECH = [
+    ("Hello **world**, *it* is `user_id` or snake_case.", "Hello world, it is user id or snake_case."),
+    ("# Title\n- one\n- [x] two\n  * three\n1. four", "Title\none\ntwo\nthree\n1. four"),
+    ("Hi 😀. Great 👍🏽 job ❤️!", "Hi. Great job!"),
+    ("A → B -> C", "A, B, C"),
+    ("AT&amp;T and R&D, &bogus; and &#39;x&#39;", "AT&T and R&D, &bogus; and 'x'"),
+    ("> quote\n> - item\n\n---\n\nnext", "quote\nitem\n\nnext"),
+    ("Head\n====\nText\n----\nMore", "Head\nText\nMore"),
+    ("فارسی می\u200cخواهم and क्\u200dष", "فارسی می\u200cخواهم and क्\u200dष"),
+    ("これは**「強調」**です。你好**世界**。", "これは「強調」です。你好世界。"),
+    ("- [ ] todo\n- [x] done\n* [X] gone", "todo\ndone\ngone"),
+    ("one  \ntwo\\\nthree", "one  \ntwo\nthree"),
+    ("\\# x \\*y\\* \\[z\\] 1\\. C:\\Users\\me", "# x *y* [z] 1. C:\\Users\\me"),
+    (":smile: at 12:30:45 :) a:b", "at 12:30:45 :) a:b"),
+    # emphasis
+    ("**Q:** *a* ***b*** __c__ _d e_ **_f_**", "Q: a b c d e f"),
+    ("un*frigging*believable word*s*", "unfriggingbelievable words"),
+    ("2 * 3 = 6, 2**8, 3*4*5, a*b*c, 5* hotel", "2 * 3 = 6, 2**8, 3*4*5, a*b*c, 5* hotel"),
+    ("-5 degrees, 50%, $5, C#, _private", "-5 degrees, 50%, $5, C#, _private"),
+    ("Dial *69, then press *. Rated *5*.", "Dial *69, then press *. Rated 5."),
+    ("He said “*yes*” (**no**).", "He said “yes” (no)."),
+    ("H~2~O, x^2^, 1^st^, 10^-3, ~5, ~/dir, ~~old~~ new", "H2O, x^2, 1st, 10^-3, ~5, ~/dir, old new"),
+    ("==marked== if a == b and c==d", "marked if a == b and c==d"),
+    ("__init__ and __all__ of a_b_c", "init and all of a_b_c"),
+    # links, footnotes, sources, brackets
+    ("See [the docs](https://x.y/z_(a)) and ![pic](p.png)!", "See the docs and pic!"),
+    ('[a\nb](c) [t](<u v> "title") [**bold**](u)', "a\nb t bold"),
+    ("[text][1] and [text][] and [![badge](a.b)](c.d)\n\n[1]: https://q.r 'Title'", "text and text and badge "),
+    ("[1]: https://q.r\n[b]: <c.d>\nText", "Text"),
+    ("A fee[^1].\n\n[^1]: For new customers.", "A fee.\n\nFor new customers."),
+    ("Paris[1][2] is nice [^3].【4:0†source】", "Paris is nice."),
+    ("It is so [1], [2, 3]. Also (see [1], [2][3]).", "It is so. Also."),
+    ("Known[1](https://a.b/c) and [3](#part).", "Known and 3."),
+    ("Press [1], [2] or [3] now.", "Press [1], [2] or [3] now."),
+    ("arr[0], x[1][2], row_ids[3], d['key'], f(x)[0]", "arr[0], x[1][2], row_ids[3], d['key'], f(x)[0]"),
+    ("[laughs] he said [sic] in [0, 1) or (0, 1]", "[laughs] he said [sic] in [0, 1) or (0, 1]"),
+    ("[note](see below) and handlers[i](event)", "[note](see below) and handlers[i](event)"),
+    ("Visit https://www.example.com/help?x=1. Or (http://a.b:80/c), ok", "Visit example.com. Or (a.b), ok"),
+    ("https://en.wikipedia.org/wiki/A_(b)_c is it.", "en.wikipedia.org is it."),
+    ("(https://x.y/q?a[0]=1&b[]=2) and <https://a.b> ok", "(x.y) and a.b ok"),
+    ("ftp://host/path or mail <j@x.org>, a_b@c.org", "ftp host or mail j@x.org, a_b@c.org"),
+    # tables and bars
+    ("| a | b |\n|---|:-:|\n| 1 | `x|y` |\n\nend", "a, b\n1, x|y\n\nend"),
+    ("A | B\n--- | ---\n1 | 2", "A, B\n1, 2"),
+    ("x || true, |x| < 3, cat f | grep y", "x || true, |x| < 3, cat f | grep y"),
+    ("|x| is absolute", "|x| is absolute"),
+    # HTML
+    ("a < b and <b>bold</b><br>new <!-- no -->x", "a < b and bold\nnew x"),
+    ("5 < 6 > 4, if a<b and c>d, List<String>, I <3 u", "5 < 6 > 4, if a<b and c>d, List<String>, I <3 u"),
+    ('H<sub>2</sub>O x<sup>2</sup> 10<sup>th</sup> <a href="u">l</a>', "H2O x^2 10th l"),
+    ("<think>secret</think>Hi <answer>you</answer>", "Hi you"),
+    ("<think>not closed. Hi", ""),
+    ("Use <think> for it, or `<think>`.", "Use for it, or think."),
+    # code
+    ("Look:\n```python\nprint('x')\n```\nDone.", "Look:\n\nDone."),
+    ("Use `**kwargs`, `a[0]`, `x || y`, `$HOME`, `2*n` and it`s", "Use kwargs, a[0], x || y, $HOME, 2*n and it`s"),
+    # mathematics
+    (r"$x^2$, $\frac{a}{b} \times 2$ and $a_b$", "x^2, a/b × 2 and a b"),
+    (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc^2 and √2 ≈ 1.4"),
+    ("$5, $10-$20, $3.50/month and US$ 5 or $AAPL", "$5, $10-$20, $3.50/month and US$ 5 or $AAPL"),
+    # ends within a mark
+    ("half **bo", "half bo"),
+    ("half [link](http://", "half link"),
+    ("half [li", "half li"),
+    ("half ```py\nx = 1", "half py\nx = 1"),
+    ("all\n```py\nx = 1", "all "),
+    ("half <b", "half "),
+    ("half [^1", "half "),
+]
+
+
+@pytest.mark.parametrize(("text", "speech"), SPEECH)
 def test_marks_are_not_spoken(text: str, speech: str) -> None:
     assert "".join(spoken(text)) == speech
+    assert "".join(spoken(text, "plain", list(range(len(text))))) == speech
+    for place in range(1, len(text)):
+        assert "".join(spoken(text, "plain", [place])) == speech, place
+
+
+@pytest.mark.parametrize(("text", "speech"), SPEECH)
+def test_an_end_anywhere_speaks_no_half_mark(text: str, speech: str) -> None:
+    marks = [
+        mark for mark in ("**", "```", "](", "![", "[^", "://", "<b", "<t", "</", "<!", "~~") if mark not in speech
+    ]
+    for place in range(len(text)):
+        half = "".join(spoken(text[:place]))
+        assert not [mark for mark in marks if mark in half], half
+
+
+@pytest.mark.parametrize(
+    ("tex", "said"),
+    [
+        (r"\frac{a+b}{2} \cdot \pi r^2", "(a+b)/2 · π r^2"),
+        (r"\frac{1}{1 + \frac{1}{x}}", "1/(1 + 1/x)"),
+        (r"\int_0^1 x\,dx \to \infty", "∫0^1 x dx → ∞"),
+        (r"v_{max} = 5\,\text{km/h}, 50\%", "v max = 5 km/h, 50%"),
+        (r"\left( \sqrt{x+1} \right) \in \{1, 2\}", "( √(x+1) ) ∈ {1, 2}"),
+        (r"\unknown{x} \frac{a", "unknownx fraca"),
+    ],
+)
+def test_formulas_are_said_in_signs(tex: str, said: str) -> None:
+    assert say_formula(tex) == said
 
 
 def test_chunks_are_sentences_or_words() -> None:
@@ -160,26 +240,51 @@ def test_one_character_at_a_time_is_no_different(text: str) -> None:
 
 @settings(max_examples=1000)
 @given(texts)
-def test_no_half_mark_is_ever_spoken(text: str) -> None:
-    speech = "".join(spoken(re.sub(r"[\\&]", "", text)))
-    for mark in (
-        "```",
-        "](",
-        "![",
-        "[",
-        "]",
-        "|",
-        "😀",
-        "👍",
-        "❤",
-        "\ufe0f",
-        "†",
-    ):
+def test_no_picture_or_address_is_spoken(text: str) -> None:
+    speech = "".join(spoken(re.sub(r"[\\&`$]", "", text)))
+    for mark in ("😀", "👍", "❤", "\ufe0f", "†"):
         assert mark not in speech, (text, speech)
-    assert not re.search(r"(?<!\w)https?:", speech), (text, speech)
+    assert not re.search(r"(?<!\w)https?://", speech), (text, speech)
 
 
-@given(st.text("abc XYZ.,?:;'\n0%$äñ中é", max_size=40), shapes)
+ENGLISH = [
+    *("the", "a", "price", "of", "our", "order", "number", "is", "ready", "and", "costs", "about", "I", "don't"),
+    *("well-known", "it's", "Dr.", "Smith", "e.g.", "at", "No.", "5"),
+]
+PLAIN = [
+    *("a_b_c", "user_id", "x_1", "snake_case_name", "camelCase", "foo.bar", "f(x)", "x[i]", "arr[0]", "List<String>"),
+    *("[sic]", "[laughs]", "3.5", "1,000", "-5", "50%", "$5", "$3.50", "€20", "C#", "C++", "#1", "R&D", "AT&T", "a/b"),
+    *("j.doe+x@ex-am.org", "a_b@c.co.uk", "12:30", "10-12", "~5", "x^2", "i<3", "a<b", "c>d", "a<=b", "(or", "not)"),
+    *(
+        '"quoted"',
+        "“quoted”",
+        "’tis",
+        "…",
+        "—",
+        "50°",
+        "½",
+        "naïve",
+        "北京",
+        "C:\\dir",
+        "~/dir",
+        "a*b",
+        "3*4",
+        "{x}",
+        "=5",
+    ),
+    *("2 * 3 * 4", "5 < 6 > 4", "2 + 2 = 4", "x || y", "a & b", "a | b", "a == b", "10 / 2", "x := 1", "key: value"),
+]
+plain_texts = st.lists(st.sampled_from(ENGLISH + PLAIN), min_size=1, max_size=12).map(" ".join)
+
+
+@settings(max_examples=1500)
+@given(plain_texts, st.sampled_from(["", ".", "!", "?"]), shapes, st.lists(st.integers(0, 80), max_size=6))
+def test_ordinary_text_is_unchanged(words: str, end: str, shape: str, cuts: list[int]) -> None:
+    text = "I say " + words + end
+    assert "".join(spoken(text, shape, cuts)) == text
+
+
+@given(st.text("abc XYZ.,?:;'\n0%äñ中é", max_size=40), shapes)
 def test_text_without_marks_is_unchanged(text: str, shape: str) -> None:
     assert "".join(spoken(text, shape)) == text
 

@@ -20,13 +20,25 @@ cdef class Shaper:
     cdef bint _in_heading
     cdef bint _in_code
     cdef bint _in_angles
+    cdef bint _in_table
+    cdef bint _in_marker            # between == and ==
+    cdef bint _is_first             # nothing was put in this line before
+    cdef bint _keeps_sources        # figures in brackets are no sources in this line
+    cdef int _stars                 # the open run of *
+    cdef bint _has_underscore       # an underscore is open
+    cdef bint _has_tilde
+    cdef bint _has_caret
     cdef bint _after_picture
     cdef bint _fence_opens          # within the line that opens the block
     cdef Py_UCS4 _prev              # the character before, left out or not; 0 at the start
     cdef Py_UCS4 _last              # the character that was put last; 0 at the start
     cdef Py_UCS4 _fence
     cdef Py_ssize_t _fence_size
-    cdef Py_ssize_t _brackets
+    cdef Py_ssize_t _brackets       # that are open
+    cdef unsigned long long _links  # a bit for each: whether it is a link's
+    cdef Py_ssize_t _squares        # open brackets within an address
+    cdef Py_UCS4 _word[16]          # the name that was put last
+    cdef int _word_size
     cdef Py_ssize_t _parentheses
     cdef str _hidden                # the tag whose contents are left out
     # Chunks: the text that is held until its chunk is whole.
@@ -38,6 +50,7 @@ cdef class Shaper:
     cdef str rest(self)
     cdef list chunks(self, str text)
     cdef str last_chunk(self)
+    cdef bint is_hiding(self) noexcept
     cdef bint _is_clear(self, str text) noexcept
     cdef int _strip(self) except -1
     cdef bint _is_over(self, Py_UCS4 c) except -1

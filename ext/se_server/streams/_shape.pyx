@@ -12,6 +12,7 @@ from cpython.unicode cimport PyUnicode_4BYTE_KIND, PyUnicode_FromKindAndData
 from html import unescape
 
 from se_server.streams import shaping
+from se_server.streams.formulas import say_formula
 from se_server.streams.shaping import parts_of
 
 cdef extern from "Python.h":
@@ -36,6 +37,7 @@ cdef enum Mode:
     FENCE           # a block of code
     LINK            # the address behind a link's text
     REFERENCE       # the name of a link's address
+    DEFINITION      # the rest of a line that says what an address is
     HOST            # an address that stands in the text: its host is spoken
     PATH            # the rest of it
     HIDDEN          # the contents of <think>, <script> and the like
@@ -56,7 +58,7 @@ cdef extern from *:
     /* 1: passes at any place within a line; 2: begins an address at the beginning of a word; 0: is looked at. */
     static const unsigned char se_clear[128] = {
         0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0, 0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,
-        1,0,1,0,1,1,0,1,1,1,0,1,1,1,1,1, 1,1,1,1,1,1,1,1,1,1,1,1,0,1,0,1,
+        1,0,1,0,0,1,0,1,0,1,0,1,1,1,1,1, 1,1,1,1,1,1,1,1,1,1,0,1,0,0,0,1,
         1,1,1,1,1,1,1,1,2,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,2,1,1,1,0,0,0,0,0,
         0,1,1,1,1,1,1,1,2,1,1,1,1,1,1,1, 1,1,1,1,1,1,1,2,1,1,1,1,0,1,0,0
     };
@@ -94,9 +96,13 @@ cdef str taken(Chars* chars):
 
 
 include "_shape_chars.pxi"
+include "_shape_ahead.pxi"
 include "_shape_marks.pxi"
+include "_shape_brackets.pxi"
+include "_shape_emphasis.pxi"
 include "_shape_lines.pxi"
 include "_shape_modes.pxi"
+include "_shape_tags.pxi"
 
 
 cdef Shaper shaper_of(object shape):
@@ -182,7 +188,7 @@ cdef class Shaper:
             return False
         data = <const unsigned char*>PyUnicode_DATA(text)
         c = data[size - 1]
-        if c == c" " or c == c"-" or c == c"=":
+        if c == c" " or c == c"-":
             return False
         for place in range(size):
             c = data[place]
@@ -191,6 +197,13 @@ cdef class Shaper:
             before = c
         self._prev = self._last = before
         self._after_picture = False
+        place = size
+        while place and size - place < 16 and (is_word(data[place - 1]) or data[place - 1] == c"_"):
+            place -= 1
+        if place:
+            self._word_size = 0
+        for place in range(place, size):
+            note_word(self, data[place])
         return True
 
     cdef int _strip(self) except -1:
@@ -206,6 +219,10 @@ cdef class Shaper:
                 self._in.data[count] = self._in.data[place + count]
             self._in.size = left
         return 0
+
+    cdef bint is_hiding(self) noexcept:
+        """Whether the text so far ends within what is left out until a tag closes it."""
+        return self._mode == HIDDEN
 
     # --- chunks ---
 

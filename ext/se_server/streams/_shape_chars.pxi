@@ -48,7 +48,7 @@ cdef inline bint closes_sentence(Py_UCS4 c) noexcept:
 cdef inline bint is_bullet(Py_UCS4 c) noexcept:
     return (
         c == 0x2022 or c == 0x2023 or c == 0x2043 or c == 0x2219 or c == 0x25E6 or c == 0x25AA or c == 0x25AB
-        or c == 0x25CF or c == 0x25CB or c == 0xB7 or c == 0x2013 or c == 0x2014
+        or c == 0x25CF or c == 0x25CB or c == 0xB7
     )
 
 
@@ -94,3 +94,19 @@ cdef inline bint any_of(Chars* chars, Py_ssize_t begin, Py_ssize_t end, Py_UCS4 
 
 cdef frozenset BREAKS = frozenset(("br", "p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ul", "ol"))
 cdef frozenset HIDING = frozenset(("think", "thinking", "reasoning", "script", "style", "tool_call"))
+# Behind a word, "<" begins one of these, or it is a sign: "List<String>".
+cdef frozenset TAGS = BREAKS | HIDING | frozenset(
+    "a abbr audio b big blockquote body button center cite code dd del details dl dt em emphasis figcaption figure font"
+    " footer form head header html i img input ins kbd label link main mark nav p phoneme pre prosody q s samp section"
+    " small span strike strong sub summary sup svg table tbody td th thead title tt u var video voice".split()
+)
+# Attributes without a value: "a<b and c>d" has none, and is no tag.
+cdef frozenset FLAGS = frozenset(
+    "allowfullscreen async autofocus autoplay checked controls default defer disabled hidden loop multiple muted"
+    " nomodule novalidate open readonly required reversed selected".split()
+)
+# Names before the brackets of an index; behind other words they are sources.
+cdef frozenset ARRAYS = frozenset("arr args argv buf df idx lst nums str tmp vec xs ys".split())
+cdef frozenset SEE = frozenset(
+    ("", "see", "see also", "cf", "source", "sources", "ref", "refs", "e.g", "siehe", "vgl", "quelle", "quellen", "voir")
+)

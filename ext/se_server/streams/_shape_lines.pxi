@@ -23,11 +23,19 @@ cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
             return leave_out(self, i, count)
         return NO_MARK
     if c == c">":
-        return leave_out(self, i, 1)
+        if lacks(self, i + 1):
+            return NEEDS_MORE
+        return NO_MARK if is_digit(char_at(self, i + 1)) or char_at(self, i + 1) == c"=" else leave_out(self, i, 1)
     if c == c"-" or c == c"*" or c == c"_" or c == c"=" or c == c"|" or c == c":":
         count = rule_mark(self, i)
         if count != NO_MARK:
             return count
+    if c == c"|":
+        count = table_row(self, i)
+        if count == OPEN:
+            return NEEDS_MORE
+        self._in_table = count
+        return NO_MARK
     if c == c"-" or c == c"*" or c == c"+" or is_bullet(c):
         if lacks(self, i + 1):
             return NEEDS_MORE
@@ -35,13 +43,8 @@ cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
             return leave_out(self, i, 1)
     elif is_arrow(c):
         return leave_out(self, i, 1)
-    elif c == c"[":  # of a list of tasks
-        if lacks(self, i + 1) or (is_box(char_at(self, i + 1)) and (
-            lacks(self, i + 2) or (char_at(self, i + 2) == c"]" and lacks(self, i + 3))
-        )):
-            return NEEDS_MORE
-        if is_box(char_at(self, i + 1)) and char_at(self, i + 2) == c"]" and is_blank(char_at(self, i + 3)):
-            return leave_out(self, i, 3)
+    elif c == c"[":
+        return bracket_first(self, i)
     return NO_MARK
 
 

@@ -12,6 +12,7 @@ cdef Py_ssize_t step(Shaper self, Py_ssize_t i) except -1:
         count = line_mark(self, i)
         if count != NO_MARK:
             return count
+        self._is_first = True  # stays until a character is put
         self._at_line = False
     return mark_within(self, i)
 
@@ -80,10 +81,19 @@ cdef int put_one(Shaper self, Py_UCS4 c) except -1:
                 add(&self._out, c" ")
         self._blanks.size = 0
     add(&self._out, c)
+    note_word(self, c)
     self._last = c
-    self._has_dropped = False
-    self._after_picture = False
+    self._has_dropped = self._after_picture = self._is_first = False
     return 0
+
+
+cdef void note_word(Shaper self, Py_UCS4 c) noexcept:
+    """Note the name that is being put."""
+    if not (is_word(c) or c == c"_"):
+        self._word_size = 0
+    elif self._word_size < 16:
+        self._word[self._word_size] = c
+        self._word_size += 1
 
 
 cdef int pause(Shaper self) except -1:
@@ -103,17 +113,34 @@ cdef int pause(Shaper self) except -1:
 cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
     cdef Py_UCS4 c = self._in.data[i], following
     cdef Py_ssize_t count
+    cdef int found
     if is_blank(c):
         add(&self._blanks, c)
         self._prev = c
         self._after_picture = False
+        self._word_size = 0
         if c == c"\n":
+            if self._at_line:
+                end_paragraph(self)
             self._at_line = True
-            self._in_heading = self._in_code = self._in_angles = False
-            self._brackets = 0
+            self._in_heading = self._in_code = self._in_angles = self._in_marker = self._keeps_sources = False
+            self._has_tilde = self._has_caret = False
         return 1
-    if c == c"*" or c == c"_" or c == c"~" or c == c"`":
-        return emphasis(self, i)
+    if c == c"*":
+        return star(self, i)
+    if c == c"_" or c == c"`":
+        return underscore(self, i) if c == c"_" else backquote(self, i)
+    if self._in_code:
+        return code_mark(self, i)
+    if c == c"~" or c == c"^":
+        return small_mark(self, i)
+    if c == c"$":
+        return dollar(self, i)
+    if c == c"(":
+        count = sources_in_parentheses(self, i)
+        if count == OPEN:
+            return NEEDS_MORE
+        return leave_out(self, i, count - i) if count else keep_as_is(self, i, 1)
     if c == c"[":
         return bracket(self, i)
     if c == c"]":
@@ -123,11 +150,7 @@ cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
     if c == c"&":
         return entity(self, i)
     if c == c"\\":
-        if lacks(self, i + 1):
-            return NEEDS_MORE
-        following = char_at(self, i + 1)
-        leave_out(self, i, 1)
-        return 1 + keep_as_is(self, i + 1, 1) if is_punctuation(following) else 1
+        return backslash(self, i)
     if c == c">" and self._in_angles:
         self._in_angles = False
         return leave_out(self, i, 1)
@@ -140,6 +163,16 @@ cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
             return leave_out(self, i, count)
         return keep_as_is(self, i, count)
     if c == c"|":
+        if not self._in_table:
+            if lacks(self, i + 1):
+                return NEEDS_MORE
+            if is_blank(self._prev) and char_at(self, i + 1) == c" ":
+                found = table_head(self, i)
+                if found == OPEN:
+                    return NEEDS_MORE
+                self._in_table = found
+            if not self._in_table:
+                return keep_as_is(self, i, 1)
         count = i + 1
         while count < self._in.size and count - i < MAX_AHEAD and is_blank(self._in.data[count]) \
                 and self._in.data[count] != c"\n":
@@ -155,6 +188,10 @@ cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
         if char_at(self, i + 1) == c">":
             pause(self)
             return leave_out(self, i, 2)
+        if c == c"=" and char_at(self, i + 1) == c"=":
+            return marker(self, i)
+    elif c == c":":
+        return colon(self, i)
     elif (c == c"h" or c == c"H" or c == c"w" or c == c"W") and not is_word(self._prev):
         count = address(self, i)
         if count != NO_MARK:
@@ -166,6 +203,7 @@ cdef Py_ssize_t other_mark(Shaper self, Py_ssize_t i) except -1:
     """A character that has no mark's meaning, or is left out alone."""
     cdef Py_UCS4 c = self._in.data[i]
     cdef Py_ssize_t j
+    cdef int found
     if c >= 0x2000:
         if c == 0xE200:  # \ue200 to \ue201 is a citation of OpenAI's
             self._mode = CITATION
@@ -189,82 +227,21 @@ cdef Py_ssize_t other_mark(Shaper self, Py_ssize_t i) except -1:
         if lacks(self, i + 1):
             return NEEDS_MORE
         if char_at(self, i + 1) == c"[":
-            return leave_out(self, i, 1)
-    if self._has_dropped and self._blanks.size and follows_closely(c):
+            found = link_ahead(self, i + 1)
+            if found == OPEN:
+                return NEEDS_MORE
+            if found or matching(self, i + 1) == self._in.size - 1:  # or the text ends before the address
+                return leave_out(self, i, 1)
+    if self._has_dropped and self._blanks.size and (c == c")" or c == c"]"):
+        if not any_of(&self._blanks, 0, self._blanks.size, c"\n"):
+            self._blanks.size = 0
+    elif self._has_dropped and self._blanks.size and follows_closely(c):
         # "Hello 😀." has no blank before its full stop; "about **.net**" has.
         if lacks(self, i + 1):
             return NEEDS_MORE
         if not is_word(char_at(self, i + 1)) and not any_of(&self._blanks, 0, self._blanks.size, c"\n"):
             self._blanks.size = 0
     return keep_as_is(self, i, 1)
-
-
-cdef Py_ssize_t emphasis(Shaper self, Py_ssize_t i) except -1:
-    """A run of `*`, `_`, `~` or backquotes: left out, unless it is a sign between words or figures."""
-    cdef Py_UCS4 c = self._in.data[i], following
-    cdef Py_ssize_t count = run_of(self, i)
-    cdef bint is_kept = False
-    if count == 0:
-        return NEEDS_MORE
-    following = char_at(self, i + count)
-    if c == c"`":
-        self._in_code = not self._in_code
-    elif c == c"_":
-        if is_word(self._prev) and is_word(following):
-            if self._in_code:  # a name of a program is spoken as its words
-                add(&self._blanks, c" ")
-            else:
-                is_kept = True
-    elif c == c"~":
-        is_kept = count == 1 and is_digit(following)
-    elif count <= 2:
-        is_kept = (count == 1 and is_blank(self._prev) and is_blank(following)) or (is_digit(self._prev) and is_digit(following))
-    if is_kept:
-        return keep_as_is(self, i, count)
-    return leave_out(self, i, count)
-
-
-cdef Py_ssize_t bracket(Shaper self, Py_ssize_t i) except -1:
-    """The beginning of a link's text, or a footnote, or the number of a source: these two are left out."""
-    cdef Py_ssize_t j = i + 1
-    cdef bint is_note
-    if lacks(self, j):
-        return NEEDS_MORE
-    is_note = char_at(self, j) == c"^"
-    if is_note or is_digit(char_at(self, j)):
-        while j < self._in.size and j - i < 40 and (
-            (is_note and self._in.data[j] != c"]" and self._in.data[j] != c"\n")
-            or is_digit(self._in.data[j]) or self._in.data[j] == c"," or self._in.data[j] == c" "
-            or self._in.data[j] == c"-"
-        ):
-            j += 1
-        if j - i < 40 and lacks(self, j):
-            return NEEDS_MORE
-        if char_at(self, j) == c"]":
-            if lacks(self, j + 1):
-                return NEEDS_MORE
-            if char_at(self, j + 1) != c"(" or is_note:
-                return leave_out(self, i, j - i + 1)
-        elif is_note and j >= self._in.size:
-            return leave_out(self, i, j - i)  # the text ends within it
-    self._brackets += 1
-    return leave_out(self, i, 1)
-
-
-cdef Py_ssize_t closing_bracket(Shaper self, Py_ssize_t i) except -1:
-    if self._brackets == 0:
-        return leave_out(self, i, 1)
-    if lacks(self, i + 1):
-        return NEEDS_MORE
-    self._brackets -= 1
-    if char_at(self, i + 1) == c"(":
-        self._mode = LINK
-        self._parentheses = 1
-        return leave_out(self, i, 2)
-    if char_at(self, i + 1) == c"[":
-        self._mode = REFERENCE
-        return leave_out(self, i, 2)
-    return leave_out(self, i, 1)
 
 
 cdef Py_ssize_t entity(Shaper self, Py_ssize_t i) except -1:
@@ -310,6 +287,10 @@ cdef Py_ssize_t address(Shaper self, Py_ssize_t i) except -1:
         return leave_out(self, i, count)
     if found == -1 or other == -1:
         return NEEDS_MORE
+    self._squares = self._parentheses = 0
+    if char_at(self, i + count) == c"[":
+        self._mode = PATH  # a number stands for the host
+        return leave_out(self, i, count)
     if not is_word(char_at(self, i + count)):
         return leave_out(self, i, count)
     self._mode = HOST

@@ -59,6 +59,7 @@ cdef class Stream:
     cdef list _held             # the texts that are being gathered, or None
     cdef object _pace_timer
     cdef Shaper _shaper         # shapes the text before it is put, or None
+    cdef bint _is_hiding        # the text ended behind a <think> that nothing closed
     cdef bint _was_shaped       # there was some text, of which nothing may be left
     cdef Py_ssize_t _chunks_before  # of the turn, when the stream began
     cpdef pump(self, Sink sink, Turn turn, Clock clock)

@@ -165,8 +165,9 @@ cdef class Stream:
         if self._opening is not None and self._opening.is_race:
             found = self._opening.source.doubt
             return (False, "", describe_empty(self._opening.source, 0)) if found is None and not has_text else found
-        if self._was_shaped and is_silent:
-            return True, "shape", describe_unshaped(self._iterator if self._opening is None else self._opening.source)
+        if self._was_shaped and (is_silent or self._is_hiding):
+            source = self._iterator if self._opening is None else self._opening.source
+            return True, "shape", describe_unshaped(source, self._is_hiding)
         if self._reading is not None:
             return self._reading.doubt(has_text)
         if has_text or self._source is not None:
@@ -325,6 +326,7 @@ cdef class Stream:
         cdef Shaper shaper = self._shaper
         self._shaper = None
         if shaper is not None and self._turn.open and not self._sink.closed:
+            self._is_hiding = shaper.is_hiding()
             for text in shaper.finish():
                 self._put_one(text)
         return 0
