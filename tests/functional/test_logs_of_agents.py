@@ -357,6 +357,9 @@ async def test_a_log_config_is_applied(tmp_path: Path, form: str) -> None:
         ("log.json", "{", "is not valid JSON"),
         ("log.json", "[]", "is not an object"),
         ("log.toml", '[handlers.own]\nclass = "missing.Handler"', "does not configure logging"),
+        ("log.toml", 'port = "abc"', "has port, which logging.config.dictConfig does not know; known are version"),
+        ("log.toml", '[root]\nlevl = "INFO"', "has levl in \\[root\\], which .*; did you mean level"),
+        ("log.toml", "[loggers.se_server.door]", 'has door in .*; quote the name: \\[loggers."se_server.door"\\]'),
         ("log.toml", "", None),
     ],
 )

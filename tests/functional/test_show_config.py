@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
@@ -134,6 +135,65 @@ def test_wrong_options_fail_with_one_sentence(tmp_path: Path, arguments: list[st
     assert (checked.returncode, checked.stdout) == (2, "")
     (line,) = checked.stderr.splitlines()
     assert sentence in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--pidfile", "/nowhere/pid"], "--pidfile: cannot write /nowhere/pid: No such file or directory"),
+        (["--admin-token-file", "x"], "--admin-token-file is for --admin: give --admin HOST:PORT too"),
+        (["--pod-deletion-cost"], "--pod-deletion-cost is written by the process of --admin"),
+        (["--record-dir", "x"], "--record-dir is for recordings: give --record"),
+        (["--record", "full"], "--record full needs a directory: give --record-dir DIR"),
+        (["--record", "full", "--record-dir", "/proc/x"], "--record-dir: cannot use /proc/x"),
+        (["--control-socket", "/nowhere/x.ctl"], "--control-socket: cannot listen on /nowhere/x.ctl"),
+        (["--agent-check", "203.0.113.99:1"], "--agent-check: 203.0.113.99, port 1 cannot be bound"),
+        (["--reload"], "--reload watches the files of an APP"),
+        (["--playground", "--proxy-protocol", "--trusted-proxies", "10.0.0.1"], "cannot be used with --proxy-protocol"),
+        (["--traces"], "OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' is not valid: expected a URL such as http://"),
+        (["--config", "wrong.toml"], "log_level in wrong.toml: 'loud' is not valid"),
+    ],
+)  # fmt: skip
+def test_check_and_start_refuse_alike(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "wrong.toml").write_text("log_level = 'loud'\n")
+    for more in (["--check"], ["--port", "0"]):
+        options = [*more, "--workers", "1", "--log-level", "info", *arguments]
+        done = run(*options, cwd=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="collector")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert sentence in done.stderr.splitlines()[-1]
+    assert sorted(os.listdir(tmp_path)) == ["wrong.toml"]
+
+
+def test_check_holds_and_gives_back_what_a_start_opens(tmp_path: Path) -> None:
+    options = ("--pidfile", "pid", "--control-socket", "a.ctl", "--record", "full", "--record-dir", "a/b")
+    checked = run("--check", "--port", "0", "--agent-check", "127.0.0.1:0", *options, cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    for line in ("pidfile        pid can be held", "recordings     a/b can be written to"):
+        assert f"ok   {line}" in checked.stdout
+    assert (
+        len(re.findall(r"(?m)^ok   (address|control socket|agent check) .* can be listened on$", checked.stdout)) == 3
+    )
+    assert os.listdir(tmp_path) == []
+    with open(tmp_path / "pid", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        checked = run("--check", "--port", "0", "--pidfile", "pid", cwd=tmp_path)
+    assert checked.returncode == 0
+    assert "warn pidfile        pid is in use: only a reload or an upgrade" in checked.stdout
+    assert (tmp_path / "pid").exists()
+
+
+def test_check_needs_the_redactor(tmp_path: Path) -> None:
+    (tmp_path / "mask.py").write_text("def mask(text): return text\nWORD = 'x'\n")
+    options = ("--check", "--port", "0", "--record", "redacted", "--record-dir", "rec", "--record-redactor")
+    for name, sentence in (
+        ("mask:none", "--record-redactor: 'mask:none'"),
+        ("mask:WORD", "--record-redactor: 'mask:WORD' is not a function"),
+        ("nowhere:mask", "--record-redactor: 'nowhere:mask'"),
+    ):
+        checked = run(*options, name, cwd=tmp_path)
+        assert (checked.returncode, checked.stdout) == (3, "")
+        assert sentence in checked.stderr
+    assert run(*options, "mask:mask", cwd=tmp_path).returncode == 0
 
 
 def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:

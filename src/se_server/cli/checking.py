@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import inspect
 import os
 import ssl
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from se_server.cli.playing import check_page
+from se_server.cli.watch import check_watch
 from se_server.conversation.handlers import HANDLER_NAMES
-from se_server.errors import AppError, ConfigError
-from se_server.server.config.app import App, AppCrashed
+from se_server.errors import AppError
+from se_server.server.config.app import App, AppCrashed, load_object
 from se_server.server.config.config import Config
 from se_server.server.config.options import OPTIONS
 from se_server.server.config.scripts import Script
-from se_server.server.listen.admin import open_admin
-from se_server.server.listen.sockets import bind
-from se_server.server.listen.tls import make_context
-from se_server.server.listen.uds import UnixListenSocket
+from se_server.server.listen.sockets import InUse
 from se_server.server.shared.exit_codes import EXIT_BOOT, flush_streams
 from se_server.server.shared.logfile import check_log_file
-from se_server.server.supervisor.launch import check_listening
+from se_server.server.supervisor.launch import checked, tls_of
+from se_server.server.supervisor.places import Places
 from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_app
 from se_server.spelling import counted
@@ -33,6 +32,8 @@ EXIT_KILLED = 3
 _NAME_CHARS = 14
 _SOON_S = 14 * 86400
 _OK, _WARNING, _OPEN = "ok", "warn", "--"
+
+_Place = TypeVar("_Place")
 
 
 def check(config: Config, *, with_startup: bool = False) -> int:
@@ -47,12 +48,13 @@ def check(config: Config, *, with_startup: bool = False) -> int:
         The exit code: 0 if the configuration is valid, 2 without an API key, 3 if the APP cannot be loaded or started.
 
     Raises:
-        ConfigError: a certificate, an address or the log file cannot be used.
+        ConfigError: a certificate, an address or a file cannot be used, as at a start.
     """
+    config = checked(config)
     given = [option.flag for option in OPTIONS if config.was_given(option.name) and not option.positional]
     lines = [(_OK, "options", f"{counted(len(given), 'option')} given" + (f": {', '.join(given)}" if given else ""))]
     lines += _certificate(config)
-    lines += _addresses(config)
+    lines += _places(config)
     if config.program.log_file is not None:
         check_log_file(config.program.log_file)
         lines.append((_OK, "log file", f"{config.program.log_file} can be written to"))
@@ -80,7 +82,7 @@ def check(config: Config, *, with_startup: bool = False) -> int:
 
 def _certificate(config: Config) -> list[tuple[str, str, str]]:
     listening = config.listening
-    if make_context(listening.certfile, listening.keyfile, listening.ca_certs) is None:
+    if tls_of(config) is None:
         return []
     left_s = _seconds_left(str(listening.certfile))
     if left_s is None:
@@ -100,55 +102,35 @@ def _seconds_left(certfile: str) -> float | None:
         return None
 
 
-def _addresses(config: Config) -> list[tuple[str, str, str]]:
-    """Bind each address and give it back. One in use is no fault: the server that runs may be the one to replace."""
-    check_listening(config)
-    listening, lines = config.listening, []
-    if listening.fd:
-        lines.append((_OPEN, "address", "--fd: the sockets are those of the program that starts the server"))
-    elif Script.of(config.program.app) is not None and not config.says_where():
-        pass  # the program says where to listen, once it runs
-    elif config.wants_port():
-        lines.append(_port(listening.host, listening.port))
-    if listening.uds is not None:
-        path = listening.uds
+def _places(config: Config) -> list[tuple[str, str, str]]:
+    """Open all that a start opens, and give it back. What is in use is no fault: a server there may be replaced."""
+    lines = []
 
-        def bind_unix() -> None:
-            unix = UnixListenSocket(path, group=listening.uds_group)
-            unix.socket.close()
-            unix.remove()
+    def attempt(name: str, where: str, use: str, opener: Callable[[], _Place]) -> _Place | None:
+        if name == "sockets":
+            lines.append((_OPEN, name, f"{where}: they are those of the program that starts the server"))
+            return None
+        if name == "control socket" and not where:
+            return None  # its default path is another one in each process
+        if name == "address" and Script.of(config.program.app) is not None and not config.says_where():
+            return None  # the program says where to listen, once it runs
+        try:
+            place = opener()
+        except InUse:
+            lines.append(
+                (_WARNING, name, f"{where} is in use: only a reload or an upgrade of the server there can begin")
+            )
+            return None
+        if where:
+            lines.append((_OK, name, f"{where} can be {use}"))
+        return place
 
-        lines.append(_bound("Unix socket", path, bind_unix))
-    if config.admin.admin is not None:
-
-        def bind_admin() -> None:
-            opened = open_admin(config.admin)
-            if opened is not None:
-                opened.close()
-                opened.remove()
-
-        lines.append(_bound("admin", config.admin.admin, bind_admin))
+    Places(config, attempt=attempt).give_back()
+    if config.playground.playground:
+        attempt("playground", f"port {config.playground.playground_port}", "listened on", lambda: check_page(config))
+    if config.program.reload:
+        check_watch(config.program.app)
     return lines
-
-
-def _port(host: str | None, port: int) -> tuple[str, str, str]:
-    def bind_port() -> None:
-        for sock in bind(host, port):
-            sock.close()
-
-    return _bound("address", f"{host or 'all interfaces'}, port {port}", bind_port)
-
-
-def _bound(name: str, where: str, open_and_close: Callable[[], None]) -> tuple[str, str, str]:
-    try:
-        open_and_close()
-    except ConfigError as error:
-        cause = error.__cause__ or error.__context__
-        in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
-        if in_use or "already in use" in str(error):
-            return _WARNING, name, f"{where} is in use: only a reload or an upgrade of the server there can begin"
-        raise
-    return _OK, name, f"{where} can be listened on"
 
 
 def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: bool) -> int:
@@ -160,9 +142,12 @@ def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: 
         guests, details, problem, code = check_script(script, config)
         app, notice = (None, "") if guests is None else (guests.app, guests.notice)
         lines += [] if guests is None else [(_OK, "serves at", address) for address in guests.addresses]
-    if app is not None and with_startup:
+    if app is not None:
         try:
-            _start_and_stop(app, config)
+            if config.recording.record_redactor is not None:
+                _check_redactor(config.recording.record_redactor)
+            if with_startup:
+                _start_and_stop(app, config)
         except AppError as error:
             details, problem, code = (error.details if isinstance(error, AppCrashed) else ""), str(error), EXIT_BOOT
     if problem or app is None:
@@ -176,6 +161,21 @@ def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: 
         print(f"{state:<5}{what:<{_NAME_CHARS}} {text}")
     print(f"se-server: the configuration and {name} are valid")
     return 0
+
+
+def _check_redactor(spec: str) -> None:
+    """Check the function that the recorder loads in its own process.
+
+    Raises:
+        AppError: there is none.
+    """
+    try:
+        found = load_object(spec)
+    except AppError as error:
+        error.args = (f"--record-redactor: {str(error).removeprefix('APP ')}",)
+        raise
+    if not callable(found):
+        raise AppError(f"--record-redactor: {spec!r} is not a function")
 
 
 def _app_lines(app: App, name: str, with_startup: bool) -> list[tuple[str, str, str]]:

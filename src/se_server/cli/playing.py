@@ -146,6 +146,16 @@ def playing(config: Config) -> Iterator[PlaygroundPage | None]:
         page.end()
 
 
+def check_page(config: Config) -> None:
+    """Check that the page can be served.
+
+    Raises:
+        ConfigError: the options do not go together, or the port is in use.
+    """
+    _check(config)
+    _bind(config).close()
+
+
 def _check(config: Config) -> None:
     for is_given, option in (
         (not config.wants_port(), "--uds alone"),
@@ -164,5 +174,5 @@ def _bind(config: Config) -> socket.socket:
         return bind(LOOPBACK, config.playground.playground_port)[0]
     except ConfigError as error:
         if config.was_given("playground_port"):
-            raise ConfigError(f"--playground-port: {error}") from None
+            raise type(error)(f"--playground-port: {error}") from None
         return bind(LOOPBACK, 0)[0]

@@ -42,10 +42,7 @@ def watching(
     Raises:
         ConfigError: there is no APP to watch, or the package watchfiles is missing.
     """
-    if app is None:
-        raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
-    if importlib.util.find_spec("watchfiles") is None:
-        raise ConfigError("--reload needs the package watchfiles: pip install watchfiles")
+    app = check_watch(app)
     script = Script.of(app)
     places = [str(folder_of(app if script is None else script.file)), *map(os.path.abspath, more)]
     watcher = subprocess.Popen(
@@ -56,6 +53,19 @@ def watching(
     finally:
         watcher.terminate()
         watcher.wait()
+
+
+def check_watch(app: str | None) -> str:
+    """Return the APP if its files can be watched.
+
+    Raises:
+        ConfigError: there is no APP to watch, or the package watchfiles is missing.
+    """
+    if app is None:
+        raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
+    if importlib.util.find_spec("watchfiles") is None:
+        raise ConfigError("--reload needs the package watchfiles: pip install watchfiles")
+    return app
 
 
 def folder_of(app: str) -> Path:

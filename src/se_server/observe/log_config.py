@@ -6,17 +6,25 @@ import json
 import logging
 import logging.config
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from se_server.errors import ConfigError
 from se_server.observe.logs import keep_own_loggers
 from se_server.options import shown_file
+from se_server.spelling import nearest
 from se_server.telemetry._printable import text_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_KEYS = (
+    "version", "formatters", "filters", "handlers", "loggers", "root", "incremental", "disable_existing_loggers",
+)  # fmt: skip
+_KEYS_OF_LOGGERS = ("level", "handlers", "filters", "propagate")
 
 
 def read_log_config(path: str) -> dict[str, Any]:
@@ -26,7 +34,7 @@ def read_log_config(path: str) -> dict[str, Any]:
         path: a file whose name ends in `.json`, or a TOML file.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: the file cannot be read, or has a key without effect.
     """
     try:
         with open(path, "rb") as file:
@@ -38,8 +46,32 @@ def read_log_config(path: str) -> dict[str, Any]:
         raise ConfigError(f"--log-config: {path} is not valid {form}: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"--log-config: {path} is not an object, as logging.config.dictConfig takes it")
+    _check_keys(content, _KEYS, path, "")
+    for name, logger in [("root", content.get("root")), *_named(content.get("loggers"))]:
+        if isinstance(logger, dict):
+            _check_keys(logger, _KEYS_OF_LOGGERS, path, name)
     # A file that names some loggers should not silence all others.
     return {"version": 1, "disable_existing_loggers": False, **content}
+
+
+def _named(loggers: object) -> list[tuple[str, object]]:
+    return [(f"loggers.{name}", each) for name, each in loggers.items()] if isinstance(loggers, dict) else []
+
+
+def _check_keys(content: dict[str, Any], known: Sequence[str], path: str, within: str) -> None:
+    """Refuse a key that dictConfig would pass over.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for key in content:
+        if key not in known:
+            # `[loggers.se_server.door]` is a table within a table of TOML.
+            is_nested = within.startswith("loggers.") and isinstance(content[key], dict)
+            name = f"{within.partition('.')[2]}.{key}"
+            hint = f'; quote the name: [loggers."{name}"]' if is_nested else nearest(key, known)
+            place = f"{key} in [{within}]" if within else key
+            raise ConfigError(f"--log-config: {path} has {place}, which logging.config.dictConfig does not know{hint}")
 
 
 def apply_log_config(content: dict[str, Any], path: str) -> None:

@@ -19,6 +19,7 @@ from se_server.server.config.environment import read_environment
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.playground import Playground
 from se_server.server.config.program import Program
+from se_server.server.config.scripts import WORD as SCRIPT
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
 from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
@@ -39,6 +40,7 @@ LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
 HELP = "se-server --help"
+_OF_RECORDINGS = ("record_memory", "record_max_age_s", "record_max_bytes")
 EDITED_DRAIN_TIMEOUT_S = 5.0
 """Seconds that a conversation may stay on the former code of an agent that is being edited."""
 
@@ -175,13 +177,15 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
         for rank, (raw, where) in enumerate(candidates):
             if raw is None or raw == ():
                 continue
-            values[option.name] = option.read(raw, where)
-            sources[option.name] = where
-            ranks[option.name] = rank
-            break
-        else:
+            value = option.read(raw, where)  # a value that another source overrides is read, too
+            if option.name not in values:
+                values[option.name] = value
+                sources[option.name] = where
+                ranks[option.name] = rank
+        if option.name not in values:
             values[option.name] = option.default() if callable(option.default) else option.default
             sources[option.name] = "default"
+    _check_use(values, sources)
     _find_keys(values, sources, ranks, environ)
     if values["reload"] and sources["workers"] == "default":
         values["workers"], sources["workers"] = 1, "--reload"
@@ -218,6 +222,19 @@ def _no_option(entry: str, value: object, file_name: str) -> str:
         within = next((each for each in value if each in BY_NAME), "port")
         return f"[{entry}] in {file_name}: options have no section: write {within} = ... at the top of the file"
     return f"{entry} in {file_name} is not an option{nearest(entry, BY_NAME, HELP)}"
+
+
+def _check_use(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """Refuse an option of the command line that has no effect. A file or an environment may serve several starts."""
+    script = values["app"] is not None and values["app"].startswith(SCRIPT + " ")
+    for name, is_used, way_out in (
+        ("playground_port", values["playground"], "is for --playground: give --playground too"),
+        ("no_open", values["playground"], "is for --playground: give --playground too"),
+        ("no_alias", script, "is for se-server run FILE: leave it out"),
+        *((name, values["record"] != "off", "is for recordings: give --record too") for name in _OF_RECORDINGS),
+    ):
+        if not is_used and sources[name] == BY_NAME[name].flag:
+            raise ConfigError(f"{BY_NAME[name].flag} {way_out}")
 
 
 def _find_keys(

@@ -186,7 +186,7 @@ def open_admin(options: Admin, inherited: tuple[str, list[socket.socket]] | None
     try:
         sockets = adopted or bind(*split_address(options.admin), backlog=BACKLOG)
     except ConfigError as error:
-        raise ConfigError(f"--admin: {error}") from None
+        raise type(error)(f"--admin: {error}") from None
     is_local = all(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback for sock in sockets)
     opened = AdminSocket(options.admin, tuple(sockets), None, tokens, is_local, options.pod_deletion_cost)
     if not is_local and not tokens:
@@ -232,7 +232,7 @@ def open_agent_check(
     try:
         return options.agent_check, bind(*split_address(options.agent_check), backlog=BACKLOG)
     except ConfigError as error:
-        raise ConfigError(f"--agent-check: {error}") from None
+        raise type(error)(f"--agent-check: {error}") from None
 
 
 def read_tokens(name: str) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 _Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
+class InUse(ConfigError):
+    """Another process has the address, or the file: a server that this one may replace."""
+
+
 def url_of(host: str | None, port: int, *, is_tls: bool) -> str:
     """Return the URL of a server without a path; one that listens on all interfaces is shown on this machine's own."""
     host = host or "127.0.0.1"
@@ -47,7 +51,8 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
         except OSError as error:
             if tries_left and error.errno == errno.EADDRINUSE:
                 continue
-            raise ConfigError(_sentence(host, port, error)) from error
+            is_taken = error.errno == errno.EADDRINUSE
+            raise (InUse if is_taken else ConfigError)(_sentence(host, port, error)) from error
 
 
 def address_of(sock: socket.socket, *, tls: bool) -> str:

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 
 from se_server.errors import ConfigError
-from se_server.server.listen.sockets import BACKLOG
+from se_server.server.listen.sockets import BACKLOG, InUse
 
 MODE = 0o600
 _PROBE_S = 1.0
@@ -130,4 +130,4 @@ def _remove_stale(path: str, option: str) -> None:
             return
         except (TimeoutError, BlockingIOError):
             pass  # a busy server listens
-    raise ConfigError(f"{option}: {path} is already in use: stop the other program, or choose another path")
+    raise InUse(f"{option}: {path} is already in use: stop the other program, or choose another path")

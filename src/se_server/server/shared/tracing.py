@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
 from se_server.errors import ConfigError
-from se_server.options import flag, option
+from se_server.options import flag, is_like_key, option
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -44,7 +45,7 @@ def check_tracing(options: Tracing) -> Tracing:
     """Return the options in force: OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none turn traces off.
 
     Raises:
-        ConfigError: a package or an exporter is missing.
+        ConfigError: a package or an exporter is missing, or the endpoint is not an address.
     """
     if not options.traces:
         return options
@@ -52,7 +53,34 @@ def check_tracing(options: Tracing) -> Tracing:
         raise ConfigError("--traces needs OpenTelemetry: pip install 'se-server[otel]'")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or not _exporters():
         return Tracing()
+    _check_endpoint()
     return options
+
+
+def _check_endpoint() -> None:
+    """Refuse an address to which the exporter over HTTP would send nothing.
+
+    Raises:
+        ConfigError: it has no scheme or no host.
+    """
+    names = [name.strip() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
+    if "otlp" not in names or _protocol() != "http":
+        return
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        given = os.environ.get(variable, "").strip()
+        if given:
+            if not _is_address(given):
+                shown = "the value" if is_like_key(given) else repr(given)
+                raise ConfigError(f"{variable}: {shown} is not valid: expected a URL such as http://127.0.0.1:4318")
+            return
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _exporters() -> list[EntryPoint]:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ssl import SSLContext
 from typing import Any, Protocol
@@ -18,28 +18,26 @@ from typing import Any, Protocol
 from se_server.errors import ConfigError
 from se_server.options import options_of
 from se_server.server.config.config import LISTENING, Config, listening
-from se_server.server.config.options import BY_NAME
 from se_server.server.config.scripts import Script
-from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
-from se_server.server.listen.sockets import bind
+from se_server.server.listen.admin import AdminSocket
 from se_server.server.listen.tls import make_context
-from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.control import Ask, ControlChannel
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of
-from se_server.server.shared.recording import Recording, open_recording
+from se_server.server.shared.recording import Recording
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
 from se_server.server.shared.tracing import Tracing, check_tracing
 from se_server.server.supervisor.agent_check import AgentCheck
 from se_server.server.supervisor.children import Closable
-from se_server.server.supervisor.control_socket import ControlSocket, default_path
+from se_server.server.supervisor.control_socket import ControlSocket
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
+from se_server.server.supervisor.places import Places
 from se_server.server.supervisor.probe import addresses_of
 from se_server.server.supervisor.supervisor import Supervisor
-from se_server.server.supervisor.systemd import Notifier, inherit_sockets, take_activated
+from se_server.server.supervisor.systemd import Notifier
 from se_server.server.supervisor.upgrade import Handover, Upgrade, begin_upgrade, start_directory
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.worker import run_worker
@@ -94,8 +92,7 @@ def serve(
     """
     handover = Handover.take(os.environ)
     notifier = Notifier(os.environ)
-    config = load()
-    config = replace(config, tracing=check_tracing(config.tracing))
+    config = checked(load())
     script = Script.of(config.program.app)
     more: list[dict[str, Any]] = []  # addresses of a program's further servers
     if script is not None and handover is None and "LISTEN_FDS" not in os.environ:
@@ -103,44 +100,29 @@ def serve(
         more = [] if any(config.was_given(name) for name in (*LISTENING, "fd")) else others
         config = listening(config, first)
     directory = start_directory()
-    _check(config)
-    spec = WorkerSpec(config, run_worker, tls=_tls_of(config), log_file=log_file, directory=directory)
-    pidfile = None
-    if config.program.pidfile is not None:
-        pidfile = PidFile(config.program.pidfile, handover.pidfile if handover is not None else None)
+    spec = WorkerSpec(config, run_worker, tls=tls_of(config), log_file=log_file, directory=directory)
     seats = SeatTable(None if handover is None else handover.seats)
-    admin = open_admin(config.admin, None if handover is None else handover.admin)
-    try:
-        checked = open_agent_check(config.admin, None if handover is None else handover.agent_check)
-        sockets, unix = _open_sockets(config, handover)
-        sockets += _open_more(more, config)
-    except ConfigError:
-        if admin is not None:
-            admin.remove()
-        raise
+    places = Places(config, handover, more)
+    pidfile, admin, sockets, control_socket = places.pidfile, places.admin, places.sockets, places.control_socket
     spec = replace(spec, listen_sockets=tuple(sockets))
     if pidfile is not None and handover is None:
         pidfile.write()
-    control_path = _control_path(config)
-    agent_check = None if checked is None else AgentCheck(*checked)
-    recording = open_recording(config.recording, config.lifecycle.workers)
+    agent_check = None if places.agent_check is None else AgentCheck(*places.agent_check)
+    recording = places.recording
     observer = None
     if admin is not None or recording.level != "off" or config.tracing.traces:
-        observer = ObserverProcess(admin, _observer_main(config, recording, control_path, log_file))
+        observer = ObserverProcess(admin, _observer_main(config, recording, places.control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
-    control_socket = ControlSocket(control_path, required=config.was_given("control_socket"))
 
     def reload_spec() -> WorkerSpec:
-        fresh = load()
-        fresh = replace(fresh, tracing=check_tracing(fresh.tracing))
+        fresh = checked(load())
         if script is not None:  # the sockets are open where the program wanted them
             fresh = listening(fresh, {name: config.value(name) for name in LISTENING if config.sources[name] == "APP"})
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
                 logger.warning("%s has changed: a reload keeps the old value, restart the server to apply it", name)
-        _check(fresh)
         fresh = replace(fresh, tracing=config.tracing)
-        return replace(spec, config=fresh, tls=_tls_of(fresh))
+        return replace(spec, config=fresh, tls=tls_of(fresh))
 
     def upgrade(rings: Sequence[FormerRings]) -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
@@ -173,13 +155,11 @@ def serve(
         recording=recording,
     )
     try:
-        if handover is None:
-            control_socket.open()
         return supervisor.run()
     finally:
         control_socket.remove()
-        if unix is not None and not supervisor.handed_over:
-            unix.remove()
+        if places.unix is not None and not supervisor.handed_over:
+            places.unix.remove()
         if admin is not None and not supervisor.handed_over:
             admin.remove()
         if pidfile is not None:
@@ -198,81 +178,24 @@ def _observer_main(
     return run
 
 
-def _control_path(config: Config) -> str | None:
-    given = config.program.control_socket
-    if given is not None:
-        return None if given == "off" else given
-    try:
-        return default_path(config.program.pidfile, os.environ)
-    except ConfigError as error:
-        logger.warning("se-ctl cannot reach this server: %s: give --control-socket PATH, or off", error)
-        return None
-
-
-def _check(config: Config) -> None:
-    if config.lifecycle.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
-        raise ConfigError("--max-worker-rss reads the memory of workers from /proc, which this system lacks: remove it")
-
-
-def _tls_of(config: Config) -> SSLContext | None:
-    return make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
-
-
-def check_listening(config: Config) -> None:
-    """Check that the options of addresses go together.
+def checked(config: Config) -> Config:
+    """Return the options in force on this machine: `--traces` may be off in the environment.
 
     Raises:
-        ConfigError: one has no effect, or two contradict each other.
+        ConfigError: an option needs what the machine lacks.
     """
-    alone = [name for name in ("uds-mode", "uds-group") if config.was_given(name.replace("-", "_"))]
-    if alone and config.listening.uds is None:
-        raise ConfigError(f"--{alone[0]} is for a Unix socket: give --uds PATH too")
-    given = [name for name in ("host", "port", "uds") if config.was_given(name)]
-    if config.listening.fd and given:
-        raise ConfigError(f"--fd and --{given[0]} both say where to listen: leave one of them out")
+    if config.lifecycle.max_worker_rss is not None and rss_bytes_of(os.getpid()) is None:
+        raise ConfigError("--max-worker-rss reads the memory of workers from /proc, which this system lacks: remove it")
+    return replace(config, tracing=check_tracing(config.tracing))
 
 
-def _open_sockets(config: Config, handover: Handover | None) -> tuple[list[socket.socket], UnixListenSocket | None]:
-    """Return the listen sockets: those that this process has inherited, or new ones."""
-    if handover is not None:
-        unix = next((sock for sock in handover.sockets if sock.family == socket.AF_UNIX), None)
-        if config.listening.uds is None or unix is None:
-            return handover.sockets, None
-        return handover.sockets, UnixListenSocket.adopt(config.listening.uds, unix)
-    check_listening(config)
-    activated = take_activated(os.environ)
-    if activated or config.listening.fd:
-        source = "--fd" if config.listening.fd else "LISTEN_FDS"
-        return inherit_sockets(config.listening.fd or activated, source), None
-    sockets = bind(config.listening.host, config.listening.port) if config.wants_port() else []
-    if config.listening.uds is None:
-        return sockets, None
-    try:
-        group = config.listening.uds_group
-        mode = config.listening.uds_mode or ("600" if group is None else "660")
-        unix_socket = UnixListenSocket(config.listening.uds, mode=int(mode, 8), group=group)
-    except ConfigError:
-        for sock in sockets:
-            sock.close()
-        raise
-    return [*sockets, unix_socket.socket], unix_socket
+def tls_of(config: Config) -> SSLContext | None:
+    """Make the context of TLS; None without a certificate.
 
-
-def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config) -> list[socket.socket]:
-    """Open the ports of a program's further servers, each once."""
-    taken = {(config.listening.host, config.listening.port)}
-    sockets: list[socket.socket] = []
-    for address in addresses:
-        if "uds" in address:
-            raise ConfigError(
-                f"{config.program.app} has several servers, one of them on the Unix socket {address['uds']}: give --uds"
-                " for all of them, or ports to all but the first"
-            )
-        place = (address.get("host"), address.get("port", BY_NAME["port"].default))
-        if place[1] == 0 or place not in taken:
-            taken.add(place)
-            sockets += bind(*place)
-    return sockets
+    Raises:
+        ConfigError: the certificate or the key cannot be used.
+    """
+    return make_context(config.listening.certfile, config.listening.keyfile, config.listening.ca_certs)
 
 
 class _Announcer:

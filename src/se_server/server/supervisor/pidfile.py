@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 
 from se_server.errors import ConfigError
+from se_server.server.listen.sockets import InUse
 from se_server.server.shared.safe_paths import kind_of, resolve
 
 MAX_BYTES = 20
@@ -29,6 +30,7 @@ class PidFile:
 
     def __init__(self, path: str, inherited: int | None = None) -> None:
         self._path = os.path.abspath(path)  # user code may change the directory
+        self._is_written = inherited is not None
         self._descriptor = self._lock() if inherited is None or not self._is_at_path(inherited) else inherited
 
     def fileno(self) -> int:
@@ -46,7 +48,7 @@ class PidFile:
             except OSError:
                 holder = os.read(descriptor, MAX_BYTES).decode("ascii", "replace").strip()
                 os.close(descriptor)
-                raise ConfigError(
+                raise InUse(
                     f"--pidfile: {self._path} is held by the running process {holder}: stop it, or choose another file"
                 ) from None
             if self._is_at_path(descriptor):
@@ -86,6 +88,7 @@ class PidFile:
 
     def write(self) -> None:
         """Write this process's id."""
+        self._is_written = True
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
@@ -96,9 +99,10 @@ class PidFile:
             return False
 
     def remove(self) -> None:
-        """Release the file, and remove it if it still names this process and not the next supervisor."""
+        """Release the file, and remove it if it names this process, or none yet, and not the next supervisor."""
         with suppress(OSError):
-            if self._is_at_path(self._descriptor) and os.pread(self._descriptor, 20, 0) == b"%d\n" % os.getpid():
+            own = b"%d\n" % os.getpid() if self._is_written else b""
+            if self._is_at_path(self._descriptor) and os.pread(self._descriptor, MAX_BYTES, 0) == own:
                 os.unlink(self._path)
         self.close()
 

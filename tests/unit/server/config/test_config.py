@@ -175,6 +175,29 @@ def test_unknown_key_of_the_file_names_the_nearest(tmp_path: Path) -> None:
     assert sentence(config=str(file)) == f"drain_timeout in {file} is not an option; did you mean drain_timeout_s?"
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"playground_port": "0"}, "--playground-port is for --playground: give --playground too"),
+        ({"no_open": True}, "--no-open is for --playground"),
+        ({"no_alias": True}, "--no-alias is for se-server run FILE: leave it out"),
+        ({"record_max_bytes": "1GiB"}, "--record-max-bytes is for recordings"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(given: dict[str, object], words: str) -> None:
+    """A file or an environment may serve several starts; what was typed now was meant for this one."""
+    assert words in sentence(app="agent", **given)
+    env = {KEY_VARIABLE: KEY, **{f"SE_SERVER_{name.upper()}": str(value) for name, value in given.items()}}
+    load(app="agent", env=env)
+    load(app="run agent.py", playground=True, record="full", **given)
+
+
+def test_an_overridden_value_must_be_right(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("workers = [1, 2]\n")
+    assert sentence(app="agent", workers="2", config=str(tmp_path / "x.toml")).startswith("workers in ")
+    assert sentence(app="agent", port="1", env={"SE_SERVER_PORT": "x"}).startswith("SE_SERVER_PORT: 'x'")
+
+
 def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     assert "No such file" in sentence(config=str(file))
