@@ -242,8 +242,8 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 def flag(raw: object) -> bool:
     """Read a yes or no."""
-    if isinstance(raw, bool):
-        return raw
+    if isinstance(raw, int) and raw in (0, 1):
+        return bool(raw)
     value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else None
     if value is None:
         raise ValueError("true or false")

@@ -295,6 +295,20 @@ def test_an_unknown_variable_is_logged_and_passed_over() -> None:
     assert "did you mean SE_SERVER_ALLOW_IPS?" in sentence(code=2, env={"SE_SERVER_ALLOW_IP": "10.0.0.1"})
 
 
+def test_a_wait_beyond_the_api_is_logged(tmp_path: Path) -> None:
+    """It is named as it was given, by a start and by `--check`, which both go on."""
+    with running_server("--hold-after-s", "6", workers=1, env={"SE_SERVER_SETTLE_S": "4"}) as server:
+        server.wait_for_output(r"WARNING .* --hold-after-s is 6 s, too late to hold the API: the API asks again")
+        server.wait_for_output(r"WARNING .* SE_SERVER_SETTLE_S is 4 s, so that every answer is late")
+    app = write(tmp_path / "agent.py", "async def on_transcript(transcript, session): pass")
+    command = [sys.executable, "-m", "se_server.cli.server", "--check", "--hold-after-s", "6", "--port", "0", str(app)]
+    checked = subprocess.run(
+        command, env=environment("sk_test"), capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert re.search(r"warn +options +--hold-after-s is 6 s", checked.stdout)
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_workers_run_the_chosen_event_loop(tmp_path: Path, loop: str) -> None:
     source = """

@@ -25,6 +25,16 @@ async def tool_call() -> AsyncIterator[dict[str, Any]]:
     yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None, "tool_calls": [call]}}]}
 
 
+async def words(*pieces: str) -> AsyncIterator[str]:
+    for piece in pieces:
+        yield piece
+
+
+async def broken() -> AsyncIterator[str]:
+    raise ConnectionError("provider")
+    yield ""
+
+
 class Agent:
     """Answers after `thinks_s` seconds, and keeps its turns."""
 
@@ -203,6 +213,95 @@ async def test_a_failed_handler_runs_again_under_the_strictest_reading() -> None
     assert len(runs) == 2
 
 
+RETRY = {"failed_transcripts": "retry"}
+STAND_INS = {
+    "empty answer": {"empty_answer_text": "Mm-hm."},
+    "failure": {"failure_text": "I could not look it up."},
+    "failure with one final": {"failure_text": "I could not look it up.", "finals": "turn"},
+    "first word": {"first_word_after_s": 0.5, "first_word_text": "One moment."},
+    "all": {
+        "empty_answer_text": "Mm-hm.",
+        "failure_text": "I could not look it up.",
+        "first_word_after_s": 0.5,
+        "first_word_text": "One moment.",
+        "hold_after_s": 0.2,
+    },
+}
+
+
+@pytest.mark.parametrize("fails", ["raises", "times out", "sends blanks and raises"])
+@pytest.mark.parametrize("stand_in", STAND_INS)
+async def test_a_text_that_stands_for_an_answer_is_no_answer(stand_in: str, fails: str) -> None:
+    """With "retry" the handler runs once more, whatever the caller has heard in place of its answer."""
+    runs = []
+
+    async def fails_twice(transcript: Any, session: Any) -> None:
+        runs.append(transcript[-1].content)
+        if len(runs) > 2:
+            await session.send_response("Third time lucky.")
+        if fails.startswith("sends"):
+            await session.send_response("  ")
+            await session.send_response(words("\n", " "))
+        await asyncio.sleep(30 if fails == "times out" else 1)
+        raise KeyError("lost")
+
+    options = {**RETRY, **STAND_INS[stand_in], "turn_timeout_s": 2}
+    async with call(fails_twice, habits=Habits(loses_answer=True, resend_after_s=4), **options) as caller:
+        caller.utter("hello")
+        await caller.pause(25)
+        assert stats(caller).turns_retried == 1
+        assert runs == ["hello", "hello"], "once more, and not twice"
+        caller.errors.clear()
+
+
+@pytest.mark.parametrize("speaks", ["before", "after", "in on_error"])
+async def test_an_answer_that_was_begun_is_not_given_again(speaks: str) -> None:
+    runs = []
+
+    class Half:
+        async def on_transcript(self, transcript: Any, session: Any) -> None:
+            runs.append(transcript[-1].content)
+            if speaks == "before":
+                await session.send_response(words("Your order "), final=False)
+            if speaks == "after":
+                await session.send_response(broken())
+                await session.send_response("From memory: yes.")
+            raise KeyError("lost")
+
+        async def on_error(self, error: Exception, session: Any) -> None:
+            if speaks == "in on_error":
+                await session.send_response("From memory: yes.")
+
+    habits = Habits(loses_answer=True, resend_after_s=4)
+    async with call(Half(), habits=habits, failure_text="One moment.", finals="turn", **RETRY) as caller:
+        caller.utter("hello")
+        await caller.pause(15)
+        assert (runs, stats(caller).turns_retried, stats(caller).answers_replayed) == (["hello"], 0, 1)
+        caller.errors.clear()
+
+
+@pytest.mark.parametrize("turn", ["answered", "empty", "failed", "timed out", "silent"])
+async def test_nothing_is_sent_again_on_request(turn: str) -> None:
+    """With "ignore" an answered transcript that comes again gets nothing, also no blank and no final."""
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        if turn == "answered":
+            await session.send_response("Here.")
+        elif turn == "failed":
+            raise KeyError("lost")
+        elif turn == "timed out":
+            await asyncio.sleep(30)
+
+    options = {"answered_transcripts": "ignore", "silence_turns": "stay_silent", "turn_timeout_s": 1}
+    async with call(on_transcript, habits=Habits(loses_answer=True, resend_after_s=4), **options) as caller:
+        said = caller.utter("..." if turn == "silent" else "hello")
+        await caller.pause(6)
+        assert len(said.asks[-1].sent_at) > 1
+        assert said.asks[-1].responded_at is None, "the first answer was lost, and nothing came after it"
+        assert stats(caller).transcripts_answered == 1
+        caller.errors.clear()
+
+
 # --- lost answers ---------------------------------------------------------------------------------------------------
 
 
@@ -244,16 +343,37 @@ async def test_one_final_a_turn_has_all_answers_heard(finals: str, heard: str) -
         assert turn.heard == heard
 
 
+async def test_a_second_final_is_logged_although_the_first_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that is sent again has a final of its own, which is not the handler's."""
+
+    async def pauses_between_texts(transcript: Any, session: Any) -> None:
+        await session.send_response("One. ")
+        await asyncio.sleep(6)
+        if len(transcript) == 1:
+            await session.send_response("Two.")
+
+    habits = Habits(loses_answer=True, resend_after_s=4)
+    async with call(pauses_between_texts, habits=habits) as caller:
+        await caller.pause(1)
+        turn = caller.utter("hello")
+        await caller.pause(10)
+        assert turn.heard == "One. Two."
+        assert stats(caller).answers_replayed == 1
+        (warning,) = [record.getMessage() for record in caplog.records if "second answer" in record.getMessage()]
+        assert "pauses_between_texts" in warning
+        caplog.clear()
+        caller.utter("hello again")
+        await caller.pause(10)
+        assert stats(caller).answers_replayed == 2
+    assert not [record for record in caplog.records if "second answer" in record.getMessage()]
+
+
 async def test_a_tool_call_is_no_answer() -> None:
     async with call(Agent(thinks_s=1), habits=Habits(discards_after_final=True)) as caller:
         assert (await caller.say("hello")).text == "Here you are."
 
 
 async def test_a_failure_midway_has_one_final_with_finals_by_turn() -> None:
-    async def broken() -> AsyncIterator[str]:
-        raise ConnectionError("provider")
-        yield ""
-
     async def goes_on(transcript: Any, session: Any) -> None:
         await session.send_response(broken())
         await session.send_response("From memory: yes.")
@@ -345,6 +465,76 @@ async def test_a_silence_is_met_with_silence(silence: Silence) -> None:
     assert agent.said == ["hello"]
 
 
+@pytest.mark.parametrize("empty_answer_text", [" ", "", "Mm-hm.", "\u00a0"])
+async def test_staying_silent_speaks_no_words(empty_answer_text: str) -> None:
+    options = {"silence_turns": "stay_silent", "empty_answer_text": empty_answer_text}
+    async with call(Agent(), habits=Habits(loses_answer=True, resend_after_s=4), **options) as caller:
+        silence = caller.utter("...")
+        await caller.pause(20)
+        assert silence.heard.strip() == ""
+        assert silence.is_final
+        assert stats(caller).answers_replayed == 1
+
+
+async def test_a_handler_may_answer_silence_with_the_empty_answer() -> None:
+    """It is the words for a handler that says nothing, in silence, too: only "stay_silent" promises silence."""
+    async with call(Agent(text=""), empty_answer_text="Mm-hm.") as caller:
+        assert (await caller.say("...")).text == "Mm-hm."
+
+
+# --- blank texts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", ["   ", "\n", "\u2003", "streamed"])
+async def test_a_blank_text_is_no_answer(blank: str) -> None:
+    """It goes out at once and holds the API; the answer and its only final follow it."""
+    turns = []
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        turns.append(session.turn)
+        await session.send_response(words(" ", "\n") if blank == "streamed" else blank)
+        assert (session.turn.text, session.turn.chunks, session.turn.held) == ("", 0, True)
+        await asyncio.sleep(13)
+        if len(turns) == 1:
+            await session.send_response("Here you are.")
+
+    async with call(on_transcript, habits=Habits(resend_after_s=4, discards_after_final=True)) as caller:
+        reply = await caller.say("Where is my order?")
+        assert (reply.text.strip(), reply.verdict.tries) == ("Here you are.", 1)
+        assert turns[0].first_chunk_at - turns[0].started_at == pytest.approx(13)
+        await caller.say("And now?")
+        assert (stats(caller).answers_empty, stats(caller).blanks_sent) == (1, 0)
+        assert turns[1].finals == 1
+
+
+async def test_a_blank_text_silences_no_other_text() -> None:
+    """A first word, a failure text and words for an empty answer are spoken after it."""
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response(" ")
+        await asyncio.sleep(5)
+        if transcript[-1].content == "fail":
+            raise KeyError("lost")
+
+    async with call(on_transcript, empty_answer_text="Mm-hm.", failure_text="Sorry.") as caller:
+        assert (await caller.say("hello")).text.strip() == "Mm-hm."
+        assert (await caller.say("fail")).text.strip() == "Sorry."
+        caller.errors.clear()
+    async with call(on_transcript, first_word_after_s=2, first_word_text="One moment.") as caller:
+        assert (await caller.say("hello")).text.strip() == "One moment."
+
+
+async def test_blanks_within_an_answer_belong_to_it() -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("One.", final=False)
+        await session.send_response(" ", final=False)
+        await session.send_response(words("\n", "Two."))
+        assert session.turn.text == "One. \nTwo."
+
+    async with call(on_transcript) as caller:
+        assert (await caller.say("hello")).text == "One. \nTwo."
+
+
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
@@ -369,3 +559,84 @@ async def test_a_wrong_value_is_refused_by_name(name: str, value: Any, expected:
             pass
     assert name in str(caught.value)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"hold_after_s": 4}, "hold_after_s"),
+        ({"hold_after_s": "60", "settle_s": 0.3}, "hold_after_s"),
+        ({"settle_s": 5}, "settle_s"),
+        ({"settle_s": 4.5, "hold_after_s": "off"}, "settle_s"),
+    ],
+)
+async def test_a_wait_beyond_the_patience_of_the_api_is_doubted(options: dict[str, Any], name: str) -> None:
+    with pytest.warns(UserWarning, match=rf"^{name} is [0-9.]+ s.*cascade_timeout_seconds \(4 unless set") as caught:
+        async with call(Agent(), **options):
+            pass
+    assert len(caught) == 1
+
+
+async def test_a_hold_that_a_first_word_replaces_is_not_doubted() -> None:
+    async with call(Agent(), hold_after_s=10, first_word_after_s=2, first_word_text="One moment."):
+        pass
+
+
+async def test_the_hold_counts_from_the_transcript_while_it_settles() -> None:
+    agent = Agent(thinks_s=3)
+    async with call(agent, habits=LIVE, settle_s=2) as caller:
+        turn = caller.utter("Where is my order?")
+        reply = await caller.reply_to(turn)
+        assert turn.asks[-1].responded_at == pytest.approx(turn.said_at + 3, abs=0.01)
+        assert (reply.text, reply.first_word_s, reply.verdict.tries) == ("Here you are.", pytest.approx(5), 1)
+
+
+@pytest.mark.parametrize("name", ["final", "speak_refusals", "takeover"])
+@pytest.mark.parametrize("value", ["no", 0, 1.0, [True]])
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_flag_is_true_or_false(name: str, value: Any, is_stream: bool) -> None:
+    """Any other value is an `error` event that names it; the handler goes on."""
+    closed = []
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            yield "Here."
+        finally:
+            closed.append(True)
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        response = stream()
+        if is_stream:
+            await response.__anext__()
+        await session.send_response(response if is_stream else "Here.", **{name: value})
+        await session.send_response("Otherwise.")
+
+    async with call(on_transcript) as caller:
+        assert (await caller.say("hello")).text == "Otherwise."
+        (error,) = caller.errors
+        assert isinstance(error, TypeError)
+        assert str(error) == f"send_response takes True or False as {name}=, not {value!r}"
+        caller.errors.clear()
+    assert closed == ([True] if is_stream else [])
+
+
+async def test_true_shapes_for_speech() -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("**Bold** *text*.", shape=True)
+
+    async with call(on_transcript) as caller:
+        assert (await caller.say("hello")).text == "Bold text."
+
+
+@pytest.mark.parametrize("shape", [1, 0, ["plain"], {"plain"}, 2.5])
+async def test_another_shape_is_refused_by_name(shape: Any) -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("Bold.", shape=True)
+        await session.send_response("Bold.", shape=shape)
+
+    async with call(on_transcript) as caller:
+        await caller.say("hello")
+        (error,) = caller.errors
+        assert isinstance(error, ValueError)
+        assert "shape=" in str(error)
+        caller.errors.clear()

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from se_server.protocol.turn import Turn
-from se_server.protocol.turns import ANSWERED, CLOSED, MAX_PAST_TURNS, SUPERSEDED, TurnLedger, TurnState, Verdict
+from se_server.protocol.turns import (
+    ANSWERED,
+    CLOSED,
+    CUT_OFF,
+    MAX_PAST_TURNS,
+    SUPERSEDED,
+    TurnLedger,
+    TurnState,
+    Verdict,
+)
 
 # LEDGER_SEQUENCES=5000 takes minutes, the default seconds.
 SEQUENCES = int(os.environ.get("LEDGER_SEQUENCES", "500"))
@@ -42,6 +51,7 @@ class Under:
     said: str | None
     is_retry: bool = False
     has_text: bool = False
+    has_answer: bool = False
     failed: bool = False
     is_final: bool = False
     final_at: float = 0.0
@@ -90,7 +100,7 @@ class Model:
         return self.options.replays and turn.is_final and turn.replays < 2 and 1 <= now - turn.final_at <= 15
 
     def may_retry(self, turn: Under, now: float) -> bool:
-        is_failure = turn.failed and not turn.has_text and not turn.is_retry
+        is_failure = turn.failed and not turn.has_answer and not turn.is_retry
         return self.options.retries and is_failure and 1 <= now - turn.final_at <= 15
 
     def remember(self, outcome: TurnState) -> None:
@@ -102,7 +112,7 @@ class Model:
 
     def end(self, outcome: TurnState) -> None:
         self.remember(outcome)
-        keeps = outcome is ANSWERED and (self.options.replays or self.options.retries)
+        keeps = outcome in (ANSWERED, CUT_OFF) and (self.options.replays or self.options.retries)
         self.newest = self.running if keeps else self.newest
         self.running = None
 
@@ -194,12 +204,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.running.is_final, self.model.running.final_at = True, self.now
 
     @precondition(lambda self: self.model.running is not None)
-    @rule(outcome=st.sampled_from((ANSWERED, CLOSED)))
+    @rule(outcome=st.sampled_from((ANSWERED, CLOSED, CUT_OFF)))
     def handler_ends(self, outcome: TurnState) -> None:
         current, running = self.ledger.current, self.model.running
         assert current is not None
         assert running is not None
-        if outcome is ANSWERED and current.needs_final:
+        if outcome is CUT_OFF:
+            current.failed = running.failed = True
+        if outcome is not CLOSED and current.needs_final:
             current.note_final(self.now)
             running.is_final, running.final_at = True, self.now
         self.ledger.end(current, outcome, self.now)
@@ -215,6 +227,30 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.ledger.current.note_texts(1, 1.0)
             self.model.running.has_text, self.model.running.is_final = True, False
+            self.model.running.has_answer = True
+
+    @precondition(lambda self: self.model.running is not None)
+    @rule(text=st.sampled_from(("first word", "failure text", "blank")))
+    def a_text_stands_for_the_answer(self, text: str) -> None:
+        current, running = self.ledger.current, self.model.running
+        assert current is not None
+        assert running is not None
+        if text == "blank":
+            current.keep(" \n")
+            current.note_texts(1, 1.0)
+            if current.chunks == 1:
+                current.leave_out_blanks()
+                assert not current.chunks
+                assert current.text == ""
+            else:
+                running.is_final = False
+        elif text == "first word" and not running.has_text:
+            current.note_filler("One moment. ", 1.0)
+            running.has_text, running.is_final = True, False
+        elif not running.failed and not running.has_answer:
+            current.note_texts(1, 1.0)
+            current.failed = running.failed = current.has_failure_text = True
+            running.has_text, running.is_final = True, False
 
     @invariant()
     def the_same_turn_is_under_way(self) -> None:

@@ -31,6 +31,7 @@ cdef class Answering(TurnHost):
     cdef object _shape
     cdef readonly Py_ssize_t _max_answer_bytes
     cdef str _empty_answer_text
+    cdef str _silent_text
     cdef bint _ends_with_turn
     cdef bint _closed
     cdef Turn _last_turn
@@ -51,7 +52,7 @@ cdef class Answering(TurnHost):
     cdef _send_final(self, Turn turn)
     @cython.locals(job=Job)
     cdef _log_doubt(self, Turn turn, tuple doubt)
-    cdef _send_empty(self, Turn turn)
+    cdef _send_empty(self, Turn turn, str text)
     cdef _settle(self, Turn turn, bint failed, state)
     cdef _end_turn(self, Turn turn, state, double now, bint failed)
     # Without this type each counter would be looked up by its name.

@@ -37,6 +37,7 @@ cdef class Turn:
     cdef public unsigned int number
     cdef readonly Py_ssize_t chunks
     cdef readonly Py_ssize_t fillers
+    cdef public bint has_failure_text
     cdef double _ended_at
     cdef public Py_ssize_t bytes_left
     cdef readonly bint is_full
@@ -56,6 +57,8 @@ cdef class Turn:
     # Without these types the arithmetic would make Python's integers, here for every chunk.
     @cython.locals(room=Py_ssize_t)
     cpdef keep(self, str text)
+    @cython.locals(served=Py_ssize_t, index=Py_ssize_t, texts=list, text=str)
+    cpdef leave_out_blanks(self)
     cpdef str fit(self, str text)
     cpdef bint is_again(self, Turn turn)
     cpdef bint may_become(self, Turn turn)

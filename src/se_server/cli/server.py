@@ -235,6 +235,9 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         if aliased and not (given.get("check") or given.get("print_config")):
             log.info(aliased)
         warn_of_unknown(config.unknown)
+        if not given.get("check"):  # which lists them itself
+            for doubt in config.session.doubts():
+                log.warning("%s", spelled(doubt, config.sources))
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:

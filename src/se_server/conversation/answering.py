@@ -24,7 +24,7 @@ from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn
 from se_server.protocol.turns import TurnLedger
 from se_server.streams._shape import Shaper
 from se_server.streams._stream import Stream, open_stream
-from se_server.streams.refusing import refuse_options
+from se_server.streams.refusing import refuse_flags, refuse_options
 from se_server.streams.sniffing import RAW_START
 from se_server.telemetry._clock import clock_of
 from se_server.telemetry._printable import text_of
@@ -60,6 +60,7 @@ class Answering(TurnHost):
             settings.silence_turns == "stay_silent",
         )
         self._empty_answer_text = settings.empty_answer_text
+        self._silent_text = " " if settings.empty_answer_text.strip() else settings.empty_answer_text
         self._ends_with_turn = settings.finals == "turn"
         self._pace: Pace | None = None  # made by the first turn that ends
         self._stream_close_s = settings.stream_close_s
@@ -101,7 +102,7 @@ class Answering(TurnHost):
 
         Args:
             response: the whole text, or an async iterable of texts or LLM events, which is closed in the end.
-            final: whether the answer is complete; with False the next `send_response` continues it.
+            final: True or False, whether the answer is complete; with False the next `send_response` continues it.
             text: returns the text of an event, None for nothing to speak; needed for events of no known API.
             nodes: the names of the LangGraph nodes whose messages are spoken; None: all.
             speak_refusals: whether a refusal of the model is spoken where the stream has no other text; else it is a
@@ -109,8 +110,8 @@ class Answering(TurnHost):
             takeover: whether the stream of an LLM package is read from its HTTP response, without the package's
                 objects; with `text` it never is. None: as the server is set up, which does it.
             shape: how the text is shaped for speech: `plain` leaves out Markdown, links, code and emoji; `sentences`
-                or `8 words` is how much a chunk has; both with a comma; False: as it is. None: as the server is set
-                up, which leaves it as it is.
+                or `8 words` is how much a chunk has; both with a comma. True: `plain`. False: as it is. None: as the
+                server is set up, which leaves it as it is.
 
         Returns:
             False when the turn was superseded, so that nobody will hear the answer; else True. Outside a turn it
@@ -123,6 +124,11 @@ class Answering(TurnHost):
         """
         if not self._outbox.is_here():
             self._check_thread("send_response")
+        if (final is not True and final is not False) or speak_refusals is not None or takeover is not None:
+            try:
+                refuse_flags(response, final, speak_refusals, takeover)
+            except TypeError as error:
+                return await self._refuse(error)
         if shape is None:
             shape = self._shape
         if isinstance(response, str) and not (type(response) is str and self._may_be_raw(response)):
@@ -135,6 +141,7 @@ class Answering(TurnHost):
             else:
                 # Not str(): a member of an enumeration of texts gives its name.
                 self._send_text(turn, response if type(response) is str else "".join((response,)), final)
+            turn.leave_out_blanks()
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, False)
             if rest is not None:
                 await rest
@@ -167,6 +174,7 @@ class Answering(TurnHost):
             if turn.open and not has_failed and (doubt := stream.doubt()) is not None:
                 self._log_doubt(turn, doubt)
             # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
+            turn.leave_out_blanks()
             final = final and not self._ends_with_turn
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, has_failed)
             if rest is not None:
@@ -257,7 +265,7 @@ class Answering(TurnHost):
     def _send_final(self, turn: Turn) -> None:
         turn.note_final(self._clock.now())
         self._outbox.send("", turn.event_id_json, True)
-        if turn.finals > 1 and not turn.replays:
+        if turn.finals - turn.replays > 1:  # what is sent again has a final, too
             job = self._lane._job
             log_second_final(self, job.handler if job is not None and job.turn is turn else None)
 
@@ -265,10 +273,9 @@ class Answering(TurnHost):
         job = self._lane._job
         log_doubt(self, job.handler if job is not None and job.turn is turn else None, doubt)
 
-    def _send_empty(self, turn: Turn) -> None:
-        """Send what stands for the answer of a turn that has said nothing; its final follows."""
+    def _send_empty(self, turn: Turn, text: str) -> None:
+        """Send the text that stands for the answer of a turn that has said nothing; its final follows."""
         self._stats.cells.answers_empty += 1
-        text = self._empty_answer_text
         if text and not (turn.held and text.isspace()):  # a blank was sent before
             self._outbox.send(text, turn.event_id_json, False, True)
             if not text.isspace():
@@ -280,7 +287,7 @@ class Answering(TurnHost):
         """End an open turn with its final."""
         if turn.needs_final and not self._outbox.closed:
             if not turn.chunks:
-                self._send_empty(turn)
+                self._send_empty(turn, self._empty_answer_text)
             self._send_final(turn)
         self._end_turn(turn, state, self._clock.now(), failed)
 
@@ -324,6 +331,7 @@ class Answering(TurnHost):
     def _speak_failure(self, turn: Turn) -> None:
         """A handler or its stream has raised: say so, once, if the turn has said nothing else."""
         text = self._settings.failure_text
+        turn.leave_out_blanks()
         says = text is not None and turn.open and not turn.failed and not turn.has_own_text and not self._outbox.closed
         turn.failed = True
         if text is None or not says:
@@ -334,6 +342,7 @@ class Answering(TurnHost):
         self._outbox.send(text, turn.event_id_json, False, not self._ends_with_turn)
         turn.keep(text)
         turn.note_texts(1, self._clock.now())
+        turn.has_failure_text = True
         if not self._ends_with_turn:
             self._send_final(turn)
 

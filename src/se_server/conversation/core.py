@@ -292,10 +292,13 @@ class SessionCore(Waiting):
             self._ring.text(BLOCKED, self._number, block[1], now)
 
     def _answer_silence(self, turn: Turn, superseded: Turn | None) -> None:
-        """Answer a transcript of silence without a handler."""
+        """Answer a transcript of silence without a handler, and without words."""
         self._stats.cells.silences += 1
         if superseded is not None:
             self._lane.supersede(superseded)
+        if not self._outbox.closed:
+            self._send_empty(turn, self._silent_text)
+            self._send_final(turn)
         self._settle(turn, False, ANSWERED)
 
     def receive_error(self, error: MessageError) -> None:

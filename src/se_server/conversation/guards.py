@@ -64,6 +64,7 @@ class TurnGuards:
         assert self._first_word_after_s is not None
         if self._turn_timeout_s is not None:
             self._set(self._turn_timeout_s - self._first_word_after_s, self._miss_end, turn)
+        turn.leave_out_blanks()
         if not turn.chunks and turn.needs_final:  # a final without text is an answer, too
             self._session._say_first_word(turn, self._texts[self._spoken % len(self._texts)])
             self._spoken += 1

@@ -102,7 +102,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         send_response.__qualname__ = "SpeechEngineSession.send_response"
 
     def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:
-        settings = SessionSettings.of({"debug": bool(debug), **options}) if debug or options else DEFAULT_SETTINGS
+        settings = SessionSettings.of({"debug": debug, **options}) if debug or options else DEFAULT_SETTINGS
         if isinstance(ws, ServedWebSocket):
             self._wrap(ws, NO_HANDLERS, settings if debug or options else ws.settings, ws.stats)
         else:

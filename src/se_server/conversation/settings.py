@@ -7,10 +7,12 @@ in its file, and the servers and sessions of the library take it as a keyword.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from se_server.conversation.patience import doubts_of
 from se_server.errors import ConfigError
 from se_server.options import (
     choice,
@@ -53,12 +55,12 @@ class SessionSettings:
         hold_after_s: after how long without a word one blank, not final, tells the API to wait on; None never does.
         answered_transcripts: what the newest transcript gets when it comes again although its answer was complete:
             `replay`, the same text again, at most twice; `ignore`, nothing.
-        failed_transcripts: what it gets when its handler failed without text: `retry` runs the handler once more;
-            `ignore` does not.
+        failed_transcripts: what it gets when its handler failed or timed out without an answer: `retry` runs the
+            handler once more; `ignore` does not.
         finals: whether each `send_response` ends an answer, `response`, or the end of the handler, `turn`.
         settle_s: how long a transcript has to stay the newest before its handler starts.
-        silence_turns: what a transcript of silence gets: `handle` runs the handler, `stay_silent` sends the empty
-            answer.
+        silence_turns: what a transcript of silence gets: `handle` runs the handler, `stay_silent` sends an answer
+            without words.
         first_word_after_s: when a handler has sent nothing this long after its transcript came, a filler is spoken.
         first_word_text: the fillers, taken in turn.
         failure_text: what is spoken when a handler or its stream fails before any text of its own.
@@ -152,7 +154,7 @@ class SessionSettings:
     failed_transcripts: str = option(
         "ignore",
         one_of("ignore", "retry"),
-        "When it comes again and its handler had failed without text: `retry` runs the handler once more.",
+        "When it comes again and its handler had failed or timed out without an answer: `retry` runs it once more.",
         "ignore|retry",
         group=CONVERSATIONS,
         default_text="ignore",
@@ -175,8 +177,8 @@ class SessionSettings:
     silence_turns: str = option(
         "handle",
         one_of("handle", "stay_silent"),
-        "When the API reports that the user says nothing: `handle` runs the handler; `stay_silent` sends the empty "
-        "answer.",
+        "When the API reports that the user says nothing: `handle` runs the handler; `stay_silent` sends a blank and "
+        "the final.",
         "handle|stay_silent",
         group=CONVERSATIONS,
         default_text="handle",
@@ -300,7 +302,7 @@ class SessionSettings:
 
     @classmethod
     def of(cls, keywords: Mapping[str, object]) -> SessionSettings:
-        """Read settings that were given as keywords; None stands for the default.
+        """Read settings that were given as keywords; None stands for the default. Warn of values that are doubtful.
 
         Raises:
             TypeError: a name that is not an option.
@@ -313,7 +315,14 @@ class SessionSettings:
                 raise TypeError(f"there is no option {name!r}{nearest(name, SESSION_OPTIONS)}")
             if raw is not None:
                 values[name] = row.read(raw, name)
-        return cls(**values) if values else DEFAULT_SETTINGS
+        settings = cls(**values) if values else DEFAULT_SETTINGS
+        for doubt in settings.doubts():
+            warnings.warn(doubt, UserWarning, stacklevel=3)
+        return settings
+
+    def doubts(self) -> list[str]:
+        """Return sentences about values that are allowed, and probably a mistake."""
+        return doubts_of(self.hold_after_s, self.settle_s, self.first_word_after_s)
 
     def changed(self) -> dict[str, Any]:
         """Return the options that do not have their default, as `of` reads them."""

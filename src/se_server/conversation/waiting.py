@@ -90,7 +90,7 @@ class Waiting(Answering):
         if self._has_crossed(again, turn):
             self._debug("skipped a transcript sent again: it crossed its answer, event_id=%s", turn.event_id)
             return
-        text = turn.text or self._empty_answer_text
+        text = turn.text or self._silent_text
         turn.replays += 1
         turn.note_final(again.started_at)
         self._stats.cells.answers_replayed += 1

@@ -55,7 +55,7 @@ class Turn:
         needs_final: whether the API still waits for an empty final.
         finals: how many finals were sent.
         final_at: when the last of them was sent, in monotonic seconds.
-        held: whether a blank was sent because the handler took long; it is no text of the answer.
+        held: whether a blank was sent before any text, by the server or the handler; it is no text of the answer.
         replays: how many times the answer was sent again because it was lost.
         is_retry: whether its handler runs for the second time because it failed the first time.
         failed: whether its handler, or a stream of it, raised.
@@ -64,7 +64,8 @@ class Turn:
         longest_gap_s: the longest silence between two texts, in seconds; 0 before the second.
         ring, number: the ring of events of its worker, and the number of its conversation there; None without one.
         chunks: how many texts were written, fillers included.
-        fillers: how many of them the first-word guard wrote.
+        fillers: how many of them are first words or the empty answer's words, which the server wrote.
+        has_failure_text: whether one of them is the failure text.
         bytes_left: how many bytes of UTF-8 the answer may still have; -1 without a limit.
         is_full: whether the answer was cut at that limit.
         winner: which of the streams of `first_of` was spoken: 0 is the primary, 1 the backup; None without `first_of`.
@@ -99,6 +100,7 @@ class Turn:
         self.failed = False
         self.chunks = 0
         self.fillers = 0
+        self.has_failure_text = False
         self.began_at = self.first_event_at = 0.0
         self._last_text_at = self.longest_gap_s = 0.0
         self.ring: Ring | None = None
@@ -209,6 +211,24 @@ class Turn:
         self.note_texts(1, now)
         self.fillers += 1
 
+    def leave_out_blanks(self) -> None:
+        """Take the handler's texts back if all are blank: they are on the wire, where they hold, and are no answer."""
+        served = self.fillers + self.has_failure_text  # these come before all texts of the handler
+        texts = self._texts
+        if not self.open or self.chunks == served or texts is None:
+            return
+        for index in range(served, len(texts)):
+            text = texts[index]
+            if not text[0].isspace() or not text.isspace():
+                return
+        for text in texts[served:]:
+            self._room += len(text)
+        del texts[served:]
+        self.chunks = served
+        self.held = True
+        if not served:
+            self.longest_gap_s = 0.0
+
     def keep(self, text: str) -> None:
         """Keep a reference to a text that was written, for `text`."""
         room = self._room
@@ -246,6 +266,11 @@ class Turn:
     def has_own_text(self) -> bool:
         """Whether text of the handler's own was sent."""
         return self.chunks > self.fillers
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether text of the answer was sent, and not only texts that stand for one."""
+        return self.chunks > self.fillers + self.has_failure_text
 
     @property
     def spoken_s(self) -> float:

@@ -14,7 +14,8 @@ is the newest one again, which has its final | REPLAYED   | with "replay": its t
 for 1 s to 15 s, and at most 64 KiB of text  |            | twice. Sooner, the two crossed on their way
 is the one of the turn under way again       | REPEATED   | nothing: the answer goes on
 is the newest one again, whose handler       | RETRIED    | with "retry", in place of REPLAYED: as NEW, once
-failed without text                          |            |
+failed or timed out without an answer, and   |            |
+which has its final for 1 s to 15 s          |            |
 is an answered one again                     | ANSWERED   | nothing: its final went out; the two crossed on their way
 is a superseded one again                    | SUPERSEDED | "ack": an empty final under its id, so that the API stops
                                              |            | asking, unless the turn under way has that id, whose
@@ -27,7 +28,8 @@ with the agent                               |            | superseded, and the 
 is any other, a known id included            | NEW        | as above; with `settle_s` its handler starts once no
                                              |            | further transcript has come for that time
 
-"The same words" are texts that differ in case, punctuation and white space only (`protocol/words.py`).
+"The same words" are texts that differ in case, punctuation and white space only (`protocol/words.py`). No answer are a
+first word, the `failure_text`, the `empty_answer_text` and blanks: they stand for one.
 
 What is sent under the id of a turn besides its texts:
 
@@ -39,6 +41,7 @@ was sent                                     |
 a `send_response` ends, finals="response"    | the final, if the answer has text; not with `final=False`
 its handler ends                             | the final, if none followed the last text; without any text
                                              | `empty_answer_text` before it
+it is SILENT                                 | one blank, or the `empty_answer_text` if it has no words; the final
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ class TurnLedger:
     Args:
         adopts: whether a turn under way may be adopted; else the same words again supersede it.
         replays: whether a lost answer is sent again.
-        retries: whether a failed turn without text runs again.
+        retries: whether a turn that failed or timed out without an answer runs again.
         stays_silent: whether a transcript of silence gets the empty answer.
 
     Attributes:
@@ -257,8 +260,7 @@ def _may_run_again(failed: Turn, turn: Turn) -> bool:
     """Whether the handler of `failed` may run once more, now that its transcript has come again as `turn`."""
     return (
         failed.failed
-        and failed.state is ANSWERED
-        and not failed.chunks
+        and not failed.has_answer
         and not failed.is_retry
         and MIN_LOST_S <= turn.started_at - failed.final_at <= MAX_LOST_S
     )

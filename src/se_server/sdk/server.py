@@ -132,14 +132,14 @@ class SpeechEngineServer:
             **{name: value for name, value in given.items() if name in options_of(Access)},
         }
         session = {name: value for name, value in given.items() if name in SESSION_OPTIONS}
-        self.settings = SessionSettings.of({"debug": bool(debug), **session})
+        self.settings = SessionSettings.of({"debug": debug, **session})
         self.handlers = Handlers.of({name: given.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         self._counts_since_s = time.time()
         values = read_keywords(
             {
                 "port": port,
-                "disable_auth": bool(disable_auth) if isinstance(disable_auth, int) else disable_auth,
+                "disable_auth": disable_auth,
                 "host": host,
                 "drain_timeout_s": drain_timeout_s,
                 "uds": uds,

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -120,6 +121,18 @@ def refuse_options(value: object, text: object, nodes: object) -> None:
         raise TypeError(
             f"send_response takes the names of LangGraph nodes as nodes=, such as {{'agent'}}, not {nodes!r}"
         )
+
+
+def refuse_flags(value: object, final: object, speak_refusals: object, takeover: object) -> None:
+    """Refuse options that are neither True nor False, such as the text "no", and close the answer.
+
+    Raises:
+        TypeError: one of them is of another type; None stands for the server's setting of the last two.
+    """
+    for name, flag in (("final", final), ("speak_refusals", speak_refusals), ("takeover", takeover)):
+        if type(flag) is not bool and (flag is not None or name == "final"):
+            close_refused(value)
+            raise TypeError(f"send_response takes True or False as {name}=, not {reprlib.repr(flag)}")
 
 
 def close_event(event: object) -> None:

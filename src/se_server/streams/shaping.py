@@ -48,13 +48,17 @@ def read_shape(raw: object) -> str | None:
     return ", ".join(found[kind] for kind in ("plain", "by") if kind in found)
 
 
-@functools.lru_cache(maxsize=64)
 def parts_of(shape: str | bool | None) -> tuple[bool, int] | None:
     """Return whether marks are left out, and the words of a chunk: 0 for chunks as they come, or `BY_SENTENCE`.
 
     Raises:
         ValueError: the shape is not valid.
     """
+    # Other types may have no hash, or that of another value: 1 equals True.
+    return _parts_of(shape) if shape is None or isinstance(shape, str | bool) else _read_parts(shape)
+
+
+def _read_parts(shape: str | bool | None) -> tuple[bool, int] | None:
     try:
         text = read_shape(shape)
     except ValueError as wrong:
@@ -67,3 +71,6 @@ def parts_of(shape: str | bool | None) -> tuple[bool, int] | None:
     elif "sentences" in text:
         by = BY_SENTENCE
     return "plain" in text, by
+
+
+_parts_of = functools.lru_cache(maxsize=64)(_read_parts)

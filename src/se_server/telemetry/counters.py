@@ -30,7 +30,7 @@ class Counters(Counts):
     turns_ended: int  # started turns whose handlers have ended, strays included; the other started ones run now
     transcripts_repeated: int  # transcripts sent again while their turn was under way; skipped
     answers_replayed: int  # answers sent again because they were lost: their transcripts came again
-    turns_retried: int  # turns whose handlers ran again because they had failed without text
+    turns_retried: int  # turns whose handlers ran again because they had failed without an answer
     answers_empty: int  # turns that ended without any text
     blanks_sent: int  # blanks sent because a handler had sent nothing for long
     silences: int  # transcripts of silence that were answered without a handler

@@ -269,7 +269,7 @@ def _of_transcripts(reading: Reading) -> Iterator[Family]:
     for name, counter, help_text in (
         ("texts", "chunks_sent", "Texts that were sent, fillers included."),
         ("blanks", "blanks_sent", "Blanks that were sent because a handler had sent nothing for long."),
-        ("turns_retried", "turns_retried", "Turns whose handlers ran again because they had failed without text."),
+        ("turns_retried", "turns_retried", "Turns whose handlers ran again because they had failed without an answer."),
         ("answers_too_long", "answers_too_long", "Answers that were cut at the limit."),
         ("streams_left", "streams_left", "Streams that did not end when they were closed."),
         ("write_timeouts", "write_timeouts", "Peers that were dropped because they did not read."),

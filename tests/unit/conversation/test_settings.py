@@ -105,3 +105,18 @@ def test_every_field_is_documented() -> None:
     documented = inspect.cleandoc(SessionSettings.__doc__ or "")  # as Python 3.13 keeps it
     for item in fields(SessionSettings):
         assert f"\n    {item.name}: " in documented
+
+
+@pytest.mark.parametrize("take", TAKERS)
+async def test_every_taker_doubts_a_late_hold(take: Any) -> None:
+    with pytest.warns(UserWarning, match="hold_after_s is 4 s, too late to hold the API"):
+        await take(hold_after_s=4)
+    assert not (await take(hold_after_s=3.9)).doubts()
+
+
+@pytest.mark.parametrize("take", [of_server, of_session])
+async def test_debug_may_be_a_word(take: Any) -> None:
+    assert (await take(debug="no")).debug is False
+    assert (await take(debug=1)).debug is True
+    with pytest.raises(ConfigError, match="debug: 'perhaps' is not valid"):
+        await take(debug="perhaps")
