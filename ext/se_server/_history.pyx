@@ -2,6 +2,8 @@
 
 from se_server._message cimport ConversationMessage
 
+from collections.abc import Mapping
+
 cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index) noexcept
@@ -12,6 +14,8 @@ cdef enum Form:
     MESSAGE     # {"role": ..., "content": ...}
     PARTS       # {"role": ..., "parts": [{"text": ...}]}
     PAIR        # (role, text)
+
+cdef frozenset AGENTS = frozenset(("agent", "assistant", "ai", "model"))
 
 assert MESSAGE == 0 and PARTS == 1 and PAIR == 2
 
@@ -24,14 +28,19 @@ def entries(transcript, str user not None, str agent not None, str silence_text 
     cdef list made = []
     cdef list more = None   # the texts of one sender that follow one another, if they are several
     cdef str first = None, text
+    cdef str role
     cdef bint by_user, before = True, is_empty = True
+    if transcript is None or isinstance(transcript, (str, dict)):
+        raise TypeError(f"a history is made of the transcript, a list of messages, not of {kind_of(transcript)}")
     for message in transcript:
         if type(message) is ConversationMessage:
-            by_user = (<ConversationMessage>message).role == "user"
+            role = (<ConversationMessage>message).role
             text = (<ConversationMessage>message).content
         else:
-            by_user = message.role == "user"
-            text = exact(message.content)
+            role, text = read(message)
+        by_user = role == "user"
+        if not by_user and role != "agent":
+            by_user = is_users(role)
         if by_user:
             if silence_text and wordless(text):
                 text = silence_text
@@ -60,6 +69,40 @@ def entries(transcript, str user not None, str agent not None, str silence_text 
     elif silence_text and (is_empty or not before):
         made.append(entry(user, silence_text, form))
     return made
+
+
+cdef tuple read(object message):
+    """Return the role and the text of a message of another class, or of a dict."""
+    if isinstance(message, Mapping):
+        role, text = message.get("role"), message.get("content")
+    else:
+        role, text = getattr(message, "role", None), getattr(message, "content", None)
+        if role is None and text is None:
+            raise TypeError(f"a message of a transcript has role and content, and this one is {kind_of(message)}")
+    if not isinstance(role, str) or not isinstance(text, str):
+        raise TypeError(
+            f"a message of a transcript has texts as role and content, and this one has {kind_of(role)} and {kind_of(text)}"
+        )
+    return exact(role), exact(text)
+
+
+cdef bint is_users(str role) except -1:
+    """Return whether a role of another API is the user's; the agent's is the other.
+
+    Raises:
+        ValueError: it is neither's.
+    """
+    if role == "human":
+        return True
+    if role in AGENTS:
+        return False
+    way_out = "pass its text as system=" if role in ("system", "developer") else "leave it out"
+    raise ValueError(f"a transcript holds what the user and the agent have said, and no message of the role {role!r}: {way_out}")
+
+
+cdef str kind_of(object value):
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 cdef str exact(object text):

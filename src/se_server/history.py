@@ -16,7 +16,7 @@ history; the texts in them are those of the transcript, never copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, overload
 
 from se_server._history import entries, is_wordless
@@ -28,7 +28,11 @@ MESSAGES, PARTS, PAIRS = range(3)  # the forms of `entries`
 
 
 class Message(Protocol):
-    """One message of a transcript: a `ConversationMessage`, or any object with its two attributes."""
+    """One message of a transcript: a `ConversationMessage`, or any object with its two attributes.
+
+    A dict with these two keys is taken, too, and so are other names of roles: `assistant`, `ai`, `model` for the agent,
+    `human` for the user. A message of any other role is a ValueError.
+    """
 
     @property
     def role(self) -> str:
@@ -39,7 +43,9 @@ class Message(Protocol):
         """The text."""
 
 
-def as_openai(transcript: Iterable[Message], *, system: str | None = None, silence_text: str = SILENCE) -> list[Any]:
+def as_openai(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str | None = None, silence_text: str | None = SILENCE
+) -> list[Any]:
     """Return the history as messages of OpenAI's: `[{"role": "user", "content": "Hello?"}]`.
 
     They are the `input` of the Responses API and the `messages` of Chat Completions. The many packages of that form
@@ -47,26 +53,30 @@ def as_openai(transcript: Iterable[Message], *, system: str | None = None, silen
 
     Args:
         transcript: the messages that `on_transcript` got.
-        system: the text of a first message with the role `system`.
+        system: the text of a first message with the role `system`; empty or None: there is none.
         silence_text: stands for a user message without words ("..."), and is added as the last message when the history
-            ends with the agent; empty: such messages stay as they are, and none is added.
+            ends with the agent; empty or None: such messages stay as they are, and none is added.
     """
-    messages = entries(transcript, "user", "assistant", silence_text, MESSAGES, False)
-    if system:
+    messages = entries(transcript, "user", "assistant", _text("silence_text", silence_text), MESSAGES, False)
+    if _text("system", system):
         messages.insert(0, {"role": "system", "content": system})
     return messages
 
 
 @overload
-def as_anthropic(transcript: Iterable[Message], *, system: None = ..., silence_text: str = ...) -> list[Any]: ...
+def as_anthropic(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: None = ..., silence_text: str | None = ...
+) -> list[Any]: ...
 
 
 @overload
-def as_anthropic(transcript: Iterable[Message], *, system: str, silence_text: str = ...) -> dict[str, Any]: ...
+def as_anthropic(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str, silence_text: str | None = ...
+) -> dict[str, Any]: ...
 
 
 def as_anthropic(
-    transcript: Iterable[Message], *, system: str | None = None, silence_text: str = SILENCE
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str | None = None, silence_text: str | None = SILENCE
 ) -> list[Any] | dict[str, Any]:
     """Return the history as messages of Anthropic's, which begin with the user, alternate, and end with the user.
 
@@ -76,22 +86,26 @@ def as_anthropic(
     Args:
         transcript: the messages that `on_transcript` got.
         system: the system text; with it the result is `{"messages": [...], "system": "..."}`.
-        silence_text: as for `as_openai`; it is also the first message when the agent spoke first. It cannot be empty.
+        silence_text: as for `as_openai`; it is also the first message when the agent spoke first. It has words.
     """
     messages = _alternating(transcript, "assistant", silence_text, MESSAGES)
-    return messages if system is None else {"messages": messages, "system": system}
+    return messages if system is None else {"messages": messages, "system": _text("system", system)}
 
 
 @overload
-def as_gemini(transcript: Iterable[Message], *, system: None = ..., silence_text: str = ...) -> list[Any]: ...
+def as_gemini(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: None = ..., silence_text: str | None = ...
+) -> list[Any]: ...
 
 
 @overload
-def as_gemini(transcript: Iterable[Message], *, system: str, silence_text: str = ...) -> dict[str, Any]: ...
+def as_gemini(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str, silence_text: str | None = ...
+) -> dict[str, Any]: ...
 
 
 def as_gemini(
-    transcript: Iterable[Message], *, system: str | None = None, silence_text: str = SILENCE
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str | None = None, silence_text: str | None = SILENCE
 ) -> list[Any] | dict[str, Any]:
     """Return the history as contents of Gemini's: `[{"role": "user", "parts": [{"text": "Hello?"}]}]`.
 
@@ -105,10 +119,16 @@ def as_gemini(
         silence_text: as for `as_anthropic`.
     """
     contents = _alternating(transcript, "model", silence_text, PARTS)
-    return contents if system is None else {"contents": contents, "config": {"system_instruction": system}}
+    return (
+        contents
+        if system is None
+        else {"contents": contents, "config": {"system_instruction": _text("system", system)}}
+    )
 
 
-def as_langchain(transcript: Iterable[Message], *, system: str | None = None, silence_text: str = SILENCE) -> list[Any]:
+def as_langchain(
+    transcript: Iterable[Message | Mapping[str, Any]], *, system: str | None = None, silence_text: str | None = SILENCE
+) -> list[Any]:
     """Return the history as messages of LangChain and LangGraph: `[("human", "Hello?")]`.
 
     Args:
@@ -116,18 +136,32 @@ def as_langchain(transcript: Iterable[Message], *, system: str | None = None, si
         system: the text of a first message of the kind `system`.
         silence_text: as for `as_openai`.
     """
-    messages = entries(transcript, "human", "ai", silence_text, PAIRS, False)
-    if system:
+    messages = entries(transcript, "human", "ai", _text("silence_text", silence_text), PAIRS, False)
+    if _text("system", system):
         messages.insert(0, ("system", system))
     return messages
 
 
-def _alternating(transcript: Iterable[Message], agent: str, silence_text: str, form: int) -> list[Any]:
+def _alternating(
+    transcript: Iterable[Message | Mapping[str, Any]], agent: str, silence_text: str, form: int
+) -> list[Any]:
     """Return the entries with the texts of one sender merged, and the user's first and last.
 
     Raises:
         ValueError: there are no words for a silent user.
     """
-    if is_wordless(silence_text):
+    words = _text("silence_text", silence_text)
+    if is_wordless(words):
         raise ValueError("silence_text has no words: this API refuses a history that does not begin and end with some")
-    return entries(transcript, "user", agent, silence_text, form, True)
+    return entries(transcript, "user", agent, words, form, True)
+
+
+def _text(name: str, value: str | None) -> str:
+    """Return a text, empty for None.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} takes a text, not {value!r}")
+    return value or ""

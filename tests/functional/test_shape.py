@@ -81,7 +81,11 @@ async def test_a_limit_counts_what_is_spoken() -> None:
         assert (await caller.say("Hello?")).text == "Hello."
 
 
-async def test_an_unknown_shape_is_an_error() -> None:
-    async with call(agent(stream, shape="markdown")) as caller:
-        await caller.say("Hello?")
-        assert "expected plain, which leaves out" in str(caller.errors.pop())
+@pytest.mark.parametrize("shape", ["markdown", ["plain"], {"plain"}, 5, b"plain"])
+async def test_an_unknown_shape_is_an_error(shape: Any) -> None:
+    for response in (stream, lambda: "Hello."):
+        async with call(agent(response, shape=shape)) as caller:
+            await caller.say("Hello?")
+            error = caller.errors.pop()
+            assert isinstance(error, ValueError)
+            assert f"shape={shape!r} is not valid: expected plain, which leaves out" in str(error)

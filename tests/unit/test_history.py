@@ -196,3 +196,50 @@ def checks() -> list[tuple[Any, Any]]:
 
 
 CHECKS = checks()
+
+
+FORMS = (as_openai, as_anthropic, as_gemini, as_langchain)
+
+
+def test_dicts_and_other_names_of_roles_are_messages() -> None:
+    expected = as_openai([User("Hello?"), Agent("Yes?"), User("Bye.")])
+    for user, agent in (("user", "agent"), ("user", "assistant"), ("human", "ai"), ("user", "model")):
+        talk = [(user, "Hello?"), (agent, "Yes?"), (user, "Bye.")]
+        assert as_openai([{"role": role, "content": text} for role, text in talk]) == expected
+        assert as_openai(SimpleNamespace(role=role, content=text) for role, text in talk) == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("transcript", "sentence"),
+    [
+        ([User("Hello?"), ConversationMessage("system", "Be brief.")], "role 'system': pass its text as system="),
+        ([{"role": "developer", "content": "Be brief."}], "role 'developer': pass its text as system="),
+        ([{"role": "tool", "content": "42"}], "role 'tool': leave it out"),
+        ([("user", "Hello?")], "has role and content, and this one is a tuple"),
+        ([{"role": "user"}], "texts as role and content, and this one has a str and None"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "this one has a str and a list"),
+        ([5], "this one is an int"),
+        ("Hello?", "a list of messages, not of a str"),
+        (None, "a list of messages, not of None"),
+        ({"role": "user", "content": "Hello?"}, "a list of messages, not of a dict"),
+    ],
+)
+def test_what_is_no_transcript_is_named(form: Any, transcript: Any, sentence: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        form(transcript)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_odd_keywords_are_named(form: Any) -> None:
+    for keyword in ("system", "silence_text"):
+        with pytest.raises(TypeError, match=f"^{keyword} takes a text, not 5$"):
+            form(TALK, **{keyword: 5})
+    if form in (as_anthropic, as_gemini):
+        for words in ("", None):
+            with pytest.raises(ValueError, match="silence_text has no words"):
+                form(TALK, silence_text=words)
+    else:
+        assert form([User("Hi."), Agent("Yes?")], silence_text=None) == form([User("Hi."), Agent("Yes?")])[:2]
+        assert form(TALK, system="") == form(TALK, system=None)
