@@ -20,7 +20,7 @@ log = logging.getLogger("agent")
 async def on_startup() -> AsyncIterator[None]:
     """Hold one client in each worker, until the worker ends."""
     global llm
-    async with AsyncAnthropic() as llm:
+    async with AsyncAnthropic(api_key=os.environ["ANTHROPIC_API_KEY"]) as llm:
         yield
 
 

@@ -22,7 +22,8 @@ log = logging.getLogger("agent")
 async def on_startup() -> AsyncIterator[None]:
     """Hold one client of each in each worker. They try once: a retry would come too late."""
     global primary, backup
-    async with AsyncOpenAI(max_retries=0) as primary, AsyncAnthropic(max_retries=0) as backup:
+    key = os.environ["ANTHROPIC_API_KEY"]
+    async with AsyncOpenAI(max_retries=0) as primary, AsyncAnthropic(api_key=key, max_retries=0) as backup:
         yield
 
 

@@ -20,6 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+KEY = "ELEVENLABS_API_KEY"
 MODULES = {"openai": "openai", "anthropic": "anthropic", "gemini": "google.genai"}
 
 
@@ -42,6 +43,22 @@ def test_the_project_passes_its_own_test(llm: str, tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "3 passed" in ran.stdout
+
+
+def test_a_missing_key_is_named_at_the_start(tmp_path: Path) -> None:
+    pytest.importorskip("anthropic")
+    assert new("here", "--llm", "anthropic", cwd=tmp_path).returncode == 0
+    env = {name: value for name, value in os.environ.items() if name not in (KEY, "ANTHROPIC_API_KEY")}
+    serve = [sys.executable, "-m", "se_server", "agent.py", "--port", "0", "--workers", "1"]
+    for keys, sentence in (
+        ({}, f"set {KEY}, or give --api-key-file FILE; --playground tries it without one"),
+        ({KEY: "k"}, "on_startup raised KeyError: the environment variable ANTHROPIC_API_KEY is not set"),
+    ):
+        ran = subprocess.run(
+            serve, cwd=tmp_path / "here", env=env | keys, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert ran.returncode
+        assert sentence in ran.stderr
 
 
 def test_the_project_can_be_installed_by_its_name(tmp_path: Path) -> None:

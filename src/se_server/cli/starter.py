@@ -38,7 +38,7 @@ LLMS = {
         "from openai import AsyncOpenAI",
         "as_openai",
         "AsyncOpenAI",
-        "AsyncOpenAI()",
+        'AsyncOpenAI(api_key=os.environ["OPENAI_API_KEY"])',
         "llm.responses.create(model=MODEL, instructions=SYSTEM, input=as_openai(transcript), stream=True)",
     ),
     "anthropic": Llm(
@@ -48,7 +48,7 @@ LLMS = {
         "from anthropic import AsyncAnthropic",
         "as_anthropic",
         "AsyncAnthropic",
-        "AsyncAnthropic()",
+        'AsyncAnthropic(api_key=os.environ["ANTHROPIC_API_KEY"])',
         "llm.messages.create(\n"
         "        **as_anthropic(transcript, system=SYSTEM), model=MODEL, max_tokens=500, stream=True\n"
         "    )",
@@ -60,7 +60,7 @@ LLMS = {
         "from google import genai",
         "as_gemini",
         "genai.client.AsyncClient",
-        "genai.Client().aio",
+        'genai.Client(api_key=os.environ["GEMINI_API_KEY"]).aio',
         "llm.models.generate_content_stream(**as_gemini(transcript, system=SYSTEM), model=MODEL)",
     ),
 }
@@ -88,7 +88,7 @@ llm: {kind}
 async def on_startup() -> AsyncIterator[None]:
     """Hold one client in each worker; what follows the `yield` runs at the worker's end."""
     global llm
-    async with {opened} as llm:  # reads {key}
+    async with {opened} as llm:
         yield
 
 

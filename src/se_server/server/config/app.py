@@ -22,7 +22,7 @@ from typing import Any
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
-from se_server.server.config.doubts import as_attribute, misspelt_handlers
+from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
@@ -80,7 +80,7 @@ class AppCrashed(AppError):
     @classmethod
     def of(cls, what: str, error: BaseException) -> AppCrashed:
         """Make the error from an exception; `what` names the code that raised it."""
-        text = text_of(error).strip().partition("\n")[0]
+        text = missing_variable(error) or text_of(error).strip().partition("\n")[0]
         return cls(f"{what} raised {type(error).__name__}{': ' + text if text else ''}", user_traceback(error))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Container, Sequence
 from types import FunctionType, ModuleType
 
 from se_server.conversation.mistakes import is_users_module
+from se_server.telemetry._printable import text_of
 
 CUTOFF = 0.8
 """`on_connect` is near `on_disconnect`; `on_message` is near nothing."""
@@ -47,3 +48,13 @@ def as_attribute(name: str) -> str:
     """Return a hint for a module that does not exist, and whose name is that of a module and its attribute."""
     module, _, attribute = name.rpartition(".")
     return f"; did you mean {module}:{attribute}?" if hasattr(sys.modules.get(module), attribute) else ""
+
+
+def missing_variable(error: BaseException) -> str:
+    """Return the sentence for `os.environ["NAME"]` of a variable that is not set; empty for any other error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if type(error) is not KeyError or trace is None or trace.tb_frame.f_globals.get("__name__") != "os":
+        return ""
+    return f"the environment variable {text_of(error.args[0])} is not set"

@@ -51,7 +51,7 @@ def with_key(app: App, config: Config) -> App:
     if not keys:
         raise KeyMissing(
             f"APP {app.name!r} has no API key to check its callers with: set {KEY_VARIABLE}, or give --api-key-file"
-            " FILE (--disable-auth lets anyone in)"
+            " FILE; --playground tries it without one (--disable-auth lets anyone in)"
         )
     return replace(app, api_keys=keys)
 
