@@ -143,7 +143,7 @@ def as_langchain(
 
 
 def _alternating(
-    transcript: Iterable[Message | Mapping[str, Any]], agent: str, silence_text: str, form: int
+    transcript: Iterable[Message | Mapping[str, Any]], agent: str, silence_text: str | None, form: int
 ) -> list[Any]:
     """Return the entries with the texts of one sender merged, and the user's first and last.
 
