@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,47 @@ def test_peer_that_leaves_at_once_is_unlogged(
 
     run(scenario())
     assert "no TLS handshake" not in caplog.text
+
+
+def ask_for_new_keys(port: int, context: ssl.SSLContext, times: int) -> bytes:
+    """Connect, ask the peer of TLS 1.3 for new keys again and again, then for its health; return the answer."""
+    library = ctypes.CDLL(ssl._ssl.__file__)  # type: ignore[attr-defined]
+    library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+    plain = socket.create_connection(("127.0.0.1", port))
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+        if sock.version() != "TLSv1.3":
+            pytest.skip("needs TLS 1.3")
+        # The second field after the head of the object is OpenSSL's `SSL *`.
+        connection = ctypes.c_void_p.from_address(id(sock._sslobj) + object.__basicsize__ + 8).value  # type: ignore[attr-defined]
+        for _ in range(times):
+            assert library.SSL_key_update(connection, 0) == 1
+            if library.SSL_do_handshake(connection) != 1:
+                return b""
+        try:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            return sock.recv(100)
+        except OSError:
+            return b""
+
+
+@pytest.mark.parametrize(("times", "is_kept"), [(100, True), (1000, False)])
+def test_a_flood_of_new_keys_is_dropped(
+    run: Run,  # noqa: F811
+    files: Files,
+    caplog: pytest.LogCaptureFixture,
+    times: int,
+    is_kept: bool,
+) -> None:
+    async def scenario() -> None:
+        server = make_server(ssl=files.server_context())
+        async with serving(server):
+            answer = await asyncio.to_thread(ask_for_new_keys, server.port, files.client_context(), times)
+            assert answer.startswith(b"HTTP/1.1 200") == is_kept
+            await converse(url_of(server), files.client_context())
+
+    run(scenario())
+    assert ("a flood of TLS records: 127.0.0.1" in caplog.text) != is_kept
 
 
 def test_connection_accepted_during_the_end_is_closed(run: Run, files: Files) -> None:  # noqa: F811

@@ -31,6 +31,7 @@ from se_server.server.door.refusals import RefusalLog
 from se_server.server.door.responses import FAILED_TOO_OFTEN, SATURATED, Response
 from se_server.server.door.route_table import DoorRoute
 from se_server.server.door.tls_handshake import establish_tls
+from se_server.server.door.tls_tap import RecordWatch
 from se_server.server.door.upgrades import Upgrade
 from se_server.server.listen.unread import limit_unread
 from se_server.server.shared.lifecycle import Lifecycle
@@ -100,6 +101,8 @@ class Door:
         )
         all_settings = [route.settings for route in routes]
         limit_unread(self._listen_sockets, [max(each.write_timeout_s, each.ping_timeout_s) for each in all_settings])
+        self._record_rate = max(each.max_messages_per_s for each in all_settings)
+        self._record_burst = max(each.max_messages_burst for each in all_settings)
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
@@ -180,7 +183,13 @@ class Door:
                 await self.pacer.turn()  # several may have come in one step, unlike accepted sockets
             connection.expect(remote, self.limits.head_timeout_s if tls else left_s)
             if tls:
-                transport, first = await establish_tls(self.loop, accepted, self.pacer, left_s, tls)
+                watch = RecordWatch(
+                    self.loop,
+                    self._record_rate,
+                    self._record_burst,
+                    lambda: self._refusals.add("a flood of TLS records", remote or "a peer"),
+                )
+                transport, first = await establish_tls(self.loop, accepted, self.pacer, left_s, tls, watch)
                 connection.begin(transport, first)
             else:
                 await self.loop.connect_accepted_socket(lambda: connection.protocol, accepted)

@@ -15,6 +15,7 @@ from typing import Any
 
 from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.server.door.pacer import MAX_WAITING_BYTES, Pacer
+from se_server.server.door.tls_tap import RecordWatch, tap_of
 
 CEILING_S = 600.0  # of a handshake with the waiting for its turns; the gate has the time limit
 MIN_LEFT_S = 0.05  # after bytes have waited for their turn
@@ -52,13 +53,15 @@ class TlsGate(asyncio.Protocol):
 
     Args:
         timeout_s: seconds for the peer's part of the handshake.
+        watch: the records of the connection.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pacer: Pacer, timeout_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pacer: Pacer, timeout_s: float, watch: RecordWatch) -> None:
         self.inner: Any = None  # the loop's protocol of TLS
         self.is_late = False
         self._loop = loop
         self._pacer = pacer
+        self._watch = watch
         self._left_s = timeout_s
         self._due_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -80,11 +83,11 @@ class TlsGate(asyncio.Protocol):
             self._loop.call_soon(self._take_early)  # TLS is connected by an earlier callback
 
     def close(self) -> None:
-        """End the gate's part: TLS gets the bytes directly, after those that wait for their turn."""
+        """End the gate's part: TLS gets the bytes when they come, after those that wait for their turn."""
         self._stop_timer()
         self._is_done = True
         if not self._is_waiting and not self._transport.is_closing():
-            self._transport.set_protocol(self.inner)
+            self._transport.set_protocol(tap_of(self.inner, self._transport, self._watch))
 
     def data_received(self, data: bytes) -> None:
         if self.inner is None:
@@ -122,6 +125,8 @@ class TlsGate(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         inner = self.inner
+        if not self._watch.admit(self._transport, data, len(data)):
+            return
         if not hasattr(inner, "get_buffer"):  # asyncio before Python 3.11
             inner.data_received(data)
             return
@@ -138,7 +143,7 @@ class TlsGate(asyncio.Protocol):
             return
         self._is_waiting = False
         if self._is_done:
-            self._transport.set_protocol(self.inner)
+            self._transport.set_protocol(tap_of(self.inner, self._transport, self._watch))
         else:
             self._start_timer()
         self._transport.resume_reading()
@@ -170,7 +175,12 @@ class TlsGate(asyncio.Protocol):
 
 
 async def establish_tls(
-    loop: asyncio.AbstractEventLoop, accepted: socket.socket, pacer: Pacer, timeout_s: float, options: dict[str, Any]
+    loop: asyncio.AbstractEventLoop,
+    accepted: socket.socket,
+    pacer: Pacer,
+    timeout_s: float,
+    options: dict[str, Any],
+    watch: RecordWatch,
 ) -> tuple[Any, FirstBytes]:
     """Do the TLS handshake of an accepted socket.
 
@@ -178,6 +188,7 @@ async def establish_tls(
         accepted: non-blocking; its transport owns it from now on.
         timeout_s: seconds for the peer's part of the handshake.
         options: of `loop.start_tls`, with the context as `sslcontext`.
+        watch: the records of the connection, also after the handshake.
 
     Returns:
         The transport, and what has come already; give the transport its protocol before anything is awaited.
@@ -185,7 +196,7 @@ async def establish_tls(
     Raises:
         OSError: the handshake failed, or the peer is gone or late.
     """
-    gate = TlsGate(loop, pacer, timeout_s)
+    gate = TlsGate(loop, pacer, timeout_s, watch)
     raw, _ = await loop.connect_accepted_socket(lambda: gate, accepted)
     first = FirstBytes()
     task = loop.create_task(loop.start_tls(raw, first, server_side=True, ssl_handshake_timeout=CEILING_S, **options))

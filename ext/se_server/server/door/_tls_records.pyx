@@ -1,0 +1,53 @@
+"""A limit on the records of TLS that carry little or nothing, read from their headers, which are not encrypted."""
+
+from se_server.conversation._rate cimport Bucket, take
+
+cdef enum:
+    HEADER_BYTES = 5            # type, version, length (RFC 8446, section 5.1)
+    APPLICATION_DATA = 23
+    # A record of at most so many bytes has room for five bytes of text, and no WebSocket frame of a client is so short.
+    # A request for new keys has as many, and costs 8 us on either side (RFC 8446, section 4.6.3).
+    EMPTY_BYTES = 22
+    EMPTY_COST = 8
+    SHORT_BYTES = 256
+    SHORT_COST = 1
+
+
+cdef class RecordLimit:
+    """Counts the short records of one connection."""
+
+    cdef Bucket _bucket
+    cdef double _rate
+    cdef double _burst
+    cdef int _seen              # bytes of the next header
+    cdef int _kind
+    cdef Py_ssize_t _length
+    cdef Py_ssize_t _left       # bytes of the current record that are still to come
+
+    def __init__(self, double rate, double burst, double now):
+        self._rate = rate
+        self._burst = burst
+        self._bucket.tokens = burst
+        self._bucket.counted_at = now
+
+    def admit(self, const unsigned char[:] data, Py_ssize_t size, double now):
+        cdef Py_ssize_t place = 0, part, cost = 0
+        while place < size:
+            if self._left:
+                part = min(self._left, size - place)
+                self._left -= part
+                place += part
+                continue
+            if self._seen == 0:
+                self._kind = data[place]
+            elif self._seen == HEADER_BYTES - 2:
+                self._length = data[place] << 8
+            elif self._seen == HEADER_BYTES - 1:
+                self._left = self._length = self._length | data[place]
+                if self._kind != APPLICATION_DATA or self._length <= EMPTY_BYTES:
+                    cost += EMPTY_COST
+                elif self._length < SHORT_BYTES:
+                    cost += SHORT_COST
+            self._seen = (self._seen + 1) % HEADER_BYTES
+            place += 1
+        return cost == 0 or take(&self._bucket, cost, self._rate, self._burst, now)
