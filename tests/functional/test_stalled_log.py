@@ -187,6 +187,32 @@ async def test_a_stalled_reader_stops_no_conversation(app: Path, kind: str) -> N
             numbers[found_line[1]] = place
 
 
+PRINTS = """
+    import os, sys
+    async def on_transcript(transcript, session):
+        for number in range(200):
+            print(transcript[-1].content, number, "x" * 1000, file=sys.{stream})
+        await session.send_response(str(os.getpid()))
+"""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_prints_wait_for_no_reader(tmp_path: Path, stream: str) -> None:
+    app = write_agent(tmp_path / "agent.py", PRINTS.replace("{stream}", stream))
+    reader, writer = os.pipe()
+    with stalled_server(app, "pipe", stdout=f"/proc/self/fd/{writer}") as server:
+        os.close(writer)
+        found = await asyncio.gather(*(talk(server.url, f"conv_{number}", 10) for number in range(4)))
+        assert {worker for worker, _ in found} <= set(children_of(server.process.pid))
+        assert max(worst_s for _, worst_s in found) < 5
+        assert await healthy(server.url)
+        output = reader if stream == "stdout" else server.reader
+        read_until(output, rf"\d+ writes to {stream} were lost")
+        await talk(server.url, "afterwards", 1)
+        read_until(output, rf"afterwards {LINES_PER_TURN - 1} ")
+    os.close(reader)
+
+
 def children_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 

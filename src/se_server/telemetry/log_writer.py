@@ -150,14 +150,19 @@ class LogWriter:
         if is_left_to_disk and not _may_start_threads:
             self._write_to_disk(PATIENCE_S)
 
-    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+    def queued_bytes(self) -> int:
+        """Return the size of the lines that wait."""
+        return self._queued_bytes
+
+    def flush(self, timeout_s: float = FLUSH_S, left_bytes: int = 0) -> bool:
         """Wait until all lines are written; return whether they are.
 
         Args:
             timeout_s: give up after this time.
+            left_bytes: so many may wait still.
         """
         deadline = time.monotonic() + timeout_s
-        while self._queue or self._is_writing:
+        while self._queued_bytes > left_bytes or (self._is_writing and not left_bytes):
             left_s = min(deadline - time.monotonic(), LOOK_S)
             if left_s <= 0:
                 return False

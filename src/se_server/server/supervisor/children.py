@@ -20,6 +20,7 @@ from se_server.server.shared.signals import WATCHED, settle_worker_signals
 from se_server.server.supervisor.generation import Generation
 from se_server.server.supervisor.recycle import Wear
 from se_server.telemetry.log_writer import allow_threads
+from se_server.telemetry.printing import unstall_prints
 
 logger = logging.getLogger("se_server.server.children")
 
@@ -124,6 +125,7 @@ def _run_child(
         for item in not_inherited:
             item.close()
         allow_threads(True)
+        unstall_prints()
         code = main(channel)
     except BaseException as error:
         if os.getpid() != pid:  # a child of user code has come back to here
