@@ -24,6 +24,11 @@ Here is **what I found** for `order_id` 42, see [the page](https://shop.example.
 |---|---|
 | lamp | 20 |
 
+Water is H~2~O[^1], the area is $\\frac{a}{b} \\cdot x_1$ (see [1], [2]), more in [the notes][n] ==today==.
+
+[^1]: As <b>you</b> know, ~~not~~ \\(y\\).
+[n]: https://shop.example.com/notes_1 "Notes"
+
 ```python
 print("**" * 3)
 ```

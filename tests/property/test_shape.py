@@ -160,8 +160,8 @@ SPEECH = [
     ("Look:\n```python\nprint('x')\n```\nDone.", "Look:\n\nDone."),
     ("Use `**kwargs`, `a[0]`, `x || y`, `$HOME`, `2*n` and it`s", "Use kwargs, a[0], x || y, $HOME, 2*n and it`s"),
     # mathematics
-    (r"$x^2$, $\frac{a}{b} \times 2$ and $a_b$", "x^2, a/b × 2 and a b"),
-    (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc^2 and √2 ≈ 1.4"),
+    (r"$x^2$, $\frac{a}{b} \times 2$ and $a_b$", "x², a ÷ b × 2 and a b"),
+    (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc² and √2 ≈ 1.4"),
     ("$5, $10-$20, $3.50/month and US$ 5 or $AAPL", "$5, $10-$20, $3.50/month and US$ 5 or $AAPL"),
     # ends within a mark
     ("half **bo", "half bo"),
@@ -195,11 +195,12 @@ def test_an_end_anywhere_speaks_no_half_mark(text: str, speech: str) -> None:
 @pytest.mark.parametrize(
     ("tex", "said"),
     [
-        (r"\frac{a+b}{2} \cdot \pi r^2", "(a+b)/2 · π r^2"),
-        (r"\frac{1}{1 + \frac{1}{x}}", "1/(1 + 1/x)"),
+        (r"\frac{a+b}{2} \cdot \pi r^2", "(a+b) ÷ 2 · π r²"),
+        (r"\frac{1}{1 + \frac{1}{x}}", "1 ÷ (1 + 1 ÷ x)"),
         (r"\int_0^1 x\,dx \to \infty", "∫0^1 x dx → ∞"),
         (r"v_{max} = 5\,\text{km/h}, 50\%", "v max = 5 km/h, 50%"),
         (r"\left( \sqrt{x+1} \right) \in \{1, 2\}", "( √(x+1) ) ∈ {1, 2}"),
+        (r"\frac{1}{2} x^{3} + x^{10} - 2^{n+1} + 2^3", "1/2 x³ + x^10 - 2^n+1 + 2³"),
         (r"\unknown{x} \frac{a", "unknownx fraca"),
     ],
 )

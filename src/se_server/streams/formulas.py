@@ -21,18 +21,27 @@ _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + _GROUP + r"\s*" + _GROUP)
 _ROOT = re.compile(r"\\sqrt\s*" + _GROUP)
 _INDEX = re.compile(r"_\{?(?=[A-Za-z])")
+_POWER = re.compile(r"\^(?:([23])(?![\d])|\{([23])\})")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)|[{}_]", re.DOTALL)
 
 
 def say_formula(tex: str) -> str:
-    r"""Return a formula in the signs that a voice reads: `\frac{a}{b} \times 2` is "a/b × 2"."""
+    r"""Return a formula in the signs that a voice reads: `\frac{a}{b} \times x^2` is "a ÷ b × x²"."""
     for _ in range(4):  # fractions within fractions
-        tex, count = _FRACTION.subn(lambda found: f"{_grouped(found[1])}/{_grouped(found[2])}", tex)
+        tex, count = _FRACTION.subn(_say_fraction, tex)
         if not count:
             break
     tex = _ROOT.sub(lambda found: "√" + _grouped(found[1]), tex)
+    tex = _POWER.sub(lambda found: "²" if "2" in found.groups() else "³", tex)
     tex = _COMMAND.sub(_say_command, _INDEX.sub(" ", tex))
     return " ".join(tex.split())
+
+
+def _say_fraction(found: re.Match[str]) -> str:
+    above, below = found.groups()
+    if above.strip().isdecimal() and below.strip().isdecimal():
+        return f"{above.strip()}/{below.strip()}"
+    return f"{_grouped(above)} ÷ {_grouped(below)}"
 
 
 def _grouped(part: str) -> str:
