@@ -524,6 +524,23 @@ async def test_a_blank_text_silences_no_other_text() -> None:
         assert (await caller.say("hello")).text.strip() == "One moment."
 
 
+@pytest.mark.parametrize("failure_text", ["Sorry.", None])
+async def test_a_blank_after_a_final_asks_for_no_other(failure_text: str | None) -> None:
+    turns = []
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        turns.append(session.turn)
+        await session.send_response(broken())
+        await session.send_response(" ")
+        await session.send_response(words("\n"))
+
+    async with call(on_transcript, failure_text=failure_text) as caller:
+        await caller.say("hello")
+        await caller.pause(1)
+        caller.errors.clear()
+    assert (turns[0].finals, turns[0].text) == (1, failure_text or "")
+
+
 async def test_blanks_within_an_answer_belong_to_it() -> None:
     async def on_transcript(transcript: Any, session: Any) -> None:
         await session.send_response("One.", final=False)

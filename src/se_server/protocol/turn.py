@@ -53,7 +53,7 @@ class Turn:
         ends_with_agent: whether the history ends with a message that is not the user's.
         open: whether its text may still go out. This is the fence: every write asks it.
         needs_final: whether the API still waits for an empty final.
-        finals: how many finals were sent.
+        finals: how many finals were sent under its id.
         final_at: when the last of them was sent, in monotonic seconds.
         held: whether a blank was sent before any text, by the server or the handler; it is no text of the answer.
         replays: how many times the answer was sent again because it was lost.
@@ -226,6 +226,7 @@ class Turn:
         del texts[served:]
         self.chunks = served
         self.held = True
+        self.needs_final = not self.finals  # a final before the blanks counts again
         if not served:
             self.longest_gap_s = 0.0
 
@@ -295,6 +296,7 @@ class Turn:
         self.said = turn.said
         self.asked_at = turn.started_at
         self.needs_final = True
+        self.finals = 0
         self.held = False  # a blank went out under the old id
 
     def end(self, state: TurnState, now: float = 0.0) -> None:
