@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bench.chaos_callers import Tally
 from se_server.errors import CallerError
-from se_server.recordings.records import Recorded, load_recorded
+from se_server.recordings.reading import load_recorded
+from se_server.recordings.records import Recorded
 
 LAST_S = 0.01
 """A worker that dies has put everything that is older than this into its ring."""

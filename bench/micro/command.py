@@ -57,12 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--compare", metavar="BASE", help="count instructions of this version and of BASE, a git ref")
     does.add_argument("--count", action="store_true", help="count instructions")
-    does.add_argument("--observed", nargs="?", const="events", choices=OBSERVED, metavar="|".join(OBSERVED),
-                      help="count instructions without and with an observer, with recordings of a level, or with traces"
-                      " of one turn in ten")  # fmt: skip
     does.add_argument(
         "--profile", choices=counting.names(), metavar="REPLAY", help="show the distribution of a replay's instructions"
     )
+    parser.add_argument(
+        "--observed", nargs="?", const="events", choices=OBSERVED, metavar="|".join(OBSERVED),
+        help="count instructions without and with an observer, with recordings of a level, or with traces of one turn"
+        " in ten; with --profile, show the distribution with it",
+    )  # fmt: skip
     parser.add_argument(
         "--only", action="append", choices=counting.names(), metavar="REPLAY",
         help=f"count this; may be repeated. Replays: {', '.join(counting.names())}",
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, for_pytest = parser.parse_known_args(arguments)
     if not (options.compare or options.count or options.observed or options.profile or options.only):
         return _times(for_pytest)
+    if options.observed and (options.compare or options.count):
+        parser.error("--observed is no version to compare: leave out --compare and --count")
     if for_pytest:
         parser.error(f"unknown: {' '.join(for_pytest)}")
     if shutil.which("valgrind") is None:
@@ -78,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     here = Path(se_server.__file__).resolve().parents[1]
     try:
         if options.profile:
-            return _profile(here, options.profile)
+            return _profile(here, options.profile, options.observed or "")
         names = options.only or counting.names()
         if options.observed:
             plain = counting.count(here, names)
@@ -111,8 +115,8 @@ def _counts(here: Path, names: Sequence[str], ref: str | None) -> bool:
         return print_counts(now.result(), base, ref)
 
 
-def _profile(here: Path, name: str) -> int:
-    with tempfile.TemporaryDirectory() as folder, counting.replaying(here, Path(folder)) as target:
+def _profile(here: Path, name: str, observed: str) -> int:
+    with tempfile.TemporaryDirectory() as folder, counting.replaying(here, Path(folder), observed) as target:
         target.run(name)
         print_profile(Profile.read(target.profile), counting.what(name), counting.units(name))
     return 0

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from se_server.recordings.records import Recorded, load_recorded
+from se_server.recordings.reading import load_recorded
+from se_server.recordings.records import Recorded
 from tests.helpers import POLL_S, START_TIMEOUT_S, ServerProcess, running_server
 
 
@@ -24,10 +25,10 @@ class Flight:
         self.folder = folder
         self._control = control
 
-    def ctl(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run se-ctl."""
         command = [sys.executable, "-m", "se_server.cli.ctl", "--socket", str(self._control), *args]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30, cwd=cwd)
 
     def text_of(self, conversation_id: str) -> str:
         """Have a conversation recorded, and return the recording; empty if that was refused."""

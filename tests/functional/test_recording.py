@@ -51,6 +51,9 @@ AGENT = """
 """
 
 
+HEADERS = {"X-Customer": "7", "X-Api-Token": "hidden-value", "X-Ref": "ghp_0123456789abcdefghijABCDEFGHIJ012345"}
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     return write_agent(tmp_path / "agent.py", AGENT)
@@ -60,7 +63,7 @@ async def _talk(flight: Flight, name: str, *said: str) -> list[str]:
     """Hold a conversation, and return its answers."""
     answers = []
     history: list[str | tuple[str, str]] = []
-    async with connect(flight.server.url, headers={"X-Customer": "7", "X-Api-Token": "hidden-value"}) as websocket:
+    async with connect(flight.server.url, headers=HEADERS) as websocket:
         await websocket.send(init_message(name))
         for number, words in enumerate(said, 1):
             history.append(words)
@@ -208,6 +211,15 @@ async def test_a_killed_observer_goes_on_with_whole_transcripts(tmp_path: Path, 
         (("--record", "full", "--record-dir", "/proc/x"), "cannot use /proc/x"),
         (("--record", "some"), "shape"),
         (("--record-on", "slow"), "slow=SECONDS"),
+        (("--record-on", "none,error"), "none alone, or triggers"),
+        (("--record-on", "slow=2,error,slow=4"), "slow once"),
+        (("--record-on", "error"), "--record-on is for recordings: give --record shape"),
+        (("--record-redactor", "app.py:hide"), "--record-redactor is for recordings: give --record shape"),
+        (("--record-memory", "64MiB"), "--record-memory is for recordings"),
+        (("--record-max-age-s", "60"), "--record-max-age-s is for recordings"),
+        (("--record-max-bytes", "1MiB"), "--record-max-bytes is for recordings"),
+        (("--record", "shape", "--record-dir", "x", "--record-memory", "64MiB"), "--record-memory is for texts"),
+        (("--record", "full", "--record-dir", "x", "--record-redactor", "a:b"), "leave it out, or record redacted"),
     ],
 )
 def test_unusable_options_are_refused_at_the_start(args: tuple[str, ...], said: str) -> None:

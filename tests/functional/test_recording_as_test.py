@@ -74,6 +74,25 @@ def test_a_bad_turn_becomes_a_failing_test(tmp_path: Path, app: Path, level: str
     assert "2 passed" in run_pytest(tmp_path, *tests)
 
 
+def test_the_test_passes_in_the_project_and_in_tests(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / "agents").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("")
+    (folder / "prices.py").write_text("ROOMS = {'single': 80}\n")
+    app = write_agent(
+        folder / "agents" / "agent.py", AGENT.replace('ROOMS = {"single": 80}', "from prices import ROOMS")
+    )
+    with recording_server(tmp_path, "full", app=app, workers=1, env={"PYTHONPATH": str(folder)}) as flight:
+        asyncio.run(_talk(flight, "conv_where"))
+        flight.wait_for("conv_where", ended=True)
+        placed = flight.ctl("record", "conv_where", "--as-test", "--to", "tests/unit", cwd=folder)
+        assert placed.returncode == 0, placed.stderr
+        test = folder / placed.stdout.strip()
+    assert "se_app('agents/agent.py')" in test.read_text()
+    for start in (folder, test.parent):
+        assert "1 passed" in run_pytest(start, test), start
+
+
 async def test_the_page_offers_downloads_and_tests(tmp_path: Path, app: Path) -> None:
     (tmp_path / "tokens").write_text(TOKEN)
     given = ("--admin", "127.0.0.1:0", "--admin-token-file", str(tmp_path / "tokens"))

@@ -48,10 +48,10 @@ AGENT = """
 SAID = ("chat", "own loop", "responses", "messages", "texts")
 
 
-async def _talk(url: str) -> None:
+async def _talk(url: str, *said: str) -> None:
     async with connect(url) as websocket:
         await websocket.send(init_message("conv_llm"))
-        for number, words in enumerate(SAID, 1):
+        for number, words in enumerate(said, 1):
             await websocket.send(transcript_message(words, event_id=number))
             assert spoken(await asyncio.wait_for(read_answer(websocket), START_TIMEOUT_S)) == TEXT
 
@@ -62,7 +62,7 @@ def test_clients_of_providers_get_the_recorded_streams(tmp_path: Path) -> None:
     with provider_in_thread(Script(text=TEXT, tokens_per_s=50)) as provider:
         env = {"OPENAI": provider.base_url("openai"), "ANTHROPIC": provider.base_url("anthropic")}
         with recording_server(tmp_path, "full", app=app, workers=1, env=env) as flight:
-            asyncio.run(_talk(flight.server.url))
+            asyncio.run(_talk(flight.server.url, *SAID))
             test = flight.ctl("record", "conv_llm", "--as-test", "--to", str(tmp_path))
     (path,) = tmp_path.glob("*.jsonl")
     assert replay(path, str(app)).outcomes == ["failed"] * len(SAID)
@@ -76,6 +76,49 @@ def test_clients_of_providers_get_the_recorded_streams(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", *options, test.stdout.strip()]
     shown = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=50).stdout
     assert "1 passed" in shown, shown
+
+
+GOOGLE = """
+    import os
+    from google import genai
+    OPTIONS = {"base_url": os.environ.get("GEMINI", "http://127.0.0.1:9"), "api_version": "v1beta"}
+    client = genai.Client(api_key="none", http_options=OPTIONS)
+    ASKED = dict(model="m", contents="hi")
+
+    async def texts(stream):
+        async for chunk in stream:
+            if chunk.text:
+                yield chunk.text
+
+    async def on_transcript(transcript, session):
+        said = transcript[-1].content
+        if said == "stream":
+            await session.send_response(await client.aio.models.generate_content_stream(**ASKED))
+        elif said == "own loop":
+            await session.send_response(texts(await client.aio.models.generate_content_stream(**ASKED)))
+        elif said == "chat":
+            chat = client.aio.chats.create(model="m")
+            await session.send_response(await chat.send_message_stream("hi"))
+        elif said == "plain":
+            await session.send_response(client.models.generate_content_stream(**ASKED))
+"""
+GOOGLE_SAID = ("stream", "own loop", "chat", "plain")
+
+
+@needs_proc
+def test_googles_client_gets_the_recorded_streams(tmp_path: Path) -> None:
+    pytest.importorskip("google.genai")
+    app = write_agent(tmp_path / "agent.py", GOOGLE)
+    with (
+        provider_in_thread(Script(text=TEXT, tokens_per_s=50)) as provider,
+        recording_server(tmp_path, "full", app=app, workers=1, env={"GEMINI": provider.base_url("gemini")}) as flight,
+    ):
+        asyncio.run(_talk(flight.server.url, *GOOGLE_SAID))
+        path = Path(flight.ctl("record", "conv_llm").stdout.strip())
+    assert replay(path, str(app)).outcomes == ["failed"] * len(GOOGLE_SAID)
+    held = replay(path, str(app), llm="auto")
+    assert held.differences == []
+    assert [turn.text for turn in held.turns] == [TEXT] * len(GOOGLE_SAID)
 
 
 @pytest.mark.parametrize("name", KNOWN)

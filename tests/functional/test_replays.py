@@ -154,7 +154,7 @@ SAYS = {"t_s": 1, "direction": "out", "kind": "text", "text": json.dumps(SAID_A)
 @pytest.mark.parametrize(
     ("lines", "options", "said"),
     [
-        ((HEADER, {"t_s": 0, "direction": "note", "kind": "turn"}), {}, "no texts"),
+        ((HEADER, {"t_s": 0, "direction": "note", "kind": "event", "name": "opened"}), {}, "no texts"),
         (({"recording": {"version": 3}},), {}, "update se-server"),
         (("nothing",), {}, "line 1: not a record"),
         ((HEADER, OPEN, SAYS), {"llm": "nosuch:ask"}, "no events of an LLM"),

@@ -252,7 +252,7 @@ def test_an_interruption_may_come_before_the_conversation(pytester: pytest.Pytes
 
 MISTAKES = [
     ("async def test_it(caller): ...", "*there is no agent to call: define a fixture `se_app`*"),
-    ("@MARK('ap.py')\nasync def test_it(caller): ...", "*there is no file */ap.py; did you mean app.py?"),
+    ("@MARK('ap.py')\nasync def test_it(caller): ...", "*there is no file */ap.py, did you mean app.py? *"),
     ("@MARK('app.py:nothing')\nasync def test_it(caller): ...", "*has no 'nothing'*"),
     ("@MARK('app.py')\ndef test_it(caller): ...", "*a plain function takes `plain_caller`*"),
     ("@MARK('app.py')\nasync def test_it(plain_caller): ...", "*an `async def` takes `caller`"),

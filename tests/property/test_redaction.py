@@ -17,7 +17,8 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from se_server.recordings.records import message_of, parse
+from se_server.recordings.reading import parse
+from se_server.recordings.records import message_of
 from se_server.recordings.writing import Facts, lines_of
 from se_server.telemetry._tape import ERROR, IN, OPEN, OUT
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from se_server.errors import CallerError
 from se_server.recordings.as_test import app_of, source_of
-from se_server.recordings.records import Recorded, load_recorded
+from se_server.recordings.reading import load_recorded
+from se_server.recordings.records import Recorded
 
 
 def as_test_of(path: str, folder: str | None) -> str:

@@ -6,10 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-
-from se_server.errors import CallerError
 
 VERSION = 2
 """The version in the header. A file without a header has version 1: the traffic alone."""
@@ -111,74 +108,8 @@ def message_of(content: str | bytes | None) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def load_recorded(path: Path) -> Recorded:
-    """Load a recording from a file.
-
-    Raises:
-        CallerError: the file cannot be read or is not a recording; the message names the line.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        lines = data.decode().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CallerError(f"{path}: cannot read the recording: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > MAX_BYTES:
-        raise CallerError(f"{path}: larger than {MAX_BYTES // 1024 // 1024} MiB, the limit of a recording")
-    return parse(lines, str(path))
-
-
-def parse(lines: Iterable[str], where: str) -> Recorded:
-    """Read a recording.
-
-    Args:
-        lines: its lines.
-        where: its name, for errors.
-
-    Raises:
-        CallerError: a line is not a record.
-    """
-    header: dict[str, Any] = {}
-    records, notes = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            if "recording" in entry:
-                header = _header(entry["recording"], f"{where}, line {number}")
-            elif entry["direction"] == "note":
-                notes.append(entry)
-            else:
-                records.append(_record(entry))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise CallerError(f"{where}, line {number}: not a record of a conversation") from None
-    recorded = Recorded(header, records, notes)
-    recorded.turns.extend(_turns(recorded))
-    return recorded
-
-
-def _header(given: object, where: str) -> dict[str, Any]:
-    if not isinstance(given, dict) or type(given.get("version")) is not int:
-        raise ValueError
-    if given["version"] > VERSION:
-        raise CallerError(
-            f"{where}: the recording has version {given['version']} of the format, and this se-server reads versions up"
-            f" to {VERSION}: update se-server"
-        )
-    return given
-
-
-def _record(entry: dict[str, Any]) -> Record:
-    content = base64.b64decode(entry["base64"]) if "base64" in entry else entry.get("text")
-    record = Record(float(entry["t_s"]), entry["direction"], entry["kind"], content, entry.get("why", ""))
-    is_message = record.kind in ("text", "binary")
-    if record.direction not in TRAFFIC or (is_message and not isinstance(content, str | bytes)):
-        raise ValueError("not a record")
-    return record
-
-
-def _turns(recorded: Recorded) -> Iterable[Turn]:
+def ended_turns(recorded: Recorded) -> Iterable[Turn]:
+    """Yield the turns that notes tell of."""
     answers, said = words_of(recorded.records)
     for note in recorded.notes:
         if note.get("kind") == "turn":

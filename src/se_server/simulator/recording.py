@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
-from se_server.recordings.records import MAX_BYTES, Record, load_recorded
+from se_server.recordings.reading import load_recorded
+from se_server.recordings.records import MAX_BYTES, Record
 
 __all__ = ["MAX_BYTES", "Record", "Recording", "load_recording"]
 

@@ -48,9 +48,11 @@ def se_app(request: pytest.FixtureRequest) -> object:
             pytrace=False,
         )
     app = marker.args[0]
-    if isinstance(app, str) and ".py" in app and not Path(app.partition(":")[0]).exists():
-        return str(request.config.rootpath / app)
-    return app
+    if not isinstance(app, str):
+        return app
+    from se_server.testing.finding import found_app
+
+    return _or_fail(functools.partial(found_app, app, request.path, request.config.rootpath))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from se_server.errors import CallerError, MessageError, PeerError
-from se_server.recordings.records import Recorded, Turn, load_recorded, turns_of, words_of
+from se_server.recordings.reading import load_recorded
+from se_server.recordings.records import Recorded, Turn, turns_of, words_of
 from se_server.server.observer._timelines import Timelines
 from se_server.simulator.loading import script_of_recording
 from se_server.simulator.play import Failure, play

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from se_server.errors import CallerError
 from se_server.recordings.as_test import source_of
-from se_server.recordings.records import parse
+from se_server.recordings.reading import parse
 from se_server.server.observer.archive import Entry, Erased
 from se_server.server.observer.watch import Watch
 from se_server.server.observer.web import file_response, json_response, problem

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,9 +48,11 @@ def triggers(raw: object) -> Triggers:
     if not isinstance(raw, str):
         raise ValueError(_EXPECTED)
     names, slow_s, one_in = set(), None, None
+    given: list[str] = []
     for item in filter(None, map(str.strip, raw.split(","))):
         name, has_value, value = item.partition("=")
         name = name.strip().lower().replace("_", "-")
+        given.append(name)
         try:
             if name == "slow" and has_value:
                 slow_s = interval(value.strip())
@@ -63,6 +66,10 @@ def triggers(raw: object) -> Triggers:
                 raise ValueError
         except (ValueError, OverflowError):
             raise ValueError(_EXPECTED) from None
+    if "none" in given and len(set(given)) > 1:
+        raise ValueError(f"none alone, or {_EXPECTED}")
+    if twice := [name for name in ("slow", "one-in") if given.count(name) > 1]:
+        raise ValueError(f"{twice[0]} once, among {_EXPECTED}")
     return Triggers(frozenset(names), slow_s, one_in)
 
 
@@ -151,13 +158,17 @@ def open_recording(options: Recording, workers: int) -> Recording:
         ConfigError: an option is missing, has no use, or cannot be used.
     """
     if options.level == "off":
-        if options.record_dir is not None:
-            raise ConfigError("--record-dir is for recordings: give --record shape, redacted or full too")
+        for name in _without_default(options):
+            raise ConfigError(f"{name} is for recordings: give --record shape, redacted or full too")
         return options
     if options.record_dir is None:
         raise ConfigError(f"--record {options.record} needs a directory: give --record-dir DIR")
     if options.record_redactor is not None and options.level != "redacted":
         raise ConfigError("--record-redactor is for --record redacted: leave it out, or record redacted")
+    if options.level == "shape" and options.record_memory != NO_RECORDING.record_memory:
+        raise ConfigError(
+            "--record-memory is for texts, which --record shape has not: leave it out, or record redacted"
+        )
     directory = make_directory(options.record_dir)
     tape_bytes = 0
     if options.has_texts:
@@ -167,6 +178,13 @@ def open_recording(options: Recording, workers: int) -> Recording:
             least = 4 * workers * MIN_TAPE_BYTES // 1024
             raise ConfigError(f"--record-memory is too small for {workers} workers: give at least {least}KiB")
     return replace(options, record_dir=str(directory), tape_bytes=tape_bytes)
+
+
+def _without_default(options: Recording) -> Iterator[str]:
+    """Yield the options that were given."""
+    for field in fields(options):
+        if field.name.startswith("record_") and getattr(options, field.name) != getattr(NO_RECORDING, field.name):
+            yield "--" + field.name.replace("_", "-")
 
 
 def make_directory(name: str) -> Path:
