@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from se_server.errors import CallerError, ScriptError
+from se_server.recordings.records import message_of
 from se_server.testing import Replay, replay
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -113,8 +114,8 @@ def damaged(draw: st.DrawFn) -> bytes:
             entries[place] = draw(VALUES)
         elif isinstance(entries[place], dict):
             entry, is_inner = entries[place], False
-            if kind == "inner" and isinstance(entry.get("text"), str) and entry["text"].startswith("{"):
-                entry, is_inner = json.loads(entry["text"]), True
+            if kind == "inner" and isinstance(entry.get("text"), str) and message_of(entry["text"]):
+                entry, is_inner = message_of(entry["text"]), True
             if ways := _places(entry):
                 _put(entry, draw(st.sampled_from(ways)), draw(VALUES), is_deleted=draw(st.booleans()))
             if is_inner:

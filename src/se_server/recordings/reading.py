@@ -242,6 +242,6 @@ def _record(entry: dict[str, Any], now_s: float) -> Record:
             content = base64.b64decode(entry["base64"], validate=True)
         except (ValueError, TypeError):
             raise _Damaged("its base64 cannot be decoded") from None
-    if kind in _TEXTS and not isinstance(content, str | bytes):
+    if not isinstance(content, str | bytes) and (kind in _TEXTS or content is not None):
         raise _Damaged("a message has a text, or base64")
     return Record(now_s, str(direction), kind, content, why)
