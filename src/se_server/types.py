@@ -94,7 +94,7 @@ class Headers(Mapping[str, str]):
         return f"<Headers {', '.join(self)}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """The upgrade request of a conversation: its per-call context.
 
@@ -103,14 +103,16 @@ class Request:
         query: the part after the `?`, as sent; empty if there is none.
         headers: the request's headers.
         remote: the client's address, `host:port`, or only the host if a proxy named no port; empty if unknown.
+        path_params: the values of the parameters of the route's path, decoded; None without parameters.
+        route: the name of the route; empty for a server that has one without a name.
     """
-
-    __slots__ = ("headers", "path", "query", "remote")
 
     path: str
     query: str
     headers: Headers
     remote: str
+    path_params: Mapping[str, str] | None = None
+    route: str = ""
 
     def __repr__(self) -> str:
         # A query may hold tokens and callers' secrets.

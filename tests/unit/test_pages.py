@@ -304,7 +304,7 @@ def wrong_toml(text: str) -> Iterator[str]:
             if "steps" in content:
                 parse_script(content, "the page", "script")
             elif not content.keys() & {"formatters", "handlers", "loggers", "root"}:
-                yield from (f"{key}: no such option" for key in content if key not in BY_NAME)
+                yield from (f"{key}: no such option" for key in content if key not in (*BY_NAME, "routes"))
         except (tomllib.TOMLDecodeError, SpeechEngineError) as error:
             yield f"a block of TOML: {error}"
 

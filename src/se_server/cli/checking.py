@@ -25,7 +25,7 @@ from se_server.server.shared.logfile import check_log_file
 from se_server.server.supervisor.launch import checked, tls_of
 from se_server.server.supervisor.places import Places
 from se_server.server.worker.guests import check_script
-from se_server.server.worker.loading import check_app
+from se_server.server.worker.loading import check_engines
 from se_server.spelling import counted, spelled
 
 EXIT_KILLED = 3
@@ -130,7 +130,7 @@ def _places(config: Config) -> list[tuple[str, str, str]]:
     if config.playground.playground:
         attempt("playground", f"port {config.playground.playground_port}", "listened on", lambda: check_page(config))
     if config.program.reload:
-        check_watch(config.program.app)
+        check_watch(config.apps())
     return lines
 
 
@@ -138,29 +138,32 @@ def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: 
     """Check the APP, in a child process, and print all results if it is valid."""
     script = Script.of(config.program.app)
     if script is None:
-        app, details, problem, notice, code = check_app(config)
+        apps, details, problem, notice, code = check_engines(config)
     else:
         guests, details, problem, code = check_script(script, config)
-        app, notice = (None, "") if guests is None else (guests.app, guests.notice)
+        apps, notice = ((), "") if guests is None else ([guests.app], guests.notice)
         lines += [] if guests is None else [(_OK, "serves at", address) for address in guests.addresses]
-    if app is not None:
+    if apps:
         try:
             if config.recording.record_redactor is not None:
                 _check_redactor(config.recording.record_redactor)
-            if with_startup:
+            for app in apps if with_startup else ():
                 _start_and_stop(app, config)
         except AppError as error:
             details, problem, code = (error.details if isinstance(error, AppCrashed) else ""), str(error), EXIT_BOOT
-    if problem or app is None:
+    if problem:
         sys.stderr.write(f"{details}se-server: {problem}\n")
         return code
     if notice:
         sys.stderr.write(f"se-server: {notice}\n")
-    name = "the demo agent" if config.program.app is None else f"APP {config.program.app!r}"
-    lines += _app_lines(app, name, with_startup)
+    named = [app.title for app in apps] if config.apps() else ["the demo agent"]
+    for app, name in zip(apps, named, strict=True):
+        lines += _app_lines(app, name, with_startup)
+    lines.append((_OPEN, "not checked", "the handlers, and the way from ElevenLabs: se-doctor does, once it serves"))
+    shown = counted(len(config.routes), "route") if config.routes else named[0]
     for state, what, text in lines:
         print(f"{state:<5}{what:<{_NAME_CHARS}} {text}")
-    print(f"se-server: the configuration and {name} are valid")
+    print(f"se-server: the configuration and {shown} are valid")
     return 0
 
 
@@ -187,7 +190,6 @@ def _app_lines(app: App, name: str, with_startup: bool) -> list[tuple[str, str, 
         hooks = "on_startup and on_shutdown"
         ran = (_OK, "startup", f"{hooks} ran")
         lines.append(ran if with_startup else (_OPEN, "not checked", f"{hooks}: --check=startup runs them"))
-    lines.append((_OPEN, "not checked", "the handlers, and the way from ElevenLabs: se-doctor does, once it serves"))
     return lines
 
 
@@ -208,7 +210,7 @@ def _start_and_stop(app: App, config: Config) -> None:
         try:
             loop.run_until_complete(_call(getattr(app, hook)))
         except BaseException as error:
-            raise AppCrashed.of(f"APP {app.name!r}: {hook}", error) from None
+            raise AppCrashed.of(f"{app.title}: {hook}", error) from None
 
 
 async def _call(function: Callable[[], Any] | None) -> None:

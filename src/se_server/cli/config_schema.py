@@ -8,7 +8,9 @@ from typing import Any
 
 from se_server.conversation.settings import SessionSettings
 from se_server.options import Option, options_of
-from se_server.server.config.options import OPTIONS
+from se_server.server.config.options import BY_NAME, OPTIONS
+from se_server.server.config.routes import KEY as ROUTES
+from se_server.server.config.routes import OF_ROUTES
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
@@ -45,8 +47,19 @@ def schema() -> dict[str, Any]:
         "title": "Configuration of se-server",
         "type": "object",
         "additionalProperties": False,
-        "properties": {option.name: _described(option) for option in OPTIONS},
+        "properties": {**{option.name: _described(option) for option in OPTIONS}, ROUTES: _routes()},
     }
+
+
+def _routes() -> dict[str, Any]:
+    own = {
+        "name": {"description": "Its name in logs, metrics and errors. Default: its path.", **_TEXT},
+        "host": {"description": "The name in the requests' Host header. Default: every name.", **_TEXT},
+    }
+    options = {name: _described(BY_NAME[name]) for name in OF_ROUTES}
+    options["path"] = {"description": "/ws, /ws/{tenant} or /ws/*. Default: every path.", **_TEXT}
+    route = {"type": "object", "additionalProperties": False, "properties": {**own, **options}}
+    return {"description": "Several engines in one server, see docs/routes.md.", "type": "array", "items": route}
 
 
 def print_schema() -> None:

@@ -241,7 +241,11 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:
-        if config.route.disable_auth and not (config.access.is_restricted or config.listening.ca_certs):
+        is_open = any(
+            each.route.disable_auth and not (each.access.is_restricted or config.listening.ca_certs)
+            for each in config.routes or (config,)
+        )
+        if is_open:
             _complain(NO_AUTH_WARNING + "\n", log_file, config.program.log_format, "warning")
         return Terminal(config, port, log_file, page)
 
@@ -283,9 +287,7 @@ def _watching(config: Config, config_file: object) -> AbstractContextManager[Non
     # Python compares compiled files by whole seconds and sizes, and would miss a quick change.
     sys.dont_write_bytecode = True
     places = [str(config_file)] if config_file else []
-    return watching(
-        config.program.app, places, config.program.log_level, config.program.log_format, config.program.log_file
-    )
+    return watching(config.apps(), places, config.program.log_level, config.program.log_format, config.program.log_file)
 
 
 def _playing(config: Config) -> AbstractContextManager[PlaygroundPage | None]:
@@ -392,10 +394,11 @@ class Terminal:
         if addresses:
             self._url, self._places = addresses[0], list(addresses)
         elif self._url:
+            self._places.insert(0, self._url + ("/" if self._config.routes else path or "/"))
             self._url += path or "/"
-            self._places.insert(0, self._url)
-        line = f"se-server ready: {' and '.join(self._places)} ({counted(workers, 'worker')})"
-        lines = [line, *(self._welcome() if self._config.program.app is None else [])]
+        count = f"{counted(len(self._config.routes), 'route')}, " if self._config.routes else ""
+        line = f"se-server ready: {' and '.join(self._places)} ({count}{counted(workers, 'worker')})"
+        lines = [line, *([] if self._config.apps() else self._welcome())]
         if self._page is not None:
             self._page.ready(self._url)
             lines.append(f"  Speak with it:   {self._page.url}")
@@ -405,7 +408,7 @@ class Terminal:
             version=__version__,
             addresses=self._places,
             workers=workers,
-            app=self._config.program.app or "demo",
+            app=" ".join(self._config.apps()) or "demo",
             control_socket=control_socket,
         )
         log.info("started: %s", fields, extra={"event": "started", "fields": fields})

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from se_server.options import Option
 from se_server.server.config.config import MASK, Config
-from se_server.server.config.options import HEADINGS, OPTIONS
+from se_server.server.config.options import BY_NAME, HEADINGS, OPTIONS
+from se_server.server.config.routes import KEY as ROUTES
+from se_server.server.config.routes import OWN, RouteConfig
 from se_server.server.door.networks import Networks
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def print_config(config: Config) -> None:
     from rich.console import Console
 
     Console().print(_table(config))
+    for route in config.routes:
+        print("\n".join((f"[[{ROUTES}]]", *_entries(config, route), "")))
 
 
 def toml_lines(config: Config) -> list[str]:
@@ -40,6 +44,19 @@ def toml_lines(config: Config) -> list[str]:
             lines.append(f'# {option.name} = "{MASK}"  # {_plain(source)}')
         else:
             lines.append(f"{option.name} = {text}  # {_plain(source)}")
+    for route in config.routes:
+        lines += ["", f"[[{ROUTES}]]", *_entries(config, route)]
+    return lines
+
+
+def _entries(config: Config, route: RouteConfig) -> list[str]:
+    """Return the entries that a route has for itself, as lines of TOML."""
+    own = config.of_route(route)
+    lines = []
+    for name in route.given:
+        value = getattr(route, name) if name in OWN else own.value(name)
+        is_secret = name not in OWN and BY_NAME[name].secret
+        lines.append(f'# {name} = "{MASK}"' if is_secret else f"{name} = {_toml(value)}")
     return lines
 
 

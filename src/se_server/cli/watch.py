@@ -29,12 +29,12 @@ NAMED_FILES = 3
 
 @contextmanager
 def watching(
-    app: str | None, more: Sequence[str], level: str, form: str, log_file: str | None = None
+    apps: Sequence[str], more: Sequence[str], level: str, form: str, log_file: str | None = None
 ) -> Iterator[None]:
-    """Watch the files of an APP and of its options until the end of the block.
+    """Watch the files of APPs and of their options until the end of the block.
 
     Args:
-        app: the APP as on the command line.
+        apps: the APPs as on the command line.
         more: further files, such as the TOML file.
         level, form: the level and the format of the log.
         log_file: the path of the log file; None logs to stderr.
@@ -42,9 +42,10 @@ def watching(
     Raises:
         ConfigError: there is no APP to watch, or the package watchfiles is missing.
     """
-    app = check_watch(app)
-    script = Script.of(app)
-    places = [str(folder_of(app if script is None else script.file)), *map(os.path.abspath, more)]
+    check_watch(apps)
+    scripts = [(app, Script.of(app)) for app in apps]
+    folders = [str(folder_of(app if script is None else script.file)) for app, script in scripts]
+    places = [*dict.fromkeys(folders), *map(os.path.abspath, more)]
     watcher = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, log_file or "", *places]
     )
@@ -55,17 +56,16 @@ def watching(
         watcher.wait()
 
 
-def check_watch(app: str | None) -> str:
-    """Return the APP if its files can be watched.
+def check_watch(apps: Sequence[str]) -> None:
+    """Check that the files of APPs can be watched.
 
     Raises:
         ConfigError: there is no APP to watch, or the package watchfiles is missing.
     """
-    if app is None:
+    if not apps:
         raise ConfigError("--reload watches the files of an APP: name one, as in se-server agent.py --reload")
     if importlib.util.find_spec("watchfiles") is None:
         raise ConfigError("--reload needs the package watchfiles: pip install watchfiles")
-    return app
 
 
 def folder_of(app: str) -> Path:

@@ -57,6 +57,8 @@ def log_end(session: SessionCore) -> None:
         code=seen.code,
         reason=_cut(seen.reason),
     )
+    if session._request.route:
+        fields["route"] = session._request.route
     log.info("conversation ended: %s", fields, extra={"event": "conversation ended", "fields": fields})
 
 

@@ -23,6 +23,7 @@ class Route:
         settings: limits and times of the conversations.
         connect: the program's own `handle_connection`, which makes the session of each connection; None makes them
             here.
+        name: the name in logs and metrics; empty for a server's only route.
     """
 
     path: str | None
@@ -30,3 +31,4 @@ class Route:
     handlers: Handlers
     settings: SessionSettings = DEFAULT_SETTINGS
     connect: Callable[[ServedWebSocket], SpeechEngineSession] | None = None
+    name: str = ""

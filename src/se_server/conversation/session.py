@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,11 @@ class SpeechEngineSession(EventEmitter, SessionCore):
     def path(self) -> str:
         """The path of the upgrade request, without its query."""
         return self._request.path
+
+    @property
+    def path_params(self) -> Mapping[str, str]:
+        """The parameters of the route's path, decoded: with `/ws/{tenant}` and `/ws/acme`, `{"tenant": "acme"}`."""
+        return self._request.path_params or {}
 
     @property
     def query(self) -> str:

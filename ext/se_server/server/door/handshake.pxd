@@ -20,7 +20,7 @@ cdef class Handshake:
     @cython.locals(start=Py_ssize_t, begins=Py_ssize_t)
     cdef _complete(self, bytes head, bytes tail)
     cdef _upgrade(self, str path, str query, dict seen, list tokens, bytes tail)
-    cdef _plain(self, bytes method, str path, bint keep_alive)
+    cdef _plain(self, bytes method, str path, bint is_websocket_path, bint keep_alive)
     cdef tuple _check(self, bytes method, str path)
 
 

@@ -54,6 +54,7 @@ class App:
         options: the options that such a server was made with, by name.
         connect: such a server's own `handle_connection`, if it has one.
         doubt: a sentence about what is probably a mistake, or empty.
+        routes: the names of the routes that it answers; none for a server's only one.
     """
 
     handlers: Handlers
@@ -64,6 +65,15 @@ class App:
     options: Mapping[str, Any] = field(default_factory=dict)
     connect: Callable[[Any], Any] | None = None
     doubt: str = ""
+    routes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The APP in sentences, with its routes."""
+        if not self.routes:
+            return f"APP {self.name!r}"
+        more = f" and {len(self.routes) - 1} more" if len(self.routes) > 1 else ""
+        return f"route {self.routes[0]!r}{more}: APP {self.name!r}"
 
 
 class AppCrashed(AppError):

@@ -14,15 +14,18 @@ from typing import Any
 from se_server.conversation.settings import SessionSettings
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import ENVIRONMENT_PREFIX, options_of, read_lines, shown_file
+from se_server.options import ENVIRONMENT_PREFIX, options_of, shown_file
 from se_server.server.config.environment import read_environment
+from se_server.server.config.keys import read_keys
 from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
 from se_server.server.config.playground import Playground
 from se_server.server.config.program import Program
+from se_server.server.config.routes import KEY as ROUTES
+from se_server.server.config.routes import RouteConfig, read_routes
 from se_server.server.config.scripts import WORD as SCRIPT
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
-from se_server.server.door.routes import KEY_VARIABLE, RouteOptions, key
+from se_server.server.door.routes import KEY_VARIABLE, RouteOptions
 from se_server.server.listen.admin import Admin
 from se_server.server.listen.distinct import check_distinct
 from se_server.server.listen.listening import Listening
@@ -61,6 +64,7 @@ class Config:
         recording: the flight recorder.
         tracing: traces.
         program: APP, log and files.
+        routes: the engines of `[[routes]]`; none for a server with one.
         demo_key: whether the public demo key is in use, because there is no key, and no APP that others could reach.
         sources: the source of each value, in words, by option.
         unknown: variables of the environment that begin like options and are none.
@@ -77,6 +81,7 @@ class Config:
     recording: Recording
     tracing: Tracing
     program: Program
+    routes: tuple[RouteConfig, ...] = ()
     demo_key: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     unknown: tuple[str, ...] = field(default=(), compare=False)
@@ -109,6 +114,25 @@ class Config:
     def was_given(self, name: str) -> bool:
         """Return whether one of the sources gave the option."""
         return self.sources.get(name, "default") not in ("default", DEMO_HOST_SOURCE)
+
+    def of_route(self, route: RouteConfig) -> Config:
+        """Return the options in force for one of the routes."""
+        program = replace(self.program, app=route.app)
+        return replace(
+            self,
+            route=route.route,
+            access=route.access,
+            session=route.session,
+            program=program,
+            sources=route.sources,
+            routes=(),
+        )
+
+    def apps(self) -> list[str]:
+        """Return the APPs, each once; none for the demo agent."""
+        if not self.routes:
+            return [] if self.program.app is None else [self.program.app]
+        return list(dict.fromkeys(route.app for route in self.routes))
 
     def says_where(self) -> bool:
         """Return whether an option says where to listen, and not only the program that is run."""
@@ -164,6 +188,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
     """
     file_name = command_line.get("config") or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     from_file = _read_file(str(file_name)) if file_name else {}
+    tables = from_file.pop(ROUTES, [])
     from_environment, unknown = read_environment(environ)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -191,7 +216,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
         values["workers"], sources["workers"] = 1, "--reload"
     if values["reload"] and sources["reload_drain_timeout_s"] == "default":
         values["reload_drain_timeout_s"], sources["reload_drain_timeout_s"] = EDITED_DRAIN_TIMEOUT_S, "--reload"
-    demo_key = _fall_back_to_demo_key(values, sources)
+    demo_key = not tables and _fall_back_to_demo_key(values, sources)
     check_distinct(values, sources)
     try:
         groups: dict[str, Any] = {
@@ -200,7 +225,8 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
         }
     except ConfigError as error:
         raise ConfigError(spelled(str(error), sources)) from None
-    return Config(demo_key=demo_key, sources=sources, unknown=unknown, **groups)
+    routes = read_routes(tables, str(file_name), values["app"], groups, sources)
+    return Config(routes=routes, demo_key=demo_key, sources=sources, unknown=unknown, **groups)
 
 
 def _read_file(name: str) -> dict[str, object]:
@@ -212,7 +238,7 @@ def _read_file(name: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
         raise ConfigError(f"the configuration file {name} is not valid TOML: {error}") from None
     for entry in content:
-        if entry not in BY_NAME:
+        if entry not in BY_NAME and entry != ROUTES:
             raise ConfigError(_no_option(entry, content[entry], name))
     return content
 
@@ -245,40 +271,11 @@ def _find_keys(
     key_rank, file_rank = ranks.get("api_key", len(OPTIONS)), ranks.get("api_key_file", len(OPTIONS))
     if file_name is not None and file_rank <= key_rank:
         given = values["api_key"] if file_rank == key_rank else ()
-        values["api_key"] = (*given, *_read_keys(file_name, sources["api_key_file"]))
+        values["api_key"] = (*given, *read_keys(file_name, sources["api_key_file"]))
         sources["api_key"] = f"{sources['api_key_file']} {file_name}"
     elif not values["api_key"] and environ.get(KEY_VARIABLE, "").strip():
         values["api_key"] = BY_NAME["api_key"].read(environ[KEY_VARIABLE], KEY_VARIABLE)
         sources["api_key"] = KEY_VARIABLE
-
-
-def find_keys(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the keys of the environment; none if no variable has one.
-
-    Raises:
-        ConfigError: a variable is no key, or its file cannot be read.
-    """
-    key_option, file_option = BY_NAME["api_key"], BY_NAME["api_key_file"]
-    given = {name: environ[name] for name in (key_option.variable, KEY_VARIABLE) if environ.get(name, "").strip()}
-    file_name = environ.get(file_option.variable, "").strip()
-    found = _read_keys(file_name, file_option.variable) if file_name else ()
-    for name in (key_option.variable, KEY_VARIABLE):
-        if name in given and (not found or name == key_option.variable):
-            found = (*key_option.read(given[name], name), *found)
-    return found
-
-
-def _read_keys(name: str, where: str) -> tuple[str, ...]:
-    try:
-        found = read_lines(name)
-    except ValueError as wrong:
-        raise ConfigError(f"{where}: {wrong}") from None
-    if not found:
-        raise ConfigError(f"{where}: {name} holds no key; expected one a line")
-    try:
-        return tuple(key(line) for line in found)
-    except ValueError as wrong:
-        raise ConfigError(f"{where}: {name} holds a line that is not a key: expected one a line, {wrong}") from None
 
 
 def _fall_back_to_demo_key(values: dict[str, Any], sources: dict[str, str]) -> bool:

@@ -263,15 +263,18 @@ class Handshake:
             and _has_item(wanted, b"websocket")
         ):
             return self._upgrade(path, query, seen, tokens, tail)
-        return self._plain(method, path, minor == b"1" and not _has_item(connection, b"close"))
+        is_route = self._find_route(path, host or b"") is not None
+        return self._plain(method, path, is_route, minor == b"1" and not _has_item(connection, b"close"))
 
     def _upgrade(
         self, path: str, query: str, seen: dict[bytes, bytes], tokens: list[int], tail: bytes
     ) -> Upgrade | Response:
-        route = self._find_route(path)
-        if route is None:
+        host = seen.get(_HOST, b"")
+        found = self._find_route(path, host)
+        if found is None:
             return PATH_UNKNOWN
-        if not seen.get(_HOST, b"").strip():
+        route, values = found
+        if not host.strip():
             return HOST_MISSING
         if seen.get(_VERSION, b"").strip() != b"13":
             return VERSION_UNKNOWN
@@ -285,15 +288,14 @@ class Handshake:
                 fields = _without_line(fields, begins)
         return Upgrade(
             route,
-            Request(path, query, Headers(fields), self._remote),
+            Request(path, query, Headers(fields), self._remote, values, route.name),
             key,
             None if authorization is None else authorization.decode("latin-1").strip(),
             tail,
         )
 
-    def _plain(self, method: bytes, path: str, keep_alive: bool) -> Response:
+    def _plain(self, method: bytes, path: str, is_websocket_path: bool, keep_alive: bool) -> Response:
         # A missing Host is accepted, against RFC 9112 3.2 and unlike in upgrades: simple health checks omit it.
-        is_websocket_path = self._find_route(path) is not None
         if path in OWN_PATHS:
             forms = self._check(method, path)
         elif method == b"OPTIONS":

@@ -216,6 +216,8 @@ class HttpConnection(asyncio.Protocol):
         upgrade, refusal = door.admit(self._place, upgrade, within_limit=self._within_limit)
         if refusal is not None:
             response, detail = refusal
+            if upgrade.route.name:
+                detail = f"route {upgrade.route.name!r}, {detail}"
             self._finish(door.refuse(self._place, self._remote, response, detail, upgrade.request.headers))
             return
         self._timer.cancel()

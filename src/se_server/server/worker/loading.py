@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from se_server.errors import AppError, ConfigError, KeyMissing
 from se_server.server.config.app import App, AppCrashed, load_app
-from se_server.server.config.config import Config, complete, find_keys
+from se_server.server.config.config import Config, complete
+from se_server.server.config.keys import find_keys
 from se_server.server.config.options import BY_NAME
+from se_server.server.door.access import Access
 from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.shared.control import ControlChannel, Failed
@@ -22,20 +24,77 @@ from se_server.telemetry._ring import Ring
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 
 
-def check_app(config: Config) -> tuple[App | None, str, str, str, int]:
-    """Load the APP and make its door as a worker does, without opening it.
+@dataclass(frozen=True)
+class Engines:
+    """All that a worker serves.
+
+    Attributes:
+        apps: the APPs, each once.
+        routes: the route of each engine.
+        access: conditions before the route of a connection is known.
+        notice: sentences for the operator, or empty.
+        path: the path of conversations, as `Ready` has it.
+    """
+
+    apps: Sequence[App]
+    routes: RouteTable
+    access: Access
+    notice: str
+    path: str
+
+
+def load_engines(config: Config) -> Engines:
+    """Load the APP of each route, with its key and its options.
+
+    Raises:
+        AppError, ConfigError: an APP cannot be used; the sentence names its route, if there are several.
+    """
+    if not config.routes:
+        app = load(config)
+        completed, late = complete(config, app.options)
+        table = RouteTable([route_of(completed, app)])
+        return Engines((app,), table, completed.access, notice(app, late), completed.route.path or "")
+    loaded: dict[str, App] = {}
+    names: dict[str, list[str]] = {}
+    routes, notices = [], []
+    for route in config.routes:
+        own = config.of_route(route)
+        try:
+            if route.app not in loaded:
+                loaded[route.app] = load_app(route.app)
+            app = with_key(loaded[route.app], own)
+            completed, late = complete(own, app.options)
+            routes.append(replace(route_of(completed, app), name=route.name, host=route.host))
+        except (AppError, ConfigError) as error:
+            raise _of_route(route.name, error) from error.__cause__
+        names.setdefault(route.app, []).append(route.name)
+        notices.append(notice(app, late))
+    apps = [replace(app, routes=tuple(names[spec])) for spec, app in loaded.items()]
+    plain = (route.path for route in routes if route.path and not set(route.path) & set("{}*") and route.host is None)
+    doubts = " ".join(filter(None, dict.fromkeys(notices)))
+    return Engines(apps, RouteTable(routes), config.access, doubts, next(plain, ""))
+
+
+def _of_route(name: str, error: AppError | ConfigError) -> AppError | ConfigError:
+    """Return an error of the same kind that names its route."""
+    sentence = f"route {name!r}: {error}"
+    if isinstance(error, AppCrashed):
+        return AppCrashed(sentence, error.details)
+    return AppError(sentence) if isinstance(error, AppError) else ConfigError(sentence)
+
+
+def check_engines(config: Config) -> tuple[Sequence[App], str, str, str, int]:
+    """Load the APPs and make their routes as a worker does, without opening the door.
 
     Returns:
-        The APP, None if it cannot be used; the traceback of user code, one sentence on the problem, and a notice for
+        The APPs, none if one cannot be used; the traceback of user code, one sentence on the problem, and a notice for
         the operator, each of which may be empty; and the exit code.
     """
     try:
-        app = load(config)
-        completed, late = complete(config, app.options)
-        routes(completed, app)
+        engines = load_engines(config)
     except (AppError, ConfigError) as error:
-        return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), "", code_of(error)
-    return app, "", "", notice(app, late), EXIT_OK
+        return (), (error.details if isinstance(error, AppCrashed) else ""), str(error), "", code_of(error)
+    return engines.apps, "", "", engines.notice, EXIT_OK
 
 
 def load(config: Config) -> App:
@@ -80,16 +139,11 @@ def fail(channel: ControlChannel, error: Exception) -> int:
     return EXIT_BOOT
 
 
-def routes(config: Config, app: App) -> RouteTable:
-    """Make the routes of a door."""
-    return RouteTable([route_of(config, app)])
-
-
 def route_of(config: Config, app: App) -> DoorRoute:
     """Make the route of an APP from the options in force."""
     verifier = config.route.verifier(app.api_keys)
     settings = replace(config.session, goodbye=config.lifecycle.goodbye_text)
-    return DoorRoute(config.route.path, verifier, app.handlers, settings, app.connect, config.access)
+    return DoorRoute(config.route.path, verifier, app.handlers, settings, app.connect, access=config.access)
 
 
 def trace_turns(options: Tracing, ring: Ring | None) -> None:

@@ -20,7 +20,7 @@ from se_server.conversation.recording import hide_headers
 from se_server.errors import AppError, ConfigError
 from se_server.forks import call_in_children, end_child, keep_from_children
 from se_server.server.config.app import App, AppCrashed
-from se_server.server.config.config import Config, complete
+from se_server.server.config.config import Config
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
 from se_server.server.door.place import Place
@@ -40,7 +40,7 @@ from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
 from se_server.server.worker.guests import guests_of
-from se_server.server.worker.loading import fail, load, notice, routes, trace_turns
+from se_server.server.worker.loading import fail, load_engines, trace_turns
 from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
 from se_server.server.worker.script import run_script, serve_of
@@ -105,13 +105,12 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
         pid = os.getpid()
-        app = load(config)
+        engines = load_engines(config)
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
-        config, late = complete(config, app.options)
-        place = Place(spec.listen_sockets, routes(config, app), config.access, spec.tls)
-        ready = Ready(config.route.path or "", notice(app, late))
-        worker = _Worker(config, app, [place], ready, slot, channel, loop)
+        place = Place(spec.listen_sockets, engines.routes, engines.access, spec.tls)
+        ready = Ready(engines.path, engines.notice)
+        worker = _Worker(config, engines.apps, [place], ready, slot, channel, loop)
     except (AppError, ConfigError) as error:
         return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
@@ -134,7 +133,7 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
             )
         call_in_children(partial(end_with, loop))
         ready = Ready("", guests.notice, list(guests.addresses))
-        made = _Worker(guests.config, guests.app, guests.places, ready, slot, channel, loop, guest_of=watchdog)
+        made = _Worker(guests.config, [guests.app], guests.places, ready, slot, channel, loop, guest_of=watchdog)
         return made, guests.ports
 
     error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
@@ -147,7 +146,7 @@ class _Worker:
     def __init__(
         self,
         config: Config,
-        app: App,
+        apps: Sequence[App],
         places: Sequence[Place],
         ready: Ready,
         slot: Slot,
@@ -155,7 +154,8 @@ class _Worker:
         loop: asyncio.AbstractEventLoop,
         guest_of: Watchdog | None = None,
     ) -> None:
-        self._app = app
+        self._apps = apps
+        self._starting = apps[0]
         self._guest_of = guest_of  # the loop is a program's: its tasks and its hooks are left alone
         self._is_open: Callable[[], None] | None = None
         self._ready = ready
@@ -206,10 +206,8 @@ class _Worker:
             self._heartbeat.stop()
 
     async def _live(self) -> int:
-        boot = asyncio.create_task(self._start_app(), name="on_startup")
-        slow = self._loop.call_later(
-            SLOW_START_S, logger.warning, "on_startup of %s has taken %g s so far", self._app.name, SLOW_START_S
-        )
+        boot = asyncio.create_task(self._start_apps(), name="on_startup")
+        slow = self._loop.call_later(SLOW_START_S, self._report_slow_start)
         stop = asyncio.create_task(self._stop.wait(), name="wait for the order to stop")
         await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
         slow.cancel()
@@ -239,12 +237,17 @@ class _Worker:
         await self._drain()
         return EXIT_OK
 
-    async def _start_app(self) -> AppCrashed | None:
-        try:
-            await _call(self._app.on_startup)
-        except BaseException as error:
-            return AppCrashed.of(f"APP {self._app.name!r}: on_startup", error)
+    async def _start_apps(self) -> AppCrashed | None:
+        for app in self._apps:
+            self._starting = app
+            try:
+                await _call(app.on_startup)
+            except BaseException as error:
+                return AppCrashed.of(f"{app.title}: on_startup", error)
         return None
+
+    def _report_slow_start(self) -> None:
+        logger.warning("on_startup of %s has taken %g s so far", self._starting.name, SLOW_START_S)
 
     def _take(self, message: Message | None) -> None:
         """Handle a message of the supervisor, passed on by the watchdog."""
@@ -291,7 +294,8 @@ class _Worker:
             left_s = max(0.0, self._drain_by - self._loop.time())
             drained = await self._unless_hurried(self._door.drain(left_s))
         await self._door.close()
-        await self._shut_app_down()
+        for app in reversed(self._apps):
+            await self._shut_down(app)
         await self._end_left_overs()
         self._slot.state = State.STOPPED
         self._channel.send(Stopped(), timeout_s=SEND_TIMEOUT_S)
@@ -316,18 +320,18 @@ class _Worker:
         await asyncio.wait((drain,))
         return False
 
-    async def _shut_app_down(self) -> None:
+    async def _shut_down(self, app: App) -> None:
         # wait_for would wait for a task that ignores its cancellation.
-        task = asyncio.create_task(_call(self._app.on_shutdown), name="on_shutdown")
+        task = asyncio.create_task(_call(app.on_shutdown), name="on_shutdown")
         done, _ = await asyncio.wait((task,), timeout=ON_SHUTDOWN_S)
         if not done:
             logger.error(
                 "on_shutdown of %s takes longer than %g s: the worker ends without waiting for it",
-                self._app.name,
+                app.name,
                 ON_SHUTDOWN_S,
             )
         elif not task.cancelled() and task.exception() is not None:
-            logger.error("on_shutdown of %s failed", self._app.name, exc_info=task.exception())
+            logger.error("on_shutdown of %s failed", app.name, exc_info=task.exception())
 
     async def _end_left_overs(self) -> None:
         if self._guest_of is not None:

@@ -1,0 +1,152 @@
+"""`[[routes]]`: several engines in one server, found by host and path, with keys and options of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from se_server.errors import CallerError
+from se_server.simulator.caller import Caller
+from tests.helpers import START_TIMEOUT_S, ServerProcess, running_server
+
+AGENT = """
+async def on_startup():
+    print("{name} starts", flush=True)
+async def on_transcript(transcript, session):
+    tenant = session.path_params.get("tenant")
+    await session.send_response(f"{name} {{tenant}}")
+"""
+FILE = """
+[[routes]]
+path = "/sales"
+app = "sales.py"
+api_key_file = "sales.keys"
+[[routes]]
+path = "/ws/{tenant}"
+app = "support.py"
+api_key = "sk_support"
+[[routes]]
+name = "vip"
+host = "vip.example.com"
+app = "sales.py"
+api_key = "sk_vip"
+require_header = "X-Vip=yes"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("sales", "support"):
+        (tmp_path / f"{name}.py").write_text(AGENT.format(name=name))
+    (tmp_path / "sales.keys").write_text("sk_sales\n")
+    (tmp_path / "se.toml").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[ServerProcess]:
+    with running_server("--config", str(folder / "se.toml"), *options, workers=1, api_key=None) as server:
+        yield server
+
+
+async def said(server: ServerProcess, path: str, key: str, **headers: str) -> str:
+    url = f"ws://127.0.0.1:{server.port}{path}"
+    async with Caller.connect(url, api_key=key, headers=headers) as caller:
+        return (await caller.say("Hello?")).text
+
+
+async def test_each_route_has_its_agent_and_key(folder: Path) -> None:
+    with running(folder) as server:
+        assert await said(server, "/sales", "sk_sales") == "sales None"
+        assert await said(server, "/ws/caf%C3%A9", "sk_support") == "support caf\u00e9"
+        assert await said(server, "/any", "sk_vip", Host="VIP.example.com:80", **{"X-Vip": "yes"}) == "sales None"
+        for path, key, headers, status in (
+            ("/sales", "sk_support", {}, 401),
+            ("/ws/acme", "sk_sales", {}, 401),
+            ("/any", "sk_vip", {"Host": "vip.example.com"}, 401),
+            ("/any", "sk_sales", {}, 404),
+        ):
+            with pytest.raises(CallerError) as refused:
+                await said(server, path, key, **headers)
+            assert refused.value.status == status
+        assert server.output().count("sales starts") == 1  # the two routes share the APP
+        server.wait_for_output(r"conversation ended: .*path=\"/sales\".* route=\"/sales\"")
+        server.wait_for_output(r"401 \(route 'vip', require-header X-Vip\)")
+
+
+async def test_a_reload_reads_keys_and_routes_again(folder: Path) -> None:
+    with running(folder) as server:
+        (folder / "sales.keys").write_text("sk_sales\nsk_next\n")
+        (folder / "se.toml").write_text(FILE + '[[routes]]\npath = "/new"\napp = "sales.py"\napi_key = "sk_new"\n')
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_output("generation 2 serves")
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+        for path, key in (("/sales", "sk_next"), ("/sales", "sk_sales"), ("/new", "sk_new")):
+            while True:
+                try:
+                    assert await said(server, path, key) == "sales None"
+                    break
+                except CallerError:  # the old worker may take one more connection
+                    assert asyncio.get_running_loop().time() < deadline
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("support.py", "raise OSError('no pool')", "route '/ws/{tenant}': APP 'support.py': importing"),
+        ("support.py", AGENT.format(name="x").replace("print", "1/0; print"), "'support.py': on_startup raised"),
+        ("support.py", "nothing = 1", "route '/ws/{tenant}': APP 'support.py' has no handler"),
+        ("se.toml", FILE.replace("/sales", "/ws/{other}"), "routes '/ws/{other}' and '/ws/{tenant}' tie"),
+        ("se.toml", FILE.replace("sales.keys", "gone.keys"), "[[routes]] 1 in"),
+        ("se.toml", FILE.replace('path = "/ws/{tenant}"', 'port = 1'), "port in [[routes]] 2 in"),
+    ],
+    ids=["import", "startup", "handler", "tie", "keys", "option"],
+)  # fmt: skip
+async def test_one_bad_route_refuses_the_whole_reload(folder: Path, file: str, text: str, sentence: str) -> None:
+    with running(folder) as server:
+        (folder / file).write_text(text)
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_output("the old workers serve on|the server goes on unchanged")
+        assert sentence in server.output()
+        assert await said(server, "/sales", "sk_sales") == "sales None"
+        assert await said(server, "/ws/acme", "sk_support") == "support acme"
+
+
+HOSTILE = {
+    b"/ws/\xff": b"400",
+    b"/ws/a b": b"400",
+    b"/ws/%0d%0aX-Evil": b"404",
+    b"/ws/%1b[31m": b"404",
+    b"/ws/..": b"404",
+    b"//sales": b"404",
+    b"/sales/../sales": b"404",
+    b"/" + b"a/" * 4000: b"404",
+    b"/ws/" + b"a" * 100_000: b"431",
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE, ids=lambda path: ascii(path[:20]))
+def test_hostile_paths_are_refused(path: bytes, hostile: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", hostile.port)) as peer:
+        head = b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        peer.sendall(b"GET " + path + b" HTTP/1.1\r\n" + head + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        assert peer.recv(4096)[9:12] == HOSTILE[path]
+    assert "\x1b" not in hostile.output()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "agent.py").write_text(AGENT.format(name="agent"))
+    routes = "".join(f'[[routes]]\npath = "{path}"\napp = "{folder}/agent.py"\n' for path in ("/sales", "/ws/{tenant}"))
+    (folder / "se.toml").write_text("disable_auth = true\n" + routes)
+    with running(folder) as server:
+        yield server
