@@ -5,6 +5,11 @@ Each class is one outcome, so that callers branch on types and never on texts. N
 
 from __future__ import annotations
 
+import re
+
+_KEY = re.compile(r"\b(?:sk_[\w-]{8,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)", re.ASCII)
+"""API keys and tokens, which may have been given in the place of another value."""
+
 
 class SpeechEngineError(Exception):
     """The root of every exception raised by se-server."""
@@ -136,6 +141,9 @@ class TokenFromFuture(AuthenticationError):
 class ConfigError(SpeechEngineError, ValueError):
     """An option that is unknown or whose value is not valid; the text names it and the way out."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(_KEY.sub("***", message))
+
 
 class KeyMissing(ConfigError, RuntimeError):
     """A server that verifies tokens has no API key; also a `RuntimeError`, as in the published SDK."""
@@ -143,6 +151,9 @@ class KeyMissing(ConfigError, RuntimeError):
 
 class AppError(SpeechEngineError):
     """The user's application could not be loaded or started; the text names it and the way out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_KEY.sub("***", message))
 
 
 # --- the REST API ---------------------------------------------------------------------------------------------------

@@ -105,15 +105,17 @@ async def test_required_header_comes_from_the_environment(tmp_path: Path) -> Non
             await ask(server.url)
 
 
-async def test_verified_token_is_not_in_the_session(tmp_path: Path) -> None:
+async def test_verified_secrets_are_not_in_the_session(tmp_path: Path) -> None:
     app = tmp_path / "agent.py"
     app.write_text(
         TELL.format("[dict(session.headers), session.headers.getall(NAME), list(session.headers.items_raw())]")
     )
     app.write_text(f"NAME = {AUTHORIZATION_HEADER!r}\n" + app.read_text())
-    with running_server(app=app, workers=1) as server:
-        said = await ask(server.url, {"X-Customer": "7"})
+    with running_server("--require-header", "X-Lock=correct horse", app=app, workers=1) as server:
+        said = await ask(server.url, {"X-Customer": "7", "X-Lock": "correct horse"})
         assert "x-customer" in said.lower()
+        assert "x-lock" not in said.lower()
+        assert "correct horse" not in said
         assert AUTHORIZATION_HEADER.lower() not in said.lower()
         assert "eyJ" not in said
 

@@ -142,12 +142,15 @@ class Access:
     @property
     def is_restricted(self) -> bool:
         """Whether strangers need more than the address of the server, besides the token."""
-        return bool(self.allow_ips or self.require_header or self.require_header_file)
+        return bool(self.allow_ips or self._required())
+
+    def _required(self) -> list[RequiredHeader]:
+        return [header for header in (self.require_header, self.require_header_file) if header is not None]
 
     @property
     def secret_headers(self) -> set[str]:
         """The names of the headers whose values are secret."""
-        return {header.name for header in (self.require_header, self.require_header_file) if header is not None}
+        return {header.name for header in self._required()}
 
     def trusts(self, peer: str) -> bool:
         """Return whether a peer (`host:port`, or empty for a Unix socket) is a trusted proxy."""
@@ -168,8 +171,8 @@ class Access:
             client = self.client_of(request.remote, request.headers)
             if client.address not in self.allow_ips:
                 return upgrade, (ADDRESS_REFUSED, "allow-ips" if client.address else "its address is not known")
-        for header in (self.require_header, self.require_header_file):
-            if header is not None and not header.is_in(request.headers):
+        for header in self._required():
+            if not header.is_in(request.headers):
                 return upgrade, (HEADER_REFUSED, f"require-header {header.name}")
         if upgrade.route.verifier is not None:
             try:
@@ -179,8 +182,10 @@ class Access:
         if client is None and self.trusted_proxies:
             client = self.client_of(request.remote, request.headers)
         if client is not None and client.text != request.remote:
-            upgrade = upgrade._replace(request=replace(request, remote=client.text))
-        return upgrade, None
+            request = replace(request, remote=client.text)
+        for header in self._required():  # a secret that handlers need not hold, and may log
+            request = replace(request, headers=request.headers.without(header.name))
+        return upgrade if request is upgrade.request else upgrade._replace(request=request), None
 
     def client_of(self, peer: str, headers: Headers) -> Client:
         """Find the client of a request: its peer, or the client that trusted proxies name."""

@@ -10,11 +10,13 @@ import pytest
 from se_server.auth import sign_token
 from se_server.cli.request import signing_key
 from se_server.client_tls import ClientTls
-from se_server.errors import ConfigError
+from se_server.errors import AppError, ConfigError
 from se_server.observe.log_config import read_log_config
 from se_server.options import shown_file
+from se_server.server.config.app import load_app
 from se_server.server.config.config import load_config
 from se_server.server.listen.admin import read_tokens
+from se_server.server.listen.sockets import bind
 from se_server.server.listen.tls import make_context
 
 KEY = "sk_2f6c1b0e9d8a7f4e3c2b1a0f9e8d7c6b5a4f3e2d1c0b9a8f"
@@ -65,8 +67,23 @@ def test_name_of_a_file_is_shown(name: str) -> None:
     assert shown_file(Path(name)) == str(Path(name))
 
 
-@pytest.mark.parametrize("place", ["workers", "port", "path", "ping_interval_s", "max_sessions"])
-def test_key_as_another_value_is_not_repeated(place: str) -> None:
+@pytest.mark.parametrize("key", [KEY, sign_token("k")])
+@pytest.mark.parametrize(
+    "place", ["workers", "port", "path", "ping_interval_s", "max_sessions", "allow_ips", "trusted_proxies"]
+)
+def test_key_as_another_value_is_not_repeated(place: str, key: str) -> None:
+    for value in (key, f"10.0.0.1,{key}"):
+        with pytest.raises(ConfigError) as caught:
+            load_config({place: value}, {})
+        assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [KEY, sign_token("k")])
+def test_key_as_a_host_or_an_app_is_not_repeated(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config({place: KEY}, {})
-    assert KEY not in str(caught.value)
+        bind(key, 0)
+    assert key not in str(caught.value)
+    for spec in (key, f"{key}.py", f"agent:{key}"):
+        with pytest.raises(AppError) as failed:
+            load_app(spec)
+        assert key not in str(failed.value)
