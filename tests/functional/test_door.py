@@ -277,6 +277,27 @@ def test_an_idle_connection_is_closed_without_a_word(run: Run, caplog: pytest.Lo
     run(main())
 
 
+def test_the_connection_that_rests_longest_makes_room(run: Run) -> None:
+    async def main() -> None:
+        async with opened(limits=Limits(max_resting=2)) as served:
+            streams = [await served.open_streams() for _ in range(3)]
+
+            async def check(number: int) -> None:
+                reader, writer = streams[number]
+                writer.write(HEALTH_CHECK)
+                await reader.readuntil(b"ok\n")
+
+            for number in (0, 1, 0, 2):  # before the third one comes, the second one rests longest
+                await check(number)
+            assert await streams[1][0].read() == b""
+            await check(0)
+            await check(2)
+            for each in streams:
+                await closed(each)
+
+    run(main())
+
+
 def test_a_later_head_has_its_time_as_well(run: Run) -> None:
     async def main() -> None:
         async with opened(limits=Limits(head_timeout_s=0.05)) as served:

@@ -82,6 +82,7 @@ class Door:
         self._tls = {place: _tls_arguments(place) for place in places}
         self.establishing: dict[asyncio.Task[Any], tuple[socket.socket, HttpConnection]] = {}
         self.connections: set[HttpConnection] = set()
+        self.resting: dict[HttpConnection, None] = {}
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
         self._draining = False
         self._dropping = False  # the connections that are not conversations yet

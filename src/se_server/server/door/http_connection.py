@@ -27,6 +27,7 @@ class ConnectionOwner(Protocol):
     host: Host
     limits: Limits
     pacer: Pacer
+    resting: dict[HttpConnection, None]
 
     @property
     def draining(self) -> bool:
@@ -136,6 +137,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._handshake = None
+        self._door.resting.pop(self, None)
         if not self._door.pacer.do(self._leave, b""):
             self._door.pacer.defer(self._leave, b"")  # thousands may leave in one step
 
@@ -151,6 +153,11 @@ class HttpConnection(asyncio.Protocol):
         """Close the connection if it is idle between two requests; a first request may still come."""
         if self._resting:
             self.transport.close()
+
+    def leave_rest(self) -> None:
+        """Close the connection, which is between two requests."""
+        self._door.resting.pop(self, None)
+        self.transport.close()
 
     def pause_writing(self) -> None:
         # A peer that sends requests without reading the responses is not a health check.
@@ -222,18 +229,23 @@ class HttpConnection(asyncio.Protocol):
             return
         self._timer.cancel()
         self._handshake = None
+        door.resting.pop(self, None)
         door.hand_over(self, upgrade)
         self.end_handshake()
         door.disconnected(self)
 
     def _rest(self, *, resting: bool) -> None:
         """Start the timer of the next request, or of the rest of its head."""
+        limits, others = self._door.limits, self._door.resting
         self._resting = resting
+        others.pop(self, None)
         if resting:
             self.end_handshake()
             self._within_limit = True
+            others[self] = None
+            if len(others) > limits.max_resting:
+                next(iter(others)).leave_rest()
         self._timer.cancel()
-        limits = self._door.limits
         self._timer = self._door.loop.call_later(
             limits.keep_alive_s if resting else limits.head_timeout_s, self._timed_out
         )
@@ -252,6 +264,7 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self, response: Response) -> None:
         """Send the last response and linger: a close with unread bytes would reset the connection."""
         self._handshake = None
+        self._door.resting.pop(self, None)
         self.end_handshake()
         self._timer.cancel()
         transport = self.transport

@@ -17,6 +17,7 @@ class Limits:
         max_linger_bytes: bytes that it may send in that time.
         max_head_bytes: size of request line and headers, line ends included.
         max_headers: number of header lines.
+        max_resting: connections between two plain requests; beyond it the one that rests longest is closed.
         max_pipelined: plain requests answered per read; the connection is closed after more.
     """
 
@@ -27,3 +28,4 @@ class Limits:
     max_head_bytes: int = 16384
     max_headers: int = 100
     max_pipelined: int = 16
+    max_resting: int = 1024
