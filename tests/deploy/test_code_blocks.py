@@ -212,7 +212,8 @@ def test_shell_is_valid(place: str, code: str) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="apt-get install shellcheck")
 @pytest.mark.parametrize(("place", "code"), list(blocks("sh", "bash")), ids=lambda value: value[:60])
 def test_shellcheck_finds_nothing(place: str, code: str) -> None:
-    command = ["shellcheck", "--shell=bash", "--severity=warning", "-"]
+    # Blocks are typed at a prompt, where `cd ... || exit` would end the shell.
+    command = ["shellcheck", "--shell=bash", "--severity=warning", "--exclude=SC2164", "-"]
     ran = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, ""), place
 
