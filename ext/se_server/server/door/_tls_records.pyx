@@ -1,6 +1,6 @@
 """A limit on the records of TLS that carry little or nothing, read from their headers, which are not encrypted."""
 
-from se_server.conversation._rate cimport Bucket, take
+from se_server.conversation._rate cimport FRAGMENT_WORK, Bucket, take
 
 cdef enum:
     HEADER_BYTES = 5            # type, version, length (RFC 8446, section 5.1)
@@ -8,9 +8,10 @@ cdef enum:
     # A record of at most so many bytes has room for five bytes of text, and no WebSocket frame of a client is so short.
     # A request for new keys has as many, and costs 8 us on either side (RFC 8446, section 4.6.3).
     EMPTY_BYTES = 22
-    EMPTY_COST = 8
+    EMPTY_WORK = 65536          # 122 a second, and 244 at once
     SHORT_BYTES = 256
-    SHORT_COST = 1
+
+cdef double BURST_S = 2.0       # as of the budget of a conversation
 
 
 cdef class RecordLimit:
@@ -24,14 +25,14 @@ cdef class RecordLimit:
     cdef Py_ssize_t _length
     cdef Py_ssize_t _left       # bytes of the current record that are still to come
 
-    def __init__(self, double rate, double burst, double now):
+    def __init__(self, double rate, double now):
         self._rate = rate
-        self._burst = burst
-        self._bucket.tokens = burst
+        self._burst = rate * BURST_S
+        self._bucket.tokens = self._burst
         self._bucket.counted_at = now
 
     def admit(self, const unsigned char[:] data, Py_ssize_t size, double now):
-        cdef Py_ssize_t place = 0, part, cost = 0
+        cdef Py_ssize_t place = 0, part, work = 0
         while place < size:
             if self._left:
                 part = min(self._left, size - place)
@@ -45,9 +46,9 @@ cdef class RecordLimit:
             elif self._seen == HEADER_BYTES - 1:
                 self._left = self._length = self._length | data[place]
                 if self._kind != APPLICATION_DATA or self._length <= EMPTY_BYTES:
-                    cost += EMPTY_COST
+                    work += EMPTY_WORK
                 elif self._length < SHORT_BYTES:
-                    cost += SHORT_COST
+                    work += FRAGMENT_WORK
             self._seen = (self._seen + 1) % HEADER_BYTES
             place += 1
-        return cost == 0 or take(&self._bucket, cost, self._rate, self._burst, now)
+        return work == 0 or take(&self._bucket, work, self._rate, self._burst, now)

@@ -2,14 +2,15 @@ from typing import final
 
 @final
 class RecordLimit:
-    """Counts the short records of one connection: one with little text is 1, one without a message is 8.
+    """The work that the short records of one connection make, in the units of `Budget`.
+
+    A record with little text is 128, as a fragment; one without room for a message is 65,536.
 
     Args:
-        rate: how many a second.
-        burst: how many at once.
+        rate: units a second; those of two seconds may come at once.
         now: the time, in seconds.
     """
-    def __init__(self, rate: float, burst: float, now: float) -> None: ...
+    def __init__(self, rate: float, now: float) -> None: ...
     def admit(self, data: bytes | bytearray | memoryview, size: int, now: float) -> bool:
         """Count the records that begin in the next bytes of the connection; return whether they are within the limit.
 

@@ -102,8 +102,7 @@ class Door:
         )
         all_settings = [route.settings for route in routes]
         limit_unread(self._listen_sockets, [max(each.write_timeout_s, each.ping_timeout_s) for each in all_settings])
-        self._record_rate = max(each.max_messages_per_s for each in all_settings)
-        self._record_burst = max(each.max_messages_burst for each in all_settings)
+        self._record_work = max(each.max_work_per_s for each in all_settings)
         self._acceptor.open()
 
     def stop_accepting(self) -> None:
@@ -186,8 +185,7 @@ class Door:
             if tls:
                 watch = RecordWatch(
                     self.loop,
-                    self._record_rate,
-                    self._record_burst,
+                    self._record_work,
                     lambda: self._refusals.add("a flood of TLS records", remote or "a peer"),
                 )
                 transport, first = await establish_tls(self.loop, accepted, self.pacer, left_s, tls, watch)

@@ -17,15 +17,15 @@ class RecordWatch:
 
     Args:
         loop: the running loop.
-        rate, burst: short records a second, and at once; those without a message count eight times.
+        rate: the work of short records that is admitted a second.
         flooded: is called once, before the connection is dropped.
     """
 
     __slots__ = ("_flooded", "_limit", "_time")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, rate: float, burst: float, flooded: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, rate: float, flooded: Callable[[], None]) -> None:
         self._time = loop.time
-        self._limit = RecordLimit(rate, burst, loop.time())
+        self._limit = RecordLimit(rate, loop.time())
         self._flooded = flooded
 
     def admit(self, transport: Any, data: bytes | memoryview, size: int) -> bool:
