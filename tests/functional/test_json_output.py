@@ -56,8 +56,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
     folder = tmp_path_factory.mktemp("json")
     (folder / "agent.py").write_text(AGENT)
     path = str(folder / "ctl")
+    (folder / "se.toml").write_text(f'[[routes]]\nname = "all"\napp = "{folder}/agent.py"\n')
     options = ("--control-socket", path, "--admin", "127.0.0.1:0", "--drain-timeout-s", "0")
-    with running_server(*options, app=folder / "agent.py", workers=1) as running:
+    with running_server(*options, "--config", str(folder / "se.toml"), workers=1) as running:
         running.wait_for_output("the page for operators is at")  # its process is there
         yield running, path
 
@@ -85,6 +86,7 @@ def test_se_ctl_prints_the_fields_of_the_page(server: tuple[ServerProcess, str])
         ]
         check("se-ctl status --json", run("ctl", "--socket", path, "status", "--json"))
         check("se-ctl conversations --json", run("ctl", "--socket", path, "conversations", "--json"))
+        check("se-ctl keys --json", run("ctl", "--socket", path, "keys", "--json"))
         check("se-ctl stacks --json", run("ctl", "--socket", path, "stacks", "0", "--json"))
         deadline = time.monotonic() + 20
         while not (turns := run("ctl", "--socket", path, "turns", "--json"))["turns"]:

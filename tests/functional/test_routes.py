@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from se_server.auth import key_fingerprint
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
 from tests.helpers import START_TIMEOUT_S, ServerProcess, running_server
@@ -150,3 +155,68 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
     (folder / "se.toml").write_text("disable_auth = true\n" + routes)
     with running(folder) as server:
         yield server
+
+
+async def test_a_route_is_limited_counted_and_shown(folder: Path) -> None:
+    (folder / "se.toml").write_text(FILE.replace('app = "support.py"\n', 'app = "support.py"\nmax_sessions = 2\n'))
+    control, admin = str(folder / "ctl"), str(folder / "admin")
+    options = ("--config", str(folder / "se.toml"), "--control-socket", control, "--admin", admin)
+    with running_server(*options, workers=2, api_key=None) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws/acme"
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                caller = await stack.enter_async_context(Caller.connect(url, api_key="sk_support"))
+                await caller.say("Hello?")
+            with pytest.raises(CallerError) as refused:
+                await said(server, "/ws/acme", "sk_support")
+            assert refused.value.status == 503
+            assert await said(server, "/sales", "sk_sales") == "sales None"
+            await until_free(control, "/sales")
+            rows = rows_of(control)
+            assert [rows["/ws/{tenant}"][name] for name in ("sessions", "max_sessions", "turns_ended")] == [2, 2, 2]
+            assert [rows["/sales"][name] for name in ("sessions", "max_sessions", "sessions_opened")] == [0, None, 1]
+            metrics = await fetch(admin, "/metrics")
+            for line in (
+                'se_server_route_conversations{route="/ws/{tenant}"} 2.0',
+                'se_server_route_turns_total{outcome="answered",route="/ws/{tenant}"} 2.0',
+                'se_server_route_turn_first_text_seconds_count{route="/ws/{tenant}"} 2.0',
+                'se_server_turns_total{outcome="answered"} 3.0',
+                "se_server_conversations_total 3.0",
+            ):
+                assert line in metrics
+            keys = se_ctl(control, "keys")["keys"]
+            assert [(row["route"], len(row["keys"])) for row in keys] == [
+                ("/sales", 1),
+                ("/ws/{tenant}", 1),
+                ("vip", 1),
+            ]
+            assert key_fingerprint("sk_support") in keys[1]["keys"]
+            for pid in server.worker_pids():
+                os.kill(pid, signal.SIGKILL)  # their seats are free then, and their counts are kept
+        await until_free(control, "/ws/{tenant}")
+        assert rows_of(control)["/ws/{tenant}"]["sessions_opened"] == 2
+        assert await said(server, "/ws/acme", "sk_support") == "support acme"
+
+
+def se_ctl(control: str, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "se_server.cli.ctl", "--socket", control, *words, "--json"]
+    return dict(json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout))
+
+
+def rows_of(control: str) -> dict[str, dict[str, Any]]:
+    return {row["route"]: row for row in se_ctl(control, "status")["routes"]}
+
+
+async def until_free(control: str, route: str) -> None:
+    """Wait until a route has no conversation."""
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while rows_of(control)[route]["sessions"]:
+        assert asyncio.get_running_loop().time() < deadline
+
+
+async def fetch(path: str, target: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    page = await reader.read()
+    writer.close()
+    return page.decode()

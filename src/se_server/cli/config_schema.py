@@ -54,6 +54,7 @@ def schema() -> dict[str, Any]:
 def _routes() -> dict[str, Any]:
     own = {
         "name": {"description": "Its name in logs, metrics and errors. Default: its path.", **_TEXT},
+        "max_sessions": {"description": "Conversations at once, over all workers.", **_BY_READER["number"]},
         "host": {"description": "The name in the requests' Host header. Default: every name.", **_TEXT},
     }
     options = {name: _described(BY_NAME[name]) for name in OF_ROUTES}

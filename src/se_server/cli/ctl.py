@@ -19,6 +19,7 @@ from se_server.cli.ctl_recordings import as_test_of
 from se_server.cli.ctl_tables import (
     conversations_json,
     conversations_view,
+    keys_view,
     printable,
     show,
     silence,
@@ -145,6 +146,18 @@ def conversations(find: Callable[..., str], as_json: bool) -> None:
     """List the conversations: id, worker, age, and the state of their turn."""
     answer = ask(find(None if as_json else lambda _: True), "calls")
     _as_json(conversations_json(answer)) if as_json else show(conversations_view(answer))
+
+
+@command.command(short_help="Show the API keys by their fingerprints.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def keys(find: Callable[..., str], as_json: bool) -> None:
+    """Show the API keys that each route accepts, by the fingerprints that the log shows, and where they come from.
+
+    A reload reads key files again; the keys are shown once its workers serve.
+    """
+    answer = ask(find(None if as_json else lambda _: True), "keys")
+    _as_json({"keys": answer["rows"]}) if as_json else show(keys_view(answer))
 
 
 @command.command(hidden=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+ROUTE_CHARACTERS = 32
 _STATES = {"ready": "green", "starting": "yellow", "draining": "magenta", "stopped": "dim"}
 _DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "ending": "magenta"}
 
@@ -83,6 +84,7 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
             Text(shown_lag, style="bold red" if is_late else ""),
             "?" if rss is None else f"{rss / 2**20:.0f} MiB",
         )
+    routes = [_routes_table(answer["routes"])] if answer.get("routes") else []
     sessions, turns = (sum(row[name] for row in workers) for name in ("sessions", "turns"))
     rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
     totals = answer["totals"]
@@ -95,7 +97,34 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
         f" and {counted(totals['turns_started'], 'turn')},"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )
-    return Group(table, Text("\n".join((summary, *lines))))
+    return Group(table, *routes, Text("\n".join((summary, *lines))))
+
+
+def _routes_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    numbers = ("conversations", "limit", "begun", "turns", "failed")
+    table = new_table("route", *numbers, numbers=numbers, gap=1)
+    for row in rows:
+        table.add_row(
+            printable(row["route"])[:ROUTE_CHARACTERS],
+            str(row["sessions"]),
+            "-" if row["max_sessions"] is None else str(row["max_sessions"]),
+            str(row["sessions_opened"]),
+            str(row["turns_ended"]),
+            str(row["turns_failed"]),
+        )
+    return table
+
+
+def keys_view(answer: Mapping[str, Any]) -> Group:
+    """Return the table that `keys` shows."""
+    from rich.console import Group
+
+    table = new_table("route", "keys", "source", gap=1)
+    for row in answer["rows"]:
+        shown = ", ".join(row["keys"]) or ("?" if row["authenticates"] else "none: no token is asked for")
+        route = "all paths" if row["route"] is None else printable(row["route"])[:ROUTE_CHARACTERS]
+        table.add_row(route, shown, printable(row["source"]) if row["authenticates"] else "")
+    return Group(table)
 
 
 def conversations_json(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -217,10 +217,18 @@ class Host:
         stats: Stats,
         on_end: Callable[[SpeechEngineSession], None],
     ) -> None:
-        self._groups = {route: _Group(loop, route, stats, on_end) for route in routes}
-        # Until the upgrade the route is unknown, and a gate uses only the part that does not depend on it.
-        self._shared = next(iter(self._groups.values())).shared
+        self._loop = loop
+        self._stats = stats
+        self._on_end = on_end
+        # Until the upgrade the route is unknown, and a gate uses only the part that does not depend on it. The groups
+        # of other routes are made when they are needed: a thousand of them take 10 MB.
+        first = next(iter(routes))
+        self._groups = {first: self._group_of(first)}
+        self._shared = self._groups[first].shared
         self._connection = Connection if stats.ring is None or stats.ring.tape is None else RecordedConnection
+
+    def _group_of(self, route: Route) -> _Group:
+        return _Group(self._loop, route, route.stats or self._stats, self._on_end)
 
     def protocol(self, http: asyncio.Protocol) -> FrameGate:
         """Make the protocol of an accepted socket; `http` receives its data until `serve`."""
@@ -241,11 +249,13 @@ class Host:
         Args:
             protocol: the transport's, made by `protocol`.
             fd: the descriptor of its socket; -1 if writes have to go through the transport, as with TLS.
-            route: the route of the request's path, one of the host's.
+            route: the route of the request's path.
             websocket_key: the request's `Sec-WebSocket-Key`; the 101 response is sent here.
             tail: bytes that followed the request's head.
         """
-        group = self._groups[route]
+        group = self._groups.get(route)
+        if group is None:
+            group = self._groups[route] = self._group_of(route)
         return group.serve(self._connection(group.shared, protocol, transport, fd), websocket_key, tail, request)
 
     def close(self) -> None:

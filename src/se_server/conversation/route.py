@@ -10,6 +10,7 @@ from se_server.conversation.handlers import Handlers
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
+from se_server.types import Stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class Route:
         connect: the program's own `handle_connection`, which makes the session of each connection; None makes them
             here.
         name: the name in logs and metrics; empty for a server's only route.
+        stats: the counters of its conversations; None for those of the door.
     """
 
     path: str | None
@@ -32,3 +34,4 @@ class Route:
     settings: SessionSettings = DEFAULT_SETTINGS
     connect: Callable[[ServedWebSocket], SpeechEngineSession] | None = None
     name: str = ""
+    stats: Stats | None = None

@@ -84,6 +84,7 @@ class Reading:
         draining: whether no new conversations are taken.
         workers: the worker processes; none in a server of one process.
         ring_overflows: events that were overwritten before they were read; None without a ring.
+        routes: the readings of the routes, by name; only their cells and conversations are theirs.
         exemplars: one for each bucket of a histogram, by the histogram's name; None for a bucket without one.
     """
 
@@ -97,6 +98,7 @@ class Reading:
     workers: Sequence[WorkerFigures] = ()
     ring_overflows: int | None = None
     exemplars: Mapping[str, Sequence[Exemplar | None]] = field(default_factory=dict)
+    routes: Mapping[str, Reading] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         """Return a count of `Meters`."""
@@ -211,6 +213,8 @@ def families(reading: Reading) -> Iterator[Family]:
     yield from _of_transcripts(reading)
     yield from _of_server(reading)
     yield from _of_workers(reading)
+    if reading.routes:
+        yield from _of_routes(reading.routes)
 
 
 def _of_conversations(reading: Reading) -> Iterator[Family]:
@@ -321,6 +325,23 @@ def _of_workers(reading: Reading) -> Iterator[Family]:
     ):
         known = {str(worker): value for worker, value in values.items() if value is not None}
         yield _family(name, "gauge", help_text, "worker", known)
+
+
+def _of_routes(routes: Mapping[str, Reading]) -> Iterator[Family]:
+    open_now = {name: each.conversations for name, each in routes.items()}
+    yield _family("route_conversations", "gauge", "Conversations of a route that are open.", "route", open_now)
+    begun = {name: each.count("conversations") for name, each in routes.items()}
+    help_text = "Conversations of a route that have begun."
+    yield _family("route_conversations_total", "unknown", help_text, "route", begun)
+    turns = [((name, outcome), each.count(outcome)) for name, each in routes.items() for outcome in OUTCOMES]
+    help_text = "Turns of a route that have ended, by outcome."
+    yield Family("route_turns", "counter", help_text, ("route", "outcome"), [each for each in turns if each[1]])
+    for name, place, help_text in (
+        ("route_turn_first_text_seconds", "first_text", "Time from a transcript to the first text of its handler."),
+        ("route_turn_duration_seconds", "turn", "Time from a transcript to the end of its turn."),
+    ):
+        samples = [((route,), each.histogram(place)) for route, each in routes.items()]
+        yield Family(name, "histogram", help_text, ("route",), samples)
 
 
 def _lags(workers: Iterable[WorkerFigures]) -> dict[int, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
-from se_server.options import options_of, text
+from se_server.options import number, options_of, text
 from se_server.server.config.keys import read_keys
 from se_server.server.config.options import BY_NAME, GROUP_OF
 from se_server.server.config.scripts import Script
@@ -29,7 +29,7 @@ OF_ROUTES = (
     *options_of(SessionSettings),
 )
 """Options that a route may have for itself."""
-OWN = ("name", "host")
+OWN = ("name", "host", "max_sessions")
 """Entries that are not options of the whole server, or mean something else there."""
 MAX_NAME_CHARS = 100
 
@@ -41,6 +41,7 @@ class RouteConfig:
     Attributes:
         name: its name in logs, metrics and errors.
         host: the name in the requests' `Host` header; None for every name.
+        max_sessions: its conversations at once, over all workers; None for no limit of its own.
         app: the APP that answers.
         route: path and keys.
         access: conditions besides the token.
@@ -51,6 +52,7 @@ class RouteConfig:
 
     name: str
     host: str | None
+    max_sessions: int | None
     app: str
     route: RouteOptions
     access: Access
@@ -128,7 +130,8 @@ class _Reader:
                 made[group] = replace(self._groups[group], **options) if options else self._groups[group]
             except ConfigError as error:
                 raise ConfigError(f"{where}: {spelled(str(error), sources)}") from None
-        return RouteConfig(name, host, app, **made, sources=sources, given=tuple(table))
+        most = _most(table.get("max_sessions"), where)
+        return RouteConfig(name, host, most, app, **made, sources=sources, given=tuple(table))
 
 
 def _own_keys(options: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +141,13 @@ def _own_keys(options: dict[str, Any]) -> dict[str, Any]:
     if "api_key" in options:
         return {"api_key_file": None, "disable_auth": False, **options}
     return options
+
+
+def _most(raw: object, where: str) -> int | None:
+    try:
+        return None if raw is None else number(raw)
+    except ValueError as wrong:
+        raise ConfigError(f"max_sessions in {where}: {raw!r} is not valid: expected {wrong}") from None
 
 
 def _no_entry(entry: str) -> str:

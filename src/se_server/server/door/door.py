@@ -18,7 +18,7 @@ from weakref import WeakSet
 from se_server.conversation.host import Host
 from se_server.conversation.session import SpeechEngineSession
 from se_server.server.door.acceptor import Acceptor, address_text
-from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, Admission, Capacity
+from se_server.server.door.admission import DRAINING, MAX_PENDING_HANDSHAKES, MAX_SESSIONS, Admission, Capacity
 from se_server.server.door.failures import COUNTED, FailureLimit
 from se_server.server.door.http_connection import HttpConnection
 from se_server.server.door.leaving import CLOSE_GRACE_S, Leaving
@@ -35,6 +35,7 @@ from se_server.server.door.tls_tap import RecordWatch
 from se_server.server.door.upgrades import Upgrade
 from se_server.server.listen.unread import limit_unread
 from se_server.server.shared.lifecycle import Lifecycle
+from se_server.server.shared.route_rows import RouteSeats
 from se_server.server.shared.scoreboard import Slot
 from se_server.types import Headers, Stats
 
@@ -84,6 +85,7 @@ class Door:
         self.connections: set[HttpConnection] = set()
         self.resting: dict[HttpConnection, None] = {}
         self._tls_sockets: WeakSet[socket.socket] = WeakSet()
+        self._seats: dict[SpeechEngineSession, RouteSeats] = {}
         self._draining = False
         self._dropping = False  # the connections that are not conversations yet
 
@@ -232,6 +234,8 @@ class Door:
         route = upgrade.route
         assert isinstance(route, DoorRoute)
         upgrade, refusal = (route.access or place.access).check(upgrade)
+        if refusal is None and route.seats is not None and not route.seats.claim():
+            refusal = (SATURATED[MAX_SESSIONS], "its own limit; it may try again")
         if refusal is not None:
             self._show_sessions()  # releases the seat
         return upgrade, refusal
@@ -250,6 +254,9 @@ class Door:
         self._stats.meters.handshake_ended(time.monotonic() - connection.accepted_at)
         # The session cannot have ended yet: its end comes from callbacks of the loop.
         self.sessions.add(session)
+        route = upgrade.route
+        if isinstance(route, DoorRoute) and route.seats is not None:
+            self._seats[session] = route.seats
         self._show_sessions()
 
     def refuse(
@@ -309,6 +316,9 @@ class Door:
 
     def _session_ended(self, session: SpeechEngineSession) -> None:
         self.sessions.discard(session)
+        seats = self._seats.pop(session, None)
+        if seats is not None:
+            seats.free()
         self._show_sessions()
         self._note_quiet()
 

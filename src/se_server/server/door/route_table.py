@@ -14,6 +14,7 @@ from se_server.conversation.route import Route
 from se_server.errors import ConfigError
 from se_server.server.door.access import Access
 from se_server.server.door.patterns import Kind, Pattern
+from se_server.server.shared.route_rows import RouteSeats
 
 Found = tuple["DoorRoute", Mapping[str, str] | None]
 """A route, and the values of its path's parameters; None without parameters."""
@@ -26,10 +27,12 @@ class DoorRoute(Route):
     Attributes:
         access: the conditions besides the token; None for those of the listen sockets.
         host: the name in the requests' `Host` header; None for every name.
+        seats: counts its conversations against its limit over all workers; None does not count.
     """
 
     access: Access | None = None
     host: str | None = None
+    seats: RouteSeats | None = None
 
     def __str__(self) -> str:
         return self.name or f"{self.host or ''}{self.path or 'all paths'}"

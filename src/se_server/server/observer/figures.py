@@ -52,6 +52,10 @@ class Figures:
             workers=workers,
             ring_overflows=None if self._overflows is None else self._overflows(),
             exemplars=self._exemplars(),
+            routes={
+                route.name: Reading(self._version, self._board.started_at_s, counters, route.cells, route.conversations)
+                for route in self._board.route_figures()
+            },
         )
 
 
@@ -59,7 +63,7 @@ def _worker_of(slot: Slot, board: Scoreboard) -> WorkerFigures:
     now_ns = time.monotonic_ns()
     heartbeat_ns = slot.heartbeat_ns
     pid = slot.pid
-    strays = slot.count("stray_handlers") - board.meters.of(slot.index).cells()[_STRAYS_ENDED]
+    strays = slot.count("stray_handlers") - board.cells_of(slot)[_STRAYS_ENDED]
     return WorkerFigures(
         worker=slot.index,
         place=slot.place,

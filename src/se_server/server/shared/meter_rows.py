@@ -30,6 +30,17 @@ _CUT = COUNT_NAMES.index("closed")
 _DIED = CLOSES_AT + CAUSES.index("worker_died") * (len(CODES) + 1) + CODES.index(1006)
 
 
+def move_row(row: memoryview, retired: memoryview) -> None:
+    """Add the cells of a worker that was reaped to others. Its conversations and turns ended with it."""
+    cells = row.tolist()
+    cells[_CUT] += max(0, cells[_BEGUN] - sum(cells[_OUTCOMES]))
+    cells[_DIED] += max(0, cells[_OPENED] - sum(cells[CLOSES_AT:REFUSALS_AT]))
+    for place, value in enumerate(cells):
+        if value:
+            retired[place] += value
+            row[place] = 0
+
+
 class MeterRows:
     """A row of cells for each worker, and one for the supervisor.
 
@@ -48,14 +59,7 @@ class MeterRows:
 
     def retire(self, index: int) -> None:
         """Supervisor: keep the figures of a worker that was reaped. Its conversations and turns ended with it."""
-        row = self._rows[index]
-        cells = row.tolist()
-        cells[_CUT] += max(0, cells[_BEGUN] - sum(cells[_OUTCOMES]))
-        cells[_DIED] += max(0, cells[_OPENED] - sum(cells[CLOSES_AT:REFUSALS_AT]))
-        for place, value in enumerate(cells):
-            if value:
-                self._retired[place] += value
-                row[place] = 0
+        move_row(self._rows[index], self._retired)
 
     def restarted(self, cause: str) -> None:
         """Supervisor: count a worker that was replaced, for a cause of `RESTARTS`."""

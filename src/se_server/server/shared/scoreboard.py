@@ -23,6 +23,7 @@ from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.meter_rows import MeterRows
 from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.server.shared.rings import Rings
+from se_server.server.shared.route_rows import RouteFigures, RouteRows, RouteSeats
 from se_server.server.shared.seats import MAX_SLOTS, SeatTable
 from se_server.telemetry.counters import COUNTERS, Counters
 
@@ -110,6 +111,19 @@ class Slot:
         ring = None if rings is None else rings.writer(self.index)
         return Counters(self._scoreboard.meters.of(self.index), ring, self.cells[self.FIRST_COUNTER :])
 
+    def route(self, name: str, limit: int | None, counters: Counters) -> tuple[Counters, RouteSeats] | None:
+        """Owner: return the counters and the seats of a route; None if there are too many routes or workers.
+
+        Args:
+            limit: the conversations of the route at once, over all workers; None for no limit.
+            counters: this worker's own, with which the route's share everything but the figures of metrics.
+        """
+        found = self._scoreboard.routes.of(self.index, name, limit)
+        if found is None:
+            return None
+        meters, seats = found
+        return Counters(meters, counters.ring, self.cells[self.FIRST_COUNTER :]), seats
+
     def claim(self, limit: int) -> bool:
         """Owner: claim one of the seats that all workers share; False if `limit` are taken."""
         return self._seats.claim(self.index, limit)
@@ -174,6 +188,7 @@ class Scoreboard:
         board = Board(self._memory, width)
         self.seats = seats or SeatTable()
         self.meters = MeterRows(slots)
+        self.routes = RouteRows()
         self.rings: Rings | None = None
         self.started_at_s = time.time()  # the counts begin
         self._retired, *self.slots = [
@@ -221,6 +236,7 @@ class Scoreboard:
         for place, count in enumerate(counts, Slot.FIRST_COUNTER):
             retired.cells[place] += count
         self.meters.retire(slot.index)
+        self.routes.retire(slot.index)
         if self.rings is not None:
             self.rings.clear(slot.index)
         slot.clear()
@@ -263,6 +279,15 @@ class Scoreboard:
         """Return the counters and the cells of metrics, of all workers, past and present."""
         return self._read(with_cells=True)
 
+    def route_figures(self) -> list[RouteFigures]:
+        """Return the figures of all routes, of all workers, past and present."""
+        return self.routes.read([slot.index for slot in self.live()])
+
+    def cells_of(self, slot: Slot) -> list[int]:
+        """Return the cells of metrics of one worker."""
+        own = self.meters.of(slot.index).cells()
+        return [one + other for one, other in zip(own, self.routes.worker(slot.index), strict=True)]
+
     def _read(self, with_cells: bool) -> tuple[dict[str, int], list[int]]:
         for attempt in range(1, _VERSION_READS + 1):
             version = self._retired.version
@@ -271,6 +296,8 @@ class Scoreboard:
             for slot in live:
                 sums = [total + count for total, count in zip(sums, slot.counts(), strict=True)]
             cells = self.meters.sums(slot.index for slot in live) if with_cells else []
+            for route in self.routes.read([slot.index for slot in live]) if with_cells else ():
+                cells = [total + value for total, value in zip(cells, route.cells, strict=True)]
             if version % 2 == 0 and self._retired.version == version:
                 break
             if attempt % _READS_AT_ONCE == 0:

@@ -24,6 +24,7 @@ from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.control_socket import Client, ControlSocket
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
+from se_server.server.supervisor.routes import keys_of, routes_of
 from se_server.server.worker.spec import WorkerSpec
 from se_server.spelling import counted
 from se_server.telemetry._printable import cut
@@ -118,6 +119,7 @@ class Orders:
             "close": self._close_call,
             "stacks": lambda client, given: self._ask(client, "stacks", "", [self._find(given)]),
             "reopen-log": lambda client, _: self._reopen(client),
+            "keys": lambda _client, _given: {"rows": keys_of(self._rollout.spec.config)},
             **observer_orders,
         }
 
@@ -174,7 +176,7 @@ class Orders:
                 raise Refused(f"unknown order: use one of {', '.join(self._orders)}")
             if isinstance(given, dict | list):
                 raise Refused("the argument of an order is a number or a text")
-            if name not in ("status", "calls", "turns"):
+            if name not in ("status", "calls", "turns", "keys"):
                 logger.info("se-ctl: %s", name if given is None else f"{name} {cut(str(given))}")
             answer = order(client, given)
         except Refused as refused:
@@ -204,6 +206,7 @@ class Orders:
                 "started_at_s": self._pool.scoreboard.started_at_s,
                 "now_s": time.time(),
             },
+            "routes": routes_of(spec.config, board),
             "addresses": self._addresses_of(spec),
             "admin": self._admin,
             "limits": {name: value for name, value in limits.items() if value is not None},

@@ -66,6 +66,7 @@ class Pool:
         if slot is None:
             raise OSError("there are too many workers, including those that drain")
         slot.place = place
+        self.scoreboard.routes.add(route.name for route in generation.spec.config.routes)
         try:
             pid, channel = self._start(generation, slot)
         except OSError:

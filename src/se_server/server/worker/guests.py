@@ -14,7 +14,7 @@ from se_server.server.config.config import LISTENING, Config, complete
 from se_server.server.config.options import BY_NAME
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.place import Place
-from se_server.server.door.route_table import RouteTable
+from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.listen.sockets import url_of
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.worker.loading import code_of, notice, route_of, with_key
@@ -75,7 +75,9 @@ def guests_of(
         members = [found[number][:2] for number in numbers]
         _check_paths([completed.route.path for _, completed in members], script)
         contexts = [app.options["certfile"] for app, _ in members if "certfile" in app.options]
-        table = RouteTable([route_of(completed, app) for app, completed in members])
+        table = RouteTable(
+            [_route_of(completed, app, listening if len(found) > 1 else []) for app, completed in members]
+        )
         places.append(Place(listening, table, members[0][1].access, tls or next(iter(contexts), None)))
         for number in numbers:
             own[number] += listening
@@ -98,6 +100,12 @@ def _guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Co
     app = with_key(app, config)
     completed, late = complete(config, app.options)
     return app, completed, notice(app, [name for name in late if name not in _TAKEN])
+
+
+def _route_of(config: Config, app: App, listening: Sequence[socket.socket]) -> DoorRoute:
+    """Return the route of a server; one of several has a name, for the log."""
+    port = next((f":{sock.getsockname()[1]}" for sock in listening if sock.family != socket.AF_UNIX), "")
+    return replace(route_of(config, app), name=f"{port}{config.route.path or '/*'}" if listening else "")
 
 
 def _check_paths(paths: Sequence[str | None], script: Script) -> None:

@@ -17,9 +17,11 @@ from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.shared.control import ControlChannel, Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
+from se_server.server.shared.scoreboard import Slot
 from se_server.server.shared.tracing import Tracing
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S
 from se_server.telemetry._ring import Ring
+from se_server.telemetry.counters import Counters
 
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 
@@ -43,8 +45,12 @@ class Engines:
     path: str
 
 
-def load_engines(config: Config) -> Engines:
+def load_engines(config: Config, slot: Slot | None = None, counters: Counters | None = None) -> Engines:
     """Load the APP of each route, with its key and its options.
+
+    Args:
+        slot: that of the worker, which counts by route; None for a check.
+        counters: the worker's.
 
     Raises:
         AppError, ConfigError: an APP cannot be used; the sentence names its route, if there are several.
@@ -64,7 +70,11 @@ def load_engines(config: Config) -> Engines:
                 loaded[route.app] = load_app(route.app)
             app = with_key(loaded[route.app], own)
             completed, late = complete(own, app.options)
-            routes.append(replace(route_of(completed, app), name=route.name, host=route.host))
+            engine = replace(route_of(completed, app), name=route.name, host=route.host)
+            if slot is not None and counters is not None:
+                counted = slot.route(route.name, route.max_sessions, counters)
+                engine = engine if counted is None else replace(engine, stats=counted[0], seats=counted[1])
+            routes.append(engine)
         except (AppError, ConfigError) as error:
             raise _of_route(route.name, error) from error.__cause__
         names.setdefault(route.app, []).append(route.name)

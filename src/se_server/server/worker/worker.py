@@ -46,6 +46,7 @@ from se_server.server.worker.replies import replies
 from se_server.server.worker.script import run_script, serve_of
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
+from se_server.telemetry.counters import Counters
 from se_server.types import Handler
 
 logger = logging.getLogger("se_server.server.worker")
@@ -105,12 +106,13 @@ def _run_worker(spec: WorkerSpec, slot: Slot, channel: ControlChannel) -> int:
     try:
         # Before the loop runs: an APP may call asyncio.run while it is imported, and TERM still ends the process.
         pid = os.getpid()
-        engines = load_engines(config)
+        stats = slot.counters()
+        engines = load_engines(config, slot, stats)
         if os.getpid() != pid:
             end_child()  # the APP has forked while it was imported
         place = Place(spec.listen_sockets, engines.routes, engines.access, spec.tls)
         ready = Ready(engines.path, engines.notice)
-        worker = _Worker(config, engines.apps, [place], ready, slot, channel, loop)
+        worker = _Worker(config, engines.apps, [place], ready, slot, stats, channel, loop)
     except (AppError, ConfigError) as error:
         return fail(channel, error)
     asyncio.set_event_loop(loop)  # asyncio.run in the APP has removed it
@@ -133,7 +135,9 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
             )
         call_in_children(partial(end_with, loop))
         ready = Ready("", guests.notice, list(guests.addresses))
-        made = _Worker(guests.config, [guests.app], guests.places, ready, slot, channel, loop, guest_of=watchdog)
+        made = _Worker(
+            guests.config, [guests.app], guests.places, ready, slot, slot.counters(), channel, loop, guest_of=watchdog
+        )
         return made, guests.ports
 
     error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
@@ -150,6 +154,7 @@ class _Worker:
         places: Sequence[Place],
         ready: Ready,
         slot: Slot,
+        stats: Counters,
         channel: ControlChannel,
         loop: asyncio.AbstractEventLoop,
         guest_of: Watchdog | None = None,
@@ -168,7 +173,6 @@ class _Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # set when the drain time has changed
         self._loop = loop
-        stats = slot.counters()
         trace_turns(config.tracing, stats.ring)
         for access in (config.access, *(route.access for place in places for route in place.routes)):
             hide_headers(set() if access is None else access.secret_headers)
