@@ -26,7 +26,7 @@ from se_server.server.supervisor.launch import checked, tls_of
 from se_server.server.supervisor.places import Places
 from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_engines
-from se_server.spelling import counted, spelled
+from se_server.spelling import counted
 
 EXIT_KILLED = 3
 _NAME_CHARS = 14
@@ -53,7 +53,7 @@ def check(config: Config, *, with_startup: bool = False) -> int:
     config = checked(config)
     given = [option.flag for option in OPTIONS if config.was_given(option.name) and not option.positional]
     lines = [(_OK, "options", f"{counted(len(given), 'option')} given" + (f": {', '.join(given)}" if given else ""))]
-    lines += [(_WARNING, "options", spelled(doubt, config.sources)) for doubt in config.session.doubts()]
+    lines += [(_WARNING, "options", doubt) for doubt in config.doubts()]
     lines += _certificate(config)
     lines += _places(config)
     if config.program.log_file is not None:

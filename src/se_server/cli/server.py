@@ -236,8 +236,8 @@ def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:
             log.info(aliased)
         warn_of_unknown(config.unknown)
         if not given.get("check"):  # which lists them itself
-            for doubt in config.session.doubts():
-                log.warning("%s", spelled(doubt, config.sources))
+            for doubt in config.doubts():
+                log.warning("%s", doubt)
         return config
 
     def terminal_of(config: Config, port: int | None) -> Terminal:

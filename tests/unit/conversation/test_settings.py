@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +121,16 @@ async def test_debug_may_be_a_word(take: Any) -> None:
     assert (await take(debug=1)).debug is True
     with pytest.raises(ConfigError, match="debug: 'perhaps' is not valid"):
         await take(debug="perhaps")
+
+
+def test_a_doubt_names_the_route_that_it_is_about(tmp_path: Path) -> None:
+    """A route with a value of its own has a doubt of its own; the others share the server's."""
+    file = tmp_path / "se.toml"
+    routes = ('path = "/a"\nhold_after_s = 9', 'path = "/b"', 'path = "/c"\nsettle_s = 5')
+    file.write_text("hold_after_s = 6\n" + "".join(f'[[routes]]\napp = "agent.py"\n{text}\n' for text in routes))
+    doubts = load_config({"config": str(file)}, {}).doubts()
+    assert [doubt.split(",")[0] for doubt in doubts] == [
+        f"hold_after_s in {file} is 6 s",
+        f"hold_after_s in [[routes]] 1 in {file} is 9 s",
+        f"settle_s in [[routes]] 3 in {file} is 5 s",
+    ]

@@ -128,6 +128,11 @@ class Config:
             routes=(),
         )
 
+    def doubts(self) -> list[str]:
+        """Return sentences about values that are allowed and probably a mistake, those of routes included."""
+        every: tuple[Config | RouteConfig, ...] = (self, *self.routes)
+        return list(dict.fromkeys(spelled(text, each.sources) for each in every for text in each.session.doubts()))
+
     def apps(self) -> list[str]:
         """Return the APPs, each once; none for the demo agent."""
         if not self.routes:
