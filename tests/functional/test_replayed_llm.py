@@ -115,7 +115,7 @@ def test_googles_client_gets_the_recorded_streams(tmp_path: Path) -> None:
     ):
         asyncio.run(_talk(flight.server.url, *GOOGLE_SAID))
         path = Path(flight.ctl("record", "conv_llm").stdout.strip())
-    assert replay(path, str(app)).outcomes == ["failed"] * len(GOOGLE_SAID)
+    assert "answered" not in replay(path, str(app)).outcomes
     held = replay(path, str(app), llm="auto")
     assert held.differences == []
     assert [turn.text for turn in held.turns] == [TEXT] * len(GOOGLE_SAID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -111,13 +112,13 @@ def damaged(draw: st.DrawFn) -> bytes:
         elif kind == "move":
             entries.insert(draw(st.integers(0, len(entries) - 1)), entries.pop(place))
         elif kind == "line":
-            entries[place] = draw(VALUES)
+            entries[place] = copy.deepcopy(draw(VALUES))
         elif isinstance(entries[place], dict):
             entry, is_inner = entries[place], False
             if kind == "inner" and isinstance(entry.get("text"), str) and message_of(entry["text"]):
                 entry, is_inner = message_of(entry["text"]), True
             if ways := _places(entry):
-                _put(entry, draw(st.sampled_from(ways)), draw(VALUES), is_deleted=draw(st.booleans()))
+                _put(entry, draw(st.sampled_from(ways)), copy.deepcopy(draw(VALUES)), is_deleted=draw(st.booleans()))
             if is_inner:
                 text = json.dumps(entry)
                 entries[place]["text"] = text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) else text

@@ -80,6 +80,7 @@ cdef class Stream:
     cdef int _note_texts(self) except -1
     cdef bint _note_event(self, object event) except -1
     cdef int _record(self, object event) except -1
+    cdef int _record_one(self, object event, double now) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1

@@ -24,7 +24,7 @@ from se_server.streams._shape cimport Shaper, shaper_of
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport K_ASKED, K_READY
-from se_server.telemetry._tape cimport T_EVENT, T_STREAM
+from se_server.telemetry._tape cimport T_EVENT, T_STREAM, T_TEXT, Tape
 
 from asyncio import CancelledError, Future, get_running_loop
 from functools import partial
@@ -39,11 +39,17 @@ from se_server.streams.recording import dump_event
 
 include "_stream_python.pxi"
 
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size)  # NULL with an exception
+
+
 cdef enum:
     # A burst of this size is written although the stream has not suspended, and the event loop runs once.
     FLUSH_BYTES = 65536
     # The event loop runs once after this many events without text: a stream that never suspends must not starve others.
     EVENTS_PER_STEP = 1024
+    # A longer event is recorded as null: see `recording.MAX_EVENT_BYTES`.
+    MAX_TEXT_BYTES = 16384
 
 # Speech has about 15 characters a second. What the API buffers, and its voice's own pace, are allowed for.
 cdef double CHARS_PER_S = 15.0
@@ -392,8 +398,29 @@ cdef class Stream:
 
     cdef int _record(self, object event) except -1:
         """Put an event of the stream on the tape."""
-        if self._waits == FOR_EVENT:
-            self._turn.ring.tape.note(T_EVENT, self._turn.number, dump_event(event), self._clock.now())
+        cdef double now
+        if self._waits != FOR_EVENT:
+            return 0
+        now = self._clock.now()
+        if type(event) is list:
+            for one in <list>event:  # a source delivers the texts that came together
+                self._record_one(one, now)
+            return 0
+        return self._record_one(event, now)
+
+    cdef int _record_one(self, object event, double now) except -1:
+        """Put an event on the tape. A text is put there as it is: JSON of it costs ten times as much."""
+        cdef Tape tape = self._turn.ring.tape
+        cdef Py_ssize_t size = 0
+        cdef const char* text = NULL
+        if PyUnicode_CheckExact(event):
+            text = PyUnicode_AsUTF8AndSize(event, &size)
+            if text is NULL:
+                PyErr_Clear()  # a lone surrogate
+        if text is not NULL and size <= MAX_TEXT_BYTES:
+            tape.put(T_TEXT, self._turn.number, text, size, now)
+        else:
+            tape.note(T_EVENT, self._turn.number, dump_event(event), now)
         return 0
 
     cdef int _stopped(self) except -1:

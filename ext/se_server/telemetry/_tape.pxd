@@ -12,6 +12,7 @@ cdef enum TapeKind:
     T_STREAM
     T_EVENT
     T_ERROR
+    T_TEXT
 
 
 @cython.final

@@ -29,8 +29,8 @@ cdef enum:
     RECORD_HEAD = 16
 
 HEAD_BYTES = int(HEAD)
-BORN, OPEN, IN, OUT, STREAM, EVENT, ERROR = (
-    int(T_BORN), int(T_OPEN), int(T_IN), int(T_OUT), int(T_STREAM), int(T_EVENT), int(T_ERROR)
+BORN, OPEN, IN, OUT, STREAM, EVENT, ERROR, TEXT = (
+    int(T_BORN), int(T_OPEN), int(T_IN), int(T_OUT), int(T_STREAM), int(T_EVENT), int(T_ERROR), int(T_TEXT)
 )
 
 

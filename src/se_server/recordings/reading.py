@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ MAX_S = 7 * 86400.0
 """The longest conversation that is read: in virtual time its keep-alives take seconds."""
 _MAX_BEGAN_AT_S = 1e11
 _TEXTS = ("text", "binary")
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""A header's name; RFC 9110, 5.6.2."""
 
 
 class _Damaged(Exception):
@@ -160,7 +163,8 @@ def _is_count(value: object) -> bool:
 
 def _is_headers(value: object) -> bool:
     return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_text, pair)) for pair in value
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_text, pair)) and _TOKEN.fullmatch(pair[0])
+        for pair in value
     )
 
 
@@ -185,7 +189,7 @@ _HEADER: Mapping[str, _Check] = {
     "began_at_s": (_is_wall_time, "seconds since 1970"),
     "path": (_is_text, "a text"),
     "query": (_is_text, "a text"),
-    "headers": (_is_headers, "a list of pairs of texts"),
+    "headers": (_is_headers, "a list of pairs: a name and a text"),
     "reasons": (_is_texts, "a list of texts"),
     "cause": (_is_text, "a text"),
     "code": (_is_count, "a number"),

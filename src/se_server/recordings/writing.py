@@ -11,7 +11,7 @@ from typing import Any
 from se_server.recordings.records import VERSION, Record, message_of
 from se_server.recordings.redacted import redact_entries, redact_header
 from se_server.recordings.redaction import Redactor
-from se_server.telemetry._tape import ERROR, EVENT, IN, OPEN, OUT, STREAM
+from se_server.telemetry._tape import ERROR, EVENT, IN, OPEN, OUT, STREAM, TEXT
 
 _HEAD = struct.Struct("=II")
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
@@ -170,6 +170,9 @@ class Traffic:
 
     def _take_note(self, at_s: float, kind: int, data: bytes) -> None:
         note: dict[str, Any] = {"t_s": at_s, "direction": "note"}
+        if kind == TEXT:
+            self.entries.append(note | {"kind": "llm", "event": data.decode("utf-8", "replace")})
+            return
         value = json.loads(data)
         if kind == ERROR:
             self.entries.append(note | {"kind": "error", **value})

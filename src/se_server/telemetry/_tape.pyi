@@ -18,6 +18,8 @@ EVENT: Final[int]
 """An event of a stream, as JSON."""
 ERROR: Final[int]
 """An exception of user code."""
+TEXT: Final[int]
+"""An event of a stream that is a text, as it is."""
 
 @final
 class Tape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ REPLY_TIMEOUT_S = 60.0
 SLACK_S, SLACK_FACTOR = 0.25, 1.5
 """A first text differs if both the difference and the ratio are larger than this."""
 HIDDEN = "[hidden]"
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _LEFT_OUT = ("host", "user-agent", "accept", "accept-encoding", "accept-language", "content-length")
 
 
@@ -193,7 +195,12 @@ def _is_open(recorded: Recorded) -> bool:
 
 def _headers_of(recorded: Recorded) -> dict[str, str]:
     given = recorded.header.get("headers") or []
-    return {name: value for name, value in given if name.lower() not in _LEFT_OUT and value != HIDDEN}
+    return {name: _sendable(value) for name, value in given if name.lower() not in _LEFT_OUT and value != HIDDEN}
+
+
+def _sendable(value: str) -> str:
+    """Return a header's value that HTTP can carry: a redactor may have put other letters there."""
+    return _UNSENDABLE.sub("?", value)
 
 
 def _path_of(recorded: Recorded) -> str | None:
