@@ -60,7 +60,12 @@ def running_playground(*args: str, port: int = 0, **options: Any) -> Iterator[Pl
 def open_page(browser: Any, page: Playground) -> None:
     """Open the page and wait for its conversation."""
     browser.get(page.url)
-    wait_for_page(browser, "document.querySelector('#state').textContent === 'open'", "the conversation is open")
+    wait_for_open(browser)
+
+
+def wait_for_open(browser: Any) -> None:
+    """Wait for the conversation of the page that is shown or loads."""
+    wait_for_page(browser, "document.querySelector('#state')?.textContent === 'open'", "the conversation is open")
 
 
 def say(browser: Any, words: str) -> None:
