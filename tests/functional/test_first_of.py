@@ -120,6 +120,16 @@ async def test_text_that_is_not_spoken_loses(texts: tuple[str, ...], shape: str 
     assert await heard(lambda: first_of(slow, "Backup.", after_s=0.5), shape=shape) == ("Backup.", 0.5, 1)
 
 
+@pytest.mark.parametrize("shape", ["plain, sentences", "sentences", "9 words"])
+async def test_a_sentence_that_has_begun_wins(shape: str) -> None:
+    async with call(
+        agent(lambda: first_of(pieces("**It** ", "is ", "slow. ", "Yes.", every_s=1), "Backup."), [], shape=shape)
+    ) as caller:
+        reply = await caller.say("Hello?")
+    assert reply.text == ("It is slow. Yes." if "plain" in shape else "**It** is slow. Yes.")
+    assert reply.chunks[0] == ("It is slow. " if "plain" in shape else reply.chunks[0])
+
+
 async def test_blanks_before_the_text_are_kept() -> None:
     assert "".join([text async for text in first_of(pieces(" ", "\n", "He", "llo."), "Backup.")]) == " \nHello."
 

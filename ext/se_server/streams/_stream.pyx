@@ -321,11 +321,14 @@ cdef class Stream:
         self._shaper = shaper_of(shape)
         if self._shaper is None:
             return
-        if self._opening is not None and self._opening.is_race:
-            self._shaper = None  # only what is left of a text can win
-            self._opening.options["shape"] = shape
-        else:
+        if self._shaper.plain and self._opening is not None and self._opening.is_race:
+            # Only what is left of a text can win; a sentence that has begun can, too.
+            self._opening.options["shape"] = "plain"
+            self._shaper.plain = False
+        if self._shaper.plain or self._shaper.by:
             self._is_direct = False
+        else:
+            self._shaper = None
 
     cdef int _end_shape(self) except -1:
         """Put what shaping holds back, now that the text has ended."""
