@@ -14,6 +14,7 @@ from se_server.streams.shaping import read_shape
 
 MARKS = [
     *("$", "$$", "\\(", "\\)", "\\[", "\\frac{a}{b}", "~", "^", "==", ":smile:", "ftp://", "<sup>", "<List>", "a<b"),
+    *("<|im_end|>", "<|", "|>", "[!NOTE]\n", "&#x1F600;"),
     *("[1]: https://x.y\n", "[^1]: ", "(see [1])", "[a][b]", "arr[0]", "A | B\n--|--\n", "*69", "a*b", "__x__"),
     *(
         "*",
@@ -163,6 +164,9 @@ SPEECH = [
     (r"$x^2$, $\frac{a}{b} \times 2$ and $a_b$", "x², a ÷ b × 2 and a b"),
     (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc² and √2 ≈ 1.4"),
     ("$5, $10-$20, $3.50/month and US$ 5 or $AAPL", "$5, $10-$20, $3.50/month and US$ 5 or $AAPL"),
+    # of models
+    ("> [!NOTE]\n> Mind it.<|im_end|> a <| b, <|x", "Mind it. a <| b, "),
+    ("Bye &#x1F600;! &rarr; ok", "Bye! ok"),
     # ends within a mark
     ("half **bo", "half bo"),
     ("half [link](http://", "half link"),
@@ -201,6 +205,7 @@ def test_an_end_anywhere_speaks_no_half_mark(text: str, speech: str) -> None:
         (r"v_{max} = 5\,\text{km/h}, 50\%", "v max = 5 km/h, 50%"),
         (r"\left( \sqrt{x+1} \right) \in \{1, 2\}", "( √(x+1) ) ∈ {1, 2}"),
         (r"\frac{1}{2} x^{3} + x^{10} - 2^{n+1} + 2^3", "1/2 x³ + x^10 - 2^n+1 + 2³"),
+        (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "a = b c = d"),
         (r"\unknown{x} \frac{a", "unknownx fraca"),
     ],
 )

@@ -120,6 +120,8 @@ cdef Py_ssize_t bracket_first(Shaper self, Py_ssize_t i) except -1:
         j += 1
     if j - i < MAX_LABEL and (lacks(self, j) or lacks(self, j + 1)):
         return NEEDS_MORE
+    if char_at(self, j) == c"]" and char_at(self, i + 1) == c"!" and char_at(self, j + 1) in (0, c"\n"):
+        return leave_out(self, i, j + 1 - i)  # the kind of an alert: [!NOTE]
     if char_at(self, j) != c"]" or char_at(self, j + 1) != c":" or j == i + 1:
         return NO_MARK
     is_note = char_at(self, i + 1) == c"^"

@@ -258,6 +258,8 @@ cdef Py_ssize_t entity(Shaper self, Py_ssize_t i) except -1:
             for c in <str>meant:
                 if is_blank(c) or c == 0xA0:
                     add(&self._blanks, c" ")
+                elif is_picture(c) or is_arrow(c):
+                    self._has_dropped = True
                 else:
                     put_one(self, c)
             self._prev = c";"

@@ -8,6 +8,8 @@ cdef Py_ssize_t tag_mark(Shaper self, Py_ssize_t i) except -1:
     if lacks(self, i + 1):
         return NEEDS_MORE
     c = char_at(self, i + 1)
+    if c == c"|":
+        return special_token(self, i)
     if not (is_latin(c) or c == c"/" or c == c"!"):
         return keep_as_is(self, i, 1)
     found = begins(self, i, b"<!--")
@@ -57,6 +59,20 @@ cdef Py_ssize_t tag_mark(Shaper self, Py_ssize_t i) except -1:
             self._hidden = name
             self._mode = HIDDEN
     return leave_out(self, i, end - i)
+
+
+cdef Py_ssize_t special_token(Shaper self, Py_ssize_t i) except -1:
+    """A token of a model's own, such as <|im_end|>, is left out."""
+    cdef Py_ssize_t j = i + 2
+    while j < self._in.size and j - i < 40 and (
+        is_latin(self._in.data[j]) or is_digit(self._in.data[j]) or self._in.data[j] == c"_" or self._in.data[j] == c"-"
+    ):
+        j += 1
+    if j - i < 40 and (lacks(self, j) or (char_at(self, j) == c"|" and lacks(self, j + 1))):
+        return NEEDS_MORE
+    if j > i + 2 and (j >= self._in.size or (char_at(self, j) == c"|" and char_at(self, j + 1) in (0, c">"))):
+        return leave_out(self, i, min(j + 2, self._in.size) - i)
+    return keep_as_is(self, i, 1)
 
 
 cdef int closing_tag(Shaper self, Py_ssize_t i, str name) except -1:

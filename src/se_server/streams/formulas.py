@@ -20,6 +20,7 @@ _LOOKS = re.compile(
 _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + _GROUP + r"\s*" + _GROUP)
 _ROOT = re.compile(r"\\sqrt\s*" + _GROUP)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{\w+\*?\}(?:\{[^{}]*\})?|(?<!\\)&")
 _INDEX = re.compile(r"_\{?(?=[A-Za-z])")
 _POWER = re.compile(r"\^(?:([23])(?![\d])|\{([23])\})")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)|[{}_]", re.DOTALL)
@@ -27,6 +28,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)|[{}_]", re.DOTALL)
 
 def say_formula(tex: str) -> str:
     r"""Return a formula in the signs that a voice reads: `\frac{a}{b} \times x^2` is "a ÷ b × x²"."""
+    tex = _ENVIRONMENT.sub(" ", tex)
     for _ in range(4):  # fractions within fractions
         tex, count = _FRACTION.subn(_say_fraction, tex)
         if not count:
