@@ -32,8 +32,15 @@ function words(turn, former, spoken) {
     for (const [how, text] of difference(former.heard, turn.heard)) line.append(how ? el(how, {}, text) : text);
     return line;
   }
-  let left = spoken ?? Infinity;
+  let left = spoken ?? Infinity, plain = "";
   for (const part of turn.texts) {
+    if (part.heard && !part.mark && part.text.length <= left) {
+      plain += part.text;
+      left -= part.text.length;
+      continue;
+    }
+    if (plain) line.append(plain);
+    plain = "";
     if (!part.heard) {
       if (part.text.trim()) line.append(el("s", { title: `not heard: ${part.why}` }, part.text));
       continue;
@@ -43,6 +50,7 @@ function words(turn, former, spoken) {
     if (part.mark) line.append(el(`span.mark.${part.mark}`, { "data-mark": part.mark === "filler" ? "filler" : "failure text" }, part.text));
     else line.append(now, ...(ahead ? [el("span.ahead", {}, ahead)] : []));
   }
+  if (plain) line.append(plain);
   if (!turn.heard && turn.is_answering) line.append(el("span.wait", { "aria-label": "no word yet" }, el("span", {}, "●"), el("span", {}, "●"), el("span", {}, "●")));
   else if (!line.childNodes.length) line.append(el("span.quiet", {}, turn.outcome === "superseded" ? "no word before you spoke again" : "no words"));
   return line;

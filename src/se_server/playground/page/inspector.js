@@ -79,6 +79,7 @@ function drawLanes(turn) {
   }));
   rows.push(el("div.lane", {}, el("span"), axis));
   by("lanes").replaceChildren(...rows);
+  if (!by("events").closest("details").open) return;
   const listed = events.length ? events : turn.texts.map((text) => [text.after_s, text.heard ? "heard" : "not heard", text.text]);
   by("events").replaceChildren(
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "after"), el("th", { scope: "col" }, "event"), el("th", { scope: "col" }, ""))),

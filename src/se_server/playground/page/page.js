@@ -20,6 +20,9 @@ let selected = -1;
 let follows = true;        // whether the newest turn is selected
 let pending = [];          // words that wait for the conversation to begin
 let drawing = 0;
+let inspected = 0;         // when the right side was drawn
+let inspecting = 0;        // the timer of its next drawing
+const INSPECT_MS = 200;
 
 // --- requests, one after the other ---
 
@@ -225,12 +228,21 @@ function draw() {
     left.drawTurn(turn, notes.get(at) ?? [], former && place >= 0 ? former[place] : null, spoken, select);
   });
   left.mark(selected);
-  if (turns[selected]) {
-    right.drawTurn(turns[selected], turns.length);
-    right.drawFrames(frames, selected, by("all-frames").checked);
-  }
+  if (turns[selected]) inspect();
   if (isAtEnd) scroll.scrollTop = scroll.scrollHeight;
   buttons();
+}
+
+// Draw the right side, of a turn that goes on a few times a second: it is drawn as a whole.
+function inspect() {
+  const wait = turns[selected].is_answering ? inspected + INSPECT_MS - performance.now() : 0;
+  if (wait > 0) {
+    inspecting ||= setTimeout(() => { inspecting = 0; later(); }, wait);
+    return;
+  }
+  inspected = performance.now();
+  right.drawTurn(turns[selected], turns.length);
+  right.drawFrames(frames, selected, by("all-frames").checked);
 }
 
 function buttons() {
@@ -242,6 +254,7 @@ function buttons() {
 function select(turn) {
   selected = Math.max(0, Math.min(turn, turns.length - 1));
   follows = selected === turns.length - 1;
+  inspected = 0;
   right.clear();
   later();
 }
@@ -277,6 +290,7 @@ for (const button of document.querySelectorAll("[data-act]"))
 by("turn-before").addEventListener("click", () => select(selected - 1));
 by("turn-after").addEventListener("click", () => select(selected + 1));
 by("all-frames").addEventListener("change", () => (right.clear(), later()));
+by("events").closest("details").addEventListener("toggle", () => (inspected = 0, later()));
 by("more-frames").addEventListener("click", () => (right.moreFrames(), later()));
 by("copy-turn").addEventListener("click", () => copy(JSON.stringify(turns[selected], null, 2), by("copy-turn")));
 by("copy-frames").addEventListener("click", () => {
