@@ -114,6 +114,34 @@ async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
         assert pids == set(server.worker_pids())
 
 
+def test_code_before_serve_runs_once_a_worker(tmp_path: Path) -> None:
+    served = WITHOUT.format(options="port=0, api_key='sk_own'")
+    with started(write(tmp_path, f"print('begun by', os.getpid(), flush=True)\n{served}"), "--workers", "3") as process:
+        assert process.stdout is not None
+        begun = set()
+        for line in process.stdout:
+            if line.startswith("se-server ready"):
+                break
+            begun.add(int(line.removeprefix("begun by ")))
+        assert len(begun) == 3
+        assert process.pid not in begun
+
+
+def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        script = write(tmp_path, WITHOUT.format(options=f"port={port}, host='127.0.0.1'"))
+        options = ("--workers", "2", "--pidfile", str(tmp_path / "pid"), "--admin", str(tmp_path / "admin"))
+        command = [sys.executable, "-m", "se_server", "run", str(script), *options]
+        env = environment(TEST_API_KEY)
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(
+        f"127.0.0.1, port {port} is already in use: stop the other program, or choose another port\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["script.py"]
+
+
 async def test_the_program_says_where_to_listen(tmp_path: Path) -> None:
     port = free_port()
     script = write(tmp_path, WITHOUT.format(options=f"port={port}, host='127.0.0.1', path='/ws', api_key='sk_own'"))

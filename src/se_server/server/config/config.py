@@ -139,6 +139,12 @@ class Config:
             return [] if self.program.app is None else [self.program.app]
         return list(dict.fromkeys(route.app for route in self.routes))
 
+    def says_all_of_where(self) -> bool:
+        """Return whether options leave nothing to a program: open sockets, a Unix socket, or host and port."""
+        return self.says_where() and (
+            self.was_given("fd") or self.was_given("uds") or (self.was_given("host") and self.was_given("port"))
+        )
+
     def says_where(self) -> bool:
         """Return whether an option says where to listen, and not only the program that is run."""
         return any(self.was_given(name) and self.sources[name] != "APP" for name in (*LISTENING, "fd"))

@@ -53,6 +53,17 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Serves:
+    """Sent by the first worker that runs a program: it has come to `serve()`, and waits for the listen sockets.
+
+    Attributes:
+        addresses: the options of each server that say where to listen, by name.
+    """
+
+    addresses: list[object] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Failed:
     """Sent by a worker: it cannot start.
 
@@ -141,10 +152,11 @@ class Reply:
     more: bool = False
 
 
-Message = Ready | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply
+Message = Ready | Serves | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__.lower(): kind for kind in (Ready, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply)
+    kind.__name__.lower(): kind
+    for kind in (Ready, Serves, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply)
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),

@@ -13,13 +13,14 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ssl import SSLContext
-from typing import Any, Protocol
+from typing import Protocol
 
 from se_server.errors import ConfigError
 from se_server.options import options_of
 from se_server.server.config.config import LISTENING, Config, listening
 from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import AdminSocket
+from se_server.server.listen.passing import send_sockets
 from se_server.server.listen.tls import make_context
 from se_server.server.shared.control import Ask, ControlChannel
 from se_server.server.shared.former_rings import FormerRings
@@ -35,7 +36,6 @@ from se_server.server.supervisor.control_socket import ControlSocket
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
 from se_server.server.supervisor.places import Places
-from se_server.server.supervisor.probe import addresses_of
 from se_server.server.supervisor.supervisor import Supervisor
 from se_server.server.supervisor.systemd import Notifier
 from se_server.server.supervisor.upgrade import Handover, Upgrade, begin_upgrade, start_directory
@@ -94,17 +94,14 @@ def serve(
     notifier = Notifier(os.environ)
     config = checked(load())
     script = Script.of(config.program.app)
-    more: list[dict[str, Any]] = []  # addresses of a program's further servers
-    if script is not None and handover is None and "LISTEN_FDS" not in os.environ:
-        first, *others = addresses_of(script, use_uvloop=config.program.loop == "uvloop") or [{}]
-        more = [] if any(config.was_given(name) for name in (*LISTENING, "fd")) else others
-        config = listening(config, first)
+    asks = script is not None and handover is None and "LISTEN_FDS" not in os.environ and not config.says_all_of_where()
     directory = start_directory()
     spec = WorkerSpec(config, run_worker, tls=tls_of(config), log_file=log_file, directory=directory)
     seats = SeatTable(None if handover is None else handover.seats)
-    places = Places(config, handover, more)
+    places = Places(config, handover, listens=not asks)
     pidfile, admin, sockets, control_socket = places.pidfile, places.admin, places.sockets, places.control_socket
-    spec = replace(spec, listen_sockets=tuple(sockets))
+    to_first, from_supervisor = socket.socketpair() if asks else (None, None)
+    spec = replace(spec, listen_sockets=tuple(sockets), sockets_from=from_supervisor)
     if pidfile is not None and handover is None:
         pidfile.write()
     agent_check = None if places.agent_check is None else AgentCheck(*places.agent_check)
@@ -124,10 +121,24 @@ def serve(
         fresh = replace(fresh, tracing=config.tracing)
         return replace(spec, config=fresh, tls=tls_of(fresh))
 
+    def open_sockets(addresses: Sequence[object]) -> WorkerSpec:
+        nonlocal config, spec
+        assert to_first is not None
+        first, *more = [dict(address) for address in addresses if isinstance(address, dict)]
+        learned = listening(config, first)
+        try:
+            places.listen(learned, [] if config.says_where() else more)
+            send_sockets(to_first, places.sockets)
+        finally:
+            to_first.close()
+        config = learned
+        spec = replace(spec, config=learned, listen_sockets=tuple(places.sockets), sockets_from=None)
+        return spec
+
     def upgrade(rings: Sequence[FormerRings]) -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         environ = {**os.environ, **notifier.variables}
-        return begin_upgrade(sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings)
+        return begin_upgrade(places.sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings)
 
     def reopen_log() -> str:
         if log_file is None:
@@ -138,7 +149,7 @@ def serve(
             observer.ask(Ask(0, "reopen-log"))
         return log_file.reopen()
 
-    not_inherited: list[Closable] = [item for item in (pidfile, handover, log_file) if item is not None]
+    not_inherited: list[Closable] = [each for each in (pidfile, handover, log_file, to_first) if each is not None]
     supervisor = Supervisor(
         spec,
         announcer=_Announcer(terminal_of(config, port), notifier, pidfile, handover, control_socket, log_file),
@@ -153,6 +164,7 @@ def serve(
         observer=observer,
         agent_check=agent_check,
         recording=recording,
+        open_sockets=open_sockets if asks else None,
     )
     try:
         return supervisor.run()

@@ -53,8 +53,8 @@ class Places:
     Args:
         config: the options.
         handover: those of the server that this one replaces.
-        more: addresses of a program's further servers.
         attempt: opens each place.
+        listens: whether the listen sockets are opened, too; else `listen` opens them.
 
     Attributes:
         pidfile: held, not yet written; None for none.
@@ -73,8 +73,9 @@ class Places:
         self,
         config: Config,
         handover: Handover | None = None,
-        more: Sequence[Mapping[str, Any]] = (),
         attempt: Attempt = _open_now,
+        *,
+        listens: bool = True,
     ) -> None:
         self._made: list[Path] = []
         self.pidfile: PidFile | None = None
@@ -86,14 +87,34 @@ class Places:
         self.control_path = _control_path(config)
         self.control_socket = ControlSocket(self.control_path, required=config.was_given("control_socket"))
         try:
-            self._open(config, handover, attempt)
-            self.sockets += _open_more(more, config)
+            self._open(config, handover, attempt, listens=listens)
         except ConfigError:
             if handover is None:
                 self.give_back()
             raise
 
-    def _open(self, config: Config, handover: Handover | None, attempt: Attempt) -> None:
+    def listen(self, config: Config, more: Sequence[Mapping[str, Any]]) -> None:
+        """Open the listen sockets of a program.
+
+        Args:
+            config: the options, with the address of its first server.
+            more: addresses of its further servers.
+
+        Raises:
+            ConfigError: an address cannot be used; none is open then.
+        """
+        try:
+            self._listen(config, _open_now)
+            _open_more(more, config, self.sockets)
+        except ConfigError:
+            for sock in self.sockets:
+                sock.close()
+            if self.unix is not None:
+                self.unix.remove()
+                self.unix = None
+            raise
+
+    def _open(self, config: Config, handover: Handover | None, attempt: Attempt, *, listens: bool) -> None:
         if handover is None:
             check_listening(config)
         path = config.program.pidfile
@@ -114,7 +135,7 @@ class Places:
         )
         if handover is not None:
             self._take_over(config, handover)
-        else:
+        elif listens:
             self._listen(config, attempt)
         directory = config.recording.record_dir
         self._made = _missing(directory)
@@ -208,10 +229,9 @@ def _missing(directory: str | None) -> list[Path]:
     return [each for each in (path, *path.parents) if not each.exists()]
 
 
-def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config) -> list[socket.socket]:
-    """Open the ports of a program's further servers, each once."""
+def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config, sockets: list[socket.socket]) -> None:
+    """Open the ports of a program's further servers, each once, and add them to the sockets."""
     taken = {(config.listening.host, config.listening.port)}
-    sockets: list[socket.socket] = []
     for address in addresses:
         if "uds" in address:
             raise ConfigError(
@@ -222,4 +242,3 @@ def _open_more(addresses: Sequence[Mapping[str, Any]], config: Config) -> list[s
         if place[1] == 0 or place not in taken:
             taken.add(place)
             sockets += bind(*place)
-    return sockets

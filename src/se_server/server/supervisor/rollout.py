@@ -191,10 +191,20 @@ class Rollout:
             self._announcer.failed(failure.reason, failure.details)
             logger.info("nothing serves: waiting for a change")
             return
+        self.fail(failure)
+
+    def fail(self, failure: Failed) -> None:
+        """End the server, which cannot start."""
         self.failed = True
         self.exit_code = failure.code
         self.end()  # the failure of another worker is not reported again then
         self._announcer.failed(failure.reason, failure.details)
+
+    def take_sockets(self, spec: WorkerSpec) -> None:
+        """Start the other workers of the first generation: the listen sockets are open now."""
+        self.spec = spec
+        if self._candidate is not None:
+            self._candidate.spec = spec
 
     def refill(self, record: WorkerRecord, pause_s: float = 0.0) -> None:
         """Start another worker in the place of this one, if the place still exists and is not taken."""
@@ -247,6 +257,8 @@ class Rollout:
                 del generation.vacant[place]
 
     def _may_fork(self, generation: Generation) -> bool:
+        if generation.spec.sockets_from is not None:  # the first worker of a program says where to listen
+            return not self._pool.of(generation, State.STARTING, State.READY)
         if generation is self.serving or self.serving is None:
             return True
         starting, ready = (len(self._pool.of(generation, state)) for state in (State.STARTING, State.READY))

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
-from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
+from se_server.server.shared.control import Failed
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.liveness import MAX_LOOK_S
 from se_server.server.shared.recording import NO_RECORDING, Recording
@@ -45,6 +46,7 @@ MAX_WAIT_S = 3600.0  # poll takes a C int of milliseconds, and a drain may last 
 SAME_STOP_S = 0.1
 
 ReloadSpec = Callable[[], WorkerSpec]
+OpenSockets = Callable[[Sequence[object]], WorkerSpec]
 BeginUpgrade = Callable[[Sequence[FormerRings]], Upgrade]
 
 
@@ -64,6 +66,8 @@ class Supervisor:
         observer: serves metrics and the page for operators.
         recording: what workers hand over to the observer beside their events.
         agent_check: answers HAProxy's agent checks.
+        open_sockets: opens the listen sockets of a program, which are known when its first worker has come to
+            `serve()`, and returns the spec with them; raises ConfigError. None if they are open.
         former_rings: the rings of earlier supervisors, whose workers may drain; for the observer.
 
     Attributes:
@@ -85,8 +89,10 @@ class Supervisor:
         observer: ObserverProcess | None = None,
         recording: Recording = NO_RECORDING,
         agent_check: AgentCheck | None = None,
+        open_sockets: OpenSockets | None = None,
         former_rings: Sequence[FormerRings] = (),
     ) -> None:
+        self._open_sockets = open_sockets
         self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
         self._reload_spec = reload_spec or (lambda: spec)
@@ -111,7 +117,7 @@ class Supervisor:
             admin=None if observer is None or observer.admin is None else observer.admin.url,
             observer_orders=self._questions.orders(),
         )
-        self._worker_events = WorkerEvents(self._pool, self._rollout, self._orders.take_reply)
+        self._worker_events = WorkerEvents(self._pool, self._rollout, self._orders.take_reply, self._take_addresses)
         if observer is not None:
             self._pool.scoreboard.make_rings(recording, former_rings)
         else:
@@ -273,6 +279,19 @@ class Supervisor:
     def _close_listen_sockets(self) -> None:
         for sock in self._listen_sockets:
             sock.close()
+
+    def _take_addresses(self, addresses: Sequence[object]) -> None:
+        """Open the listen sockets of a program, so that its other workers can start."""
+        if self._open_sockets is None or self._ending:
+            return
+        try:
+            spec = self._open_sockets(addresses)
+        except ConfigError as error:
+            self._rollout.fail(Failed(str(error), code=EXIT_USAGE))
+            return
+        self._open_sockets = None
+        self._listen_sockets = spec.listen_sockets
+        self._rollout.take_sockets(spec)
 
     def _reload(self) -> str:
         """Begin a reload; return why that is impossible, or an empty string."""

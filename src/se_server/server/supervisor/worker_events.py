@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply
+from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply, Serves
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.scoreboard import State
 from se_server.server.supervisor.children import WorkerRecord
@@ -24,9 +24,17 @@ class WorkerEvents:
         pool: the workers.
         rollout: decides which workers the server needs.
         take_reply: takes a worker's reply to a question.
+        open_sockets: opens the listen sockets that the first worker of a program asks for, and passes them on.
     """
 
-    def __init__(self, pool: Pool, rollout: Rollout, take_reply: Callable[[WorkerRecord, Reply], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        rollout: Rollout,
+        take_reply: Callable[[WorkerRecord, Reply], None],
+        open_sockets: Callable[[Sequence[object]], None],
+    ) -> None:
+        self._open_sockets = open_sockets
         self._pool = pool
         self._rollout = rollout
         self._take_reply = take_reply
@@ -54,6 +62,8 @@ class WorkerEvents:
                 # Another process has signalled the worker. Start the next one without waiting for its conversations.
                 self._pool.expect_end(record, record.generation.lifecycle.drain_timeout_s)
                 self._rollout.refill(record)
+        elif isinstance(message, Serves) and record.state is State.STARTING:
+            self._open_sockets(message.addresses)
         elif isinstance(message, Failed):
             record.failure = message
         elif isinstance(message, Reply):

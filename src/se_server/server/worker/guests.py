@@ -46,6 +46,12 @@ class Guests:
     notice: str
 
 
+def addresses_of(servings: Sequence[Serving]) -> list[object]:
+    """Return the options of each server that say where to listen."""
+    options = [serving.server.options for serving in servings]
+    return [{name: each[name] for name in LISTENING if name in each} for each in options]
+
+
 def guests_of(
     servings: Sequence[Serving],
     script: Script,

@@ -28,6 +28,8 @@ class WorkerSpec:
         tls: the server's certificates. Made before the fork, so that a client can resume its TLS session on any worker.
         log_file: the file that replaces stderr, if there is one.
         directory: the working directory of the worker; None keeps the supervisor's.
+        sockets_from: where the first worker that runs a program receives the listen sockets, which are open only then;
+            None if they are open.
     """
 
     config: Config
@@ -36,6 +38,7 @@ class WorkerSpec:
     tls: SSLContext | None = None
     log_file: LogFile | None = None
     directory: str | None = None
+    sockets_from: socket.socket | None = None
 
     @property
     def lifecycle(self) -> Lifecycle:

@@ -24,6 +24,7 @@ from se_server.server.config.config import Config
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
 from se_server.server.door.place import Place
+from se_server.server.listen.passing import receive_sockets
 from se_server.server.shared.control import (
     Ask,
     ControlChannel,
@@ -32,6 +33,7 @@ from se_server.server.shared.control import (
     Message,
     Ready,
     Reply,
+    Serves,
     Stopped,
 )
 from se_server.server.shared.exit_codes import EXIT_OK, leave
@@ -39,7 +41,7 @@ from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.worker.debugger import may_hold
 from se_server.server.worker.exit_hooks import end_children_with_worker, run_exit_hooks
-from se_server.server.worker.guests import guests_of
+from se_server.server.worker.guests import addresses_of, guests_of
 from se_server.server.worker.loading import fail, load_engines, trace_turns
 from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
@@ -127,7 +129,11 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
 
     def worker(servings: Sequence[Serving]) -> tuple[_Worker, Sequence[int]]:
         loop = asyncio.get_running_loop()
-        guests = guests_of(servings, script, config, spec.listen_sockets, spec.tls)
+        sockets = spec.listen_sockets
+        if spec.sockets_from is not None:
+            channel.send(Serves(addresses_of(servings)), timeout_s=SEND_TIMEOUT_S)
+            sockets = receive_sockets(spec.sockets_from)
+        guests = guests_of(servings, script, config, sockets, spec.tls)
         is_open = any(route.verifier is None for place in guests.places for route in place.routes)
         if not config.route.disable_auth and is_open:
             logger.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,3 +158,29 @@ def test_hosts_come_first() -> None:
 def test_a_thousand_templates_are_compiled_and_found() -> None:
     table = table_of(*(f"/{name}{number}/{{tenant}}" for name in "ab" for number in range(500)), "/ws")
     assert found(table, "/b77/acme") == ("/b77/{tenant}", {"tenant": "acme"})
+
+
+@pytest.mark.parametrize("path", ["/ws7", "/t7/acme", "/none", "/p7/a/b"])
+def test_a_look_costs_the_same_among_thousands(path: str) -> None:
+    few = table_of("/ws7", "/t7/{tenant}", "/p7/*")
+    many = table_of(
+        *(each for number in range(1000) for each in (f"/ws{number}", f"/t{number}/{{a}}", f"/p{number}/*"))
+    )
+    assert steps(many, path) == steps(few, path)
+
+
+def steps(table: RouteTable, path: str) -> int:
+    """Return the number of lines of Python that a look executes."""
+    count = 0
+
+    def trace(*_: object) -> object:
+        nonlocal count
+        count += 1
+        return trace
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        table.find(path)
+    finally:
+        sys.settrace(None)
+    return count
