@@ -16,12 +16,12 @@ from bench import observer_cost
 def test_the_cost_of_an_observer_is_measured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observer_cost, "SETTLE_S", 0.2)
-    code = observer_cost.main(["--turns-per-s", "20", "--seconds", "0.5", "--pairs", "1"])
+    monkeypatch.setattr(observer_cost, "SETTLE_S", 0.5)
+    code = observer_cost.main(["--turns-per-s", "20", "--seconds", "1", "--pairs", "1"])
     shown = capsys.readouterr().out
     assert code in (0, 1, 2), shown  # the machine has other work: neither the rate nor the share is judged
-    assert re.search(r"worker without --admin: [\d.]+ us of CPU a turn", shown)
-    assert re.search(r"worker with --admin: [\d.]+ us of CPU a turn", shown)
+    assert re.search(r"worker: [\d.]+ us of CPU a turn, [\d.]+ with --admin \([+-][\d.]+%\)", shown)
+    assert re.search(r"the worker takes [+-][\d.]+% with --admin, the median of 1\n", shown)
     assert re.search(r"[\d,]+ turns/s, nobody asks: [\d.]+% of a core\n", shown)
     assert re.search(r"memory of the observer: [\d.]+ MiB of its own", shown)
     assert re.search(r"memory of the worker's ring: 0\.[0-9]+ MiB", shown)
