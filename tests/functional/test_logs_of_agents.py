@@ -397,6 +397,25 @@ async def test_a_flood_of_one_conversation_is_summed_up(tmp_path: Path, message:
             assert re.search(r"\d+ more (of these|log lines) were left out", server.output())
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+async def test_errors_made_of_what_was_said_are_cut(tmp_path: Path, form: str) -> None:
+    """A look-up that fails, the error of an error, and a text of many lines: 200 KB in each of five turns."""
+    turn = """
+        try:
+            raise ValueError("\\n".join(transcript[-1].content[:50_000]))
+        except ValueError:
+            {}[transcript[-1].content]
+    """
+    with running_server("--log-format", form, app=agent(tmp_path, turn), workers=1) as server:
+        await converse(server, *["\x1bé" * 60_000] * 5)
+        server.stop()
+        log = server.output()
+    assert log.count("KeyError: ") >= 10
+    assert 5_000 < len(log) < 1_000_000
+    assert "characters ...]" in log
+    assert "on_transcript" in log
+
+
 BROKEN = {
     "handler": "logging.getLogger().addHandler(Broken())",
     "filter": "logging.getLogger('se_server.conversations').addFilter(fail)",

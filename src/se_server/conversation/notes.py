@@ -24,6 +24,7 @@ BURST = 5
 DEBUG_BURST = 20
 INTERVAL_S = 10.0
 MAX_KINDS = 32
+MAX_ERROR_CHARACTERS = 1024
 """Kinds of lines of one conversation that are counted apart; all others share one count."""
 DEBUG_LOGGER = "se_server.debug"
 DEBUG_MARK = "[SpeechEngine]"
@@ -105,7 +106,9 @@ def note_unhandled(session: Noted, error: BaseException) -> None:
     if isinstance(error, MessageError | PeerError):
         note(session, logging.WARNING, "%s: %s", name, cut(text_of(error)), kind=name)
     else:
-        note(session, logging.ERROR, "%s: %s", name, text_of(error), kind=name, error=error)
+        text = text_of(error)  # it may have been made of what the caller said
+        text = text if len(text) <= MAX_ERROR_CHARACTERS else text[:MAX_ERROR_CHARACTERS] + " [...]"
+        note(session, logging.ERROR, "%s: %s", name, text, kind=name, error=error)
 
 
 def note_end(session: Noted) -> None:

@@ -16,6 +16,8 @@ from se_server.telemetry.fields import Fields
 
 MAX_CHARACTERS = 256 * 1024
 """Of a message or an exception; the middle of a longer one is left out."""
+MAX_LINE_CHARACTERS, MAX_OWN_CHARACTERS = 1024, 16 * 1024
+"""Of an exception that se-server logs, and of each of its lines: user code puts what callers said into its texts."""
 MAX_DEPTH = 4
 """Containers in `extra` that are nested deeper are shown as text."""
 MAX_ITEMS = 64
@@ -163,10 +165,10 @@ def _named_args(args: object) -> list[tuple[str, object]]:
     return [(f"{text_of(name)}=", value) for name, value in args.items()] if isinstance(args, dict) else [("", args)]
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= MAX_CHARACTERS:
+def _shortened(text: str, most: int = MAX_CHARACTERS) -> str:
+    if len(text) <= most:
         return text
-    half = MAX_CHARACTERS // 2
+    half = most // 2
     return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 
 
@@ -179,7 +181,10 @@ def _exception_of(record: logging.LogRecord) -> str:
         parts.append(text_of(record.exc_text))
     if record.stack_info:
         parts.append(text_of(record.stack_info))
-    return _shortened("\n".join(parts))
+    text = "\n".join(parts)
+    if not is_own(record.name):
+        return _shortened(text)
+    return _shortened("\n".join(_shortened(line, MAX_LINE_CHARACTERS) for line in text.split("\n")), MAX_OWN_CHARACTERS)
 
 
 def traceback_of(error: BaseException) -> str:

@@ -74,4 +74,10 @@ def unstall_prints() -> None:
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
+        _former.append(stream)  # the end of its life would close the descriptor
+        if getattr(sys, f"__{name}__") is stream:
+            setattr(sys, f"__{name}__", made)
         setattr(sys, name, made)
+
+
+_former: list[io.TextIOWrapper] = []
