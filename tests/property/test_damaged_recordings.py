@@ -180,6 +180,7 @@ def test_a_good_recording_has_no_differences(path: Path) -> None:
         (16, {"t_s": True}, "line 17: its t_s is true"),
         (0, {"recording": {**HEADER, "headers": [["only"]]}}, "line 1: the header's headers is"),
         (0, {"recording": {"version": 2, "began_at_s": 1e300}}, "line 1: the header's began_at_s is 1e"),
+        (0, {"recording": {**HEADER, "options": {"a=print()": 1}}}, "line 1: the header's options is"),
         (3, {"text": '{"type": "user_transcript", '}, "line 4: its text is not a message of the API"),
         (6, {"text": '{"type": "agent_respo'}, "line 7: its text is not a message of a server"),
         (8, {"first_text_s": "soon"}, 'line 9: its first_text_s is "soon": expected seconds'),

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,11 @@ def _is_wall_time(value: object) -> bool:
     return number is not None and abs(number) < _MAX_BEGAN_AT_S
 
 
+def _is_options(value: object) -> bool:
+    """Whether a value has names that tests may use as keywords."""
+    return isinstance(value, dict) and all(name.isidentifier() and not iskeyword(name) for name in value)
+
+
 _Check = tuple[Callable[[object], bool], str]
 _HEADER: Mapping[str, _Check] = {
     "level": (_is_text, "a text"),
@@ -194,7 +200,7 @@ _HEADER: Mapping[str, _Check] = {
     "cause": (_is_text, "a text"),
     "code": (_is_count, "a number"),
     "app": (_is_text, "a text"),
-    "options": (lambda value: isinstance(value, dict), "an object"),
+    "options": (_is_options, "an object of options"),
 }
 _NOTES: Mapping[str, Mapping[str, _Check]] = {
     "turn": {

@@ -26,6 +26,16 @@ KEPT = 2048
 KEPT_CHARACTERS = 2_000
 HEAD = struct.Struct("!cI")
 TEXT, PROBLEM, READY = b"t", b"p", b"r"
+# The working directory leaves the path first: a file there may have the name of a module of Python.
+_PROGRAM = """
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import json
+sys.path[:] = json.loads(sys.argv[2])
+from se_server.server.observer.redactor_process import serve
+serve(int(sys.argv[1]))
+"""
 
 
 class Withheld(Exception):
@@ -83,7 +93,7 @@ class OwnRedactor:
         if self._wire is not None:
             return
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "se_server.server.observer.redactor_process", str(theirs.fileno())]
+        command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)]
         with theirs:
             try:
                 self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
@@ -92,7 +102,7 @@ class OwnRedactor:
                 self._fail(f"cannot be started ({error.strerror})")
         self._wire = ours
         try:
-            self._send(TEXT, json.dumps({"spec": self._spec, "path": sys.path}))
+            self._send(TEXT, self._spec)
             kind, answer = self._receive(LOAD_S)
         except TimeoutError:
             kind, answer = PROBLEM, f"takes longer than {LOAD_S:g} s to load"

@@ -5,12 +5,10 @@ It ends when the observer does, also while the function runs.
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import traceback
 from pathlib import Path
@@ -20,18 +18,20 @@ from se_server.server.config.app import load_object
 from se_server.server.observer.redactor import HEAD, MAX_BYTES, PROBLEM, READY, TEXT
 
 
-def main() -> None:
-    """Serve the socket whose number is the argument."""
+def serve(descriptor: int) -> None:
+    """Serve a socket until its other end is closed.
+
+    Args:
+        descriptor: that of the socket. The first text that comes is MODULE:FUNCTION or FILE.py:FUNCTION.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the observer still has recordings to write
-    wire = socket.socket(fileno=int(sys.argv[1]))
+    wire = socket.socket(fileno=descriptor)
     texts: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(wire, texts), daemon=True).start()
-    given = json.loads(texts.get())
-    sys.path[:] = given["path"]
     function: object = None
     try:
-        function = load_object(given["spec"])
+        function = load_object(texts.get())
         problem = "" if callable(function) else "it is not a function"
     except AppError as error:
         problem = str(error).removeprefix("APP ")
@@ -84,7 +84,3 @@ def _read(wire: socket.socket, size: int) -> bytes:
             os._exit(0)  # not an exception: the function may run, or block, in the main thread
         data += more
     return data
-
-
-if __name__ == "__main__":
-    main()

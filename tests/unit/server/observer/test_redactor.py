@@ -68,6 +68,15 @@ def test_the_function_changes_texts(made: dict[str, OwnRedactor], folder: Path) 
     assert redact(" ", own) == " "
 
 
+def test_files_of_the_working_directory_hide_nothing(
+    made: dict[str, OwnRedactor], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for name in ("queue", "json", "socket", "types"):
+        (folder / f"{name}.py").write_text("raise ValueError('not this one')")
+    assert redact("Jane", _own(made, folder, "hide")) == "[name]"
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
