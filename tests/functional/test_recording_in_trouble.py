@@ -219,7 +219,9 @@ def test_forget_names_what_a_moved_directory_keeps(tmp_path: Path, app: Path) ->
         flight.folder.unlink()
         refused = flight.ctl("forget", "conv_other")
         assert f"is now {tmp_path}/moved" in refused.stderr
-        shutil.rmtree(tmp_path / "moved")
+        (tmp_path / "moved").rename(flight.folder)
+        assert "1 recording removed" in flight.ctl("forget", "conv_other").stdout
+        shutil.rmtree(flight.folder)
         assert "nothing is kept" in flight.ctl("forget", "conv_moved").stderr
         assert flight.observer()  # no exception in it
         assert "bug" not in flight.server.output()
@@ -256,7 +258,7 @@ def test_a_redactor_gets_what_people_wrote(tmp_path: Path, app: Path) -> None:
         recorded = flight.wait_for("conv_shout", ended=True)
         assert [(turn.said, turn.text.strip()) for turn in recorded.turns] == [
             ("I AM [NAME]", "YOU SAID I AM [NAME]"),
-            ("FAIL", ""),
+            ("fail", ""),
         ]
         assert recorded.header["path"] == "/"
         assert [note["text"] for note in recorded.notes if note["kind"] == "error"] == ["NO SUCH TABLE"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -237,6 +238,8 @@ class Archive:
         """
         if len(self._forgotten) == self._noted:
             return
+        if not self.directory.exists() and self._elsewhere() is not None:  # moved: it may be moved back
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         with open(self._create(self.directory / _FORGOTTEN), "w", encoding="ascii") as file:
             file.writelines(json.dumps({"forgotten": digest}) + "\n" for digest in sorted(self._forgotten))
         self._noted = len(self._forgotten)
