@@ -160,6 +160,7 @@ SPEECH = [
     # code
     ("Look:\n```python\nprint('x')\n```\nDone.", "Look:\n\nDone."),
     ("Use `**kwargs`, `a[0]`, `x || y`, `$HOME`, `2*n` and it`s", "Use kwargs, a[0], x || y, $HOME, 2*n and it`s"),
+    ("Use `vector<int> v`, `</b>`, `\\d*$` and `git log HEAD~1`", "Use vector<int> v, /b, \\d*$ and git log HEAD~1"),
     # mathematics
     (r"$x^2$, $\frac{a}{b} \times 2$ and $a_b$", "x², a ÷ b × 2 and a b"),
     (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc² and √2 ≈ 1.4"),
@@ -206,6 +207,7 @@ def test_an_end_anywhere_speaks_no_half_mark(text: str, speech: str) -> None:
         (r"\left( \sqrt{x+1} \right) \in \{1, 2\}", "( √(x+1) ) ∈ {1, 2}"),
         (r"\frac{1}{2} x^{3} + x^{10} - 2^{n+1} + 2^3", "1/2 x³ + x^10 - 2^n+1 + 2³"),
         (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "a = b c = d"),
+        (r"\frac{G m_1 m_2}{r^2}", "(G m1 m2) ÷ r²"),
         (r"\unknown{x} \frac{a", "unknownx fraca"),
     ],
 )

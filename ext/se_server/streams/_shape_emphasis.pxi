@@ -28,6 +28,8 @@ cdef Py_ssize_t star(Shaper self, Py_ssize_t i) except -1:
             return keep_as_is(self, i, count)
         found = closes_ahead(self, i + count, c"*", 200)
     elif before != 0 and not is_blank(before) and (following == 0 or not is_word(following)) and not opens_quote(before):
+        if self._in_code and before != c"`":
+            return keep_as_is(self, i, count)
         if self._stars == 0 and count == 1 and (is_digit(before) or before == c"#"):
             return keep_as_is(self, i, 1)  # "5*", the star of a telephone
         self._stars = 0
@@ -99,7 +101,7 @@ cdef Py_ssize_t code_mark(Shaper self, Py_ssize_t i) except -1:
     if c == c"<":
         if lacks(self, i + 1):
             return NEEDS_MORE
-        if is_latin(char_at(self, i + 1)) or char_at(self, i + 1) == c"/":
+        if not is_word(self._prev) and (is_latin(char_at(self, i + 1)) or char_at(self, i + 1) == c"/"):
             self._in_angles = True
             return leave_out(self, i, 1)
     elif c == c">" and self._in_angles:

@@ -28,13 +28,12 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)|[{}_]", re.DOTALL)
 
 def say_formula(tex: str) -> str:
     r"""Return a formula in the signs that a voice reads: `\frac{a}{b} \times x^2` is "a ÷ b × x²"."""
-    tex = _ENVIRONMENT.sub(" ", tex)
+    tex = _POWER.sub(lambda found: "²" if "2" in found.groups() else "³", _ENVIRONMENT.sub(" ", tex))
     for _ in range(4):  # fractions within fractions
         tex, count = _FRACTION.subn(_say_fraction, tex)
         if not count:
             break
     tex = _ROOT.sub(lambda found: "√" + _grouped(found[1]), tex)
-    tex = _POWER.sub(lambda found: "²" if "2" in found.groups() else "³", tex)
     tex = _COMMAND.sub(_say_command, _INDEX.sub(" ", tex))
     return " ".join(tex.split())
 
