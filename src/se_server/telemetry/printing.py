@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from se_server.telemetry.log_writer import MAX_QUEUED_BYTES, LogWriter
+from se_server.telemetry.log_writer import LINE_BYTES, MAX_QUEUED_BYTES, LogWriter
 
 PIECE_BYTES = 1 << 16
 FULL_BYTES = MAX_QUEUED_BYTES - PIECE_BYTES
@@ -49,7 +49,9 @@ class _Descriptor(io.RawIOBase):
                 self._is_stalled = not self._writer.flush(PATIENCE_S, FULL_BYTES - ROOM_BYTES)
             elif waiting_bytes < FULL_BYTES // 2:
                 self._is_stalled = False
-            self._writer.put(bytes(view[start : start + PIECE_BYTES]))
+            piece = bytes(view[start : start + PIECE_BYTES])
+            # A pipe that `poll` calls writable takes so many bytes without waiting.
+            self._writer.put(*(piece[place : place + LINE_BYTES] for place in range(0, len(piece), LINE_BYTES)))
         return len(view)
 
 
