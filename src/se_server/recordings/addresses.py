@@ -10,7 +10,7 @@ from se_server.recordings.numbers import Span, is_card
 # --- e-mail addresses -------------------------------------------------------------------------------------------------
 
 _BEFORE_AT = re.compile(r"[^\s@<>()\[\]\",;:\\]{1,128}\s?\Z")
-_AFTER_AT = re.compile(r"\s?[^\s@<>()\[\]\",;:\\]{1,255}")
+_AFTER_AT = re.compile(r"\s?[\w-]{1,64}(?:\s\.\s[\w-]{1,64}){1,8}|\s?[^\s@<>()\[\]\",;:\\]{1,255}")
 # Languages have their own words for both signs.
 _SAID_AT = re.compile(r"\s(at|\(at\)|\[at\]|at sign|ät|arroba|arobase|chiocciola)\s", re.IGNORECASE)
 _DOTS = {"arroba": "punto|ponto|dot", "arobase": "point|dot", "chiocciola": "punto|dot"}
@@ -85,12 +85,13 @@ def spoken_numbers(text: str) -> Iterator[Span]:
 
 _TOKENS = (
     re.compile(
-        r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|\b[sr]k[_-][\w-]{12,}|sk[_-](?=[\w-]*\d|\w{20})[\w-]{12,}|bearer\s+[\w.~+/-]{12,}=*"
-        r"|(?:gh[oprsu]|github_pat|glpat|gldt|glrt|hf|npm|pypi|whsec|dop_v1|shpat)[_-][\w-]{16,}"
+        r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)+|\b[sr]k[_-][\w-]{12,}|sk[_-](?=[\w-]*\d|\w{20})[\w-]{12,}|bearer\s+[\w.~+/-]{12,}=*"
+        r"|(?:gh[oprsu]|github_pat|gl(?:pat|dt|rt|ptt|ft)|hf|npm|pypi|whsec|dop_v1|shp(?:at|ca|pa|ss)|lin_api|GOCSPX)"
+        r"[_-][\w-]{16,}"
         r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|AIza[\w-]{30,}|ya29\.[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}",
         re.IGNORECASE,
     ),
-    re.compile(r"(?<![A-Z\d])(?:AKIA|ASIA)[A-Z\d]{16}(?![A-Z\d])"),
+    re.compile(r"(?<![A-Z\d])(?:AKIA|ASIA)[A-Z\d]{16}(?![A-Z\d])|\b(?:AC|SK|dapi)[\da-f]{32}(?![\da-f])"),
     # A key without its end was cut: all that follows belongs to it. Line ends may be written as `\n`.
     re.compile(r"-{5}BEGIN [A-Z\d ]{0,40}PRIVATE KEY(?: BLOCK)?-{5}.*?(?:-{5}END [A-Z\d ]{0,40}-{5}|\Z)", re.DOTALL),
 )

@@ -157,6 +157,8 @@ _NO_PHONES = [
         re.IGNORECASE,
     ),
     re.compile(r"(?<![\d.])-?(?!0\d)\d{1,3}\.\d{3,},?\s+-?(?!0\d)\d{1,3}\.\d{3,}(?![\d.])"),  # coordinates
+    re.compile(r"(?<![\d.+])(?!0\d)\d{1,3}[.,]\d{1,2}(?:\s+(?!0\d)\d{1,3}[.,]\d{1,2})+(?![\d.])"),  # decimal numbers
+    re.compile(r"(?<![\d.+])\d{1,2}\.\d\d\s?[-–]\s?\d{1,2}\.\d\d(?=\s?(?:uhr|h\b|o'clock|[ap]m\b))", re.IGNORECASE),
     re.compile(r"\b(?:v|version|release|build)\.?\s?\d+(?:[.-]\d+)*", re.IGNORECASE),
     re.compile(r"\b[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}\b", re.IGNORECASE),
 ]
@@ -199,7 +201,8 @@ def _pieces(text: str, start: int, end: int, context: str) -> Iterator[tuple[int
     """Yield the telephone numbers of a run of digits: several may follow each other."""
     groups = [(found.start(), found.end()) for found in _GROUP.finditer(text, start, end)]
     if _count(groups) <= (_MAX_PHONE if text.startswith(("+", "(+", "0"), start) else 15):
-        if is_phone(text[start:end], context):
+        is_glued = text[start - 1 : start].isalpha() and _count(groups) < 9  # as in "h264 1920"
+        if is_phone(text[start:end], context) and not is_glued:
             yield start, end
         return
     sizes = [stop - begin for begin, stop in groups]

@@ -113,7 +113,7 @@ def _no_number(name: str) -> None:
 
 
 def _lacks_transcripts(recorded: Recorded) -> bool:
-    """Whether answers or turns belong to no transcript, or there is none."""
+    """Whether answers, turns or notes of transcripts belong to no transcript."""
     said, answered = set(), set()
     for record in recorded.records:
         message = message_of(record.content) if record.kind in _TEXTS else {}
@@ -121,8 +121,12 @@ def _lacks_transcripts(recorded: Recorded) -> bool:
             said.add(json.dumps(message.get("event_id")))
         elif record.direction == "in" and message.get("type") == "agent_response":
             answered.add(json.dumps(message.get("event_id")))
-    ended = {json.dumps(note.get("event_id")) for note in recorded.notes if note["kind"] == "turn"}
-    return not said or bool((answered | ended) - said)
+    for note in recorded.notes:
+        if note["kind"] == "turn":
+            answered.add(json.dumps(note.get("event_id")))
+        elif note.get("name") == "transcript":
+            answered.add(json.dumps(note.get("value")))
+    return not answered <= said
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
