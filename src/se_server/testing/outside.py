@@ -31,7 +31,7 @@ class Threads:
 
     def may_work(self) -> bool:
         """Return whether there is such a thread, idle or not."""
-        return not self._unrelated.issuperset(_others())  # cheap: it is asked at each jump
+        return not self._unrelated.issuperset(_others())
 
     def are_busy(self) -> bool:
         """Return whether a thread works, at most `PATIENCE_S` after it was first seen at it."""
@@ -43,16 +43,18 @@ class Threads:
 
 
 def _others() -> dict[int, FrameType]:
+    """Return the threads but this one and the server's own, which log and watch the loop."""
     frames = sys._current_frames()
     frames.pop(threading.get_ident(), None)
+    if frames:
+        for thread in threading.enumerate():
+            if thread.name.startswith("se-server"):
+                frames.pop(thread.ident or 0, None)
     return frames
 
 
 def _busy() -> set[int]:
-    busy = {thread for thread, frame in _others().items() if not _is_idle(frame)}
-    if busy:  # the server's own threads log and watch the loop
-        busy.difference_update(t.ident for t in threading.enumerate() if t.ident and t.name.startswith("se-server"))
-    return busy
+    return {thread for thread, frame in _others().items() if not _is_idle(frame)}
 
 
 def _is_idle(frame: FrameType) -> bool:

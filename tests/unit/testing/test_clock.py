@@ -312,3 +312,13 @@ def test_a_thread_that_never_ends_holds_no_test(monkeypatch: pytest.MonkeyPatch)
     run(main(), time_budget_s=1e6)
     ends.set()
     assert time.monotonic() - began < 30
+
+
+def test_threads_of_the_server_are_not_waited_for() -> None:
+    ends, own, other = threading.Event(), outside.Threads(), outside.Threads()
+    threading.Thread(target=ends.wait, name="se-server-block-watch", daemon=True).start()
+    assert not own.may_work()
+    threading.Thread(target=ends.wait, daemon=True).start()
+    assert other.may_work()
+    assert not other.are_busy()
+    ends.set()
