@@ -22,7 +22,7 @@ def test_schema_describes_every_option_of_the_file() -> None:
     )
     schema = json.loads(done.stdout)
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {option.name for option in OPTIONS}
+    assert set(schema["properties"]) == {"routes", *(option.name for option in OPTIONS)}
     described = schema["properties"]
     assert described["port"]["type"] == "integer"
     assert (described["debug"]["type"], described["debug"]["default"]) == ("boolean", False)

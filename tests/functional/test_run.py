@@ -52,6 +52,28 @@ PROGRAMS = {
         finally:
             loop.close()
     """,
+    "current loop": """
+        loop = asyncio.get_event_loop()
+        loop.run_until_complete(SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript).serve())
+    """,
+    "own SIGTERM": """
+        import signal
+        async def main():
+            server, stop = SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript), asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            serving = asyncio.create_task(server.serve())
+            await stop.wait()
+            await server.stop()
+            await serving
+        asyncio.run(main())
+    """,
+    "thread": """
+        import threading
+        server = SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+        thread.start()
+        thread.join()
+    """,
     "task and stop": """
         async def main():
             server = SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript)
@@ -263,8 +285,14 @@ async def test_a_reload_runs_the_program_on_disk(tmp_path: Path) -> None:
             2,
         ),
         ("asyncio.run(SpeechEngineServer().serve())", "nothing that answers", 3),
+        (
+            "import multiprocessing\ndef serve():\n    asyncio.run(SpeechEngineServer(on_transcript=print).serve())\n"
+            "child = multiprocessing.get_context('fork').Process(target=serve)\nchild.start()\nchild.join()",
+            "calls serve() in a process that it has forked",
+            3,
+        ),
     ],
-    ids=["returns", "raises", "exits", "syntax", "uvicorn", "same path", "no handler"],
+    ids=["returns", "raises", "exits", "syntax", "uvicorn", "same path", "no handler", "forks"],
 )
 def test_a_program_that_cannot_serve_is_named(body: str, sentence: str, code: int, tmp_path: Path) -> None:
     script = write(tmp_path, body)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from se_server.spelling import counted
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
     from rich.table import Table
 
 ROUTE_CHARACTERS = 32
+SHOWN_ROUTES = 20
 _STATES = {"ready": "green", "starting": "yellow", "draining": "magenta", "stopped": "dim"}
 _DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "ending": "magenta"}
 
@@ -84,7 +85,7 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
             Text(shown_lag, style="bold red" if is_late else ""),
             "?" if rss is None else f"{rss / 2**20:.0f} MiB",
         )
-    routes = [_routes_table(answer["routes"])] if answer.get("routes") else []
+    routes = _shown_routes(answer.get("routes", ()))
     sessions, turns = (sum(row[name] for row in workers) for name in ("sessions", "turns"))
     rss_bytes = sum(row["rss_bytes"] or 0 for row in workers)
     totals = answer["totals"]
@@ -98,6 +99,18 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )
     return Group(table, *routes, Text("\n".join((summary, *lines))))
+
+
+def _shown_routes(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """Return the table of routes, of many the busiest ones, and a line about the others."""
+    from rich.text import Text
+
+    if not rows:
+        return []
+    busiest = rows if len(rows) <= SHOWN_ROUTES else sorted(rows, key=lambda row: -row["sessions"])[:SHOWN_ROUTES]
+    left_out = len(rows) - len(busiest)
+    more = [Text(f"and {left_out} routes with no more conversations: --json shows them\n")] if left_out else []
+    return [_routes_table(busiest), *more]
 
 
 def _routes_table(rows: Sequence[Mapping[str, Any]]) -> Table:

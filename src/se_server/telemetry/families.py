@@ -330,6 +330,7 @@ def _of_workers(reading: Reading) -> Iterator[Family]:
 def _of_routes(routes: Mapping[str, Reading]) -> Iterator[Family]:
     open_now = {name: each.conversations for name, each in routes.items()}
     yield _family("route_conversations", "gauge", "Conversations of a route that are open.", "route", open_now)
+    routes = {name: each for name, each in routes.items() if each.count("conversations")}  # others have no figures
     begun = {name: each.count("conversations") for name, each in routes.items()}
     help_text = "Conversations of a route that have begun."
     yield _family("route_conversations_total", "unknown", help_text, "route", begun)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from types import ModuleType
@@ -14,13 +16,14 @@ from typing import Protocol
 import uvloop
 
 from se_server.errors import AppError, ConfigError
-from se_server.forks import end_child
+from se_server.forks import end_child, reset_in_children
 from se_server.server.config.app import AppCrashed, user_traceback
 from se_server.server.config.scripts import Script, Serving, capture
 
 logger = logging.getLogger("se_server.server.worker")
 
 
+REMINDER_S = 1.0  # a program that goes on this long after its serve() waits for its own signal
 OTHERS_S = 0.05  # the time after a serve() in which those of further servers come, as from asyncio.gather
 Captors = Callable[[Sequence[Serving]], Awaitable[None]]
 
@@ -35,6 +38,7 @@ class _Calls:
     def __init__(self, script: Script, serve: Captors) -> None:
         self._script = script
         self._serve = serve
+        self._pid = os.getpid()
         self._servings: list[Serving] = []
         self._ended = asyncio.Event()
         self._are_all_there = False
@@ -46,6 +50,11 @@ class _Calls:
 
     async def take(self, serving: Serving) -> None:
         """Serve in place of one `serve()`."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"{self._script.file} calls serve() in a process that it has forked: se-server run makes the processes"
+                " itself, call serve() once and give --workers"
+            )
         if self._are_all_there:
             self.error = AppError(
                 f"{self._script.file} calls serve() again while or after it serves: se-server run takes servers that"
@@ -103,7 +112,7 @@ def _execute(script: Script, *, use_uvloop: bool) -> None:
     if use_uvloop:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+            asyncio.set_event_loop_policy(_Policy())
     main = ModuleType("__main__")
     main.__file__ = str(path)
     main.__builtins__ = __builtins__  # type: ignore[attr-defined]
@@ -115,6 +124,42 @@ def _execute(script: Script, *, use_uvloop: bool) -> None:
     except SyntaxError as error:
         raise AppCrashed.of(script.file, error) from error
     exec(code, vars(main))
+
+
+class _Policy(asyncio.DefaultEventLoopPolicy):
+    """Makes loops of uvloop, and the first one of the main thread on demand, which uvloop's own policy refuses."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        return uvloop.new_event_loop()
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Stop:
+    """The handler of SIGTERM in a program that has none."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self._stop = stop
+
+    def __call__(self, number: int, frame: object) -> None:
+        self._stop()
+
+
+def stop_on_sigterm(stop: Callable[[], object]) -> None:
+    """Have SIGTERM call a function, unless the program handles it itself."""
+    if _is_main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        handler = _Stop(stop)
+        signal.signal(signal.SIGTERM, handler)
+        reset_in_children(handler)
+
+
+def _remind(loop: asyncio.AbstractEventLoop) -> None:
+    """Send SIGTERM to a program that handles it and goes on: it waits for that, as under a service manager."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and not isinstance(handler, _Stop):
+        loop.call_later(REMINDER_S, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _never_served(script: Script) -> str:
@@ -155,6 +200,7 @@ def serve_of(worker: Callable[[Sequence[Serving]], tuple[Guest, Sequence[int]]])
             if not running.done():
                 made.end()
             await asyncio.shield(running)
+            _remind(asyncio.get_running_loop())
         except asyncio.CancelledError:
             made.end(0.0)
             await asyncio.wait((running,))

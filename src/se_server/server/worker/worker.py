@@ -45,7 +45,7 @@ from se_server.server.worker.guests import addresses_of, guests_of
 from se_server.server.worker.loading import fail, load_engines, trace_turns
 from se_server.server.worker.loops import end_with, run_through
 from se_server.server.worker.replies import replies
-from se_server.server.worker.script import run_script, serve_of
+from se_server.server.worker.script import run_script, serve_of, stop_on_sigterm
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S, Watchdog
 from se_server.telemetry.counters import Counters
@@ -207,7 +207,10 @@ class _Worker:
         self._drain_within(self._drain_timeout_s if timeout_s is None else timeout_s)
 
     async def run(self, watchdog: Watchdog) -> int:
-        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        if self._guest_of is None:
+            self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        else:
+            stop_on_sigterm(partial(self._loop.call_soon_threadsafe, self._stop.set))
         self._heartbeat.start()
         watchdog.attach(self._loop, self._take)
         try:
