@@ -213,7 +213,6 @@ _NOTES: Mapping[str, Mapping[str, _Check]] = {
         "first_text_s": (_is_first_text, "seconds"),
         "texts": (_is_count, "a number"),
     },
-    "stream": {"event_id": (_is_id, "a number")},
 }
 
 
