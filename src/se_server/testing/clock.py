@@ -25,7 +25,8 @@ BUDGET_S = 3600.0
 
 _LOOPBACK_S = 0.005  # the time for data written to a loopback socket to become readable
 _UNKNOWN_THREADS_S = 0.5  # the time for uncounted threads to wake a loop without timers
-_HAND_OVER_S = 0.002  # the time for a thread that was given work to begin it
+_HAND_OVER_S = 0.002, 0.02  # the time for a thread that was given work to begin it: before a short jump, a long one
+_LONG_JUMP_S = 1.0
 _LOOK_S = 0.02  # the time between two looks at threads that are at work
 _OUTSIDE_S = 60.0  # the same for counted threads and connections
 _CLEAN_UP_S = 2.0  # the time for cancelled tasks to end, in real seconds
@@ -118,7 +119,7 @@ class VirtualClock:
         if has_sockets and (events := self._selector.select(_LOOPBACK_S)):
             return events
         if self._threads.may_work():
-            if events := self._selector.select(_HAND_OVER_S):
+            if events := self._selector.select(_HAND_OVER_S[timeout is None or timeout >= _LONG_JUMP_S]):
                 return events
             if self._threads.are_busy():
                 return self._really_wait(_LOOK_S if timeout is None else timeout, "a thread", _LOOK_S)
