@@ -27,7 +27,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._unrelated = _busy()
-        self._busy_since: dict[int, float] = {}
+        self._busy_since: dict[object, float] = {}
 
     def may_work(self) -> bool:
         """Return whether there is such a thread, idle or not."""
@@ -42,18 +42,25 @@ class Threads:
         return any(now - since < PATIENCE_S for since in self._busy_since.values())
 
 
-def _others() -> dict[int, FrameType]:
-    """Return the threads but this one and the server's own, which log and watch the loop."""
+def _others() -> dict[object, FrameType]:
+    """Return the frames of the threads but this one and the server's own, which log and watch the loop.
+
+    The key is the thread's object, or its number if Python has not made it: a number is used again.
+    """
     frames = sys._current_frames()
     frames.pop(threading.get_ident(), None)
-    if frames:
-        for thread in threading.enumerate():
-            if thread.name.startswith("se-server"):
-                frames.pop(thread.ident or 0, None)
-    return frames
+    if not frames:
+        return {}
+    threads = {thread.ident: thread for thread in threading.enumerate()}
+    found: dict[object, FrameType] = {}
+    for number, frame in frames.items():
+        thread = threads.get(number)
+        if thread is None or not thread.name.startswith("se-server"):
+            found[number if thread is None else thread] = frame
+    return found
 
 
-def _busy() -> set[int]:
+def _busy() -> set[object]:
     return {thread for thread, frame in _others().items() if not _is_idle(frame)}
 
 
