@@ -135,7 +135,7 @@ class _Reader:
 
 
 def _own_keys(options: dict[str, Any]) -> dict[str, Any]:
-    """A route with keys of its own has no others, and one that authenticates differs from an open server."""
+    """Return the options of a route without the server's keys, if it has keys of its own."""
     if not {"api_key", "api_key_file", "disable_auth"} & options.keys():
         return options
     if "api_key" in options:

@@ -17,7 +17,7 @@ from se_server.server.shared.meter_rows import move_row
 from se_server.telemetry._meters import CELLS, Meters
 
 MAX_ROUTES = 1024
-MAX_WORKERS = 64
+MAX_WORKERS = 256
 _LINES = MAX_WORKERS + 1  # line 0 belongs to the workers that have ended
 _NAME_BYTES = 512
 _CELL_BYTES = 8

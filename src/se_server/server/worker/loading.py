@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,16 @@ from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.shared.control import ControlChannel, Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
+from se_server.server.shared.route_rows import MAX_ROUTES, MAX_WORKERS
 from se_server.server.shared.scoreboard import Slot
 from se_server.server.shared.tracing import Tracing
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S
 from se_server.telemetry._ring import Ring
 from se_server.telemetry.counters import Counters
 
+logger = logging.getLogger("se_server.server.worker")
+
+TOO_MANY = f"the first {MAX_ROUTES} routes are counted, in the first {MAX_WORKERS} workers"
 MAX_REASON, MAX_DETAILS = 4_000, 64_000  # characters; they fit into one control message
 
 
@@ -73,7 +78,10 @@ def load_engines(config: Config, slot: Slot | None = None, counters: Counters | 
             engine = replace(route_of(completed, app), name=route.name, host=route.host)
             if slot is not None and counters is not None:
                 counted = slot.route(route.name, route.max_sessions, counters)
-                engine = engine if counted is None else replace(engine, stats=counted[0], seats=counted[1])
+                if counted is not None:
+                    engine = replace(engine, stats=counted[0], seats=counted[1])
+                elif route.max_sessions is not None:
+                    logger.warning("max_sessions of route %r is not enforced: %s", route.name, TOO_MANY)
             routes.append(engine)
         except (AppError, ConfigError) as error:
             raise _of_route(route.name, error) from error.__cause__
