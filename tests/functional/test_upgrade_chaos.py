@@ -32,7 +32,7 @@ HOOK = """
         supervisor_pid = os.getpid()
         places = {
             "inherits": (upgrade.Handover, "take"),
-            "opens": (launch, "_open_sockets"),
+            "opens": (launch.Places, "_take_over"),
             "forks": (pool.Pool, "fork"),
             "announces": (launch._Announcer, "ready"),
             "names itself": (pidfile.PidFile, "write"),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # Lowest first. The rooms of `server` are layers of their own.
 LAYERS = [
-    {"errors", "address", "forks"},
+    {"errors", "address", "forks", "toml_file"},
     {"telemetry", "_message", "auth", "options", "spelling"},
     {"types", "_history", "recordings", "client_tls"},
     {"protocol", "history"},
@@ -38,6 +38,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ONLY = {
     "auth": {"errors"},
     "forks": set(),
+    "toml_file": set(),
     "options": {"errors"},
     "spelling": set(),
     "demo": {"types", "conversation"},

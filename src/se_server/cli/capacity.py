@@ -87,6 +87,8 @@ def command(
 
     The load doubles until the target is missed, or a conversation fails or is refused; then the gap is halved.
     """
+    if first > most:
+        raise click.UsageError(f"--first {first} is more than --most {most}")
     try:
         steps = first_steps(Address.of(url), access)
     except AddressError as error:

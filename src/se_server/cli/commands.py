@@ -8,10 +8,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from se_server.cli.misplaced import check_words
 from se_server.spelling import nearest
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
@@ -21,6 +23,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _VALUE = re.compile(r"^Invalid value for (?:'-\w' / )?'?([^':]+)'?: ")
 _NO_INTEGER, _NO_FLOAT = re.compile("a valid integer( range)?"), re.compile("a valid float( range)?")
 
+_NO_VALUE = re.compile(r"option '(-[\w-]+)' requires an argument")
 _RANGE = re.compile(
     r"is not in the range (?:(?P<low>[\d.]+)(?P<opens><=?)x(?:<=?(?P<high>[\d.]+))?|x(?P<above>>=?)(?P<least>[\d.]+))"
 )
@@ -32,6 +35,11 @@ class PlainCommand(click.Command):
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command; click calls it with the arguments of the process."""
         return _main(super().main, standalone_mode, args, extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        check_words(args, self.get_params(ctx), ctx)
+        return super().parse_args(ctx, args)
 
 
 class PlainGroup(click.Group):
@@ -48,7 +56,19 @@ class PlainGroup(click.Group):
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit(EXIT_USAGE)
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self._group_options_first(ctx, args))
+
+    def _group_options_first(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move options of the group before the command's name: `se-ctl status --socket x` is understood."""
+        own = {name for option in self.params if isinstance(option, click.Option) for name in option.opts}
+        place = next((place for place, word in enumerate(args) if self.get_command(ctx, word) is not None), len(args))
+        first, rest, moved = args[:place], args[place:], []
+        for name in own:
+            while name in rest and rest.index(name) + 1 < len(rest):
+                at = rest.index(name)
+                moved += rest[at : at + 2]
+                del rest[at : at + 2]
+        return [*first, *moved, *rest]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,12 +99,14 @@ def sentence_of(error: click.ClickException) -> str:
     path = "" if context is None else context.command_path
     if isinstance(error, click.NoSuchOption):
         known: Sequence[str] = [] if context is None else _options_of(context)
+        for name in _commands_with(error.option_name, context):
+            return f"{error.option_name} comes after the command, as in {path} {name} {error.option_name}"
         return f"there is no option {error.option_name}{nearest(error.option_name, known, f'{path} --help')}"
     text = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         text = _NO_FLOAT.sub("a number", _NO_INTEGER.sub("a whole number", _VALUE.sub(r"\1: ", text)))
         return _RANGE.sub(_range_in_words, text)
-    text = text[:1].lower() + text[1:]
+    text = _NO_VALUE.sub(r"\1 needs a value", text[:1].lower() + text[1:])
     has_way_out = "; " in text or not path or not isinstance(error, click.UsageError)
     return text if has_way_out else f"{text}; see {path} --help"
 
@@ -105,6 +127,16 @@ def _options_of(context: click.Context) -> list[str]:
     ]
 
 
+def _commands_with(option: str, context: click.Context | None) -> list[str]:
+    """Return the commands of a group that have an option; none for a command."""
+    if context is None or not isinstance(context.command, click.Group):
+        return []
+    group = context.command
+    found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
+    shown = [(name, each) for name, each in found if each is not None and not each.hidden]
+    return [name for name, each in shown if option in _options_of(click.Context(each))]
+
+
 def _main(run: Callable[..., Any], standalone_mode: bool, args: tuple[Any, ...], extra: dict[str, Any]) -> Any:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 ends no command
@@ -115,7 +147,7 @@ def _main(run: Callable[..., Any], standalone_mode: bool, args: tuple[Any, ...],
         code = run(*args, standalone_mode=False, **extra)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        name = context.command_path if context is not None else extra.get("prog_name") or sys.argv[0]
+        name = context.command_path if context is not None else extra.get("prog_name") or Path(sys.argv[0]).name
         complain(f"{name}: {sentence_of(error)}")
         sys.exit(error.exit_code)
     except click.Abort:

@@ -112,6 +112,8 @@ def find_socket(given: str | None, environ: Mapping[str, str], fits: Fits | None
         CtlError: no path is given, and the default directories have no socket, or one of them has several servers of
             which none can be chosen.
     """
+    if given is not None and given.strip() in ("", "off"):
+        raise CtlError(f"--socket: {given!r} is no path: give that of the server's --control-socket, or leave it out")
     said = given or environ.get(VARIABLE)
     if said and said != "off":
         return said

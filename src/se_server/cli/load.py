@@ -6,9 +6,12 @@ import asyncio
 import dataclasses
 import json
 import math
+import os
+import socket
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,27 @@ _positive = click.FloatRange(0, min_open=True)
 
 
 def _source_addresses(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, (address.strip() for address in (given or "").split(","))))
+    found = tuple(filter(None, (address.strip() for address in (given or "").split(","))))
+    for address in found:
+        try:
+            family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.bind((address, 0))
+        except ValueError:
+            raise click.BadParameter(f"{address!r} is not an IP address, such as 127.0.0.2") from None
+        except OSError as error:
+            raise click.BadParameter(f"{address} cannot be connected from: {error.strerror}") from None
+    return found
+
+
+def _writable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file before the run that could not be written after it."""
+    if path is not None:
+        place = path if path.exists() else path.parent
+        if not os.access(place, os.W_OK):
+            reason = "Permission denied" if place.exists() else "No such file or directory"
+            raise click.BadParameter(f"cannot write {path}: {reason}")
+    return path
 
 
 @click.command(
@@ -97,7 +120,7 @@ def _source_addresses(_context: click.Context, _option: click.Parameter, given: 
               help="Fail if the p99 to the first chunk is longer.")  # fmt: skip
 @click.option("--max-errors", metavar="N", type=click.IntRange(0), default=0, show_default=True,
               help="Fail if there are more errors.")  # fmt: skip
-@click.option("--hdr", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--hdr", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=_writable,
               help="Write the percentiles of both times as HdrHistogram does, to FILE and to FILE.final.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object, for programs.")

@@ -26,13 +26,16 @@ def command() -> click.Command:
     """Make the click command."""
     import click
 
+    from se_server.cli.commands import PlainCommand
     from se_server.cli.starter import LLMS
 
-    @click.command("new", context_settings={"help_option_names": ["-h", "--help"]})
+    @click.command("new", cls=PlainCommand, context_settings={"help_option_names": ["-h", "--help"]})
     @click.argument("directory", metavar="DIR")
     @click.option("--llm", type=click.Choice(list(LLMS)), default="openai", show_default=True, help="The model's API.")
     def new(directory: str, llm: str) -> None:
         """Write a starting project into DIR: an agent, its test, pyproject.toml and a Dockerfile."""
+        if not directory.strip():
+            raise click.UsageError("the name of the directory is empty: give one, such as my-agent")
         folder = Path(directory)
         names = write_project(folder, LLMS[llm])
         click.echo(f"wrote {folder}: {', '.join(names)}")
@@ -69,11 +72,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     import click
 
+    from se_server.cli.commands import sentence_of
+
     try:
         command().main(list(arguments), prog_name="se-server new", standalone_mode=False)
     except click.ClickException as error:
-        text = " ".join(error.format_message().split()).rstrip(".")
-        raise ConfigError(f"{text[:1].lower()}{text[1:]}; see se-server new --help") from None
+        raise ConfigError(sentence_of(error)) from None
     return 0
 
 

@@ -95,17 +95,13 @@ def _form_of(words: Sequence[str], environ: Mapping[str, str]) -> str:
 
 
 def _form_in_file(words: Sequence[str], environ: Mapping[str, str]) -> object:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    from se_server.toml_file import read_toml
 
     places = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--config"]
     name = places[-1] if places else environ.get("SE_SERVER_CONFIG")
     try:
-        with open(name or os.devnull, "rb") as file:
-            return tomllib.load(file).get("log_format", "")
-    except (OSError, ValueError):  # the error that is about to be shown may be about this file
+        return read_toml(name or os.devnull).get("log_format", "")
+    except (OSError, ValueError, RecursionError):  # the error that is about to be shown may be about this file
         return ""
 
 
@@ -176,6 +172,8 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     """Return the options that were given; None if the answer was printed already (--help, --version)."""
     import click
 
+    from se_server.cli.commands import sentence_of
+    from se_server.cli.misplaced import about_app, about_extra
     from se_server.errors import ConfigError
     from se_server.server.config.config import HELP
     from se_server.server.config.options import OPTIONS
@@ -189,9 +187,12 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
         known.append("--print-schema")
         raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known, HELP)}") from None
     except click.ClickException as error:
-        raise ConfigError(f"{_one_sentence(error.format_message())}; see se-server --help") from None
+        read = {} if not isinstance(error, click.UsageError) or error.ctx is None else error.ctx.params
+        raise ConfigError(about_extra(error.format_message(), read, words) or sentence_of(error)) from None
     if not isinstance(given, dict):
         return None
+    if problem := about_app(given.get("app") or ""):
+        raise ConfigError(problem)
     return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
 
 
@@ -204,11 +205,6 @@ def _check_words(argument: str) -> tuple[str, ...]:
     if argument != "--check=startup":
         raise ConfigError(f"{argument}: --check alone or --check=startup was expected")
     return "--check", "--check-startup"
-
-
-def _one_sentence(text: str) -> str:
-    text = " ".join(text.split()).rstrip(".")
-    return text[:1].lower() + text[1:]
 
 
 def _serve(given: Mapping[str, object], environ: Mapping[str, str]) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from se_server.errors import ConfigError
@@ -14,12 +14,7 @@ from se_server.observe.logs import keep_own_loggers
 from se_server.options import shown_file
 from se_server.spelling import nearest
 from se_server.telemetry._printable import text_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from se_server.toml_file import read_toml
 
 _KEYS = (
     "version", "formatters", "filters", "handlers", "loggers", "root", "incremental", "disable_existing_loggers",
@@ -37,8 +32,7 @@ def read_log_config(path: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or has a key without effect.
     """
     try:
-        with open(path, "rb") as file:
-            content = json.load(file) if path.endswith(".json") else tomllib.load(file)
+        content = json.loads(Path(path).read_bytes()) if path.endswith(".json") else read_toml(path)
     except OSError as error:
         raise ConfigError(f"--log-config: cannot read {shown_file(path)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -153,6 +153,8 @@ def _detail(body: Any) -> str:
         where = detail.get("loc")
         text = str(detail.get("message") or detail.get("msg") or "")
         return f"{'.'.join(map(str, where))}: {text}" if isinstance(where, list) and text else text
+    if isinstance(detail, str) and detail.lstrip().startswith("<"):
+        return "a web page, not JSON; it is that of another server"
     return detail if isinstance(detail, str) else ""
 
 

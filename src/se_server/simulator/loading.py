@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,7 @@ from se_server.errors import CallerError, ScriptError
 from se_server.simulator.habits import Habits
 from se_server.simulator.recording import Record, load_recording
 from se_server.simulator.script import Replay, Script, Step, parse_script
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from se_server.toml_file import parse_toml
 
 MAX_SCRIPT_BYTES = 1024 * 1024
 
@@ -43,10 +38,10 @@ def load_script(path: Path) -> Script:
             data = file.read(MAX_SCRIPT_BYTES + 1)
         if len(data) > MAX_SCRIPT_BYTES:
             raise ScriptError(f"{path}: larger than {MAX_SCRIPT_BYTES // 1024} KiB, the limit of a script")
-        content = tomllib.loads(data.decode())
+        content = parse_toml(data)
     except OSError as error:
         raise ScriptError(f"{path}: cannot read the script: {error.strerror or error}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ScriptError(f"{path}: not valid TOML: {error}") from None
     return parse_script(content, str(path), path.name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ from se_server.cli.ctl import command as ctl
 from se_server.cli.ctl import main as run_ctl
 from se_server.cli.doctor import main as doctor
 from se_server.cli.load import command as load
+from se_server.cli.server import main as serve
 
 CALLERS: dict[str, Any] = {"se-chat": chat, "se-doctor": doctor, "se-bench load": load, "se-bench capacity": capacity}
 OF_SERVERS = {
@@ -52,6 +55,10 @@ def test_commands_that_call_servers_share_options(name: str) -> None:
         (("-H", "x"), "--header: 'x' is not a header: write 'Name: value'"),
         (("--connect-timeout-s", "soon"), "--connect-timeout-s: 'soon' is not a number"),
         (("localhost:3001",), "URL: localhost:3001 has no scheme: write ws://localhost:3001/ws"),
+        (("-json",), "there is no option -json; did you mean --json?"),
+        (("-hedaer", "x"), "there is no option -hedaer; did you mean --header?"),
+        (("--api-key", "--json"), "--api-key needs a value, and --json follows; see {name} --help"),
+        (("--api-key",), "--api-key needs a value"),
         (("ws://a/", "ws://b/"), "got unexpected extra argument (ws://b/)"),
     ],
 )
@@ -76,7 +83,7 @@ def test_a_group_alone_shows_its_commands(name: str, group: Any) -> None:
         (("drain",), "drain needs a WORKER, whose number se-ctl status shows; se-ctl stop ends the server"),
         (("scale", "x"), "WORKERS: 'x' is not a whole number"),
         (("scale",), "missing argument 'WORKERS'; see se-ctl scale --help"),
-        (("--json", "status"), "there is no option --json; known are --socket, --help"),
+        (("--json", "status"), "--json comes after the command, as in se-ctl conversations --json"),
     ],
 )
 def test_se_ctl_names_the_way_out(
@@ -84,3 +91,63 @@ def test_se_ctl_names_the_way_out(
 ) -> None:
     assert run_ctl(["--socket", "/nowhere", *arguments]) == 2
     assert capsys.readouterr() == ("", f"se-ctl: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("status", "--socket", "/nowhere"), "cannot reach a server at /nowhere"),
+        (("--socket", "off", "status"), "--socket: 'off' is no path: give that of the server's --control-socket"),
+        (("--socket", "", "status"), "--socket: '' is no path"),
+    ],
+)
+def test_se_ctl_takes_its_socket_at_either_place(
+    arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_ctl(list(arguments)) == 1
+    assert capsys.readouterr().err.startswith(f"se-ctl: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        (capacity, ("--first", "100", "--most", "10"), "--first 100 is more than --most 10"),
+        (load, ("--source-addresses", "foo"), "--source-addresses: 'foo' is not an IP address, such as 127.0.0.2"),
+        (load, ("--source-addresses", "203.0.113.9"), "--source-addresses: 203.0.113.9 cannot be connected from: "),
+        (load, ("--hdr", "/nowhere/h"), "--hdr: cannot write /nowhere/h: No such file or directory"),
+    ],
+)
+def test_se_bench_refuses_before_its_run(command: Any, arguments: tuple[str, ...], sentence: str) -> None:
+    assert said(command, "se-bench", *arguments).startswith(f"se-bench: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("run", "run needs a program that calls serve(): se-server run script.py"),
+        ("run .", "run needs a file: . is a directory"),
+        ("run ok:app", "run needs a file, and 'ok:app' names an object in a module: se-server ok:app serves it"),
+        ("run nowhere", "run needs a file, and there is none called 'nowhere'"),
+        ("run --port 0 x.py", "the program comes directly after run: se-server run x.py --port 0 ..."),
+        ("serve x.py", "'serve' is not a command: se-server x.py serves x.py"),
+        ("chek x.py", "'chek' is not a command; did you mean se-server x.py --check?"),
+        ("rum x.py", "'rum' is not a command; did you mean se-server run x.py?"),
+        ("x.py y.py", "one APP is served, and two are named, 'x.py' and 'y.py': leave one out"),
+        ("x.py sk_abcdef", "one APP is served, and two are named, 'x.py' and the text given: leave one out"),
+        ("stop", "there is no module 'stop' to serve; se-ctl stop is the command for a server that runs"),
+        ("help", "there is no module 'help' to serve; did you mean --help?"),
+        ("x.py -check", "there is no option -check; did you mean --check?"),
+        ("--api-key --host 127.0.0.1", "--api-key needs a value, and --host follows; see se-server --help"),
+        ("new", "missing argument 'DIR'; see se-server new --help"),
+        ("new ''", "the name of the directory is empty: give one, such as my-agent"),
+        ("new x --lm gemini", "there is no option --lm; did you mean --llm?"),
+        ("new x --llm mistral", "--llm: 'mistral' is not one of"),
+    ],
+)
+def test_se_server_puts_words_right(
+    words: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert serve(shlex.split(words)) == 2
+    assert capfd.readouterr().err.startswith(f"se-server: {sentence}")
+    assert list(tmp_path.iterdir()) == []

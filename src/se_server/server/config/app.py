@@ -22,7 +22,7 @@ from typing import Any
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
-from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers
+from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers, of_python
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
@@ -335,6 +335,8 @@ def _nothing_found(found: object, spec: str) -> str:
     what = f"looked for {', '.join(APP_NAMES)}"
     if not isinstance(found, ModuleType):
         return f"APP {spec!r} is a {type(found).__name__} with no handler: {what}"
+    if hint := of_python(found):
+        return f"APP {spec!r} {hint}"
     public = {name: value for name, value in vars(found).items() if not name.startswith("_")}
     for name, value in public.items():
         kind = kind_of_web_application(value)

@@ -6,7 +6,6 @@ The sources in order of precedence: the command line, the environment (`SE_SERVE
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,16 +32,13 @@ from se_server.server.shared.lifecycle import Lifecycle
 from se_server.server.shared.recording import Recording
 from se_server.server.shared.tracing import Tracing
 from se_server.spelling import nearest, spelled
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from se_server.toml_file import read_toml
 
 LOOPBACK = "127.0.0.1"
 DEMO_HOST_SOURCE = "loopback, because of the demo key"
 MASK = "********"
 HELP = "se-server --help"
+_TYPED = ("config", "check", "print_config", "print_schema", "help", "version")
 _OF_RECORDINGS = ("record_memory", "record_max_age_s", "record_max_bytes")
 EDITED_DRAIN_TIMEOUT_S = 5.0
 """Seconds that a conversation may stay on the former code of an agent that is being edited."""
@@ -242,8 +238,7 @@ def load_config(command_line: Mapping[str, object], environ: Mapping[str, str]) 
 
 def _read_file(name: str) -> dict[str, object]:
     try:
-        with open(name, "rb") as file:
-            content: dict[str, object] = tomllib.load(file)
+        content: dict[str, object] = read_toml(name)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {shown_file(name)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and errors of values out of range
@@ -258,6 +253,8 @@ def _no_option(entry: str, value: object, file_name: str) -> str:
     if isinstance(value, dict):
         within = next((each for each in value if each in BY_NAME), "port")
         return f"[{entry}] in {file_name}: options have no section: write {within} = ... at the top of the file"
+    if entry in _TYPED:
+        return f"{entry} in {file_name} is for the command line only: give --{entry.replace('_', '-')} there"
     return f"{entry} in {file_name} is not an option{nearest(entry, BY_NAME, HELP)}"
 
 

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Container, Sequence
+from pathlib import Path
 from types import FunctionType, ModuleType
 
 from se_server.conversation.mistakes import is_users_module
@@ -58,3 +59,13 @@ def missing_variable(error: BaseException) -> str:
     if type(error) is not KeyError or trace is None or trace.tb_frame.f_globals.get("__name__") != "os":
         return ""
     return f"the environment variable {text_of(error.args[0])} is not set"
+
+
+def of_python(module: ModuleType) -> str:
+    """Return a sentence's end about a module of Python's own, which hides the user's; or nothing."""
+    name = module.__name__
+    if name.partition(".")[0] not in sys.stdlib_module_names:
+        return ""
+    own = Path(*name.split(".")).with_suffix(".py")
+    way_out = f"did you mean {own}?" if own.is_file() else "give your module another name"
+    return f"is the module {name} of Python's own library; {way_out}"

@@ -367,3 +367,12 @@ def test_other_ways_to_fail_at_import(folder: Path, source: str, expected: str) 
             load_app(spec)
         assert expected in caught.value.details
         assert "se_server" not in caught.value.details
+
+
+def test_a_module_of_python_hides_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AppError, match="is the module json of Python's own library; give your module another name"):
+        load_app("json")
+    (tmp_path / "json.py").write_text("async def on_transcript(transcript, session): ...")
+    with pytest.raises(AppError, match=r"did you mean json\.py\?"):
+        load_app("json")

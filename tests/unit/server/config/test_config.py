@@ -198,6 +198,25 @@ def test_an_overridden_value_must_be_right(tmp_path: Path) -> None:
     assert sentence(app="agent", port="1", env={"SE_SERVER_PORT": "x"}).startswith("SE_SERVER_PORT: 'x'")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"check = true", "check in {} is for the command line only: give --check there"),
+        (b"print_config = true", "print_config in {} is for the command line only: give --print-config there"),
+        (b"port: 3001", "(at line 1, column 5); write NAME = VALUE"),
+        (b"host = localhost", "(at line 1, column 8); texts stand in quotes"),
+        (b'{"port": 3001}', "it looks like JSON: write NAME = VALUE, one a line"),
+        (b"\xff\xfep\0", "the configuration file {} is not valid TOML: it is not a text in UTF-8"),
+    ],
+)
+def test_a_mistake_in_the_file_names_the_way_out(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "se.toml"
+    file.write_bytes(content)
+    assert words.format(file) in sentence(app="agent", config=str(file))
+    file.write_bytes(b"\xef\xbb\xbfport = 7")
+    assert load(app="agent", config=str(file)).listening.port == 7
+
+
 def test_a_broken_or_missing_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "se-server.toml"
     assert "No such file" in sentence(config=str(file))
