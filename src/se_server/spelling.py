@@ -42,10 +42,21 @@ _SYNONYMS = {
     **dict.fromkeys(("clients", "users", "connections", "concurrency"), "conversations"),
     **dict.fromkeys(("d", "time", "duration"), "duration_s"),
     **dict.fromkeys(("rate", "qps", "rps"), "turns_per_s"),
-    **dict.fromkeys(("timeout",), "reply_timeout_s"),
+    **dict.fromkeys(("timeout", "timeout_s"), "reply_timeout_s"),
+    **dict.fromkeys(("tls", "ssl", "https"), "certfile"),
+    **dict.fromkeys(("quit", "exit", "kill", "shutdown"), "stop"),
+    **dict.fromkeys(("restart", "upgrade"), "reload"),
+    **dict.fromkeys(("list", "ls", "sessions"), "conversations"),
+    **dict.fromkeys(("ps", "info", "top", "workers"), "status"),
+    **dict.fromkeys(("logs", "rotate"), "reopen_log"),
 }
 # The same word means another option in a server than in a client; each command has one of the two.
-_ALSO = {"cafile": "ca_certs", "cacert": "ca_certs", "cert": "certfile", "key": "keyfile", "timeout": "turn_timeout_s"}
+_ALSO = {
+    **dict.fromkeys(("cafile", "cacert"), "ca_certs"),
+    **dict.fromkeys(("timeout", "timeout_s"), "turn_timeout_s"),
+    "cert": "certfile",
+    "key": "keyfile",
+}
 
 _NAME = re.compile(r"(?<![\w./-])(?:--[a-z][a-z-]*[a-z]|[a-z]+(?:_[a-z]+)+)(?![\w/-])")
 

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyte
 import pytest
 
 from tests.helpers import TEST_API_KEY, ServerProcess, running_server
 
 TIMEOUT_S = 20.0
-ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLUMNS = 80
 
 # Run `se-chat` in a session of its own, with standard input as the terminal, so that Ctrl-C reaches it.
 IN_TERMINAL = """
@@ -46,6 +47,8 @@ class Terminal:
         self.raw = ""
         self._master = master
         self._seen = 0
+        self._screen = pyte.HistoryScreen(COLUMNS, 24, history=2000)
+        self._stream = pyte.ByteStream(self._screen)
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -56,7 +59,8 @@ class Terminal:
         while True:
             found = re.compile(pattern).search(self.text(), self._seen)
             if found:
-                self._seen = found.end()
+                # The last row will show something else once there is more.
+                self._seen = min(found.end(), self.text().rfind("\n") + 1)
                 return found
             assert self._read(deadline), f"waited for {pattern!r}, but the terminal shows:\n{self.text()}"
 
@@ -67,8 +71,13 @@ class Terminal:
         return self.process.wait(TIMEOUT_S)
 
     def text(self) -> str:
-        """The output without colours and cursor movements."""
-        return ESCAPE.sub("", self.raw).replace("\r\n", "\n")
+        """The rows that the terminal has shown, with the one of the cursor up to the cursor."""
+        screen = self._screen
+        rows = ["".join(row[column].data for column in range(COLUMNS)).rstrip() for row in screen.history.top]
+        rows += [row.rstrip() for row in screen.display]
+        cursor = len(screen.history.top) + screen.cursor.y
+        rows[cursor] = rows[cursor].ljust(screen.cursor.x)
+        return "\n".join(rows[: cursor + 1])
 
     def modes(self) -> int:
         """The terminal's local modes."""
@@ -87,13 +96,14 @@ class Terminal:
                 raise
             return False
         self.raw += data.decode("utf-8", "replace")
+        self._stream.feed(data)
         return bool(data)
 
 
 @contextmanager
 def terminal(*args: str, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
     master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-c", IN_TERMINAL, *args],
         stdin=slave,

@@ -81,6 +81,8 @@ def main(
         Address.of(url)
     except AddressError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
+    if conversation_id is not None and not conversation_id.strip():
+        raise click.BadParameter("it is empty: give an id, or leave it out", param_hint="--conversation-id")
     if seed is not None and not hostile:
         raise click.UsageError("--seed requires --hostile.")
     habits = Habits.hostile(seed or 0) if hostile else None

@@ -20,7 +20,7 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """The `context_settings` of all commands."""
 
-_VALUE = re.compile(r"^Invalid value for (?:'-\w' / )?'?([^':]+)'?: ")
+_VALUE = re.compile(r"^Invalid value for (?:'-\w' / )?'?\[?([^':\]]+)\]?'?: ")
 _NO_INTEGER, _NO_FLOAT = re.compile("a valid integer( range)?"), re.compile("a valid float( range)?")
 
 _NO_VALUE = re.compile(r"option '(-[\w-]+)' requires an argument")
@@ -39,7 +39,11 @@ class PlainCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
         check_words(args, self.get_params(ctx), ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # a missing value has none
+            raise
 
 
 class PlainGroup(click.Group):
@@ -99,10 +103,12 @@ def sentence_of(error: click.ClickException) -> str:
     path = "" if context is None else context.command_path
     if isinstance(error, click.NoSuchOption):
         known: Sequence[str] = [] if context is None else _options_of(context)
+        for metavar in _arguments_called(error.option_name, context):
+            return f"{metavar} is given without an option: {path} {metavar}"
         for name in _commands_with(error.option_name, context):
             return f"{error.option_name} comes after the command, as in {path} {name} {error.option_name}"
         return f"there is no option {error.option_name}{nearest(error.option_name, known, f'{path} --help')}"
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).removesuffix(".")
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         text = _NO_FLOAT.sub("a number", _NO_INTEGER.sub("a whole number", _VALUE.sub(r"\1: ", text)))
         return _RANGE.sub(_range_in_words, text)
@@ -125,6 +131,13 @@ def _options_of(context: click.Context) -> list[str]:
         for name in parameter.opts
         if name.startswith("--")
     ]
+
+
+def _arguments_called(option: str, context: click.Context | None) -> list[str]:
+    """Return the placeholder of the argument that an option's name means, if there is one."""
+    parameters = [] if context is None else context.command.get_params(context)
+    own = [each for each in parameters if isinstance(each, click.Argument) and each.name == option.lstrip("-")]
+    return [str(each.name).upper() for each in own]
 
 
 def _commands_with(option: str, context: click.Context | None) -> list[str]:

@@ -1,35 +1,50 @@
-"""The terminal of se-chat: the user types a line below the growing answer."""
+"""The terminal of se-chat: the user types a line, edited by prompt_toolkit, below the growing answer."""
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import os
 import re
-import termios
+import signal
 import textwrap
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from se_server.cli.line_editor import LineEditor
-from se_server.cli.screen import AGENT, INTERRUPTED, YOU, Paint, printable, read_some, shown_s, write
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, WordCompleter, get_common_complete_suffix
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input.vt100 import Vt100Input
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.layout import BufferControl, ConditionalContainer, FormattedTextControl, HSplit, Layout, Window
+from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.widgets import SearchToolbar
+
+from se_server.cli.screen import AGENT, INTERRUPTED, Paint, printable, shown_s, write
 
 _TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
+_INDENT = " " * len(AGENT)
 
 
 class Console:
     """A terminal on which the user types below the growing answer.
 
-    The terminal's own line editing would mix the two, so the line being typed is kept here: before each output it is
-    erased, and drawn again below it afterwards. Use it as a context manager: leaving it restores the terminal's modes.
+    Complete rows of the answer are written above the line being typed; its last row, which further text may go on,
+    belongs to the same drawing as that line. Use it as an asynchronous context manager while the user types; without
+    that it shows a conversation only.
 
     Args:
         in_fd: the terminal, for reading.
         out: the same terminal, for writing.
         on_line: called with each line that the user enters.
         on_end: called when the user ends the input (Ctrl-D on an empty line), or the terminal is closed.
-        editor: the line being typed; a plain one by default.
+        history: earlier lines, the oldest first.
+        commands: the words that Tab completes at the beginning of a line.
     """
 
     def __init__(
@@ -38,190 +53,210 @@ class Console:
         out: TextIO,
         on_line: Callable[[str], None],
         on_end: Callable[[], None],
-        editor: LineEditor | None = None,
+        history: Sequence[str] = (),
+        commands: Sequence[str] = (),
     ) -> None:
         self._fd = in_fd
         self._out = out
         self._on_line = on_line
         self._on_end = on_end
+        self._commands = commands
         self._paint = Paint(out)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._editor = editor or LineEditor()
         self._is_prompting = False
         self._in_answer = False
-        self._column = 0  # the column of the answer's end; the line being typed is one row below it
-        self._word = ""  # the answer's last word, which further text may go on
-        self._drawn = ""  # the input line as shown on the screen; empty when it is not shown
-        self._drawn_row = 0  # the row of the cursor, counted from the first row of that line
-        self._pending: list[str] = []  # output that is written at once, to avoid flicker
+        self._lead = ""  # before the answer's last row: its name, or blanks
+        self._row = ""  # the answer's last row, which further text may go on
+        self._is_row_drawn = False
+        self._buffer = Buffer(multiline=False, history=InMemoryHistory(list(history)), accept_handler=self._accept)
+        self._app: Application[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> Console:
-        self._saved = termios.tcgetattr(self._fd)
-        self.resume()
-        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+    async def __aenter__(self) -> Console:
+        self._in = open(self._fd, closefd=False)  # noqa: ASYNC230, SIM115  it is open; __aexit__ closes the object
+        self._app = self._make_app()
+        self._finish_row()
+        self._running = asyncio.create_task(self._run(self._app))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        self._erase()
-        self._new_line()
-        self._flush()
-        termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+    async def __aexit__(self, *_: object) -> None:
+        assert self._app is not None
+        assert self._running is not None
+        if self._app.is_running:
+            self._app.exit()
+        else:
+            self._running.cancel()
+        await asyncio.wait([self._running])
+        self._app = None
+        self._in.close()
+        self._show(())
+        self.rest()
+
+    async def _run(self, app: Application[None]) -> None:
+        try:
+            await app.run_async(handle_sigint=False, set_exception_handler=False)
+        except (EOFError, OSError):  # the terminal is closed
+            self._on_end()
 
     def resume(self) -> None:
         """Set the terminal's modes, also after the shell had the terminal (SIGCONT)."""
-        modes = termios.tcgetattr(self._fd)
-        modes[3] &= ~(termios.ICANON | termios.ECHO)  # ISIG stays: Ctrl-C and Ctrl-Z remain signals
-        modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._fd, termios.TCSADRAIN, modes)
-        self._drawn = ""
-        self._redraw()
+        if self._app is not None and self._app.is_running:
+            self._app.input.raw_mode().__enter__()
+            self._app.renderer.reset()
+            self._app.invalidate()
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
     def heard(self, text: str) -> None:
         if not self._in_answer and not text.strip():
             return  # a blank stands for an answer without words
-        self._erase()
         if not self._in_answer:
-            self._new_line()
             self._begin_answer()
-        self._wrap(text)
-        self._redraw()
+        *rows, self._row = wrapped(self._row + printable(text), self._columns() - 1 - len(AGENT))
+        leads = [self._lead, *[_INDENT] * len(rows)]
+        self._lead = leads[-1]
+        self._show([lead + row.rstrip() for lead, row in zip(leads, rows, strict=False)])
 
     def answered(self, first_text_s: float | None = None) -> None:
-        self._erase()
+        rows = []
         if not self._in_answer:
             self._begin_answer()
-            self._put(self._paint("(no answer)", dim=True))
+            self._row = self._paint("(no answer)", dim=True)
         elif first_text_s is not None:
             shown = f"  {shown_s(first_text_s)}"
-            room = self._columns() - 1 - self._column
-            self._put(("" if len(shown) <= room else "\n" + " " * (len(AGENT) - 2)) + self._paint(shown, dim=True))
-        self._end_answer()
-        self._redraw()
+            if len(AGENT) + width(self._row + shown) >= self._columns():
+                rows.append(self._lead + self._row.rstrip())
+                self._lead, self._row = _INDENT[2:], ""
+            self._row += self._paint(shown, dim=True)
+        self._show([*rows, self._end_answer()])
 
     def said(self, text: str, *, interrupts: bool) -> None:
-        self._erase()
+        rows = []
         if interrupts:
             if not self._in_answer:
                 self._begin_answer()
-            self._put(self._paint(INTERRUPTED, fg="yellow"))
-            self._end_answer()
-        self._put(self._paint.you() + text + "\n")
+            self._row += self._paint(INTERRUPTED, fg="yellow")
+            rows.append(self._end_answer())
         self._is_prompting = False
-        self._redraw()
+        self._show([*rows, self._paint.you() + text])
 
     def note(self, text: str, kind: str = "note", **details: object) -> None:
-        self._erase()
-        self._new_line()
-        self._in_answer = False
+        answer = [self._end_answer()] if self._in_answer else []
         indent = " " * (len(text) - len(text.lstrip()) + 2)
         rows = textwrap.wrap(printable(text), self._columns() - 1, subsequent_indent=indent) or [""]
-        self._put("".join(self._paint(row, dim=True) + "\n" for row in rows))
-        self._redraw()
+        self._show([*answer, *(self._paint(row, dim=True) for row in rows)])
 
     def prompt(self) -> None:
-        self._erase()
         self._is_prompting = True
-        self._redraw()
+        self._show(())
 
     def rest(self) -> None:
         """Move the cursor to the beginning of a line for the next writer."""
-        self._erase()
-        self._new_line()
-        self._flush()
+        self._finish_row()
 
     def _begin_answer(self) -> None:
-        self._put(self._paint.agent())
-        self._in_answer, self._column, self._word = True, len(AGENT), ""
+        self._in_answer, self._lead, self._row = True, self._paint.agent(), ""
 
-    def _end_answer(self) -> None:
-        self._in_answer, self._column = False, 0
-        self._put("\n")
+    def _end_answer(self) -> str:
+        self._in_answer = False
+        return self._lead + self._row
 
-    def _new_line(self) -> None:
-        if self._column:
-            self._put("\n")
-            self._column = 0
-
-    def _wrap(self, text: str) -> None:
-        """Write a piece of the answer, wrapped between words. A row is never filled: terminals differ in how they treat
-        that.
-        """
-        last, row = self._columns() - 1, self._columns() - 1 - len(AGENT)
-        for token in _TOKENS.findall(printable(text)):
-            if token == "\n" or (self._column + width(token) > last and self._column > len(AGENT)):
-                begun = "" if token.isspace() else self._word
-                if self._column - width(begun) <= len(AGENT) or width(begun + token) > row:
-                    begun = ""  # the word fills its row, or is too long for any
-                elif begun:
-                    self._put(f"\x1b[{width(begun)}D\x1b[K")
-                self._put("\n" + " " * len(AGENT) + begun)
-                self._column = len(AGENT) + width(begun)
-                self._word = begun
-                if token.isspace():
-                    continue
-            for piece in _cut(token, last - self._column, row):
-                if self._column + width(piece) > last:
-                    self._put("\n" + " " * len(AGENT))
-                    self._column, self._word = len(AGENT), ""
-                self._put(piece)
-                self._column += width(piece)
-                self._word = "" if piece.isspace() else self._word + piece
-
-    def _erase(self) -> None:
-        """Erase the line being typed, and return to the end of the answer."""
-        if not self._drawn:
+    def _show(self, rows: Sequence[str]) -> None:
+        """Write rows above the answer's last row and the line being typed, and draw those again."""
+        text = "".join(f"{row}\n" for row in rows)
+        if self._app is not None:
+            if text:
+                if self._app.is_running:
+                    self._app.renderer.erase()
+                write(self._out, text)
+            self._app.invalidate()
             return
-        self._put("\r" + (f"\x1b[{self._drawn_row}A" if self._drawn_row else "") + "\x1b[J")
-        if self._column:
-            self._put(f"\x1b[A\x1b[{self._column}C")
-        self._drawn = ""
+        row = self._lead + self._row if self._in_answer else ""
+        write(self._out, ("\r\x1b[K" if self._is_row_drawn else "") + text + row)
+        self._is_row_drawn = bool(row)
 
-    def _redraw(self) -> None:
-        """Draw the line being typed; during an answer only if it is not empty."""
-        line, columns = self._editor.text, self._columns()
-        if line or (self._is_prompting and not self._in_answer):
-            self._put(("\n" if self._column else "") + self._paint.you() + line)
-            self._drawn = YOU + line
-            last_row = self._drawn_row = (width(self._drawn) - 1) // columns
-            if self._editor.cursor < len(line):
-                self._drawn_row, column = divmod(width(YOU + line[: self._editor.cursor]), columns)
-                up = last_row - self._drawn_row
-                self._put("\r" + (f"\x1b[{up}A" if up else "") + (f"\x1b[{column}C" if column else ""))
-        self._flush()
+    def _finish_row(self) -> None:
+        if self._is_row_drawn:
+            write(self._out, "\n")
+            self._is_row_drawn = self._in_answer = False
 
     def _columns(self) -> int:
-        try:
-            # Some pseudo-terminals report 0 columns; below this minimum nothing can be drawn.
-            return max(os.get_terminal_size(self._out.fileno()).columns or 80, 2 * len(AGENT))
-        except OSError:
-            return 80
-
-    def _put(self, text: str) -> None:
-        self._pending.append(text)
-
-    def _flush(self) -> None:
-        pending = "".join(self._pending)
-        self._pending.clear()
-        write(self._out, pending)
+        return _size(self._out).columns
 
     # --- typing -----------------------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
-        data = read_some(self._fd)
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            self._on_end()
+    def _make_app(self) -> Application[None]:
+        search = SearchToolbar()
+        answer = Window(FormattedTextControl(lambda: ANSI(self._lead + self._row)), height=1, dont_extend_height=True)
+        line = Window(
+            BufferControl(
+                self._buffer,
+                input_processors=[BeforeInput(lambda: ANSI(self._paint.you() if self._is_line_shown() else ""))],
+                search_buffer_control=search.control,
+            ),
+            wrap_lines=True,
+            dont_extend_height=True,
+        )
+        out = self._out
+        return Application(
+            Layout(
+                HSplit([ConditionalContainer(answer, Condition(lambda: self._in_answer)), line, search]),
+                focused_element=line,
+            ),
+            key_bindings=self._keys(),
+            erase_when_done=True,
+            input=Vt100Input(self._in),
+            # Not all terminals report the cursor's position, and none has to.
+            output=Vt100_Output(out, lambda: _size(out), term=os.environ.get("TERM"), enable_cpr=False),
+        )
+
+    def _is_line_shown(self) -> bool:
+        return bool(self._buffer.text) or (self._is_prompting and not self._in_answer)
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        is_empty = Condition(lambda: not self._buffer.text)
+        keys.add("c-d", filter=is_empty)(lambda event: self._on_end())
+        keys.add("tab")(lambda event: self._complete())
+        # A terminal in raw mode sends no signals.
+        keys.add("c-c")(lambda event: os.kill(os.getpid(), signal.SIGINT))
+        keys.add("c-\\")(lambda event: os.kill(os.getpid(), signal.SIGQUIT))
+        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        return keys
+
+    def _complete(self) -> None:
+        document = self._buffer.document
+        if not document.text_before_cursor.startswith("/"):
+            self._buffer.insert_text(" ")
             return
-        try:
-            for line in self._editor.feed(self._decoder.decode(data)):
-                self._on_line(line)
-        except EOFError:
-            self._on_end()
-        self._erase()
-        self._redraw()
+        completer = WordCompleter(list(self._commands), sentence=True)
+        found = list(completer.get_completions(document, CompleteEvent()))
+        self._buffer.insert_text(get_common_complete_suffix(document, found))
+
+    def _accept(self, buffer: Buffer) -> bool:
+        for line in buffer.text.splitlines() or [""]:  # several were pasted
+            self._on_line(line)
+        return False
+
+
+def wrapped(text: str, room: int) -> list[str]:
+    """Return the rows of a text, wrapped between words; the last one may be empty. A word wider than a row is split."""
+    rows, row = [], ""
+    for token in _TOKENS.findall(text):
+        if token == "\n":
+            rows.append(row)
+            row = ""
+            continue
+        if width(row + token) > room and row.strip():
+            rows.append(row)
+            row = ""
+            if token.isspace():
+                continue
+        for char in token:
+            if row and width(row + char) > room:
+                rows.append(row)
+                row = ""
+            row += char
+    return [*rows, row]
 
 
 def width(text: str) -> int:
@@ -234,15 +269,10 @@ def width(text: str) -> int:
     return columns
 
 
-def _cut(token: str, room: int, row: int) -> list[str]:
-    """Split a token that is wider than a whole row; return other tokens unchanged."""
-    if width(token) <= max(room, row):
-        return [token]
-    pieces: list[str] = []
-    piece = ""
-    for char in token:
-        if piece and width(piece + char) > (row if pieces else room):
-            pieces.append(piece)
-            piece = ""
-        piece += char
-    return [*pieces, piece]
+def _size(out: TextIO) -> Size:
+    try:
+        found = os.get_terminal_size(out.fileno())
+    except OSError:
+        return Size(rows=24, columns=80)
+    # Some pseudo-terminals report 0 columns; below this minimum nothing can be drawn.
+    return Size(rows=found.lines or 24, columns=max(found.columns or 80, 2 * len(AGENT)))

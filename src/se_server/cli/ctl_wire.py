@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ def ask(path: str, command: str, argument: object = None, *, timeout_s: float = 
         raise CtlError(f"the server at {path} did not answer within {timeout_s:g} s") from None
     except OSError as error:
         reason = error.strerror or str(error)
+        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+            reason = "it is not a socket"
         raise CtlError(f"cannot reach a server at {path}: {reason}") from None
     except ValueError:
         raise CtlError(f"the program that answers at {path} is not se-server") from None

@@ -10,18 +10,17 @@ import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from se_server.cli.chat_commands import COMMANDS
 from se_server.cli.chat_course import SILENCE_TIMEOUT_S, Chat
-from se_server.cli.console import Console
+from se_server.cli.chat_history import history_file, load_history, save_line
 from se_server.cli.jsonlines import JsonLines
-from se_server.cli.line_editor import LineEditor, history_file, load_history, save_line
 from se_server.cli.request import ServerAccess
 from se_server.cli.screen import LineReader, OutputError, Paint, Transcript, printable
 from se_server.errors import CallerError
@@ -30,6 +29,9 @@ from se_server.simulator.habits import Habits
 from se_server.simulator.play import Failure, play
 from se_server.simulator.recording import Recording
 from se_server.simulator.script import Script
+
+if TYPE_CHECKING:
+    from se_server.cli.console import Console
 
 RECONNECT_S = 0.5
 
@@ -75,29 +77,31 @@ async def converse(options: ChatOptions) -> int:
     in_fd, is_typed, is_shown = sys.stdin.fileno(), sys.stdin.isatty() and script is None, sys.stdout.isatty()
     chat = Chat(waits=not is_typed)
     chat.reply_timeout_s = options.reply_timeout_s or (script.reply_timeout_s if script else SILENCE_TIMEOUT_S)
-    terminal: AbstractContextManager[object] = LineReader(in_fd, chat.typed, chat.input_over)
-    resume: Callable[[], None] | None = None
+    console: Console | None = None
     if options.as_json:
         chat.screen = JsonLines(sys.stdout)
     elif (is_typed or script is not None) and is_shown and os.environ.get("TERM", "dumb") != "dumb":
-        # A script uses it as well, for its line breaks; it is entered only to read typed lines.
+        # Imported here: prompt_toolkit takes a fifth of a second, which pipes and programs need not wait for.
+        from se_server.cli.console import Console
+
         path = history_file(os.environ)
-        editor = LineEditor(load_history(path) if is_typed else [], [f"/{usage.split()[0]}" for usage in COMMANDS])
 
         def take_line(line: str) -> None:
             if line.strip():
                 save_line(path, line)
             chat.typed(line)
 
-        console = Console(in_fd, sys.stdout, take_line, chat.input_over, editor)
-        chat.screen, terminal, resume = console, console, console.resume
+        # A script uses it as well, for its line breaks; it is entered only to read typed lines.
+        commands = [f"/{usage.split()[0]}" for usage in COMMANDS]
+        history = load_history(path) if is_typed else []
+        chat.screen = console = Console(in_fd, sys.stdout, take_line, chat.input_over, history, commands)
     else:
         chat.screen = Transcript(sys.stdout, echo=not (is_typed and is_shown))
     habits = options.habits or (script.habits if script is not None else None)
     chat.shows_habits = habits is not None
     chat.reconnects = options.reconnects
     loop = asyncio.get_running_loop()
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         is_first = True
         while True:
             connecting = _connect(options, chat, habits, is_first)
@@ -112,13 +116,14 @@ async def converse(options: ChatOptions) -> int:
                         loop.add_signal_handler(number, chat.finish, 130 if script is not None else 0)
                 if script is not None:
                     exit_code: int | None = await follow(script, chat)
-                    if isinstance(chat.screen, Console):
-                        chat.screen.rest()
+                    if console is not None:
+                        console.rest()
                 else:
-                    if is_first and resume is not None:
-                        loop.add_signal_handler(signal.SIGCONT, resume)
-                    if is_first:
-                        stack.enter_context(terminal)
+                    if is_first and console is not None:
+                        loop.add_signal_handler(signal.SIGCONT, console.resume)
+                        await stack.enter_async_context(console)
+                    elif is_first:
+                        stack.enter_context(LineReader(in_fd, chat.typed, chat.input_over))
                     else:
                         chat.screen.note(f"[a new conversation: {caller.model.conversation_id}]", "began")
                     if is_typed:
@@ -128,7 +133,7 @@ async def converse(options: ChatOptions) -> int:
                 chat.is_over = True
                 await caller.close()
                 if exit_code is not None:
-                    stack.close()
+                    await stack.aclose()
                     conclude(chat, options, exit_code)
             if caller.recording_problem is not None:
                 raise OutputError(f"the recording: {caller.recording_problem.strerror}")

@@ -37,6 +37,8 @@ def command() -> click.Command:
         if not directory.strip():
             raise click.UsageError("the name of the directory is empty: give one, such as my-agent")
         folder = Path(directory)
+        if not folder.resolve().name:
+            raise click.UsageError("a project needs a directory of its own, such as my-agent")
         names = write_project(folder, LLMS[llm])
         click.echo(f"wrote {folder}: {', '.join(names)}")
         click.echo(

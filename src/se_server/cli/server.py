@@ -185,6 +185,8 @@ def _read_command_line(arguments: list[str]) -> dict[str, object] | None:
     except click.NoSuchOption as error:
         known = [option.flag for option in OPTIONS if not option.positional] + ["--config", "--check", "--print-config"]
         known.append("--print-schema")
+        if error.option_name == "--app":
+            raise ConfigError("APP is given without an option: se-server APP") from None
         raise ConfigError(f"there is no option {error.option_name}{nearest(error.option_name, known, HELP)}") from None
     except click.ClickException as error:
         read = {} if not isinstance(error, click.UsageError) or error.ctx is None else error.ctx.params

@@ -22,7 +22,7 @@ from typing import Any
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
-from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers, of_python
+from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers, of_python, other_file
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
@@ -212,7 +212,7 @@ def _load_module(name: str, spec: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name + ".").startswith(error.name + "."):
-            hint = as_attribute(name) or _nearest(name, _python_names(Path.cwd(), ""))
+            hint = as_attribute(name) or other_file(spec) or _nearest(name, _python_names(Path.cwd(), ""))
             raise AppError(
                 f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
             ) from None

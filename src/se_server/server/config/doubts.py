@@ -69,3 +69,16 @@ def of_python(module: ModuleType) -> str:
     own = Path(*name.split(".")).with_suffix(".py")
     way_out = f"did you mean {own}?" if own.is_file() else "give your module another name"
     return f"is the module {name} of Python's own library; {way_out}"
+
+
+def other_file(spec: str) -> str:
+    """Return a hint for an APP that is an address, another kind of file, or nearly a module; or nothing."""
+    if "://" in spec:
+        return "; an APP is a module or a file, not an address"
+    if Path(spec).is_file():
+        return "; it is a file whose name does not end in .py"
+    package, _, name = spec.partition(":")[0].rpartition(".")
+    folder = Path(*package.split("."))
+    known = [path.stem for path in folder.glob("*.py")] if package and folder.is_dir() else []
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {package}.{close[0]}?" if close else ""

@@ -32,6 +32,9 @@ def host(raw: object) -> str | None:
         name = name[1:-1]
     if any(character.isspace() or character in "/@" for character in name):
         raise ValueError("an address or a host name, such as 127.0.0.1 or ::1")
+    before, colon, after = name.partition(":")
+    if colon and before and ":" not in after and after.isdecimal():
+        raise ValueError(f"an address without its port, which is --port {after}")
     return name
 
 

@@ -376,3 +376,21 @@ def test_a_module_of_python_hides_the_users(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "json.py").write_text("async def on_transcript(transcript, session): ...")
     with pytest.raises(AppError, match=r"did you mean json\.py\?"):
         load_app("json")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("notes.ipynb", "it is a file whose name does not end in .py"),
+        ("https://example.org/agent", "an APP is a module or a file, not an address"),
+        ("package.agnet", "did you mean package.agent?"),
+    ],
+)
+def test_another_kind_of_app_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.ipynb").write_text("{}")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "agent.py").write_text("")
+    with pytest.raises(AppError) as caught:
+        load_app(spec)
+    assert words in str(caught.value)
