@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,37 @@ def test_googles_client_gets_the_recorded_streams(tmp_path: Path) -> None:
 def test_known_clients_are_where_they_are_looked_up(name: str) -> None:
     holder, last, function = _find(name, "")
     assert getattr(holder, last) is function
+
+
+LATE = """
+    async def ask(question):
+        raise OSError("no provider here")
+
+    async def on_transcript(transcript, session):
+        await session.send_response(await ask("first"), final=False)
+        await session.send_response(await ask("second"))
+"""
+
+
+def test_streams_open_as_late_as_they_did(tmp_path: Path) -> None:
+    app = write_agent(tmp_path / "late_agent.py", LATE)
+    said = {"type": "user_transcript", "event_id": 1, "user_transcript": [{"role": "user", "content": "hi"}]}
+    answer = {"type": "agent_response", "event_id": 1, "is_final": False}
+    turn = {"event_id": 1, "outcome": "answered", "first_text_s": 1.0, "texts": 2}
+    lines: list[dict[str, object]] = [
+        {"t_s": 0, "direction": "out", "kind": "open"},
+        {"t_s": 0.5, "direction": "out", "kind": "text", "text": json.dumps(said)},
+        {"t_s": 1.4, "direction": "note", "kind": "stream", "event_id": 1},  # the provider took 0.9 s to answer
+        {"t_s": 1.5, "direction": "note", "kind": "llm", "event": "It rains "},
+        {"t_s": 1.5, "direction": "in", "kind": "text", "text": json.dumps({**answer, "content": "It rains "})},
+        {"t_s": 2.5, "direction": "note", "kind": "stream", "event_id": 1},
+        {"t_s": 2.6, "direction": "note", "kind": "llm", "event": "in Rome"},
+        {"t_s": 2.6, "direction": "in", "kind": "text", "text": json.dumps({**answer, "content": "in Rome"})},
+        {"t_s": 2.6, "direction": "note", "kind": "turn", **turn},
+    ]
+    path = tmp_path / "late.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    held = replay(path, str(app), llm="late_agent:ask")
+    assert held.differences == []
+    assert held.turns[0].first_text_s == pytest.approx(1.0, abs=0.01)
+    assert held.turns[0].text == "It rains in Rome"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from se_server.conversation.jobs import current_turn
 from se_server.errors import CallerError
+from se_server.protocol.turn import Turn
 
 AUTO = "auto"
 """In place of a function's name: those of the known clients."""
@@ -36,10 +38,18 @@ Form = Callable[[str], Any]
 
 @dataclass
 class _Stream:
-    """A recorded stream: the event id of its turn, and its events with their seconds since its beginning."""
+    """A recorded stream.
+
+    Attributes:
+        event_id: that of its turn.
+        began_s: when it was open, in seconds of the recording.
+        opened_s: when it was open, in seconds since its turn's transcript, or since the stream before it in the turn.
+        events: its events, with their seconds since it was open.
+    """
 
     event_id: object
     began_s: float
+    opened_s: float
     events: list[tuple[float, Any]] = field(default_factory=list)
 
 
@@ -74,19 +84,31 @@ def _form_of(name: str) -> Form:
 class RecordedStream:
     """A stream as LLM clients return it: iterate over it, await it first, or enter it.
 
-    A plain `for` gets the events at once, because virtual time cannot pass in it.
+    It opens as late as it did in the recording. A plain `for` gets the events at once, because virtual time cannot pass
+    in it.
     """
 
-    def __init__(self, events: Sequence[tuple[float, Any]], form: Form) -> None:
+    def __init__(
+        self,
+        events: Sequence[tuple[float, Any]],
+        form: Form,
+        opens_at: float = 0.0,
+        noted: Callable[[], None] | None = None,
+    ) -> None:
         self._events = events
         self._form = form
+        self._opens_at = opens_at
+        self._noted = noted
 
     def _parts(self, event: Any) -> Iterator[Any]:
         for part in event if isinstance(event, list) else [event]:
             yield _event_of(self._form(part) if isinstance(part, str) else part)
 
     def __await__(self) -> Generator[Any, None, RecordedStream]:
-        yield from ()
+        return self._opened().__await__()
+
+    async def _opened(self) -> RecordedStream:
+        await asyncio.sleep(max(0.0, self._opens_at - asyncio.get_running_loop().time()))
         return self
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -95,10 +117,13 @@ class RecordedStream:
                 yield part
 
     async def _timed(self) -> AsyncIterator[Any]:
+        await self._opened()
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for after_s, event in self._events:
             await asyncio.sleep(max(0.0, began_s + after_s - loop.time()))
+            if self._noted is not None:
+                self._noted()
             yield event
 
     def __iter__(self) -> Iterator[Any]:
@@ -115,7 +140,7 @@ class RecordedStream:
                     yield text
 
     async def __aenter__(self) -> RecordedStream:
-        return self
+        return await self._opened()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,16 +153,23 @@ class RecordedLlm:
 
     Args:
         notes: the notes of the recording.
+        asked_s: when the transcripts of turns came, in seconds of the recording, by the JSON of their event ids.
     """
 
-    def __init__(self, notes: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, notes: Sequence[Mapping[str, Any]], asked_s: Mapping[str, float] | None = None) -> None:
         self._streams: list[_Stream] = []
+        self._last_at: dict[str, float] = {}  # of the turns of today: when the last event was given
+        last_s = dict(asked_s or {})
         for note in notes:
             if note.get("kind") == "stream":
-                self._streams.append(_Stream(note.get("event_id"), float(note["t_s"])))
+                key = json.dumps(note.get("event_id"))
+                now_s = float(note["t_s"])
+                self._streams.append(_Stream(note.get("event_id"), now_s, now_s - last_s.get(key, now_s)))
+                last_s[key] = now_s
             elif note.get("kind") == "llm" and self._streams:
                 stream = self._streams[-1]
                 stream.events.append((float(note["t_s"]) - stream.began_s, note.get("event")))
+                last_s[json.dumps(stream.event_id)] = float(note["t_s"])
 
     def _take(self, form: Form) -> RecordedStream | None:
         """Return the next stream of the turn under way; None if it had no further one."""
@@ -146,8 +178,18 @@ class RecordedLlm:
         for place, stream in enumerate(self._streams):
             if stream.event_id == event_id:
                 del self._streams[place]
-                return RecordedStream(stream.events, form)
+                return RecordedStream(stream.events, form, *self._times_of(stream, turn))
         return None
+
+    def _times_of(self, stream: _Stream, turn: Turn | None) -> tuple[float, Callable[[], None]]:
+        """Return when a stream opens today, and a function to call with each event."""
+        key = json.dumps(stream.event_id)
+
+        def note() -> None:
+            self._last_at[key] = asyncio.get_running_loop().time()
+
+        since = self._last_at.get(key, 0.0 if turn is None else turn.started_at)
+        return since + stream.opened_s, note
 
     @contextmanager
     def in_place_of(self, names: str | Sequence[str] | None, agent_module: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import mmap
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from se_server.errors import CallerError, MessageError, PeerError
 from se_server.recordings.reading import load_recorded
-from se_server.recordings.records import Recorded, Turn, turns_of, words_of
+from se_server.recordings.records import Recorded, Turn, message_of, turns_of, words_of
 from se_server.server.observer._timelines import Timelines
 from se_server.simulator.loading import script_of_recording
 from se_server.simulator.play import Failure, play
@@ -154,7 +155,7 @@ def replay(
 
     loop = new_loop()
     try:
-        with RecordedLlm(recorded.notes).in_place_of(llm, caller.agent_module):
+        with RecordedLlm(recorded.notes, _asked_s(recorded)).in_place_of(llm, caller.agent_module):
             loop.run_until_complete(hold())
     finally:
         close_loop(loop)
@@ -164,6 +165,16 @@ def replay(
         known = {turn.event_id for turn in before}
         found = [turn for turn in found if turn.event_id in known]  # it was written in the midst of a turn
     return Replay(found, before, errors, [str(problem) for problem in problems if problem.step])
+
+
+def _asked_s(recorded: Recorded) -> dict[str, float]:
+    """Return when the transcript of each turn came first, by the JSON of its event id."""
+    found: dict[str, float] = {}
+    for record in recorded.records:
+        message = message_of(record.content) if record.direction == "out" and record.kind in ("text", "binary") else {}
+        if message.get("type") == "user_transcript":
+            found.setdefault(json.dumps(message.get("event_id")), record.t_s)
+    return found
 
 
 def _check_no_loop() -> None:
