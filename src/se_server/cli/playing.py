@@ -22,6 +22,7 @@ from se_server import __version__
 from se_server.errors import ConfigError
 from se_server.playground.access import kept_token
 from se_server.server.config.config import Config
+from se_server.server.config.keys import find_keys
 from se_server.server.listen.admin import read_tokens
 from se_server.server.listen.sockets import bind
 
@@ -67,7 +68,8 @@ class PlaygroundPage:
         assert observed.admin.admin is not None
         assert observed.admin.admin_token_file is not None
         place = observed.admin.admin
-        access = config.access
+        own = config.of_playground()
+        access = own.access
         required = [header for header in (access.require_header, access.require_header_file) if header is not None]
         given = {
             "descriptor": sock.fileno(),
@@ -81,12 +83,12 @@ class PlaygroundPage:
                 "token": read_tokens(observed.admin.admin_token_file)[0],
             },
             "server": {
-                "app": config.program.app,
-                "key": None if config.route.disable_auth else config.route.api_key[0],
+                "app": own.program.app,
+                "key": None if own.route.disable_auth else next(iter(own.route.api_key or find_keys(os.environ)), None),
                 "headers": {header.name: header.value.decode("latin-1") for header in required},
-                "path": config.route.path,
+                "path": None if own.route.path == "/*" else own.route.path,
                 "reloads": config.program.reload,
-                "failure_text": config.session.failure_text or "",
+                "failure_text": own.session.failure_text or "",
                 "version": __version__,
             },
         }

@@ -24,6 +24,7 @@ from se_server.server.config.routes import RouteConfig, read_routes
 from se_server.server.config.scripts import WORD as SCRIPT
 from se_server.server.door.access import Access
 from se_server.server.door.admission import Capacity
+from se_server.server.door.patterns import Kind, Pattern
 from se_server.server.door.routes import KEY_VARIABLE, RouteOptions
 from se_server.server.listen.admin import Admin
 from se_server.server.listen.distinct import check_distinct
@@ -128,6 +129,20 @@ class Config:
         """Return sentences about values that are allowed and probably a mistake, those of routes included."""
         every: tuple[Config | RouteConfig, ...] = (self, *self.routes)
         return list(dict.fromkeys(spelled(text, each.sources) for each in every for text in each.session.doubts()))
+
+    def of_playground(self) -> Config:
+        """Return the options in force for the engine that the playground speaks with: the first with an exact path.
+
+        Raises:
+            ConfigError: there are routes, and none has one.
+        """
+        if not self.routes:
+            return self
+        for kind in (Kind.EXACT, Kind.ANY):
+            for route in self.routes:
+                if route.host is None and Pattern.of(route.route.path).kind is kind:
+                    return self.of_route(route)
+        raise ConfigError("--playground speaks with a route of an exact path and without a host: [[routes]] has none")
 
     def apps(self) -> list[str]:
         """Return the APPs, each once; none for the demo agent."""

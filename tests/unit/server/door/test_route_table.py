@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_requests_get_the_documented_route(host: str, path: str, route: str, par
 def test_options_of_a_route_add_to_the_servers(documented: Config) -> None:
     assert [each.session.turn_timeout_s for each in documented.routes][:3] == [30, 10, 30]
     assert documented.routes[1].session.failure_text == "Sorry, please say that again."
+
+
+def test_the_playground_speaks_with_an_exact_path(documented: Config) -> None:
+    assert documented.of_playground().route.path == "/sales"
+    templates = replace(documented, routes=documented.routes[1:2])
+    with pytest.raises(ConfigError, match="has none"):
+        templates.of_playground()
 
 
 @pytest.mark.parametrize(
