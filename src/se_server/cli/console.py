@@ -180,7 +180,7 @@ class Console:
             self._is_row_drawn = self._in_answer = False
 
     def _columns(self) -> int:
-        return _size(self._out).columns
+        return int(_size(self._out).columns)
 
     # --- typing -----------------------------------------------------------------------------------------------------
 
