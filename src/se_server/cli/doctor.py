@@ -42,13 +42,20 @@ The reference agent misbehaves on request, so that every case can be decided:
 se-server se_server.doctor.agent, and then se-doctor --agent reference."""
 
 
+def _said(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    if not text.strip():
+        raise click.BadParameter("it is empty: give the words of a user")
+    return text
+
+
 @click.command(cls=PlainCommand, context_settings=SETTINGS, epilog=_EPILOG)
 @click.argument("url", default=DEFAULT_URL)
 @calls_a_server()
 @click.option("--agent", type=click.Choice(["any", "reference"]), default="any", show_default=True,
               help="Whether the server's agent is the reference agent.")  # fmt: skip
-@click.option("--short", metavar="TEXT", default=Words.short, show_default=True, help="Question with a short answer.")
-@click.option("--story", metavar="TEXT", default=Words.long, show_default=True,
+@click.option("--short", metavar="TEXT", default=Words.short, show_default=True, callback=_said,
+              help="Question with a short answer.")  # fmt: skip
+@click.option("--story", metavar="TEXT", default=Words.long, show_default=True, callback=_said,
               help="Request for an answer of some seconds, which is interrupted and repeated.")  # fmt: skip
 @click.option("--reading", type=click.Choice(list(READINGS)),
               help="Hold all cases as if the API behaved so; by default only those that it may decide, once more.")  # fmt: skip  # noqa: E501

@@ -162,7 +162,7 @@ def _client(api_key: str, base_url: str | None) -> ElevenLabs:
     try:
         return ElevenLabs(api_key=api_key, base_url=base_url, timeout=TIMEOUT_S)
     except SpeechEngineError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.UsageError(str(error).replace("base_url", "--base-url")) from None
 
 
 def _asked(what: str, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:

@@ -119,11 +119,13 @@ def test_se_ctl_takes_its_socket_at_either_place(
         (capacity, ("--first", "100", "--most", "10"), "--first 100 is more than --most 10"),
         (load, ("--source-addresses", "foo"), "--source-addresses: 'foo' is not an IP address, such as 127.0.0.2"),
         (load, ("--source-addresses", "203.0.113.9"), "--source-addresses: 203.0.113.9 cannot be connected from: "),
+        (doctor, ("--short", " "), "--short: it is empty: give the words of a user"),
+        (chat, ("--conversation-id", ""), "--conversation-id: it is empty: give an id, or leave it out"),
         (load, ("--hdr", "/nowhere/h"), "--hdr: cannot write /nowhere/h: No such file or directory"),
     ],
 )
-def test_se_bench_refuses_before_its_run(command: Any, arguments: tuple[str, ...], sentence: str) -> None:
-    assert said(command, "se-bench", *arguments).startswith(f"se-bench: {sentence}")
+def test_a_value_is_refused_before_the_run(command: Any, arguments: tuple[str, ...], sentence: str) -> None:
+    assert said(command, "se", *arguments).startswith(f"se: {sentence}")
 
 
 @pytest.mark.parametrize(

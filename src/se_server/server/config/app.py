@@ -205,7 +205,7 @@ def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
 
 def _load_module(name: str, spec: str) -> ModuleType:
     if "/" in name or not all(part.isidentifier() for part in name.split(".")):
-        hint = f"; did you mean {name}.py?" if Path(name + ".py").is_file() else ""
+        hint = f"; did you mean {name}.py?" if Path(name + ".py").is_file() else other_file(spec)
         raise AppError(f"APP {spec!r}: {name!r} is neither a module's name nor a file that ends in .py{hint}")
     importlib.invalidate_caches()
     try:

@@ -77,6 +77,8 @@ def other_file(spec: str) -> str:
         return "; an APP is a module or a file, not an address"
     if Path(spec).is_file():
         return "; it is a file whose name does not end in .py"
+    if spec.lower().endswith(".py") and Path(spec[:-3] + ".py").is_file():
+        return f"; did you mean {spec[:-3]}.py?"
     package, _, name = spec.partition(":")[0].rpartition(".")
     folder = Path(*package.split("."))
     known = [path.stem for path in folder.glob("*.py")] if package and folder.is_dir() else []

@@ -383,6 +383,7 @@ def test_a_module_of_python_hides_the_users(tmp_path: Path, monkeypatch: pytest.
     [
         ("notes.ipynb", "it is a file whose name does not end in .py"),
         ("https://example.org/agent", "an APP is a module or a file, not an address"),
+        ("package/agent.PY", "neither a module's name nor a file that ends in .py; did you mean package/agent.py?"),
         ("package.agnet", "did you mean package.agent?"),
     ],
 )
