@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from se_server.cli.commands import fitted
 from se_server.cli.playing import check_page
 from se_server.cli.watch import check_watch
 from se_server.conversation.handlers import HANDLER_NAMES
@@ -162,7 +163,7 @@ def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: 
     lines.append((_OPEN, "not checked", "the handlers, and the way from ElevenLabs: se-doctor does, once it serves"))
     shown = counted(len(config.routes), "route") if config.routes else named[0]
     for state, what, text in lines:
-        print(f"{state:<5}{what:<{_NAME_CHARS}} {text}")
+        print(fitted(f"{state:<5}{what:<{_NAME_CHARS}} {text}", sys.stdout, indent=" " * (6 + _NAME_CHARS)))
     print(f"se-server: the configuration and {shown} are valid")
     return 0
 

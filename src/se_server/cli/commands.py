@@ -89,12 +89,16 @@ def complain(text: str) -> None:
     click.echo(fitted(text, sys.stderr), err=True)
 
 
-def fitted(text: str, out: TextIO) -> str:
-    """Return a sentence in rows of the terminal's width, or as one line for another output."""
+def fitted(text: str, out: TextIO, indent: str = "  ") -> str:
+    """Return a sentence in rows of the terminal's width, or as one line for another output.
+
+    Args:
+        indent: the beginning of the rows after the first.
+    """
     if not out.isatty():
         return text
     columns = max(20, shutil.get_terminal_size().columns - 1)
-    return textwrap.fill(text, columns, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(text, columns, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def sentence_of(error: click.ClickException) -> str:

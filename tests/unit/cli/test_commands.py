@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from se_server.cli.bench import command as bench
 from se_server.cli.capacity import command as capacity
 from se_server.cli.chat import main as chat
+from se_server.cli.commands import fitted
 from se_server.cli.ctl import command as ctl
 from se_server.cli.ctl import main as run_ctl
 from se_server.cli.doctor import main as doctor
@@ -163,3 +165,15 @@ def test_se_server_puts_words_right(
     assert serve(shlex.split(words)) == 2
     assert capfd.readouterr().err.startswith(f"se-server: {sentence}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_on_a_terminal_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "--   not checked    the handlers, and the way from ElevenLabs"
+    assert fitted(text, io.StringIO()) == text
+    rows = fitted(text, Terminal(), indent=" " * 20).split("\n")
+    assert rows == ["--   not checked    the handlers, and", " " * 20 + "the way from", " " * 20 + "ElevenLabs"]
