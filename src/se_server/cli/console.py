@@ -67,6 +67,7 @@ class Console:
         self._lead = ""  # before the answer's last row: its name, or blanks
         self._row = ""  # the answer's last row, which further text may go on
         self._is_row_drawn = False
+        self._is_suspended = False
         self._buffer = Buffer(multiline=False, history=InMemoryHistory(list(history)), accept_handler=self._accept)
         self._app: Application[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -97,9 +98,16 @@ class Console:
         except (EOFError, OSError):  # the terminal is closed
             self._on_end()
 
+    def _suspend(self) -> None:
+        assert self._app is not None
+        self._is_suspended = True
+        self._app.suspend_to_background()  # it draws again when it goes on
+
     def resume(self) -> None:
-        """Set the terminal's modes, also after the shell had the terminal (SIGCONT)."""
-        if self._app is not None and self._app.is_running:
+        """Set the terminal's modes again, and draw: another program has stopped this one, and it goes on (SIGCONT)."""
+        if self._is_suspended:
+            self._is_suspended = False
+        elif self._app is not None and self._app.is_running:
             self._app.input.raw_mode().__enter__()
             self._app.renderer.reset()
             self._app.invalidate()
@@ -220,7 +228,7 @@ class Console:
         # A terminal in raw mode sends no signals.
         keys.add("c-c")(lambda event: os.kill(os.getpid(), signal.SIGINT))
         keys.add("c-\\")(lambda event: os.kill(os.getpid(), signal.SIGQUIT))
-        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        keys.add("c-z")(lambda event: self._suspend())
         return keys
 
     def _complete(self) -> None:
