@@ -108,7 +108,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     [
         ((), "missing argument 'DIR'; see se-server new --help"),
         (("a", "b"), "got unexpected extra argument (b)"),
-        (("a", "--llm", "none"), "invalid value for '--llm': 'none' is not one of 'openai', 'anthropic', 'gemini'"),
+        (("a", "--llm", "none"), "--llm: 'none' is not one of 'openai', 'anthropic', 'gemini'"),
         (("file/agent",), "cannot write file/agent: Not a directory"),
     ],
 )
