@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from tests.llm.rows import MESSAGES, MODEL, NO_TOOLS, QUESTION, Case, Package
@@ -30,6 +32,10 @@ def litellm_options(case: Case, provider: str, api: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import litellm as package
+
+        # Its first failure imports FastAPI, which takes longer than a closing may on a busy machine.
+        with suppress(ImportError):
+            import_module("litellm.proxy.guardrails.exception_utils")
     package.suppress_debug_info = True
     options: Any = {"api_key": "none", "api_base": case.url(api), "num_retries": 0}
     return package, {"model": f"{provider}/{MODEL}", "messages": MESSAGES, **options}
