@@ -35,7 +35,7 @@ def litellm_options(case: Case, provider: str, api: str) -> Any:
 
         # Its first failure imports FastAPI, which takes longer than a closing may on a busy machine.
         with suppress(ImportError):
-            import_module("litellm.proxy.guardrails.exception_utils")
+            import_module("fastapi")
     package.suppress_debug_info = True
     options: Any = {"api_key": "none", "api_base": case.url(api), "num_retries": 0}
     return package, {"model": f"{provider}/{MODEL}", "messages": MESSAGES, **options}
