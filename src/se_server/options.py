@@ -205,26 +205,34 @@ def text(raw: object) -> str:
     """Read a text that is not empty."""
     if not isinstance(raw, str) or not raw.strip():
         raise ValueError("a text")
-    return raw.strip()
+    return _whole(raw).strip()
 
 
 def verbatim(raw: object) -> str:
     """Read a text as it is: it may be empty, and its blanks count."""
     if not isinstance(raw, str):
         raise ValueError("a text, which may be empty or blank")
+    return _whole(raw)
+
+
+def _whole(text: str) -> str:
     try:
-        raw.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise ValueError("a text without half characters (surrogates)") from None
-    return raw
+    return text
 
 
 def texts(raw: object) -> tuple[str, ...]:
     """Read one text or several, none of them empty; a comma is part of a text."""
     found = (raw,) if isinstance(raw, str) else raw
-    if not isinstance(found, list | tuple) or not found or not all(isinstance(item, str) and item for item in found):
+    if (
+        not isinstance(found, list | tuple)
+        or not found
+        or not all(isinstance(item, str) and item.strip() for item in found)
+    ):
         raise ValueError("a text, or several")
-    return tuple(found)
+    return tuple(map(_whole, found))
 
 
 def one_of(*words: str) -> Callable[[object], str]:
@@ -286,6 +294,11 @@ def size(raw: object) -> int:
     return value
 
 
+def size_or_off(raw: object) -> int | None:
+    """Read the size of a message in bytes, or the word `off`, which is None."""
+    return None if _is_off(raw) else size(raw)
+
+
 def memory(raw: object) -> int:
     """Read an amount of a process's memory in bytes: a whole number, or one with a unit."""
     expected = "an amount of memory of at least 1MiB, such as 512MiB or 2GiB"
@@ -324,9 +337,13 @@ def interval(raw: object) -> float:
     return value
 
 
+def _is_off(raw: object) -> bool:
+    return raw is False or (isinstance(raw, str) and _FLAGS.get(raw.strip().lower()) is False and raw.strip() != "0")
+
+
 def interval_or_off(raw: object) -> float | None:
     """Read a time in seconds above 0, or the word `off`, which is None."""
-    if raw is False or (isinstance(raw, str) and _FLAGS.get(raw.strip().lower()) is False and raw.strip() != "0"):
+    if _is_off(raw):
         return None
     try:
         return interval(raw)

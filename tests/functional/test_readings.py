@@ -75,7 +75,8 @@ def options_at_random(dice: random.Random, reading: str) -> dict[str, Any]:
         "retranscription": ("supersede", "adopt"),
         "finals": ("turn",) if reading == "after-final" else ("response", "turn"),
         "settle_s": (0, 0.2, 0.6),
-        "silence_turns": ("handle", "stay_silent"),
+        # Where blanks count for nothing, staying silent ends the call, as documented.
+        "silence_turns": ("handle",) if reading == "wordless" else ("handle", "stay_silent"),
         "failed_transcripts": ("ignore", "retry"),
         "superseded_transcripts": ("ack", "ignore"),
         "hold_after_s": (1, 2, 3, 3.5),

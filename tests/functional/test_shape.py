@@ -54,11 +54,13 @@ async def test_each_sentence_is_a_chunk(response: Any) -> None:
         (("<think>I never", " end"), "ended behind a tag such as <think> that was not closed"),
     ],
 )
+@pytest.mark.parametrize("is_text", [False, True])
 async def test_an_answer_of_marks_alone_is_empty(
-    pieces: tuple[str, ...], said: str, caplog: pytest.LogCaptureFixture
+    pieces: tuple[str, ...], said: str, is_text: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     forget_doubts()
-    async with call(agent(lambda: stream(pieces)), shape="plain", empty_answer_text="Hm.") as caller:
+    response = (lambda: "".join(pieces)) if is_text else (lambda: stream(pieces))
+    async with call(agent(response), shape="plain", empty_answer_text="Hm.") as caller:
         assert (await caller.say("Hello?")).text == "Hm."
         assert not caller.errors
     assert "WARNING" in caplog.text

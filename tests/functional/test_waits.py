@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from se_server.conversation.settings import SessionSettings
 from se_server.errors import ConfigError
 from se_server.simulator.habits import FailedAnswers, Silence
 from se_server.testing import Caller, CallerError, Habits, Outcome, call
@@ -321,10 +322,36 @@ async def test_a_kept_answer_is_let_go() -> None:
     async with call(Agent(), habits=LIVE) as caller:
         await caller.say("hello")
         assert caller.session is not None
-        await caller.pause(14)
+        await caller.pause(19)
         assert caller.session._ledger.newest is not None
         await caller.pause(2)
         assert caller.session._ledger.newest is None
+
+
+@pytest.mark.parametrize("failed_transcripts", ["ignore", "retry"])
+async def test_the_slowest_cascade_asks_in_time(failed_transcripts: str) -> None:
+    """An engine may wait 15 s; its transcript takes a moment to come."""
+    runs = []
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        runs.append(session.turn)
+        if failed_transcripts == "retry" and len(runs) == 1:
+            raise ConnectionError("the model is away")
+        await session.send_response("Here you are.")
+
+    habits = Habits(loses_answer=True, resend_after_s=15.2)
+    async with call(on_transcript, habits=habits, failed_transcripts=failed_transcripts) as caller:
+        assert (await caller.say("hello")).text == "Here you are."
+        caller.errors.clear()
+    assert len(runs) == (2 if failed_transcripts == "retry" else 1)
+
+
+@pytest.mark.parametrize(("text", "replays"), [("漢" * 21_845, 1), ("漢" * 21_846, 0)], ids=["within", "beyond"])
+async def test_the_limit_of_a_lost_answer_is_in_bytes(text: str, replays: int) -> None:
+    async with call(Agent(text=text), habits=Habits(loses_answer=True, resend_after_s=4)) as caller:
+        caller.utter("hello")
+        await caller.pause(5)
+        assert stats(caller).answers_replayed == replays
 
 
 # --- text after a final ---------------------------------------------------------------------------------------------
@@ -442,9 +469,13 @@ async def test_last_words_that_have_not_settled_reach_their_handler(end: str) ->
 
 
 async def test_a_turn_that_has_not_settled_may_time_out() -> None:
+    """The utterance grows for longer than its turn may take."""
     agent = Agent()
-    async with call(agent, settle_s=2, turn_timeout_s=1, failure_text="Sorry.") as caller:
-        assert (await caller.say("hello")).text == "Sorry."
+    async with call(agent, settle_s=0.6, turn_timeout_s=1, failure_text="Sorry.") as caller:
+        for count in range(1, 4):
+            turn = caller.utter(" ".join(["hello"] * count))
+            await caller.pause(0.4 if count < 3 else 0.0)
+        assert (await caller.reply_to(turn)).text == "Sorry."
         await caller.pause(5)
         caller.errors.clear()
     assert agent.said == []
@@ -474,6 +505,59 @@ async def test_staying_silent_speaks_no_words(empty_answer_text: str) -> None:
         assert silence.heard.strip() == ""
         assert silence.is_final
         assert stats(caller).answers_replayed == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"settle_s": 2.0}, {"hold_after_s": "off"}, {"finals": "turn"}])
+@pytest.mark.parametrize("begins", [False, True])
+async def test_silence_does_not_cancel_a_running_answer(options: dict[str, Any], begins: bool) -> None:
+    agent = Agent(thinks_s=6)
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        if begins:
+            await session.send_response("One moment. ", final=False)
+        await agent.on_transcript(transcript, session)
+        assert not session.turn.is_silence
+
+    async with call(on_transcript, habits=LIVE, silence_turns="stay_silent", **options) as caller:
+        caller.utter("What is my balance?")
+        await caller.pause(1.5 if "settle_s" in options else 5)
+        silence = caller.utter("...")
+        reply = await caller.reply_to(silence)
+        assert reply.text.strip().endswith("Here you are.")
+        assert silence.heard.strip().endswith("Here you are.")
+        assert stats(caller).turns_superseded == 0
+    assert agent.said == ["What is my balance?"]
+
+
+@pytest.mark.parametrize("reading", FailedAnswers)
+async def test_a_first_word_before_a_silence_keeps_the_call(reading: FailedAnswers) -> None:
+    agent = Agent(thinks_s=12)
+    words = {"first_word_after_s": 2, "first_word_text": "One moment."}
+    async with call(agent, habits=under(reading), silence_turns="stay_silent", **words) as caller:
+        caller.utter("What is my balance?")
+        await caller.pause(5)
+        reply = await caller.reply_to(caller.utter("..."))
+        assert reply.text.strip() == "One moment. Here you are."
+        assert agent.turns[0].text == "One moment. One moment. Here you are."
+
+
+async def test_silence_after_an_answer_is_met_with_silence() -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("Booked.")
+        await asyncio.sleep(30)
+
+    async with call(on_transcript, silence_turns="stay_silent") as caller:
+        assert (await caller.say("Book it.")).text == "Booked."
+        assert (await caller.say("...")).verdict.outcome is Outcome.SILENT
+
+
+@pytest.mark.parametrize(("empty_answer_text", "sent"), [("…", "…"), ("", ""), ("Mm-hm.", " "), (" ", " ")])
+async def test_staying_silent_sends_the_wordless_text(empty_answer_text: str, sent: str) -> None:
+    async with call(Agent(), silence_turns="stay_silent", empty_answer_text=empty_answer_text) as caller:
+        turn = caller.utter("...")
+        await caller.pause(1)
+        assert (turn.heard, turn.is_final) == (sent.strip(), True)
+        assert stats(caller).silences == 1
 
 
 async def test_a_handler_may_answer_silence_with_the_empty_answer() -> None:
@@ -552,6 +636,47 @@ async def test_blanks_within_an_answer_belong_to_it() -> None:
         assert (await caller.say("hello")).text == "One. \nTwo."
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "stream", "tools"])
+async def test_blanks_after_words_end_no_answer(blank: str) -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("One moment. ", final=False)
+        await asyncio.sleep(3)
+        streams = {"stream": words("\n", " "), "tools": tool_call()}
+        await session.send_response(streams.get(blank, blank))
+        assert session.turn.finals == 0
+        await asyncio.sleep(2)
+        await session.send_response("Your balance is 5.")
+
+    async with call(on_transcript, habits=Habits(discards_after_final=True)) as caller:
+        reply = await caller.say("What is my balance?")
+        assert reply.text.endswith("Your balance is 5.")
+
+
+@pytest.mark.parametrize("blank", [" ", "stream"])
+async def test_a_blank_after_an_answer_asks_for_no_second_final(blank: str) -> None:
+    turns = []
+
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        turns.append(session.turn)
+        await session.send_response("Hello.")
+        await session.send_response(words("\n") if blank == "stream" else blank)
+
+    async with call(on_transcript) as caller:
+        await caller.say("hello")
+        await caller.pause(1)
+    assert turns[0].finals == 1
+
+
+async def test_an_empty_text_ends_the_open_answer() -> None:
+    async def on_transcript(transcript: Any, session: Any) -> None:
+        await session.send_response("One.", final=False)
+        await session.send_response("")
+        assert session.turn.finals == 1
+
+    async with call(on_transcript) as caller:
+        assert (await caller.say("hello")).text == "One."
+
+
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
@@ -568,6 +693,12 @@ async def test_blanks_within_an_answer_belong_to_it() -> None:
         ("finals", "none", "one of response, turn"),
         ("settle_s", -1, "a number of seconds"),
         ("silence_turns", "quiet", "one of handle, stay_silent"),
+        ("first_word_text", " ", "a text"),
+        ("first_word_text", ["One", "\n"], "a text"),
+        ("first_word_text", "\ud800", "surrogates"),
+        ("failure_text", "\ud800", "surrogates"),
+        ("turn_timeout_s", 0, "or off"),
+        ("max_answer_bytes", "much", "a size"),
     ],
 )
 async def test_a_wrong_value_is_refused_by_name(name: str, value: Any, expected: str) -> None:
@@ -592,6 +723,29 @@ async def test_a_wait_beyond_the_patience_of_the_api_is_doubted(options: dict[st
         async with call(Agent(), **options):
             pass
     assert len(caught) == 1
+
+
+async def _has_no_time(settle_s: float) -> None:
+    async with call(Agent(), settle_s=settle_s, turn_timeout_s=1) as caller:
+        await caller.say("hello")
+        (error,) = caller.errors
+        assert str(error).endswith("took more than 1 s, and its handler had not begun")
+        caller.errors.clear()
+
+
+@pytest.mark.parametrize("settle_s", [1.5, 2])
+async def test_a_timeout_before_the_handler_is_doubted(settle_s: float) -> None:
+    with pytest.warns(UserWarning, match=r"settle_s is .*turn_timeout_s.* 1 s: every turn ends before its handler"):
+        await _has_no_time(settle_s)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hold_after_s", "turn_timeout_s", "chunk_pace_s", "max_conversation_s", "idle_timeout_s", "max_answer_bytes"],
+)
+def test_a_limit_is_switched_off_by_name(name: str) -> None:
+    for off in ("off", "OFF", False):
+        assert getattr(SessionSettings.of({name: off}), name) is None
 
 
 async def test_a_hold_that_a_first_word_replaces_is_not_doubted() -> None:

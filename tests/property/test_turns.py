@@ -49,17 +49,25 @@ class Under:
 
     event_id: int | None
     said: str | None
+    words: str | None = None  # of the user, where it has gone on through a silence
+    is_silence: bool = False
     is_retry: bool = False
     has_text: bool = False
     has_answer: bool = False
     failed: bool = False
     is_final: bool = False
+    has_final: bool = False
     final_at: float = 0.0
     replays: int = 0
 
     @property
     def key(self) -> Key:
         return self.event_id, self.said
+
+    @property
+    def seen(self) -> Key:
+        """The id and the words as the turn shows them: those before a silence that it went on through."""
+        return self.event_id, self.words
 
 
 class Model:
@@ -86,6 +94,9 @@ class Model:
             if self.is_adopted(said):
                 return Verdict.ADOPTED
         if self.options.stays_silent and (ends_with_agent or said in SILENT):
+            running = self.running
+            if running is not None and not running.has_final and not running.is_silence:
+                return Verdict.ADOPTED
             return Verdict.SILENT
         return Verdict.NEW
 
@@ -94,14 +105,14 @@ class Model:
         if not self.options.adopts or running is None or running.has_text or running.failed:
             return False
         words = SAME.get(said or "")
-        return running.event_id is not None and words is not None and words == SAME.get(running.said or "")
+        return running.event_id is not None and words is not None and words == SAME.get(running.words or "")
 
     def was_lost(self, turn: Under, now: float) -> bool:
-        return self.options.replays and turn.is_final and turn.replays < 2 and 1 <= now - turn.final_at <= 15
+        return self.options.replays and turn.is_final and turn.replays < 2 and 1 <= now - turn.final_at <= 20
 
     def may_retry(self, turn: Under, now: float) -> bool:
         is_failure = turn.failed and not turn.has_answer and not turn.is_retry
-        return self.options.retries and is_failure and 1 <= now - turn.final_at <= 15
+        return self.options.retries and is_failure and 1 <= now - turn.final_at <= 20
 
     def remember(self, outcome: TurnState) -> None:
         assert self.running is not None
@@ -116,10 +127,11 @@ class Model:
         self.newest = self.running if keeps else self.newest
         self.running = None
 
-    def begin(self, event_id: int | None, said: str | None, is_retry: bool) -> None:
+    def begin(self, event_id: int | None, said: str | None, is_retry: bool, ends_with_agent: bool) -> None:
         if self.running is not None:
             self.remember(SUPERSEDED)
-        self.running, self.newest = Under(event_id, said, is_retry), None
+        is_silence = ends_with_agent or said in SILENT
+        self.running, self.newest = Under(event_id, said, said, is_silence, is_retry), None
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -146,8 +158,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert running is not None
                 assert superseded.interrupted
                 assert not superseded.open
-                assert (superseded.event_id, superseded.said) == running.key
-            self.model.begin(event_id, said, turn.is_retry)
+                assert (superseded.event_id, superseded.said) == running.seen
+            self.model.begin(event_id, said, turn.is_retry, ends_with_agent)
             if verdict is Verdict.SILENT:
                 self.handler_ends(ANSWERED)
         elif verdict is Verdict.ADOPTED:
@@ -155,7 +167,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.remember(SUPERSEDED)
             assert self.model.running is not None
             self.model.running.event_id, self.model.running.said = event_id, said
-            self.model.running.is_final = False
+            self.model.running.is_final = self.model.running.has_final = False
+            if not (ends_with_agent or said in SILENT):
+                self.model.running.words = said
         elif verdict is Verdict.REPLAYED:
             answered = self.ledger.current or self.ledger.newest
             under = self.model.running or self.model.newest
@@ -183,7 +197,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert under is not None
         self.receive(*under.key)
 
-    @rule(seconds=st.sampled_from((0.25, 0.75, 1.0, 4.0, 14.0)))
+    @rule(seconds=st.sampled_from((0.25, 0.75, 1.0, 4.0, 14.0, 19.0)))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -201,7 +215,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.current is not None
         assert self.model.running is not None
         self.ledger.current.note_final(self.now)
-        self.model.running.is_final, self.model.running.final_at = True, self.now
+        self.model.running.is_final = self.model.running.has_final = True
+        self.model.running.final_at = self.now
 
     @precondition(lambda self: self.model.running is not None)
     @rule(outcome=st.sampled_from((ANSWERED, CLOSED, CUT_OFF)))
@@ -214,6 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if outcome is not CLOSED and current.needs_final:
             current.note_final(self.now)
             running.is_final, running.final_at = True, self.now
+            running.has_final = True
         self.ledger.end(current, outcome, self.now)
         self.model.end(outcome)
 
@@ -255,9 +271,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_same_turn_is_under_way(self) -> None:
         current, running = self.ledger.current, self.model.running
-        assert (None if current is None else (current.event_id, current.said)) == (running and running.key)
+        assert (None if current is None else (current.event_id, current.said)) == (running and running.seen)
         newest, under = self.ledger.newest, self.model.newest
-        assert (None if newest is None else (newest.event_id, newest.said)) == (under and under.key)
+        assert (None if newest is None else (newest.event_id, newest.said)) == (under and under.seen)
         if current is not None:
             assert current.open
             assert current.event_id_json == (b"null" if current.event_id is None else b"%d" % current.event_id)

@@ -50,7 +50,7 @@ cdef class Shaper:
     cdef str rest(self)
     cdef list chunks(self, str text)
     cdef str last_chunk(self)
-    cdef bint is_hiding(self) noexcept
+    cpdef bint is_hiding(self) noexcept
     cdef bint _is_clear(self, str text) noexcept
     cdef int _strip(self) except -1
     cdef bint _is_over(self, Py_UCS4 c) except -1

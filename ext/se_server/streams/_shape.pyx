@@ -220,7 +220,7 @@ cdef class Shaper:
             self._in.size = left
         return 0
 
-    cdef bint is_hiding(self) noexcept:
+    cpdef bint is_hiding(self) noexcept:
         """Whether the text so far ends within what is left out until a tag closes it."""
         return self._mode == HIDDEN
 

@@ -20,10 +20,11 @@ from se_server.conversation.notes import debug, note
 from se_server.conversation.recording import record_error
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import AnswerTooLong, SessionClosed, TurnTimeout, WrongThread
-from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState
+from se_server.protocol.turn import ANSWERED, CUT_OFF, SUPERSEDED, WAITING, Turn, TurnState, is_wordless
 from se_server.protocol.turns import TurnLedger
 from se_server.streams._shape import Shaper
 from se_server.streams._stream import Stream, open_stream
+from se_server.streams.naming import describe_unshaped
 from se_server.streams.refusing import refuse_flags, refuse_options
 from se_server.streams.sniffing import RAW_START
 from se_server.telemetry._clock import clock_of
@@ -60,7 +61,7 @@ class Answering(TurnHost):
             settings.silence_turns == "stay_silent",
         )
         self._empty_answer_text = settings.empty_answer_text
-        self._silent_text = " " if settings.empty_answer_text.strip() else settings.empty_answer_text
+        self._silent_text = settings.empty_answer_text if is_wordless(settings.empty_answer_text) else " "
         self._ends_with_turn = settings.finals == "turn"
         self._pace: Pace | None = None  # made by the first turn that ends
         self._stream_close_s = settings.stream_close_s
@@ -136,12 +137,16 @@ class Answering(TurnHost):
             if turn is None:
                 return False
             final = final and not self._ends_with_turn
+            kept, needs_final = turn.kept_texts(), turn.needs_final
             if shape is not None and shape is not False:
                 self._send_shaped(turn, "".join((response,)), shape)
             else:
                 # Not str(): a member of an enumeration of texts gives its name.
                 self._send_text(turn, response if type(response) is str else "".join((response,)), final)
             turn.leave_out_blanks()
+            if kept and response and not turn.has_words_since(kept):  # an empty text ends the answer; blanks do not
+                turn.needs_final = turn.needs_final and needs_final
+                final = False
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, False)
             if rest is not None:
                 await rest
@@ -162,6 +167,7 @@ class Answering(TurnHost):
             if turn is None:
                 return False
             has_failed = False
+            kept, needs_final = turn.kept_texts(), turn.needs_final
             try:
                 await stream.pump(self._outbox, turn, self._clock)
             except Exception as error:
@@ -173,9 +179,12 @@ class Answering(TurnHost):
                     await self._report(error)
             if turn.open and not has_failed and (doubt := stream.doubt()) is not None:
                 self._log_doubt(turn, doubt)
-            # Without text there is no answer to end: the handler may still give one, else the turn's end sends it.
-            turn.leave_out_blanks()
+            # Without words there is no answer to end: the handler may still give one, else the turn's end sends it.
             final = final and not self._ends_with_turn
+            turn.leave_out_blanks()
+            if kept and not turn.has_words_since(kept):
+                turn.needs_final = turn.needs_final and needs_final
+                final = False
             rest = self._end_answer(turn, final and turn.needs_final and turn.chunks > turn.fillers, has_failed)
             if rest is not None:
                 await rest
@@ -217,8 +226,15 @@ class Answering(TurnHost):
     def _send_shaped(self, turn: Turn, text: str, shape: str | bool) -> None:
         """Send a whole text, shaped for speech."""
         shaper = Shaper(shape)
-        for chunk in shaper.feed(text) + shaper.finish():
+        chunks = shaper.feed(text)
+        is_hiding = shaper.is_hiding()
+        chunks += shaper.finish()
+        is_silent = True
+        for chunk in chunks:
+            is_silent = is_silent and chunk.isspace()
             self._send_text(turn, chunk, True)  # its chunks leave together, with the final or the flush
+        if is_hiding or (is_silent and shaper.plain and text and not text.isspace()):
+            self._log_doubt(turn, (True, "shape", describe_unshaped(None, is_hiding, False)))
 
     def _end_answer(self, turn: Turn, final: bool, has_failed: bool) -> Awaitable[None] | None:
         """End an answer after its last text; return what its sender has to await, if anything."""
@@ -366,10 +382,13 @@ class Answering(TurnHost):
         """End a turn that took too long, whatever its handler makes of being cancelled."""
         self._stats.cells.turns_timed_out += 1
         self._debug("turn timed out, event_id=%s", turn.event_id)
+        late = "" if turn.began_at else ", and its handler had not begun"
         self._speak_failure(turn)
         self._settle(turn, True, CUT_OFF)
         self._lane.abandon(turn)
-        self._lane.emit(ERROR, TurnTimeout(f"the turn with event_id {turn.event_id} took more than {timeout_s:g} s"))
+        self._lane.emit(
+            ERROR, TurnTimeout(f"the turn with event_id {turn.event_id} took more than {timeout_s:g} s{late}")
+        )
 
     async def _report(self, error: BaseException) -> None:
         """Give an error of user code to the error handlers, here and now. One of theirs is logged, nothing more."""

@@ -11,7 +11,9 @@ API = (
 )
 
 
-def doubts_of(hold_after_s: float | None, settle_s: float, first_word_after_s: float | None) -> list[str]:
+def doubts_of(
+    hold_after_s: float | None, settle_s: float, first_word_after_s: float | None, turn_timeout_s: float | None = None
+) -> list[str]:
     """Return a sentence for each wait that is as long as the API's, unless the engine sets a longer one."""
     found = []
     has_word = first_word_after_s is not None and first_word_after_s < CASCADE_S  # then no blank is sent
@@ -19,4 +21,9 @@ def doubts_of(hold_after_s: float | None, settle_s: float, first_word_after_s: f
         found.append(f"hold_after_s is {hold_after_s:g} s, too late to hold the API: {API}; choose less, such as 3")
     if settle_s >= CASCADE_S:
         found.append(f"settle_s is {settle_s:g} s, so that every answer is late: {API}; choose less, such as 0.3")
+    if turn_timeout_s is not None and 0 < turn_timeout_s <= settle_s:
+        found.append(
+            f"settle_s is {settle_s:g} s, and turn_timeout_s, which counts from the transcript, too, is "
+            f"{turn_timeout_s:g} s: every turn ends before its handler begins; choose a longer turn_timeout_s"
+        )
     return found

@@ -25,6 +25,7 @@ from se_server.options import (
     option,
     options_of,
     size,
+    size_or_off,
     text,
     texts,
     verbatim,
@@ -217,9 +218,9 @@ class SessionSettings:
     )
     chunk_pace_s: float | None = option(
         None,
-        interval,
+        interval_or_off,
         "Gather the texts of a stream for so long once the answer is seconds ahead of its speech.",
-        "SECONDS",
+        "SECONDS|off",
         group=CONVERSATIONS,
         default_text="off",
     )
@@ -242,31 +243,31 @@ class SessionSettings:
     )
     turn_timeout_s: float | None = option(
         None,
-        interval,
+        interval_or_off,
         "Cancel a handler that takes longer for its turn.",
-        "SECONDS",
+        "SECONDS|off",
         group=CONVERSATIONS,
         default_text="off",
     )
     max_conversation_s: float | None = option(
         None,
-        interval,
+        interval_or_off,
         "End a conversation of this age, after the answer under way, with the goodbye text and code 1000.",
-        "SECONDS",
+        "SECONDS|off",
         group=CONVERSATIONS,
         default_text="off",
     )
     idle_timeout_s: float | None = option(
         None,
-        interval,
+        interval_or_off,
         "End a conversation in which nothing was said for this long, likewise.",
-        "SECONDS",
+        "SECONDS|off",
         group=CONVERSATIONS,
         default_text="off",
     )
     goodbye: str | None = None
     max_answer_bytes: int | None = option(
-        None, size, "Cut and end a longer answer.", "SIZE", group=CONVERSATIONS, default_text="off"
+        None, size_or_off, "Cut and end a longer answer.", "SIZE|off", group=CONVERSATIONS, default_text="off"
     )
     interrupt_timeout_s: float = 1.0
     stream_close_s: float = 0.5
@@ -322,7 +323,7 @@ class SessionSettings:
 
     def doubts(self) -> list[str]:
         """Return sentences about values that are allowed, and probably a mistake."""
-        return doubts_of(self.hold_after_s, self.settle_s, self.first_word_after_s)
+        return doubts_of(self.hold_after_s, self.settle_s, self.first_word_after_s, self.turn_timeout_s)
 
     def changed(self) -> dict[str, Any]:
         """Return the options that do not have their default, as `of` reads them."""

@@ -53,9 +53,17 @@ class Waiting(Answering):
         elif verdict is Verdict.ADOPTED and current is not None:
             stats.cells.transcripts_adopted += 1
             self._debug(
-                "the same words again: the answer to event_id=%s goes on as event_id=%s", current.event_id, event_id
+                "%s: the answer to event_id=%s goes on as event_id=%s",
+                "the user says nothing" if turn.is_silence else "the same words again",
+                current.event_id,
+                event_id,
             )
             self._ledger.adopt(turn)
+            if turn.is_silence:  # what was said under the old id does not keep the API waiting
+                if self._holds:
+                    self._hold(current)
+                if self._guards is not None:
+                    self._guards.go_on(current)
         else:
             stats.cells.transcripts_superseded += 1
             self._debug("skipped a transcript sent again: it was superseded, event_id=%s", event_id)

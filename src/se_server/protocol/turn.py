@@ -122,7 +122,7 @@ class Turn:
         message.
         """
         said = self.said
-        return self.ends_with_agent or said is None or _is_wordless(said)
+        return self.ends_with_agent or said is None or is_wordless(said)
 
     @property
     def first_chunk_at(self) -> float | None:
@@ -230,6 +230,22 @@ class Turn:
         if not served:
             self.longest_gap_s = 0.0
 
+    def kept_texts(self) -> int:
+        """Return how many texts are kept; 0 if none of them is of the answer."""
+        if self._texts is None or self.chunks == self.fillers + self.has_failure_text:
+            return 0
+        return len(self._texts)
+
+    def has_words_since(self, index: int) -> bool:
+        """Return whether a text from this one on is not blank; a text that is not kept counts as one."""
+        texts = self._texts
+        if texts is not None:
+            for place in range(index, len(texts)):
+                text = texts[place]
+                if not text[0].isspace() or not text.isspace():
+                    return True
+        return self._room <= 0
+
     def keep(self, text: str) -> None:
         """Keep a reference to a text that was written, for `text`."""
         room = self._room
@@ -288,12 +304,17 @@ class Turn:
             return False
         return self.said is not None and turn.said is not None and same_words(self.said, turn.said)
 
+    def outlasts_silence(self) -> bool:
+        """Whether the answer under way goes on where a silence asks under a new id: nothing of it was ended."""
+        return not self.finals and not self.is_silence
+
     def become(self, turn: Turn) -> None:
-        """Take over the id and the content of `turn`."""
+        """Take over the id and the content of `turn`; of one of silence only what tells it when it comes again."""
         self.event_id = turn.event_id
         self.event_id_json = turn.event_id_json
         self.digest = turn.digest
-        self.said = turn.said
+        if not turn.is_silence:  # an answer that goes on through a silence is still the one to the words before it
+            self.said = turn.said
         self.asked_at = turn.started_at
         self.needs_final = True
         self.finals = 0
@@ -310,7 +331,8 @@ class Turn:
         return f"<Turn {self.event_id} {self.state.name.lower()}>"
 
 
-def _is_wordless(text: str) -> bool:
+def is_wordless(text: str) -> bool:
+    """Return whether a text has no letter and no digit of any script."""
     for character in text:  # noqa: SIM110  compiled, a generator would cost a frame
         if character.isalnum():
             return False

@@ -11,11 +11,11 @@ the transcript                               | verdict    | what follows
 has no event_id                              | NEW        | its turn starts; the turn under way is superseded. If it is
                                              |            | of silence: as in the row of silence
 is the newest one again, which has its final | REPLAYED   | with "replay": its text and the final again, at most
-for 1 s to 15 s, and at most 64 KiB of text  |            | twice. Sooner, the two crossed on their way
+for 1 s to 20 s, and at most 64 KiB of text  |            | twice. Sooner, the two crossed on their way
 is the one of the turn under way again       | REPEATED   | nothing: the answer goes on
 is the newest one again, whose handler       | RETRIED    | with "retry", in place of REPLAYED: as NEW, once
 failed or timed out without an answer, and   |            |
-which has its final for 1 s to 15 s          |            |
+which has its final for 1 s to 20 s          |            |
 is an answered one again                     | ANSWERED   | nothing: its final went out; the two crossed on their way
 is a superseded one again                    | SUPERSEDED | "ack": an empty final under its id, so that the API stops
                                              |            | asking, unless the turn under way has that id, whose
@@ -23,6 +23,8 @@ is a superseded one again                    | SUPERSEDED | "ack": an empty fina
 says the same words as the turn under way,   | ADOPTED    | with "adopt" only: the turn under way, its handler and
 which has said nothing yet and not failed    |            | its answer take over the new id; the transcript that it
                                              |            | had counts as superseded
+is of silence (the next row), while a turn   | ADOPTED    | with "stay_silent" only: the turn under way takes over
+under way has ended no answer                |            | the new id, and one blank, not final, is sent under it
 is of silence: no words, or the history ends | SILENT     | with "stay_silent" only: the turn under way is
 with the agent                               |            | superseded, and the empty answer sent; no handler runs
 is any other, a known id included            | NEW        | as above; with `settle_s` its handler starts once no
@@ -81,8 +83,9 @@ __all__ = [
 MAX_PAST_TURNS = 64
 """Turns that a ledger remembers. The API sends one again for some 45 s at most, in which there are few others."""
 
-MIN_LOST_S, MAX_LOST_S = 1.0, 15.0
-"""Seconds after a final within which its transcript again means a lost answer. The API asks every 2 s to 15 s."""
+MIN_LOST_S, MAX_LOST_S = 1.0, 20.0
+"""Seconds after a final within which its transcript again means a lost answer. The API asks every 2 s to 15 s; the
+rest is for its way."""
 
 MAX_REPLAYS = 2
 MAX_REPLAYED_BYTES = 64 * 1024
@@ -160,7 +163,9 @@ class TurnLedger:
                     return Verdict.ANSWERED
             if self._adopts and current is not None and current.may_become(turn):
                 return Verdict.ADOPTED
-        return Verdict.SILENT if self._stays_silent and turn.is_silence else NEW
+        if self._stays_silent and turn.is_silence:
+            return Verdict.ADOPTED if current is not None and current.outlasts_silence() else SILENT
+        return NEW
 
     def begin(self, turn: Turn) -> Turn | None:
         """Make `turn` the one under way and return the turn it superseded, if there was one."""
@@ -180,7 +185,8 @@ class TurnLedger:
         """Let the turn under way go on as `turn`."""
         current = self.current
         assert current is not None
-        self._remember(current.digest, SUPERSEDED)
+        if current.event_id is not None:
+            self._remember(current.digest, SUPERSEDED)
         current.become(turn)
         self._note_id(turn)
 
@@ -253,6 +259,7 @@ def _was_lost(answered: Turn, turn: Turn) -> bool:
         and answered.replays < MAX_REPLAYS
         and MIN_LOST_S <= turn.started_at - answered.final_at <= MAX_LOST_S
         and answered.kept_characters <= MAX_REPLAYED_BYTES
+        and len(answered.text.encode("utf-8", "surrogatepass")) <= MAX_REPLAYED_BYTES
     )
 
 

@@ -19,5 +19,7 @@ class Shaper:
         """The words of a chunk; -1: a chunk is a sentence; 0: chunks are as they come."""
     def feed(self, text: str) -> list[str]:
         """Return the chunks that this piece of the answer makes whole."""
+    def is_hiding(self) -> bool:
+        """Return whether the text so far ends behind a tag such as <think> that was not closed. Before `finish`."""
     def finish(self) -> list[str]:
         """Return the rest, at the end of the answer. Nothing may be fed after that."""

@@ -45,14 +45,13 @@ def describe_empty(source: Any, asked: int) -> str:
     return f"{_stream(source)} was silent: it gave no text at all; a stream that was read before gives nothing more"
 
 
-def describe_unshaped(source: Any, is_hiding: bool) -> str:
-    """Return the message about a stream of whose text the shape leaves nothing, or nothing from one place on."""
+def describe_unshaped(source: Any, is_hiding: bool, is_stream: bool = True) -> str:
+    """Return the message about an answer of whose text the shape leaves nothing, or nothing from one place on."""
+    answer = _stream(source) if is_stream else "the text"
     if is_hiding:
-        return (
-            f"{_stream(source)} ended behind a tag such as <think> that was not closed: what follows it is not spoken"
-        )
+        return f"{answer} ended behind a tag such as <think> that was not closed: what follows it is not spoken"
     return (
-        f"{_stream(source)} was silent: its text was nothing but what shape= leaves out, such as code, emoji and "
+        f"{answer} was silent: its text was nothing but what shape= leaves out, such as code, emoji and "
         "<think>; shape=False speaks it all"
     )
 

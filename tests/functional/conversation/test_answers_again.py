@@ -104,7 +104,7 @@ async def test_no_other_answer_is_sent_again(kind: str, why: str) -> None:
         if why == "older":
             await api.say("next", event_id=9)
             await api.answer()
-        time.now += 15.5 if why == "late" else 4
+        time.now += 20.5 if why == "late" else 4
         if why == "other words":
             await api.say("hello you", event_id=7)
             assert await api.answer() == [(7, "Other.")], "the same id with other words is a new turn"
