@@ -296,7 +296,12 @@ def size(raw: object) -> int:
 
 def size_or_off(raw: object) -> int | None:
     """Read the size of a message in bytes, or the word `off`, which is None."""
-    return None if _is_off(raw) else size(raw)
+    if _is_off(raw):
+        return None
+    try:
+        return size(raw)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}, or off") from None
 
 
 def memory(raw: object) -> int:

@@ -36,6 +36,7 @@ _BY_READER: dict[str, dict[str, Any]] = {
     "port": {"type": "integer", "minimum": 0, "maximum": 65535},
     "rate": {"type": "number", "exclusiveMinimum": 0},
     "size": _SIZE,
+    "size_or_off": {"anyOf": [*_SIZE["anyOf"], {"enum": ["off", False]}]},
 }
 """The schema of a value by the name of its reader; any other reader takes texts."""
 
