@@ -124,8 +124,10 @@ def bound_of(sampler: Sampler) -> int | None:
         sampler: that of traces without a parent.
     """
     if type(sampler) is TraceIdRatioBased:
-        return sampler.bound
+        bound: int = sampler.bound
+        return bound
     if type(sampler) is StaticSampler:
         decision = sampler.should_sample(None, 1, NAME).decision
-        return TraceIdRatioBased.TRACE_ID_LIMIT + 1 if decision is Decision.RECORD_AND_SAMPLE else 0
+        every: int = TraceIdRatioBased.TRACE_ID_LIMIT + 1
+        return every if decision is Decision.RECORD_AND_SAMPLE else 0
     return None
