@@ -89,7 +89,9 @@ def as_anthropic(
         silence_text: as for `as_openai`; it is also the first message when the agent spoke first. It has words.
     """
     messages = _alternating(transcript, "assistant", silence_text, MESSAGES)
-    return messages if system is None else {"messages": messages, "system": _text("system", system)}
+    if system is None:
+        return messages
+    return {"messages": messages, "system": system} if _text("system", system) else {"messages": messages}
 
 
 @overload
@@ -119,11 +121,11 @@ def as_gemini(
         silence_text: as for `as_anthropic`.
     """
     contents = _alternating(transcript, "model", silence_text, PARTS)
-    return (
-        contents
-        if system is None
-        else {"contents": contents, "config": {"system_instruction": _text("system", system)}}
-    )
+    if system is None:
+        return contents
+    if not _text("system", system):
+        return {"contents": contents}
+    return {"contents": contents, "config": {"system_instruction": system}}
 
 
 def as_langchain(
@@ -157,11 +159,11 @@ def _alternating(
 
 
 def _text(name: str, value: str | None) -> str:
-    """Return a text, empty for None.
+    """Return a text, empty for None and for blanks.
 
     Raises:
         TypeError: it is no text.
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} takes a text, not {value!r}")
-    return value or ""
+    return value if value and not value.isspace() else ""

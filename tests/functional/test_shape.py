@@ -51,7 +51,8 @@ async def test_each_sentence_is_a_chunk(response: Any) -> None:
     ("pieces", "said"),
     [
         (("😀", " **", "**"), "its text was nothing but what shape= leaves out"),
-        (("<think>I never", " end"), "ended behind a tag such as <think> that was not closed"),
+        (("<think>I never", " end"), "ended behind a block of code or a tag such as <think> that was not closed"),
+        (("```py\n", "x = 1"), "ended behind a block of code or a tag such as <think> that was not closed"),
     ],
 )
 @pytest.mark.parametrize("is_text", [False, True])

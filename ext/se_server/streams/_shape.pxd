@@ -29,7 +29,10 @@ cdef class Shaper:
     cdef bint _has_tilde
     cdef bint _has_caret
     cdef bint _after_picture
+    cdef bint _parts_words          # a picture was left out: the words on both sides are two
     cdef bint _fence_opens          # within the line that opens the block
+    cdef bint _in_quote             # a mark of a quotation stands in this line
+    cdef int _fence_quote           # 1: the block of code began in a quotation; 2: and its lines have the mark, too
     cdef Py_UCS4 _prev              # the character before, left out or not; 0 at the start
     cdef Py_UCS4 _last              # the character that was put last; 0 at the start
     cdef Py_UCS4 _fence
@@ -39,6 +42,7 @@ cdef class Shaper:
     cdef Py_ssize_t _squares        # open brackets within an address
     cdef Py_UCS4 _word[16]          # the name that was put last
     cdef int _word_size
+    cdef int _word_before           # its size, once blanks stand behind it
     cdef Py_ssize_t _parentheses
     cdef str _hidden                # the tag whose contents are left out
     # Chunks: the text that is held until its chunk is whole.

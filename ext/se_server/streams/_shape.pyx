@@ -99,6 +99,7 @@ include "_shape_chars.pxi"
 include "_shape_ahead.pxi"
 include "_shape_marks.pxi"
 include "_shape_brackets.pxi"
+include "_shape_addresses.pxi"
 include "_shape_emphasis.pxi"
 include "_shape_lines.pxi"
 include "_shape_modes.pxi"
@@ -201,7 +202,7 @@ cdef class Shaper:
         while place and size - place < 16 and (is_word(data[place - 1]) or data[place - 1] == c"_"):
             place -= 1
         if place:
-            self._word_size = 0
+            self._word_size = self._word_before = 0
         for place in range(place, size):
             note_word(self, data[place])
         return True
@@ -221,8 +222,8 @@ cdef class Shaper:
         return 0
 
     cpdef bint is_hiding(self) noexcept:
-        """Whether the text so far ends within what is left out until a tag closes it."""
-        return self._mode == HIDDEN
+        """Whether the text so far ends within what is left out until a mark closes it."""
+        return self._mode == HIDDEN or self._mode == COMMENT or (self._mode == FENCE and not self._fence_opens)
 
     # --- chunks ---
 

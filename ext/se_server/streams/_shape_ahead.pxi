@@ -242,6 +242,23 @@ cdef Py_ssize_t math_end(Shaper self, Py_ssize_t i, Py_UCS4 c) except -1:
     return 0 if j - i >= MAX_AHEAD or self._is_ending else OPEN
 
 
+cdef Py_ssize_t environment_end(Shaper self, Py_ssize_t i) except -1:
+    r"""Return the place behind the "\end{align}" of the mathematics at place `i`; 0: it is none."""
+    cdef Py_ssize_t j = i
+    cdef int found = begins(self, i, b"\\begin{")
+    if found != 1:
+        return OPEN if found == -1 else 0
+    while j < self._in.size and j - i < MAX_AHEAD:
+        if self._in.data[j] == c"\\" and begins(self, j, b"\\end{") == 1:
+            while j < self._in.size and j - i < MAX_AHEAD and self._in.data[j] != c"}":
+                j += 1
+            if j < self._in.size:
+                return j + 1 if self._in.data[j] == c"}" else 0
+            break
+        j += 1
+    return 0 if j - i >= MAX_AHEAD or self._is_ending else OPEN
+
+
 cdef Py_ssize_t dollar_end(Shaper self, Py_ssize_t i) except -1:
     """Return the place of the dollar that ends the mathematics behind the one at place `i`; 0: that is a currency."""
     cdef Py_ssize_t j = i + 1, letters = 0, depth = 0

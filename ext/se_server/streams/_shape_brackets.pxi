@@ -58,7 +58,7 @@ cdef Py_ssize_t sources(Shaper self, Py_ssize_t i) except -1:
         self._parentheses = 1
         return leave_out(self, i, end - i + 1)
     if is_glued:
-        if is_index(self):
+        if is_index(self) or last_word_in(self, KEYS):
             return NO_MARK
         return leave_out(self, i, end - i)
     j = end
@@ -66,7 +66,7 @@ cdef Py_ssize_t sources(Shaper self, Py_ssize_t i) except -1:
         j += 1
     if j - end < 8 and lacks(self, j):
         return NEEDS_MORE
-    if self._keeps_sources or self._is_first or not (
+    if self._keeps_sources or self._is_first or last_word_in(self, KEYS) or last_word_in(self, NEED_NOUN) or not (
         char_at(self, j) == 0 or char_at(self, j) == c"\n" or (j == end and (
             follows_closely(char_at(self, j)) or char_at(self, j) == c")" or char_at(self, j) == c"[")
         )
@@ -88,7 +88,13 @@ cdef bint is_index(Shaper self) except -1:
     for place in range(self._word_size):
         if self._word[place] == c"_":
             return True
-    return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, self._word, self._word_size).lower() in ARRAYS
+    return last_word_in(self, ARRAYS)
+
+
+cdef bint last_word_in(Shaper self, frozenset words) except -1:
+    """Whether the name that was put last is one of some words; blanks may stand behind it."""
+    cdef int size = self._word_size or self._word_before
+    return size > 0 and PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, self._word, size).lower() in words
 
 
 cdef bint is_interval(Shaper self, Py_ssize_t i) noexcept:
@@ -193,6 +199,12 @@ cdef Py_ssize_t backslash(Shaper self, Py_ssize_t i) except -1:
             return NEEDS_MORE
         if end:
             return math(self, i, 2, end)
+    if following == c"b":
+        end = environment_end(self, i)
+        if end == OPEN:
+            return NEEDS_MORE
+        if end:
+            return math(self, i, 0, end)
     if is_punctuation(following):
         leave_out(self, i, 1)
         return 1 + keep_as_is(self, i + 1, 1)

@@ -92,18 +92,42 @@ cdef inline bint any_of(Chars* chars, Py_ssize_t begin, Py_ssize_t end, Py_UCS4 
     return False
 
 
-cdef frozenset BREAKS = frozenset(("br", "p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ul", "ol"))
+cdef frozenset BREAKS = frozenset(
+    "address article aside blockquote body br caption center dd details dialog div dl dt fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 head header hr html legend li main menu nav ol option p pre section summary table"
+    " tbody tfoot thead title tr ul".split()
+)
+cdef frozenset CELLS = frozenset(("td", "th"))
 cdef frozenset HIDING = frozenset(("think", "thinking", "reasoning", "script", "style", "tool_call"))
 # Behind a word, "<" begins one of these, or it is a sign: "List<String>".
-cdef frozenset TAGS = BREAKS | HIDING | frozenset(
-    "a abbr audio b big blockquote body button center cite code dd del details dl dt em emphasis figcaption figure font"
-    " footer form head header html i img input ins kbd label link main mark nav p phoneme pre prosody q s samp section"
-    " small span strike strong sub summary sup svg table tbody td th thead title tt u var video voice".split()
+cdef frozenset TAGS = BREAKS | CELLS | HIDING | frozenset(
+    "a abbr area audio b base bdi bdo big button canvas cite code col colgroup data datalist del dfn em embed emphasis"
+    " font hgroup i iframe img input ins kbd label link map mark math meta meter noscript object optgroup output param"
+    " phoneme picture progress prosody q rp rt ruby s samp search select slot small source span strike strong sub sup"
+    " svg template textarea time track tt u var video voice wbr".split()
+)
+# Of models and of speech markup. Other words in angles are spoken: "press <enter>".
+cdef frozenset MODEL_TAGS = TAGS | frozenset(
+    "analysis answer assistant break final reflection response result say-as scratchpad speak thought".split()
 )
 # Attributes without a value: "a<b and c>d" has none, and is no tag.
 cdef frozenset FLAGS = frozenset(
     "allowfullscreen async autofocus autoplay checked controls default defer disabled hidden loop multiple muted"
     " nomodule novalidate open readonly required reversed selected".split()
+)
+# A half attribute at the end of the text begins one of these.
+cdef tuple ATTRIBUTES = (*FLAGS, *"align alt aria- class color data- height href id lang name rel src style target title"
+                         " type value width".split())
+# Behind these, figures in brackets are a key or the sentence needs them: "press [1]", "as in [2]".
+cdef frozenset KEYS = frozenset(
+    "press presses pressing pressed dial dialing choose choosing select selecting enter type hit push tap touch pick say"
+    " key keys button buttons option options number digit item choice menu step line extension"
+    " drücke drücken wähle wählen taste option nummer tippe tippen appuyez tapez composez touche pulse presione marque"
+    " oprima tecla opción".split()
+)
+cdef frozenset NEED_NOUN = frozenset(
+    "a an the and or then either than in of by to from with for on at as is are via see per und oder dann in von mit"
+    " et ou puis y o".split()
 )
 # Names before the brackets of an index; behind other words they are sources.
 cdef frozenset ARRAYS = frozenset("arr args argv buf df idx lst nums str tmp vec xs ys".split())

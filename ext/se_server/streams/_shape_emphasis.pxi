@@ -16,6 +16,13 @@ cdef Py_ssize_t star(Shaper self, Py_ssize_t i) except -1:
     following = char_at(self, i + count)
     if count > 3:
         return leave_out(self, i, count)
+    if (self._stars == 0 or count != self._stars) and is_quoted(before, following):
+        return keep_as_is(self, i, count)  # "*"
+    if self._stars == 0 and count > 1 and is_blank(before) and follows_closely(following):
+        if lacks(self, i + count + 1):
+            return NEEDS_MORE
+        if not is_word(char_at(self, i + count + 1)):
+            return keep_as_is(self, i, count)  # "press *, ** or ***."; but **.net**
     if is_blank(before) and is_blank(following):
         return keep_as_is(self, i, count) if count <= 2 else leave_out(self, i, count)
     if count <= 2 and is_digit(before) and is_digit(following):
@@ -48,6 +55,19 @@ cdef Py_ssize_t star(Shaper self, Py_ssize_t i) except -1:
     return keep_as_is(self, i, count)
 
 
+cdef bint is_quoted(Py_UCS4 before, Py_UCS4 following) noexcept:
+    """Whether what stands between two characters is quoted alone."""
+    if before == c'"' or before == c"'" or before == c"`":
+        return following == before
+    return (
+        (before == c"(" and following == c")") or (before == c"[" and following == c"]")
+        or (before == 0x201C and following == 0x201D) or (before == 0x2018 and following == 0x2019)
+        or (before == 0x201E and (following == 0x201C or following == 0x201D))
+        or (before == 0xAB and following == 0xBB) or (before == 0xBB and following == 0xAB)
+        or (before == 0x300C and following == 0x300D)
+    )
+
+
 cdef bint opens_quote(Py_UCS4 c) noexcept:
     return c == c"(" or c == c"[" or c == c'"' or c == c"'" or c == 0x201C or c == 0x2018 or c == 0xAB or c == 0x201E
 
@@ -64,6 +84,8 @@ cdef Py_ssize_t underscore(Shaper self, Py_ssize_t i) except -1:
             return keep_as_is(self, i, count)
         add(&self._blanks, c" ")  # a name of a program is spoken as its words
         return leave_out(self, i, count)
+    if is_quoted(self._prev, following) or (count > 3 and not is_word(self._prev) and not is_word(following)):
+        return keep_as_is(self, i, count)  # "_", and a gap: "fill the ____."
     if self._in_code or count >= 4:
         return leave_out(self, i, count)
     if self._has_underscore and not is_blank(self._prev) and not is_word(following):
@@ -91,13 +113,34 @@ cdef Py_ssize_t backquote(Shaper self, Py_ssize_t i) except -1:
             return NEEDS_MORE
         if found != 1:
             return keep_as_is(self, i, 1)  # an apostrophe
+    if count > 2 and not self._in_code:
+        found = fence_within(self, i + count)
+        if found == OPEN:
+            return NEEDS_MORE
+        if found:
+            return begin_fence(self, i, count)
     self._in_code = not self._in_code
     return leave_out(self, i, count)
+
+
+cdef int fence_within(Shaper self, Py_ssize_t i) except -1:
+    """Whether a block of code begins in the middle of a line: nothing but its language stands behind the mark."""
+    cdef Py_ssize_t j = i
+    while j < self._in.size and j - i < 24 and (is_word(self._in.data[j]) or self._in.data[j] in (
+        c"+", c"-", c"#", c"_", c"."
+    )):
+        j += 1
+    while j < self._in.size and j - i < 24 and (self._in.data[j] == c" " or self._in.data[j] == c"\r"):
+        j += 1
+    if j - i < 24 and lacks(self, j):
+        return OPEN
+    return char_at(self, j) == c"\n"
 
 
 cdef Py_ssize_t code_mark(Shaper self, Py_ssize_t i) except -1:
     """Code is spoken as it stands, but for the brackets of a tag: "the `<b>` tag"."""
     cdef Py_UCS4 c = self._in.data[i]
+    cdef Py_ssize_t found
     if c == c"<":
         if lacks(self, i + 1):
             return NEEDS_MORE
@@ -107,6 +150,15 @@ cdef Py_ssize_t code_mark(Shaper self, Py_ssize_t i) except -1:
     elif c == c">" and self._in_angles:
         self._in_angles = False
         return leave_out(self, i, 1)
+    elif c == c":":
+        if lacks(self, i + 1) or (char_at(self, i + 1) == c"/" and lacks(self, i + 2)):
+            return NEEDS_MORE
+        if char_at(self, i + 1) == c"/" and char_at(self, i + 2) == c"/":
+            found = user_end(self, i + 3)
+            if found == OPEN:
+                return NEEDS_MORE
+            keep_as_is(self, i, 3)
+            return 3 + (leave_out(self, i + 3, found - i - 3) if found else 0)
     elif is_picture(c) or is_arrow(c):
         return other_mark(self, i)
     return keep_as_is(self, i, 1)
@@ -176,14 +228,23 @@ cdef Py_ssize_t marker(Shaper self, Py_ssize_t i) except -1:
 
 cdef Py_ssize_t colon(Shaper self, Py_ssize_t i) except -1:
     """An address of another kind, ftp://host, or an emoji by its name, :smile:."""
-    cdef Py_ssize_t j = i + 1
+    cdef Py_ssize_t j = i + 1, found
     cdef bint has_letter = False
     if lacks(self, i + 1):
         return NEEDS_MORE
     if char_at(self, i + 1) == c"/" and self._word_size > 1:
         if lacks(self, i + 2) or (char_at(self, i + 2) == c"/" and lacks(self, i + 3)):
             return NEEDS_MORE
-        if char_at(self, i + 2) == c"/" and (is_word(char_at(self, i + 3)) or char_at(self, i + 3) == 0):
+        if char_at(self, i + 2) == c"/":
+            found = user_end(self, i + 3)
+            if found == OPEN:
+                return NEEDS_MORE
+            if found:
+                add(&self._blanks, c" ")
+                return behind_user(self, i, found)
+        if char_at(self, i + 2) == c"/" and (
+            is_word(char_at(self, i + 3)) or char_at(self, i + 3) == 0 or char_at(self, i + 3) == c":"
+        ):
             add(&self._blanks, c" ")
             self._squares = self._parentheses = 0
             self._mode = HOST

@@ -9,11 +9,7 @@ cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
         count = run_of(self, i)
         if count == 0 or count < 3:
             return NEEDS_MORE if count == 0 else NO_MARK
-        self._mode = FENCE
-        self._fence = c
-        self._fence_size = count
-        self._fence_opens = True
-        return leave_out(self, i, count)
+        return begin_fence(self, i, count)
     if c == c"#":
         count = run_of(self, i)
         if count == 0 and i + 6 >= self._in.size:
@@ -25,7 +21,10 @@ cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
     if c == c">":
         if lacks(self, i + 1):
             return NEEDS_MORE
-        return NO_MARK if is_digit(char_at(self, i + 1)) or char_at(self, i + 1) == c"=" else leave_out(self, i, 1)
+        if is_digit(char_at(self, i + 1)) or char_at(self, i + 1) == c"=":
+            return NO_MARK
+        self._in_quote = True
+        return leave_out(self, i, 1)
     if c == c"-" or c == c"*" or c == c"_" or c == c"=" or c == c"|" or c == c":":
         count = rule_mark(self, i)
         if count != NO_MARK:
@@ -40,12 +39,39 @@ cdef Py_ssize_t line_mark(Shaper self, Py_ssize_t i) except -1:
         if lacks(self, i + 1):
             return NEEDS_MORE
         if i + 1 >= self._in.size or is_blank(self._in.data[i + 1]):
+            if c == c"-" and char_at(self, i + 1) == c" ":
+                count = degrees_ahead(self, i + 2)
+                if count == OPEN:
+                    return NEEDS_MORE
+                if count:
+                    return NO_MARK
             return leave_out(self, i, 1)
     elif is_arrow(c):
         return leave_out(self, i, 1)
     elif c == c"[":
         return bracket_first(self, i)
     return NO_MARK
+
+
+cdef Py_ssize_t begin_fence(Shaper self, Py_ssize_t i, Py_ssize_t count) noexcept:
+    self._mode = FENCE
+    self._fence = self._in.data[i]
+    self._fence_size = count
+    self._fence_opens = True
+    self._fence_quote = self._in_quote
+    return leave_out(self, i, count)
+
+
+cdef int degrees_ahead(Shaper self, Py_ssize_t i) except -1:
+    """Whether degrees stand at place `i`: "- 5 °C" has a minus, "- 5 apples" is an item."""
+    cdef Py_ssize_t j = i
+    while j < self._in.size and j - i < 12 and (is_digit(self._in.data[j]) or (
+        j > i and (self._in.data[j] == c"." or self._in.data[j] == c"," or self._in.data[j] == c" ")
+    )):
+        j += 1
+    if j - i < 12 and lacks(self, j):
+        return OPEN
+    return j > i and char_at(self, j) == 0xB0
 
 
 cdef Py_ssize_t rule_mark(Shaper self, Py_ssize_t i) except -1:

@@ -80,17 +80,19 @@ cdef int put_one(Shaper self, Py_UCS4 c) except -1:
             else:
                 add(&self._out, c" ")
         self._blanks.size = 0
+    elif self._parts_words and is_word(c) and is_word(self._last) and self._last < 0x2E80:
+        add(&self._out, c" ")  # "Hi😀there"
     add(&self._out, c)
     note_word(self, c)
     self._last = c
-    self._has_dropped = self._after_picture = self._is_first = False
+    self._has_dropped = self._after_picture = self._is_first = self._parts_words = False
     return 0
 
 
 cdef void note_word(Shaper self, Py_UCS4 c) noexcept:
     """Note the name that is being put."""
     if not (is_word(c) or c == c"_"):
-        self._word_size = 0
+        self._word_size = self._word_before = 0
     elif self._word_size < 16:
         self._word[self._word_size] = c
         self._word_size += 1
@@ -118,13 +120,14 @@ cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
         add(&self._blanks, c)
         self._prev = c
         self._after_picture = False
+        self._word_before = self._word_size or self._word_before
         self._word_size = 0
         if c == c"\n":
             if self._at_line:
                 end_paragraph(self)
             self._at_line = True
             self._in_heading = self._in_code = self._in_angles = self._in_marker = self._keeps_sources = False
-            self._has_tilde = self._has_caret = False
+            self._has_tilde = self._has_caret = self._in_quote = False
         return 1
     if c == c"*":
         return star(self, i)
@@ -153,6 +156,7 @@ cdef Py_ssize_t mark_within(Shaper self, Py_ssize_t i) except -1:
         return backslash(self, i)
     if c == c">" and self._in_angles:
         self._in_angles = False
+        self._parts_words = True
         return leave_out(self, i, 1)
     if c == c"#" and self._in_heading and is_blank(self._prev):
         count = run_of(self, i)
@@ -222,6 +226,8 @@ cdef Py_ssize_t other_mark(Shaper self, Py_ssize_t i) except -1:
             return leave_out(self, i, 1)
         if is_picture(c) or (c == 0x200D and self._after_picture):
             self._after_picture = True
+            if not (c == 0x200D or c == 0xFE0E or c == 0xFE0F or c >= 0xE000 and c <= 0xF8FF):
+                self._parts_words = True
             return leave_out(self, i, 1)
     elif c == c"!":
         if lacks(self, i + 1):
@@ -270,7 +276,7 @@ cdef Py_ssize_t entity(Shaper self, Py_ssize_t i) except -1:
 cdef Py_ssize_t address(Shaper self, Py_ssize_t i) except -1:
     """An address that stands in the text; its host is spoken."""
     cdef int found = begins(self, i, b"http://"), other = begins(self, i, b"https://"), bare = begins(self, i, b"www.")
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, secret
     if found == 0 and other == 0 and bare == 0:
         return NO_MARK
     if found != 1 and other != 1 and bare != 1:
@@ -283,6 +289,11 @@ cdef Py_ssize_t address(Shaper self, Py_ssize_t i) except -1:
         count += 4
     if lacks(self, i + count):
         return NEEDS_MORE
+    secret = user_end(self, i + count)
+    if secret == OPEN:
+        return NEEDS_MORE
+    if secret:
+        return behind_user(self, i, secret)
     found = begins(self, i + count, b"http://")
     other = begins(self, i + count, b"https://")
     if found == 1 or other == 1:

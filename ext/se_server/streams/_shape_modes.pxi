@@ -46,22 +46,37 @@ cdef Py_ssize_t in_mode(Shaper self, Py_ssize_t i) except -1:
 
 
 cdef Py_ssize_t in_fence(Shaper self, Py_ssize_t i) except -1:
-    cdef Py_UCS4 c = self._in.data[i]
+    """Leave out a block of code, up to the mark that closes it or the end of the quotation that it stands in."""
+    cdef Py_UCS4 c = self._in.data[i], following
     cdef Py_ssize_t count
+    cdef bint is_first = self._prev == c"\n"
+    if is_first and not self._fence_opens and self._fence_quote and not self._in_quote:
+        if c == c">":
+            self._fence_quote = 2
+            self._in_quote = self._has_dropped = True
+            return 1  # the mark that closes the block may follow
+        if c == c"\n" or not (is_blank(c) or c == self._fence):
+            if self._fence_quote == 2:
+                self._mode = TEXT  # the quotation is over
+                self._at_line = True
+                return NO_MARK
+            self._fence_quote = 0
     if c == c"\n":
-        self._fence_opens = False
-    elif c == self._fence and (self._fence_opens or self._prev == c"\n"):
-        # It closes the block at the beginning of a line, or in its first: ```code```.
+        self._fence_opens = self._in_quote = False
+    elif c == self._fence:
         count = run_of(self, i)
-        if count == 0:
+        if count == 0 or lacks(self, i + count):
             return NEEDS_MORE
-        if count >= self._fence_size and (self._fence_opens or char_at(self, i + count) == 0
-                                          or is_blank(char_at(self, i + count))):
+        following = char_at(self, i + count)
+        # It closes the block at the beginning of a line, at the end of one, or in its first: ```code```.
+        if count >= self._fence_size and (
+            self._fence_opens or following == 0 or following == c"\n" or following == c"\r"
+            or (is_first and (is_blank(following) or follows_closely(following)))
+        ):
             self._mode = TEXT
             self._at_line = not self._fence_opens
-            return leave_out(self, i, count)
         return leave_out(self, i, count)
-    elif is_blank(c) and self._prev == c"\n":
+    elif is_blank(c) and is_first:
         self._has_dropped = True
         return 1  # the mark that closes the block may be indented, as the block in a list is
     return leave_out(self, i, 1)

@@ -44,6 +44,9 @@ cdef Py_ssize_t tag_mark(Shaper self, Py_ssize_t i) except -1:
         return leave_out(self, i, 1)
     if is_word(self._prev) and c != c"/" and name not in TAGS:
         return keep_as_is(self, i, 1)  # "List<String>"
+    if c != c"/" and name not in MODEL_TAGS and is_word_in_angles(self, i, end, name_end):
+        self._in_angles = True
+        return leave_out(self, i, 1)  # "press <enter>"
     if name == "sup" and c != c"/" and is_word(self._prev):
         if lacks(self, end):
             return NEEDS_MORE
@@ -51,6 +54,8 @@ cdef Py_ssize_t tag_mark(Shaper self, Py_ssize_t i) except -1:
             put_one(self, c"^")
     if name in BREAKS:
         add(&self._blanks, c"\n")
+    if name in CELLS and c != c"/":
+        pause(self)
     if name in HIDING and c != c"/" and char_at(self, end - 1) == c">" and char_at(self, end - 2) != c"/":
         found = 1 if self._is_first else closing_tag(self, end, name)
         if found == OPEN:
@@ -59,6 +64,19 @@ cdef Py_ssize_t tag_mark(Shaper self, Py_ssize_t i) except -1:
             self._hidden = name
             self._mode = HIDDEN
     return leave_out(self, i, end - i)
+
+
+cdef bint is_word_in_angles(Shaper self, Py_ssize_t i, Py_ssize_t end, Py_ssize_t name_end) except -1:
+    """Whether a tag's name stands alone in it, and the text goes on or could not go on to a tag's name."""
+    if self._in.data[end - 1] == c">":
+        return end == name_end + 1
+    if end != name_end:
+        return False
+    half = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, self._in.data + i + 1, end - i - 1).lower()
+    for name in MODEL_TAGS:
+        if (<str>name).startswith(half):
+            return False
+    return True
 
 
 cdef Py_ssize_t special_token(Shaper self, Py_ssize_t i) except -1:
@@ -91,6 +109,14 @@ cdef int closing_tag(Shaper self, Py_ssize_t i, str name) except -1:
 
 cdef bint is_flag(Shaper self, Py_ssize_t begin, Py_ssize_t end) except -1:
     return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, self._in.data + begin, end - begin).lower() in FLAGS
+
+
+cdef bint begins_attribute(Shaper self, Py_ssize_t begin, Py_ssize_t end) except -1:
+    half = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, self._in.data + begin, end - begin).lower()
+    for name in ATTRIBUTES:
+        if (<str>name).startswith(half):
+            return True
+    return False
 
 
 cdef Py_ssize_t tag_end(Shaper self, Py_ssize_t i) except -1:
@@ -126,6 +152,8 @@ cdef Py_ssize_t tag_end(Shaper self, Py_ssize_t i) except -1:
         if self._in.data[j - 1] != c" ":
             return NO_MARK
         start = j  # an attribute
+        if is_digit(self._in.data[j]):
+            return NO_MARK
         while j < self._in.size and j - i < MAX_AHEAD and (is_latin(self._in.data[j]) or is_digit(self._in.data[j])
                                                            or self._in.data[j] == c"-" or self._in.data[j] == c"_"
                                                            or self._in.data[j] == c":"):
@@ -133,6 +161,8 @@ cdef Py_ssize_t tag_end(Shaper self, Py_ssize_t i) except -1:
         if j < self._in.size and j == start:
             return NO_MARK
         if j >= self._in.size or j - i >= MAX_AHEAD:
+            if self._is_ending and not begins_attribute(self, start, j):
+                return NO_MARK
             continue
         if self._in.data[j] == c"=":
             j += 1

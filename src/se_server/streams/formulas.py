@@ -16,9 +16,13 @@ _SIGNS_AND_NAMES = """
 _SIGNS = {name: sign for sign, name in (pair.split() for pair in re.split(r" {3}|\n", _SIGNS_AND_NAMES) if pair)}
 _LOOKS = re.compile(
     "left|right|[bB]ig+[lr]?|displaystyle|math(rm|bf|bb|cal|it)|text(bf|it)?|operatorname|boxed|q?quad|limits"
+    "|vec|hat|bar|tilde|ddot|dot|overline|underline|widehat|widetilde|overrightarrow|mathsf|nonumber|label"
 )
 _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _FRACTION = re.compile(r"\\[dt]?frac\s*" + _GROUP + r"\s*" + _GROUP)
+_CHOICE = re.compile(r"\\[dt]?binom\s*" + _GROUP + r"\s*" + _GROUP)
+_DEGREES = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})(?![A-Za-z])")
+_EXPONENT = re.compile(r"\^\s*" + _GROUP)
 _ROOT = re.compile(r"\\sqrt\s*" + _GROUP)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{\w+\*?\}(?:\{[^{}]*\})?|(?<!\\)&")
 _INDEX = re.compile(r"_\{?(?=[A-Za-z])")
@@ -29,10 +33,12 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)|[{}_]", re.DOTALL)
 def say_formula(tex: str) -> str:
     r"""Return a formula in the signs that a voice reads: `\frac{a}{b} \times x^2` is "a ÷ b × x²"."""
     tex = _POWER.sub(lambda found: "²" if "2" in found.groups() else "³", _ENVIRONMENT.sub(" ", tex))
+    tex = _CHOICE.sub(lambda found: f"{_grouped(found[1])} choose {_grouped(found[2])}", _DEGREES.sub("°", tex))
     for _ in range(4):  # fractions within fractions
         tex, count = _FRACTION.subn(_say_fraction, tex)
         if not count:
             break
+    tex = _EXPONENT.sub(lambda found: "^" + _grouped(found[1]), tex)
     tex = _ROOT.sub(lambda found: "√" + _grouped(found[1]), tex)
     tex = _COMMAND.sub(_say_command, _INDEX.sub(" ", tex))
     return " ".join(tex.split())

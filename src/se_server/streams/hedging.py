@@ -30,11 +30,13 @@ log = logging.getLogger("se_server.session")
 CLOSE_S = 0.5
 STREAM_METHODS = ("__aiter__", "__anext__", "__await__", "__aenter__", "__iter__", "__next__", "__enter__")
 
+_MISSING: Any = object()
+
 _tasks: set[asyncio.Task[None]] = set()
 """Tasks of contenders that may be closing still; the event loop holds no strong reference to a task."""
 
 
-def first_of(primary: Any, backup: Any, *others: Any, after_s: float = 1.2) -> FirstOf:
+def first_of(primary: Any, backup: Any = _MISSING, *others: Any, after_s: float = 1.2) -> FirstOf:
     """Hedge an answer: the backup starts when the primary has given no text in time, and the first to speak wins.
 
     Pass the result to `send_response`. A contender that fails, or ends without text, before another has spoken has
@@ -60,8 +62,14 @@ def first_of(primary: Any, backup: Any, *others: Any, after_s: float = 1.2) -> F
         after_s: the time until the next contender starts, in seconds; 0: all start at once.
 
     Raises:
+        TypeError: there is no backup, or a contender can be no answer, such as None.
         ValueError: `after_s` is not a time.
     """
+    if backup is _MISSING:
+        hint = (
+            ": pass the members of a list with a star, first_of(*streams)" if isinstance(primary, list | tuple) else ""
+        )
+        raise TypeError(f"first_of takes a primary and at least one backup, each as an argument of its own{hint}")
     return FirstOf((primary, backup, *others), after_s)
 
 
@@ -75,6 +83,9 @@ class FirstOf:
     def __init__(self, contenders: tuple[Any, ...], after_s: float) -> None:
         if isinstance(after_s, bool) or not isinstance(after_s, (int, float)) or not 0 <= after_s < math.inf:
             raise ValueError(f"first_of takes the seconds until the next stream starts as after_s=, not {after_s!r}")
+        for place, contender in enumerate(contenders):
+            if contender is None or isinstance(contender, bool | int | float):
+                raise TypeError(f"first_of takes streams and texts: number {place + 1} is {contender!r}")
         self.winner: int | None = None
         self._after_s = after_s
         self._waiting = list(contenders)

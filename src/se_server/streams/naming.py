@@ -49,7 +49,10 @@ def describe_unshaped(source: Any, is_hiding: bool, is_stream: bool = True) -> s
     """Return the message about an answer of whose text the shape leaves nothing, or nothing from one place on."""
     answer = _stream(source) if is_stream else "the text"
     if is_hiding:
-        return f"{answer} ended behind a tag such as <think> that was not closed: what follows it is not spoken"
+        return (
+            f"{answer} ended behind a block of code or a tag such as <think> that was not closed: what follows it is "
+            "not spoken"
+        )
     return (
         f"{answer} was silent: its text was nothing but what shape= leaves out, such as code, emoji and "
         "<think>; shape=False speaks it all"
