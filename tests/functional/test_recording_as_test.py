@@ -93,6 +93,38 @@ def test_the_test_passes_in_the_project_and_in_tests(tmp_path: Path) -> None:
         assert "1 passed" in run_pytest(start, test), start
 
 
+def test_a_turn_before_a_reconnect_becomes_a_test(tmp_path: Path, app: Path) -> None:
+    async def say(*words: str) -> None:
+        async with connect(flight.server.url) as websocket:
+            await websocket.send(init_message("conv_twice"))
+            for number, said in enumerate(words, 1):
+                await websocket.send(transcript_message(said, event_id=number))
+                await asyncio.wait_for(read_answer(websocket), START_TIMEOUT_S)
+
+    with recording_server(tmp_path, "redacted", "--failure-text", "Sorry!", app=app, workers=1) as flight:
+        asyncio.run(say("a double"))
+        asyncio.run(say("hello", "again"))
+        newest = flight.ctl("record", "conv_twice", "--as-test")
+        first = flight.ctl("record", "conv_twice", "--as-test", "--nth", "1", "--to", str(tmp_path / "tests"))
+        neither = flight.ctl("record", "conv_twice", "--nth", "3")
+        assert "outcome == 'failed'" not in newest.stdout
+        assert "1: turns failed: " in newest.stderr
+        assert "2 (taken): turns answered, answered: " in newest.stderr
+        assert "1 (taken): turns failed: " in first.stderr
+        assert neither.returncode == 1
+        assert "--nth 3: the conversation has 2 recordings" in neither.stderr
+        test = Path(first.stdout.strip())
+        assert "outcome == 'failed'" in test.read_text()
+        test.write_text(test.read_text() + "# edited\n")
+        again = ("record", "conv_twice", "--as-test", "--nth", "1", "--to", str(tmp_path / "tests"))
+        refused = flight.ctl(*again)
+        assert refused.returncode == 1
+        assert "exists and differs" in refused.stderr
+        assert test.read_text().endswith("# edited\n")
+        assert flight.ctl(*again, "--force").returncode == 0
+        assert "# edited" not in test.read_text()
+
+
 async def test_the_page_offers_downloads_and_tests(tmp_path: Path, app: Path) -> None:
     (tmp_path / "tokens").write_text(TOKEN)
     given = ("--admin", "127.0.0.1:0", "--admin-token-file", str(tmp_path / "tokens"))

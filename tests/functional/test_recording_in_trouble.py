@@ -246,6 +246,9 @@ OWN = """
         return text if text == "fail" else text.upper().replace("JANE", "[NAME]")
     def block(text):
         time.sleep(600)
+    def tire(text):
+        time.sleep(1.5)
+        return text
     def leave(text):
         raise SystemExit(1)
 """
@@ -276,6 +279,16 @@ def test_a_redactor_that_fails_stops_nothing(tmp_path: Path, app: Path, name: st
         assert flight.server.output().count(f"--record-redactor {own}:{name} {said}") == 1
         assert flight.ctl("forget", "conv_bad").returncode == 0
         assert flight.observer()
+
+
+def test_a_stop_withholds_what_a_slow_redactor_has(tmp_path: Path, app: Path) -> None:
+    own = write_agent(tmp_path / "own.py", OWN)
+    with recording_server(tmp_path, "redacted", "--record-redactor", f"{own}:tire", app=app, workers=1) as flight:
+        asyncio.run(_talk(flight, "conv_slow", "i am jane", "who is jim", "fail"))
+        flight.server.stop()
+        assert f"--record-redactor {own}:tire takes longer than the 2 s that a stop has" in flight.server.output()
+    (path,) = flight.files()
+    assert "[redaction failed]" in path.read_text()
 
 
 def test_recordings_outlive_an_upgrade(tmp_path: Path, app: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from se_server.errors import ConfigError
+from se_server.server.shared.tracing import Tracing, check_tracing
 from tests.functional.processes import needs_proc, write_agent
 from tests.helpers import (
     POLL_S,
@@ -341,3 +343,32 @@ def test_a_missing_exporter_ends_the_start() -> None:
         running_server("--traces", env={"OTEL_TRACES_EXPORTER": "nosuch"}),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (
+            "OTEL_PROPAGATORS",
+            "foo",
+            "no propagator 'foo' is installed: expected some of baggage, tracecontext, or none",
+        ),
+        ("OTEL_PROPAGATORS", "tracecontext,b3", "pip install opentelemetry-propagator-b3"),
+        ("OTEL_PROPAGATORS", "tracecontext,", "no propagator '' is installed"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-5", "expected a whole number from 1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", "expected at most the 2048 of OTEL_BSP_MAX_QUEUE_SIZE"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "many", "expected a whole number from 0"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"^{variable}: .*{re.escape(said)}"):
+        check_tracing(Tracing(traces=True))
+
+
+@pytest.mark.parametrize("value", ["none", "baggage,none", "baggage", " tracecontext "])
+def test_propagators_that_are_installed_are_used(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("OTEL_PROPAGATORS", value)
+    assert check_tracing(Tracing(traces=True)).traces

@@ -60,6 +60,11 @@ PRIVATE = {
         "jane @ example . com",
         "jane arroba ejemplo punto com",
         "max ät beispiel Punkt de",
+        "jane.doe@gmail dot com",
+        "jane@web punkt de",
+        "jane at hot mail dot com",
+        "jane at my hot mail dot co dot uk",
+        "jane arroba hot mail punto es",
     ],
     "[token]": [
         "ghp_0123456789abcdefghijABCDEFGHIJ012345",
@@ -79,6 +84,15 @@ PRIVATE = {
     ],
 }
 WITH_WORDS = [
+    ("DE eight nine 3704 0044 0532 0130 00", "[iban]"),
+    ("DE89 three seven zero four 0044 0532 0130 00", "[iban]"),
+    ("4242 four two four two 4242, uh, 4242", "[card]"),
+    ("it is 0171 uh 1234567 ok", "it is [phone] ok"),
+    ("my number is 415 um 555 um 2671", "my number is [phone]"),
+    ("my number is 8 1 5 meia meia 3 2 1", "my number is [phone]"),
+    ("meia meia um cinco quatro três dois", "[phone]"),
+    ("my number is 12 04 1984", "my number is [phone]"),  # a word such as "number" decides
+    ("call 030 12 04 1984", "call [phone]"),
     ("my number is 5551234", "my number is [phone]"),
     ("call 415, 555, 2671", "call [phone]"),
     ("my order is late, call 4155552671", "my order is late, call [phone]"),
@@ -88,6 +102,15 @@ WITH_WORDS = [
     ("on 2026-05-03 18:30 call 030 1234567", "on 2026-05-03 18:30 call [phone]"),
 ]
 HARMLESS = [
+    "12. 4. 1984",
+    "12 04 1984",
+    "1984 04 12",
+    "0900-1700",
+    "12/1/26 - 15/1/26",
+    "Termin um 10 30 um 11 45",
+    "meia hora, um dois",
+    "room 4 uh 12 uh 2026",
+    "look at that red dot over there",
     "4111 1111 1111 1112",  # its check digit is wrong
     "4111111111111112",
     "2026-05-03 18:30",

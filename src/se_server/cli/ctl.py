@@ -15,7 +15,7 @@ import click
 
 from se_server.cli.commands import SETTINGS, PlainGroup, complain, sentence_of
 from se_server.cli.ctl_figures import figure_lines, turns_json, turns_view
-from se_server.cli.ctl_recordings import as_test_of
+from se_server.cli.ctl_recordings import as_test_of, one_of
 from se_server.cli.ctl_tables import (
     conversations_json,
     conversations_view,
@@ -185,16 +185,25 @@ def turns(find: Callable[..., str], count: int, as_json: bool) -> None:
 @click.option("--as-test", is_flag=True, help="Print a pytest test that replays it.")
 @click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False),
               help="With --as-test: put the test and a copy of the recording there.")  # fmt: skip
+@click.option("--force", is_flag=True, help="With --to: overwrite a test that you have changed.")
+@click.option("--nth", metavar="N", type=click.IntRange(1),
+              help="Of several recordings, take this one; 1 is the oldest.  [default: the newest]")  # fmt: skip
 @click.pass_obj
-def record(find: Callable[..., str], conversation: str, as_test: bool, folder: str | None) -> None:
+def record(
+    find: Callable[..., str], conversation: str, as_test: bool, folder: str | None, force: bool, nth: int | None
+) -> None:
     """Write the recording of a conversation, open or ended, and print its path; needs --record.
 
-    CONVERSATION is its id, or the beginning of it if only one conversation has such an id.
+    CONVERSATION is its id, or the beginning of it if only one conversation has such an id. A conversation that
+    reconnected has several recordings: standard error lists them.
     """
     if folder is not None and not as_test:
         raise click.UsageError("--to is for --as-test")
+    if force and folder is None:
+        raise click.UsageError("--force is for --to")
     (answer,) = ask(find(), "record", conversation)["rows"]
-    print(as_test_of(answer["path"], folder) if as_test else printable(answer["path"]))
+    path = one_of(answer.get("paths", [answer["path"]]), nth)
+    print(as_test_of(path, folder, force) if as_test else printable(path))
 
 
 @command.command(short_help="Remove all that is kept of a conversation.")

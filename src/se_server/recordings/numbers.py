@@ -162,6 +162,15 @@ _NO_PHONES = [
     re.compile(r"\b(?:v|version|release|build)\.?\s?\d+(?:[.-]\d+)*", re.IGNORECASE),
     re.compile(r"\b[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}\b", re.IGNORECASE),
 ]
+_QUARTER_HOUR = r"(?:[01]\d|2[0-4])(?:00|15|30|45)"
+_SHORT_DATE = rf"{_DAY}[-./]{_MONTH}[-./]\d\d"
+_NO_PHONES_ALONE = re.compile(
+    r"(?<![\d+(])(?<!\d[-./\s])(?:"
+    rf"{_DAY}(?:\.\s|\s){_MONTH}(?:\.\s|\s){_YEAR}|{_MONTH}\s{_DAY}\s{_YEAR}|{_YEAR}\s{_MONTH}\s{_DAY}"
+    rf"|{_SHORT_DATE}\s?[-–]\s?{_SHORT_DATE}|{_QUARTER_HOUR}\s?[-–]\s?{_QUARTER_HOUR}"
+    r")(?![-./]?\d|\s\d{3})"
+)
+"""Dates and times that are telephone numbers behind a word such as "call"."""
 _NO_PHONE_BEFORE = (
     r"\b(?:order|invoice|ticket|booking|reservation|reference|ref|case|item|article|part|serial|model|tracking|flight"
     r"|confirmation|isbn|bestell\w*|auftrags?\w*|rechnungs?\w*|artikel\w*|buchungs?\w*)"
@@ -181,6 +190,9 @@ def phones(text: str) -> Iterator[Span]:
     masked = text
     for pattern in _NO_PHONES:
         masked = pattern.sub(lambda found: "\0" * len(found[0]), masked)
+    for match in _NO_PHONES_ALONE.finditer(masked):
+        if context_of(masked[: match.start()]) != "phone":
+            masked = masked[: match.start()] + "\0" * len(match[0]) + masked[match.end() :]
     for match in _PHONE.finditer(masked):
         context = context_of(masked[: match.start()])
         for start, end in _pieces(masked, match.start(), match.end(), context):

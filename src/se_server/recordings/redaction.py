@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
-from se_server.recordings.addresses import emails, spoken_numbers, tokens
+from se_server.recordings.addresses import checked_numbers_in_words, emails, phones_with_pauses, spoken_numbers, tokens
 from se_server.recordings.numbers import Span, cards, context_of, ibans, phones
 
 Redactor = Callable[[str], str]
@@ -112,7 +112,7 @@ def _is_surely_a_phone(before: str, first: str, whole: str) -> bool:
 def _spans(text: str) -> tuple[Span, ...]:
     """Return the private parts of a text, in order and without overlaps."""
     found = [*_checked_spans(text)]
-    for reading in (emails, tokens, spoken_numbers, phones):
+    for reading in (emails, tokens, spoken_numbers, phones, phones_with_pauses):
         found += reading(text)
     return tuple(_joined(found))
 
@@ -126,7 +126,7 @@ def forget_texts() -> None:
 @lru_cache(maxsize=1024)
 def _checked_spans(text: str) -> tuple[Span, ...]:
     """Return the numbers with check digits: cards and IBANs."""
-    return tuple(_joined([*cards(text), *ibans(text)]))
+    return tuple(_joined([*cards(text), *ibans(text), *checked_numbers_in_words(text)]))
 
 
 def _joined(found: list[Span]) -> list[Span]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,8 @@ SETTLE_S = 5.0
 PRUNE_S = 60.0
 REPORT_S = 30.0
 """The interval at which recordings that cannot be written are logged."""
+CLOSE_S = 2.0
+"""The time that the user's function has at a stop: the supervisor waits for the observer for 3 seconds."""
 FAILED_OUTCOMES = (3, 4)  # `failed` and `timed_out` in `OUTCOMES`
 SILENT_OUTCOME = 7
 ABNORMAL = ("lost", "ping_timeout", "write_timeout", "protocol_error", "worker_died")
@@ -163,7 +165,13 @@ class Recorder:
         for wanted in self._wanted.values():
             self._thread.submit(self._write, *self._snapshot(wanted.conversation, wanted.reasons))
         self._wanted.clear()
-        self._thread.shutdown()
+        last = self._thread.submit(lambda: None)
+        self._thread.shutdown(wait=False)
+        if self._own is not None and not wait([last], CLOSE_S).done:
+            message = "--record-redactor %s takes longer than the %g s that a stop has: the texts left are withheld"
+            logger.error(message, self._own.spec, CLOSE_S)
+            self._own.give_up()
+        wait([last])
         if self._own is not None:
             self._own.close()
         self.archive.close()

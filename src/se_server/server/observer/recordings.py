@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -57,21 +58,23 @@ class Recordings:
         if len(names) > 1:
             return {"error": f"{len(names)} conversations have ids that start with {about}: give more of the id"}
         if found:
-            writing = asyncio.ensure_future(recorder.write(found[0]))
+            writing = asyncio.ensure_future(_write_all(recorder, found))
             try:
-                path = await asyncio.wait_for(asyncio.shield(writing), WAIT_S)
+                paths = await asyncio.wait_for(asyncio.shield(writing), WAIT_S)
             except asyncio.TimeoutError:
                 writing.add_done_callback(lambda writing: _log_late(f"record {about}", writing))
                 return {"error": f"the recording will be written once {BUSY}: ask again in some seconds"}
             except OSError as error:
                 return {"error": f"cannot write the recording: {error.strerror}"}
-            return {"path": str(path), "is_open": not found[0].closed_us}
+            return _answer_of(
+                recorder, found[0].name or about, paths, any(not conversation.closed_us for conversation in found)
+            )
         kept = [entry for entry in recorder.archive.entries() if (entry.conversation_id or "").startswith(about)]
         if len({entry.conversation_id for entry in kept}) > 1 and not any(e.conversation_id == about for e in kept):
             return {"error": f"recordings of several conversations have ids that start with {about}: give more of it"}
         kept = [entry for entry in kept if entry.conversation_id == about] or kept
         if kept:
-            return {"path": str(kept[0].path), "is_open": False}
+            return _answer_of(recorder, str(kept[0].conversation_id), [entry.path for entry in kept], False)
         return {"error": f"there is no conversation {about}, and no recording of one"}
 
     async def _forget(self, recorder: Recorder, name: str, found: Sequence[Conversation]) -> dict[str, Any]:
@@ -150,6 +153,27 @@ class Recordings:
     async def _test_kept(self, request: Request) -> Response:
         lines = await self._lines(request)
         return lines if isinstance(lines, Response) else _test_response(lines, _name_of(request))
+
+
+async def _write_all(recorder: Recorder, found: Sequence[Conversation]) -> list[Path]:
+    """Write the conversations of one id: each reconnect begins another.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    return [await recorder.write(conversation) for conversation in found]
+
+
+def _answer_of(recorder: Recorder, name: str, paths: Sequence[Path], is_open: bool) -> dict[str, Any]:
+    """Return the answer for `se-ctl`: all recordings of an id, the oldest first, and the newest of them."""
+    kept = {entry.path: _began_at_s(entry) for entry in recorder.archive.of(name)}
+    ordered = sorted(kept or paths, key=lambda path: (kept.get(path, 0.0), path))
+    return {"path": str(ordered[-1]), "paths": list(map(str, ordered)), "is_open": is_open}
+
+
+def _began_at_s(entry: Entry) -> float:
+    began_at_s = entry.header.get("began_at_s")
+    return float(began_at_s) if isinstance(began_at_s, (int, float)) else 0.0
 
 
 def _not_erased(name: str, erased: Erased) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import socket
 import struct
 import subprocess
@@ -96,7 +98,9 @@ class OwnRedactor:
         command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path)]
         with theirs:
             try:
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                )
             except OSError as error:
                 ours.close()
                 self._fail(f"cannot be started ({error.strerror})")
@@ -113,15 +117,28 @@ class OwnRedactor:
             self.close()
             self._fail(f"cannot be used: {answer}")
 
+    @property
+    def spec(self) -> str:
+        """The function, as the option names it."""
+        return self._spec
+
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those that the function started in its process group."""
         if self._wire is not None:
             self._wire.close()
             self._wire = None
         if self._process is not None:
-            self._process.kill()
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def give_up(self) -> None:
+        """Withhold all texts that are left, also the one that the function has; called from another thread."""
+        self._is_unusable = True
+        if (process := self._process) is not None:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _ask(self, text: str) -> tuple[bytes, str]:
         try:

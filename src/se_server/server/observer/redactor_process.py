@@ -11,7 +11,9 @@ import signal
 import socket
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from se_server.errors import AppError
 from se_server.server.config.app import load_object
@@ -59,12 +61,20 @@ def _place_of(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
+def _end() -> NoReturn:
+    """End this process, and those that the function started in its process group."""
+    if os.getpgrp() == os.getpid():
+        with suppress(OSError):
+            os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
 def _send(wire: socket.socket, kind: bytes, text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     try:
         wire.sendall(HEAD.pack(kind, len(data)) + data)
     except OSError:
-        os._exit(0)
+        _end()
 
 
 def _receive(wire: socket.socket, texts: queue.SimpleQueue[str]) -> None:
@@ -81,6 +91,6 @@ def _read(wire: socket.socket, size: int) -> bytes:
         except OSError:
             more = b""
         if not more:
-            os._exit(0)  # not an exception: the function may run, or block, in the main thread
+            _end()  # not an exception: the function may run, or block, in the main thread
         data += more
     return data

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 FLUSH_S = 2.0
 """The most that a stop waits for spans that are not sent yet."""
 _SERVICE = "se-server"
+_PROPAGATORS = "OTEL_PROPAGATORS"
+_PROPAGATOR_PACKAGES = {"b3": "b3", "b3multi": "b3", "jaeger": "jaeger", "xray": "aws-xray", "ottrace": "ot-trace"}
+_QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+_POSITIVE = {_QUEUE: 2048, _BATCH: 512, "OTEL_BSP_SCHEDULE_DELAY": 5000}
+_LIMITS = (
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ def check_tracing(options: Tracing) -> Tracing:
     """Return the options in force: OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none turn traces off.
 
     Raises:
-        ConfigError: a package or an exporter is missing, or the endpoint is not an address.
+        ConfigError: a package, an exporter or a propagator is missing, or a variable has a value that cannot be used.
     """
     if not options.traces:
         return options
@@ -53,8 +67,60 @@ def check_tracing(options: Tracing) -> Tracing:
         raise ConfigError("--traces needs OpenTelemetry: pip install 'se-server[otel]'")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or not _exporters():
         return Tracing()
+    _check_propagators()
+    _check_numbers()
     _check_endpoint()
     return options
+
+
+def _check_propagators() -> None:
+    """Refuse a propagator with which OpenTelemetry cannot be imported.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    given = os.environ.get(_PROPAGATORS)
+    for name in [] if given is None else map(str.strip, given.split(",")):
+        if name.lower() == "none":
+            return
+        if list(entry_points(group="opentelemetry_propagator", name=name)):
+            continue
+        known = ", ".join(sorted({point.name for point in entry_points(group="opentelemetry_propagator")}))
+        package = _PROPAGATOR_PACKAGES.get(name)
+        way_out = f"pip install opentelemetry-propagator-{package}" if package else f"expected some of {known}, or none"
+        raise ConfigError(f"{_PROPAGATORS}: no propagator {_shown(name)} is installed: {way_out}")
+
+
+def _check_numbers() -> None:
+    """Refuse numbers at which OpenTelemetry raises.
+
+    Raises:
+        ConfigError: one of them is too small, too large, or none.
+    """
+    values = {}
+    for variable, default in _POSITIVE.items():
+        given = os.environ.get(variable, "").strip()
+        values[variable] = _int_of(given, default)
+        if values[variable] < 1:
+            raise ConfigError(f"{variable}: {given} is not valid: expected a whole number from 1")
+    if values[_BATCH] > values[_QUEUE]:
+        raise ConfigError(f"{_BATCH}: {values[_BATCH]} is not valid: expected at most the {values[_QUEUE]} of {_QUEUE}")
+    for variable in _LIMITS:
+        given = os.environ.get(variable, "").strip()
+        if given and given.lower() != "none" and _int_of(given, -1) < 0:
+            raise ConfigError(f"{variable}: {_shown(given)} is not valid: expected a whole number from 0")
+
+
+def _int_of(given: str, default: int) -> int:
+    """Return a number; the default for a text that is none, as OpenTelemetry has it."""
+    try:
+        return int(given)
+    except ValueError:
+        return default
+
+
+def _shown(given: str) -> str:
+    return "the value" if is_like_key(given) else repr(given)
 
 
 def _check_endpoint() -> None:
@@ -70,8 +136,9 @@ def _check_endpoint() -> None:
         given = os.environ.get(variable, "").strip()
         if given:
             if not _is_address(given):
-                shown = "the value" if is_like_key(given) else repr(given)
-                raise ConfigError(f"{variable}: {shown} is not valid: expected a URL such as http://127.0.0.1:4318")
+                raise ConfigError(
+                    f"{variable}: {_shown(given)} is not valid: expected a URL such as http://127.0.0.1:4318"
+                )
             return
 
 

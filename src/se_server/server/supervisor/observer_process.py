@@ -157,6 +157,8 @@ class ObserverProcess:
         if self.pid:
             self._signal(signal.SIGTERM)
             if not self._waits_for_end():
+                lost = "the observer (pid %d) is killed after %g s: recordings and spans that it had to write are lost"
+                logger.error(lost, self.pid, END_S)
                 self._signal(signal.SIGKILL)
             if not self._is_reaped():
                 logger.error("the observer (pid %d) does not end, as on a disk that hangs; it is left alone", self.pid)

@@ -13,6 +13,7 @@ import pytest
 from se_server.recordings.redaction import FAILED, redact
 from se_server.server.observer import redactor
 from se_server.server.observer.redactor import OwnRedactor
+from tests.functional.processes import needs_proc
 
 HOOKS = """
 import os, signal, sys, time
@@ -36,8 +37,22 @@ def spins(text):
 def long(text): return text * 10_000_000
 def only_jane(text):
     return text if "Jane" not in text else dies(text)
+def forks(text):
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    return str(child)
 number = 7
 """
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may remain as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.fixture
@@ -128,4 +143,18 @@ def test_the_process_ends_with_the_observer(folder: Path) -> None:
     os.kill(own._process.pid, signal.SIGTERM)  # of a group or a unit: recordings are still to be written
     own._send(b"t", "x")
     own._wire.close()  # as the death of the observer closes it
-    assert own._process.wait(timeout=10) == 0
+    assert own._process.wait(timeout=10) == -signal.SIGKILL
+
+
+@needs_proc
+@pytest.mark.parametrize("ends", ["closed", "observer dies"])
+def test_processes_of_the_function_end_with_it(folder: Path, ends: str) -> None:
+    own = OwnRedactor(f"{folder / 'hooks'}.py:forks")
+    child = int(own("Jane"))
+    assert own._wire is not None
+    own.close() if ends == "closed" else own._wire.close()
+    deadline = time.monotonic() + 10
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    own.close()
