@@ -53,7 +53,7 @@ def as_openai(
 
     Args:
         transcript: the messages that `on_transcript` got.
-        system: the text of a first message with the role `system`; empty or None: there is none.
+        system: the text of a first message with the role `system`; blank or None: there is none.
         silence_text: stands for a user message without words ("..."), and is added as the last message when the history
             ends with the agent; empty or None: such messages stay as they are, and none is added.
     """
@@ -85,7 +85,8 @@ def as_anthropic(
 
     Args:
         transcript: the messages that `on_transcript` got.
-        system: the system text; with it the result is `{"messages": [...], "system": "..."}`.
+        system: the system text; with it the result is `{"messages": [...], "system": "..."}`, without the
+            latter if it is blank.
         silence_text: as for `as_openai`; it is also the first message when the agent spoke first. It has words.
     """
     messages = _alternating(transcript, "assistant", silence_text, MESSAGES)
@@ -117,7 +118,8 @@ def as_gemini(
 
     Args:
         transcript: the messages that `on_transcript` got.
-        system: the system text; with it the result is `{"contents": [...], "config": {"system_instruction": "..."}}`.
+        system: the system text; with it the result is `{"contents": [...], "config": {"system_instruction": "..."}}`,
+            without the latter if it is blank.
         silence_text: as for `as_anthropic`.
     """
     contents = _alternating(transcript, "model", silence_text, PARTS)

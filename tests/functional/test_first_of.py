@@ -278,6 +278,20 @@ async def test_a_time_that_is_none_is_refused(after_s: Any) -> None:
         first_of("One.", "Two.", after_s=after_s)
 
 
+@pytest.mark.parametrize(
+    ("contenders", "sentence"),
+    [
+        (([pieces, pieces],), r"at least one backup, .* pass the members of a list with a star, first_of\(\*streams\)"),
+        ((pieces,), "first_of takes a primary and at least one backup"),
+        ((pieces, None), "number 2 is None"),
+        ((42, "text"), "number 1 is 42"),
+    ],
+)
+def test_what_can_be_no_answer_is_refused(contenders: tuple[Any, ...], sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        first_of(*contenders)
+
+
 async def test_the_losers_request_ends_at_the_provider() -> None:
     aiohttp = pytest.importorskip("aiohttp")
     turns: list[Any] = []

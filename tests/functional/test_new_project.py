@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from se_server.cli.new import installed_from
-from se_server.cli.starter import LLMS, project_name
+from se_server.cli.starter import LLMS, project_files, project_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,6 +59,7 @@ def test_a_missing_key_is_named_at_the_start(tmp_path: Path) -> None:
         )
         assert ran.returncode
         assert sentence in ran.stderr
+        assert "Traceback" not in ran.stderr
 
 
 def test_the_project_can_be_installed_by_its_name(tmp_path: Path) -> None:
@@ -92,6 +93,13 @@ def test_the_steps_name_the_clone_that_was_installed(
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
     assert installed_from() == argument
+
+
+def test_the_files_name_the_clone_too() -> None:
+    files = project_files("here", LLMS["openai"], "/my/clone ")
+    assert ".venv/bin/pip install /my/clone -e '.[dev]'" in files["README.md"]
+    assert "-m build --sdist --outdir wheels /my/clone\n" in files["Dockerfile"]
+    assert "clone" not in project_files("here", LLMS["openai"])["Dockerfile"]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_the_system_text_is_where_it_belongs() -> None:
     assert as_gemini(TALK, system=brief) == expected
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_system_text_is_left_out(blank: str) -> None:
+    assert as_openai(TALK, system=blank) == as_openai(TALK)
+    assert as_langchain(TALK, system=blank) == as_langchain(TALK)
+    assert as_anthropic(TALK, system=blank) == {"messages": as_anthropic(TALK)}
+    assert as_gemini(TALK, system=blank) == {"contents": as_gemini(TALK)}
+
+
 @pytest.mark.parametrize("silence", ["...", "…", ".", "", " "])
 def test_a_silent_user_is_worded(silence: str) -> None:
     expected = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": SILENCE}]

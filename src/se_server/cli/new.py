@@ -91,7 +91,7 @@ def write_project(folder: Path, llm: Llm) -> list[str]:
     """
     from se_server.cli.starter import project_files
 
-    files = project_files(folder.resolve().name, llm)
+    files = project_files(folder.resolve().name, llm, installed_from())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in files:

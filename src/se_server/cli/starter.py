@@ -176,7 +176,7 @@ testpaths = ["."]
 DOCKERFILE = """# docker build -t {name} . && docker run -p 3001:3001 -e ELEVENLABS_API_KEY -e {key} {name}
 FROM python:3.13-slim AS build
 # se-server is compiled if there is no wheel for this image; wheels in the folder wheels/ are used first.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+{wheel}RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /src
 COPY . .
 RUN mkdir -p wheels && python -m venv /opt/agent && /opt/agent/bin/pip install --no-cache-dir --find-links=wheels .
@@ -192,9 +192,13 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["se-server", "agent"]
 """
 
+CLONE = """# This se-server is a clone's; first:
+#   .venv/bin/pip install build && .venv/bin/python -m build --sdist --outdir wheels {clone}
+"""
+
 README = """# {name}
 
-    python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'
+    python3 -m venv .venv && .venv/bin/pip install {clone}-e '.[dev]'
     .venv/bin/pytest                                               # needs no key
     {key}=... .venv/bin/se-server agent.py --playground --reload   # speak with it in a browser
     ELEVENLABS_API_KEY=... {key}=... .venv/bin/se-server agent.py  # serve the API; then: se-doctor wss://your.host/
@@ -213,9 +217,10 @@ def project_name(folder: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-") or "agent"
 
 
-def project_files(folder: str, llm: Llm) -> dict[str, str]:
-    """Return the texts of the project's files by their names."""
-    fields = {**vars(llm), "name": project_name(folder)}
+def project_files(folder: str, llm: Llm, clone: str = "") -> dict[str, str]:
+    """Return the texts of the project's files by their names; `clone` is an argument of pip that installs se-server."""
+    wheel = CLONE.format(clone=clone.strip()) if clone else ""
+    fields = {**vars(llm), "name": project_name(folder), "clone": clone, "wheel": wheel}
     return {
         "agent.py": AGENT.format_map(fields),
         "test_agent.py": TEST.format_map(fields),

@@ -22,7 +22,14 @@ from typing import Any
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
-from se_server.server.config.doubts import as_attribute, missing_variable, misspelt_handlers, of_python, other_file
+from se_server.server.config.doubts import (
+    as_attribute,
+    lacks_key,
+    missing_variable,
+    misspelt_handlers,
+    of_python,
+    other_file,
+)
 from se_server.server.config.lifespan import Lifespan, is_lifespan
 from se_server.server.config.loading import loading
 from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
@@ -90,8 +97,13 @@ class AppCrashed(AppError):
     @classmethod
     def of(cls, what: str, error: BaseException) -> AppCrashed:
         """Make the error from an exception; `what` names the code that raised it."""
-        text = missing_variable(error) or text_of(error).strip().partition("\n")[0]
-        return cls(f"{what} raised {type(error).__name__}{': ' + text if text else ''}", user_traceback(error))
+        missing = missing_variable(error)
+        text = missing or text_of(error).strip().partition("\n")[0]
+        says_all = bool(missing) or lacks_key(text)
+        return cls(
+            f"{what} raised {type(error).__name__}{': ' + text if text else ''}",
+            "" if says_all else user_traceback(error),
+        )
 
 
 def load_app(spec: str | None) -> App:

@@ -61,6 +61,14 @@ def missing_variable(error: BaseException) -> str:
     return f"the environment variable {text_of(error.args[0])} is not set"
 
 
+def lacks_key(text: str) -> bool:
+    """Whether an error's message is that of an LLM package without an API key: it says all, without a traceback."""
+    return (
+        re.match(r"(?i)missing credentials|no api[ _]key|missing api[ _]key|the api_key client option must", text)
+        is not None
+    )
+
+
 def of_python(module: ModuleType) -> str:
     """Return a sentence's end about a module of Python's own, which hides the user's; or nothing."""
     name = module.__name__
