@@ -158,6 +158,8 @@ SAYS = {"t_s": 1, "direction": "out", "kind": "text", "text": json.dumps(SAID_A)
         (({"recording": {"version": 3}},), {}, "update se-server"),
         (("nothing",), {}, "line 1: not a record"),
         ((HEADER, OPEN, SAYS), {"llm": "nosuch:ask"}, "no events of an LLM"),
+        ((HEADER, OPEN, SAYS), {"llm": 5}, "llm=5: expected 'auto', 'module:function', or a list"),
+        ((HEADER, OPEN, SAYS), {"llm": ["a:b", len]}, "or a list of such names"),
         (
             (HEADER, OPEN, SAYS, {"t_s": 1, "direction": "note", "kind": "stream", "event_id": 1}),
             {"llm": "nosuch:ask"},

@@ -183,17 +183,23 @@ def test_check_holds_and_gives_back_what_a_start_opens(tmp_path: Path) -> None:
 
 
 def test_check_needs_the_redactor(tmp_path: Path) -> None:
-    (tmp_path / "mask.py").write_text("def mask(text): return text\nWORD = 'x'\n")
+    (tmp_path / "mask.py").write_text(
+        "def mask(text): return text\nWORD = 'x'\ndef two(text, more): return text\n"
+        "async def later(text): return text\ndef spare(text, more=1): return text\n"
+    )
     options = ("--check", "--port", "0", "--record", "redacted", "--record-dir", "rec", "--record-redactor")
     for name, sentence in (
         ("mask:none", "--record-redactor: 'mask:none'"),
         ("mask:WORD", "--record-redactor: 'mask:WORD' is not a function"),
+        ("mask:two", "--record-redactor: 'mask:two' cannot be called with one argument, the text"),
+        ("mask:later", "--record-redactor: 'mask:later' is a coroutine function"),
         ("nowhere:mask", "--record-redactor: 'nowhere:mask'"),
     ):
         checked = run(*options, name, cwd=tmp_path)
         assert (checked.returncode, checked.stdout) == (3, "")
         assert sentence in checked.stderr
-    assert run(*options, "mask:mask", cwd=tmp_path).returncode == 0
+    for name in ("mask:mask", "mask:spare"):
+        assert run(*options, name, cwd=tmp_path).returncode == 0
 
 
 def test_unknown_name_is_answered_by_the_nearest(tmp_path: Path) -> None:

@@ -181,6 +181,14 @@ def _check_redactor(spec: str) -> None:
         raise
     if not callable(found):
         raise AppError(f"--record-redactor: {spec!r} is not a function")
+    if inspect.iscoroutinefunction(found):
+        raise AppError(f"--record-redactor: {spec!r} is a coroutine function: write def in place of async def")
+    try:
+        inspect.signature(found).bind("a text")
+    except TypeError:
+        raise AppError(f"--record-redactor: {spec!r} cannot be called with one argument, the text") from None
+    except ValueError:
+        return  # a function in C without a signature
 
 
 def _app_lines(app: App, name: str, with_startup: bool) -> list[tuple[str, str, str]]:

@@ -203,7 +203,11 @@ class RecordedLlm:
         Raises:
             CallerError: there is no such function, or the recording has no events.
         """
-        given = [names] if isinstance(names, str) else list(names or ())
+        try:
+            given = [names] if isinstance(names, str) else list(names or ())
+            "".join(given)
+        except TypeError:
+            raise CallerError(f"llm={names!r}: expected 'auto', 'module:function', or a list of such names") from None
         if given and not self._streams:
             raise CallerError("this recording has no events of an LLM: it takes --record full")
         with ExitStack() as stack:
