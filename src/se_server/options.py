@@ -258,6 +258,11 @@ def flag(raw: object) -> bool:
     return value
 
 
+def truth(raw: object) -> bool:
+    """Return the truth of any value, as the published SDK takes it; a text that says no, such as "off", is false."""
+    return _FLAGS.get(raw.strip().lower(), bool(raw)) if isinstance(raw, str) else bool(raw)
+
+
 def choice(raw: object) -> bool:
     """Read a yes or no that the command line gives as a value, since its default is yes."""
     return flag(raw)

@@ -275,7 +275,7 @@ def test_wrong_options_are_one_sentence(tmp_path: Path) -> None:
     assert "SE_SERVER_DRAIN_TIMEOUT_S: 'soon'" in sentence(code=2, env={"SE_SERVER_DRAIN_TIMEOUT_S": "soon"})
     assert "did you mean SE_SERVER_PORT?" in sentence(code=2, env={"SE_SERVER_PROT": "1"})
     assert "there is no option --wrokers; did you mean --workers?" in sentence("--wrokers", "2", code=2)
-    assert "'--port' requires an argument" in sentence("--port", code=2)
+    assert "--port needs a value" in sentence("--port", code=2)
     assert "cannot read" in sentence("--api-key-file", tmp_path / "none", code=2)
     assert "loopback only" in sentence("--host", "0.0.0.0", code=2, key=None)
 

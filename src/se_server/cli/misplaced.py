@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import PathFinder
@@ -93,7 +94,7 @@ def _about_run(extra: str, words: Sequence[str]) -> str:
     options = words[words.index(RUN) + 1 : place]
     if extra.endswith(".py") and options:
         return f"the program comes directly after {RUN}: se-server {RUN} {extra} {' '.join(options)} ..."
-    if Path(extra).is_dir():
+    if os.path.isdir(extra):
         return f"{RUN} needs a file: {extra} is a directory; name the program in it: se-server {RUN} {extra}/main.py"
     if ":" in extra:
         return f"{RUN} needs a file, and {extra!r} names an object in a module: se-server {extra} serves it"

@@ -17,6 +17,7 @@ from se_server.conversation.handlers import NO_HANDLERS, Handlers
 from se_server.conversation.jobs import current_turn
 from se_server.conversation.served import ServedWebSocket
 from se_server.conversation.settings import DEFAULT_SETTINGS, SessionSettings
+from se_server.options import truth
 from se_server.protocol.turn import Turn
 from se_server.types import CLOSE, DISCONNECTED, Counters, EventName, Headers, Request, Stats
 
@@ -103,7 +104,7 @@ class SpeechEngineSession(EventEmitter, SessionCore):
         send_response.__qualname__ = "SpeechEngineSession.send_response"
 
     def __init__(self, ws: object, *, debug: bool = False, **options: Any) -> None:
-        settings = SessionSettings.of({"debug": debug, **options}) if debug or options else DEFAULT_SETTINGS
+        settings = SessionSettings.of({"debug": truth(debug), **options}) if debug or options else DEFAULT_SETTINGS
         if isinstance(ws, ServedWebSocket):
             self._wrap(ws, NO_HANDLERS, settings if debug or options else ws.settings, ws.stats)
         else:

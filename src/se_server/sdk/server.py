@@ -18,7 +18,7 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SESSION_OPTIONS, SessionSettings
 from se_server.errors import KeyMissing
 from se_server.forks import is_copied, keep_from_children
-from se_server.options import options_of
+from se_server.options import options_of, truth
 from se_server.sdk.captured import CapturedServe
 from se_server.sdk.signals import stop_on_signals
 from se_server.server.config.loading import refuse_to_serve
@@ -132,7 +132,7 @@ class SpeechEngineServer:
             **{name: value for name, value in given.items() if name in options_of(Access)},
         }
         session = {name: value for name, value in given.items() if name in SESSION_OPTIONS}
-        self.settings = SessionSettings.of({"debug": debug, **session})
+        self.settings = SessionSettings.of({"debug": truth(debug), **session})
         self.handlers = Handlers.of({name: given.get(name) for name in HANDLER_NAMES})
         self.stats = Counters()
         self._counts_since_s = time.time()

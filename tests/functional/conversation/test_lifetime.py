@@ -12,7 +12,7 @@ from se_server.conversation.handlers import NO_HANDLERS
 from se_server.conversation.settings import SessionSettings
 from se_server.server.config.app import App
 from se_server.server.config.config import load_config
-from se_server.server.worker.loading import routes
+from se_server.server.worker.loading import route_of
 from tests.functional.conversation.stage import KINDS, Eventually, serving
 
 
@@ -87,6 +87,4 @@ async def test_the_goodbye_follows_the_last_answer() -> None:
 def test_the_goodbye_is_the_option_of_the_server() -> None:
     config = load_config({"goodbye_text": "Goodbye.", "disable_auth": True}, {})
     app = App(handlers=NO_HANDLERS)
-    route = routes(config, app).find("/")
-    assert route is not None
-    assert route.settings.goodbye == "Goodbye."
+    assert route_of(config, app).settings.goodbye == "Goodbye."

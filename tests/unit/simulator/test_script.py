@@ -248,8 +248,8 @@ def test_a_wrong_script_names_file_step_and_key(tmp_path: Path, text: str, told:
         ("talk.py", "\nimport no_such_module\n", "line 2: ModuleNotFoundError"),
         ("talk.py", "conversation = 3\n", "async def conversation(caller)"),
         ("talk.py", "habits = 'live'\nasync def conversation(caller): ...\n", "habits are 'live'"),
-        ("talk.jsonl", "{}\n", "line 1: not a record"),
-        ("talk.jsonl", "", "has no conversation"),
+        ("talk.jsonl", "{}\n", "line 1: its t_s is null"),
+        ("talk.jsonl", "", "the recording is empty"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, name: str, text: str, told: str) -> None:

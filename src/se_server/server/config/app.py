@@ -164,7 +164,7 @@ def _split(spec: str) -> tuple[str, str]:
             f"APP {spec!r}: se-server calls no function to make an APP: add the line `agent = {attribute}` to your"
             f" module, and write {spec.removesuffix(attribute)}agent"
         )
-    if place.endswith("/") and Path(place).is_dir():
+    if place.endswith("/") and os.path.isdir(place):
         place = str(Path(place, "__init__.py"))  # a shell completes a package's name with a slash
     return place, attribute
 
@@ -176,7 +176,7 @@ def _put_on_path(folder: str) -> None:
 
 def _load_file(file: str, spec: str) -> ModuleType:
     path = Path(file).resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise AppError(f"APP {spec!r}: there is no file {path}{_nearest(path.name, _python_names(path.parent, '.py'))}")
     inside = name_in_package(path)
     if inside is not None:
@@ -217,7 +217,7 @@ def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
 
 def _load_module(name: str, spec: str) -> ModuleType:
     if "/" in name or not all(part.isidentifier() for part in name.split(".")):
-        hint = f"; did you mean {name}.py?" if Path(name + ".py").is_file() else other_file(spec)
+        hint = f"; did you mean {name}.py?" if os.path.isfile(name + ".py") else other_file(spec)
         raise AppError(f"APP {spec!r}: {name!r} is neither a module's name nor a file that ends in .py{hint}")
     importlib.invalidate_caches()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Container, Sequence
@@ -83,9 +84,9 @@ def other_file(spec: str) -> str:
     """Return a hint for an APP that is an address, another kind of file, or nearly a module; or nothing."""
     if "://" in spec:
         return "; an APP is a module or a file, not an address"
-    if Path(spec).is_file():
+    if os.path.isfile(spec):  # False, where Path raises, for names that no file can have
         return "; it is a file whose name does not end in .py"
-    if spec.lower().endswith(".py") and Path(spec[:-3] + ".py").is_file():
+    if spec.lower().endswith(".py") and os.path.isfile(spec[:-3] + ".py"):
         return f"; did you mean {spec[:-3]}.py?"
     package, _, name = spec.partition(":")[0].rpartition(".")
     folder = Path(*package.split("."))

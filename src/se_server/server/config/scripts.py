@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Script:
             AppError: there is no such file.
         """
         path = Path(self.file).resolve()
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise AppError(f"se-server run: there is no file {path}")
         return path
 
@@ -52,7 +53,7 @@ class Script:
 def as_script(words: Sequence[str]) -> list[str]:
     """Return the words of a command line with `run FILE -- ARGUMENTS` put together as one APP; others unchanged."""
     for place, word in enumerate(words[:-1]):
-        if word == WORD and (words[place + 1].endswith(".py") or Path(words[place + 1]).is_file()):
+        if word == WORD and (words[place + 1].endswith(".py") or os.path.isfile(words[place + 1])):
             options, _, arguments = _halves(words[place + 2 :])
             return [*words[:place], str(Script(words[place + 1], tuple(arguments))), *options]
     return list(words)
