@@ -143,7 +143,7 @@ def transcript(*contents: str, role: str = "user") -> dict[str, Any]:
 
 def record(*taped: tuple[int, bytes]) -> list[str]:
     records = [(1_000_000 + place, kind, data) for place, (kind, data) in enumerate(taped)]
-    lines = lines_of(FACTS, records, "redacted", {"server": "0", "app": "app.py"})
+    lines = lines_of(FACTS, records, "redacted", {"server": "0", "app": "agent.py"})
     parse(lines, "the recording")
     return lines
 
