@@ -30,9 +30,10 @@ _SYNONYMS = {
     **dict.fromkeys(("limit_concurrency", "max_connections", "max_conversations", "max_clients"), "max_sessions"),
     **dict.fromkeys(("drain", "graceful_timeout", "timeout_graceful_shutdown", "shutdown_timeout"), "drain_timeout_s"),
     **dict.fromkeys(("pid", "pid_file"), "pidfile"),
+    **dict.fromkeys(("worker_timeout", "timeout_worker_healthcheck"), "hang_timeout_s"),
     **dict.fromkeys(("no_auth", "disable_authentication"), "disable_auth"),
     **dict.fromkeys(("ip_allowlist", "allowed_ips", "allow"), "allow_ips"),
-    **dict.fromkeys(("watch", "autoreload", "auto_reload"), "reload"),
+    **dict.fromkeys(("watch", "autoreload", "auto_reload", "reload_dir", "reload_include", "reload_exclude"), "reload"),
     **dict.fromkeys(("metrics", "prometheus", "admin_port"), "admin"),
     **dict.fromkeys(("validate", "dry_run", "test"), "check"),
     **dict.fromkeys(("k", "no_verify", "skip_verify", "trust_any"), "insecure"),
@@ -56,6 +57,7 @@ _ALSO = {
     **dict.fromkeys(("timeout", "timeout_s"), "turn_timeout_s"),
     "cert": "certfile",
     "key": "keyfile",
+    "c": "conversations",
 }
 
 _NAME = re.compile(r"(?<![\w./-])(?:--[a-z][a-z-]*[a-z]|[a-z]+(?:_[a-z]+)+)(?![\w/-])")

@@ -109,7 +109,7 @@ def test_a_key_without_write_permission(api: FakeApi) -> None:
         (["--conversation", "conv_nobody"], "it is not in this workspace"),
         (["--engine", "../secret"], "it is not in this workspace"),
         (["--fix"], "--fix needs --engine"),
-        (["--engine", "seng_1", "--fix", "--json"], "--fix needs --engine"),
+        (["--engine", "seng_1", "--fix", "--json"], "--fix and --json exclude each other"),
     ],
 )
 def test_what_cannot_be_fetched_is_explained(api: FakeApi, args: list[str], sentence: str) -> None:

@@ -18,7 +18,8 @@ FLAGS = [option.flag for option in OPTIONS]
         ("--bind", "--host"), ("-b", "--host"), ("-w", "--workers"), ("--worker", "--workers"), ("-p", "--port"),
         ("--ssl-keyfile", "--keyfile"), ("--cafile", "--ca-certs"), ("--forwarded-allow-ips", "--trusted-proxies"),
         ("--max-conversations", "--max-sessions"), ("--drain", "--drain-timeout-s"), ("--prot", "--port"),
-        ("--no-auth", "--disable-auth"), ("--cert", "--certfile"),
+        ("--no-auth", "--disable-auth"), ("--cert", "--certfile"), ("--reload-dir", "--reload"),
+        ("--worker-timeout", "--hang-timeout-s"),
     ],
 )  # fmt: skip
 def test_a_foreign_name_has_its_meaning(given: str, meant: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -21,6 +22,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_REQUEST_BYTES = 4096
 SHOWN_CHARACTERS = 128
 RETRY_S = 0.05
+_ADDRESS = re.compile(r"(\w+://.*|[^/]*:\d+)")
 VARIABLE = "SE_SERVER_CONTROL_SOCKET"
 
 
@@ -119,6 +121,9 @@ def find_socket(given: str | None, environ: Mapping[str, str], fits: Fits | None
         raise CtlError(f"--socket: {given!r} is no path: give that of the server's --control-socket, or leave it out")
     said = given or environ.get(VARIABLE)
     if said and said != "off":
+        if _ADDRESS.fullmatch(said):
+            source = "--socket" if given else VARIABLE
+            raise CtlError(f"{source}: {said!r} is an address: give the path of the server's --control-socket")
         return said
     for found in control_sockets(environ):
         live = [path for path in found if _is_live(path)]

@@ -105,8 +105,10 @@ def main(
     """
     if quick and is_long:
         raise click.UsageError("--quick and --long exclude each other.")
-    if fix and (engine_id is None or as_json):
-        raise click.UsageError("--fix needs --engine, and somebody to ask: it excludes --json.")
+    if fix and engine_id is None:
+        raise click.UsageError("--fix needs --engine ENGINE, the stored engine to change.")
+    if fix and as_json:
+        raise click.UsageError("--fix and --json exclude each other: each change is asked for.")
     try:
         cases = chosen(only)
     except KeyError as error:

@@ -105,6 +105,7 @@ def test_se_ctl_names_the_way_out(
         (("status", "--socket", "/nowhere"), "cannot reach a server at /nowhere"),
         (("--socket", "off", "status"), "--socket: 'off' is no path: give that of the server's --control-socket"),
         (("--socket", "", "status"), "--socket: '' is no path"),
+        (("--socket", "127.0.0.1:9100", "status"), "--socket: '127.0.0.1:9100' is an address: give the path"),
         (("--socket", "/", "status"), "cannot reach a server at /: it is not a socket"),
     ],
 )
