@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -24,6 +23,7 @@ from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import AuthenticationError
 from tests.helpers import TEST_API_KEY, environment, running_server
 
+ROOT = Path(__file__).parents[2]
 REFERENCE_AGENT = "se_server.doctor.agent"
 DOCTOR_TIMEOUT_S = 50
 
@@ -117,7 +117,8 @@ def published_server() -> Iterator[str]:
     command = [sys.executable, "-u", "-m", "bench.load.targets.published_sdk_target", "asyncio", REFERENCE_AGENT]
     process = subprocess.Popen(
         command,
-        env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        # Other tests put directories with modules of theirs on sys.path.
+        env=environment(PYTHONPATH=str(ROOT)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

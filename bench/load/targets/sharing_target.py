@@ -16,7 +16,7 @@ from se_server.server.door.placement import Placement
 from se_server.server.listen import sockets
 from se_server.server.shared.control import ControlChannel
 from se_server.server.shared.scoreboard import Slot
-from se_server.server.supervisor import launch
+from se_server.server.supervisor import launch, places
 from se_server.server.worker.spec import WorkerSpec
 from se_server.server.worker.worker import run_worker
 
@@ -49,7 +49,7 @@ def _use_a_queue_for_each_worker() -> None:
             sock.listen(sockets.BACKLOG)
         return run_worker(replace(spec, listen_sockets=own), slot, channel)
 
-    launch.bind = hold  # type: ignore[assignment]
+    places.bind = hold  # type: ignore[assignment]
     launch.run_worker = run
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +162,20 @@ def test_a_value_is_refused_before_the_run(command: Any, arguments: tuple[str, .
         ("new x --llm mistral", "--llm: 'mistral' is not one of"),
     ],
 )
-def test_se_server_puts_words_right(
-    words: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert serve(shlex.split(words)) == 2
-    assert capfd.readouterr().err.startswith(f"se-server: {sentence}")
+def test_se_server_puts_words_right(words: str, sentence: str, tmp_path: Path) -> None:
+    with tempfile.TemporaryFile() as errors:
+        pid = os.fork()  # the command changes its process, which is to be the server's
+        if pid == 0:
+            code = 70
+            try:
+                os.chdir(tmp_path)
+                os.dup2(errors.fileno(), 2)
+                with open(2, "w", closefd=False) as sys.stderr:
+                    code = serve(shlex.split(words))
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+        assert os.pread(errors.fileno(), 1 << 16, 0).decode().startswith(f"se-server: {sentence}")
     assert list(tmp_path.iterdir()) == []
 
 
