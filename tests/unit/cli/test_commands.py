@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
+import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from se_server.cli.ctl import command as ctl
 from se_server.cli.ctl import main as run_ctl
 from se_server.cli.doctor import main as doctor
 from se_server.cli.load import command as load
-from se_server.cli.server import main as serve
+from tests.helpers import environment
 
 CALLERS: dict[str, Any] = {"se-chat": chat, "se-doctor": doctor, "se-bench load": load, "se-bench capacity": capacity}
 OF_SERVERS = {
@@ -163,19 +162,10 @@ def test_a_value_is_refused_before_the_run(command: Any, arguments: tuple[str, .
     ],
 )
 def test_se_server_puts_words_right(words: str, sentence: str, tmp_path: Path) -> None:
-    with tempfile.TemporaryFile() as errors:
-        pid = os.fork()  # the command changes its process, which is to be the server's
-        if pid == 0:
-            code = 70
-            try:
-                os.chdir(tmp_path)
-                os.dup2(errors.fileno(), 2)
-                with open(2, "w", closefd=False) as sys.stderr:
-                    code = serve(shlex.split(words))
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
-        assert os.pread(errors.fileno(), 1 << 16, 0).decode().startswith(f"se-server: {sentence}")
+    command = [sys.executable, "-m", "se_server", *shlex.split(words)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"se-server: {sentence}")
     assert list(tmp_path.iterdir()) == []
 
 
