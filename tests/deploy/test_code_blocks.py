@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from se_server.server.config.config import tomllib
+from se_server.toml_file import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

@@ -10,8 +10,9 @@ import pytest
 from se_server.cli.config_schema import schema
 from se_server.cli.show_config import toml_lines
 from se_server.errors import ConfigError
-from se_server.server.config.config import load_config, tomllib
+from se_server.server.config.config import load_config
 from se_server.server.config.options import BY_NAME
+from se_server.toml_file import tomllib
 
 GIVEN: dict[str, Any] = {
     "port": 3001, "fd": [3, 4], "path": "/ws", "uds_mode": "660", "allow_ips": ["10.0.0.0/8"], "hold_after_s": "off",
