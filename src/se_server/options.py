@@ -201,6 +201,24 @@ def read_lines(name: object) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def key_lines(name: object, where: str) -> list[str]:
+    """Read a file with one API key a line; at least one.
+
+    Args:
+        where: the option that names it, with which an error's sentence begins.
+
+    Raises:
+        ConfigError: it cannot be read, or has no line.
+    """
+    try:
+        found = read_lines(name)
+    except ValueError as wrong:
+        raise ConfigError(f"{where}: {wrong}") from None
+    if not found:
+        raise ConfigError(f"{where}: {name} holds no key; expected one a line")
+    return found
+
+
 def text(raw: object) -> str:
     """Read a text that is not empty."""
     if not isinstance(raw, str) or not raw.strip():
@@ -301,12 +319,7 @@ def size(raw: object) -> int:
 
 def size_or_off(raw: object) -> int | None:
     """Read the size of a message in bytes, or the word `off`, which is None."""
-    if _is_off(raw):
-        return None
-    try:
-        return size(raw)
-    except ValueError as wrong:
-        raise ValueError(f"{wrong}, or off") from None
+    return _or_off(size, raw)
 
 
 def memory(raw: object) -> int:
@@ -347,18 +360,18 @@ def interval(raw: object) -> float:
     return value
 
 
-def _is_off(raw: object) -> bool:
-    return raw is False or (isinstance(raw, str) and _FLAGS.get(raw.strip().lower()) is False and raw.strip() != "0")
+def _or_off(read: Callable[[object], _Value], raw: object) -> _Value | None:
+    if raw is False or (isinstance(raw, str) and _FLAGS.get(raw.strip().lower()) is False and raw.strip() != "0"):
+        return None
+    try:
+        return read(raw)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}, or off") from None
 
 
 def interval_or_off(raw: object) -> float | None:
     """Read a time in seconds above 0, or the word `off`, which is None."""
-    if _is_off(raw):
-        return None
-    try:
-        return interval(raw)
-    except ValueError as wrong:
-        raise ValueError(f"{wrong}, or off") from None
+    return _or_off(interval, raw)
 
 
 def _seconds(raw: object, expected: str) -> float:

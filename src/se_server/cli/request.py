@@ -14,7 +14,7 @@ import click
 from se_server.client_tls import ClientTls
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.options import read_lines
+from se_server.options import key_lines
 from se_server.simulator.headers import check_header
 
 CONNECT_TIMEOUT_S = 5.0
@@ -125,18 +125,8 @@ def signing_key(given: str | None, file: Path | None = None) -> tuple[str, str]:
     if given is not None:
         return given, "the key of --api-key"
     if file is not None:
-        return _first_key(file), f"the key of {file}"
+        return key_lines(file, "--api-key-file")[0], f"the key of {file}"
     # se-server accepts several keys there, while one replaces another.
     keys = (key.strip() for key in os.environ.get("ELEVENLABS_API_KEY", "").split(","))
     key = next(filter(None, keys), None)
     return (key, "the key of ELEVENLABS_API_KEY") if key else (DEMO_API_KEY, "the demo key")
-
-
-def _first_key(file: Path) -> str:
-    try:
-        keys = read_lines(file)
-    except ValueError as wrong:
-        raise ConfigError(f"--api-key-file: {wrong}") from None
-    if not keys:
-        raise ConfigError(f"--api-key-file: {file} holds no key: expected one a line")
-    return keys[0]

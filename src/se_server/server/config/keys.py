@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from se_server.errors import ConfigError
-from se_server.options import read_lines
+from se_server.options import key_lines
 from se_server.server.config.options import BY_NAME
 from se_server.server.door.routes import KEY_VARIABLE, key
 
@@ -35,12 +35,7 @@ def read_keys(name: str, where: str) -> tuple[str, ...]:
     Raises:
         ConfigError: it cannot be read, or a line is not a key.
     """
-    try:
-        found = read_lines(name)
-    except ValueError as wrong:
-        raise ConfigError(f"{where}: {wrong}") from None
-    if not found:
-        raise ConfigError(f"{where}: {name} holds no key; expected one a line")
+    found = key_lines(name, where)
     try:
         return tuple(key(line) for line in found)
     except ValueError as wrong:

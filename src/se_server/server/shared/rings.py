@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from se_server.server.shared.former_rings import MAX_FORMER, STRIDE, FormerRings, is_alive, lock_for_reading
+from se_server.server.shared.memory import nameless_file
 from se_server.server.shared.recording import NO_RECORDING, Recording
 from se_server.telemetry._ring import RING_BYTES, Ring, clear
 from se_server.telemetry._tape import Tape
@@ -31,14 +31,14 @@ class Rings:
         self.former = list(former)
         for place, rings in enumerate(self.former, 1):
             rings.base = place * slots
-        self._descriptor = _make(slots * STRIDE)
+        self._descriptor = nameless_file("rings", slots * STRIDE)
         self._mapped: dict[int, mmap.mmap] = {}
         self._recording = recording
         # Equal texts of all workers have equal hashes.
         self._key = None if recording.level == "off" else os.urandom(16)
         size = recording.tape_bytes
         self._tape_bytes = -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-        self._tape_descriptor = _make(slots * self._tape_bytes) if size else -1
+        self._tape_descriptor = nameless_file("rings", slots * self._tape_bytes) if size else -1
         self._tapes: dict[int, mmap.mmap] = {}
 
     def writer(self, index: int) -> Ring:
@@ -106,13 +106,3 @@ class Rings:
 
     def _map(self, index: int) -> mmap.mmap:
         return mmap.mmap(self._descriptor, RING_BYTES, offset=index * STRIDE)
-
-
-def _make(size: int) -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("se-server rings")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from se_server.server.shared.memory import nameless_file
 from se_server.server.shared.meter_rows import move_row
 from se_server.telemetry._meters import CELLS, Meters
 
@@ -81,7 +81,7 @@ class RouteRows:
         self._memory = mmap.mmap(-1, _NAMES_BYTES + 2 * _SEATS_BYTES)
         cells = memoryview(self._memory)[_NAMES_BYTES:].cast("q")
         self._seats, self._begun = cells[: MAX_ROUTES * _LINES], cells[MAX_ROUTES * _LINES :]
-        descriptor = _sparse(_ROWS_BYTES)
+        descriptor = nameless_file("routes", _ROWS_BYTES)
         self._rows = memoryview(mmap.mmap(descriptor, _ROWS_BYTES)).cast("q")
         os.close(descriptor)
         self._indexes: dict[str, int] = {}
@@ -152,14 +152,3 @@ def _sum(rows: Iterator[memoryview]) -> list[int]:
     for row in rows:
         sums = [total + value for total, value in zip(sums, row.tolist(), strict=True)]
     return sums
-
-
-def _sparse(size: int) -> int:
-    """Return the descriptor of a file without a name, of which a page takes memory once it is written to."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("se-server routes")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor

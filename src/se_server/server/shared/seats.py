@@ -14,10 +14,10 @@ import fcntl
 import logging
 import mmap
 import os
-import tempfile
 
 from se_server.errors import ConfigError
 from se_server.server.shared._board import LINE_BYTES, Seats
+from se_server.server.shared.memory import nameless_file
 
 logger = logging.getLogger("se_server.server.seats")
 
@@ -113,12 +113,7 @@ class SeatTable:
 
 
 def _make() -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("se-server seats")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, _SIZE)  # a page takes memory once it is written to
+    descriptor = nameless_file("seats", _SIZE)
     os.pwrite(descriptor, LAYOUT, _SIZE - LINE_BYTES)
     return descriptor
 
