@@ -26,7 +26,7 @@ from bench.kernel import BenchError, Cores, Server, pick_cores
 from bench.llm_paths import TOKENS_PER_S
 from bench.load.frames import HEAD_END
 from bench.tokens import BARE, TIMEOUT_S, Caller, Side, chosen, dial, servers, serving
-from tests.providers import APIS, Script
+from tests.providers import APIS, BASES, Script
 from tests.providers.api import Asked
 
 __all__ = ["try_out"]
@@ -45,7 +45,7 @@ HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
     b"x-request-id: req_0001\r\n\r\n"
 )
-BY_NAME = {api.name: api for api in APIS}
+BY_PATH = {f"/{api.name}{path}": api for api in APIS for path in api.paths}
 
 
 def chunk(data: bytes) -> bytes:
@@ -62,8 +62,9 @@ class Answer:
     closing: bytes
 
     @classmethod
-    def of(cls, name: str) -> Answer:
-        events = list(BY_NAME[name].events(Script(text=("morning ",) * 64), Asked(model="fake")))
+    def of(cls, path: str) -> Answer:
+        """Make the answer to a request for a path, which is an API's own and without parameters."""
+        events = list(BY_PATH[path].events(Script(text=("morning ",) * 64), Asked(model="fake")))
         is_text = [event.tokens > 0 for event in events]
         first, last = is_text.index(True), len(events) - is_text[::-1].index(True)
         return cls(
@@ -97,7 +98,7 @@ class Request(asyncio.Protocol):
         if len(body) < int(fields[b"content-length"]):
             return
         self._data = b""
-        self._answer = self._provider.answer(head.split(b"/", 2)[1].decode())
+        self._answer = self._provider.answer(head.split(b" ", 2)[1].decode())
         model = json.loads(body)["model"]
         kind, _, number = model.partition("-")
         self._transport.write(HEAD + self._answer.opening)
@@ -146,13 +147,13 @@ class Provider:
 
     def base_url(self, api: str) -> str:
         """The base URL that an API's package is given."""
-        return f"{self.origin}/{api}{BY_NAME[api].base}"
+        return f"{self.origin}/{api}{BASES[api]}"
 
-    def answer(self, api: str) -> Answer:
-        """The answer of an API."""
-        if api not in self._answers:
-            self._answers[api] = Answer.of(api)
-        return self._answers[api]
+    def answer(self, path: str) -> Answer:
+        """The answer to a request for a path."""
+        if path not in self._answers:
+            self._answers[path] = Answer.of(path)
+        return self._answers[path]
 
     def begin(self, request: Request, number: int) -> None:
         """Stream to a request from now on."""
@@ -243,7 +244,7 @@ async def _hold(server: Server, provider: Provider, conversations: int, window_s
 
 
 def delay_s(provider: Provider, callers: Sequence[Caller], every: int) -> float:
-    """How far the callers are behind the provider, at most."""
+    """Return the time by which the slowest caller is behind the provider, in seconds."""
     behind = 0
     for number in range(0, len(callers), every):
         stream = provider.streams.get(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,14 @@ os.environ["XDG_RUNTIME_DIR"] = _runtime.name
 # Several processes share the machine, so examples have no deadline; pytest-timeout ends a test that hangs.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True)
+def own_path() -> Iterator[None]:
+    """Keep the directories of agents from the tests that follow, and from their subprocesses."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.hookimpl(optionalhook=True)

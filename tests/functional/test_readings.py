@@ -75,7 +75,7 @@ def options_at_random(dice: random.Random, reading: str) -> dict[str, Any]:
         "retranscription": ("supersede", "adopt"),
         "finals": ("turn",) if reading == "after-final" else ("response", "turn"),
         "settle_s": (0, 0.2, 0.6),
-        # Where blanks count for nothing, staying silent ends the call, as documented.
+        # Staying silent ends the call where blanks count for nothing, as documented.
         "silence_turns": ("handle",) if reading == "wordless" else ("handle", "stay_silent"),
         "failed_transcripts": ("ignore", "retry"),
         "superseded_transcripts": ("ack", "ignore"),

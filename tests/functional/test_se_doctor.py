@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -23,7 +24,6 @@ from se_server.auth import AUTHORIZATION_HEADER, TokenVerifier
 from se_server.errors import AuthenticationError
 from tests.helpers import TEST_API_KEY, environment, running_server
 
-ROOT = Path(__file__).parents[2]
 REFERENCE_AGENT = "se_server.doctor.agent"
 DOCTOR_TIMEOUT_S = 50
 
@@ -117,8 +117,7 @@ def published_server() -> Iterator[str]:
     command = [sys.executable, "-u", "-m", "bench.load.targets.published_sdk_target", "asyncio", REFERENCE_AGENT]
     process = subprocess.Popen(
         command,
-        # Other tests put directories with modules of theirs on sys.path.
-        env=environment(PYTHONPATH=str(ROOT)),
+        env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

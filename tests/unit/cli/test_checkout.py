@@ -19,7 +19,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bench").mkdir()
     (tmp_path / "telling_bench.py").write_text("def main(arguments):\n    print(arguments)\n    return 3\n")
     (tmp_path / "docs" / "deep").mkdir(parents=True)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     return tmp_path
 

@@ -18,7 +18,6 @@ def test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (project / folder).mkdir(parents=True)
     for file in ("agents/agent.py", "app_of_test.py", "package/__init__.py", "package/inner.py"):
         (project / file).write_text("")
-    monkeypatch.setattr(sys, "path", list(sys.path))
     return project / "tests" / "unit" / "test_it.py"
 
 
