@@ -76,6 +76,15 @@ async def test_a_killed_observer_changes_nothing_for_callers(tmp_path: Path) -> 
         assert admin.server.stop() == 0
 
 
+def test_a_signal_to_the_whole_group_is_no_error() -> None:
+    with observed_server(app=None, workers=1, api_key=None) as admin:
+        server = admin.server
+        os.kill(admin.pid(), signal.SIGTERM)
+        server.wait_for_output("(?s)the observer was ended by SIGTERM.*INFO .*page for operators")
+        assert server.stop() == 0
+        assert "ERROR" not in server.output()
+
+
 async def test_an_observer_that_hangs_is_replaced(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with observed_server("--hang-timeout-s", "1", app=app, workers=1) as admin:

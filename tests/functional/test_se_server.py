@@ -288,8 +288,11 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 
 def test_an_unknown_variable_is_logged_and_passed_over() -> None:
-    env = {"SE_SERVER_VERSION": "1.2", "SE_SERVER_CANARY_PORT": "tcp://10.0.0.7:3001"}
+    env = {"SE_SERVER_VERSION": "1.2"} | dict.fromkeys(
+        ("SE_SERVER_CANARY_PORT", "SE_SERVER_PORT"), "tcp://10.0.0.7:3001"
+    )
     with running_server(workers=1, env=env) as server:
+        server.wait_for_output(r"INFO .*SE_SERVER_PORT in the environment is the address of a service")
         server.wait_for_output(r"SE_SERVER_VERSION in the environment is not an option of se-server")
         assert "CANARY" not in server.output()
     assert "did you mean SE_SERVER_ALLOW_IPS?" in sentence(code=2, env={"SE_SERVER_ALLOW_IP": "10.0.0.1"})

@@ -34,7 +34,9 @@ _OF_ACCESS = frozenset((
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the options that the environment gives, by name, and the variables that are not options.
+    """Return the options that the environment gives, by name, and the variables that give none.
+
+    The address of a service, which Kubernetes and Docker set, may have the name of an option: `SE_SERVER_PORT`.
 
     Raises:
         ConfigError: a variable is nearly the name of an option.
@@ -48,7 +50,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[
             if variable.upper() == ENVIRONMENT_PREFIX + name.upper() and name in BY_NAME:
                 raise ConfigError(f"{variable} in the environment is not an option; did you mean {variable.upper()}?")
             continue
-        if name == "config" or _is_of_service(variable, value, links):
+        if name == "config":
+            continue
+        if _is_of_service(variable, value, links):
+            if name in BY_NAME:
+                unknown.append(variable)
             continue
         if name in BY_NAME and variable == variable.upper():
             if value.strip() or BY_NAME[name].takes_blanks:  # compose files write `NAME=` for "not set"
@@ -66,7 +72,11 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[
 def warn_of_unknown(variables: Iterable[str]) -> None:
     """Log the variables that have the prefix of the options and are none."""
     for variable in variables:
-        logger.warning("%s in the environment is not an option of se-server: it is passed over", variable)
+        if variable.removeprefix(ENVIRONMENT_PREFIX).lower() in BY_NAME:
+            service = "%s in the environment is the address of a service, as Kubernetes sets it: it is passed over"
+            logger.info(service, variable)
+        else:
+            logger.warning("%s in the environment is not an option of se-server: it is passed over", variable)
 
 
 def _links(environ: Mapping[str, str]) -> frozenset[str]:

@@ -18,6 +18,7 @@ from functools import partial
 
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.shared.control import Ask, ControlChannel, ControlError, Message
+from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, fork_process
@@ -135,10 +136,11 @@ class ObserverProcess:
         """Send a question; return False if nobody will answer."""
         return self._channel is not None and not self._channel.ended and self._channel.send(message)
 
-    def reaped(self, pid: int, how: str) -> bool:
+    def reaped(self, pid: int, code: int, how: str) -> bool:
         """Take note that a child has ended; return whether it was the observer.
 
         Args:
+            code: its exit code, or a signal's number below 0.
             how: the way in which it ended, for the log.
         """
         if pid != self.pid or not pid:
@@ -147,7 +149,11 @@ class ObserverProcess:
         self.restarts += 1
         if time.monotonic() - self._born > YOUNG_S:
             self._pause_s = FIRST_PAUSE_S
-        logger.error("the observer %s; the next one starts in %g s, conversations go on", how, self._pause_s)
+        if code == EXIT_OK:  # a signal to the whole process group, as at the end of a container
+            how, level = "was ended by SIGTERM", logging.INFO
+        else:
+            level = logging.ERROR
+        logger.log(level, "the observer %s; the next one starts in %g s, conversations go on", how, self._pause_s)
         self._wait()
         return True
 

@@ -374,7 +374,7 @@ class Supervisor:
 
     def _reaped(self, pid: int, record: WorkerRecord | None, code: int) -> None:
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        if record is None and self._observer is not None and self._observer.reaped(pid, how):
+        if record is None and self._observer is not None and self._observer.reaped(pid, code, how):
             return
         if record is None:
             if self._upgrade is not None and pid == self._upgrade.pid:
