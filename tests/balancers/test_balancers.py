@@ -11,7 +11,6 @@ import urllib.request
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -29,6 +28,7 @@ from tests.balancers.balancers import (
     running,
     wait_until,
 )
+from tests.balancers.calls import arrived, call_on, call_once
 from tests.balancers.conftest import AGENT, skip_without, start_servers
 from tests.helpers import (
     TEST_API_KEY,
@@ -44,18 +44,6 @@ from tests.helpers import (
 
 QUIET_S = 78.0
 CUT_S = (55.0, 75.0)  # the documented 60 s, and how coarsely it may be measured
-
-
-async def arrived(caller: Caller) -> dict[str, Any]:
-    """Ask the agent who it is and what reached it."""
-    found: dict[str, Any] = json.loads((await caller.say("who")).text)
-    return found
-
-
-async def call_once(balancer: Balancer) -> dict[str, Any]:
-    """Hold a short conversation and return what the agent said arrived."""
-    async with Caller.connect(balancer.url(), api_key=TEST_API_KEY) as caller:
-        return await arrived(caller)
 
 
 # --- health checks --------------------------------------------------------------------------------------------------
@@ -186,16 +174,6 @@ async def test_pings_carry_a_quiet_call_past_the_time_at_which_the_balancer_cuts
 
 
 # --- workers and servers that go ------------------------------------------------------------------------------------
-
-
-async def call_on(stack: AsyncExitStack, balancer: Balancer, **wanted: Any) -> tuple[Caller, dict[str, Any]]:
-    """Make calls until one is with the wanted `server` or `pid`, and keep that one."""
-    for _ in range(100):
-        caller = await stack.enter_async_context(Caller.connect(balancer.url(), api_key=TEST_API_KEY))
-        request = await arrived(caller)
-        if all(request[name] == value for name, value in wanted.items()):
-            return caller, request
-    raise AssertionError(f"100 calls, and none with {wanted}")
 
 
 async def test_a_killed_worker_takes_its_calls_only(

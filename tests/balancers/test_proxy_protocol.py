@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from se_server.simulator.caller import Caller
-from tests.balancers.balancers import Balancer, Certificate, Envoy, HAProxy, NginxStream, recipe, running
+from tests.balancers.balancers import Balancer, Certificate, Envoy, HAProxy, NginxStream, is_refused, recipe, running
+from tests.balancers.calls import call_on, call_once
 from tests.balancers.conftest import skip_without, start_servers
 from tests.helpers import (
     TEST_API_KEY,
@@ -86,3 +90,28 @@ async def test_the_clients_address_and_port_arrive(
         assert request["remote"] == f"127.0.0.5:{port}"
         async with Caller.connect(balancer.url(), api_key=TEST_API_KEY) as caller:
             assert len((await caller.say("count 1000")).chunks) == 1000
+
+
+@pytest.mark.parametrize("name", ["haproxy v2", "nginx stream", "envoy v2"])
+async def test_a_stopping_server_gets_nothing_new_within_two_seconds(
+    name: str, folder: Path, certificate: Certificate
+) -> None:
+    setup = SETUPS[name]
+    skip_without(setup.kind)
+    with ExitStack() as stack:
+        first, second = start_servers(stack, "--proxy-protocol")
+        own = Path(stack.enter_context(TemporaryDirectory(prefix="d", dir=folder)))
+        ports = first.port, second.port
+        balancer = stack.enter_context(running(setup.kind, own, ports, certificate, setup.changes()))
+        async with AsyncExitStack() as calls:
+            kept = [(await call_on(calls, balancer, server=server))[0] for server in "aab"]
+            first.send_signal(signal.SIGTERM)
+            stopped = time.monotonic()
+            while not is_refused(first.port):
+                await call_once(balancer)
+            assert time.monotonic() - stopped < 2
+            answered = await asyncio.gather(*(call_once(balancer) for _ in range(12)))
+            assert {request["server"] for request in answered} == {"b"}
+            for caller in kept:
+                assert (await caller.say("repeat still here")).text == "still here"
+        assert first.wait() == 0
