@@ -9,7 +9,7 @@ does is what `asyncio.tasks.Task` of Python 3.11 does; a test compares the two. 
 when it first waits, and who awaits one that was cancelled gets a new `CancelledError` with the same message.
 """
 
-from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_SetItem
+from cpython.dict cimport PyDict_DelItem, PyDict_SetDefault
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
@@ -32,11 +32,10 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
 
     ctypedef int (*initproc)(object, tuple, PyObject*) except -1
-    ctypedef object (*newfunc)(object, tuple, PyObject*)
 
     ctypedef struct PyTypeObject:
         initproc tp_init
-        newfunc tp_new
+        object (*tp_new)(PyTypeObject*, tuple, PyObject*)
 
 cdef object _set_result = Future.set_result
 cdef object _set_exception = Future.set_exception
@@ -51,9 +50,9 @@ cdef bint _HAS_OWN = sys.version_info[:2] == (3, 11) and Task is _asyncio.Task a
 
 cdef inline int enter(loop, task) except -1:
     """Make a task the current one. `asyncio._enter_task` does the same in three times as long."""
-    if PyDict_Contains(_current, loop):
-        raise RuntimeError(f"Cannot enter into task {task!r} while another task {_current[loop]!r} is being executed.")
-    PyDict_SetItem(_current, loop, task)
+    current = <object>PyDict_SetDefault(_current, loop, task)
+    if current is not task:
+        raise RuntimeError(f"Cannot enter into task {task!r} while another task {current!r} is being executed.")
     return 0
 
 
@@ -262,7 +261,7 @@ def start(coroutine, loop, Batch batch, str name not None, job, context):
         job.task = make_task(coroutine, loop, name, context)
     elif _HAS_OWN:
         steps = Steps.__new__(Steps)
-        task = (<PyTypeObject*>EagerTask).tp_new(EagerTask, (), NULL)
+        task = (<PyTypeObject*>EagerTask).tp_new(<PyTypeObject*>EagerTask, (), NULL)
         (<PyTypeObject*>Future).tp_init(task, (), NULL)
         task._steps = steps
         job.task = steps.task = task

@@ -19,7 +19,7 @@ class Batch:
     @property
     def loop(self) -> AbstractEventLoop:
         """The event loop."""
-    def run(self) -> None:
+    def __call__(self) -> None:
         """Run what is due now; the loop calls it."""
 
 def batch_of(loop: AbstractEventLoop, clock: Callable[[], float] = ...) -> Batch | None:
