@@ -27,6 +27,7 @@ from se_server.server.supervisor.launch import checked, tls_of
 from se_server.server.supervisor.places import Places
 from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_engines
+from se_server.server.worker.preloading import preload
 from se_server.spelling import counted
 
 EXIT_KILLED = 3
@@ -138,6 +139,13 @@ def _places(config: Config) -> list[tuple[str, str, str]]:
 def _check_app(config: Config, lines: list[tuple[str, str, str]], with_startup: bool) -> int:
     """Check the APP, in a child process, and print all results if it is valid."""
     script = Script.of(config.program.app)
+    try:
+        preload(config, lambda _: None)
+    except AppError as error:
+        sys.stderr.write(f"{error.details if isinstance(error, AppCrashed) else ''}se-server: {error}\n")
+        return EXIT_BOOT
+    if config.preload.preload:
+        lines.append((_OK, "preload", f"{', '.join(config.preload.preload)}: imported, and nothing left behind"))
     if script is None:
         apps, details, problem, notice, code = check_engines(config)
     else:

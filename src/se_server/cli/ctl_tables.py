@@ -98,7 +98,19 @@ def status_view(answer: Mapping[str, Any], lines: Sequence[str] = ()) -> Group:
         f" and {counted(totals['turns_started'], 'turn')},"
         f" {totals['turns_superseded']} interrupted, {totals['turns_failed']} failed"
     )
-    return Group(table, *routes, Text("\n".join((summary, *lines))))
+    zygotes = [_zygote_line(row) for row in answer.get("zygotes", ())]
+    return Group(table, *routes, Text("\n".join((summary, *zygotes, *lines))))
+
+
+def _zygote_line(row: Mapping[str, Any]) -> str:
+    """Return the line about the process from which a generation's workers are forked."""
+    if not row["pid"]:
+        return f"zygote of generation {row['generation']}: down, another one starts soon"
+    memory = "" if row["rss_bytes"] is None else f", {row['rss_bytes'] / 2**20:.0f} MiB"
+    again = f", restarted {counted(row['restarts'], 'time')}" if row["restarts"] else ""
+    return (
+        f"zygote {row['pid']} of generation {row['generation']}: {row['state']} for {age(row['age_s'])}{memory}{again}"
+    )
 
 
 def _shown_routes(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

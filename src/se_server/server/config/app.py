@@ -38,6 +38,7 @@ from se_server.telemetry._printable import text_of
 from se_server.types import Handler
 
 DEMO_APP = "se_server.demo"
+WARM_UP = "warm_up"
 LIFECYCLE_NAMES = ("on_startup", "on_shutdown")
 APP_NAMES = (*HANDLER_NAMES, *LIFECYCLE_NAMES)
 
@@ -124,11 +125,16 @@ def load_app(spec: str | None) -> App:
 
 def load_object(spec: str) -> object:
     """Load a module, or what one has under a name; see `load_app`."""
+    return load_parts(spec)[1]
+
+
+def load_parts(spec: str) -> tuple[ModuleType, object]:
+    """Load a module; return it, and what it has under a name, or itself; see `load_app`."""
     place, attribute = _split(spec)
-    _put_on_path(os.getcwd())
+    put_on_path(os.getcwd())
     with loading():
         module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
-    return _find_attribute(module, attribute, spec) if attribute else module
+    return module, _find_attribute(module, attribute, spec) if attribute else module
 
 
 def user_traceback(error: BaseException) -> str:
@@ -169,7 +175,8 @@ def _split(spec: str) -> tuple[str, str]:
     return place, attribute
 
 
-def _put_on_path(folder: str) -> None:
+def put_on_path(folder: str) -> None:
+    """Have modules of a folder imported before all others."""
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
 
@@ -181,7 +188,7 @@ def _load_file(file: str, spec: str) -> ModuleType:
     inside = name_in_package(path)
     if inside is not None:
         return _load_inside(*inside, path, spec)
-    _put_on_path(str(path.parent))
+    put_on_path(str(path.parent))
     # Use the file's own name, so that other files can import it, unless that would hide a module.
     name = path.stem if path.stem not in sys.modules else f"se_app_{path.stem}"
     description = importlib.util.spec_from_file_location(name, path)
@@ -202,7 +209,7 @@ def _load_file(file: str, spec: str) -> ModuleType:
 
 def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
     """Import a file of a package by its name in it: relative imports work, and the module exists once."""
-    _put_on_path(str(folder))
+    put_on_path(str(folder))
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # at the end: files of a package may be called as modules of Python
     importlib.invalidate_caches()
@@ -224,13 +231,18 @@ def _load_module(name: str, spec: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name + ".").startswith(error.name + "."):
-            hint = as_attribute(name) or other_file(spec) or _nearest(name, _python_names(Path.cwd(), ""))
+            hint = as_attribute(name) or other_file(spec) or nearest_module(name)
             raise AppError(
                 f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
             ) from None
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
     except BaseException as error:
         raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
+
+
+def nearest_module(name: str) -> str:
+    """Return the end of a sentence that asks for the module of the working directory with the nearest name."""
+    return _nearest(name, _python_names(Path.cwd(), ""))
 
 
 def _find_attribute(module: ModuleType, attribute: str, spec: str) -> object:
@@ -264,7 +276,7 @@ def app_of(found: object, spec: str) -> App:
         return _of_server(found, handlers, spec)
     if isinstance(found, Mapping):
         named = {str(name): value for name, value in found.items()}
-        unknown = [name for name in named if name not in APP_NAMES]
+        unknown = [name for name in named if name not in (*APP_NAMES, WARM_UP)]
         if unknown:
             raise AppError(f"APP {spec!r} has an unknown handler {unknown[0]!r}{_nearest(unknown[0], APP_NAMES)}")
     else:
@@ -277,6 +289,7 @@ def app_of(found: object, spec: str) -> App:
         _refuse_misspelt(found, spec)
     doubt = "" if isinstance(found, Mapping) else misspelt_handlers(found, APP_NAMES, named)
     lifecycle = {name: named.pop(name) for name in LIFECYCLE_NAMES if name in named}
+    named.pop(WARM_UP, None)
     app = App(_handlers(named, spec), *_lifecycle(lifecycle, spec), spec)
     return replace(app, doubt=f"APP {spec!r} {doubt}") if doubt else app
 
@@ -314,14 +327,21 @@ def _answering(handlers: Handlers, spec: str) -> Handlers:
 
 def _lifecycle(named: Mapping[str, object], spec: str) -> tuple[Handler | None, Handler | None]:
     """Check `on_startup` and `on_shutdown`; an `on_startup` that yields is both."""
-    start, stop = (None if named.get(name) is None else _callable(named[name], name, spec) for name in LIFECYCLE_NAMES)
+    start, stop = (
+        None if named.get(name) is None else check_function(named[name], name, spec) for name in LIFECYCLE_NAMES
+    )
     if start is not None:
         lifespan = Lifespan(start, stop)
         return lifespan.start, lifespan.stop
     return start, stop
 
 
-def _callable(value: object, name: str, spec: str) -> Handler:
+def check_function(value: object, name: str, spec: str) -> Handler:
+    """Return a function of an APP that is called without arguments.
+
+    Raises:
+        AppError: it is none.
+    """
     if not callable(value):
         raise AppError(f"APP {spec!r}: {name} must be a function, not {type(value).__name__}")
     function = value

@@ -30,6 +30,7 @@ from se_server.server.listen.admin import Admin
 from se_server.server.listen.distinct import check_distinct
 from se_server.server.listen.listening import Listening
 from se_server.server.shared.lifecycle import Lifecycle
+from se_server.server.shared.preload import Preload
 from se_server.server.shared.recording import Recording
 from se_server.server.shared.tracing import Tracing
 from se_server.spelling import nearest, spelled
@@ -56,6 +57,7 @@ class Config:
         session: limits and times of conversations.
         capacity: limits beyond which new conversations are refused.
         lifecycle: number, drain and replacement of workers.
+        preload: what is imported before the workers are forked.
         admin: the address of metrics and of the page for operators.
         playground: the page for developers.
         recording: the flight recorder.
@@ -73,6 +75,7 @@ class Config:
     session: SessionSettings
     capacity: Capacity
     lifecycle: Lifecycle
+    preload: Preload
     admin: Admin
     playground: Playground
     recording: Recording
@@ -280,6 +283,8 @@ def _check_use(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
         ("playground_port", values["playground"], "is for --playground: give --playground too"),
         ("no_open", values["playground"], "is for --playground: give --playground too"),
         ("no_alias", script, "is for se-server run FILE: leave it out"),
+        ("preload_app", not script, "is for an APP, and a program runs in each worker: give --preload MODULE,..."),
+        ("preload_timeout_s", values["preload"] or values["preload_app"], "is for --preload: give --preload too"),
         *((name, values["record"] != "off", "is for recordings: give --record too") for name in _OF_RECORDINGS),
     ):
         if not is_used and sources[name] == BY_NAME[name].flag:

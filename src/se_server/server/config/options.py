@@ -19,6 +19,7 @@ from se_server.server.door.routes import ACCESS, RouteOptions
 from se_server.server.listen.admin import Admin
 from se_server.server.listen.listening import LISTENING, Listening
 from se_server.server.shared.lifecycle import RUNNING, Lifecycle
+from se_server.server.shared.preload import Preload
 from se_server.server.shared.recording import Recording
 from se_server.server.shared.tracing import Tracing
 
@@ -29,6 +30,7 @@ GROUPS: Mapping[str, type] = {
     "session": SessionSettings,
     "capacity": Capacity,
     "lifecycle": Lifecycle,
+    "preload": Preload,
     "admin": Admin,
     "playground": Playground,
     "recording": Recording,

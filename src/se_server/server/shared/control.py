@@ -1,7 +1,8 @@
 """The control channel: messages between the supervisor and a worker, over a socket pair made before the fork.
 
 Each message is a line with one JSON object. A worker sends `ready`, `failed`, `draining`, `dumped`, `reply` and
-`stopped`; the supervisor sends `drain`, `stacks` and `ask`. The end of the stream means that the other side is gone.
+`stopped`, the zygote `imports`, `ready`, `failed` and `forked`; the supervisor sends `drain`, `stacks` and `ask`. The
+end of the stream means that the other side is gone.
 Messages of an unknown kind are ignored.
 
 Messages are bounded by the side that sends them: a long reply comes in several, and texts that are too long are cut. A
@@ -152,11 +153,35 @@ class Reply:
     more: bool = False
 
 
-Message = Ready | Serves | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply
+@dataclass(frozen=True)
+class Imports:
+    """Sent by the zygote: it imports a module now.
+
+    Attributes:
+        what: the module, as in a sentence.
+    """
+
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Forked:
+    """Sent by the zygote: it has forked a worker.
+
+    Attributes:
+        pid: the worker's process id; 0 if there is none.
+        problem: the reason then.
+    """
+
+    pid: int = 0
+    problem: str = ""
+
+
+Message = Ready | Serves | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply | Imports | Forked
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
-    for kind in (Ready, Serves, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply)
+    for kind in (Ready, Serves, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply, Imports, Forked)
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),

@@ -205,6 +205,11 @@ class Scoreboard:
         """
         self.rings = Rings(len(self.slots), recording, former)
 
+    def close_former_rings(self) -> None:
+        """Zygote: close the rings of earlier supervisors, which would stay in memory as long as this process lives."""
+        for rings in () if self.rings is None else self.rings.former:
+            rings.close()
+
     def sweep(self) -> None:
         """Supervisor: free what other supervisors have left that are gone."""
         self.seats.sweep()

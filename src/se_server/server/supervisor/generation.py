@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from se_server.server.shared.control import Ready
 from se_server.server.supervisor.recycle import RecycleLimits
+from se_server.server.supervisor.zygotes import Zygote
 from se_server.server.worker.spec import WorkerSpec
 
 STEADY_S = 5.0  # a worker that lives this long has started well: its death does not delay the next worker
@@ -26,6 +27,7 @@ class Generation:
         vacant: the time at which the next worker of a place is due, by place.
         failures: consecutive workers that could not start.
         ready_message: the last `Ready` of one of its workers.
+        zygote: forks its workers; None if the supervisor does.
     """
 
     def __init__(self, number: int, spec: WorkerSpec, now: float, count: int) -> None:
@@ -37,6 +39,7 @@ class Generation:
         self.vacant = dict.fromkeys(range(count), now)
         self.failures = 0
         self.ready_message = Ready()
+        self.zygote: Zygote | None = None
         self._young_deaths = 0  # in a row
 
     def due(self, now: float) -> list[int]:

@@ -31,8 +31,8 @@ from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.shared.seats import SeatTable
 from se_server.server.shared.tracing import Tracing, check_tracing
 from se_server.server.supervisor.agent_check import AgentCheck
-from se_server.server.supervisor.children import Closable
 from se_server.server.supervisor.control_socket import ControlSocket
+from se_server.server.supervisor.forking import Closable
 from se_server.server.supervisor.observer_process import ObserverMain, ObserverProcess
 from se_server.server.supervisor.pidfile import PidFile
 from se_server.server.supervisor.places import Places

@@ -21,7 +21,7 @@ from se_server.server.shared.control import Ask, ControlChannel, ControlError, M
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard
-from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, fork_process
+from se_server.server.supervisor.forking import STACKS_SIGNAL, Closable, fork_process
 
 logger = logging.getLogger("se_server.server.observer")
 

@@ -206,6 +206,7 @@ class Orders:
                 "started_at_s": self._pool.scoreboard.started_at_s,
                 "now_s": time.time(),
             },
+            "zygotes": [zygote.row() for zygote in self._pool.zygotes],
             "routes": routes_of(spec.config, board),
             "addresses": self._addresses_of(spec),
             "admin": self._admin,
@@ -272,6 +273,8 @@ class Orders:
         problem = self._reopen_log()
         if problem:
             raise Refused(problem)
+        for zygote in self._pool.zygotes:
+            zygote.reopen_log()
         self._ask(client, "reopen-log", "", list(self._pool))
 
     # --- questions to workers ---

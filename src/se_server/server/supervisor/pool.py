@@ -13,8 +13,10 @@ from se_server.server.shared.control import ControlChannel, ControlError, Drain,
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard, Slot, State
 from se_server.server.shared.seats import SeatTable
-from se_server.server.supervisor.children import STACKS_SIGNAL, Closable, WorkerRecord, fork_process
+from se_server.server.supervisor.children import WorkerRecord
+from se_server.server.supervisor.forking import STACKS_SIGNAL, Closable, fork_process
 from se_server.server.supervisor.generation import Generation
+from se_server.server.supervisor.zygotes import ZygoteGone, Zygotes
 
 logger = logging.getLogger("se_server.server.crew")
 
@@ -36,12 +38,17 @@ class Pool:
     Args:
         not_inherited: closed in each worker, besides the control channels of the other workers.
         seats: the seats of conversations, shared with the pools of other supervisors.
+
+    Attributes:
+        scoreboard: has the slots of the workers.
+        zygotes: fork the workers of generations that preload.
     """
 
     def __init__(self, not_inherited: Sequence[Closable] = (), seats: SeatTable | None = None) -> None:
         self.scoreboard = Scoreboard(seats=seats)
         self._not_inherited = not_inherited
         self._records: dict[int, WorkerRecord] = {}  # by pid
+        self.zygotes = Zygotes(self.scoreboard, self.descriptors)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -76,10 +83,21 @@ class Pool:
         self._records[pid] = WorkerRecord(place, pid, channel, slot, generation, now, silence, now + SLOW_START_S)
 
     def _start(self, generation: Generation, slot: Slot) -> tuple[int, ControlChannel]:
-        # A leaked copy of a channel would keep another worker from seeing EOF when the supervisor dies, and the
-        # supervisor from seeing EOF when that worker dies.
-        not_inherited = [*self._not_inherited, *(record.channel for record in self)]
-        return fork_process(partial(generation.spec.main, generation.spec, slot), not_inherited)
+        zygote = generation.zygote
+        if zygote is not None and zygote.is_ready:
+            try:
+                return zygote.fork(slot)
+            except ZygoteGone:  # another one starts; this worker does not wait for it
+                logger.warning("a worker starts without the zygote, and imports by itself")
+        return fork_process(partial(generation.spec.main, generation.spec, slot), self.descriptors())
+
+    def descriptors(self) -> list[Closable]:
+        """Return what no other process of the server may have, besides listen sockets.
+
+        A leaked copy of a channel would keep another worker from seeing EOF when the supervisor dies, and the
+        supervisor from seeing EOF when that worker dies.
+        """
+        return [*self._not_inherited, *(record.channel for record in self), *self.zygotes]
 
     # --- messages of workers ---
 

@@ -72,10 +72,26 @@ class Rollout:
         self.waits_for_repair = False
         self._made += 1
         self._candidate = Generation(self._made, spec, time.monotonic(), count)
+        self._preload(self._candidate)
         if self.serving is not None:
             self._announcer.reloading()
             what = f"{counted(count, 'worker')} of generation {self._made} {'starts' if count == 1 else 'start'}"
             logger.info("reload: %s; the old ones serve until then", what)
+
+    def _preload(self, generation: Generation) -> None:
+        # The first worker of a program starts before the sockets are open, without a zygote.
+        if generation.spec.config.preload.is_wanted and generation.spec.sockets_from is None:
+            generation.zygote = self._pool.zygotes.make(generation.number, generation.spec)
+
+    def keep_zygotes(self) -> None:
+        """Start the zygotes that are due, end those that are no longer needed, and take their messages."""
+        self._pool.zygotes.keep([generation.zygote for generation in self._growing()])
+        for zygote in self._pool.zygotes:
+            zygote.run_due()
+            zygote.receive()
+        for generation in self._growing():
+            if generation.zygote is not None and generation.zygote.failure is not None:
+                self._cannot_begin(generation, generation.zygote.failure)
 
     @property
     def state(self) -> State:
@@ -172,9 +188,7 @@ class Rollout:
         if generation not in self._growing():
             return
         if generation is self._candidate and self.serving is not None:
-            _log_failure("the reload has failed, the old workers serve on", failure)
-            self._drop_candidate()
-            self._announcer.reloaded()
+            self._cannot_begin(generation, failure)
             return
         if any(other.place == record.place for other in self._pool.of(generation, State.READY)):
             _log_failure(f"worker {record.place} cannot be recycled", failure)
@@ -184,6 +198,15 @@ class Rollout:
         if generation is self.serving and pause_s is not None:
             _log_failure(f"worker {record.place} cannot start, next try in {pause_s:g} s", failure)
             self.refill(record, pause_s)
+            return
+        self._cannot_begin(generation, failure)
+
+    def _cannot_begin(self, generation: Generation, failure: Failed) -> None:
+        """Keep the old generation, wait for a repair, or fail."""
+        if generation is self._candidate and self.serving is not None:
+            _log_failure("the reload has failed, the old workers serve on", failure)
+            self._drop_candidate()
+            self._announcer.reloaded()
             return
         if generation.spec.config.program.reload and self.serving is None:
             self._drop_candidate()
@@ -205,6 +228,7 @@ class Rollout:
         self.spec = spec
         if self._candidate is not None:
             self._candidate.spec = spec
+            self._preload(self._candidate)
 
     def refill(self, record: WorkerRecord, pause_s: float = 0.0) -> None:
         """Start another worker in the place of this one, if the place still exists and is not taken."""
@@ -259,6 +283,8 @@ class Rollout:
     def _may_fork(self, generation: Generation) -> bool:
         if generation.spec.sockets_from is not None:  # the first worker of a program says where to listen
             return not self._pool.of(generation, State.STARTING, State.READY)
+        if generation.zygote is not None and not generation.zygote.was_ready:
+            return False
         if generation is self.serving or self.serving is None:
             return True
         starting, ready = (len(self._pool.of(generation, state)) for state in (State.STARTING, State.READY))

@@ -26,8 +26,9 @@ from se_server.server.shared.seats import SeatTable
 from se_server.server.shared.signals import STOP, SignalQueue, has_terminal
 from se_server.server.supervisor.agent_check import AgentCheck
 from se_server.server.supervisor.announcer import Announcer
-from se_server.server.supervisor.children import Closable, WorkerRecord
+from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.control_socket import ControlSocket
+from se_server.server.supervisor.forking import Closable
 from se_server.server.supervisor.observer_process import ObserverProcess
 from se_server.server.supervisor.observer_questions import ObserverQuestions
 from se_server.server.supervisor.orders import Orders
@@ -154,6 +155,7 @@ class Supervisor:
                     self._worker_events.receive(record)
                 for pid, ended, code in self._pool.reap():
                     self._reaped(pid, ended, code)
+                self._rollout.keep_zygotes()
                 if self._rollout.failed and not self._ending:
                     self._end(self._rollout.spec.lifecycle.drain_timeout_s)
                 self._watch_upgrade()
@@ -168,6 +170,7 @@ class Supervisor:
             self._signals.release()
             self._end_observer()
             self._agent_check.close()
+            self._pool.zygotes.keep(())
             self._pool.close_channels()
             self._close_listen_sockets()
         return self._rollout.exit_code if self._rollout.failed else EXIT_OK
@@ -188,6 +191,7 @@ class Supervisor:
             return
         due = self._pool.next_due() + self._rollout.next_due() + self._orders.next_due()
         due += self._agent_check.next_due()
+        due += [time_s for zygote in self._pool.zygotes for time_s in zygote.next_due()]
         due += [] if self._observer is None else self._observer.next_due() + self._questions.next_due()
         if any(record.state is not State.STARTING for record in self._pool):
             due.append(self._look_at)
@@ -205,6 +209,9 @@ class Supervisor:
             self._agent_check.register(poll)
         if self._upgrade is not None:
             poll.register(self._upgrade, select.POLLIN)
+        for zygote in self._pool.zygotes:
+            if zygote.fileno() >= 0:
+                poll.register(zygote, select.POLLIN)
         for record in self._pool:
             if not record.channel.ended:
                 poll.register(record.channel, select.POLLIN | (select.POLLOUT if record.channel.has_unsent else 0))
@@ -360,7 +367,12 @@ class Supervisor:
             observer.begin()  # not earlier: an upgrade that fails must not have answered a scrape
         observer.run_due(
             self._pool.scoreboard,
-            [*self._not_inherited, *self._listen_sockets, *(record.channel for record in self._pool)],
+            [
+                *self._not_inherited,
+                *self._listen_sockets,
+                *(record.channel for record in self._pool),
+                *self._pool.zygotes,
+            ],
             self._rollout.spec.lifecycle.hang_timeout_s,
         )
         self._questions.serve()
@@ -376,6 +388,9 @@ class Supervisor:
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if record is None and self._observer is not None and self._observer.reaped(pid, code, how):
             return
+        if record is None and self._pool.zygotes.reaped(pid, how):
+            self._settle_orphans(is_orderly=False)
+            return
         if record is None:
             if self._upgrade is not None and pid == self._upgrade.pid:
                 self._upgrade.has_ended = True
@@ -386,7 +401,7 @@ class Supervisor:
         self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
 
     def _settle_orphans(self, *, is_orderly: bool) -> None:
-        own = {record.pid for record in self._pool}
+        own = {record.pid for record in self._pool} | {zygote.pid for zygote in self._pool.zygotes}
         if self._upgrade is not None:
             own.add(self._upgrade.pid)
         if self._observer is not None:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from se_server.errors import AppError, ConfigError, KeyMissing
-from se_server.server.config.app import App, AppCrashed, load_app
+from se_server.server.config.app import App, AppCrashed
 from se_server.server.config.config import Config, complete
 from se_server.server.config.keys import find_keys
 from se_server.server.config.options import BY_NAME
+from se_server.server.config.preloaded import load_app
 from se_server.server.door.access import Access
 from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
