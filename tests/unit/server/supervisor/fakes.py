@@ -15,6 +15,7 @@ from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.generation import Generation
 from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
+from se_server.server.supervisor.zygotes import Zygotes
 from se_server.server.worker.spec import WorkerSpec
 
 
@@ -40,6 +41,7 @@ class FakePool(Pool):
         self.scoreboard = Scoreboard(slots=64)
         self._not_inherited = ()
         self._records = {}
+        self.zygotes = Zygotes(self.scoreboard, self.descriptors)
         self._pids = itertools.count(1_000_000)
         self.drained: list[tuple[int, int, float]] = []
         self.killed: list[int] = []
