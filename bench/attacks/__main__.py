@@ -1,16 +1,17 @@
 """Attacks on a real server with two workers, and 20 honest conversations beside each, judged by what those wait for.
 
-`python -m bench.attacks [--only NAME ...] [--seconds 6] [--quick] [--list] [--json FILE] [--publish]`. Each attack has
-a fresh server and a process of its own, niced, as a stranger far away takes no CPU time of the server's machine.
-Requirements:
+`python -m bench.attacks [--tls] [--only NAME ...] [--seconds 6] [--quick] [--list] [--json FILE] [--publish]`. Each
+attack has a fresh server and a process of its own, niced, as a stranger far away takes no CPU time of the server's
+machine. Requirements:
 
 * During the attack the 99th percentile of the time to the first text is at most three times that before it, or 50 ms.
 * No honest conversation is lost, and no worker is replaced.
 * Two seconds after the attack honest callers wait no longer than that.
 
 Exit code 0: all hold; 1: one does not; 2: it could not be run. `--quick` takes a second for each attack and judges only
-losses: it is for machines that do something else, too. `--publish` puts the rows into the table of
-`bench/results/latest`, where those of attacks that were not run remain.
+losses: it is for machines that do something else, too. With `--tls` all callers and attackers speak TLS, and the rows
+are named so. `--publish` puts the rows into the table of `bench/results/latest`, where those of attacks that were not
+run remain.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.attacks.attackers import ATTACKS
+from bench.attacks.attackers import ALWAYS_TLS, ATTACKS, OVER_TLS, row_name
 from bench.attacks.honest import Seen, converse, end, greet, p99_ms
 from bench.attacks.table import HEAD, RECOVERY_S, Row, line_of, publish
 from bench.attacks.victim import Victim, victim
@@ -96,20 +97,24 @@ async def examine(name: str, server: Victim, seconds: float) -> Row:
     return row
 
 
-def run(name: str, seconds: float) -> Row:
+def run(name: str, seconds: float, *, tls: bool = False) -> Row:
     """Run one attack on a server of its own."""
-    tls = name == "client hellos"
-    with victim(tls=tls, descriptors=DESCRIPTORS if name == "descriptors" else None) as server:
-        return (
+    with victim(tls=tls or name in ALWAYS_TLS, descriptors=DESCRIPTORS if name == "descriptors" else None) as server:
+        row = (
             uvloop.run(examine(name, server, seconds))
             if hasattr(uvloop, "run")
             else asyncio.run(examine(name, server, seconds))
         )
+    row.attack = row_name(name, tls=tls)
+    return row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the attacks and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.attacks", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--tls", action="store_true", help="over TLS; without the attacks that have no connection to it"
+    )
     parser.add_argument("--only", nargs="+", choices=list(ATTACKS), metavar="NAME", help="run these attacks")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long each attack takes (6)")
     parser.add_argument("--quick", action="store_true", help="1.5 seconds each, and only losses are judged")
@@ -125,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     print("\n".join(HEAD), flush=True)
     try:
-        for name in options.only or ATTACKS:
+        for name in options.only or (OVER_TLS if options.tls else ATTACKS):
             print(f"  {name} ...", file=sys.stderr, flush=True)
-            rows.append(run(name, 1.5 if options.quick else options.seconds))
+            rows.append(run(name, 1.5 if options.quick else options.seconds, tls=options.tls))
             print(line_of(rows[-1]), flush=True)
             if options.publish:
                 publish(rows[-1:], ROOT)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.attacks.attackers import ATTACKS
+from bench.attacks.attackers import ATTACKS, OVER_TLS, row_name
 
 FLOOR_MS, FACTOR = 50.0, 3.0
 RECOVERY_S = 2.0
@@ -85,7 +85,8 @@ def publish(rows: Sequence[Row], checkout: Path) -> None:
     data, page = folder / "attacks.json", folder / "attacks.md"
     kept = json.loads(data.read_text()) if data.exists() else {}
     kept.update({row.attack: asdict(row) for row in rows})
-    kept = {name: kept[name] for name in ATTACKS if name in kept}
+    names = [*ATTACKS, *(row_name(name, tls=True) for name in OVER_TLS)]
+    kept = {name: kept[name] for name in names if name in kept}
     data.write_text(json.dumps(kept, indent=1) + "\n")
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     head = _INTRODUCTION.format(machine=machine, date=time.strftime("%Y-%m-%d"))

@@ -120,6 +120,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     cdef Buffer _part           # the start of a frame whose end has not come
     cdef unsigned int _utf8     # the state after its payload, if that is text
     cdef bint _is_held          # nothing is read, and `_part` has what was
+    cdef bint _is_paused        # the transport is: also while held frames are read
     cdef Py_ssize_t _seen       # bytes of it that were checked before
 
     data_received = None  # uvloop would keep the attribute of this name for as long as the transport lives
@@ -226,7 +227,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         """Read nothing for a while, at least until the loop's next step."""
         if not self._is_held:
             self._is_held = True
-            self._connection._transport.pause_reading()
+            if not self._is_paused:
+                self._is_paused = True
+                self._connection._transport.pause_reading()
             if pause_s > 0:
                 self._connection._shared.loop.call_later(pause_s, self._wait_for_step)
             else:
@@ -276,6 +279,7 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
                 if connection.is_noted:
                     self._note_unfinished(connection)
         if not self._is_held and not connection._transport.is_closing():
+            self._is_paused = False
             connection._transport.resume_reading()
 
     cdef int _read(self, char* data, Py_ssize_t count) except -1:

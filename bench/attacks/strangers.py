@@ -1,0 +1,94 @@
+"""Attacks of strangers, before any conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+
+from bench.attacks.registry import again, attack, hold_open
+from bench.attacks.wire import Address, Peer, attacker_name, closed_at_once, init, transcript
+from bench.load.frames import upgrade_request
+from bench.load.targets import API_KEY
+from se_server.auth import AUTHORIZATION_HEADER
+
+
+@attack("slow heads")
+async def slow_heads(address: Address) -> None:
+    async def drip() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=address.context())
+        try:
+            for byte in upgrade_request("/", API_KEY):
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        finally:
+            closed_at_once(writer)
+
+    await again(300, drip)
+
+
+@attack("silent connections")
+async def silent_connections(address: Address) -> None:
+    await again(1000, lambda: hold_open(address))
+
+
+@attack("descriptors")
+async def descriptors(address: Address) -> None:
+    """More connections than the server has descriptors: `bench.attacks` starts it with 1,200."""
+    await again(2500, lambda: hold_open(address, b"GET / HTTP/1.1\r\n"))
+
+
+@attack("wrong tokens")
+async def wrong_tokens(address: Address) -> None:
+    async def refused() -> None:
+        size = secrets.choice((1500, 6000))
+        token = f"eyJhbGciOiJIUzI1NiJ9.{secrets.token_urlsafe(size)}.{secrets.token_urlsafe(32)}"
+        head = upgrade_request("/", API_KEY).partition(AUTHORIZATION_HEADER.encode())[0]
+        await Peer.open(address, head + f"{AUTHORIZATION_HEADER}: {token}\r\n\r\n".encode())
+
+    await again(64, refused)
+
+
+@attack("header floods")
+async def header_floods(address: Address) -> None:
+    base = upgrade_request("/", API_KEY)[:-2]
+    heads = [
+        base + b"X-Forwarded-For: " + b"127.0.0.1," * 1500 + b"127.0.0.1\r\n\r\n",
+        base.replace(b"Connection: Upgrade", b"Connection: Upgrade" + b"," * 15_000) + b"\r\n",
+        base + b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(90)) + b"\r\n",
+        base + b"Forwarded: " + b"for=127.0.0.1," * 1000 + b"for=127.0.0.1\r\n\r\n",
+        b"\x00" * 20_000,
+    ]
+    turn = itertools.cycle(heads)
+
+    async def flood() -> None:
+        peer = await Peer.open(address, next(turn))
+        closed_at_once(peer.writer)
+
+    await again(64, flood)
+
+
+@attack("resets")
+async def resets(address: Address) -> None:
+    async def reset() -> None:
+        peer = await Peer.open(address)
+        peer.writer.write(init(attacker_name("reset")) + transcript("wait 1", 1))
+        closed_at_once(peer.writer)
+
+    await again(32, reset)
+
+
+@attack("client hellos")
+async def client_hellos(address: Address) -> None:
+    """On a server without TLS these are requests that are no HTTP."""
+    hello = bytes.fromhex("16030100c8010000c40303") + secrets.token_bytes(32) + bytes(168)
+
+    async def greet() -> None:
+        if not address.tls:
+            await hold_open(address, hello)
+            return
+        _, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=address.context())
+        closed_at_once(writer)
+
+    await again(64, greet)
