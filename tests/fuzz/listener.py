@@ -150,6 +150,9 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def get_protocol(self) -> Any:
+        return self.gate
+
     def set_write_buffer_limits(self, high: int) -> None:
         pass
 

@@ -55,11 +55,13 @@ cdef class SocketOutbox(Outbox):
     cdef bint _is_held                  # by the batch, until its end
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked
+    cdef Py_ssize_t _beyond             # bytes written since the peer reads too slowly
     # The tape of a recorded conversation; see `RecordedOutbox`.
     cdef Tape tape
     cdef unsigned int number
     cdef Clock clock
     cdef void drop(self) noexcept
+    cdef int _count_beyond(self, Py_ssize_t size) except -1
     cdef int write(self, const char* data, Py_ssize_t size) except -1
 
 
@@ -84,6 +86,7 @@ cdef class Connection:
     cdef bint _fragments_are_text
     cdef unsigned int _utf8             # the state after the fragments
     cdef public int group               # of the keep-alive
+    cdef bint _is_dropped               # it will be, for what it does not read
     cdef int _quiet_looks
     cdef Py_ssize_t _work               # units of work not yet taken from the budget
     cdef bint is_noted                  # its unfinished message is counted
@@ -95,6 +98,7 @@ cdef class Connection:
     cdef int receive_frame(self, WSFrame frame) except -1
     cdef int _receive_frame(self, WSFrame frame) except -1
     cdef int lost(self) except -1
+    cdef int drop_soon(self) except -1
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cdef bint is_out_of_order(self, unsigned char opcode) noexcept

@@ -45,6 +45,9 @@ cdef enum:
     # Units of work of a conversation that ends: 30 of them fill a step.
     LEAVE_WORK = 16 * 1024
 
+    # The most that is written to a peer that reads too slowly, as a multiple of the high-water mark.
+    BEYOND_MARKS = 4
+
     # Messages for which the clock is read once.
     MESSAGES_PER_LOOK = 64
 
@@ -485,13 +488,23 @@ cdef class Connection:
         if not self.outbox.closed and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.outbox._beyond = 0
             self.outbox.set_writable(True)
+
+    cdef int drop_soon(self) except -1:
+        """Drop the connection in the loop's next step: a turn that ends may be writing."""
+        if not self._is_dropped:
+            self._is_dropped = True
+            self._shared.loop.call_soon(self._write_timed_out)
+        return 0
 
     def _look_last(self):
         # Code may have blocked the loop, and the peer has read meanwhile.
         self._set_timer(LAST_LOOK_S, self._write_timed_out)
 
     def _write_timed_out(self):
+        if self._gate is None:
+            return
         self.session.write_timed_out()
         sock = self._transport.get_extra_info("socket")
         if sock is not None:

@@ -85,6 +85,17 @@ cdef class SocketOutbox(Outbox):
             self._is_held = False
             return_buffer(buffer)
 
+    cdef int _count_beyond(self, Py_ssize_t size) except -1:
+        """Count what is written although the peer reads too slowly: answers wait, and ends of turns are short."""
+        cdef Connection connection
+        gate = self._transport.get_protocol()
+        connection = (<FrameGate>gate)._connection if isinstance(gate, FrameGate) else None
+        if connection is not None:
+            self._beyond += size
+            if self._beyond > BEYOND_MARKS * connection._shared.high_water_bytes:
+                connection.drop_soon()
+        return 0
+
     cdef int write(self, const char* data, Py_ssize_t size) except -1:
         """Write bytes that are whole frames. After a close, or on a lost connection, they go nowhere."""
         if self._is_held:  # a control frame comes after what was said before it
@@ -104,5 +115,7 @@ cdef class SocketOutbox(Outbox):
                     sent = 0  # a full socket, or an error that the transport will meet and report itself
         if not self._transport.is_closing():
             self._may_hold = True
+            if not self.writable:
+                self._count_beyond(size - sent)
             self._transport.write(PyBytes_FromStringAndSize(data + sent, size - sent))
         return 0

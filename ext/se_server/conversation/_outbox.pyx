@@ -17,6 +17,8 @@ from se_server.protocol._wire import encode_pong
 
 cdef enum:
     POOL_SIZE = 24
+    # Waiters for room, from which on those that were cancelled are looked for.
+    MOST_ROOMS = 64
 
 cdef PyObject* _pool[POOL_SIZE]
 cdef int _pooled = 0
@@ -93,6 +95,8 @@ cdef class Outbox(Sink):
         elif self._rooms is None:
             self._rooms = [room]
         else:
+            if len(self._rooms) >= MOST_ROOMS:  # those of turns that were superseded
+                self._rooms = [each for each in self._rooms if not each.done()]
             self._rooms.append(room)
         return room
 

@@ -21,6 +21,8 @@ from se_server.protocol._wire import History, decode
 from se_server.streams.driving import within
 from se_server.types import NO_REQUEST, Request
 
+BEYOND_MARKS = 4  # the most that is written to a peer that reads too slowly, as a multiple of the high-water mark
+
 
 class Adapter:
     """A session's connection over somebody else's WebSocket.
@@ -37,6 +39,7 @@ class Adapter:
         self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # until `bind`
         self._messages: deque[str] = deque()
         self._unsent_bytes = 0
+        self._beyond_bytes = 0  # of them, since the peer reads too slowly
         self._writer: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._close_with: tuple[int, str] | None = None
@@ -166,6 +169,11 @@ class Adapter:
     def _deliver(self, messages: list[str], size_bytes: int) -> None:
         self._messages.extend(messages)
         self._unsent_bytes += size_bytes
+        if not self._outbox.writable:
+            self._beyond_bytes += size_bytes
+            if self._beyond_bytes > BEYOND_MARKS * self._settings.write_high_water_bytes and self._timer is not None:
+                self._stop_timer()
+                self._loop.call_soon(self._write_timed_out)  # a turn that ends may be writing
         if self._unsent_bytes > self._settings.write_high_water_bytes and self._outbox.writable:
             self._outbox.pause()
             self._timer = self._loop.call_later(self._settings.write_timeout_s, self._look_last)
@@ -183,6 +191,7 @@ class Adapter:
                 self._unsent_bytes -= len(message) if message.isascii() else len(message.encode())
                 if not self._outbox.writable and self._unsent_bytes <= self._settings.write_high_water_bytes // 4:
                     self._stop_timer()
+                    self._beyond_bytes = 0
                     self._outbox.resume()
             if self._close_with is not None:
                 await within(self._close(*self._close_with), self._settings.close_timeout_s)

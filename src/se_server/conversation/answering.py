@@ -136,6 +136,8 @@ class Answering(TurnHost):
             turn = self._turn_to_answer()
             if turn is None:
                 return False
+            if not self._outbox.writable and not await self._has_room(turn):
+                return False
             final = final and not self._ends_with_turn
             kept, needs_final = turn.kept_texts(), turn.needs_final
             if shape is not None and shape is not False:
@@ -201,6 +203,15 @@ class Answering(TurnHost):
             return False
         self._speak_failure(turn)
         await self._report(error)
+        return turn.open
+
+    async def _has_room(self, turn: Turn) -> bool:
+        """Wait for a peer that reads too slowly: turn after turn would add to what it has not read.
+
+        Return whether the turn is still open.
+        """
+        while not self._outbox.writable and turn.open:
+            await self._outbox.room()
         return turn.open
 
     def _may_be_raw(self, text: str) -> bool:

@@ -84,6 +84,8 @@ class ServedWebSocket:
             ConnectionError: the connection has ended.
         """
         outbox = self._connection.outbox
+        while not outbox.writable:
+            await outbox.room()
         if outbox.closed:
             raise ConnectionError("the WebSocket is closed")
         self._connection.send_text(data.encode() if isinstance(data, str) else bytes(data))

@@ -212,3 +212,26 @@ async def test_nothing_follows_a_close(kind: str) -> None:
         assert await api.closed() == 1000
         with pytest.raises(Exception, match="1000"):
             await api.ws.recv()
+
+
+async def test_turns_of_a_deaf_peer_add_no_text(kind: str) -> None:
+    log = Eventually()
+
+    async def on_transcript(transcript: Transcript, session: SpeechEngineSession) -> None:
+        log.add(transcript[-1].content)
+        await session.send_response("x" * 65536)
+
+    async with (
+        serving(kind, on_transcript=on_transcript) as stage,
+        stage.call(**small_receive_buffer()) as api,
+    ):
+        stop_reading(api)
+        for event_id in range(1, 201):
+            await api.say(str(event_id), event_id=event_id)
+            await log.until(str(event_id))
+        api.ws.transport.resume_reading()
+        heard: set[int] = set()
+        while 200 not in heard:
+            message = await api.receive()
+            heard.add(message["event_id"])
+        assert len(heard) < 120  # what the kernel holds, and one or two more
