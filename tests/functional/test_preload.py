@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -11,18 +10,24 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.functional.preloading import (
+    AGENT,
+    LIBRARY,
+    check,
+    kill_worker,
+    start,
+    status,
+    until,
+    who,
+    write_library,
+    zygote_of,
+)  # fmt: skip
 from tests.functional.processes import call, needs_proc, wait_for_drain, write_agent
 from tests.helpers import (
-    ANSWER_TIMEOUT_S,
-    POLL_S,
-    ServerProcess,
-    environment,
     running_server,
     stopped_at_the_end,
     wait_for_end,
@@ -30,82 +35,13 @@ from tests.helpers import (
 
 pytestmark = needs_proc
 
-# Answers with its version, the process that imported the library, the one that imported the agent, and its own.
-AGENT = """
-    import os, sys
-    import random as randomness
-    VERSION = "one"
-    IMPORTED_BY = os.getpid()
-    async def on_transcript(transcript, session):
-        said = transcript[-1].content
-        if said == "die":
-            os._exit(9)
-        library = sys.modules.get("library")
-        answer = f"{VERSION} {library and library.IMPORTED_BY} {IMPORTED_BY} {os.getpid()}"
-        if said == "draw":
-            import ssl
-            answer = f"{randomness.random()} {library.own.random()} {library.seeded.random()} {ssl.RAND_bytes(8).hex()}"
-        elif said == "parent":
-            answer = f"{os.getppid()} {os.getcwd()}"
-        await session.send_response(answer)
-"""
-LIBRARY = "import os, random\nIMPORTED_BY = os.getpid()\nown = random.Random()\nseeded = random.Random(7)\n"
-
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An agent, with a library beside it."""
     monkeypatch.chdir(tmp_path)
-    Path("library.py").write_text(LIBRARY)
+    write_library(LIBRARY)
     return write_agent(tmp_path / "agent.py", AGENT)
-
-
-def preload(source: str) -> None:
-    Path("library.py").write_text(textwrap.dedent(source))
-
-
-def zygote_of(server: ServerProcess, generation: int = 1, after: int = 0) -> int:
-    """Wait for the zygote of a generation that follows the one with the pid `after`, and return its pid."""
-    pattern = rf"zygote (\d+) is ready .* generation {generation} forks from it"
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while True:
-        server.wait_for_output(pattern)
-        pid = int(re.findall(pattern, server.output())[-1])
-        if pid != after:
-            return pid
-        assert time.monotonic() < deadline, "no other zygote"
-        time.sleep(POLL_S)
-
-
-async def who(server: ServerProcess, said: str = "who are you?") -> list[str]:
-    async with call(server) as caller:
-        return (await caller.hear(said)).split()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(POLL_S)
-
-
-def check(*args: str, app: str = "agent.py") -> tuple[int, str]:
-    """Return exit code and output of `--check`."""
-    command = [sys.executable, "-m", "se_server.cli.server", app, "--port", "0", *args, "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment("sk_key"), timeout=30, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def status(path: str, *args: str) -> str:
-    """Return the output of `se-ctl status`."""
-    command = [sys.executable, "-m", "se_server.cli.ctl", "--socket", path, "status", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-async def kill_worker(server: ServerProcess) -> None:
-    async with call(server) as caller:
-        await caller.say("die")
-        await caller.until_cut()
 
 
 # --- workers of a zygote ---
@@ -159,7 +95,7 @@ async def test_a_reload_that_cannot_import_is_refused(app: Path) -> None:
     with running_server("--preload", "library", app=app) as server:
         zygote = zygote_of(server)
         before = server.worker_pids()
-        preload("import nothing_like_this\n")
+        write_library("import nothing_like_this\n")
         server.send_signal(signal.SIGHUP)
         server.wait_for_output(
             "the reload has failed, the old workers serve on: --preload library: importing it raised"
@@ -218,7 +154,7 @@ async def test_signals_of_a_terminal_leave_the_zygote_alone(app: Path) -> None:
 
 
 async def test_handlers_of_a_library_reach_the_workers(app: Path) -> None:
-    preload(
+    write_library(
         LIBRARY
         + """
 import signal
@@ -252,7 +188,7 @@ async def test_status_shows_the_zygote(app: Path, tmp_path: Path) -> None:
 
 async def test_new_workers_write_to_a_reopened_log(app: Path, tmp_path: Path) -> None:
     log, moved = tmp_path / "log", tmp_path / "moved"
-    preload(LIBRARY + "import logging\ndef note(): logging.getLogger('agent').warning('from %d', os.getpid())\n")
+    write_library(LIBRARY + "import logging\ndef note(): logging.getLogger('agent').warning('from %d', os.getpid())\n")
     write_agent(app, AGENT + "\n    import library\n    library.note()\n")
     with running_server("--preload", "library", "--log-file", str(log), app=app, workers=1) as server:
         log.rename(moved)
@@ -267,11 +203,11 @@ async def test_new_workers_write_to_a_reopened_log(app: Path, tmp_path: Path) ->
 async def test_an_upgrade_takes_a_zygote_of_its_own(app: Path, tmp_path: Path) -> None:
     with running_server("--preload", "library", app=app) as server:
         first = zygote_of(server)
-        preload("raise RuntimeError('half a deploy')")
+        write_library("raise RuntimeError('half a deploy')")
         server.send_signal(signal.SIGUSR2)
         server.wait_for_output("the upgrade has failed, the server goes on unchanged")
         assert (await who(server))[1] == str(first)
-        preload(LIBRARY)
+        write_library(LIBRARY)
         server.send_signal(signal.SIGUSR2)
         found = server.wait_for_output(r"upgrade: supervisor (\d+) serves")
         with stopped_at_the_end(int(found[1])):
@@ -349,7 +285,10 @@ LEFT = {
     "import error": ("import nothing_like_this\n", r"importing it raised ModuleNotFoundError: No module named 'noth"),
     "exception": ("1 / 0\n", r"importing it raised ZeroDivisionError"),
     "exit": ("import sys\nsys.exit(4)\n", r"importing it raised SystemExit: 4"),
-    "serve": ("from se_server import SpeechEngineServer\nSpeechEngineServer().run()\n", r"importing it raised"),
+    "serve": (
+        "import asyncio, se_server\nasyncio.run(se_server.SpeechEngineServer(port=0, disable_auth=True).serve())\n",
+        r"importing it raised RuntimeError: serve\(\) was called while",
+    ),
     "agent": ("import agent\n", r"--preload library: importing it imports the APP 'agent\.py'"),
 }
 CLEAN = """
@@ -410,7 +349,7 @@ def test_leftovers_are_refused_by_name(sentences: dict[str, str], what: str) -> 
 
 
 def test_clean_libraries_pass(app: Path) -> None:
-    preload(CLEAN)
+    write_library(CLEAN)
     code, output = check("--preload", "library,json.decoder", "--preload", "httpx")
     assert (code, "preload        library, json.decoder, httpx: imported, and nothing left behind" in output) == (
         0,
@@ -434,13 +373,6 @@ def test_wrong_names_are_sentences(app: Path, args: list[str], code: int, senten
     assert re.search(sentence, done[1]), done[1]
 
 
-def start(*args: str, app: str = "agent.py") -> tuple[int, str]:
-    """Return exit code and output of a start that fails."""
-    command = [sys.executable, "-m", "se_server.cli.server", app, "--host", "127.0.0.1", "--port", "0", *args]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment("sk_key"), timeout=30, check=False)
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
@@ -454,7 +386,7 @@ def start(*args: str, app: str = "agent.py") -> tuple[int, str]:
     ],
 )
 def test_starts_without_a_zygote_fail(app: Path, source: str, sentence: str) -> None:
-    preload(source)
+    write_library(source)
     code, output = start("--preload", "library", "--preload-timeout-s", "0.5")
     assert (code, sentence in output) == (3, True), output
     if "sleep" in sentence:
@@ -462,7 +394,7 @@ def test_starts_without_a_zygote_fail(app: Path, source: str, sentence: str) -> 
 
 
 def test_a_zygote_beyond_the_memory_limit_is_refused(app: Path) -> None:
-    preload("import os\nballast = os.urandom(1 << 20) * 100\n")
+    write_library("import os\nballast = os.urandom(1 << 20) * 100\n")
     code, output = start("--preload", "library", "--max-worker-rss", "120MiB")
     assert code == 3
     assert re.search(r"the preloaded modules take \d+ MiB, and --max-worker-rss 120 MiB would replace", output), output
