@@ -19,6 +19,8 @@ JOBS = os.cpu_count() or 1
 # Known to gcc and to clang. Python asks for debug information, which takes a third of the time to compile and makes the
 # extensions eight times as large; who wants it says so: CFLAGS=-g.
 OPTIONS = ["-O3", *([] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g0"])]
+# Errors by default since gcc 14 and clang 16: so that older compilers find them too.
+OPTIONS += ["-Werror=incompatible-pointer-types", "-Werror=int-conversion", "-Werror=implicit-function-declaration"]
 
 # Plain Python, compiled because every turn or every handshake passes through it; a .pxd of the same name in ext/ gives
 # it its fields.

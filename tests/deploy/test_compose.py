@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from se_server.server.config.options import BY_NAME
 from se_server.server.supervisor.pool import EXIT_MARGIN_S
@@ -22,6 +24,41 @@ SERVERS = {name: service for name, service in COMPOSE["services"].items() if nam
 def options() -> dict[str, Any]:
     given = [argument.partition("=") for argument in COMPOSE["x-server"]["command"][1:]]
     return {name.removeprefix("--").replace("-", "_"): value for name, _, value in given}
+
+
+def with_values(text: str) -> str:
+    """Return compose's file with the values of its variables: the defaults, or a word for the required ones."""
+    return re.sub(r"\$\{\w+(?::-(.*?)|:\?.*?)\}", lambda found: found[1] or "word", text)
+
+
+def test_the_compose_specification_allows_the_file() -> None:
+    # The reader knows no `<<`.
+    merged = yaml.safe_dump(yaml.safe_load(with_values((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))))
+    PyCompose.from_yaml(merged).validate()
+    with pytest.raises(ValueError, match="stop_gracee_period"):
+        PyCompose.from_yaml(merged.replace("stop_grace_period", "stop_gracee_period"))
+
+
+def compose_command() -> list[str]:
+    """Return the command of Docker's compose, of version 2 or later; empty where there is none."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) is not None:
+            ran = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)
+            if ran.returncode == 0 and int(re.findall(r"\d+", ran.stdout)[0]) >= 2:
+                return command
+    return []
+
+
+@pytest.mark.skipif(not compose_command(), reason="docker compose 2 is not installed")
+def test_docker_compose_accepts_the_file() -> None:
+    ran = subprocess.run(
+        [*compose_command(), "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"],
+        env={**os.environ, "ELEVENLABS_API_KEY": "sk_compose"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_servers_options_are_valid() -> None:

@@ -75,6 +75,25 @@ def test_environments_of_the_workflow_exist_in_tox() -> None:
     assert named <= known
 
 
+# The platforms of the workflow, and the wheels that a release has for each.
+WHEELS = {
+    ("linux", "x86_64"): ("manylinux_x86_64", "musllinux_x86_64"),
+    ("linux", "aarch64"): ("manylinux_aarch64", "musllinux_aarch64"),
+    ("macos", "x86_64"): ("macosx_x86_64",),
+    ("macos", "arm64"): ("macosx_arm64",),
+}
+
+
+@pytest.mark.parametrize("platform", WHEELS, ids="-".join)
+def test_cibuildwheel_builds_a_wheel_for_each_python(platform: tuple[str, str]) -> None:
+    command = [str(Path(sys.executable).with_name("cibuildwheel")), "--print-build-identifiers", str(ROOT)]
+    ran = subprocess.run(
+        [*command, "--platform", platform[0], "--archs", platform[1]], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) == {f"cp3{minor}-{tag}" for minor in range(10, 15) for tag in WHEELS[platform]}
+
+
 # --- releases -------------------------------------------------------------------------------------------------------
 
 
