@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
     b"x-request-id: req_0001\r\n\r\n"
 )
-BY_PATH = {f"/{api.name}{path}": api for api in APIS for path in api.paths}
+BY_PATH = [(re.compile(re.sub(r"{\w+}", "([^/]+)", f"/{api.name}{path}")), api) for api in APIS for path in api.paths]
 
 
 def chunk(data: bytes) -> bytes:
@@ -63,8 +64,9 @@ class Answer:
 
     @classmethod
     def of(cls, path: str) -> Answer:
-        """Make the answer to a request for a path, which is an API's own and without parameters."""
-        events = list(BY_PATH[path].events(Script(text=("morning ",) * 64), Asked(model="fake")))
+        """Make the answer to a request for a path, which is an API's own and without a query."""
+        api = next(api for pattern, api in BY_PATH if pattern.fullmatch(path))
+        events = list(api.events(Script(text=("morning ",) * 64), Asked(model="fake")))
         is_text = [event.tokens > 0 for event in events]
         first, last = is_text.index(True), len(events) - is_text[::-1].index(True)
         return cls(
@@ -98,8 +100,10 @@ class Request(asyncio.Protocol):
         if len(body) < int(fields[b"content-length"]):
             return
         self._data = b""
-        self._answer = self._provider.answer(head.split(b" ", 2)[1].decode())
-        model = json.loads(body)["model"]
+        path = head.split(b" ", 2)[1].decode().partition("?")[0]
+        self._answer = self._provider.answer(path)
+        # Gemini's requests name the model in the path.
+        model = json.loads(body).get("model") or path.rpartition("/")[2].partition(":")[0]
         kind, _, number = model.partition("-")
         self._transport.write(HEAD + self._answer.opening)
         if kind == "short":

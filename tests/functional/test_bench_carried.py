@@ -1,18 +1,42 @@
-"""The benchmark of the conversations that one worker carries runs to its end."""
+"""The benchmark of the conversations that one worker carries: it runs to its end, and its provider knows each API."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
-pytest.importorskip("elevenlabs")
+from bench.carried import Provider
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/openai/v1/chat/completions", {"model": "long-3"}),
+        ("/anthropic/v1/messages", {"model": "long-3"}),
+        ("/gemini/v1beta/models/long-3:streamGenerateContent?alt=sse", {"contents": []}),
+    ],
+)
+async def test_the_provider_streams_in_each_apis_form(path: str, body: dict[str, Any]) -> None:
+    provider = Provider()
+    await provider.open()
+    try:
+        async with aiohttp.ClientSession() as session, session.post(provider.origin + path, json=body) as response:
+            events = [await response.content.readline() for _ in range(40)]
+            assert sum(b"morning" in event for event in events) >= 2
+        assert set(provider.streams) == {3}
+    finally:
+        provider.close()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("elevenlabs") is None, reason="pip install elevenlabs")
 @pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="one core for the server, one for the load"
 )
