@@ -56,11 +56,11 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
 
 
 def address_of(sock: socket.socket, *, tls: bool) -> str:
-    """Return the address of a listen socket, as a client would name it."""
+    """Return the address of a listen socket, as a client would name it before the path."""
     if sock.family == socket.AF_UNIX:
         return f"unix:{sock.getsockname()}"
     name, port = sock.getsockname()[:2]
-    return f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}/"
+    return f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def _resolve(host: str | None, port: int) -> list[_Address]:
