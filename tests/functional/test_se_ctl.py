@@ -302,7 +302,7 @@ async def test_a_server_that_drains_shows_its_status(app: Path, tmp_path: Path) 
             server.wait_for_output("SIGTERM: taking no new conversations")
             table = await ctl(path, "status")
             assert "\ndraining: 1 conversation, " in table
-            assert f" at {server.url.removesuffix('ws')}" in table
+            assert f" at {server.url.removesuffix('/ws')}\n" in table
             await caller.send(transcript_message("hello again", event_id=2))  # the server has survived the question
             await read_answer(caller)
         assert server.stop() == 0
