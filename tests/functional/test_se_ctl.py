@@ -302,7 +302,7 @@ async def test_a_server_that_drains_shows_its_status(app: Path, tmp_path: Path) 
             server.wait_for_output("SIGTERM: taking no new conversations")
             table = await ctl(path, "status")
             assert "\ndraining: 1 conversation, " in table
-            assert f" at {server.url.removesuffix('/ws')}" in table
+            assert f" at ws://127.0.0.1:{server.port}" in table
             await caller.send(transcript_message("hello again", event_id=2))  # the server has survived the question
             await read_answer(caller)
         assert server.stop() == 0
@@ -315,14 +315,14 @@ async def test_the_only_server_of_the_user_is_found(app: Path, tmp_path: Path) -
         assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
         with running_server(app=app, workers=1, env=env) as other:
             newest = await asyncio.to_thread(lambda: run(None, "status", **env))
-            assert f" at {other.url.removesuffix('/ws')}" in newest.stdout
+            assert f" at ws://127.0.0.1:{other.port}" in newest.stdout
             assert "this is the newest server" in newest.stderr
-            assert f"(ready at {one.url.removesuffix('ws')})" in newest.stderr
+            assert f"(ready at ws://127.0.0.1:{one.port})" in newest.stderr
             turns = await asyncio.to_thread(lambda: run(None, "turns", **env))
             assert "several servers are running: choose one" in turns.stderr  # none of them keeps turns
             several = await asyncio.to_thread(lambda: run(None, "reload", **env))
             assert "several servers are running: choose one with --socket" in several.stderr
-            assert f"(ready at {one.url.removesuffix('ws')})" in several.stderr
+            assert f"(ready at ws://127.0.0.1:{one.port})" in several.stderr
         with running_server("--control-socket", "off", app=app, workers=1, env=env):
             found = await asyncio.to_thread(lambda: run(None, "status", "--json", **env))
             assert [row["pid"] for row in json.loads(found.stdout)["workers"]] == one.worker_pids()
