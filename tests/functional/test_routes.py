@@ -19,6 +19,7 @@ import pytest
 from se_server.auth import key_fingerprint
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
+from se_server.toml_file import parse_toml
 from tests.helpers import START_TIMEOUT_S, ServerProcess, running_server
 
 AGENT = """
@@ -220,3 +221,36 @@ async def fetch(path: str, target: str) -> str:
     page = await reader.read()
     writer.close()
     return page.decode()
+
+
+@pytest.mark.parametrize(
+    ("routes", "sentence"),
+    [
+        ('path = "/b"', "[[routes]] 1 and 2 in se.toml have the same path '/b': give each its own"),
+        ('path = "/c"\nname = "/b"', "[[routes]] 1 and 2 in se.toml have the same name '/b': give each its own"),
+        ('path = "/a b"', "path in [[routes]] 2 in se.toml: '/a b' is not valid: expected blanks percent-encoded"),
+        ('host = "*.a.com"', "host in [[routes]] 2 in se.toml: '*.a.com' is not one name"),
+        ('disable_auth = true\napi_key = "sk_a"', "[[routes]] 2 in se.toml: disable_auth asks for no token"),
+        ('first_word_after_s = 2', "se-server: first_word_after_s in [[routes]] 2 in se.toml and first_word_text"),
+    ],
+    ids=["path", "name", "blank", "wildcard", "key", "pair"],
+)  # fmt: skip
+def test_a_wrong_route_is_one_sentence(folder: Path, routes: str, sentence: str) -> None:
+    (folder / "se.toml").write_text(f'app = "sales.py"\n[[routes]]\npath = "/b"\n[[routes]]\n{routes}\n')
+    found = se_server(folder, "--check")
+    assert found.returncode == 2
+    assert sentence in found.stderr.replace(f"{folder}/", "")
+
+
+def test_printed_routes_are_read_again(folder: Path) -> None:
+    (folder / "se.toml").write_text(
+        'app = "sales.py"\nturn_timeout_s = 9\n[[routes]]\npath = "/a"\nturn_timeout_s = "off"\n'
+    )
+    printed = se_server(folder, "--print-config").stdout
+    (route,) = parse_toml(printed.encode())["routes"]
+    assert route == {"path": "/a", "turn_timeout_s": "off"}
+
+
+def se_server(folder: Path, option: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "se_server.cli.server", "--config", str(folder / "se.toml"), option]
+    return subprocess.run(command, capture_output=True, check=False, timeout=30, text=True)

@@ -17,6 +17,7 @@ from se_server.cli.commands import SETTINGS, PlainGroup, complain, sentence_of
 from se_server.cli.ctl_figures import figure_lines, turns_json, turns_view
 from se_server.cli.ctl_recordings import as_test_of, one_of
 from se_server.cli.ctl_tables import (
+    console,
     conversations_json,
     conversations_view,
     keys_view,
@@ -78,7 +79,7 @@ def status(find: Callable[..., str], watch: bool, as_json: bool) -> None:
 
         answers = deque([ask(path, "status")], maxlen=WATCHED)
         first = status_view(answers[0], figure_lines(answers[0]))
-        with Live(first, auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        with Live(first, console=console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
             while True:
                 time.sleep(WATCH_S)
                 answers.append(ask(path, "status"))

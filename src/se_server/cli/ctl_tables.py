@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from se_server.spelling import counted
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
 
 ROUTE_CHARACTERS = 32
+WIDE = 200
 SHOWN_ROUTES = 20
 _STATES = {"ready": "green", "starting": "yellow", "draining": "magenta", "stopped": "dim"}
 _DOING = {"speaking": "green", "thinking": "yellow", "waiting": "yellow", "ending": "magenta"}
@@ -146,7 +147,7 @@ def keys_view(answer: Mapping[str, Any]) -> Group:
 
     table = new_table("route", "keys", "source", gap=1)
     for row in answer["rows"]:
-        shown = ", ".join(row["keys"]) or ("?" if row["authenticates"] else "none: no token is asked for")
+        shown = ", ".join(row["keys"]) or "?" if row["authenticates"] else "none: no token is asked for"
         route = "all paths" if row["route"] is None else printable(row["route"])[:ROUTE_CHARACTERS]
         table.add_row(route, shown, printable(row["source"]) if row["authenticates"] else "")
     return Group(table)
@@ -199,15 +200,20 @@ def silence(answer: Mapping[str, Any]) -> str:
     return f"no answer from worker {', '.join(map(str, answer['silent']))}: se-ctl stacks shows its stacks"
 
 
+def console() -> Console:
+    """Return what prints tables, with texts as they are: names in brackets are no markup."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE, markup=False, emoji=False)
+
+
 def width() -> int:
     """Return the columns of the terminal; lines for other programs are not wrapped."""
     from rich.console import Console
 
-    return Console().width if sys.stdout.isatty() else 200
+    return Console().width if sys.stdout.isatty() else WIDE
 
 
 def show(view: Group) -> None:
     """Print a table."""
-    from rich.console import Console
-
-    Console(width=width()).print(view)
+    console().print(view)

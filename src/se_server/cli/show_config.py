@@ -56,7 +56,8 @@ def _entries(config: Config, route: RouteConfig) -> list[str]:
     for name in route.given:
         value = getattr(route, name) if name in OWN else own.value(name)
         is_secret = name not in OWN and BY_NAME[name].secret
-        lines.append(f'# {name} = "{MASK}"' if is_secret else f"{name} = {_toml(value)}")
+        text = _toml(value) or ('"off"' if value is None else "[]")
+        lines.append(f'# {name} = "{MASK}"' if is_secret else f"{name} = {text}")
     return lines
 
 

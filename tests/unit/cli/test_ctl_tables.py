@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from se_server.cli.ctl_tables import conversations_view, status_view
+from se_server.cli.ctl_tables import conversations_view, keys_view, show, status_view
 
 
 def shown(view: Any) -> str:
@@ -39,3 +40,13 @@ def test_one_conversation_is_singular() -> None:
     assert "since the start 1 conversation and 1 turn, " in text
     rows = [(0, 71, ("conv_1", 1.0, "listening", None))]
     assert "\n1 conversation\n" in shown(conversations_view({"rows": rows, "left_out": 0, "silent": []}))
+
+
+def test_keys_are_shown_with_their_place(capsys: pytest.CaptureFixture[str]) -> None:
+    def row(route: str, **values: object) -> dict[str, object]:
+        return {"route": route, "keys": ["9277831f"], "authenticates": True, "source": "", **values}
+
+    show(keys_view({"rows": [row("/a", source="api_key in [[routes]] 1 in se.toml"), row("/b", authenticates=False)]}))
+    first, second = (line.rstrip() for line in capsys.readouterr().out.splitlines()[3:5])
+    assert first.split(maxsplit=2) == ["/a", "9277831f", "api_key in [[routes]] 1 in se.toml"]
+    assert second.split(maxsplit=1) == ["/b", "none: no token is asked for"]

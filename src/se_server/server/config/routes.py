@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -83,14 +82,15 @@ def read_routes(
     if Script.of(app) is not None and tables:
         raise ConfigError(f"{app} and [[routes]] in {file_name}: the servers of a program are its routes")
     read = _Reader(app, groups, sources)
-    routes = [read.route(table, f"[[routes]] {place} in {file_name}") for place, table in enumerate(tables, 1)]
-    names = [route.name for route in routes]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise ConfigError(
-                f"[[routes]] in {file_name}: {count} routes have the name {name!r}: give each its own path or name"
-            )
-    return tuple(routes)
+    routes: dict[str, RouteConfig] = {}
+    for place, table in enumerate(tables, 1):
+        route = read.route(table, f"[[routes]] {place} in {file_name}")
+        first = routes.setdefault(route.name, route)
+        if first is not route:
+            places = f"[[routes]] {list(routes).index(route.name) + 1} and {place} in {file_name}"
+            what = "name" if "name" in route.given or "name" in first.given else "path"
+            raise ConfigError(f"{places} have the same {what} {route.name!r}: give each its own")
+    return tuple(routes.values())
 
 
 class _Reader:
@@ -116,6 +116,8 @@ class _Reader:
             raise ConfigError(f"{where}: route {name!r} has no app: name the agent that answers, such as agent.py")
         if Script.of(app) is not None:
             raise ConfigError(f"app in {where}: {app!r} is a program that serves by itself: name an APP with handlers")
+        if given.get("disable_auth") and {"api_key", "api_key_file"} & given.keys():
+            raise ConfigError(f"{where}: disable_auth asks for no token, and a key is given: leave one of them out")
         sources = {**self._sources, **{option: f"{option} in {where}" for option in given}}
         if "api_key_file" in given:
             source = f"api_key_file in {where}"
@@ -129,7 +131,8 @@ class _Reader:
             try:
                 made[group] = replace(self._groups[group], **options) if options else self._groups[group]
             except ConfigError as error:
-                raise ConfigError(f"{where}: {spelled(str(error), sources)}") from None
+                text = spelled(str(error), sources)
+                raise ConfigError(text if where in text else f"{where}: {text}") from None
         most = _most(table.get("max_sessions"), where)
         return RouteConfig(name, host, most, app, **made, sources=sources, given=tuple(table))
 
@@ -159,6 +162,8 @@ def _no_entry(entry: str) -> str:
 def _host(raw: object, where: str) -> str:
     if not isinstance(raw, str) or not raw.isascii() or not is_host(raw.encode()) or not raw or raw.endswith(":"):
         raise ConfigError(f"host in {where}: {raw!r} is not valid: expected a host name without a port, in ASCII")
+    if "*" in raw:
+        raise ConfigError(f"host in {where}: {raw!r} is not one name: give each name a route of its own")
     if ":" in raw and not raw.endswith("]"):
         raise ConfigError(f"host in {where}: {raw!r} has a port, and a route is found by the name alone: leave it out")
     return raw.lower().rstrip(".")

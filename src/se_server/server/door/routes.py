@@ -23,16 +23,17 @@ OWN_PATHS = (HEALTH_PATH, LIVE_PATH, READY_PATH, AVAILABLE_PATH)
 
 def path(raw: object) -> str:
     """Read the path of a URL."""
-    expected = "a path that starts with a slash, such as /ws, without a query"
     if isinstance(raw, str) and not raw.isascii():
         # Requests carry paths in this form, and are compared as they come.
         raise ValueError(f"non-ASCII letters percent-encoded, as in {quote(raw, safe='/%', errors='replace')}")
     if not isinstance(raw, str) or not raw.startswith("/"):
-        raise ValueError(expected)
+        raise ValueError("a path that starts with a slash, such as /ws")
     if raw in OWN_PATHS:
         raise ValueError(f"another path, such as /ws, because {raw} answers health checks")
-    if any(character.isspace() or character in "?#" or not character.isprintable() for character in raw):
-        raise ValueError(expected)
+    if "?" in raw or "#" in raw:
+        raise ValueError("a path without a query and a fragment, which follow ? and #")
+    if " " in raw or not raw.isprintable():
+        raise ValueError(f"blanks percent-encoded, as in {quote(raw, safe='/%{}*', errors='replace')}")
     return raw
 
 
