@@ -286,12 +286,13 @@ def main() -> int:
     parser.add_argument(
         "--most", type=int, default=960, help="conversations at most; HTTP clients have limits of 1,000"
     )
+    parser.add_argument("--server", help="only this one, as the table calls it")
     options = parser.parse_args()
     try:
         cores = pick_cores()
         for path in chosen(options.paths or ["openai chat", "openai chat, aiohttp transport", "anthropic"]):
             for side in servers(path, objects=False):
-                if side.target is not BARE:
+                if side.target is not BARE and options.server in (None, side.name):
                     print(f"{path:34}{side.name:24}{_search(side, cores, options)}", flush=True)
     except BenchError as error:
         print(f"bench.carried: {error}", file=sys.stderr)

@@ -92,6 +92,27 @@ def test_logrotate_accepts_its_configuration(tmp_path: Path) -> None:
     assert "error:" not in ran.stderr
 
 
+@pytest.mark.skipif(shutil.which("logrotate", path="/usr/sbin:/usr/bin") is None, reason="apt-get install logrotate")
+def test_logrotate_moves_the_log_of_a_dynamic_user(tmp_path: Path) -> None:
+    program = shutil.which("logrotate", path="/usr/sbin:/usr/bin")
+    assert program is not None
+    # DynamicUser keeps the directory under private/ and makes a link to it.
+    (tmp_path / "private" / "agent").mkdir(parents=True)
+    (tmp_path / "agent").symlink_to("private/agent")
+    (tmp_path / "agent" / "agent.log").write_text("a line\n")
+    text = (SYSTEMD / "agent.logrotate").read_text(encoding="utf-8").replace("/var/log", str(tmp_path))
+    text, signals = re.subn(r"^ *systemctl kill .*$", f"touch {tmp_path}/reopened", text, flags=re.MULTILINE)
+    copy = tmp_path / "logrotate.conf"
+    copy.write_text(text)
+    copy.chmod(0o644)
+    ran = subprocess.run(
+        [program, "--force", "--state", str(tmp_path / "state"), str(copy)], capture_output=True, text=True, check=False
+    )
+    assert (signals, ran.returncode, ran.stderr) == (1, 0, "")
+    assert (tmp_path / "reopened").exists()
+    assert [path.name for path in (tmp_path / "agent").iterdir()] == ["agent.log.1"]
+
+
 @pytest.mark.parametrize("file", sorted(SYSTEMD.iterdir()), ids=lambda file: file.name)
 def test_the_page_shows_the_files(file: Path) -> None:
     page = (ROOT / "docs" / "deploy" / "systemd.md").read_text(encoding="utf-8")

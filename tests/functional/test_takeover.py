@@ -69,9 +69,10 @@ async def test_an_upgrade_keeps_the_socket_and_the_conversations(tmp_path: Path,
         assert "ERROR" not in server.output()
 
 
-async def test_a_failed_upgrade_keeps_the_old_supervisor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "@nobody"}], ids=["alone", "under systemd"])
+async def test_a_failed_upgrade_keeps_the_old_supervisor(tmp_path: Path, environ: dict[str, str]) -> None:
     app, pidfile = write_agent(tmp_path / "agent.py"), tmp_path / "pid"
-    with running_server("--pidfile", str(pidfile), app=app) as server:
+    with running_server("--pidfile", str(pidfile), app=app, env=environ) as server:
         pids = server.worker_pids()
         async with call(server) as caller:
             await caller.who()
@@ -293,6 +294,36 @@ async def test_systemd_is_notified_of_the_upgraded_process(tmp_path: Path, manag
             wait_for_end([server.pid])
             os.kill(new, signal.SIGHUP)  # The old process ends without a notification: the next is the new one's.
             assert manager.hear()["RELOADING"] == "1"
+        assert server.wait() == 0
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd")
+async def test_a_stop_after_upgrades_drains_earlier_supervisors(tmp_path: Path, manager: Manager) -> None:
+    app = write_agent(tmp_path / "agent.py")
+    with running_server(app=app, workers=1, env={"NOTIFY_SOCKET": manager.path}) as server:
+        async with call(server) as first:
+            await first.who()
+            pids = [server.pid]
+            for _ in range(2):
+                os.kill(pids[-1], signal.SIGUSR2)
+                pattern = rf"upgrade: supervisor ((?!{pids[-1]}\b)\d+) serves"
+                pids.append(int(server.wait_for_output(pattern, START_TIMEOUT_S)[1]))
+                # systemd waits for its own children alone, and kills the others at a stop.
+                assert parent_of(pids[-1]) not in pids
+            async with call(server) as last:
+                await last.who()
+                os.kill(pids[-1], signal.SIGTERM)
+                for caller in (first, last):
+                    await caller.who()
+            wait_for_end([pids[1]])
+            await first.who()
+            assert parent_of(pids[-1]) > 0
+        wait_for_end(pids)
         assert server.wait() == 0
 
 

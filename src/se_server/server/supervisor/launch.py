@@ -138,7 +138,11 @@ def serve(
     def upgrade(rings: Sequence[FormerRings]) -> Upgrade:
         descriptor = None if pidfile is None else pidfile.fileno()
         environ = {**os.environ, **notifier.variables}
-        return begin_upgrade(places.sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings)
+        return begin_upgrade(
+            *(places.sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings),
+            is_managed=notifier.is_managed,
+            earlier=[] if handover is None else handover.running(),
+        )
 
     def reopen_log() -> str:
         if log_file is None:
@@ -167,7 +171,10 @@ def serve(
         open_sockets=open_sockets if asks else None,
     )
     try:
-        return supervisor.run()
+        code = supervisor.run()
+        if handover is not None and not supervisor.handed_over:
+            handover.wait_for_earlier()
+        return code
     finally:
         control_socket.remove()
         if places.unix is not None and not supervisor.handed_over:
@@ -265,6 +272,8 @@ class _Announcer:
 
     def stopping(self) -> None:
         self._notifier.stopping()
+        if self._handover is not None:
+            self._handover.stop_earlier()
 
     def alive(self) -> None:
         self._notifier.alive()

@@ -11,16 +11,28 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from se_server.server.shared.procfs import children_of
 
 logger = logging.getLogger("se_server.server.supervisor")
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _OF_MULTIPROCESSING = ("multiprocessing.spawn", "multiprocessing.forkserver")
 _ENDS_BY_ITSELF = "multiprocessing.resource_tracker"
+
+
+@contextmanager
+def adopting(adopts: bool) -> Iterator[None]:
+    """Adopt orphans, or leave them to the process above this one, until the end of the block (Linux)."""
+    libc, before = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 class Orphans:

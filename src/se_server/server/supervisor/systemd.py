@@ -75,6 +75,7 @@ class Notifier:
 
     Attributes:
         alive_s: the interval at which the manager expects `alive`, in seconds; None for never.
+        is_managed: whether there is a manager.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -87,6 +88,7 @@ class Notifier:
             name: value for name, value in (("NOTIFY_SOCKET", self._address), ("WATCHDOG_USEC", timeout)) if value
         }
         """The variables that the next supervisor needs in its environment."""
+        self.is_managed = bool(self._address)
 
     def send(self, *assignments: str) -> None:
         """Send `NAME=value` lines in one datagram. Errors are ignored: the manager may not be listening."""

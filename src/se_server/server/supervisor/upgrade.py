@@ -9,6 +9,7 @@ before that, the old one goes on unchanged.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from se_server.server.listen.admin import AdminSocket
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.signals import WATCHED
 from se_server.server.supervisor.agent_check import AgentCheck
+from se_server.server.supervisor.orphans import adopting
 
 VARIABLE = "_SE_SERVER_HANDOVER"  # without the prefix of the options: it is not an option
 _READY = b"ready"
@@ -76,6 +78,9 @@ def begin_upgrade(
     admin: AdminSocket | None = None,
     agent_check: AgentCheck | None = None,
     rings: Sequence[FormerRings] = (),
+    *,
+    is_managed: bool = False,
+    earlier: Sequence[int] = (),
 ) -> Upgrade:
     """Start another supervisor.
 
@@ -88,6 +93,8 @@ def begin_upgrade(
         admin: the address of the observer.
         agent_check: the address of agent checks.
         rings: those of this supervisor and of earlier ones.
+        is_managed: whether systemd manages this process, and shall be the parent of the other one.
+        earlier: descriptors of earlier supervisors that run.
 
     Raises:
         ConfigError: this process cannot be replaced.
@@ -100,7 +107,10 @@ def begin_upgrade(
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     descriptors = [sock.fileno() for sock in sockets]
-    handed = {"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}
+    own = _descriptor_of(os.getpid()) if is_managed else None
+    supervisors = [] if own is None else [own, *earlier]
+    handed: dict[str, object] = {"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}
+    handed |= {"predecessor": os.getpid(), "supervisors": supervisors}
     for_observer = [] if admin is None else [sock.fileno() for sock in admin.sockets]
     if admin is not None:
         handed |= {"admin": admin.given, "admin_sockets": for_observer}
@@ -116,6 +126,7 @@ def begin_upgrade(
         *for_observer,
         *for_checks,
         *for_timelines,
+        *supervisors,
         writer,
         seats,
         *([] if pidfile is None else [pidfile]),
@@ -123,8 +134,7 @@ def begin_upgrade(
     # A signal before exec would be queued by this program's handler and lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
-        with own_fork():
-            pid = os.fork()
+        pid = _fork() if own is None else _fork_beside()
         if pid == 0:
             _exec_supervisor(passed, directory, environment)
     except OSError:
@@ -133,7 +143,47 @@ def begin_upgrade(
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         os.close(writer)
+        if own is not None:
+            os.close(own)
     return Upgrade(pid, reader)
+
+
+def _descriptor_of(pid: int) -> int | None:
+    """Return a descriptor of a process (pidfd_open(2)); None where the system has none."""
+    try:
+        return os.pidfd_open(pid) if sys.platform == "linux" else None
+    except (AttributeError, OSError):
+        return None
+
+
+def _fork() -> int:
+    with own_fork():
+        return os.fork()
+
+
+def _fork_beside() -> int:
+    """Fork a process whose parent is this one's, through a process that ends at once; return as `os.fork` does."""
+    reader, writer = os.pipe()
+    try:
+        with adopting(False):
+            between = _fork()
+            if between == 0:
+                pid = -1
+                try:
+                    pid = _fork()
+                finally:
+                    if pid != 0:
+                        os.write(writer, str(max(pid, 0)).encode())
+                        os._exit(0)
+                return 0
+            os.waitpid(between, 0)
+        pid = int(os.read(reader, 32) or b"0")
+    finally:
+        os.close(reader)
+        os.close(writer)
+    if pid == 0:
+        raise OSError("the process could not be forked")
+    return pid
 
 
 def _exec_supervisor(passed: Sequence[int], directory: str, environment: dict[str, str]) -> NoReturn:
@@ -161,6 +211,7 @@ class Handover:
         pidfile: the descriptor of the locked pidfile, if there is one.
         seats: the descriptor of the seat table, None if the previous version has none.
         predecessor: the process id of the previous supervisor.
+        supervisors: descriptors of the earlier supervisors, the previous one first; none unless systemd manages them.
         admin: the address of the observer and its sockets; None if there is none.
         agent_check: the address of agent checks and its sockets; None if there is none.
         rings: those of earlier supervisors.
@@ -171,9 +222,12 @@ class Handover:
     seats: int | None
     _writer: int
     predecessor: int = field(default_factory=os.getppid)
+    supervisors: list[int] = field(default_factory=list)
     admin: tuple[str, list[socket.socket]] | None = None
     agent_check: tuple[str, list[socket.socket]] | None = None
     rings: list[FormerRings] = field(default_factory=list)
+    _serves: bool = False
+    _stops: bool = False
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Handover | None:
@@ -194,25 +248,49 @@ class Handover:
             for_checks = [socket.socket(fileno=descriptor) for descriptor in given.get("agent_check_sockets", ())]
             agent_check = (str(given["agent_check"]), for_checks) if for_checks else None
             rings = [taken for one in given.get("rings", ()) if (taken := FormerRings.take(one)) is not None]
+            predecessor, supervisors = int(given.get("predecessor", os.getppid())), list(given.get("supervisors", ()))
             all_sockets = (*sockets, *for_observer, *for_checks)
             for sock in all_sockets:
                 sock.setblocking(False)
-            for descriptor in (*(sock.fileno() for sock in all_sockets), writer, pidfile, seats):
+            for descriptor in (*(sock.fileno() for sock in all_sockets), *supervisors, writer, pidfile, seats):
                 if descriptor is not None:
                     os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, seats, writer, admin=admin, agent_check=agent_check, rings=rings)
+        return cls(sockets, pidfile, seats, writer, predecessor, supervisors, admin, agent_check, rings)
 
     def report_ready(self) -> None:
         """Report to the previous supervisor that this one serves."""
+        self._serves = True
         with suppress(OSError):  # it has ended
             os.write(self._writer, _READY)
 
     def pass_on(self, number: signal.Signals) -> None:
         """Pass a signal on to the previous supervisor, whose workers may still have conversations."""
-        if os.getppid() == self.predecessor:  # otherwise it has ended
+        if self.supervisors:
+            self._signal(self.supervisors[0], number)
+        elif os.getppid() == self.predecessor:  # otherwise it has ended
             os.kill(self.predecessor, number)
+
+    def running(self) -> list[int]:
+        """Return the descriptors of the earlier supervisors that run."""
+        return [each for each in self.supervisors if not select.select([each], [], [], 0)[0]]
+
+    def stop_earlier(self) -> None:
+        """Order all earlier supervisors to drain as at a stop, unless this one has not served: they go on."""
+        self._stops = self._serves
+        for each in self.supervisors if self._serves else ():
+            self._signal(each, signal.SIGTERM)
+
+    def wait_for_earlier(self) -> None:
+        """Wait for the end of the earlier supervisors that `stop_earlier` has stopped."""
+        for each in self.supervisors if self._stops else ():
+            select.select([each], [], [])
+
+    @staticmethod
+    def _signal(process: int, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, number)
 
     def close(self) -> None:
         """Close the pipe. Workers close it, too: its end means that this supervisor has ended."""
