@@ -107,6 +107,27 @@ async def crowds(address: Address) -> None:
     await asyncio.gather(beat(), again(100, wait_and_end))
 
 
+@attack("escapes")
+async def escapes(address: Address) -> None:
+    """A hundred conversations, each within its budget of work, with texts of nothing but escapes."""
+    kinds = (b"\\n" * 400_000, b"\\u00e9" * 130_000, b"\\ud83d\\ude00" * 65_000)
+    body = b'{"type":"user_transcript","event_id":%d,"user_transcript":[{"role":"user","content":"%s%d"}]}'
+    frames = [client_frame(TEXT, body % (number, kinds[number % 3], number)) for number in range(1, 7)]
+
+    async def escape() -> None:
+        peer = await Peer.open(address)
+        try:
+            peer.writer.write(init(attacker_name("escapes")))
+            for frame in itertools.cycle(frames):
+                peer.writer.write(frame)
+                await peer.writer.drain()
+                await asyncio.sleep(1 / 3)
+        finally:
+            peer.writer.transport.abort()
+
+    await again(100, escape)
+
+
 @attack("changing histories")
 async def changing_histories(address: Address) -> None:
     """Each transcript has a long history that differs from the last one at its first byte."""

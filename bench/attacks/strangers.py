@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
 import secrets
+import socket
+import ssl
 
 from bench.attacks.registry import again, attack, hold_open
 from bench.attacks.wire import Address, Peer, attacker_name, closed_at_once, init, transcript
@@ -92,3 +95,26 @@ async def client_hellos(address: Address) -> None:
         closed_at_once(writer)
 
     await again(64, greet)
+
+
+def flood_with_keys(port: int, context: ssl.SSLContext) -> None:
+    """Ask the peer of TLS 1.3 for new keys until it hangs up, in a thread."""
+    library = ctypes.CDLL(ssl._ssl.__file__)  # type: ignore[attr-defined]
+    library.SSL_key_update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.SSL_do_handshake.argtypes = [ctypes.c_void_p]
+    with socket.create_connection(("127.0.0.1", port), 5) as plain, context.wrap_socket(plain) as sock:
+        sock.sendall(upgrade_request("/", API_KEY))
+        sock.recv(2000)
+        # The second field after the head of the object is OpenSSL's `SSL *`.
+        connection = ctypes.c_void_p.from_address(id(sock._sslobj) + object.__basicsize__ + 8).value  # type: ignore[attr-defined]
+        while library.SSL_key_update(connection, 0) == 1 and library.SSL_do_handshake(connection) == 1:
+            pass
+
+
+@attack("key updates", needs_tls=True)
+async def key_updates(address: Address) -> None:
+    """Each request for new keys has 27 bytes, and costs either side more than a message."""
+    context = address.context()
+    assert context is not None
+    loop = asyncio.get_running_loop()
+    await again(8, lambda: loop.run_in_executor(None, flood_with_keys, address.port, context))

@@ -21,6 +21,8 @@ cdef enum:
 
     # Bytes of one read that never wait for a step with less work.
     SMALL_READ = 4096
+    # Bytes that are only copied, to be read later, for one that is read.
+    COPIES_PER_READ = 8
 
     # No state of utf8_check(): the payload is not text.
     TEXT_UNCHECKED = 255
@@ -138,21 +140,24 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
     def buffer_updated(self, Py_ssize_t count):
         cdef char* data = self._framer.data
         cdef Connection connection = self._connection
+        cdef Py_ssize_t work = count
         if connection is None:
             self._http.data_received(PyBytes_FromStringAndSize(data, count))
         elif not connection.deaf:
             connection.active = True
             if self._is_held:  # TLS may have decrypted it before
                 self._keep_rest(data, count)
+                work = count // COPIES_PER_READ
             elif self._must_wait(connection, data, count):
                 self._seen = 0 if self._part is None else self._part.size
                 self._keep_rest(data, count)
                 self.hold(0)
+                work = count // COPIES_PER_READ
             else:
                 self._read(data, count)
             if self._part is not None or connection._fragments is not None or connection.is_noted:
                 if count >= SMALL_READ:
-                    connection._shared.steps.charge(count)
+                    connection._shared.steps.charge(work)
                 self._note_unfinished(connection)
         else:
             self._part = None
@@ -273,6 +278,8 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         if part is not None:
             self._part = None
             if not connection.deaf:
+                if part.size - seen >= SMALL_READ:
+                    connection._shared.steps.charge(part.size - seen)
                 if connection._core is not None and connection._core._ring is not None:
                     connection._core._ring.doubt()
                 self.feed(part.data, part.size, seen)

@@ -39,11 +39,11 @@ class CloseWhenDropped:
     def __del__(self) -> None:
         if self._is_closed:
             return
-        closing = self._send({"type": "websocket.close", "code": 1000, "reason": ""})
-        # A server that has nothing to wait for writes in the first step; there is nobody to await a second.
+        # A server that has nothing to wait for writes in the first step; there is nobody to await a second. A server
+        # whose peer is gone raises an exception of its own, which Python would print, as from any finalizer.
         with suppress(Exception):
-            closing.__await__().send(None)
-        close = getattr(closing, "close", None)
-        if close is not None:
-            with suppress(Exception):
-                close()
+            closing = self._send({"type": "websocket.close", "code": 1000, "reason": ""})
+            with suppress(StopIteration):
+                closing.__await__().send(None)
+            if hasattr(closing, "close"):
+                closing.close()

@@ -1,6 +1,7 @@
 """A limit on the records of TLS that carry little or nothing, read from their headers, which are not encrypted."""
 
 from se_server.conversation._rate cimport FRAGMENT_WORK, Bucket, take
+from se_server.conversation._steps cimport Steps, steps_of
 
 cdef enum:
     HEADER_BYTES = 5            # type, version, length (RFC 8446, section 5.1)
@@ -10,6 +11,8 @@ cdef enum:
     EMPTY_BYTES = 22
     EMPTY_WORK = 65536          # 122 a second, and 244 at once
     SHORT_BYTES = 256
+    # Encrypted bytes that cost as much as one byte of a message.
+    BYTES_PER_UNIT = 2
 
 cdef double BURST_S = 2.0       # as of the budget of a conversation
 
@@ -24,8 +27,11 @@ cdef class RecordLimit:
     cdef int _kind
     cdef Py_ssize_t _length
     cdef Py_ssize_t _left       # bytes of the current record that are still to come
+    cdef Steps _steps
 
-    def __init__(self, double rate, double now):
+    def __init__(self, double rate, loop):
+        cdef double now = loop.time()
+        self._steps = steps_of(loop, rate)
         self._rate = rate
         self._burst = rate * BURST_S
         self._bucket.tokens = self._burst
@@ -52,3 +58,10 @@ cdef class RecordLimit:
             self._seen = (self._seen + 1) % HEADER_BYTES
             place += 1
         return work == 0 or take(&self._bucket, work, self._rate, self._burst, now)
+
+    def charge(self, Py_ssize_t size, go_on):
+        self._steps.charge(size // BYTES_PER_UNIT)
+        if self._steps.left > 0:
+            return False
+        self._steps.wait(go_on, False)
+        return True

@@ -1,6 +1,7 @@
 """Looks at what a peer sends before TLS does, after the handshake as well: a flood of records without a message ends.
 
 A record that asks for new keys has 27 bytes and costs 8 us, and one read of the loop may bring ten thousand of them.
+Large reads of many connections are spread over the steps of the loop: TLS would read on while a conversation does not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from se_server.server.door._tls_records import RecordLimit
+
+LARGE_READ_BYTES = 4096  # no read of a conversation with short messages
 
 
 class RecordWatch:
@@ -25,7 +28,7 @@ class RecordWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rate: float, flooded: Callable[[], None]) -> None:
         self._time = loop.time
-        self._limit = RecordLimit(rate, loop.time())
+        self._limit = RecordLimit(rate, loop)
         self._flooded = flooded
 
     def admit(self, transport: Any, data: bytes | memoryview, size: int) -> bool:
@@ -37,6 +40,17 @@ class RecordWatch:
         self._flooded()
         transport.abort()
         return False
+
+    def rest(self, transport: Any, size: int) -> None:
+        """Read nothing until a later step of the loop, if TLS has read enough in this one."""
+
+        def go_on() -> None:
+            if not transport.is_closing():
+                transport.resume_reading()
+
+        # TLS may have stopped to read by itself, and goes on by itself then.
+        if size >= LARGE_READ_BYTES and transport.is_reading() and self._limit.charge(size, go_on):
+            transport.pause_reading()
 
 
 def tap_of(inner: Any, transport: Any, watch: RecordWatch) -> asyncio.BaseProtocol:
@@ -81,6 +95,7 @@ class BufferTap(_Tap, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._watch.admit(self._transport, self._buffer, nbytes):
             self._inner.buffer_updated(nbytes)
+            self._watch.rest(self._transport, nbytes)
 
 
 class DataTap(_Tap, asyncio.Protocol):
@@ -91,3 +106,4 @@ class DataTap(_Tap, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._watch.admit(self._transport, data, len(data)):
             self._inner.data_received(data)
+            self._watch.rest(self._transport, len(data))
