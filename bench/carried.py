@@ -11,168 +11,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import uvloop
 
-from bench.kernel import BenchError, Cores, Server, pick_cores
-from bench.llm_paths import TOKENS_PER_S
-from bench.load.frames import HEAD_END
-from bench.tokens import BARE, TIMEOUT_S, Caller, Side, chosen, dial, servers, serving
-from tests.providers import APIS, BASES, Script
-from tests.providers.api import Asked
+from bench.kernel import BenchError, Server, pick_cores
+from bench.load.llm_provider import TOKENS_PER_S, LightProvider
+from bench.tokens import BARE, TIMEOUT_S, Caller, chosen, dial, servers, serving
 
-__all__ = ["try_out"]
+__all__ = ["MOST", "Held", "Serve", "hold", "hold_on", "search"]
 
 DELAY_LIMIT_S = 0.050
 SETTLE_S, WINDOW_S = 1.5, 4.0
-TICK_S = 0.001
-TICKS = int(1 / TOKENS_PER_S / TICK_S)
 PROBES = 32
 DRAIN_S, DRAIN_BYTES = 0.25, 1 << 16
 DIALS_PER_S = 120
+MOST = 960
+"""HTTP clients have limits of 1,000 connections."""
 LOST_S = 2.0
 """A server whose delays reach this while callers still arrive carries no more of them."""
-FULL_SHARE = 0.9
-HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
-    b"x-request-id: req_0001\r\n\r\n"
-)
-BY_PATH = [(re.compile(re.sub(r"{\w+}", "([^/]+)", f"/{api.name}{path}")), api) for api in APIS for path in api.paths]
+FULL_SHARE, FILLED_SHARE = 0.9, 0.95
 
-
-def chunk(data: bytes) -> bytes:
-    """Frame bytes for a chunked body (RFC 9112, 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An API's answer as it goes on the wire: before the first text, some texts, and its end."""
-
-    opening: bytes
-    tokens: tuple[bytes, ...]
-    closing: bytes
-
-    @classmethod
-    def of(cls, path: str) -> Answer:
-        """Make the answer to a request for a path, which is an API's own and without a query."""
-        api = next(api for pattern, api in BY_PATH if pattern.fullmatch(path))
-        events = list(api.events(Script(text=("morning ",) * 64), Asked(model="fake")))
-        is_text = [event.tokens > 0 for event in events]
-        first, last = is_text.index(True), len(events) - is_text[::-1].index(True)
-        return cls(
-            b"".join(chunk(event.data) for event in events[:first]),
-            tuple(chunk(event.data) for event in events[first:last]),
-            b"".join(chunk(event.data) for event in events[last:]) + chunk(b""),
-        )
-
-
-class Request(asyncio.Protocol):
-    """A connection of the server's LLM client."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._data = b""
-        self._transport: Any = None
-        self._answer: Answer | None = None
-        self.sent_s: list[float] = []
-        self.count = 0
-        self.is_open = True
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        head, end, body = self._data.partition(HEAD_END)
-        if not end:
-            return
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-        if len(body) < int(fields[b"content-length"]):
-            return
-        self._data = b""
-        path = head.split(b" ", 2)[1].decode().partition("?")[0]
-        self._answer = self._provider.answer(path)
-        # Gemini's requests name the model in the path.
-        model = json.loads(body).get("model") or path.rpartition("/")[2].partition(":")[0]
-        kind, _, number = model.partition("-")
-        self._transport.write(HEAD + self._answer.opening)
-        if kind == "short":
-            self._transport.write(b"".join(self._answer.tokens[:3]) + self._answer.closing)
-        else:
-            self._provider.begin(self, int(number))
-
-    def send_token(self, now_s: float) -> None:
-        """Write the next token, which the server reads in time, or the benchmark fails."""
-        assert self._answer is not None
-        self._transport.write(self._answer.tokens[self.count % len(self._answer.tokens)])
-        self.count += 1
-        self.sent_s.append(now_s)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.is_open = False
-
-
-class Provider:
-    """Streams without an end, all paced by one timer: a token of each in 20 ms, spread over the milliseconds."""
-
-    def __init__(self) -> None:
-        self.streams: dict[int, Request] = {}
-        self._slots: list[list[Request]] = [[] for _ in range(TICKS)]
-        self._answers: dict[str, Answer] = {}
-        self._loop = asyncio.get_running_loop()
-        self._start_s = self._loop.time()
-        self._ticks = 0
-        self._server: asyncio.Server | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.origin = ""
-
-    async def open(self) -> None:
-        """Listen, and begin to tick."""
-        self._server = await self._loop.create_server(lambda: Request(self), "127.0.0.1", 0)
-        self.origin = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        self._tick()
-
-    def close(self) -> None:
-        """Stop."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
-
-    def base_url(self, api: str) -> str:
-        """The base URL that an API's package is given."""
-        return f"{self.origin}/{api}{BASES[api]}"
-
-    def answer(self, path: str) -> Answer:
-        """The answer to a request for a path."""
-        if path not in self._answers:
-            self._answers[path] = Answer.of(path)
-        return self._answers[path]
-
-    def begin(self, request: Request, number: int) -> None:
-        """Stream to a request from now on."""
-        self.streams[number] = request
-        self._slots[number % TICKS].append(request)
-
-    def _tick(self) -> None:
-        # A tick that comes late is followed by those that it delayed.
-        now_s = self._loop.time()
-        while self._start_s + self._ticks * TICK_S <= now_s:
-            for request in self._slots[self._ticks % TICKS]:
-                if request.is_open:
-                    request.send_token(time.monotonic())
-            self._ticks += 1
-        self._timer = self._loop.call_at(self._start_s + self._ticks * TICK_S, self._tick)
+Serve = Callable[[Callable[[str], str]], AbstractContextManager[Server]]
+"""Starts a server whose LLM clients are given the base URLs that a function returns by the API's name."""
 
 
 class QuietCaller(Caller):
@@ -192,28 +59,45 @@ class QuietCaller(Caller):
 
 @dataclass(frozen=True)
 class Held:
-    """A try: delays of the tokens, and the share of its core that each side ran."""
+    """A try.
 
+    Attributes:
+        conversations: their number.
+        p99_s: the 99th percentile of the tokens' delays.
+        server_busy, load_busy: the share of its core that each side ran.
+    """
+
+    conversations: int
     p99_s: float
     server_busy: float
     load_busy: float
+
+    @property
+    def us_per_token(self) -> float:
+        """The server's CPU time, divided by the tokens."""
+        return self.server_busy * 1e6 / (self.conversations * TOKENS_PER_S)
 
     def __str__(self) -> str:
         return f"{self.p99_s * 1000:.0f} ms, server {self.server_busy:.0%}, load {self.load_busy:.0%}"
 
 
-async def hold(side: Side, cores: Cores, conversations: int, window_s: float) -> Held:
-    """Hold that many conversations, and measure."""
-    provider = Provider()
+async def hold(serve: Serve, conversations: int, window_s: float) -> Held:
+    """Hold that many conversations on a fresh server, and measure for some seconds.
+
+    Raises:
+        BenchError: the server refused or ended a conversation.
+    """
+    provider = LightProvider()
     await provider.open()
     try:
-        with serving(side, provider.base_url, cores) as server:
-            return await _hold(server, provider, conversations, window_s)
+        with serve(provider.base_url) as server:
+            return await hold_on(server, provider, conversations, window_s)
     finally:
         provider.close()
 
 
-async def _hold(server: Server, provider: Provider, conversations: int, window_s: float) -> Held:
+async def hold_on(server: Server, provider: LightProvider, conversations: int, window_s: float) -> Held:
+    """Hold that many conversations on a server whose clients ask this provider."""
     for number in range(2):  # the first turn makes the client, which imports its package
         caller = await dial(server, number, f"short-{number}")
         await asyncio.wait_for(caller.over, TIMEOUT_S)
@@ -225,9 +109,13 @@ async def _hold(server: Server, provider: Provider, conversations: int, window_s
             callers.append(await dial(server, number, f"long-{number}", Caller if number % every == 0 else QuietCaller))
             await asyncio.sleep(1 / DIALS_PER_S)
             if number % 20 == 19 and delay_s(provider, callers, every) > LOST_S:
-                return Held(LOST_S, 1.0, 0.0)
+                return Held(conversations, LOST_S, 1.0, 0.0)
         await asyncio.wait_for(asyncio.gather(*(caller.begun for caller in callers)), TIMEOUT_S)
         await asyncio.sleep(SETTLE_S)
+        for caller in callers:
+            if caller.over.done():
+                caller.over.result()
+                raise BenchError("an answer ended before its time")
         begin = {number: len(callers[number].times_s) for number in range(0, conversations, every)}
         cpu, own_s, start_s = server.cpu(), time.process_time(), time.monotonic()
         await asyncio.sleep(window_s)
@@ -240,14 +128,14 @@ async def _hold(server: Server, provider: Provider, conversations: int, window_s
             due = [at for at in sent[count:] if at < start_s + window_s]
             came = came[count:] + [time.monotonic()] * len(due)
             delays += [there - here for there, here in zip(came, due, strict=False)]
-        return Held(sorted(delays)[int(len(delays) * 0.99)], busy, own)
+        return Held(conversations, sorted(delays)[int(len(delays) * 0.99)], busy, own)
     finally:
         drained.cancel()
         for caller in callers:
             caller.hang_up()
 
 
-def delay_s(provider: Provider, callers: Sequence[Caller], every: int) -> float:
+def delay_s(provider: LightProvider, callers: Sequence[Caller], every: int) -> float:
     """Return the time by which the slowest caller is behind the provider, in seconds."""
     behind = 0
     for number in range(0, len(callers), every):
@@ -264,17 +152,62 @@ async def _drain(callers: list[Caller]) -> None:
                 caller.drain()
 
 
-def try_out(side: Side, cores: Cores, conversations: int, window_s: float) -> Held:
+def try_out(serve: Serve, conversations: int, window_s: float) -> Held:
     """Hold conversations once, or three times where the delay is near the limit, and return the median try."""
     tries: list[Held] = []
     while len(tries) < 3:
         try:
-            tries.append(uvloop.run(hold(side, cores, conversations, window_s)))
+            tries.append(uvloop.run(hold(serve, conversations, window_s)))
         except (BenchError, asyncio.TimeoutError):
-            tries.append(Held(LOST_S, 1.0, 0.0))
+            tries.append(Held(conversations, LOST_S, 1.0, 0.0))
         if not DELAY_LIMIT_S / 2 < tries[-1].p99_s < DELAY_LIMIT_S * 2:
             return tries[-1]
     return sorted(tries, key=lambda held: held.p99_s)[1]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The conversations that were held, and the tries that found their number."""
+
+    conversations: int
+    tries: list[Held]
+    load_is_limit: bool
+
+    def __str__(self) -> str:
+        more = " or more" if self.conversations == MOST else ""
+        notes = [f"{held.conversations}: {held}" for held in self.tries]
+        if self.load_is_limit:
+            notes.append("the load had no more of its core")
+        return f"{self.conversations:5}{more}  ({'; '.join(notes)})"
+
+
+def search(serve: Serve, *, first: int, most: int, window_s: float, share: float = 0.1) -> Carried:
+    """Find the most conversations whose tokens are in time, to a tenth or the given share.
+
+    Args:
+        serve: starts the server.
+        first: conversations of the first try.
+        most: conversations of the last one.
+        window_s: the seconds that are measured.
+    """
+    low, high, count = 0, 0, min(first, most)
+    tries: list[Held] = []
+    load_is_limit = False
+    while not high or high - low > max(10, low * share):
+        held = try_out(serve, count, window_s)
+        tries.append(held)
+        if held.p99_s <= DELAY_LIMIT_S:
+            low = count
+        else:
+            high = count
+            load_is_limit = held.load_busy > FULL_SHARE
+        if low == most or load_is_limit:
+            break
+        if high:
+            count = (low + high) // 2
+        else:  # as many as would fill the core, if each costs as much as these
+            count = min(int(count * min(2.0, max(1.1, FILLED_SHARE / held.server_busy))) + 1, most)
+    return Carried(low, tries, load_is_limit)
 
 
 def main() -> int:
@@ -283,9 +216,7 @@ def main() -> int:
     parser.add_argument("--path", dest="paths", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--window", type=float, default=WINDOW_S, help="seconds that are measured")
     parser.add_argument("--first", type=int, default=40, help="conversations of the first try")
-    parser.add_argument(
-        "--most", type=int, default=960, help="conversations at most; HTTP clients have limits of 1,000"
-    )
+    parser.add_argument("--most", type=int, default=MOST, help="conversations at most")
     parser.add_argument("--server", help="only this one, as the table calls it")
     options = parser.parse_args()
     try:
@@ -293,30 +224,13 @@ def main() -> int:
         for path in chosen(options.paths or ["openai chat", "openai chat, aiohttp transport", "anthropic"]):
             for side in servers(path, objects=False):
                 if side.target is not BARE and options.server in (None, side.name):
-                    print(f"{path:34}{side.name:24}{_search(side, cores, options)}", flush=True)
+                    serve = partial(serving, side, cores=cores)
+                    found = search(serve, first=options.first, most=options.most, window_s=options.window)
+                    print(f"{path:34}{side.name:24}{found}", flush=True)
     except BenchError as error:
         print(f"bench.carried: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _search(side: Side, cores: Cores, options: argparse.Namespace) -> str:
-    low, high, count = 0, 0, options.first
-    tried = []
-    while not high or high - low > max(10, low // 10):
-        held = try_out(side, cores, count, options.window)
-        tried.append(f"{count}: {held}")
-        if held.p99_s <= DELAY_LIMIT_S:
-            low = count
-        else:
-            high = count
-            if held.load_busy > FULL_SHARE:
-                tried.append("the load had no more of its core")
-                break
-        if low == options.most:
-            break
-        count = (low + high) // 2 if high else min(count * 2, options.most)
-    return f"{low:5}{' or more' if low == options.most else ''}  ({'; '.join(tried)})"
 
 
 if __name__ == "__main__":

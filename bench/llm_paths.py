@@ -23,10 +23,9 @@ from bench.interruptions import (
     openai_responses,
     together,
 )
+from bench.load.llm_provider import TOKENS_PER_S
 
 __all__ = ["BARE_PATHS", "PATHS", "Path"]
-
-TOKENS_PER_S = 50.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bench.compare.publish import publish
 from bench.compare.report import markdown, show, verdict
 from bench.compare.results import Results
 from bench.compare.run import FULL, QUICK, compare, seconds_needed
-from bench.compare.scenarios import LINEUP, SCENARIOS, Entrant
+from bench.compare.scenarios import GROUPS, LINEUP, SCENARIOS, Entrant
 from bench.kernel import BenchError, pick_cores
 
 __all__ = ["main", "write_report"]
@@ -82,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         " in one run. Exit codes: 0 every target met, 1 one missed, 2 nothing could be measured.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer servers and short runs, under five minutes; rough")
-    parser.add_argument("--only", nargs="+", metavar="SCENARIO", help="these scenarios; --list shows them")
+    parser.add_argument(
+        "--only", nargs="+", metavar="SCENARIO", help="these scenarios, or groups of them; --list shows both"
+    )
     parser.add_argument(
         "--targets", nargs="+", metavar="NAME", help="servers of these names, or with these in their names"
     )
@@ -97,10 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen_scenarios(names: Sequence[str] | None, *, is_quick: bool) -> list[str]:
-    wrong = [name for name in names or () if name not in SCENARIOS]
+    wrong = [name for name in names or () if name not in SCENARIOS and name not in GROUPS]
     if wrong:
         raise BenchError(f"there is no scenario {wrong[0]!r}; there are: {', '.join(SCENARIOS)}")
-    return list(names or (name for name, scenario in SCENARIOS.items() if scenario.in_quick or not is_quick))
+    if names:
+        chosen = {found for name in names for found in GROUPS.get(name, (name,))}
+        return [name for name in SCENARIOS if name in chosen]
+    return [name for name, scenario in SCENARIOS.items() if scenario.in_quick or not is_quick]
 
 
 def _chosen_servers(names: Sequence[str] | None) -> list[Entrant] | None:
@@ -134,9 +139,10 @@ def _folder(results: Results, *, is_whole: bool) -> Path:
 
 
 def _list() -> None:
-    print("scenarios, and whether --quick has them:")
+    print("scenarios with their groups, and whether --quick has them:")
     for scenario in SCENARIOS.values():
-        print(f"  {scenario.name:<20} {'quick' if scenario.in_quick else '':<6} {scenario.title}")
+        quick = "quick" if scenario.in_quick else ""
+        print(f"  {scenario.name:<20} {scenario.group:<12} {quick:<6} {scenario.title}")
     print("servers, and what they go through:")
     for entrant in LINEUP:
         through = "all" if len(entrant.scenarios) == len(SCENARIOS) else " ".join(entrant.scenarios)

@@ -6,18 +6,21 @@ the closed loops. In each part the servers follow one another, in every other re
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from bench.compare.llm import LlmEffort, take_calls
 from bench.compare.machine import machine, versions
 from bench.compare.results import Figures, Results
-from bench.compare.scenarios import GROWS_TO, SCENARIOS, TLS, Entrant, Kind, Scenario
+from bench.compare.scenarios import GROWS_TO, LLM, SCENARIOS, TLS, Entrant, Kind, Scenario
 from bench.kernel import SETTLE_S, BenchError, Cores, Server, connect, in_turn, measure, memory_of, running
 from bench.load.targets import API_KEY, TARGETS, certificate
 from bench.load.targets.handler import WORDS
+from bench.load.targets.llm import need_package
 from se_server.errors import LoadError
 from se_server.load import Histogram, LoadPlan, LoadProcess
 
@@ -49,6 +52,7 @@ class Effort:
     measured_s: float
     schedule_s: float
     held: tuple[int, ...]
+    llm: LlmEffort
     is_quick: bool
 
 
@@ -59,6 +63,7 @@ FULL = Effort(
     measured_s=1.5,
     schedule_s=6.0,
     held=(200, 500, 500, 1000),
+    llm=LlmEffort(repetitions=3, searches=1),
     is_quick=False,
 )
 QUICK = Effort(
@@ -68,6 +73,7 @@ QUICK = Effort(
     measured_s=0.4,
     schedule_s=2.5,
     held=(200, 800),
+    llm=LlmEffort(repetitions=1, searches=0, window_s=1.5),
     is_quick=True,
 )
 
@@ -83,10 +89,18 @@ class _Visit:
     def name(self) -> str:
         return self.entrant.name
 
+    @property
+    def is_llm(self) -> bool:
+        """Whether it needs an LLM package."""
+        return self.scenarios[0].kind is Kind.LLM
+
 
 def _visits(lineup: Sequence[Entrant], wanted: Sequence[str]) -> list[list[_Visit]]:
-    """Return the parts of a repetition."""
+    """Return the parts of a repetition; a server's process has one LLM package."""
     parts = []
+    for name in LLM:
+        if name in wanted:
+            parts.append([_Visit(entrant, (SCENARIOS[name],)) for entrant in lineup if name in entrant.scenarios])
     for kind in (Kind.CONNECTIONS, Kind.SCHEDULE, Kind.TURNS):
         part = []
         for entrant in lineup:
@@ -109,12 +123,16 @@ def _seconds(name: str, scenario: Scenario, effort: Effort) -> float:
 
 def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort) -> float:
     """Return the estimated seconds of a comparison."""
-    visits = [visit for part in _visits(lineup, wanted) for visit in part]
-    start_s = START_S + effort.first_warm_up_s
-    once_s = sum(
-        start_s + sum(_seconds(visit.name, scenario, effort) for scenario in visit.scenarios) for visit in visits
-    )
-    return once_s * effort.repetitions
+    seconds = 0.0
+    for repetition in range(effort.repetitions):
+        for part in _visits(lineup, wanted):
+            for visit in part:
+                if visit.is_llm:
+                    seconds += effort.llm.seconds(repetition)
+                else:
+                    seconds += START_S + effort.first_warm_up_s
+                    seconds += sum(_seconds(visit.name, scenario, effort) for scenario in visit.scenarios)
+    return seconds
 
 
 def compare(
@@ -136,7 +154,10 @@ def compare(
     for repetition in range(effort.repetitions):
         for part in _visits(there, wanted):
             for visit in in_turn(part, repetition):
-                taker.take(visit, repetition)
+                if visit.is_llm:
+                    taker.take_llm(visit, repetition)
+                else:
+                    taker.take(visit, repetition)
     results.curves = {
         name: [(share, histogram.percentile(share * 100)) for share in SHARES]
         for name, histogram in taker.first_chunks.items()
@@ -159,6 +180,7 @@ class _Taker:
         self._cores = cores
         self._progress = progress
         self._broken: set[str] = set()
+        self._packages: set[str] = set()
 
     def is_there(self, entrant: Entrant) -> bool:
         """Return whether a server can run here; if not, note the reason."""
@@ -166,6 +188,30 @@ class _Taker:
         if why_not is not None:
             self._results.notes.append(why_not)
         return why_not is None
+
+    def take_llm(self, visit: _Visit, repetition: int) -> None:
+        """Take the calls of a server with an LLM package, unless this repetition has none."""
+        (scenario,) = visit.scenarios
+        place = f"{visit.name}, {scenario.title}"
+        if repetition >= self._effort.llm.repetitions or place in self._broken:
+            return
+        try:
+            if scenario.package not in self._packages:
+                need_package(scenario.package)
+                self._packages.add(scenario.package)
+        except BenchError as error:
+            self._broken |= {f"{name}, {scenario.title}" for name in TARGETS}
+            self._results.notes.append(f"{scenario.title} is left out: {error}")
+            return
+        what = f"{repetition + 1}/{self._effort.repetitions} {visit.name}: {scenario.title}"
+        self._progress(what, self._effort.llm.seconds(repetition))
+        try:
+            values = take_calls(visit.name, scenario.package, self._cores, self._effort.llm, repetition)
+        except (BenchError, asyncio.TimeoutError) as error:
+            self._broken.add(place)
+            self._results.notes.append(f"{place}: no figure from repetition {repetition + 1} on: {error}")
+        else:
+            self._results.figures.append(Figures(visit.name, scenario.name, repetition, values))
 
     def take(self, visit: _Visit, repetition: int) -> None:
         """Take a server through its scenarios; one that goes wrong costs its own figure and a new process."""

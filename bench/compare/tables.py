@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from bench.carried import MOST
 from bench.compare.goals import Verdict, judge
+from bench.compare.llm import CONVERSATIONS
 from bench.compare.results import Results
-from bench.compare.scenarios import MAIN, OURS, SCENARIOS, TLS, Kind
+from bench.compare.scenarios import LLM, MAIN, OURS, SCENARIOS, TLS, Kind
 from bench.kernel import Spread
+from bench.load.llm_calls import INTERRUPTED, TOKENS, TURNS
+from bench.load.llm_provider import TOKENS_PER_S
 
 __all__ = ["Cell", "Table", "Tone", "amount", "tables", "warnings"]
 
@@ -83,7 +87,8 @@ def ranged(spread: Spread) -> str:
 def tables(results: Results) -> list[Table]:
     """Return all tables, the targets first."""
     verdicts = judge(results)
-    found = [_ratio_goals(verdicts), _other_goals(verdicts), *(_table(block, results) for block in _BLOCKS)]
+    found = [*(_table(block, results) for block in LLM_BLOCKS), _ratio_goals(verdicts), _other_goals(verdicts)]
+    found += [_table(block, results) for block in _BLOCKS]
     return [table for table in found if table.rows]
 
 
@@ -156,6 +161,30 @@ def _short(title: str) -> str:
     return title.replace(", 1,000 conversations", "").replace("history growing to 200", "growing")
 
 
+def _calls(metric: str, scale: float = 1.0) -> tuple[_Column, ...]:
+    return tuple(_Column(SCENARIOS[name].package, name, metric, scale) for name in LLM)
+
+
+LLM_BLOCKS: tuple[_Block, ...] = (
+    _Block(
+        "Calls with an LLM behind them: CPU microseconds per token",
+        _calls("us_per_token"),
+        f"{CONVERSATIONS} conversations, each with an answer of {TOKENS_PER_S:.0f} tokens a second from a"
+        " provider on this machine, read by the LLM package of the column.",
+    ),
+    _Block(
+        "Calls with an LLM behind them: CPU milliseconds per call",
+        _calls("us_per_call", 1e-3),
+        f"{TURNS} turns with a growing history and {TOKENS} tokens each; the user interrupts {len(INTERRUPTED)} of the"
+        " answers half-way. Handshake, requests to the LLM and cancellations are in it.",
+    ),
+    _Block(
+        "Calls with an LLM behind them: conversations a core carries",
+        _calls("conversations"),
+        "All of them hear an answer at the same time, and 99% of the tokens arrive within 50 ms."
+        f" {MOST} is the most that is tried: HTTP clients have limits of 1,000 connections.",
+    ),
+)
 _BLOCKS: tuple[_Block, ...] = (
     _Block("CPU microseconds per turn, 100 conversations", _costs(MAIN)),
     _Block(

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bench.carried import Provider
+from bench.load.llm_provider import LightProvider
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from bench.carried import Provider
     ],
 )
 async def test_the_provider_streams_in_each_apis_form(path: str, body: dict[str, Any]) -> None:
-    provider = Provider()
+    provider = LightProvider()
     await provider.open()
     try:
         async with aiohttp.ClientSession() as session, session.post(provider.origin + path, json=body) as response:

@@ -95,9 +95,9 @@ def test_every_server_can_start_and_be_judged() -> None:
             assert goal.scenario == "history" or goal.scenario in through[target], (goal, target)
 
 
-def test_comparisons_fit_into_forty_and_five_minutes() -> None:
+def test_comparisons_fit_into_an_hour_and_five_minutes() -> None:
     quick = [entrant for entrant in LINEUP if entrant.in_quick]
-    assert seconds_needed(LINEUP, list(SCENARIOS), FULL) < 40 * 60
+    assert seconds_needed(LINEUP, list(SCENARIOS), FULL) < 60 * 60
     assert seconds_needed(quick, [name for name, s in SCENARIOS.items() if s.in_quick], QUICK) < 5 * 60
 
 

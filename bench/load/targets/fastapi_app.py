@@ -1,7 +1,11 @@
-"""The published SDK's session in a FastAPI application, as its documentation shows; uvicorn and granian serve it."""
+"""The published SDK's session in a FastAPI application, as its documentation shows; uvicorn and others serve it.
+
+`BENCH_HANDLER` names another module with an `on_transcript`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -9,8 +13,9 @@ from elevenlabs import AsyncElevenLabs
 from elevenlabs.speech_engine import SpeechEngineResource
 from fastapi import FastAPI, WebSocket
 
-from bench.load.targets.handler import on_transcript
+DEFAULT_HANDLER = "bench.load.targets.handler"
 
+on_transcript = importlib.import_module(os.environ.get("BENCH_HANDLER", DEFAULT_HANDLER)).on_transcript
 app = FastAPI()
 client = AsyncElevenLabs(api_key=os.environ["ELEVENLABS_API_KEY"])
 # The result of `await client.speech_engine.get(ID)`, without its request to the API.

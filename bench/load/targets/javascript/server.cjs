@@ -1,12 +1,13 @@
 // The published JavaScript SDK, attached to Node's own HTTP server as its README shows: `node server.cjs [CHAIN KEY]`
-// prints `ready PORT`. With a certificate it speaks TLS. The API key comes from ELEVENLABS_API_KEY.
+// prints `ready PORT`. With a certificate it speaks TLS. The API key comes from ELEVENLABS_API_KEY, and BENCH_HANDLER
+// names another handler.
 "use strict";
 
 const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 const { ElevenLabsClient } = require("@elevenlabs/elevenlabs-js");
-const { onTranscript } = require("./handler.cjs");
+const { onTranscript } = require(process.env.BENCH_HANDLER || "./handler.cjs");
 
 const [chain, key] = process.argv.slice(2);
 const server = chain
