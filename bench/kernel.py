@@ -26,6 +26,7 @@ from se_server.errors import LoadError
 from se_server.load import Connected, Histogram, LoadProcess
 
 __all__ = [
+    "STOP_TIMEOUT_S",
     "BenchError",
     "Cores",
     "Sample",
@@ -38,6 +39,7 @@ __all__ = [
     "measure",
     "memory_of",
     "pick_cores",
+    "pinned",
     "running",
 ]
 
@@ -89,7 +91,7 @@ def pick_cores() -> Cores:
 
 
 @contextmanager
-def _pinned(core: int | None) -> Iterator[None]:
+def pinned(core: int | None) -> Iterator[None]:
     """Pin processes started inside the block to a core, from their first instruction and without a preexec hook."""
     before = os.sched_getaffinity(0)
     if core is not None:
@@ -234,7 +236,7 @@ def running(target: Target, core: int | None) -> Iterator[Server]:
     target.prepare()
     # A file, not a pipe: nothing reads a pipe during the measurement.
     with _sigterm_unwinds(), tempfile.TemporaryFile() as output:
-        with _pinned(core):
+        with pinned(core):
             process = subprocess.Popen(
                 target.command,
                 stdin=subprocess.DEVNULL,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare.results import Results
-from bench.compare.scenarios import C_TURN, JAVASCRIPT, MAIN, OURS, PUBLISHED, SCENARIOS, TLS
-from bench.compare.tables import amount
+from bench.compare.scenarios import C_TURN, JAVASCRIPT, MAIN, OURS, PUBLISHED, PYTHON, SCENARIOS, TLS
+from bench.compare.tables import CROWDS, amount
 from bench.kernel import BenchError
 
 __all__ = ["CHARTS", "draw"]
@@ -49,7 +49,9 @@ STYLE: Any = {
     "svg.hashsalt": "se-server",
 }
 
-LOG_LOG = ("log", "log")
+LOG_LOG, LINEAR = ("log", "log"), ("linear", "linear")
+TOKEN_BYTES = 5
+"""About the size of an ordinary chunk."""
 LAST_SHARE = 0.999
 """Beyond this share a run has too few turns for a line."""
 
@@ -97,8 +99,8 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
 def _conditions(results: Results) -> str:
     words = results.machine
     return (
-        f"{words['processor']}, server on one core · medians of {results.effort['repetitions']} interleaved"
-        f" repetitions · {results.made} · se-bench compare"
+        f"{words['processor']}, server on one core · medians of {sum(run.repetitions for run in results.runs)}"
+        f" interleaved repetitions · {results.made} · se-bench compare"
     )
 
 
@@ -111,7 +113,9 @@ def _cost_bars(results: Results, pyplot: Any) -> Any:
     names = [
         target
         for target in results.targets
-        if not target.endswith(TLS) and any(results.spread(target, name, "cpu_us_per_turn") for name in panels)
+        if not target.endswith((TLS, "workers"))
+        and not target.startswith(PYTHON)
+        and any(results.spread(target, name, "cpu_us_per_turn") for name in panels)
     ]
     if not panels or len(names) < 2:
         return None
@@ -220,11 +224,41 @@ def _cost_lines(results: Results, scenarios: dict[int, str]) -> list[Line]:
 
 
 def _history_lines(results: Results, pyplot: Any) -> Any:
-    lines = _cost_lines(results, {10: "history-10", 100: "history-100", 1000: "history-1000"})
+    sizes = (1, 10, 100, 1000, 2000)
+    lines = _cost_lines(results, {size: f"history-{size}" for size in sizes})
     if not lines:
         return None
     figure = _lines(pyplot, lines, "messages in the transcript, one of them new", "CPU µs per turn", scales=LOG_LOG)
-    return _finish(figure, lines, {10: "10", 100: "100", 1000: "1,000"})
+    return _finish(figure, lines, {size: f"{size:,}" for size in sizes})
+
+
+def _crowd_lines(results: Results, pyplot: Any) -> Any:
+    lines = _cost_lines(results, {number: f"one-{number}" if number != 100 else "one" for number in CROWDS})
+    if not lines:
+        return None
+    figure = _lines(pyplot, lines, "conversations that ask again at once", "CPU µs per turn", scales=LOG_LOG)
+    return _finish(figure, lines, {number: f"{number:,}" for number in CROWDS if number != 10_000})
+
+
+def _size_lines(results: Results, pyplot: Any) -> Any:
+    lines = _cost_lines(results, {TOKEN_BYTES: "burst-8", 100: "size-100", 1000: "size-1000", 10_000: "size-10000"})
+    if not lines:
+        return None
+    figure = _lines(pyplot, lines, "bytes in each of 8 chunks", "CPU µs per turn", scales=LOG_LOG)
+    return _finish(figure, lines, {size: f"{size:,}" for size in (TOKEN_BYTES, 100, 1_000, 10_000)})
+
+
+def _worker_lines(results: Results, pyplot: Any) -> Any:
+    """Draw our cost by the number of workers, which share the server's core."""
+    found = {1: OURS, **{number: f"{OURS}, {number} workers" for number in (2, 4, 8)}}
+    spreads = {number: results.spread(name, "one-1000", "cpu_us_per_turn") for number, name in found.items()}
+    points = [(float(number), spread.median) for number, spread in spreads.items() if spread is not None]
+    if len(points) < 2:
+        return None
+    lines: list[Line] = [(OURS, [x for x, _ in points], [y for _, y in points])]
+    figure = _lines(pyplot, lines, "workers on one core, 1,000 conversations", "CPU µs per turn", scales=LINEAR)
+    figure.axes[0].set_ylim(bottom=0)
+    return _finish(figure, lines, {number: str(number) for number in found})
 
 
 def _chunk_lines(results: Results, pyplot: Any) -> Any:
@@ -246,7 +280,7 @@ def _memory_lines(results: Results, pyplot: Any) -> Any:
         return None
     marks = lines[0][1]
     unit = f"MB more than with {marks[0]} conversations"
-    figure = _lines(pyplot, lines, "idle conversations, after one turn each", unit, scales=("linear", "linear"))
+    figure = _lines(pyplot, lines, "idle conversations, after one turn each", unit, scales=LINEAR)
     return _finish(figure, lines, {held: f"{held:,}" for held in marks})
 
 
@@ -286,5 +320,8 @@ CHARTS: dict[str, tuple[str, Callable[[Results, Any], Any]]] = {
     "latency.svg": ("Time to the first chunk, at 400 turns a second", _latency_curves),
     "history.svg": ("CPU time of a turn as the conversation grows longer", _history_lines),
     "chunks.svg": ("CPU time of a turn as the answer grows longer", _chunk_lines),
+    "conversations.svg": ("CPU time of a turn as the conversations grow more", _crowd_lines),
+    "sizes.svg": ("CPU time of a turn as the chunks grow larger", _size_lines),
+    "workers.svg": ("CPU time of a turn as the workers grow more", _worker_lines),
     "memory.svg": ("Memory of idle conversations", _memory_lines),
 }

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lineup = _chosen_servers(given.targets)
         scenarios = _chosen_scenarios(given.only, is_quick=given.quick)
+        if given.pythons:
+            lineup = [entrant for entrant in LINEUP if entrant.is_python]
         if given.repetitions is not None and given.repetitions < 1:
             raise BenchError("--repetitions wants at least 1")
     except BenchError as error:
@@ -45,13 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = FILE_COLUMNS
     try:
-        if given.source is None:
+        if given.sources is None:
             results = _measure(lineup, scenarios, given, console)
-            folder = given.out or _folder(results, is_whole=not (given.quick or given.only or given.targets))
+            folder = given.out or _folder(
+                results, is_whole=not (given.quick or given.only or given.targets or given.pythons)
+            )
             results.write(folder / "results.json")
         else:
-            results = Results.read(given.source)
-            folder = given.out or given.source.parent
+            results = Results.of_runs([Results.read(path) for path in given.sources])
+            if given.out is None and len(given.sources) > 1:
+                raise BenchError("--from with several files wants --out, the folder for what they make together")
+            folder = given.out or given.sources[0].parent
+            if len(given.sources) > 1:
+                results.write(folder / "results.json")
         write_report(results, folder)
         show(results, console)
         console.print(f"report and charts: {folder}", highlight=False, soft_wrap=True)
@@ -88,10 +96,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--targets", nargs="+", metavar="NAME", help="servers of these names, or with these in their names"
     )
+    parser.add_argument(
+        "--pythons", action="store_true", help="se-server alone, on each Python that is installed; they are built once"
+    )
     parser.add_argument("--repetitions", type=int, metavar="N", help="default: 5, with --quick 3")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results, report and charts")
     parser.add_argument(
-        "--from", dest="source", type=Path, metavar="FILE", help="measure nothing: report and draw these results"
+        "--from",
+        dest="sources",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: report and draw these results; those of several runs are merged, and the last describes"
+        " the machine",
     )
     parser.add_argument("--publish", action="store_true", help="update README and docs with the figures of a full run")
     parser.add_argument("--list", action="store_true", help="show scenarios and servers, and measure nothing")
@@ -125,7 +142,9 @@ def _measure(
     chosen: list[Entrant] | None, scenarios: list[str], given: argparse.Namespace, console: Console
 ) -> Results:
     cores = pick_cores()
-    lineup = chosen or [entrant for entrant in LINEUP if entrant.in_quick or not given.quick]
+    lineup = chosen or [
+        entrant for entrant in LINEUP if not entrant.is_python and (entrant.in_quick or not given.quick)
+    ]
     effort = QUICK if given.quick else FULL
     if given.repetitions is not None:
         effort = dataclasses.replace(effort, repetitions=given.repetitions)

@@ -40,11 +40,16 @@ def conditions(results: Results) -> list[str]:
     """Return the machine and the method, a line each."""
     words, effort = results.machine, results.effort
     virtual = " (a virtual machine)" if words["virtual"] == "yes" else ""
+    runs = [
+        f"run of {run.made}, commit {run.commit}: {run.repetitions} interleaved repetitions,"
+        f" {run.took_s / 60:.1f} minutes"
+        for run in results.runs
+    ]
     return [
         f"{words['processor']}, {words['cores']} cores{virtual}, {words['memory']}, {words['kernel']}; {results.made}",
         ", ".join(f"{name} {number}" for name, number in results.versions.items()),
-        f"{effort['repetitions']} interleaved repetitions, {effort['measured_s']:g} s a measurement,"
-        f" {results.took_s / 60:.1f} minutes in all",
+        *runs,
+        f"{effort['measured_s']:g} s a measurement, {results.took_s / 60:.1f} minutes in all",
     ]
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
-from bench.compare.llm import LlmEffort, take_calls
+from bench.compare.llm import take_calls
 from bench.compare.machine import machine, versions
 from bench.compare.results import Figures, Results
-from bench.compare.scenarios import GROWS_TO, LLM, SCENARIOS, TLS, Entrant, Kind, Scenario
-from bench.kernel import SETTLE_S, BenchError, Cores, Server, connect, in_turn, measure, memory_of, running
+from bench.compare.scenarios import GROWS_TO, PACED, Entrant, Kind, Scenario
+from bench.compare.starts import STARTS_S, take_starts
+from bench.compare.visits import FULL, QUICK, START_S, Effort, Visit, seconds, seconds_needed, visits
+from bench.kernel import SETTLE_S, BenchError, Cores, Server, Target, connect, in_turn, measure, memory_of, running
 from bench.load.targets import API_KEY, TARGETS, certificate
 from bench.load.targets.handler import WORDS
 from bench.load.targets.llm import need_package
@@ -30,109 +32,15 @@ MAX_TURNS = 1_000_000
 HELD_TIMEOUT_S = 20.0
 SHARES = (*(n / 100 for n in range(1, 99)), *(1 - 0.01 * 0.8**n for n in range(16)), 1.0)
 """The shares of turns at which the latency's distribution is read, closer together towards its end."""
-START_S, AROUND_S, CONNECT_S, CONNECT_TLS_S = 0.9, 0.5, 1.5, 4.0
-"""Estimates of a start, the time around a measurement, and a thousand conversations; for the time left."""
-
 Progress = Callable[[str, float], None]
 """Called with a description of the next step and its estimated seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """The number and length of the measurements.
-
-    Attributes:
-        first_warm_up_s: on a fresh process, whose compiler and caches may be cold; later ones are shorter.
-        held: the conversations that are opened one group after another, and kept.
-    """
-
-    repetitions: int
-    first_warm_up_s: float
-    warm_up_s: float
-    measured_s: float
-    schedule_s: float
-    held: tuple[int, ...]
-    llm: LlmEffort
-    is_quick: bool
-
-
-FULL = Effort(
-    repetitions=5,
-    first_warm_up_s=2.0,
-    warm_up_s=0.4,
-    measured_s=1.5,
-    schedule_s=6.0,
-    held=(200, 500, 500, 1000),
-    llm=LlmEffort(repetitions=3, searches=1),
-    is_quick=False,
-)
-QUICK = Effort(
-    repetitions=3,
-    first_warm_up_s=0.8,
-    warm_up_s=0.15,
-    measured_s=0.4,
-    schedule_s=2.5,
-    held=(200, 800),
-    llm=LlmEffort(repetitions=1, searches=0, window_s=1.5),
-    is_quick=True,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Visit:
-    """A fresh process of one server, and its scenarios."""
-
-    entrant: Entrant
-    scenarios: tuple[Scenario, ...]
-
-    @property
-    def name(self) -> str:
-        return self.entrant.name
-
-    @property
-    def is_llm(self) -> bool:
-        """Whether it needs an LLM package."""
-        return self.scenarios[0].kind is Kind.LLM
-
-
-def _visits(lineup: Sequence[Entrant], wanted: Sequence[str]) -> list[list[_Visit]]:
-    """Return the parts of a repetition; a server's process has one LLM package."""
-    parts = []
-    for name in LLM:
-        if name in wanted:
-            parts.append([_Visit(entrant, (SCENARIOS[name],)) for entrant in lineup if name in entrant.scenarios])
-    for kind in (Kind.CONNECTIONS, Kind.SCHEDULE, Kind.TURNS):
-        part = []
-        for entrant in lineup:
-            scenarios = (SCENARIOS[name] for name in entrant.scenarios if name in wanted)
-            found = tuple(scenario for scenario in scenarios if scenario.kind is kind)
-            if found:
-                part.append(_Visit(entrant, found))
-        parts.append(part)
-    return parts
-
-
-def _seconds(name: str, scenario: Scenario, effort: Effort) -> float:
-    """Return the estimated seconds of a server's scenario."""
-    connect_s = CONNECT_TLS_S if name.endswith(TLS) else CONNECT_S
-    if scenario.kind is Kind.CONNECTIONS:
-        return sum(effort.held) / 1000 * connect_s
-    measured_s = effort.schedule_s if scenario.kind is Kind.SCHEDULE else effort.measured_s
-    return AROUND_S + effort.warm_up_s + measured_s + scenario.conversations / 1000 * connect_s
-
-
-def seconds_needed(lineup: Sequence[Entrant], wanted: Sequence[str], effort: Effort) -> float:
-    """Return the estimated seconds of a comparison."""
-    seconds = 0.0
-    for repetition in range(effort.repetitions):
-        for part in _visits(lineup, wanted):
-            for visit in part:
-                if visit.is_llm:
-                    seconds += effort.llm.seconds(repetition)
-                else:
-                    seconds += START_S + effort.first_warm_up_s
-                    seconds += sum(_seconds(visit.name, scenario, effort) for scenario in visit.scenarios)
-    return seconds
+def _target(visit: Visit) -> Target:
+    """Return the target of a visit, whose handler makes chunks of the size of its scenarios."""
+    target = TARGETS[visit.name]
+    size = visit.scenarios[0].chunk_bytes
+    return dataclasses.replace(target, environment={**target.environment, "BENCH_CHUNK_BYTES": str(size)})
 
 
 def compare(
@@ -152,10 +60,14 @@ def compare(
     taker = _Taker(results, effort, cores, progress)
     there = [entrant for entrant in lineup if taker.is_there(entrant)]
     for repetition in range(effort.repetitions):
-        for part in _visits(there, wanted):
+        for part in visits(there, wanted):
             for visit in in_turn(part, repetition):
+                if visit.is_skipped(repetition, effort):
+                    continue
                 if visit.is_llm:
                     taker.take_llm(visit, repetition)
+                elif visit.scenarios[0].kind is Kind.START:
+                    taker.take_starts(visit, repetition)
                 else:
                     taker.take(visit, repetition)
     results.curves = {
@@ -189,7 +101,7 @@ class _Taker:
             self._results.notes.append(why_not)
         return why_not is None
 
-    def take_llm(self, visit: _Visit, repetition: int) -> None:
+    def take_llm(self, visit: Visit, repetition: int) -> None:
         """Take the calls of a server with an LLM package, unless this repetition has none."""
         (scenario,) = visit.scenarios
         place = f"{visit.name}, {scenario.title}"
@@ -213,7 +125,18 @@ class _Taker:
         else:
             self._results.figures.append(Figures(visit.name, scenario.name, repetition, values))
 
-    def take(self, visit: _Visit, repetition: int) -> None:
+    def take_starts(self, visit: Visit, repetition: int) -> None:
+        """Take the times of a server's starts."""
+        self._progress(f"{repetition + 1}/{self._effort.repetitions} {visit.name}: starts", STARTS_S)
+        (scenario,) = visit.scenarios
+        try:
+            values = take_starts(TARGETS[visit.name], self._cores.server)
+        except (BenchError, OSError, ValueError, subprocess.SubprocessError) as error:
+            self._note_failure(visit, repetition, [], error)
+        else:
+            self._results.figures.append(Figures(visit.name, scenario.name, repetition, values))
+
+    def take(self, visit: Visit, repetition: int) -> None:
         """Take a server through its scenarios; one that goes wrong costs its own figure and a new process."""
         left = list(visit.scenarios)
         while left and visit.name not in self._broken:
@@ -221,11 +144,11 @@ class _Taker:
                 f"{repetition + 1}/{self._effort.repetitions} {visit.name}", START_S + self._effort.first_warm_up_s
             )
             try:
-                with running(TARGETS[visit.name], self._cores.server) as server:
+                with running(_target(visit), self._cores.server) as server:
                     while left:
                         scenario = left.pop(0)
                         what = f"{repetition + 1}/{self._effort.repetitions} {visit.name}: {scenario.title}"
-                        self._progress(what, _seconds(visit.name, scenario, self._effort))
+                        self._progress(what, seconds(visit.name, scenario, self._effort))
                         is_first = len(left) == len(visit.scenarios) - 1
                         warm_up_s = self._effort.first_warm_up_s if is_first else self._effort.warm_up_s
                         values = self._measure(server, scenario, warm_up_s)
@@ -233,7 +156,7 @@ class _Taker:
             except (BenchError, LoadError) as error:
                 self._note_failure(visit, repetition, left, error)
 
-    def _note_failure(self, visit: _Visit, repetition: int, left: Sequence[Scenario], error: Exception) -> None:
+    def _note_failure(self, visit: Visit, repetition: int, left: Sequence[Scenario], error: Exception) -> None:
         if len(left) == len(visit.scenarios):
             self._broken.add(visit.name)
             self._results.notes.append(f"{visit.name} is left out from repetition {repetition + 1} on: {error}")
@@ -249,8 +172,8 @@ class _Taker:
         with self._load(server, scenario, scenario.conversations) as load:
             connect(load)
             load.run(warm_up_s, MAX_TURNS)
-            seconds = self._effort.schedule_s if scenario.kind is Kind.SCHEDULE else self._effort.measured_s
-            sample = measure(server, load, core=self._cores.server, seconds=seconds, turns=MAX_TURNS)
+            measured_s = self._effort.schedule_s if scenario.kind is Kind.SCHEDULE else self._effort.measured_s
+            sample = measure(server, load, core=self._cores.server, seconds=measured_s, turns=MAX_TURNS)
         if scenario.kind is Kind.SCHEDULE:
             so_far = self.first_chunks.setdefault(server.target.name, Histogram())
             so_far.merge(sample.first_chunk)
@@ -310,7 +233,8 @@ class _Taker:
             resend_after_s=None,
             chunks=scenario.chunks,
             pause=scenario.trickles,
-            expected_words=WORDS,
+            expected_words=tuple(word.ljust(scenario.chunk_bytes, ".") for word in WORDS),
+            may_join=server.target.name == PACED,
             cafile=str(certificate.CA) if server.target.tls else None,
         )
         return LoadProcess(plan, core=self._cores.load)

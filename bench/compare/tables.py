@@ -10,16 +10,18 @@ from bench.carried import MOST
 from bench.compare.goals import Verdict, judge
 from bench.compare.llm import CONVERSATIONS
 from bench.compare.results import Results
-from bench.compare.scenarios import LLM, MAIN, OURS, SCENARIOS, TLS, Kind
+from bench.compare.scenarios import LLM, LLM_OPENAI, MAIN, OURS, PYTHON, SCENARIOS, TLS, Kind
 from bench.kernel import Spread
 from bench.load.llm_calls import INTERRUPTED, TOKENS, TURNS
 from bench.load.llm_provider import TOKENS_PER_S
 
-__all__ = ["Cell", "Table", "Tone", "amount", "tables", "warnings"]
+__all__ = ["CROWDS", "Cell", "Table", "Tone", "amount", "tables", "warnings"]
 
 OTHERS_LIMIT = 0.1
 """A machine is calm as long as other processes take at most this share of the server's core."""
 LOAD_LIMIT = 0.97
+CROWDS = (10, 100, 1_000, 10_000, 19_000)
+"""The numbers of conversations in the scenarios of one chunk."""
 
 
 class Tone(Enum):
@@ -72,6 +74,8 @@ class _Block:
     note: str = ""
     over_tls: bool | None = False
     """Of the servers over TLS, of the others, or (None) of all."""
+    on_pythons: bool = False
+    """Of ours on several Pythons, which stand in no other table."""
 
 
 def amount(figure: float) -> str:
@@ -94,7 +98,7 @@ def tables(results: Results) -> list[Table]:
 
 def _ratio_goals(verdicts: Sequence[Verdict]) -> Table:
     """Return the targets of the scenarios of turns, a row each."""
-    turns = [verdict for verdict in verdicts if verdict.goal.metric == "cpu_us_per_turn"]
+    turns = [verdict for verdict in verdicts if verdict.goal.is_of_turn]
     columns = list(dict.fromkeys(verdict.goal.column for verdict in turns))
     rows = []
     for row in dict.fromkeys(verdict.goal.row for verdict in turns):
@@ -105,7 +109,8 @@ def _ratio_goals(verdicts: Sequence[Verdict]) -> Table:
         "Targets: CPU time of a turn",
         ["scenario", *columns],
         rows,
-        "Ratios of medians; below, the range within the repetitions, what must be reached, and the aim.",
+        "Ratios of medians, and the median of the runs'; below, the range within the repetitions, each run's own, what"
+        " must be reached, and the aim.",
         is_long=False,
     )
 
@@ -113,16 +118,24 @@ def _ratio_goals(verdicts: Sequence[Verdict]) -> Table:
 def _other_goals(verdicts: Sequence[Verdict]) -> Table:
     rows = []
     for verdict in verdicts:
-        if verdict.goal.metric != "cpu_us_per_turn" and verdict.figure is not None:
-            told = [verdict.goal.row, verdict.goal.column, ranged(verdict.figure), verdict.goal.wanted]
+        if not verdict.goal.is_of_turn and verdict.figure is not None:
+            told = [verdict.goal.row, verdict.goal.column, _ranges(verdict), verdict.goal.wanted]
             rows.append([*map(Cell, told), Cell(_word(verdict), tone=_tone(verdict))])
-    return Table("Targets: memory, handshakes, latency, history", ["", "whose", "range", "wanted", "found"], rows)
+    title = "Targets: tokens, memory, handshakes, TLS, latency, history, starts"
+    return Table(title, ["", "whose", "range", "wanted", "found"], rows)
+
+
+def _ranges(verdict: Verdict) -> str:
+    """Return the range of the repetitions, and the medians of the runs if there are several."""
+    assert verdict.figure is not None
+    runs = f" (runs: {', '.join(map(amount, verdict.runs))})" if len(verdict.runs) > 1 else ""
+    return ranged(verdict.figure) + runs
 
 
 def _verdict(verdict: Verdict) -> Cell:
     if verdict.figure is None:
         return Cell(verdict.word)
-    return Cell(_word(verdict), f"{ranged(verdict.figure)}\n{verdict.goal.wanted}", _tone(verdict))
+    return Cell(_word(verdict), f"{_ranges(verdict)}\n{verdict.goal.wanted}", _tone(verdict))
 
 
 def _word(verdict: Verdict) -> str:
@@ -131,17 +144,28 @@ def _word(verdict: Verdict) -> str:
 
 
 def _tone(verdict: Verdict) -> Tone:
+    if verdict.met is None:
+        return Tone.PLAIN
     return Tone.GOOD if verdict.met else Tone.BAD
+
+
+def _has_row(block: _Block, target: str) -> bool:
+    return block.over_tls in (None, target.endswith(TLS)) and block.on_pythons == target.startswith(PYTHON)
 
 
 def _table(block: _Block, results: Results) -> Table:
     """Return a figure of every server in each column that has any."""
     columns = [
-        column for column in block.columns if results.best(results.targets, column.scenario, column.metric) is not None
+        column
+        for column in block.columns
+        if any(
+            _has_row(block, target) and results.spread(target, column.scenario, column.metric)
+            for target in results.targets
+        )
     ]
     rows = []
     for target in results.targets:
-        if block.over_tls not in (None, target.endswith(TLS)):
+        if not _has_row(block, target):
             continue
         spreads = [results.spread(target, column.scenario, column.metric) for column in columns]
         if not any(spreads):
@@ -191,14 +215,52 @@ _BLOCKS: tuple[_Block, ...] = (
         "CPU microseconds per turn, 1,000 conversations",
         _costs(f"{name}-1000" for name in MAIN if name != "trickle"),
     ),
+    _Block(
+        "CPU microseconds per turn of 1 chunk, history 4, as the conversations grow more",
+        tuple(
+            _Column(f"{number:,}", f"one-{number}" if number != 100 else "one", "cpu_us_per_turn") for number in CROWDS
+        ),
+        "One worker, whose process may have 20,000 descriptors; with several workers all are on the same core.",
+    ),
+    _Block(
+        "CPU microseconds per turn of 8 chunks, as the chunks grow larger",
+        tuple(
+            _Column(f"{size:,} bytes" if size else "tokens", f"size-{size}" if size else "burst-8", "cpu_us_per_turn")
+            for size in (0, 100, 1_000, 10_000)
+        ),
+    ),
+    _Block(
+        "se-server on several Pythons",
+        (
+            *_costs(("one", "burst", "trickle")),
+            _Column("token of an LLM, us", LLM_OPENAI, "us_per_token"),
+            _Column("call with an LLM, ms", LLM_OPENAI, "us_per_call", 1e-3),
+            _Column("KB per conversation", "connections", "bytes_per_conversation", 1e-3),
+            _Column("us per handshake", "connections", "handshake_us"),
+            _Column("ready, ms", "start", "supervisor_ready_s", 1e3),
+        ),
+        "CPU microseconds per turn, and the figures of the other tables.",
+        on_pythons=True,
+    ),
+    _Block(
+        "Starts, in milliseconds",
+        (
+            _Column("command to ready", "start", "supervisor_ready_s", 1e3),
+            _Column("worker", "start", "worker_ready_s", 1e3),
+            _Column("imports", "start", "import_s", 1e3),
+        ),
+        "A worker: from the death of the one before to its being ready. Imports: session and server, in a new"
+        " interpreter.",
+        over_tls=None,
+    ),
     _Block("CPU microseconds per turn, over TLS", _costs(("one", "burst", "trickle")), over_tls=True),
     _Block(
         "CPU microseconds per turn, as the history grows longer",
         (
-            *_costs(("history-10", "history-100", "history-1000")),
+            *_costs(("history-1", "history-10", "history-100", "history-1000", "history-2000")),
             _Column("one old message", "history", "us_per_old_message"),
         ),
-        "The same history every turn, and a new message; the last column is the slope.",
+        "The same history every turn, and a new message; the last column is the slope from 10 to 1,000.",
     ),
     _Block(
         "CPU microseconds per chunk",

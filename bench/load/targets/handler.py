@@ -3,15 +3,19 @@
 It imports nothing of bench, like a user's file: `se-server` loads it by path and the published SDK gets its function.
 The last message of the transcript determines the answer: "CHUNKS TAG anything", as in "32 c7e41 and what happened
 then?". After "CHUNKS TAG trickle" the stream suspends before each chunk, like that of a slow LLM.
+`BENCH_CHUNK_BYTES` makes the chunks after the first that long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-WORDS = (
+CHUNK_BYTES = int(os.environ.get("BENCH_CHUNK_BYTES", "0"))
+
+WORDS: tuple[str, ...] = (
     *(
         "",
         " well",
@@ -32,6 +36,8 @@ WORDS = (
     *(" different", " from", " those", "."),
 )
 """The chunks of an answer after the first, which is the tag of the question; about the size of an LLM's tokens."""
+if CHUNK_BYTES:
+    WORDS = tuple(word.ljust(CHUNK_BYTES, ".") for word in WORDS)
 
 
 async def answer(question: str) -> AsyncIterator[str]:

@@ -46,15 +46,13 @@ def need_package(package: str) -> None:
 def with_agent(target: Target, package: str, base_url: Callable[[str], str]) -> Target:
     """Return a target that answers each turn with a stream of an LLM package."""
     settings = {"package": package, "urls": {api: base_url(api) for api in APIS}}
-    environment = {
-        **target.environment,
-        "SE_BENCH_LLM": json.dumps(settings),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
+    environment = {**target.environment, "SE_BENCH_LLM": json.dumps(settings)}
     command = target.command
     if str(HANDLER) in command:
         command = tuple(str(AGENT) if part == str(HANDLER) else part for part in command)
-    elif target.name == JAVASCRIPT.name:
+        return dataclasses.replace(target, command=command, environment=environment)
+    environment.setdefault("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    if target.name == JAVASCRIPT.name:
         environment["BENCH_HANDLER"] = AGENT_JAVASCRIPT
     elif target.name == UVICORN.name:
         environment["BENCH_HANDLER"] = AGENT_MODULE

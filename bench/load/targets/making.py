@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from bench.kernel import BenchError
 
-__all__ = ["make", "need_packages", "need_program", "place", "run_tool"]
+__all__ = ["SCRATCH", "install_packages", "make", "need_packages", "need_program", "place", "run_tool"]
 
 SCRATCH = Path(__file__).parents[2] / "results" / "scratch" / "targets"
 TOOL_TIMEOUT_S = 180.0
@@ -40,6 +41,20 @@ def need_program(*names: str) -> str:
         if path := shutil.which(name):
             return path
     raise BenchError(f"there is no {' or '.join(names)} on the PATH")
+
+
+def install_packages(folder: Path, *requirements: str) -> None:
+    """Install packages into a cached folder, for a target that needs other versions than this environment has.
+
+    Raises:
+        BenchError: pip cannot.
+    """
+
+    def fill(draft: Path) -> None:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(draft)]
+        run_tool("pip install", [*command, *requirements], draft)
+
+    make(folder, fill)
 
 
 def place(name: str, *made_of: bytes | str) -> Path:
@@ -69,7 +84,7 @@ def make(folder: Path, fill: Callable[[Path], None]) -> None:
                 raise
 
 
-def run_tool(what: str, command: Sequence[str], folder: Path) -> None:
+def run_tool(what: str, command: Sequence[str], folder: Path, timeout_s: float = TOOL_TIMEOUT_S) -> None:
     """Run a compiler or an installer in a folder.
 
     Raises:
@@ -83,10 +98,10 @@ def run_tool(what: str, command: Sequence[str], folder: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=TOOL_TIMEOUT_S,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        raise BenchError(f"{what} took more than {TOOL_TIMEOUT_S:.0f} s") from None
+        raise BenchError(f"{what} took more than {timeout_s:.0f} s") from None
     if ran.returncode:
         said = " ".join(ran.stdout.decode(errors="replace").split())
         raise BenchError(f"{what} failed: {said[-300:] or 'it said nothing'}")

@@ -1,7 +1,9 @@
 """The published SDK's own server (`elevenlabs` from PyPI), with the handler that all targets share, or with another.
 
 `python -m bench.load.targets.published_sdk_target {asyncio,uvloop} [MODULE]` prints `ready PORT`; MODULE has an
-`on_transcript`. The SDK offers no choice of the address: it listens on all interfaces, here on a port the system picks.
+`on_transcript`. `BENCH_WEBSOCKETS=picows.websockets` has it served by picows' module of the same interface in place of
+`websockets`. The SDK offers no choice of the address: it
+listens on all interfaces, here on a port the system picks.
 """
 
 from __future__ import annotations
@@ -17,6 +19,12 @@ from elevenlabs.speech_engine import SpeechEngineServer
 DEFAULT_HANDLER = "bench.load.targets.handler"
 START_TIMEOUT_S = 20.0
 POLL_S = 0.01
+
+
+def replace_websockets(package: str) -> None:
+    """Have the SDK, which imports it as it starts, find another package's server."""
+    server = f"{package}.asyncio.server"
+    sys.modules["websockets.asyncio.server"] = importlib.import_module(server)
 
 
 async def serve(module: str) -> None:
@@ -37,6 +45,8 @@ async def serve(module: str) -> None:
 
 
 def main(loop: str, module: str = DEFAULT_HANDLER) -> None:
+    if package := os.environ.get("BENCH_WEBSOCKETS"):
+        replace_websockets(package)
     if loop == "uvloop":
         import uvloop
 

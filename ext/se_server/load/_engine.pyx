@@ -135,7 +135,7 @@ cdef class Engine:
     cdef bint is_stopped, is_running, is_open_loop, is_profiled, calls_again, spins
     cdef Py_ssize_t count, wanted, under_way, cursor, open, queued, calls_due
     cdef Py_ssize_t history, max_history
-    cdef int64_t chunks, asks_left, began_ns, end_ns, next_arrival_ns, arrival_base_ns, next_connect_ns
+    cdef int64_t chunks, joined_bytes, asks_left, began_ns, end_ns, next_arrival_ns, arrival_base_ns, next_connect_ns
     cdef int64_t connect_gap_ns, next_publish_ns, next_profile_ns, cpu_began_ns, resend_ns, think_ns, call_ns
     cdef double rate, interruption_rate
     cdef bytes tail
@@ -166,6 +166,7 @@ cdef class Engine:
         self.random = plan.seed
         self.count = plan.conversations
         self.chunks = plan.chunks or 0
+        self.joined_bytes = sum(map(len, self.words[1 : self.chunks])) if plan.may_join else -1
         self.history = plan.history or 0
         self.max_history = plan.max_history
         self.rate = plan.turns_per_s or 0.0

@@ -49,6 +49,7 @@ cdef class Conversation:
     cdef int64_t asked_ns
     cdef int64_t asked
     cdef int texts
+    cdef int64_t heard_bytes  # of the answer's texts
     cdef int tries
     cdef int interrupt_at  # the number of texts before an interruption; 0 for none
     cdef Bytes queue  # scheduled times of turns that wait for this one to end

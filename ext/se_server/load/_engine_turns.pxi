@@ -91,6 +91,7 @@ cdef int ask(Engine engine, Conversation c, int64_t scheduled_ns) except -1:
     c.is_sample = (c.number + c.asked) % SAMPLE_EVERY == 0
     c.asked += 1
     c.texts = 0
+    c.heard_bytes = 0
     c.tries = 0
     c.message_at = 0
     c.interrupt_at = 0
@@ -175,7 +176,8 @@ cdef int hear(Engine engine, Conversation c, const unsigned char* data, Py_ssize
                 begin_message(engine, c, AGENT)
                 c.answer_at = c.text.size
             add(&c.text, content, content_size)
-        if engine.chunks:
+        c.heard_bytes += content_size
+        if engine.chunks and engine.joined_bytes < 0:
             check_text(engine, c, &heard)
     if heard.is_final:
         return hear_final(engine, c, content_size, now)
@@ -211,11 +213,24 @@ cdef int check_text(Engine engine, Conversation c, Heard* heard) except -1:
     return count_error(engine, c, "wrong answer", f"text {c.texts} is {text[:80]!r}, and should be {word.decode()!r}")
 
 
+cdef int check_size(Engine engine, Conversation c) except -1:
+    """Check the size of an answer whose texts may have come joined: the tag and the words."""
+    cdef int64_t expected = engine.joined_bytes + snprintf(
+        NULL, 0, b"c%llde%lld", <long long> c.number, <long long> c.event_id
+    )
+    if c.heard_bytes != expected:
+        c.is_wrong = True
+        count_error(engine, c, "wrong answer", f"{c.heard_bytes} bytes of texts, and should be {expected}")
+    return 0
+
+
 cdef int hear_final(Engine engine, Conversation c, Py_ssize_t content_size, int64_t now) except -1:
     if engine.chunks and not c.is_wrong:
         if content_size:
             c.is_wrong = True
             count_error(engine, c, "wrong answer", "the final has a text")
+        elif engine.joined_bytes >= 0:
+            check_size(engine, c)
         elif c.texts != engine.chunks:
             c.is_wrong = True
             count_error(engine, c, "wrong answer", f"{c.texts} texts, and should be {engine.chunks}")

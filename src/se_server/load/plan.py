@@ -46,6 +46,7 @@ class LoadPlan:
             this many texts in all. None accepts any answer.
         pause: with `chunks`: ask the handler to suspend before each text.
         expected_words: with `chunks`: the expected texts of an answer, checked in one turn of 16.
+        may_join: with `chunks`: the texts may come joined, so only the number of their bytes is checked.
         profile: the share of the load over the time of a run.
         call_s: the mean length of a conversation, which then hangs up and calls again; drawn from half to one and a
             half times this value. None never hangs up.
@@ -75,6 +76,7 @@ class LoadPlan:
     chunks: int | None = None
     pause: bool = False
     expected_words: tuple[str, ...] = ()
+    may_join: bool = False
     profile: Profile = PROFILES["steady"]
     call_s: float | None = None
     reconnects: bool = False

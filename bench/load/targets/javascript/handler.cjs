@@ -2,7 +2,7 @@
 // WORDS come from there, so that all targets say the same.
 "use strict";
 
-const WORDS = JSON.parse(process.env.BENCH_WORDS);
+const WORDS = JSON.parse(process.env.BENCH_WORDS).map((word) => word.padEnd(Number(process.env.BENCH_CHUNK_BYTES || 0), "."));
 
 async function* answer(question) {
     const [chunks, tag, next] = question.split(" ", 3);

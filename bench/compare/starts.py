@@ -1,0 +1,68 @@
+"""The time of a start: of the supervisor, of a worker that takes the place of a killed one, and of the imports."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from bench.kernel import STOP_TIMEOUT_S, BenchError, Target, pinned, process_tree
+
+__all__ = ["STARTS_S", "take_starts"]
+
+STARTS_S = 2.5
+"""Estimate of all."""
+TIMED = (
+    "import time; began_s = time.perf_counter(); from se_server import SpeechEngineServer, SpeechEngineSession;"
+    " print(time.perf_counter() - began_s)"
+)
+KILLED = re.compile(r"^(?P<at>\S+)Z ERROR .* was killed by SIGKILL; another one takes its place")
+STARTED = re.compile(r"^(?P<at>\S+)Z DEBUG .* is ready$")
+
+
+def take_starts(target: Target, core: int) -> dict[str, float]:
+    """Measure the starts of se-server on a core, and its imports in a fresh interpreter.
+
+    Raises:
+        BenchError: it did not start, or no worker took the place of the killed one.
+    """
+    with pinned(core):
+        ran = subprocess.run([target.command[0], "-c", TIMED], stdout=subprocess.PIPE, text=True, check=True)
+        began_s = time.monotonic()
+        server = subprocess.Popen(
+            [*target.command, "--log-level", "debug"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **target.environment, "PYTHONUNBUFFERED": "1"},
+            text=True,
+        )
+    assert server.stdout is not None
+    with server.stdout as lines:
+        try:
+            _line(lines, re.compile(target.ready))
+            supervisor_s = time.monotonic() - began_s
+            _, worker = process_tree(server.pid)
+            os.kill(worker, signal.SIGKILL)
+            killed_at, ready_at = (datetime.fromisoformat(_line(lines, line)["at"]) for line in (KILLED, STARTED))
+        finally:
+            server.terminate()
+            lines.read()
+            server.wait(STOP_TIMEOUT_S)
+    return {
+        "supervisor_ready_s": supervisor_s,
+        "worker_ready_s": (ready_at - killed_at).total_seconds(),
+        "import_s": float(ran.stdout),
+    }
+
+
+def _line(lines: Iterable[str], wanted: re.Pattern[str]) -> re.Match[str]:
+    """Read up to a line, and return what was found in it."""
+    for line in lines:
+        if found := wanted.search(line.rstrip()):
+            return found
+    raise BenchError(f"se-server ended, and had not printed {wanted.pattern!r}")
