@@ -116,7 +116,8 @@ def read_tree(*bases: tuple[Path, str]) -> dict[str, set[str]]:
     sources: list[tuple[str, Path, Path]] = []
     for base, below in bases:
         for source in sorted((base / below).rglob("*")):
-            if source.suffix in (".py", ".pyi", *CYTHON):
+            # The benchmark installs packages of others into its scratch folder.
+            if source.suffix in (".py", ".pyi", *CYTHON) and "scratch" not in source.relative_to(base).parts:
                 name = ".".join(source.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
                 sources.append((name, source, base))
     tree: dict[str, set[str]] = {name: set() for name, _, _ in sources}
