@@ -1,8 +1,9 @@
 """Chaos: every few seconds a random worker is killed, stopped, hung in a handler or leaks, under many conversations.
 
-`python -m bench.chaos [--minutes M]`. Only the victim's conversations may end; every handshake that begins meanwhile
-succeeds within 2 s; afterwards there are no zombies and no leaked descriptors, and the scoreboard's counts equal the
-callers'. Exit code 0: all of it held; 1: something did not; 2: it could not be run.
+`python -m bench.chaos [--minutes M]`; with `--preload` the zygote of the workers is killed and stopped, too. Only the
+victim's conversations may end; every handshake that begins meanwhile succeeds within 2 s; afterwards there are no
+zombies and no leaked descriptors, and the scoreboard's counts equal the callers'. Exit code 0: all of it held; 1:
+something did not; 2: it could not be run.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ MAX_RSS = "128MiB"
 PAUSE_S = (2.5, 5.0)
 """Pause between two harms: long enough to replace the previous victim, so that only one is out of order at a time."""
 HARMS = ("kill", "stop", "hang", "leak")
+OF_ZYGOTES = ("kill zygote", "stop zygote")
 
 
 # --- the server, from outside ---
@@ -76,6 +78,7 @@ class ServerOfChaos:
             if (
                 len(rows) == workers
                 and all(row["state"] == "ready" and not row["sessions"] for row in rows)
+                and all(row["state"] == "ready" for row in status["zygotes"])
                 and (totals["sessions_closed"] == totals["sessions_opened"] or time.monotonic() > deadline - 1)
             ):
                 return status
@@ -133,6 +136,13 @@ async def harm(server: ServerOfChaos, calls: Sequence[Call], tally: Tally, until
         }
         well -= {*tally.harms, *tally.leaks}
         kind = harms[done % len(harms)]
+        if kind in OF_ZYGOTES:
+            done += 1
+            for row in status["zygotes"]:
+                if row["pid"]:
+                    tally.zygotes += 1
+                    os.kill(row["pid"], signal.SIGKILL if kind == "kill zygote" else signal.SIGSTOP)
+            continue  # with the next worker that is harmed
         their_calls = [call for call in calls if call.pid in well]
         if len(well) < 2 or not their_calls:
             await asyncio.sleep(0.1)
@@ -197,11 +207,13 @@ def run(
     harms: Sequence[str] = HARMS,
     agent: Path = AGENT,
     record: str = "off",
+    preload: str = "",
 ) -> Tally:
     """Run chaos and return the callers' tally.
 
     Args:
         record: the level at which the server records; the conversations that were cut must then be readable.
+        preload: libraries of a zygote, which imports the agent as well and is harmed, too; empty for no zygote.
 
     Raises:
         BenchError: it could not be run.
@@ -209,6 +221,9 @@ def run(
     tally = Tally()
     folder = tempfile.TemporaryDirectory()
     options = [] if record == "off" else ["--record", record, "--record-dir", f"{folder.name}/recordings"]
+    if preload:
+        options += ["--preload", preload, "--preload-app"]
+        harms = (*(harm for pair in zip(OF_ZYGOTES, harms, strict=False) for harm in pair), *harms[len(OF_ZYGOTES) :])
     with folder, running(workers, agent, *options) as server:
         first = server.status()["workers"][0]["pid"]
         pids = {"supervisor": server.process.pid, "worker": first}
@@ -272,9 +287,11 @@ def judged(fight: Callable[[], T], line_of: Callable[[T], str]) -> int:
 
 
 def _line_of(tally: Tally) -> str:
+    zygotes = f"{tally.zygotes} zygotes killed or stopped; " if tally.zygotes else ""
     return (
-        f"{len(tally.harms)} workers killed, stopped or hung, {len(tally.leaks)} leaked; {tally.cut:,} conversations"
-        f" cut, {tally.dials_lost} handshakes cut with them; the slowest handshake took {tally.slowest_s * 1000:.0f} ms"
+        f"{zygotes}{len(tally.harms)} workers killed, stopped or hung, {len(tally.leaks)} leaked; {tally.cut:,}"
+        f" conversations cut, {tally.dials_lost} handshakes cut with them; the slowest handshake took"
+        f" {tally.slowest_s * 1000:.0f} ms"
     )
 
 
@@ -283,8 +300,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--record", choices=LEVELS, default="off", help="the conversations that are cut must be readable"
     )
+    parser.add_argument(
+        "--preload", default="", metavar="MODULE,...", help="fork the workers from a zygote, and harm it"
+    )
     given = read_arguments(parser, arguments)
-    return judged(lambda: run(given.minutes, calls=given.calls, record=given.record), _line_of)
+    return judged(lambda: run(given.minutes, calls=given.calls, record=given.record, preload=given.preload), _line_of)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Tally:
     Attributes:
         harms: time of each harm that ends conversations, by the victim's process id.
         leaks: victims that leak; their conversations continue.
+        zygotes: how many zygotes were harmed, which ends no conversation.
         faults: violations, one sentence each.
         opened, answered: when handshakes succeeded and answers ended, by the worker's process id; 0 for unknown.
         asked: transcripts sent.
@@ -38,6 +39,7 @@ class Tally:
 
     harms: dict[int, float] = field(default_factory=dict)
     leaks: set[int] = field(default_factory=set)
+    zygotes: int = 0
     faults: list[str] = field(default_factory=list)
     opened: dict[int, list[float]] = field(default_factory=dict)
     answered: dict[int, list[float]] = field(default_factory=dict)

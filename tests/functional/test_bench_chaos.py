@@ -31,6 +31,14 @@ def test_a_harmed_worker_loses_only_its_own_conversations() -> None:
     assert any(tally.cut_names.values())
 
 
+def test_a_harmed_zygote_loses_no_conversation() -> None:
+    """The zygote is killed and stopped just before a worker, which starts without it."""
+    tally = chaos.run(0.3, calls=20, workers=3, harms=("kill", "stop"), preload="httpx")
+    assert tally.faults == []
+    assert tally.zygotes >= 2
+    assert tally.harms
+
+
 def test_a_recording_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     lost = chaos_callers.Tally(cut_names={"conv_1": 1, "conv_2": 0})
     chaos.check_recordings(tmp_path, lost)

@@ -218,12 +218,13 @@ def running_program(folder: Path, loop: str, *args: str) -> Iterator[ServerProce
         process.stop()
 
 
-@pytest.fixture(params=["worker", "asyncio", "uvloop"])
+@pytest.fixture(params=["worker", "zygote", "asyncio", "uvloop"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
-    """A worker, and programs with a server of their own."""
+    """A worker, one that a zygote has forked, and programs with a server of their own."""
     app = write_agent(tmp_path / "agent.py", AGENT)
-    if request.param == "worker":
-        with running_server(app=app) as server:
+    if request.param in ("worker", "zygote"):
+        options = ("--preload", "json.tool", "--preload-app") if request.param == "zygote" else ()
+        with running_server(*options, app=app) as server:
             yield server
     else:
         with running_program(tmp_path, request.param) as server:

@@ -28,6 +28,11 @@ from tests.functional.preloading import (
 )  # fmt: skip
 from tests.functional.processes import call, needs_proc, wait_for_drain, write_agent
 from tests.helpers import (
+    READY_LINE,
+    START_TIMEOUT_S,
+    TEST_API_KEY,
+    ServerProcess,
+    environment,
     running_server,
     stopped_at_the_end,
     wait_for_end,
@@ -175,6 +180,44 @@ signal.signal(signal.SIGUSR2, lambda *_: print("the library's handler in", os.ge
         assert (await who(server))[1] == str(second)
         assert server.stop() == 0
         assert "never here" not in server.output()
+
+
+# As on a system where a process does not inherit its grandchildren.
+WITHOUT_INHERITANCE = """
+import sys
+from se_server.server.supervisor import orphans, pool, zygote_process
+orphans.Orphans.adopt = lambda self: None
+pool.INHERITS_WORKERS = zygote_process.INHERITS_WORKERS = False
+from se_server.server.worker import zygote
+zygote._end_with = lambda supervisor: None
+from se_server.cli.server import main
+sys.exit(main())
+"""
+
+
+async def test_a_zygote_reports_ends_that_are_not_inherited(app: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_INHERITANCE, "agent.py", "--host", "127.0.0.1", "--port", "0"]
+    server = ServerProcess(
+        [*command, "--preload", "library", "--workers", "1"], environment(TEST_API_KEY), TEST_API_KEY
+    )
+    try:
+        found = server.wait_for_output(READY_LINE, START_TIMEOUT_S)
+        server.url, server.port = found[1], int(found[2])
+        zygote = zygote_of(server)
+        _, library, _, worker = await who(server)
+        assert library == (await who(server, "parent"))[0] == str(zygote)
+        await kill_worker(server)
+        server.wait_for_output(rf"worker 0 \(pid {worker}\) ended with exit code 9; another one takes its place")
+        orphan = int((await who(server))[-1])
+        os.kill(zygote, signal.SIGKILL)
+        second = zygote_of(server, after=zygote)
+        os.kill(orphan, signal.SIGKILL)
+        server.wait_for_output(rf"worker 0 \(pid {orphan}\) was killed by SIGKILL; another one takes its place")
+        assert (await who(server))[1] == str(second)
+        assert server.stop() == 0
+        wait_for_end([second])
+    finally:
+        server.stop()
 
 
 async def test_status_shows_the_zygote(app: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The control channel: messages between the supervisor and a worker, over a socket pair made before the fork.
 
 Each message is a line with one JSON object. A worker sends `ready`, `failed`, `draining`, `dumped`, `reply` and
-`stopped`, the zygote `imports`, `ready`, `failed` and `forked`; the supervisor sends `drain`, `stacks` and `ask`. The
-end of the stream means that the other side is gone.
+`stopped`, the zygote `imports`, `ready`, `failed`, `forked` and `ended`; the supervisor sends `drain`, `stacks` and
+`ask`. The end of the stream means that the other side is gone.
 Messages of an unknown kind are ignored.
 
 Messages are bounded by the side that sends them: a long reply comes in several, and texts that are too long are cut. A
@@ -177,11 +177,26 @@ class Forked:
     problem: str = ""
 
 
-Message = Ready | Serves | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply | Imports | Forked
+@dataclass(frozen=True)
+class Ended:
+    """Sent by the zygote where the supervisor cannot inherit its workers: one of them has ended.
+
+    Attributes:
+        pid: the worker's process id.
+        code: the exit code, or the negative number of the signal that killed it.
+    """
+
+    pid: int
+    code: int
+
+
+Message = (
+    Ready | Serves | Failed | Draining | Dumped | Stopped | Drain | Stacks | Ask | Reply | Imports | Forked | Ended
+)
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
-    for kind in (Ready, Serves, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply, Imports, Forked)
+    for kind in (Ready, Serves, Failed, Draining, Dumped, Stopped, Drain, Stacks, Ask, Reply, Imports, Forked, Ended)
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from se_server.server.shared.control import Ready
 from se_server.server.supervisor.recycle import RecycleLimits
-from se_server.server.supervisor.zygotes import Zygote
+from se_server.server.supervisor.zygote_process import Zygote
 from se_server.server.worker.spec import WorkerSpec
 
 STEADY_S = 5.0  # a worker that lives this long has started well: its death does not delay the next worker

@@ -7,16 +7,19 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from se_server.server.shared.control import ControlChannel, ControlError, Drain, Message, Stacks
+from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard, Slot, State
 from se_server.server.shared.seats import SeatTable
 from se_server.server.supervisor.children import WorkerRecord
 from se_server.server.supervisor.forking import STACKS_SIGNAL, Closable, fork_process
 from se_server.server.supervisor.generation import Generation
-from se_server.server.supervisor.zygotes import ZygoteGone, Zygotes
+from se_server.server.supervisor.zygote_process import INHERITS_WORKERS, ZygoteGone
+from se_server.server.supervisor.zygotes import Zygotes
 
 logger = logging.getLogger("se_server.server.crew")
 
@@ -28,6 +31,8 @@ SLOW_START_S = 10.0
 WATCHDOG_ANSWER_S = 1.0  # for a hung worker's watchdog to write the stacks; after it, STACKS_SIGNAL omits the tasks
 STACKS_S = 2.0
 NO_HURRY_S = 1e8  # a drain that cuts nothing: three years; JSON has no infinity
+ORPHAN_LOOK_S = 0.05
+"""Interval at which a worker is looked for whose end nobody may report."""
 IMMEDIATE_STOP = "stopping at once"
 HANGING = "hanging"
 
@@ -189,6 +194,8 @@ class Pool:
         """Return the times at which a worker has to be killed, signalled or reported, in monotonic seconds."""
         times = [time for record in self for time in (record.kill_at, record.stacks_by) if time is not None]
         starting = [record for record in self if record.state is State.STARTING and not record.drain_ordered]
+        if not INHERITS_WORKERS and any(record.channel.ended for record in self):
+            times.append(time.monotonic() + ORPHAN_LOOK_S)
         return times + [record.report_at for record in starting]
 
     def reap(self) -> Iterator[tuple[int, WorkerRecord | None, int]]:
@@ -197,17 +204,24 @@ class Pool:
         The caller reads the last messages of the record, then calls `release`. A child that is not a worker has no
         record: another supervisor, or an orphan that the first process of a container has inherited.
         """
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in self._ended():
             record = self._records.pop(pid, None)
             if record is not None:
                 record.reaped = True
-            yield pid, record, os.waitstatus_to_exitcode(status)
+            yield pid, record, code
+
+    def _ended(self) -> Iterator[tuple[int, int]]:
+        """Yield pid and exit code of every process that has ended."""
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                yield found[0], os.waitstatus_to_exitcode(found[1])
+        if INHERITS_WORKERS:
+            return
+        yield from self.zygotes.take_ended()
+        # The zygote of these is gone, and with it their exit codes. An orderly worker has reported its end before.
+        for record in self:
+            if record.channel.ended and record.generation.zygote is not None and not _is_alive(record.pid):
+                yield record.pid, EXIT_OK if record.slot.state == State.STOPPED else -signal.SIGKILL
 
     def release(self, record: WorkerRecord) -> None:
         """Close the channel and free the slot of a worker that was reaped."""
@@ -218,6 +232,14 @@ class Pool:
         """Close the channels; workers that are still alive drain on their own then."""
         for record in self:
             record.channel.close()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _end_by(record: WorkerRecord, time_s: float) -> None:

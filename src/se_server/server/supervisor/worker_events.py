@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Sequence
 
 from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply, Serves
@@ -48,7 +49,7 @@ class WorkerEvents:
         if isinstance(message, Ready) and record.state is State.STARTING:
             record.state = State.READY
             record.generation.ready_message = message
-            logger.debug("%s is ready", record)
+            logger.debug("%s is ready after %.3f s", record, time.monotonic() - record.started_at)
             if record.drain_ordered:
                 record.kill_at = None  # it has taken conversations since, and they get their drain time
                 self._pool.drain(record, self._rollout.spec.lifecycle.drain_timeout_s)

@@ -3,7 +3,8 @@
 It is forked from the supervisor, which stays free of user code. An order is one JSON object with open descriptors:
 those of the worker's control channel, of the permission to begin, and of the listen sockets. The zygote itself has no
 listen socket. A worker is forked by a process between the two, which ends at once: the supervisor inherits the worker
-and reaps it like those that it forks itself.
+and reaps it like those that it forks itself. Where a supervisor cannot inherit, the zygote forks and reaps the worker,
+and reports its end.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import orjson
@@ -24,7 +28,7 @@ import orjson
 from se_server.errors import AppError, ConfigError
 from se_server.forks import keep_from_children, own_fork
 from se_server.server.listen.passing import MAX_SOCKETS
-from se_server.server.shared.control import ControlChannel, Forked, Imports, Ready
+from se_server.server.shared.control import ControlChannel, Ended, Forked, Imports, Ready
 from se_server.server.shared.exit_codes import EXIT_OK, flush_streams
 from se_server.server.shared.forked import run_and_leave
 from se_server.server.shared.scoreboard import Scoreboard
@@ -38,6 +42,8 @@ from se_server.telemetry.log_writer import flush_logs
 logger = logging.getLogger("se_server.server.zygote")
 
 ORDER_BYTES = 4096
+REAP_S = 0.1
+"""Interval at which a zygote that reaps its workers looks for those that have ended."""
 _PR_SET_PDEATHSIG = 1
 # Libraries may have handlers for them. The zygote ends by SIGTERM and waits for its children.
 _ITS_OWN = (signal.SIGTERM, signal.SIGCHLD)
@@ -45,7 +51,12 @@ _HELD_BACK = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, sign
 
 
 def run_zygote(
-    spec: WorkerSpec, scoreboard: Scoreboard, orders: socket.socket, supervisor: int, channel: ControlChannel
+    spec: WorkerSpec,
+    scoreboard: Scoreboard,
+    orders: socket.socket,
+    supervisor: int,
+    inherits: bool,
+    channel: ControlChannel,
 ) -> int:
     """Import, then fork workers until the supervisor is gone; the main function of a zygote.
 
@@ -54,6 +65,7 @@ def run_zygote(
         scoreboard: has the slots of the workers.
         orders: where orders arrive, owned from now on.
         supervisor: the process id of the supervisor.
+        inherits: whether the supervisor inherits the workers, and reaps them.
         channel: the zygote's end of its control channel.
 
     Returns:
@@ -80,6 +92,8 @@ def run_zygote(
     kept = _Kept.take()
     channel.send(Ready(), timeout_s=SEND_TIMEOUT_S)
     while True:
+        while not inherits and not select.select([orders], [], [], REAP_S)[0]:
+            _reap(channel)
         order, descriptors = _receive(orders)
         if order is None:
             return EXIT_OK
@@ -90,7 +104,8 @@ def run_zygote(
             continue
         flush_streams()
         flush_logs()
-        channel.send(_fork(spec, scoreboard, order, descriptors, (orders, channel), kept), timeout_s=SEND_TIMEOUT_S)
+        worker = partial(_be_worker, spec, scoreboard, order, descriptors, (orders, channel), kept)
+        channel.send(_fork_between(worker) if inherits else _fork(worker), timeout_s=SEND_TIMEOUT_S)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -138,65 +153,81 @@ class _Kept:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
 
-def _fork(
-    spec: WorkerSpec,
-    scoreboard: Scoreboard,
-    order: dict[str, Any],
-    descriptors: list[int],
-    own: tuple[socket.socket, ControlChannel],
-    kept: _Kept,
-) -> Forked:
-    """Fork a worker, which the supervisor inherits."""
-    reader, writer = os.pipe()
-    try:
-        try:
-            with own_fork():
-                between = os.fork()
-        except OSError as error:
-            return Forked(0, error.strerror or str(error))
-        if between == 0:
-            _fork_and_leave(spec, scoreboard, order, descriptors, own, kept, (reader, writer))
-        os.close(writer)
-        writer = -1
-        said = os.read(reader, 200).decode()
-        os.waitpid(between, 0)
-    finally:
-        os.close(reader)
-        if writer >= 0:
-            os.close(writer)
-    return Forked(int(said)) if said.isdigit() else Forked(0, said or "the process between has died")
+def _reap(channel: ControlChannel) -> None:
+    """Report the workers that have ended."""
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            channel.send(Ended(pid, os.waitstatus_to_exitcode(status)), timeout_s=SEND_TIMEOUT_S)
 
 
-def _fork_and_leave(
-    spec: WorkerSpec,
-    scoreboard: Scoreboard,
-    order: dict[str, Any],
-    descriptors: list[int],
-    own: tuple[socket.socket, ControlChannel],
-    kept: _Kept,
-    pipe: tuple[int, int],
-) -> NoReturn:
+def _fork(worker: Callable[[], NoReturn]) -> Forked:
+    """Fork a worker, which stays a child of the zygote."""
     try:
         with own_fork():
             pid = os.fork()
-        if pid == 0:
-            for descriptor in pipe:
-                os.close(descriptor)
-            for each in own:
-                each.close()
-            kept.give_back()
-            _run_worker(spec, scoreboard, order, descriptors)
-        os.write(pipe[1], str(pid).encode())
     except OSError as error:
-        os.write(pipe[1], (error.strerror or str(error)).encode()[:200])
+        return Forked(0, error.strerror or str(error))
+    if pid == 0:
+        worker()
+    return Forked(pid)
+
+
+def _fork_between(worker: Callable[[], NoReturn]) -> Forked:
+    """Fork a worker, which the supervisor inherits."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as said:
+        try:
+            with own_fork():
+                between = os.fork()
+            if between == 0:
+                _fork_and_leave(worker, reader, writer)
+        except OSError as error:
+            return Forked(0, error.strerror or str(error))
+        finally:
+            os.close(writer)
+        text = said.read(200).decode(errors="replace")
+        os.waitpid(between, 0)
+    return Forked(int(text)) if text.isdigit() else Forked(0, text or "the process between has died")
+
+
+def _fork_and_leave(worker: Callable[[], NoReturn], reader: int, writer: int) -> NoReturn:
+    """Fork a worker, report its pid or why there is none, and end."""
+    try:
+        forked = _fork(lambda: _close_and_be(worker, reader, writer))
+        os.write(writer, (str(forked.pid) if forked.pid else forked.problem).encode()[:200])
     finally:
         os._exit(0)
 
 
-def _run_worker(spec: WorkerSpec, scoreboard: Scoreboard, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def _close_and_be(worker: Callable[[], NoReturn], *descriptors: int) -> NoReturn:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    worker()
+
+
+def _be_worker(
+    spec: WorkerSpec,
+    scoreboard: Scoreboard,
+    order: dict[str, Any],
+    descriptors: list[int],
+    own: tuple[socket.socket, ControlChannel],
+    kept: _Kept,
+) -> NoReturn:
+    """Run as the worker of an order, in the forked process.
+
+    Args:
+        own: the sockets of the zygote, which are closed.
+        kept: what the zygote has changed for itself.
+    """
     permission, channel, *listening = descriptors
 
     def run() -> int:
+        for each in own:
+            each.close()
+        kept.give_back()
         # The supervisor gives no permission if it has not waited for the report: the slot may be another worker's.
         may_begin = os.read(permission, 1)
         os.close(permission)
