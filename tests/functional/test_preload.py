@@ -276,6 +276,10 @@ LEFT = {
         """,
         r"leaves the thread 'work_0' \(started at .*library\.py:4\)",
     ),
+    "log listener": (
+        "import logging.handlers, queue\nlistener = logging.handlers.QueueListener(queue.Queue())\nlistener.start()\n",
+        r"leaves the thread '.*_monitor.*' \(started at .*library\.py:3\)",
+    ),
     "bare thread": (
         "import _thread, time\ndef poll():\n    time.sleep(60)\n_thread.start_new_thread(poll, ())\n",
         r"leaves a thread that runs poll \(.*library\.py:2\)",

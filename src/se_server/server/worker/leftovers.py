@@ -18,8 +18,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -35,7 +36,8 @@ _SHOWN = 3
 # They end with their last user, and a forked process goes on using them.
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker")
 _OWN_THREADS = ("se-server-log",)  # ends at once
-_NOT_THE_STARTERS = ("threading.py", "concurrent/futures/thread.py", "leftovers.py")
+_PYTHONS = ("<", os.path.dirname(threading.__file__) + os.sep)
+_OURS = str(Path(__file__).parents[2]) + os.sep
 _OWNER = re.compile(r"owner=(\d+) count=([1-9]\d*)")
 _SQLITE = b"SQLite format 3\0"
 _EVENTS = ("anon_inode:[eventpoll]", "anon_inode:[io_uring]")
@@ -49,7 +51,9 @@ class Leftovers:
         self._loops = {id(loop) for loop in _loops()}
         self._children = {pid for pid, _ in children_of(os.getpid())}
         self._starts: dict[int, str] = {}
-        self._start: Callable[[threading.Thread], None] | None = None
+        self._start: Any = threading.Thread.start
+        self._noting: Any = None
+        self._is_noting = True
 
     def __enter__(self) -> Leftovers:
         """Note where threads are started, until the end of the block."""
@@ -57,15 +61,18 @@ class Leftovers:
         starts = self._starts
 
         def noting_start(thread: threading.Thread) -> None:
-            starts[id(thread)] = _place_of_start()
+            if self._is_noting:
+                starts[id(thread)] = _place_of_start()
             start(thread)
 
         threading.Thread.start = noting_start  # type: ignore[method-assign, assignment]
+        self._noting = noting_start
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._start is not None
-        threading.Thread.start = self._start  # type: ignore[method-assign, assignment]
+        self._is_noting = False
+        if threading.Thread.start is self._noting:  # else a library, such as sentry_sdk, has wrapped it
+            threading.Thread.start = self._start  # type: ignore[method-assign]
 
     def find(self) -> str:
         """Describe everything that is left, for a sentence; an empty text if nothing is."""
@@ -82,12 +89,12 @@ class Leftovers:
         return f"{', '.join(first)} and {last}" if first else last
 
     def _look(self) -> list[str]:
-        threads = self._threads()
+        threads = self._threads() or _native_threads()
         loops = self._open_loops()
         return [
-            *(threads or _native_threads()),
+            *threads,
             *loops,
-            *self._open_files(with_events=not loops),
+            *self._open_files(with_events=not (loops or threads)),
             *self._processes(),
             *([] if threads else _dead_locks()),
             *_timers(),
@@ -187,11 +194,16 @@ def _tasks() -> dict[int, str]:
 
 
 def _place_of_start() -> str:
-    """Return file and line of the code that starts a thread, without Python's own."""
+    """Return file and line of the code that starts a thread: the user's own, else that of a package, else Python's."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.endswith(_NOT_THE_STARTERS):
+    places: dict[int, str] = {}
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_OURS):
+            rank = 1 if "site-packages" in file or "dist-packages" in file else 2 if file.startswith(_PYTHONS) else 0
+            places.setdefault(rank, f"{file}:{frame.f_lineno}")
         frame = frame.f_back
-    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return places[min(places)] if places else ""
 
 
 def _code_of(frame: FrameType) -> str:

@@ -32,7 +32,8 @@ def noting_generators() -> Iterator[None]:
     try:
         yield
     finally:
-        random.Random.seed = seed  # type: ignore[method-assign]
+        if random.Random.seed is noting_seed:  # else a library has wrapped it
+            random.Random.seed = seed  # type: ignore[method-assign]
 
 
 def find_numpy_generators(objects: list[Any]) -> None:
