@@ -82,7 +82,7 @@ async def resets(address: Address) -> None:
     await again(32, reset)
 
 
-@attack("client hellos")
+@attack("client hellos", needs_tls=True)
 async def client_hellos(address: Address) -> None:
     """On a server without TLS these are requests that are no HTTP."""
     hello = bytes.fromhex("16030100c8010000c40303") + secrets.token_bytes(32) + bytes(168)

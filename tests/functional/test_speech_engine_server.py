@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import os
 import signal
 import socket
@@ -595,6 +596,47 @@ class Lookalike:
     async def send(self, message: str) -> None: ...
 
     async def close(self) -> None: ...
+
+
+async def test_a_program_that_reads_late_holds_little() -> None:
+    """A program that wraps the WebSocket is given the bytes of two messages ahead, and all of them in the end."""
+    heard: list[str] = []
+    sent = [json.dumps({"type": "error", "message": f"{number}" + "x" * 90_000}) for number in range(50)]
+    begun, may_read, all_heard, served = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
+
+    class Late:
+        def __init__(self, ws: Any) -> None:
+            served.append(ws)
+            self.send, self.close, self._recv = ws.send, ws.close, ws.recv
+
+        async def recv(self) -> str:
+            begun.set()
+            await may_read.wait()
+            heard.append(await self._recv())
+            if len(heard) == len(sent):
+                all_heard.set()
+            return heard[-1]
+
+    class Mine(SpeechEngineServer):
+        def handle_connection(self, ws: Any) -> Any:
+            return super().handle_connection(Late(ws))
+
+    server = Mine(port=0, host="127.0.0.1", api_key=TEST_API_KEY, on_transcript=echo, max_message_bytes=100_000)
+    async with serving(server), connect(url_of(server), max_size=None) as caller:
+        sending = asyncio.create_task(send_all(caller, sent))
+        await begun.wait()
+        for _ in range(2000):  # steps of the loop, in which the rest would come
+            await asyncio.sleep(0)
+        assert len(served[0]._messages) <= 2
+        may_read.set()
+        await asyncio.wait_for(sending, ANSWER_TIMEOUT_S)
+        await asyncio.wait_for(all_heard.wait(), ANSWER_TIMEOUT_S)
+    assert heard == sent
+
+
+async def send_all(caller: Any, messages: list[str]) -> None:
+    for message in messages:
+        await caller.send(message)
 
 
 async def test_sessions_are_made_in_any_thread() -> None:

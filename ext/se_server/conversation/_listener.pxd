@@ -71,6 +71,7 @@ cdef class Connection:
     cdef public object session          # its receive, receive_error and connection_lost are called
     cdef SessionCore _core              # the same, unless it is not compiled
     cdef public object on_raw           # None, or called with each message as it came, which is then not decoded
+    cdef public bint is_full            # `on_raw` has been given enough: nothing is read meanwhile
     cdef readonly tuple ending          # code and reason of the first CLOSE, of either side
     cdef readonly bint deaf             # ignore everything that still arrives
     cdef public bint active             # something arrived since the keep-alive looked

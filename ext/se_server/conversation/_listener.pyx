@@ -58,6 +58,9 @@ cdef enum:
 # second or more for the server to drop the socket first (7.1.1).
 cdef double LINGER_S = 0.5
 
+# The time between two looks whether a program that reads the WebSocket itself has read enough to go on.
+cdef double FULL_LOOK_S = 0.01
+
 cdef bytes _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 )
@@ -336,14 +339,16 @@ cdef class Connection:
 
     cdef int _deliver_raw(self, bytes data, bint is_text) except -1:
         """Give a message, as it came, to whoever reads the WebSocket in place of a session."""
-        if not is_text:
+        if is_text:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                return self.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
+            self.on_raw(text)
+        else:
             self.on_raw(data)
-            return 0
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            return self.fail(close_codes.INVALID_TEXT, "text is not UTF-8")
-        self.on_raw(text)
+        if self.is_full and not self.deaf:
+            (<FrameGate>self._gate).hold(FULL_LOOK_S)
         return 0
 
     cdef int _receive_close(self, WSFrame frame) except -1:

@@ -271,6 +271,9 @@ cdef class FrameGate(_ProtocolBase, asyncio.BufferedProtocol):
         cdef Connection connection = self._connection
         cdef Buffer part = self._part
         cdef Py_ssize_t seen = self._seen
+        if connection is not None and connection.is_full and not connection.deaf:
+            connection._shared.loop.call_later(FULL_LOOK_S, self._wait_for_step)
+            return
         self._is_held = False
         self._seen = 0
         if connection is None:

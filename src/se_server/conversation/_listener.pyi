@@ -93,6 +93,7 @@ class Connection:
     def abort(self) -> None:
         """Drop the socket without waiting for anything."""
     on_raw: Callable[[str | bytes], object] | None  # called with each message as it came, which is then not decoded
+    is_full: bool  # `on_raw` has been given enough: nothing is read meanwhile
     def leave(self) -> None:
         """Do the work of a lost socket, in a later step."""
     def start_reading(self) -> bool:

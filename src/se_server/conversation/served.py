@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class ServedWebSocket:
         self.stats = stats
         self.request = UpgradeRequest(request)
         self._messages: deque[str | bytes] = deque()
+        self._waiting_bytes = 0
         self._reader: asyncio.Future[None] | None = None
         self._is_over = False
         self.session: SessionCore | None = None  # the one that reads this object, or a wrapper of it
@@ -68,7 +70,11 @@ class ServedWebSocket:
                 raise ConnectionError("the WebSocket is closed")
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        self._waiting_bytes -= sys.getsizeof(message)
+        if self._waiting_bytes <= self.settings.max_message_bytes // 2:
+            self._connection.is_full = False
+        return message
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
         try:
@@ -99,8 +105,10 @@ class ServedWebSocket:
     # --- the connection's view, in place of a session's, when the program reads the WebSocket itself ---
 
     def take(self, message: str | bytes) -> None:
-        """Keep a message for `recv`."""
+        """Keep a message for `recv`; beyond the bytes of one message nothing more is read."""
         self._messages.append(message)
+        self._waiting_bytes += sys.getsizeof(message)
+        self._connection.is_full = self._waiting_bytes > self.settings.max_message_bytes
         self._wake()
 
     def receive_error(self, error: MessageError) -> None:
