@@ -231,7 +231,8 @@ GOALS: tuple[Goal, ...] = (
         aim=0.05,
         unit="us a turn",
     ),
-    _seconds("a worker, from the death of the one before", "worker_ready_s", 0.35, 0.05),
+    _seconds("a worker, from the death of the one before", "worker_ready_s", 0.35, None),
+    _seconds("the same, its agent preloaded", "worker_preloaded_s", 0.35, 0.05),
     _seconds("the server, from its command to ready", "supervisor_ready_s", 0.5, None),
     _seconds("importing session and server", "import_s", 0.15, 0.08),
 )

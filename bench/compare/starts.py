@@ -14,7 +14,7 @@ from bench.kernel import STOP_TIMEOUT_S, BenchError, Target, pinned, process_tre
 
 __all__ = ["STARTS_S", "take_starts"]
 
-STARTS_S = 2.5
+STARTS_S = 3.5
 """Estimate of all."""
 TIMED = (
     "import time; began_s = time.perf_counter(); from se_server import SpeechEngineServer, SpeechEngineSession;"
@@ -32,9 +32,22 @@ def take_starts(target: Target, core: int) -> dict[str, float]:
     """
     with pinned(core):
         ran = subprocess.run([target.command[0], "-c", TIMED], stdout=subprocess.PIPE, text=True, check=True)
+    supervisor_s, worker_s = _start(target, core)
+    _, preloaded_s = _start(target, core, "--preload-app")
+    return {
+        "supervisor_ready_s": supervisor_s,
+        "worker_ready_s": worker_s,
+        "worker_preloaded_s": preloaded_s,
+        "import_s": float(ran.stdout),
+    }
+
+
+def _start(target: Target, core: int, *options: str) -> tuple[float, float]:
+    """Return the seconds until the server is ready, and from the death of its worker until there is another."""
+    with pinned(core):
         began_s = time.monotonic()
         server = subprocess.Popen(
-            [*target.command, "--log-level", "debug"],
+            [*target.command, *options, "--log-level", "debug"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -46,18 +59,14 @@ def take_starts(target: Target, core: int) -> dict[str, float]:
         try:
             _line(lines, re.compile(target.ready))
             supervisor_s = time.monotonic() - began_s
-            _, worker = process_tree(server.pid)
+            worker = process_tree(server.pid)[-1]  # a process that preloads is between them
             os.kill(worker, signal.SIGKILL)
             killed_at, ready_at = (datetime.fromisoformat(_line(lines, line)["at"]) for line in (KILLED, STARTED))
         finally:
             server.terminate()
             lines.read()
             server.wait(STOP_TIMEOUT_S)
-    return {
-        "supervisor_ready_s": supervisor_s,
-        "worker_ready_s": (ready_at - killed_at).total_seconds(),
-        "import_s": float(ran.stdout),
-    }
+    return supervisor_s, (ready_at - killed_at).total_seconds()
 
 
 def _line(lines: Iterable[str], wanted: re.Pattern[str]) -> re.Match[str]:

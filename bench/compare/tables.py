@@ -247,6 +247,7 @@ _BLOCKS: tuple[_Block, ...] = (
         (
             _Column("command to ready", "start", "supervisor_ready_s", 1e3),
             _Column("worker", "start", "worker_ready_s", 1e3),
+            _Column("worker, preloaded", "start", "worker_preloaded_s", 1e3),
             _Column("imports", "start", "import_s", 1e3),
         ),
         "A worker: from the death of the one before to its being ready. Imports: session and server, in a new"

@@ -19,8 +19,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jwt
-
 from se_server.errors import (
     AuthenticationError,
     ClaimMissing,
@@ -136,6 +134,8 @@ class TokenVerifier:
         clock: Callable[[], float] = time.time,
         cache_size: int = 4096,
     ) -> None:
+        import jwt  # noqa: F401  # so that the first request does not wait for it
+
         keys = [api_keys] if isinstance(api_keys, (str, bytes)) else list(api_keys)
         if not keys:
             raise ConfigError("there is no API key: without one no request can be verified")
@@ -206,6 +206,8 @@ class TokenVerifier:
 
 
 def _payload_of(token: bytes, secret: bytes) -> dict[str, Any]:
+    import jwt  # with its cryptography it takes 30 ms, which programs without a verifier need not spend
+
     try:
         payload: dict[str, Any] = jwt.decode(token, secret, _ALGORITHMS, options=_SIGNATURE_ONLY)
     except jwt.InvalidAlgorithmError:
@@ -241,6 +243,8 @@ def sign_token(api_key: str, *, now: float | None = None, lifetime_s: float = 30
     Raises:
         ConfigError: the key is blank.
     """
+    import jwt
+
     issued_at = int(time.time() if now is None else now)
     payload = {"iss": ISSUER, "sub": SUBJECT, "iat": issued_at, "exp": issued_at + int(lifetime_s), **claims}
     present = {name: value for name, value in payload.items() if value is not None}

@@ -20,17 +20,9 @@ from se_server.errors import KeyMissing
 from se_server.forks import is_copied, keep_from_children
 from se_server.options import options_of, truth
 from se_server.sdk.captured import CapturedServe
-from se_server.sdk.signals import stop_on_signals
-from se_server.server.config.loading import refuse_to_serve
 from se_server.server.config.options import BY_NAME, read_keywords
 from se_server.server.config.scripts import captor
 from se_server.server.door.access import Access
-from se_server.server.door.door import Door
-from se_server.server.door.place import Place
-from se_server.server.door.route_table import DoorRoute, RouteTable
-from se_server.server.listen.sockets import bind
-from se_server.server.listen.uds import UnixListenSocket
-from se_server.server.shared.lifecycle import Lifecycle
 from se_server.spelling import nearest
 from se_server.telemetry.guarded import guarded_logger
 from se_server.types import Counters
@@ -40,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # type checkers know it without the package
 
     from se_server.sdk.keywords import ServerKeywords
+    from se_server.server.door.door import Door
 
 log = guarded_logger("se_server.server")
 
@@ -227,6 +220,16 @@ class SpeechEngineServer:
             finally:
                 self._accepting, self._running, self._port = False, None, configured
             return
+        # A program that is imported to be served by `se-server`, or that has a server of its own, needs none of these.
+        from se_server.sdk.signals import stop_on_signals
+        from se_server.server.config.loading import refuse_to_serve
+        from se_server.server.door.door import Door
+        from se_server.server.door.place import Place
+        from se_server.server.door.route_table import DoorRoute, RouteTable
+        from se_server.server.listen.sockets import bind
+        from se_server.server.listen.uds import UnixListenSocket
+        from se_server.server.shared.lifecycle import Lifecycle
+
         if not self.handlers.may_answer() and self.own_connect is None:
             log.warning("this server has nothing that answers: pass on_transcript=, a function (transcript, session)")
         routes = RouteTable([DoorRoute(self._path, self._verifier(), self.handlers, self.settings, self.own_connect)])

@@ -15,6 +15,8 @@ from dataclasses import replace
 from ssl import SSLContext
 from typing import Protocol
 
+import jwt  # noqa: F401  # before workers are forked, which share its memory: a verifier of tokens imports it
+
 from se_server.errors import ConfigError
 from se_server.options import options_of
 from se_server.server.config.config import LISTENING, Config, listening
