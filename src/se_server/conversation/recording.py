@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 
 from se_server.conversation.naming import is_users_file
-from se_server.recordings.addresses import tokens
 from se_server.telemetry._printable import text_of
 from se_server.telemetry._ring import ERROR, Ring
 from se_server.telemetry._tape import ERROR as TAPED_ERROR
@@ -74,6 +73,8 @@ def hide_query(query: str) -> str:
 
 
 def _shown(name: str, value: str) -> str:
+    from se_server.recordings.addresses import tokens  # programs that record nothing need none of its expressions
+
     is_secret = name.lower() in _secret_headers or _SECRET_NAME.search(name) or _SECRET_VALUE.search(value)
     return HIDDEN if is_secret or any(tokens(value)) else value
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
@@ -16,6 +15,8 @@ from se_server.errors import ConfigError
 from se_server.options import flag, is_like_key, option
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -79,6 +80,8 @@ def _check_propagators() -> None:
     Raises:
         ConfigError: it is not installed.
     """
+    from importlib.metadata import entry_points
+
     given = os.environ.get(_PROPAGATORS)
     for name in [] if given is None else map(str.strip, given.split(",")):
         if name.lower() == "none":
@@ -156,6 +159,8 @@ def _exporters() -> list[EntryPoint]:
     Raises:
         ConfigError: one of them is not installed.
     """
+    from importlib.metadata import entry_points
+
     found = []
     for name in map(str.strip, (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")):
         if name in ("", "none"):

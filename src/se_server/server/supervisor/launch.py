@@ -15,8 +15,10 @@ from dataclasses import replace
 from ssl import SSLContext
 from typing import Protocol
 
-import jwt  # noqa: F401  # before workers are forked, which share its memory: a verifier of tokens imports it
+# Workers import these when they first need them: here, before they are forked, so that no caller waits for it.
+import jwt  # noqa: F401
 
+import se_server.recordings.addresses  # noqa: F401
 from se_server.errors import ConfigError
 from se_server.options import options_of
 from se_server.server.config.config import LISTENING, Config, listening
