@@ -73,6 +73,14 @@ def test_compose_waits_for_a_whole_stop(service: str) -> None:
     assert int(COMPOSE["services"][service]["stop_grace_period"].removesuffix("s")) >= stop_s + 5
 
 
+def test_the_default_agent_is_in_its_folder() -> None:
+    service = yaml.safe_load(with_values((DEPLOY / "compose.yaml").read_text(encoding="utf-8")))["services"]["server-a"]
+    folder, inside, _mode = service["volumes"][0].split(":")
+    agent = Path(service["command"][0])
+    assert str(agent.parent) == inside
+    assert (DEPLOY / folder / agent.name).is_file()
+
+
 def test_every_mounted_file_exists() -> None:
     for service in COMPOSE["services"].values():
         for volume in service.get("volumes", ()):
