@@ -82,6 +82,13 @@ RUN_BY = {
     "docs/how-to/tools.md": "tests/functional/test_guides.py",
     "docs/how-to/web-frameworks.md": "tests/functional/test_guides.py",
 }
+# The tests that give a block to the program it is written for; the tests of this module read the others.
+READ_BY = {
+    "haproxy": "tests/balancers/balancers.py",
+    "ini": "tests/deploy/test_systemd.py",
+    "nginx": "tests/balancers/balancers.py",
+}
+OUTPUT = ("", "text")
 
 
 def blocks(*languages: str) -> Iterator[tuple[str, str]]:
@@ -100,6 +107,17 @@ PYTHON = list(blocks("python", "py"))
 def test_the_pages_have_blocks() -> None:
     assert len(PYTHON) > 20
     assert len(list(blocks("sh", "bash"))) > 10
+
+
+def test_every_block_is_read_by_a_test() -> None:
+    read = {"bash", "diff", "dockerfile", "json", "py", "python", "sh", "toml", "yaml", *READ_BY}
+    for page in PAGES:
+        for _, language, text in re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", page.read_text("utf-8"), re.M | re.S):
+            assert language in (*read, *OUTPUT), f"{page.name}: no test reads {language}"
+            commands = re.match(r"\s*(pip|python|se-\w+ (?!ready)|docker|curl|export|tox|systemctl)\b(?!:)", text)
+            assert language not in OUTPUT or not commands, f"{page.name}: {text[:40]!r} needs a language"
+    for test in READ_BY.values():
+        assert (ROOT / test).exists()
 
 
 # --- Python ---------------------------------------------------------------------------------------------------------
@@ -216,6 +234,38 @@ def test_shellcheck_finds_nothing(place: str, code: str) -> None:
     command = ["shellcheck", "--shell=bash", "--severity=warning", "--exclude=SC2164", "-"]
     ran = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, ""), place
+
+
+@pytest.mark.parametrize(("place", "code"), list(blocks("diff")), ids=lambda value: value[:60])
+def test_both_sides_of_a_change_import(place: str, code: str) -> None:
+    for sign in "-+":
+        side = "\n".join(line[1:] for line in code.splitlines() if line[:1] in (sign, " "))
+        assert side, place
+        # The published package stands in no environment of the tests.
+        imported = subprocess.run([sys.executable, "-c", side], capture_output=True, text=True, check=False)
+        assert imported.returncode == 0 or "No module named 'elevenlabs" in imported.stderr, (place, imported.stderr)
+
+
+@pytest.mark.parametrize(("place", "code"), list(blocks("dockerfile")), ids=lambda value: value[:60])
+def test_instructions_of_images_are_known(place: str, code: str) -> None:
+    for line in re.sub(r"\\\n", " ", code).splitlines():
+        assert re.match(r"(#|$|(FROM|RUN|COPY|USER|CMD|ENTRYPOINT|ENV|WORKDIR|ARG|EXPOSE) \S)", line), (place, line)
+
+
+@pytest.mark.skipif(shutil.which("logrotate", path="/usr/sbin:/usr/bin") is None, reason="apt-get install logrotate")
+@pytest.mark.parametrize("page", ["logs", "systemd"])
+def test_logrotate_accepts_the_pages_configuration(page: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "deploy" / f"{page}.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```\n(# /etc/logrotate\.d/.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    copy = tmp_path / "agent"
+    copy.write_text(block)
+    copy.chmod(0o644)
+    program = shutil.which("logrotate", path="/usr/sbin:/usr/bin")
+    assert program is not None
+    ran = subprocess.run(
+        [program, "--debug", "--state", str(tmp_path / "state"), str(copy)], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, "error:" in ran.stderr) == (0, False), ran.stderr
 
 
 @pytest.mark.parametrize(("place", "code"), list(blocks("yaml", "toml", "json")), ids=lambda value: value[:60])
