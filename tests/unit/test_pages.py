@@ -65,6 +65,7 @@ FOREIGN_FLAGS = {
 }  # fmt: skip
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOREIGN_NAMES = {
+    "AGENT_FOLDER",
     "ENGINE_ID",
     "PUBLIC_URL",
     "TWILIO_AUTH_TOKEN",
