@@ -275,7 +275,10 @@ async def test_a_reload_runs_the_program_on_disk(tmp_path: Path) -> None:
     [
         ("print('done')", "script.py has ended without serve()", 3),
         ("raise OSError('no pool')", "script.py, before serve(), raised OSError: no pool", 3),
-        ("raise SystemExit(4)", "script.py, before serve(), raised SystemExit: 4", 3),
+        ("raise SystemExit(4)", "script.py has exited before serve() with code 4\n", 3),
+        ("raise SystemExit('no config')", "script.py has exited before serve(): no config\n", 3),
+        ("import pathlib\npathlib.Path(__file__).open('x')", "each worker runs this code", 3),
+        ("input()", "reads stdin, which has ended, and each worker runs this code", 3),
         ("def broken(:", "SyntaxError", 3),
         ("import uvicorn\nuvicorn.run('app:app')", "run it with uvicorn", 3),
         (
@@ -292,15 +295,142 @@ async def test_a_reload_runs_the_program_on_disk(tmp_path: Path) -> None:
             3,
         ),
     ],
-    ids=["returns", "raises", "exits", "syntax", "uvicorn", "same path", "no handler", "forks"],
+    ids=[
+        "returns",
+        "raises",
+        "exits",
+        "exits with words",
+        "holds a file",
+        "reads stdin",
+        "syntax",
+        "uvicorn",
+        "same path",
+        "no handler",
+        "forks",
+    ],
 )
 def test_a_program_that_cannot_serve_is_named(body: str, sentence: str, code: int, tmp_path: Path) -> None:
     script = write(tmp_path, body)
     command = [sys.executable, "-m", "se_server", "run", str(script), "--port", "0", "--workers", "1"]
-    env = environment(TEST_API_KEY)
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    ended = run_to_end(command)
     assert sentence in ended.stderr
     assert ended.returncode == code
+
+
+def run_to_end(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=environment(TEST_API_KEY, **env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+async def test_the_programs_key_wins_over_the_variable(tmp_path: Path) -> None:
+    script = write(tmp_path, WITHOUT.format(options="path='/ws', api_key='sk_own'"))
+    with running(script, workers=1) as server:
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        with pytest.raises(CallerError):
+            await Caller.connect(url, api_key=TEST_API_KEY).__aenter__()
+        async with Caller.connect(url, api_key="sk_own") as caller:
+            assert (await caller.say("Hello?")).text == "Hello?"
+
+
+async def test_an_option_wins_over_the_programs_key(tmp_path: Path) -> None:
+    script = write(tmp_path, WITHOUT.format(options="path='/ws', api_key='sk_own'"))
+    with running(script, workers=1, SE_SERVER_API_KEY=TEST_API_KEY) as server:
+        assert await answers(server)
+        assert "SE_SERVER_API_KEY replaces the API key that" in server.output()
+
+
+async def test_a_later_serve_leaves_the_first_alone(tmp_path: Path) -> None:
+    body = """
+        def served(path):
+            return SpeechEngineServer(port=0, path=path, on_transcript=on_transcript)
+        async def main():
+            first, late = served("/ws"), served("/late")
+            serving = asyncio.create_task(first.serve())
+            await first.wait_ready()
+            await asyncio.gather(serving, late.serve())
+        asyncio.run(main())
+    """
+    with running(write(tmp_path, body), workers=1) as server:
+        server.wait_for_output("again while it serves: the server with port=0, path='/late' is not served")
+        assert (await answers(server))[0].endswith("Hello?")
+        assert server.stop() == 0
+    assert "another one takes its place" not in server.output()
+
+
+def test_a_program_that_serves_in_a_loop_stops(tmp_path: Path) -> None:
+    script = write(
+        tmp_path,
+        """
+        async def main():
+            while True:
+                try:
+                    await SpeechEngineServer(path="/ws", on_transcript=on_transcript).serve()
+                except Exception as error:
+                    print("again:", error)
+                await asyncio.sleep(0.01)
+        asyncio.run(main())
+        """,
+    )
+    with running(script, workers=1) as server:
+        assert server.stop() == 0
+    assert "script.py calls serve() again after its worker has drained: the worker ends" in server.output()
+    assert "again:" not in server.output()
+
+
+def test_a_port_of_the_programs_own_is_explained(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = WITHOUT.format(options="path='/ws'")
+        script = write(tmp_path, f"import socket\nsocket.create_server(('127.0.0.1', {port}))\n{served}")
+        command = [sys.executable, "-m", "se_server", "run", str(script), "--port", "0", "--workers", "1"]
+        ended = run_to_end(command)
+        assert "script.py, before serve(), opens a port of its own, which is in use, and each worker" in ended.stderr
+        assert ended.returncode == 3
+        beside = f"""
+        async def own():
+            await asyncio.sleep(0)
+            try:
+                await asyncio.start_server(print, "127.0.0.1", {port})
+            except OSError:
+                raise SystemExit(1)
+        async def main():
+            await asyncio.gather(own(), SpeechEngineServer(on_transcript=on_transcript).serve())
+        asyncio.run(main())
+        """
+        write(tmp_path, beside)
+        ended = run_to_end(command)
+    assert "script.py, before its serve() was ready, opens a port of its own, which is in use" in ended.stderr
+    assert ended.returncode == 3
+
+
+def test_a_program_that_exits_well_ends_the_server(tmp_path: Path) -> None:
+    script = write(tmp_path, "import argparse\nargparse.ArgumentParser().parse_args()")
+    ended = run_to_end([sys.executable, "-m", "se_server", "run", str(script), "--workers", "2", "--", "--help"])
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("usage: ")
+    assert "se-server:" not in ended.stderr
+
+
+@pytest.mark.parametrize("form", ["directory", "package", "module"])
+async def test_directories_and_modules_run_as_for_python(form: str, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.mkdir()
+    (program / "words.py").write_text("WORD = 'from beside'")
+    name = "words" if form == "directory" else ".words"
+    if form != "directory":
+        (program / "__init__.py").touch()
+    served = WITHOUT.format(options="path='/ws'").replace("transcript[-1].content", "WORD")
+    (program / "__main__.py").write_text(f"import asyncio\nfrom {name} import WORD\n{served}")
+    words = ["-m", "program"] if form == "module" else [str(program)]
+    with running_server("run", *words, workers=1, env={"PYTHONPATH": str(tmp_path)}) as server:
+        assert await answers(server) == ["from beside"]
 
 
 def test_check_runs_the_program_up_to_serve(tmp_path: Path) -> None:
@@ -318,13 +448,17 @@ def test_check_runs_the_program_up_to_serve(tmp_path: Path) -> None:
 
 def test_without_aliases_the_published_package_is_left(tmp_path: Path) -> None:
     pytest.importorskip("elevenlabs")
-    script = write(tmp_path, "raise SystemExit(SpeechEngineServer.__module__)")
+    script = write(tmp_path, "raise SystemExit('from ' + SpeechEngineServer.__module__)")
     command = [sys.executable, "-m", "se_server", "run", str(script), "--port", "0", "--workers", "1"]
     for options, module in (((), "se_server.sdk.server"), (("--no-alias",), "elevenlabs.speech_engine.server")):
         ended = subprocess.run(
             [*command, *options], env=environment(TEST_API_KEY), capture_output=True, text=True, check=False, timeout=60
         )
-        assert f"SystemExit: {module}" in ended.stderr
+        assert f"from {module}\n" in ended.stderr
+    script = write(tmp_path, WITHOUT.format(options="path='/ws'"))
+    ended = run_to_end([*command, "--no-alias"])
+    assert "calls serve() of the installed elevenlabs.speech_engine" in ended.stderr
+    assert ended.returncode == 3
 
 
 def free_port() -> int:

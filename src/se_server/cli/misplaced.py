@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from se_server.options import is_like_key
+from se_server.server.config.scripts import MAIN
 from se_server.server.config.scripts import WORD as RUN
 from se_server.spelling import nearest
 
@@ -95,9 +96,13 @@ def _about_run(extra: str, words: Sequence[str]) -> str:
     if extra.endswith(".py") and options:
         return f"the program comes directly after {RUN}: se-server {RUN} {extra} {' '.join(options)} ..."
     if os.path.isdir(extra):
-        return f"{RUN} needs a file: {extra} is a directory; name the program in it: se-server {RUN} {extra}/main.py"
+        found = next((path for path in sorted(Path(extra).glob("*.py")) if path.stem != "__init__"), None)
+        way_out = "add one" if found is None else f"name the program, such as se-server {RUN} {found}"
+        return f"{RUN} needs a program: {extra} is a directory without {MAIN}; {way_out}"
     if ":" in extra:
         return f"{RUN} needs a file, and {extra!r} names an object in a module: se-server {extra} serves it"
+    if extra.replace(".", "").isidentifier() and _is_module(extra.partition(".")[0]):
+        return f"{RUN} needs a file, and there is none called {extra!r}: se-server {RUN} -m {extra} runs the module"
     return f"{RUN} needs a file, and there is none called {extra!r}: se-server {RUN} script.py"
 
 

@@ -44,7 +44,7 @@ def watching(
     """
     check_watch(apps)
     scripts = [(app, Script.of(app)) for app in apps]
-    folders = [str(folder_of(app if script is None else script.file)) for app, script in scripts]
+    folders = [str(folder_of(app if script is None else script.watched)) for app, script in scripts]
     places = [*dict.fromkeys(folders), *map(os.path.abspath, more)]
     watcher = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, str(os.getpid()), level, form, log_file or "", *places]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
+from se_server.server.config.scripts import Script
 from se_server.server.shared.control import ControlChannel, ControlError, Drain, Message, Stacks
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
@@ -176,8 +177,11 @@ class Pool:
             if record.state is State.STARTING and not record.drain_ordered and record.report_at <= now:
                 age_s = now - record.started_at
                 record.report_at = now + age_s
-                doing = "on_startup" if record.slot.heartbeat_ns else "the import of APP"
-                logger.warning("%s is not ready after %.0f s: %s still runs", record, age_s, doing)
+                script = Script.of(record.generation.spec.config.program.app)
+                doing = "on_startup still runs" if record.slot.heartbeat_ns else "the import of APP still runs"
+                if script is not None:
+                    doing = f"{script.file} has not come to serve()"
+                logger.warning("%s is not ready after %.0f s: %s", record, age_s, doing)
 
     def kill_overdue(self, now: float) -> None:
         """Kill the workers that did not end in time."""

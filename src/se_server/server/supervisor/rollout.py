@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 from se_server.server.shared.control import Failed
-from se_server.server.shared.exit_codes import EXIT_BOOT
+from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import MAX_WORKERS
 from se_server.server.supervisor.announcer import Announcer
@@ -214,6 +215,8 @@ class Rollout:
             self._announcer.failed(failure.reason, failure.details)
             logger.info("nothing serves: waiting for a change")
             return
+        if failure.code == EXIT_OK and self._pool.of(generation, State.READY):
+            failure = replace(failure, code=EXIT_BOOT)  # the program has ended well in this worker alone
         self.fail(failure)
 
     def fail(self, failure: Failed) -> None:
@@ -221,7 +224,8 @@ class Rollout:
         self.failed = True
         self.exit_code = failure.code
         self.end()  # the failure of another worker is not reported again then
-        self._announcer.failed(failure.reason, failure.details)
+        if failure.code != EXIT_OK:  # a program that ends by sys.exit(0), as after --help, has said all
+            self._announcer.failed(failure.reason, failure.details)
 
     def take_sockets(self, spec: WorkerSpec) -> None:
         """Start the other workers of the first generation: the listen sockets are open now."""

@@ -15,6 +15,7 @@ from se_server.server.config.options import BY_NAME
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.place import Place
 from se_server.server.door.route_table import DoorRoute, RouteTable
+from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.listen.sockets import url_of
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.worker.loading import code_of, notice, route_of, with_key
@@ -103,9 +104,29 @@ def _guest_of(serving: Serving, script: Script, config: Config) -> tuple[App, Co
     if app.options.get("disable_auth") and not config.was_given("disable_auth"):
         # The program is the server here, and has decided for itself.
         config = replace(config, route=replace(config.route, disable_auth=True))
+    config, doubt = _with_own_key(app, script, config)
     app = with_key(app, config)
     completed, late = complete(config, app.options)
-    return app, completed, notice(app, [name for name in late if name not in _TAKEN])
+    doubts = filter(None, (notice(app, [name for name in late if name not in _TAKEN]), doubt))
+    return app, completed, " ".join(doubts)
+
+
+def _with_own_key(app: App, script: Script, config: Config) -> tuple[Config, str]:
+    """Prefer the keys of a program's server to ELEVENLABS_API_KEY, as the server by itself does, and not to an option.
+
+    Returns:
+        The options in force, and a sentence for the operator where an option replaces the program's key, or empty.
+    """
+    given, source = config.route.api_key, config.sources.get("api_key", "default")
+    try:
+        own = BY_NAME["api_key"].read(app.api_keys, "api_key") if app.api_keys else ()
+    except ConfigError:
+        own = app.api_keys
+    if not own or not given or set(own) == set(given) or config.route.disable_auth:
+        return config, ""
+    if source == KEY_VARIABLE and not config.playground.playground:  # the page speaks with the server's key
+        return replace(config, route=replace(config.route, api_key=())), ""
+    return config, f"{source} replaces the API key that {script.file} gives: tokens are checked with the option's"
 
 
 def _route_of(config: Config, app: App, listening: Sequence[socket.socket]) -> DoorRoute:
@@ -205,7 +226,7 @@ def check_script(script: Script, config: Config) -> tuple[Guests | None, str, st
         raise SystemExit
 
     failed = run_script(script, look, use_uvloop=config.program.loop == "uvloop")
-    for error in (failed, *errors):
-        if error is not None:
-            return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), code_of(error)
-    return found[0], "", "", EXIT_OK
+    if found:
+        return found[0], "", "", EXIT_OK
+    error = next(each for each in (*errors, failed) if each is not None)
+    return None, (error.details if isinstance(error, AppCrashed) else ""), str(error), code_of(error)

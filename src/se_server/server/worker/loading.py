@@ -22,6 +22,7 @@ from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
 from se_server.server.shared.route_rows import MAX_ROUTES, MAX_WORKERS
 from se_server.server.shared.scoreboard import Slot
 from se_server.server.shared.tracing import Tracing
+from se_server.server.worker.program_ends import ProgramExited
 from se_server.server.worker.watchdog import SEND_TIMEOUT_S
 from se_server.telemetry._ring import Ring
 from se_server.telemetry.counters import Counters
@@ -145,6 +146,8 @@ def notice(app: App, late: Sequence[str]) -> str:
 
 def code_of(error: Exception) -> int:
     """Return the exit code of a server that an error keeps from starting."""
+    if isinstance(error, ProgramExited):
+        return error.code
     is_usage = isinstance(error, ConfigError) or isinstance(error.__cause__, KeyMissing)
     return EXIT_USAGE if is_usage else EXIT_BOOT
 

@@ -6,124 +6,79 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import uvloop
 
 from se_server.errors import AppError, ConfigError
 from se_server.forks import end_child, reset_in_children
-from se_server.server.config.app import AppCrashed, user_traceback
-from se_server.server.config.scripts import Script, Serving, capture
+from se_server.server.config.app import user_traceback
+from se_server.server.config.scripts import Script, Serving, capture, refusal
+from se_server.server.worker.program_ends import conflict_of, ended_early
+from se_server.server.worker.program_main import become_main
+from se_server.server.worker.serve_calls import Captors, ServeCalls
 
 logger = logging.getLogger("se_server.server.worker")
 
 
 REMINDER_S = 1.0  # a program that goes on this long after its serve() waits for its own signal
-OTHERS_S = 0.05  # the time after a serve() in which those of further servers come, as from asyncio.gather
-Captors = Callable[[Sequence[Serving]], Awaitable[None]]
 
 
-class _Calls:
-    """The `serve()` calls of a program: those of several servers come together, and end together.
-
-    Args:
-        serve: serves in place of all of them.
-    """
-
-    def __init__(self, script: Script, serve: Captors) -> None:
-        self._script = script
-        self._serve = serve
-        self._pid = os.getpid()
-        self._servings: list[Serving] = []
-        self._ended = asyncio.Event()
-        self._are_all_there = False
-        self.error: AppError | ConfigError | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        return bool(self._servings)
-
-    async def take(self, serving: Serving) -> None:
-        """Serve in place of one `serve()`."""
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"{self._script.file} calls serve() in a process that it has forked: se-server run makes the processes"
-                " itself, call serve() once and give --workers"
-            )
-        if self._are_all_there:
-            self.error = AppError(
-                f"{self._script.file} calls serve() again while or after it serves: se-server run takes servers that"
-                " begin together, as by asyncio.gather"
-            )
-            raise RuntimeError(str(self.error))
-        self._servings.append(serving)
-        if len(self._servings) > 1:
-            await self._ended.wait()
-            return
-        try:
-            await asyncio.sleep(OTHERS_S)
-            self._are_all_there = True
-            await self._serve(self._servings)
-        except (AppError, ConfigError) as error:
-            self.error = error
-            raise
-        finally:
-            self._are_all_there = True
-            self._ended.set()
-
-
-def run_script(script: Script, serve: Captors, *, use_uvloop: bool) -> AppError | ConfigError | None:
+def run_script(
+    script: Script, serve: Captors, *, use_uvloop: bool, leave: Callable[[], object] | None = None
+) -> AppError | ConfigError | None:
     """Run a program to its end.
 
     Args:
         script: the program.
         serve: serves in place of the program's `serve()`, or of several that it calls together.
         use_uvloop: whether the event loops that it makes are uvloop's, unless it names others.
+        leave: ends the process if the program goes on too long after `serve()`; None sets no limit.
 
     Returns:
         None if it has served; else the reason, one sentence.
     """
-    calls = _Calls(script, serve)
+    calls = ServeCalls(script, serve, leave)
     capture(calls.take)
     pid = os.getpid()
+    left: BaseException | None = None
     try:
         _execute(script, use_uvloop=use_uvloop)
     except AppError as error:
         return calls.error or error
     except BaseException as error:
-        if os.getpid() != pid:
-            end_child(error)
-        if not calls.has_begun:
-            return AppCrashed.of(f"{script.file}, before serve(),", error)
-        if calls.error is None and not isinstance(error, SystemExit):
-            logger.error("%s raised %r after serve():\n%s", script.file, error, user_traceback(error))
+        left = error
+    finally:
+        calls.program_ended()
     if os.getpid() != pid:
-        end_child()
-    return calls.error if calls.has_begun else AppError(_never_served(script))
+        end_child(left)
+    reason = calls.error or refusal()
+    if reason is None and not calls.has_served:
+        reason = calls.in_child() or ended_early(script, left, has_begun=calls.has_begun)
+    if reason is None and left is not None:
+        _report(script, left)
+    return reason
+
+
+def _report(script: Script, left: BaseException) -> None:
+    """Log the exception that has left a program after its worker served."""
+    conflict = conflict_of(left)
+    if conflict:
+        logger.error("%s, after serve(), %s\n%s", script.file, conflict, user_traceback(left))
+    elif not isinstance(left, SystemExit):
+        logger.error("%s raised %r after serve():\n%s", script.file, left, user_traceback(left))
 
 
 def _execute(script: Script, *, use_uvloop: bool) -> None:
-    path = script.path
+    code, namespace = become_main(script)
     if use_uvloop:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             asyncio.set_event_loop_policy(_Policy())
-    main = ModuleType("__main__")
-    main.__file__ = str(path)
-    main.__builtins__ = __builtins__  # type: ignore[attr-defined]
-    sys.modules["__main__"] = main
-    sys.argv = [script.file, *script.arguments]
-    sys.path.insert(0, str(path.parent))
-    try:
-        code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise AppCrashed.of(script.file, error) from error
-    exec(code, vars(main))
+    exec(code, namespace)
 
 
 class _Policy(asyncio.DefaultEventLoopPolicy):
@@ -160,13 +115,6 @@ def _remind(loop: asyncio.AbstractEventLoop) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     if callable(handler) and not isinstance(handler, _Stop):
         loop.call_later(REMINDER_S, os.kill, os.getpid(), signal.SIGTERM)
-
-
-def _never_served(script: Script) -> str:
-    return (
-        f"{script.file} has ended without serve(): se-server run is for programs that call engine.serve() or"
-        f" SpeechEngineServer(...).serve(); a file with handlers is run by se-server {script.file}"
-    )
 
 
 class Guest(Protocol):

@@ -146,7 +146,8 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
         )
         return made, guests.ports
 
-    error = run_script(script, serve_of(worker), use_uvloop=config.program.loop == "uvloop")
+    use_uvloop = config.program.loop == "uvloop"
+    error = run_script(script, serve_of(worker), use_uvloop=use_uvloop, leave=partial(leave, EXIT_OK))
     return EXIT_OK if error is None else fail(channel, error)
 
 
@@ -246,7 +247,8 @@ class _Worker:
             try:
                 await self._stop.wait()
             except asyncio.CancelledError:
-                logger.error("user code has cancelled tasks that it did not make: the worker goes on")
+                if self._guest_of is None:  # a program may cancel all tasks: it ends by that, and serve() with it
+                    logger.error("user code has cancelled tasks that it did not make: the worker goes on")
         await self._drain()
         return EXIT_OK
 
