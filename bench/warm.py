@@ -102,6 +102,7 @@ def measure(group: str, mode: str, provider: RemoteProvider) -> dict[str, list[f
     packages = GROUPS[group]
     options = {"without": (), "--preload": ("--preload", ",".join(packages))}
     options["--preload-app"] = (*options["--preload"], "--preload-app")
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its import would fetch a table of prices
     os.environ["PACKAGES"] = ",".join(packages)
     os.environ["PROVIDER"] = json.dumps({api: provider.base_url(api) for api in APIS})
     found: dict[str, list[float]] = {name: [] for name in FIGURES}

@@ -36,7 +36,6 @@ def gemini_client() -> Any:
 
 
 def litellm_client() -> Any:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its import would fetch a table of prices
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import litellm

@@ -10,12 +10,12 @@ from bench.warm_figures import GROUPS, MODES, medians
 
 __all__ = ["draw"]
 
-COLOURS = {"without": "#d55e00", "--preload": "#56b4e9", "--preload-app": "#0072b2"}
+COLOURS = {"without": "#d55e00", "--preload": "#009e73", "--preload-app": "#0072b2"}
 DARK_COLOURS = {**COLOURS, "--preload-app": "#3d9be0"}
 PANELS = {
-    "private_used_bytes": ("private memory of a worker, after 12 turns, MiB", 2.0**-20),
-    "respawn_s": ("SIGKILL to the next worker's ready, ms", 1e3),
-    "first_turn_s": ("first turn of a worker, from a provider without delay, ms", 1e3),
+    "private_used_bytes": ("private memory after 12 turns, MiB", 2.0**-20),
+    "respawn_s": ("SIGKILL to the next one's ready, ms", 1e3),
+    "first_turn_s": ("first turn, provider without delay, ms", 1e3),
 }
 LIGHT = {"text": "#1b1f24", "faint": "#6a737d", "page": "white", "grid": "#e4e7eb"}
 DARK = {"text": "#e6edf3", "faint": "#9198a1", "page": "#0d1117", "grid": "#30363d"}
@@ -28,6 +28,7 @@ def draw(results: dict[str, Any], folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    folder.mkdir(parents=True, exist_ok=True)
     for suffix, ink, colours in (("", LIGHT, COLOURS), ("-dark", DARK, DARK_COLOURS)):
         style = STYLE | {
             "text.color": ink["text"],
@@ -51,14 +52,15 @@ def _bars(results: dict[str, Any], pyplot: Any, colours: dict[str, str], ink: di
     groups = [group for group in GROUPS if group in results["figures"]]
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11.4, 0.95 + 0.82 * len(groups)), sharey=True)
     for axis, (name, (title, factor)) in zip(axes, PANELS.items(), strict=True):
-        longest = max(medians(results, group, mode)[name] * factor for group in groups for mode in MODES)
         for row, group in enumerate(groups):
+            # Each group has a scale of its own: one package takes ten times as long as another.
+            longest = max(medians(results, group, mode)[name] for mode in MODES) * factor
             for place, mode in enumerate(MODES):
                 value = medians(results, group, mode)[name] * factor
                 spot = row + (place - 1) * 0.27
-                axis.barh(spot, value, 0.25, color=colours[mode])
+                axis.barh(spot, value / longest, 0.25, color=colours[mode])
                 axis.text(
-                    value + longest * 0.02,
+                    value / longest + 0.02,
                     spot,
                     f"{value:,.{1 if value < 10 else 0}f}",
                     va="center",
@@ -67,7 +69,7 @@ def _bars(results: dict[str, Any], pyplot: Any, colours: dict[str, str], ink: di
                     fontweight="bold" if mode == MODES[-1] else "normal",
                 )
         axis.set_title(title, fontsize=9, fontweight="normal", color=ink["text"])
-        axis.set_xlim(0, longest * 1.18)
+        axis.set_xlim(0, 1.18)
         axis.set_ylim(len(groups) - 0.5, -0.5)
         axis.set_xticks([])
         axis.grid(visible=False)

@@ -42,6 +42,7 @@ class Goal:
 TARGETS = {
     "memory": Goal("private memory of a worker, without / with", 3.0),
     "respawn": Goal("respawn after SIGKILL, without / with", 10.0),
+    "instant": Goal("first turn / tenth turn, with, a provider without delay", 1.5, at_most=True),
     "first turn": Goal("first turn / tenth turn, with, 0.2 s to the first token", 1.5, at_most=True),
     "ready": Goal("order to ready with, in units of 50 ms", 1.0, at_most=True),
 }
@@ -58,6 +59,7 @@ def goals(results: dict[str, Any], group: str) -> dict[str, float]:
     return {
         "memory": without["private_used_bytes"] / warm["private_used_bytes"],
         "respawn": without["respawn_s"] / warm["respawn_s"],
+        "instant": warm["first_turn_s"] / warm["tenth_turn_s"],
         "first turn": warm["first_usual_s"] / warm["tenth_usual_s"],
         "ready": warm["ready_s"] / 0.05,
     }
