@@ -357,6 +357,9 @@ async def test_children_that_come_back_are_ended(tmp_path: Path, unwinding: str)
         assert "bug of se-server" not in server.output()
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="in Python 3.14 a child forked by a task cannot leave asyncio's loop by itself"
+)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize(("unwinding", "code"), [("return", 0), ("exit", 3)])
 async def test_programs_hear_after_a_child_unwinds(tmp_path: Path, loop: str, unwinding: str, code: int) -> None:
