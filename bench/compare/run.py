@@ -48,6 +48,8 @@ def compare(
 ) -> Results:
     """Measure, and return the results; their notes name the figures that are missing.
 
+    A run that is stopped, by Ctrl-C or SIGTERM, keeps its figures.
+
     Args:
         lineup: the servers; those that cannot run here are left out.
         wanted: names of scenarios.
@@ -59,17 +61,14 @@ def compare(
     )
     taker = _Taker(results, effort, cores, progress)
     there = [entrant for entrant in lineup if taker.is_there(entrant)]
-    for repetition in range(effort.repetitions):
-        for part in visits(there, wanted):
-            for visit in in_turn(part, repetition):
-                if visit.is_skipped(repetition, effort):
-                    continue
-                if visit.is_llm:
-                    taker.take_llm(visit, repetition)
-                elif visit.scenarios[0].kind is Kind.START:
-                    taker.take_starts(visit, repetition)
-                else:
-                    taker.take(visit, repetition)
+    try:
+        for repetition in range(effort.repetitions):
+            for part in visits(there, wanted):
+                for visit in in_turn(part, repetition):
+                    if not visit.is_skipped(repetition, effort):
+                        taker.take_any(visit, repetition)
+    except (KeyboardInterrupt, SystemExit):  # what was measured may have taken half an hour
+        results.notes.append("The run was stopped before its end.")
     results.curves = {
         name: [(share, histogram.percentile(share * 100)) for share in SHARES]
         for name, histogram in taker.first_chunks.items()
@@ -100,6 +99,15 @@ class _Taker:
         if why_not is not None:
             self._results.notes.append(why_not)
         return why_not is None
+
+    def take_any(self, visit: Visit, repetition: int) -> None:
+        """Take a server through the scenarios of a visit."""
+        if visit.is_llm:
+            self.take_llm(visit, repetition)
+        elif visit.scenarios[0].kind is Kind.START:
+            self.take_starts(visit, repetition)
+        else:
+            self.take(visit, repetition)
 
     def take_llm(self, visit: Visit, repetition: int) -> None:
         """Take the calls of a server with an LLM package, unless this repetition has none."""

@@ -28,6 +28,7 @@ from bench.compare.run import FULL, QUICK, seconds_needed
 from bench.compare.scaling import Calls, Measured, needs, per_core
 from bench.compare.scenarios import LINEUP, SCENARIOS
 from bench.compare.tables import warnings
+from bench.compare.visits import Visit
 from bench.kernel import BenchError
 from bench.load.targets import TARGETS
 
@@ -291,6 +292,21 @@ def test_a_short_comparison_is_reported_and_read_again(
     assert (tmp_path / "report.md").read_text() == before
     for name in ("cost.svg", "memory.svg"):
         assert len(list(ElementTree.parse(tmp_path / name).getroot().iter())) > 50
+
+
+@pytest.mark.usefixtures("cores")
+def test_a_run_that_is_stopped_keeps_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(taker: object, visit: Visit, repetition: int) -> None:
+        if repetition:
+            raise KeyboardInterrupt
+        taker._results.figures.append(Figures(visit.name, "one", 0, {"cpu_us_per_turn": 9.0}))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("bench.compare.run._Taker.take", take)
+    monkeypatch.setattr("bench.compare.command.draw", lambda results, folder: {})
+    assert main(["--targets", "plain picows", "--only", "one", "--out", str(tmp_path)]) == 0
+    kept = Results.read(tmp_path / "results.json")
+    assert kept.by_repetition("plain picows", "one", "cpu_us_per_turn") == {0: 9.0}
+    assert "The run was stopped before its end." in kept.notes
 
 
 def test_every_chart_is_drawn_of_a_whole_comparison(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ __all__ = ["VERSIONS", "on_other_pythons"]
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 CHECKOUT = Path(__file__).parents[3]
 SOURCES = ("src", "ext", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
-BUILD_TIMEOUT_S = 900.0
+BUILD_TIMEOUT_S = 1800.0
 
 
 def interpreter(version: str) -> Path:
