@@ -446,6 +446,40 @@ def test_check_runs_the_program_up_to_serve(tmp_path: Path) -> None:
     assert "ended without serve()" in ended.stderr
 
 
+def test_check_ends_a_program_that_waits(tmp_path: Path) -> None:
+    script = write(tmp_path, "import time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
+    limits = "from se_server.cli import checking as c, server as s; c.SLOW_S, c.LIMIT_S = 0.1, float(sys.argv[1])"
+    command = [sys.executable, "-c", f"import sys; {limits}; sys.exit(s.main(sys.argv[2:]))"]
+    ended = run_to_end([*command, "0.3", "run", str(script), "--check"])
+    assert "script.py has not come to serve() after 0 s\n" in ended.stderr
+    assert ended.stderr.endswith("script.py has not come to serve() within 0.3 s\n")
+    assert ended.returncode == 3
+    with subprocess.Popen(
+        [*command, "60", "run", str(script), "--check"], env=environment(None), stdout=subprocess.PIPE, text=True
+    ) as check:
+        child = int(first_line(check))
+        check.terminate()
+        assert check.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+async def test_a_reload_refuses_another_port(tmp_path: Path) -> None:
+    port = free_port()
+    script = write(tmp_path, WITHOUT.format(options=f"port={port}, host='127.0.0.1', path='/ws'"))
+    command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1"]
+    server = ServerProcess(command, environment(TEST_API_KEY), TEST_API_KEY)
+    try:
+        server.wait_for_output("se-server ready")
+        script.write_text(script.read_text().replace(str(port), str(free_port())))
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_output("the reload has failed, the old workers serve on: .*a reload keeps the addresses")
+        async with Caller.connect(f"ws://127.0.0.1:{port}/ws", api_key=TEST_API_KEY) as caller:
+            assert (await caller.say("Hello?")).text == "Hello?"
+    finally:
+        server.stop()
+
+
 def test_without_aliases_the_published_package_is_left(tmp_path: Path) -> None:
     pytest.importorskip("elevenlabs")
     script = write(tmp_path, "raise SystemExit('from ' + SpeechEngineServer.__module__)")

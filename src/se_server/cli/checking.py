@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import ssl
 import sys
 import time
@@ -25,12 +26,16 @@ from se_server.server.shared.exit_codes import EXIT_BOOT, flush_streams
 from se_server.server.shared.logfile import check_log_file
 from se_server.server.supervisor.launch import checked, tls_of
 from se_server.server.supervisor.places import Places
+from se_server.server.worker.exit_hooks import end_with_parent
 from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_engines
 from se_server.server.worker.preloading import preload
 from se_server.spelling import counted
 
 EXIT_KILLED = 3
+SLOW_S, LIMIT_S = 10.0, 60.0
+"""Seconds after which a check says that user code still runs, and after which it ends a program."""
+LOOK_S = 0.02
 _NAME_CHARS = 14
 _SOON_S = 14 * 86400
 _OK, _WARNING, _OPEN = "ok", "warn", "--"
@@ -65,6 +70,7 @@ def check(config: Config, *, with_startup: bool = False) -> int:
     done, is_done = os.pipe()
     pid = os.fork()
     if pid == 0:
+        end_with_parent()
         code = EXIT_KILLED
         try:
             code = _check_app(config, lines, with_startup)
@@ -73,7 +79,10 @@ def check(config: Config, *, with_startup: bool = False) -> int:
             flush_streams()
             os._exit(code)
     os.close(is_done)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    ended = _await_child(pid, Script.of(config.program.app))
+    if ended is None:
+        return EXIT_KILLED
+    code = ended
     with open(done, "rb", buffering=0) as pipe:
         os.set_blocking(done, False)  # a process that the APP has left behind may hold the other end
         if pipe.read(1):
@@ -81,6 +90,44 @@ def check(config: Config, *, with_startup: bool = False) -> int:
     how = f"was killed by signal {-code}" if code < 0 else f"ended the process with exit code {code}"
     print(f"se-server: loading the APP {how}", file=sys.stderr)
     return EXIT_KILLED
+
+
+def _await_child(pid: int, script: Script | None) -> int | None:
+    """Wait for the child that runs user code, and say so if that takes long; it ends with this process.
+
+    Returns:
+        The exit code; None for a program that was ended, because it has not come to `serve()`.
+    """
+    what = "the import of APP still runs" if script is None else f"{script.file} has not come to serve()"
+    former = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    began = time.monotonic()
+    report_s = SLOW_S
+    code = None
+    try:
+        while code is None:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            age_s = time.monotonic() - began
+            if found:
+                code = os.waitstatus_to_exitcode(status)
+            elif script is not None and age_s >= LIMIT_S:
+                print(f"se-server: {what} within {LIMIT_S:g} s", file=sys.stderr)
+                break
+            elif age_s >= report_s:
+                print(f"se-server: {what} after {age_s:.0f} s", file=sys.stderr, flush=True)
+                report_s *= 2
+            else:
+                time.sleep(LOOK_S)
+    finally:
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return code
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _certificate(config: Config) -> list[tuple[str, str, str]]:

@@ -174,6 +174,8 @@ def listening(config: Config, options: Mapping[str, Any]) -> Config:
         return config
     names = ("host", "port") if given else LISTENING
     taken = {name: options[name] for name in names if name in options and name not in given}
+    if "port" in names and "port" not in given and "uds" not in taken:
+        taken.setdefault("port", config.listening.port)  # the default, which the program keeps to
     sources = {**config.sources, **dict.fromkeys(taken, "APP")}
     return replace(config, sources=sources, listening=replace(config.listening, **taken))
 

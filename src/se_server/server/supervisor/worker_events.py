@@ -80,12 +80,15 @@ class WorkerEvents:
             how: the same in words, for the log.
         """
         self.receive(record)  # its last messages
+        has_stopped = record.slot.state == State.STOPPED
         self._pool.release(record)
         if record.state is State.STARTING:
             if not record.drain_ordered:
                 self._rollout.could_not_start(record, how)
         elif record.drain_ordered or record.state is State.DRAINING:
-            if code != EXIT_OK and not record.killed_for:
+            if has_stopped and code == -signal.SIGTERM:
+                logger.debug("%s %s after it had drained", record, how)  # by a program that passes the signal on
+            elif code != EXIT_OK and not record.killed_for:
                 logger.error("%s %s while it drained", record, how)
             elif code != EXIT_OK:
                 logger.info("%s %s, for %s", record, how, record.killed_for)

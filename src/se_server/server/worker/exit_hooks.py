@@ -35,7 +35,7 @@ def end_children_with_worker() -> None:
     """Make forked processes of multiprocessing and executors end even if this worker is killed (Linux)."""
     if sys.platform != "linux":
         return
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl = _prctl()
     worker = os.getpid()
 
     def follow() -> None:
@@ -46,6 +46,17 @@ def end_children_with_worker() -> None:
                 os._exit(0)
 
     call_in_children(follow)
+
+
+def end_with_parent() -> None:
+    """Kill this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        _prctl()(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _prctl() -> Callable[..., int]:
+    found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+    return found
 
 
 def _is_of_multiprocessing() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from ssl import SSLContext
 from typing import Any
@@ -171,6 +171,7 @@ def _by_servers(
     for sock in sockets:
         name = sock.getsockname()
         by_name.setdefault(name if sock.family == socket.AF_UNIX else name[1], []).append(sock)
+    _check_kept(options[:1] if config.says_where() else options, script, config, by_name)
     everybody = list(range(len(options)))
     if len(options) == 1 or len(by_name) == 1 or config.says_where():
         return [(everybody, list(sockets))]
@@ -183,17 +184,31 @@ def _by_servers(
         wanted += [] if uds is None else [uds]
         for name in wanted:
             if name not in servers:
-                where = f"port {name}" if name == port else f"the Unix socket {name}"
-                raise AppError(
-                    f"{script.file} serves at {where} now, which is not open: a reload keeps the addresses, restart the"
-                    " server to change them"
-                )
+                raise _not_open(script, name)
             servers[name].append(number)
     grouped: dict[tuple[int, ...], list[socket.socket]] = {}
     for name, numbers in servers.items():
         if numbers:
             grouped.setdefault(tuple(numbers), []).extend(by_name[name])
     return [(list(numbers), listening) for numbers, listening in grouped.items()]
+
+
+def _check_kept(options: Sequence[Any], script: Script, config: Config, names: Container[object]) -> None:
+    """Refuse a server that names another address than the program did when the sockets were opened for it."""
+    for each in options:
+        port, uds = _port_of(each), each.get("uds")
+        if config.sources.get("port") == "APP" and port and port not in names:
+            raise _not_open(script, port)
+        if config.sources.get("uds") == "APP" and uds is not None and uds not in names:
+            raise _not_open(script, uds)
+
+
+def _not_open(script: Script, name: object) -> AppError:
+    where = f"port {name}" if isinstance(name, int) else f"the Unix socket {name}"
+    return AppError(
+        f"{script.file} serves at {where} now, which is not open: a reload keeps the addresses, restart the server to"
+        " change them"
+    )
 
 
 def _addresses(config: Config, options: Any, port: int, *, is_tls: bool) -> list[str]:

@@ -19,7 +19,7 @@ from se_server.server.config.app import user_traceback
 from se_server.server.config.scripts import Script, Serving, capture, refusal
 from se_server.server.worker.program_ends import conflict_of, ended_early
 from se_server.server.worker.program_main import become_main
-from se_server.server.worker.serve_calls import Captors, ServeCalls
+from se_server.server.worker.serve_calls import Captors, Leave, ServeCalls
 
 logger = logging.getLogger("se_server.server.worker")
 
@@ -28,7 +28,7 @@ REMINDER_S = 1.0  # a program that goes on this long after its serve() waits for
 
 
 def run_script(
-    script: Script, serve: Captors, *, use_uvloop: bool, leave: Callable[[], object] | None = None
+    script: Script, serve: Captors, *, use_uvloop: bool, leave: Leave | None = None
 ) -> AppError | ConfigError | None:
     """Run a program to its end.
 

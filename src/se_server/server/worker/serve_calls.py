@@ -17,6 +17,7 @@ from se_server.server.config.scripts import Script, Serving
 logger = logging.getLogger("se_server.server.worker")
 
 Captors = Callable[[Sequence[Serving]], Awaitable[None]]
+Leave = Callable[["AppError | ConfigError | None"], object]
 
 # Further servers of asyncio.gather come within this many looks in a row at which the loop was not blocked; and the
 # program's own servers in the same gather have failed by then, if they fail.
@@ -31,14 +32,15 @@ class ServeCalls:
     Args:
         script: the program.
         serve: serves in place of all of them.
-        leave: ends the process if the program goes on too long after `serve()`; None sets no limit.
+        leave: ends the process if the program goes on too long after `serve()`, with the reason why it could not be
+            served, if any; None sets no limit.
 
     Attributes:
         error: the reason why they could not be served.
         has_served: whether the worker was ready, or ordered to end before it was.
     """
 
-    def __init__(self, script: Script, serve: Captors, leave: Callable[[], object] | None = None) -> None:
+    def __init__(self, script: Script, serve: Captors, leave: Leave | None = None) -> None:
         self._script = script
         self._serve = serve
         self._leave = leave
@@ -120,7 +122,7 @@ class ServeCalls:
         while not self._ended.is_set():  # noqa: ASYNC110  # the loop may be another one than the event's
             await asyncio.sleep(LATER_LOOK_S)
 
-    def _limit(self, leave: Callable[[], object]) -> None:
+    def _limit(self, leave: Leave) -> None:
         main = threading.main_thread().ident
         if self._program_ended.wait(AFTER_S):
             return
@@ -131,7 +133,7 @@ class ServeCalls:
             AFTER_S,
             "an unknown place" if frame is None else where(frame),
         )
-        leave()
+        leave(self.error)
 
     def _in_child(self) -> str:
         return (

@@ -146,8 +146,11 @@ def _run_script(script: Script, spec: WorkerSpec, slot: Slot, channel: ControlCh
         )
         return made, guests.ports
 
+    def leave_with(error: AppError | ConfigError | None) -> None:
+        leave(EXIT_OK if error is None else fail(channel, error))
+
     use_uvloop = config.program.loop == "uvloop"
-    error = run_script(script, serve_of(worker), use_uvloop=use_uvloop, leave=partial(leave, EXIT_OK))
+    error = run_script(script, serve_of(worker), use_uvloop=use_uvloop, leave=leave_with)
     return EXIT_OK if error is None else fail(channel, error)
 
 
