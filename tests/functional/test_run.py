@@ -233,7 +233,7 @@ async def test_tls_of_the_program_is_served(tmp_path: Path) -> None:
 def started(script: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run a program at its own address, with one worker, and stop it in order."""
     command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1", *options]
-    with subprocess.Popen(command, env=environment(None), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from ssl import SSLContext
-from typing import Any
+from typing import Any, NoReturn
 
 from se_server.errors import AppError, ConfigError
 from se_server.server.config.app import App, AppCrashed, app_of
@@ -184,7 +184,7 @@ def _by_servers(
         wanted += [] if uds is None else [uds]
         for name in wanted:
             if name not in servers:
-                raise _not_open(script, name)
+                _refuse_closed(script, name)
             servers[name].append(number)
     grouped: dict[tuple[int, ...], list[socket.socket]] = {}
     for name, numbers in servers.items():
@@ -198,14 +198,14 @@ def _check_kept(options: Sequence[Any], script: Script, config: Config, names: C
     for each in options:
         port, uds = _port_of(each), each.get("uds")
         if config.sources.get("port") == "APP" and port and port not in names:
-            raise _not_open(script, port)
+            _refuse_closed(script, port)
         if config.sources.get("uds") == "APP" and uds is not None and uds not in names:
-            raise _not_open(script, uds)
+            _refuse_closed(script, uds)
 
 
-def _not_open(script: Script, name: object) -> AppError:
+def _refuse_closed(script: Script, name: object) -> NoReturn:
     where = f"port {name}" if isinstance(name, int) else f"the Unix socket {name}"
-    return AppError(
+    raise AppError(
         f"{script.file} serves at {where} now, which is not open: a reload keeps the addresses, restart the server to"
         " change them"
     )
