@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -48,7 +48,7 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._descriptors = set(_descriptors())
-        self._loops = {id(loop) for loop in _loops()}
+        self._loops = {id(loop) for loop in _loops(_objects_of_interest())}
         self._children = {pid for pid, _ in children_of(os.getpid())}
         self._starts: dict[int, str] = {}
         self._start: Any = threading.Thread.start
@@ -76,10 +76,12 @@ class Leftovers:
 
     def find(self) -> str:
         """Describe everything that is left, for a sentence; an empty text if nothing is."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
         found = self._look()
+        if found:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            found = self._look()
         deadline = time.monotonic() + SETTLE_S
         while found and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
@@ -90,13 +92,14 @@ class Leftovers:
 
     def _look(self) -> list[str]:
         threads = self._threads() or _native_threads()
-        loops = self._open_loops()
+        objects = _objects_of_interest()
+        loops = self._open_loops(objects)
         return [
             *threads,
             *loops,
-            *self._open_files(with_events=not (loops or threads)),
+            *self._open_files(objects, with_events=not (loops or threads)),
             *self._processes(),
-            *([] if threads else _dead_locks()),
+            *([] if threads else _dead_locks(objects)),
             *_timers(),
         ]
 
@@ -118,17 +121,17 @@ class Leftovers:
         place = self._starts.get(id(thread))
         return f" (started at {place})" if place else ""
 
-    def _open_loops(self) -> list[str]:
+    def _open_loops(self, objects: Sequence[Any]) -> list[str]:
         found = []
-        for loop in _loops():
+        for loop in _loops(objects):
             if id(loop) not in self._loops:
                 kind = f"{type(loop).__module__.partition('.')[0]}.{type(loop).__name__}"
                 found.append(f"an event loop ({kind}) that is not closed{holder_of(loop)}")
         return found
 
-    def _open_files(self, *, with_events: bool) -> list[str]:
+    def _open_files(self, objects: Sequence[Any], *, with_events: bool) -> list[str]:
         found = []
-        sockets = _python_sockets()
+        sockets = {socket.socket.fileno(each): each for each in objects if issubclass(type(each), socket.socket)}
         for descriptor in sorted(set(_descriptors()) - self._descriptors):
             name = _target(descriptor)
             if name.startswith("socket:"):
@@ -157,18 +160,35 @@ class Leftovers:
         ]
 
 
-def _loops() -> Iterator[asyncio.AbstractEventLoop]:
+_RLOCK = type(threading.RLock())
+_OF_INTEREST = (asyncio.AbstractEventLoop, socket.socket, _RLOCK)
+
+
+def _objects_of_interest() -> list[Any]:
+    """Return all event loops, sockets and reentrant locks; a package has half a million other objects."""
     # The type is asked, and not the object: a proxy would begin to work.
+    kinds: dict[type, bool] = {}
+    found = []
     for item in gc.get_objects():
-        if issubclass(type(item), asyncio.AbstractEventLoop) and not item.is_closed():
-            yield item
+        kind = type(item)
+        is_found = kinds.get(kind)
+        if is_found is None:
+            is_found = kinds[kind] = issubclass(kind, _OF_INTEREST)
+        if is_found:
+            found.append(item)
+    return found
+
+
+def _loops(objects: Sequence[Any]) -> list[asyncio.AbstractEventLoop]:
+    return [each for each in objects if issubclass(type(each), asyncio.AbstractEventLoop) and not each.is_closed()]
 
 
 def _native_threads() -> list[str]:
     """Describe threads of C code. Those whose library ends them before a fork, as OpenBLAS does, are none."""
     if len(_tasks()) < 2:
         return []
-    with own_fork(), suppress(OSError):
+    with own_fork(), suppress(OSError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python counts these threads, too
         pid = os.fork()
         if pid == 0:
             os._exit(0)
@@ -230,14 +250,6 @@ def _target(descriptor: int) -> str:
     return ""
 
 
-def _python_sockets() -> dict[int, socket.socket]:
-    found = {}
-    for item in gc.get_objects():
-        if issubclass(type(item), socket.socket) and socket.socket.fileno(item) >= 0:
-            found[socket.socket.fileno(item)] = item
-    return found
-
-
 _PAIR = "a pair of sockets"
 
 
@@ -274,14 +286,12 @@ def _is_database(descriptor: int) -> bool:
         return False
 
 
-def _dead_locks() -> Sequence[str]:
+def _dead_locks(objects: Sequence[Any]) -> list[str]:
     """Describe reentrant locks whose owner is a thread that has ended: nobody can release them."""
     main = threading.main_thread().ident
-    kind = type(threading.RLock())
-    locks = {id(item): item for item in gc.get_referents(*gc.get_objects()) if type(item) is kind}
     found = []
-    for lock in locks.values():
-        owner = _OWNER.search(repr(lock))
+    for lock in objects:
+        owner = _OWNER.search(repr(lock)) if type(lock) is _RLOCK else None
         if owner is not None and int(owner[1]) != main:
             found.append(f"a lock that is held by an ended thread{holder_of(lock)}")
     return found
