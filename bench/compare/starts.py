@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from threading import Timer
 
 from bench.kernel import STOP_TIMEOUT_S, BenchError, Target, pinned, process_tree
 
@@ -21,7 +22,9 @@ TIMED = (
     " print(time.perf_counter() - began_s)"
 )
 KILLED = re.compile(r"^(?P<at>\S+)Z ERROR .* was killed by SIGKILL; another one takes its place")
-STARTED = re.compile(r"^(?P<at>\S+)Z DEBUG .* is ready$")
+STARTED = re.compile(r"^(?P<at>\S+)Z DEBUG .* worker \d+ \(pid \d+\) is ready\b")
+TIMEOUT_S = 20.0
+"""After this the server is killed, which ends its output."""
 
 
 def take_starts(target: Target, core: int) -> dict[str, float]:
@@ -55,17 +58,20 @@ def _start(target: Target, core: int, *options: str) -> tuple[float, float]:
             text=True,
         )
     assert server.stdout is not None
+    limit = Timer(TIMEOUT_S, server.kill)
     with server.stdout as lines:
         try:
+            limit.start()
             _line(lines, re.compile(target.ready))
             supervisor_s = time.monotonic() - began_s
-            worker = process_tree(server.pid)[-1]  # a process that preloads is between them
+            worker = process_tree(server.pid)[-1]  # the youngest: one that preloads may be before it
             os.kill(worker, signal.SIGKILL)
             killed_at, ready_at = (datetime.fromisoformat(_line(lines, line)["at"]) for line in (KILLED, STARTED))
         finally:
             server.terminate()
             lines.read()
             server.wait(STOP_TIMEOUT_S)
+            limit.cancel()
     return supervisor_s, (ready_at - killed_at).total_seconds()
 
 

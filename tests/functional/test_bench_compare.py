@@ -16,6 +16,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark kernel is for Linux", allow_module_level=True)
 
+from bench.compare import starts
 from bench.compare.charts import CHARTS, draw
 from bench.compare.command import main
 from bench.compare.documents import replaced
@@ -27,9 +28,10 @@ from bench.compare.results import Figures, Results
 from bench.compare.run import FULL, QUICK, seconds_needed
 from bench.compare.scaling import Calls, Measured, needs, per_core
 from bench.compare.scenarios import LINEUP, SCENARIOS
+from bench.compare.starts import take_starts
 from bench.compare.tables import warnings
 from bench.compare.visits import Visit
-from bench.kernel import BenchError
+from bench.kernel import BenchError, Target
 from bench.load.targets import TARGETS
 
 ASYNCIO, UVLOOP = "published SDK, asyncio", "published SDK, uvloop"
@@ -292,6 +294,19 @@ def test_a_short_comparison_is_reported_and_read_again(
     assert (tmp_path / "report.md").read_text() == before
     for name in ("cost.svg", "memory.svg"):
         assert len(list(ElementTree.parse(tmp_path / name).getroot().iter())) > 50
+
+
+def test_starts_are_measured() -> None:
+    taken = take_starts(TARGETS["se-server"], max(os.sched_getaffinity(0)))
+    assert taken.keys() == {"supervisor_ready_s", "worker_ready_s", "worker_preloaded_s", "import_s"}
+    assert all(0.005 < seconds < 15 for seconds in taken.values()), taken
+
+
+def test_a_server_that_does_not_start_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.compare.starts.TIMEOUT_S", 0.5)
+    silent = Target("silent", (sys.executable, "-c", "import time; time.sleep(60)"), ready="never")
+    with pytest.raises(BenchError, match="had not printed 'never'"):
+        starts._start(silent, max(os.sched_getaffinity(0)))
 
 
 @pytest.mark.usefixtures("cores")
