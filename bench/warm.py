@@ -128,7 +128,7 @@ def measure(group: str, mode: str, provider: RemoteProvider) -> dict[str, list[f
     return found
 
 
-def _measure_all(chosen: Sequence[str], repetitions: int, results: dict[str, Any]) -> None:
+def _measure_all(chosen: Sequence[str], repetitions: int, results: dict[str, Any], file: Path) -> None:
     for group in chosen:
         results["figures"][group] = {mode: {name: [] for name in FIGURES} for mode in MODES}
     with provider_process() as provider:
@@ -140,6 +140,7 @@ def _measure_all(chosen: Sequence[str], repetitions: int, results: dict[str, Any
                     for name, values in measure(group, mode, provider).items():
                         results["figures"][group][mode][name] += values
                     print(f"{repetition + 1}/{repetitions} {group}, {mode}", file=sys.stderr, flush=True)
+            file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _machine() -> str:
@@ -170,11 +171,9 @@ def main() -> int:
                 "machine": _machine(),
                 "python": platform.python_version(),
                 "made": date.today().isoformat(),
-                "repetitions": given.repetitions,
             }
-            _measure_all(chosen, given.repetitions, results)
             given.results.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            _measure_all(chosen, given.repetitions, results, file)
         text = report(results)
         (given.results / "warm.md").write_text(text)
         print(text)

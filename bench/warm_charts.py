@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare.charts import STYLE
-from bench.warm_figures import GROUPS, MODES, medians
+from bench.warm_figures import GROUPS, MODES, medians, servers
 
 __all__ = ["draw"]
 
@@ -82,6 +82,6 @@ def _bars(results: dict[str, Any], pyplot: Any, colours: dict[str, str], ink: di
         figure.text(
             0.45 + 0.16 * place, 0.975, f"■ {mode}", fontsize=10, fontweight="bold", color=colours[mode], va="top"
         )
-    words = f"{results['machine']} · medians of {results['repetitions']} interleaved servers · {results['made']}"
+    words = f"{results['machine']} · medians of {servers(results)} of each kind, interleaved · {results['made']}"
     figure.text(0.012, 0.012, f"{words} · python -m bench.warm", fontsize=7.5, color=ink["faint"], va="bottom")
     return figure

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["FIGURES", "GROUPS", "MODES", "TARGETS", "goals", "is_met", "medians", "report"]
+from se_server.spelling import counted
+
+__all__ = ["FIGURES", "GROUPS", "MODES", "TARGETS", "goals", "is_met", "medians", "report", "servers"]
 
 PACKAGES = ("openai", "anthropic", "google.genai", "litellm")
 ALL = "all four"
@@ -53,6 +55,13 @@ def medians(results: dict[str, Any], group: str, mode: str) -> dict[str, float]:
     return {name: median(values) for name, values in results["figures"][group][mode].items()}
 
 
+def servers(results: dict[str, Any]) -> str:
+    """Return how many servers of each kind were measured."""
+    counts = [len(figures["tenth_turn_s"]) for modes in results["figures"].values() for figures in modes.values()]
+    least, most = min(counts), max(counts)
+    return counted(most, "server") if least == most else f"{least} to {most} servers"
+
+
 def goals(results: dict[str, Any], group: str) -> dict[str, float]:
     """Return the ratios of the targets."""
     without, warm = (medians(results, group, mode) for mode in ("without", "--preload-app"))
@@ -74,7 +83,7 @@ def is_met(name: str, ratio: float) -> bool:
 def report(results: dict[str, Any]) -> str:
     """Return the tables, as Markdown."""
     lines = [
-        f"Two workers, {results['repetitions']} servers of each kind taking turns; medians. {results['machine']},"
+        f"Two workers, {servers(results)} of each kind taking turns; medians. {results['machine']},"
         f" Python {results['python']}, {results['made']}.",
         "",
         "| packages | | ready | respawn | first turn | tenth turn | first, usual | tenth, usual"
