@@ -138,7 +138,9 @@ async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
 
 def test_code_before_serve_runs_once_a_worker(tmp_path: Path) -> None:
     served = WITHOUT.format(options="port=0, api_key='sk_own'")
-    with started(write(tmp_path, f"print('begun by', os.getpid(), flush=True)\n{served}"), "--workers", "3") as process:
+    with started(
+        write(tmp_path, f"os.write(1, b'begun by %d\\n' % os.getpid())\n{served}"), "--workers", "3"
+    ) as process:
         assert process.stdout is not None
         begun = set()
         for line in process.stdout:
