@@ -27,7 +27,8 @@ def need_packages(*names: str) -> None:
         BenchError: one of them is missing.
     """
     for name in names:
-        if find_spec(name) is None:
+        package, _, _ = name.partition(".")
+        if find_spec(package) is None or find_spec(name) is None:
             raise BenchError(f"the package {name} is not installed; pip install '.[bench]' brings it")
 
 
