@@ -264,7 +264,7 @@ async def test_se_ctl_shows_slow_turns_and_figures(tmp_path: Path) -> None:
             assert [row["event_id"] for row in rows] == [2, 1]
             status = await run_ctl(path, "status")
             for part in (
-                f"at {admin.server.url}",
+                f"at ws://127.0.0.1:{admin.server.port}",
                 f"page and metrics: http://127.0.0.1:{admin.place}/",
                 "limits: max_sessions 9",
                 "turns since the start: 2 answered",

@@ -137,7 +137,7 @@ def test_a_value_is_refused_before_the_run(command: Any, arguments: tuple[str, .
     ("words", "sentence"),
     [
         ("run", "run needs a program that calls serve(): se-server run script.py"),
-        ("run .", "run needs a file: . is a directory"),
+        ("run .", "run needs a program: . is a directory without __main__.py"),
         ("run ok:app", "run needs a file, and 'ok:app' names an object in a module: se-server ok:app serves it"),
         ("run nowhere", "run needs a file, and there is none called 'nowhere'"),
         ("run --port 0 x.py", "the program comes directly after run: se-server run x.py --port 0 ..."),
