@@ -148,7 +148,7 @@ async def test_a_blocked_loop_shows_as_time_in_the_socket(tmp_path: Path) -> Non
             await asyncio.sleep(0.2)
             await waits.send(transcript_message("hello", event_id=2))
             await read_answer(waits)
-            rows = await slow_turns(admin, 2)
+            rows = await slow_turns(admin, 3)
             (late,) = [row for row in rows if row["event_id"] == 2]
             assert late["parts"][0] > 0.2
             place = re.search(r"agent\.py:(\d+)$", late["blocked_by"])
