@@ -7,6 +7,7 @@ the speed of the generator, and hardly on other load of the machine.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -41,6 +42,7 @@ __all__ = [
     "pick_cores",
     "pinned",
     "running",
+    "settle",
 ]
 
 READY_TIMEOUT_S = 30.0
@@ -206,6 +208,15 @@ class Target:
         except BenchError as error:
             return f"{self.name} is left out: {error}"
         return None
+
+
+def settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    """End a future, unless it is over: with the exception, or without one."""
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)

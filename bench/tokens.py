@@ -24,7 +24,7 @@ from typing import Any
 
 import uvloop
 
-from bench.kernel import BenchError, Cores, Server, Target, in_turn, pick_cores, running
+from bench.kernel import BenchError, Cores, Server, Target, in_turn, pick_cores, running, settle
 from bench.llm_paths import BARE_PATHS, PATHS, TOKENS_PER_S, is_installed
 from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
 from bench.load.targets import API_KEY, TARGETS, certificate
@@ -100,11 +100,7 @@ class Caller(asyncio.Protocol):
     def _end(self, error: Exception | None) -> None:
         if not self.begun.done():
             self.begun.set_result(None)
-        if not self.over.done():
-            if error is None:
-                self.over.set_result(None)
-            else:
-                self.over.set_exception(error)
+        settle(self.over, error)
         self._transport.close()
 
 

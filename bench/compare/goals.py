@@ -70,7 +70,7 @@ class Goal:
 
 
 Pair = tuple[float | None, float | None]
-"""What must be reached, and what is aimed at."""
+"""The limit that must be reached, and the one that is aimed at."""
 
 
 def _ratios(

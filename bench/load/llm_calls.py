@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bench.kernel import BenchError, Server
+from bench.kernel import BenchError, Server, settle
 from bench.load.frames import HEAD_END, TEXT, client_frame, upgrade_request
 from bench.load.llm_provider import WORD
 from bench.load.targets import API_KEY
@@ -116,11 +116,7 @@ class Call(asyncio.Protocol):
         self._transport.write(client_frame(TEXT, json.dumps(message).encode()))
 
     def _end(self, error: Exception | None) -> None:
-        if not self.over.done():
-            if error is None:
-                self.over.set_result(None)
-            else:
-                self.over.set_exception(error)
+        settle(self.over, error)
         self._transport.close()
 
 

@@ -21,7 +21,7 @@ def modules(raw: object) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Preload:
-    """What the zygote imports, from which workers are forked.
+    """The imports of the zygote, from which workers are forked.
 
     Attributes:
         preload: the names of libraries.

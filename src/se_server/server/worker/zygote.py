@@ -131,7 +131,7 @@ def _receive(orders: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the zygote has changed for itself, and a worker changes back.
+    """The state that the zygote has changed for itself, and a worker changes back.
 
     Attributes:
         handlers: the handlers of libraries for signals that the zygote treats in its own way.
