@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,22 @@ def test_a_signal_to_the_whole_group_is_no_error() -> None:
         assert "ERROR" not in server.output()
 
 
+def test_a_stopping_observer_answers_its_last_connection() -> None:
+    with observed_server(app=None, workers=1, api_key=None) as admin:
+        assert isinstance(admin.place, int)
+        waiting, kept = (http.client.HTTPConnection("127.0.0.1", admin.place, START_TIMEOUT_S) for _ in range(2))
+        with closing(waiting), closing(kept):
+            waiting.connect()
+            kept.request("GET", "/livez")
+            assert kept.getresponse().read() == b"ok\n"  # it was taken after the one that waits
+            os.kill(admin.pid(), signal.SIGTERM)
+            assert kept.sock.recv(1) == b""
+            waiting.request("GET", "/livez")
+            answer = waiting.getresponse()
+            assert (answer.read(), answer.headers["connection"]) == (b"ok\n", "close")
+        assert admin.server.stop() == 0
+
+
 async def test_an_observer_that_hangs_is_replaced(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py")
     with observed_server("--hang-timeout-s", "1", app=app, workers=1) as admin:
@@ -132,8 +150,8 @@ async def test_an_upgrade_hands_the_address_on(tmp_path: Path) -> None:
             server.send_signal(signal.SIGUSR2)
             server.wait_for_output(r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S)
             server.wait_for_output(rf"(?s)(?:{PAGE_LINE.pattern}.*){{2}}", START_TIMEOUT_S)
+            admin.wait_for_value(1, "upgrades_total", result="succeeded")  # the old observer still answers for a moment
             assert admin.value("start_time_seconds") > started
-            assert admin.value("upgrades_total", result="succeeded") == 1
             # The conversation is on a worker of the old supervisor.
             assert admin.value("conversations", state="listening") == 1
             assert admin.value("conversations_total") == 0

@@ -20,6 +20,8 @@ HEAD_S = 10.0
 STALL_S = 30.0
 """A peer that does not read for this long is disconnected: a page in a laptop that sleeps."""
 YOUNG_S = 1.0
+FIRST_REQUEST_S = 0.5
+"""Time for the first request of a connection that was made just before the server stops."""
 REPORT_S = 60.0
 
 _PIECE_BYTES = 4096  # httptools is fed this much at once, so that a head is little longer than its limit
@@ -45,6 +47,8 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = True
     _is_too_much = False
+    _is_new = True
+    _is_last = False
     _head_timer: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
     _reported_at = float("-inf")
@@ -64,6 +68,18 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close once the request at work is answered, and the first one too.
+
+        The next server of an upgrade takes the connections that come after this one's last. A connection that this
+        one has taken is answered by nobody else, and its request may be on its way.
+        """
+        if self._is_new:
+            self._is_last = True
+            self.loop.call_later(FIRST_REQUEST_S, self._close_if_idle)
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """Disconnect a peer that does not read in time."""
@@ -107,7 +123,9 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _TooMuchError
         super().on_headers_complete()
-        self._is_in_head = False
+        if self._is_last:
+            self.cycle.keep_alive = False
+        self._is_new = self._is_in_head = False
         self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -132,6 +150,10 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
         self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle:
+            self.transport.close()
 
     @property
     def _is_idle(self) -> bool:
