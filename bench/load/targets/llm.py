@@ -22,7 +22,7 @@ AGENT_JAVASCRIPT = "./llm_handler.cjs"
 APIS = ("openai", "anthropic", "gemini")
 _MODULES = {
     "openai": ("openai",),
-    "openai over aiohttp": ("openai", "httpx_aiohttp"),
+    "openai over aiohttp": ("openai", "aiohttp"),
     "anthropic": ("anthropic",),
     "google-genai": ("google.genai",),
 }
