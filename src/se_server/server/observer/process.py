@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -18,6 +16,7 @@ from se_server.server.observer.app import Observer
 from se_server.server.observer.connections import Connection
 from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
+from se_server.server.observer.giving_way import take_the_back_seat
 from se_server.server.observer.recorder import make_recorder
 from se_server.server.observer.watch import Watch
 from se_server.server.observer.web import WebServer
@@ -59,8 +58,7 @@ def run_observer(
     Returns:
         The exit code.
     """
-    with suppress(OSError):
-        os.nice(5)  # conversations come first
+    take_the_back_seat()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
     recorder = make_recorder(recording, config.program.app, __version__, config.session.changed())
     exporter = _make_exporter(config)

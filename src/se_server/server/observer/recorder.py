@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from se_server.recordings.redaction import forget_texts
 from se_server.recordings.writing import Facts, Taped, lines_of
 from se_server.server.observer.archive import Archive, Erased
+from se_server.server.observer.giving_way import in_pieces
 from se_server.server.observer.kept import Key, Texts
 from se_server.server.observer.redactor import OwnRedactor, Withheld
 from se_server.server.observer.rows import cause_of, key_of, turn_row
@@ -104,7 +105,7 @@ class Recorder:
         if index not in self._known_tapes:
             self._known_tapes.add(index)
             begin_reading(tape)
-        for writer, kind, number, when_us, data in read_tape(tape):
+        for writer, kind, number, when_us, data in in_pieces(read_tape(tape)):
             self.texts.add((writer or pid, number), when_us, kind, data)
 
     def take(self, turns: Sequence[tuple[Conversation, Turn]], ended: Sequence[Conversation]) -> None:

@@ -11,6 +11,7 @@ from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from se_server.server.observer._timelines import PART_NAMES, Conversation, Timelines, lost_in
+from se_server.server.observer.giving_way import give_way, in_pieces
 from se_server.server.observer.recorder import Recorder
 from se_server.server.observer.rows import conversation_row, detail_of, key_of, turn_row
 from se_server.server.shared.scoreboard import Scoreboard
@@ -32,6 +33,8 @@ MARKS = 30
 SLOW_S = 3600.0
 """Turns that ended longer ago are no candidates for the slowest."""
 MAX_ROWS = 200
+TURNS = 15
+"""Turns between two offers of the core to a worker."""
 
 _BOUNDS = Distribution.of("first_text", Meters().cells()).bounds
 
@@ -98,7 +101,8 @@ class Watch:
                 conversation.forget()
             ended = [one for one in ended if one not in gone]
             turns = [(one, turn) for one, turn in turns if one not in gone]
-        for conversation, turn in turns:
+        give_way()
+        for conversation, turn in in_pieces(turns, TURNS):
             self._take(conversation, turn)
         for conversation in ended:
             self._ended.append(conversation)
