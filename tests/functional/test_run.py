@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from se_server.errors import CallerError
 from se_server.simulator.caller import Caller
+from tests.fake_api import running_api
 from tests.functional.test_tls import Files
 from tests.helpers import (
     START_TIMEOUT_S,
@@ -348,6 +350,43 @@ async def test_an_option_wins_over_the_programs_key(tmp_path: Path) -> None:
         assert "SE_SERVER_API_KEY replaces the API key that" in server.output()
 
 
+async def test_the_clients_key_wins_over_the_variable(tmp_path: Path) -> None:
+    with running_api("sk_own") as api:
+        body = f"""
+            async def main():
+                client = elevenlabs.AsyncElevenLabs(api_key="sk_own", base_url={api.url!r})
+                engine = await client.speech_engine.get({api.add_engine()!r})
+                await engine.serve(path="/ws", on_transcript=on_transcript)
+            asyncio.run(main())
+        """
+        with running(write(tmp_path, body), workers=1) as server:
+            url = f"ws://127.0.0.1:{server.port}/ws"
+            with pytest.raises(CallerError):
+                await Caller.connect(url, api_key=TEST_API_KEY).__aenter__()
+            async with Caller.connect(url, api_key="sk_own") as caller:
+                assert (await caller.say("Hello?")).text.endswith("Hello?")
+
+
+async def test_a_handler_of_sigint_stays_the_programs(tmp_path: Path) -> None:
+    body = "import signal\nsignal.signal(signal.SIGINT, lambda *_: print('own SIGINT', flush=True))\n"
+    with running(write(tmp_path, body + WITHOUT.format(options="path='/ws'")), workers=1) as server:
+        os.kill(server.worker_pids()[0], signal.SIGINT)
+        server.wait_for_output("own SIGINT")
+        assert await answers(server) == ["Hello?"]
+        assert server.stop() == 0
+
+
+def test_code_after_serve_has_a_limited_time(tmp_path: Path) -> None:
+    script = write(tmp_path, WITHOUT.format(options="port=0, path='/ws'") + "import time\ntime.sleep(3600)\n")
+    limit = "from se_server.server.worker import serve_calls; serve_calls.AFTER_S = 0.3"
+    start = f"import sys; {limit}; from se_server.cli import server; sys.exit(server.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", start, "run", str(script), "--workers", "1"]
+    server = ServerProcess(command, environment(TEST_API_KEY), TEST_API_KEY)
+    server.wait_for_output("se-server ready")
+    assert server.stop() == 0
+    assert re.search(r"script.py goes on 0.3 s after its serve\(\) has ended.*script.py:\d+", server.output())
+
+
 async def test_a_later_serve_leaves_the_first_alone(tmp_path: Path) -> None:
     body = """
         def served(path):
@@ -466,16 +505,21 @@ def test_check_ends_a_program_that_waits(tmp_path: Path) -> None:
         os.kill(child, 0)
 
 
-async def test_a_reload_refuses_another_port(tmp_path: Path) -> None:
+async def test_reloads_and_upgrades_refuse_another_address(tmp_path: Path) -> None:
     port = free_port()
-    script = write(tmp_path, WITHOUT.format(options=f"port={port}, host='127.0.0.1', path='/ws'"))
+    program = WITHOUT.format(options=f"port={port}, host='127.0.0.1', path='/ws'")
+    script = write(tmp_path, program)
     command = [sys.executable, "-m", "se_server", "run", str(script), "--workers", "1"]
     server = ServerProcess(command, environment(TEST_API_KEY), TEST_API_KEY)
     try:
         server.wait_for_output("se-server ready")
-        script.write_text(script.read_text().replace(str(port), str(free_port())))
-        os.kill(server.pid, signal.SIGHUP)
-        server.wait_for_output("the reload has failed, the old workers serve on: .*a reload keeps the addresses")
+        for changed, new, where in ((str(port), str(free_port()), "port"), ("127.0.0.1", "127.0.0.2", "the host")):
+            write(tmp_path, program.replace(changed, new))
+            refused = f"script.py serves at {where} {new} now, .* keep the addresses"
+            os.kill(server.pid, signal.SIGHUP)
+            server.wait_for_output(f"the reload has failed, the old workers serve on: .*{refused}")
+            os.kill(server.pid, signal.SIGUSR2)
+            server.wait_for_output(f"(?s)upgrade: supervisor .*{refused}.*the upgrade has failed", START_TIMEOUT_S)
         async with Caller.connect(f"ws://127.0.0.1:{port}/ws", api_key=TEST_API_KEY) as caller:
             assert (await caller.say("Hello?")).text == "Hello?"
     finally:

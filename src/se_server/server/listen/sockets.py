@@ -42,7 +42,7 @@ def bind(host: str | None, port: int, *, backlog: int = BACKLOG) -> list[socket.
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"port {port} does not exist: choose 0 to 65535")
-    addresses = _resolve(host, port)
+    addresses = resolve(host, port)
     tries_left = _PORT_0_TRIES if port == 0 else 1
     while True:
         tries_left -= 1
@@ -63,7 +63,12 @@ def address_of(sock: socket.socket, *, tls: bool) -> str:
     return f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}"
 
 
-def _resolve(host: str | None, port: int) -> list[_Address]:
+def resolve(host: str | None, port: int) -> list[_Address]:
+    """Return the addresses of a host, IPv4 first; None or "" is all interfaces.
+
+    Raises:
+        ConfigError: the host is unknown.
+    """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:

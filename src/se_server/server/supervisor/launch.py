@@ -98,6 +98,8 @@ def serve(
     notifier = Notifier(os.environ)
     config = checked(load())
     script = Script.of(config.program.app)
+    if handover is not None:
+        config = listening(config, handover.learned)
     asks = script is not None and handover is None and "LISTEN_FDS" not in os.environ and not config.says_all_of_where()
     directory = start_directory()
     spec = WorkerSpec(config, run_worker, tls=tls_of(config), log_file=log_file, directory=directory)
@@ -115,10 +117,14 @@ def serve(
         observer = ObserverProcess(admin, _observer_main(config, recording, places.control_path, log_file))
     port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), None)
 
+    def learned() -> dict[str, object]:
+        """Return the options of the listen sockets that the program has named."""
+        return {name: config.value(name) for name in LISTENING if config.sources.get(name) == "APP"}
+
     def reload_spec() -> WorkerSpec:
         fresh = checked(load())
         if script is not None:  # the sockets are open where the program wanted them
-            fresh = listening(fresh, {name: config.value(name) for name in LISTENING if config.sources[name] == "APP"})
+            fresh = listening(fresh, learned())
         for name in _FIXED:
             if fresh.value(name) != config.value(name):
                 logger.warning("%s has changed: a reload keeps the old value, restart the server to apply it", name)
@@ -129,14 +135,14 @@ def serve(
         nonlocal config, spec
         assert to_first is not None
         first, *more = [dict(address) for address in addresses if isinstance(address, dict)]
-        learned = listening(config, first)
+        complete = listening(config, first)
         try:
-            places.listen(learned, [] if config.says_where() else more)
+            places.listen(complete, [] if config.says_where() else more)
             send_sockets(to_first, places.sockets)
         finally:
             to_first.close()
-        config = learned
-        spec = replace(spec, config=learned, listen_sockets=tuple(places.sockets), sockets_from=None)
+        config = complete
+        spec = replace(spec, config=complete, listen_sockets=tuple(places.sockets), sockets_from=None)
         return spec
 
     def upgrade(rings: Sequence[FormerRings]) -> Upgrade:
@@ -144,6 +150,7 @@ def serve(
         environ = {**os.environ, **notifier.variables}
         return begin_upgrade(
             *(places.sockets, descriptor, seats.fileno(), directory, environ, admin, agent_check, rings),
+            learned=learned(),
             is_managed=notifier.is_managed,
             earlier=[] if handover is None else handover.running(),
         )

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import orjson
 
@@ -79,6 +79,7 @@ def begin_upgrade(
     agent_check: AgentCheck | None = None,
     rings: Sequence[FormerRings] = (),
     *,
+    learned: Mapping[str, object] | None = None,
     is_managed: bool = False,
     earlier: Sequence[int] = (),
 ) -> Upgrade:
@@ -93,6 +94,7 @@ def begin_upgrade(
         admin: the address of the observer.
         agent_check: the address of agent checks.
         rings: those of this supervisor and of earlier ones.
+        learned: the options of the listen sockets that a program has named.
         is_managed: whether systemd manages this process, and shall be the parent of the other one.
         earlier: descriptors of earlier supervisors that run.
 
@@ -110,7 +112,7 @@ def begin_upgrade(
     own = _descriptor_of(os.getpid()) if is_managed else None
     supervisors = [] if own is None else [own, *earlier]
     handed: dict[str, object] = {"sockets": descriptors, "ready": writer, "pidfile": pidfile, "seats": seats}
-    handed |= {"predecessor": os.getpid(), "supervisors": supervisors}
+    handed |= {"predecessor": os.getpid(), "supervisors": supervisors, "learned": dict(learned or {})}
     for_observer = [] if admin is None else [sock.fileno() for sock in admin.sockets]
     if admin is not None:
         handed |= {"admin": admin.given, "admin_sockets": for_observer}
@@ -215,6 +217,7 @@ class Handover:
         admin: the address of the observer and its sockets; None if there is none.
         agent_check: the address of agent checks and its sockets; None if there is none.
         rings: those of earlier supervisors.
+        learned: the options of the listen sockets that a program has named.
     """
 
     sockets: list[socket.socket]
@@ -226,6 +229,7 @@ class Handover:
     admin: tuple[str, list[socket.socket]] | None = None
     agent_check: tuple[str, list[socket.socket]] | None = None
     rings: list[FormerRings] = field(default_factory=list)
+    learned: dict[str, Any] = field(default_factory=dict)
     _serves: bool = False
     _stops: bool = False
 
@@ -249,6 +253,7 @@ class Handover:
             agent_check = (str(given["agent_check"]), for_checks) if for_checks else None
             rings = [taken for one in given.get("rings", ()) if (taken := FormerRings.take(one)) is not None]
             predecessor, supervisors = int(given.get("predecessor", os.getppid())), list(given.get("supervisors", ()))
+            learned = dict(given.get("learned", {}))
             all_sockets = (*sockets, *for_observer, *for_checks)
             for sock in all_sockets:
                 sock.setblocking(False)
@@ -257,7 +262,7 @@ class Handover:
                     os.set_inheritable(descriptor, False)
         except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{VARIABLE} is for se-server's own use: remove it from the environment") from None
-        return cls(sockets, pidfile, seats, writer, predecessor, supervisors, admin, agent_check, rings)
+        return cls(sockets, pidfile, seats, writer, predecessor, supervisors, admin, agent_check, rings, learned)
 
     def report_ready(self) -> None:
         """Report to the previous supervisor that this one serves."""

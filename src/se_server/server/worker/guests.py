@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ssl import SSLContext
-from typing import Any, NoReturn
+from typing import Any
 
 from se_server.errors import AppError, ConfigError
 from se_server.server.config.app import App, AppCrashed, app_of
@@ -16,7 +16,7 @@ from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.place import Place
 from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
-from se_server.server.listen.sockets import url_of
+from se_server.server.listen.sockets import resolve, url_of
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.worker.loading import code_of, notice, route_of, with_key
 from se_server.server.worker.script import run_script
@@ -171,7 +171,8 @@ def _by_servers(
     for sock in sockets:
         name = sock.getsockname()
         by_name.setdefault(name if sock.family == socket.AF_UNIX else name[1], []).append(sock)
-    _check_kept(options[:1] if config.says_where() else options, script, config, by_name)
+    for each in options[:1] if config.says_where() else options:
+        _check_kept(each, script, config, by_name)
     everybody = list(range(len(options)))
     if len(options) == 1 or len(by_name) == 1 or config.says_where():
         return [(everybody, list(sockets))]
@@ -184,7 +185,7 @@ def _by_servers(
         wanted += [] if uds is None else [uds]
         for name in wanted:
             if name not in servers:
-                _refuse_closed(script, name)
+                raise _closed(script, name)
             servers[name].append(number)
     grouped: dict[tuple[int, ...], list[socket.socket]] = {}
     for name, numbers in servers.items():
@@ -193,21 +194,34 @@ def _by_servers(
     return [(list(numbers), listening) for numbers, listening in grouped.items()]
 
 
-def _check_kept(options: Sequence[Any], script: Script, config: Config, names: Container[object]) -> None:
+def _check_kept(
+    options: Any, script: Script, config: Config, by_name: Mapping[object, Sequence[socket.socket]]
+) -> None:
     """Refuse a server that names another address than the program did when the sockets were opened for it."""
-    for each in options:
-        port, uds = _port_of(each), each.get("uds")
-        if config.sources.get("port") == "APP" and port and port not in names:
-            _refuse_closed(script, port)
-        if config.sources.get("uds") == "APP" and uds is not None and uds not in names:
-            _refuse_closed(script, uds)
+    named = {name for name in LISTENING if config.sources.get(name) == "APP"}
+    port, uds = _port_of(options), options.get("uds")
+    if "port" in named and port and port not in by_name:
+        raise _closed(script, port)
+    if "uds" in named and uds is not None and uds not in by_name:
+        raise _closed(script, uds)
+    is_by_program = bool(named & {"host", "port"}) and config.sources.get("host", "default") in ("APP", "default")
+    if port is None or not is_by_program:
+        return
+    host = options.get("host")
+    listening = by_name.get(port) or [sock for sockets in by_name.values() for sock in sockets]
+    if not {address[0] for _, address in resolve(host, port)} & {sock.getsockname()[0] for sock in listening}:
+        raise _changed(script, f"the host {host}" if host else "all interfaces")
 
 
-def _refuse_closed(script: Script, name: object) -> NoReturn:
-    where = f"port {name}" if isinstance(name, int) else f"the Unix socket {name}"
-    raise AppError(
-        f"{script.file} serves at {where} now, which is not open: a reload keeps the addresses, restart the server to"
-        " change them"
+def _closed(script: Script, name: object) -> AppError:
+    """Return the error of an address that was not opened: a port, or the path of a Unix socket."""
+    return _changed(script, f"port {name}" if isinstance(name, int) else f"the Unix socket {name}")
+
+
+def _changed(script: Script, where: str) -> AppError:
+    return AppError(
+        f"{script.file} serves at {where} now, which is not open: a reload and an upgrade keep the addresses, restart"
+        " the server to change them"
     )
 
 

@@ -147,7 +147,7 @@ def test_nothing_stays_open_when_one_address_fails(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sockets, "_listen", listen)
     monkeypatch.setattr(
         sockets,
-        "_resolve",
+        "resolve",
         lambda host, port: [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET, ("127.0.0.2", port))],
     )
     with pytest.raises(ConfigError):
