@@ -21,6 +21,7 @@ from se_server.server.config.app import App, AppCrashed, load_object
 from se_server.server.config.config import Config
 from se_server.server.config.options import OPTIONS
 from se_server.server.config.scripts import Script
+from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.listen.sockets import InUse
 from se_server.server.shared.exit_codes import EXIT_BOOT, flush_streams
 from se_server.server.shared.logfile import check_log_file
@@ -58,7 +59,11 @@ def check(config: Config, *, with_startup: bool = False) -> int:
         ConfigError: a certificate, an address or a file cannot be used, as at a start.
     """
     config = checked(config)
-    given = [option.flag for option in OPTIONS if config.was_given(option.name) and not option.positional]
+    given = [
+        KEY_VARIABLE if config.sources.get(option.name) == KEY_VARIABLE else option.flag
+        for option in OPTIONS
+        if config.was_given(option.name) and not option.positional
+    ]
     lines = [(_OK, "options", f"{counted(len(given), 'option')} given" + (f": {', '.join(given)}" if given else ""))]
     lines += [(_WARNING, "options", doubt) for doubt in config.doubts()]
     lines += _certificate(config)

@@ -56,7 +56,7 @@ class Script:
         if os.path.isdir(path):
             path /= MAIN
         if not os.path.isfile(path):
-            raise AppError(f"se-server run: there is no file {path}")
+            raise AppError(f"there is no program {path}")
         return path
 
     @property
