@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
-import yaml
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "se-server"
 MANIFESTS = DEPLOY / "kubernetes"
-HEADER = (
-    "# Rendered from deploy/helm/se-server with deploy/kubernetes/values.yaml. The chart is the place for changes.\n"
-)
+HEADER = "# Rendered from deploy/helm/se-server by tests/deploy/render.py. The chart is the place for changes.\n"
+# Every part that needs something more in the cluster, switched on.
+EVERYTHING: dict[str, Any] = {
+    "serviceMonitor": {"enabled": True},
+    "keda": {"enabled": True},
+    "podDeletionCost": {"enabled": True},
+}
 
 
 def rendered(values: dict[str, Any]) -> dict[str, str]:
@@ -25,15 +28,14 @@ def rendered(values: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text.strip()}
 
 
-def committed_values() -> dict[str, Any]:
-    """Return the values of the committed manifests."""
-    found: dict[str, Any] = yaml.safe_load((MANIFESTS / "values.yaml").read_text(encoding="utf-8"))
-    return found
+def committed() -> dict[str, str]:
+    """Return the manifests of deploy/kubernetes: what needs nothing has the default values, the rest is switched on."""
+    return rendered(EVERYTHING) | rendered({})
 
 
 def main() -> None:
     """Write the manifests."""
-    for name, text in rendered(committed_values()).items():
+    for name, text in committed().items():
         (MANIFESTS / name).write_text(HEADER + text, encoding="utf-8")
 
 

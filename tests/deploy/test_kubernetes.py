@@ -17,9 +17,9 @@ import yaml
 from se_server.options import memory
 from se_server.server.config.options import BY_NAME
 from se_server.server.supervisor.pool import EXIT_MARGIN_S
-from tests.deploy.render import CHART, HEADER, MANIFESTS, committed_values, rendered
+from tests.deploy.render import CHART, EVERYTHING, HEADER, MANIFESTS, committed, rendered
 
-FILES = sorted(path for path in MANIFESTS.glob("*.yaml") if path.name != "values.yaml")
+FILES = sorted(MANIFESTS.iterdir())
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 QUANTITIES = {"Mi": 2**20, "Gi": 2**30}
 
@@ -41,7 +41,7 @@ def test_the_chart_passes_helms_lint() -> None:
 
 def test_committed_manifests_are_the_charts() -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in FILES} == {
-        name: HEADER + text for name, text in rendered(committed_values()).items()
+        name: HEADER + text for name, text in committed().items()
     }, "run `python -m tests.deploy.render`"
 
 
@@ -56,6 +56,12 @@ def test_manifests_are_valid_for_kubernetes(version: str) -> None:
     assert ran.returncode == 0, output
     assert "Couldn't find" not in output
     assert output.count(" passed for resource ") == 7
+
+
+def test_the_deployment_needs_nothing_but_its_secrets() -> None:
+    deployment = yaml.safe_load((MANIFESTS / "deployment.yaml").read_text(encoding="utf-8"))["spec"]
+    assert "serviceAccountName" not in deployment["template"]["spec"]
+    assert deployment["replicas"] == 2
 
 
 def test_default_values_render_without_operators() -> None:
@@ -80,7 +86,7 @@ def test_grace_period_outlasts_a_whole_stop(drain: dict[str, int]) -> None:
 
 
 def test_every_option_of_the_pod_is_valid() -> None:
-    for name, value in options_of(pod_of(committed_values())).items():
+    for name, value in options_of(pod_of(EVERYTHING)).items():
         option = BY_NAME[name.replace("-", "_")]
         if not option.is_flag:
             option.parse(value)
@@ -116,24 +122,45 @@ def test_the_pod_has_no_rights_that_it_does_not_need() -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "reason"),
     [
-        {"maxSessions": 0},
-        {"path": "/readyz"},
-        {"path": "ws"},
-        {"drain": {"timeoutSeconds": "ten"}},
-        {"replica": 3},
-        {"maxWorkerRss": "512Mi"},
-        {"image": {"repository": "a", "digest": "latest"}},
-        {"keda": {"targetLoadRatio": "1.5"}},
-        {"keda": {"enabled": True}},
-        {"serviceMonitor": {"enabled": True}, "admin": {"enabled": False}},
-        {"podDeletionCost": {"enabled": True}, "admin": {"enabled": False}},
+        ({"maxSessions": 0}, "/maxSessions"),
+        ({"path": "/readyz"}, "one of the server's own paths"),
+        ({"path": "ws"}, "/path"),
+        ({"drain": {"timeoutSeconds": "ten"}}, "/drain/timeoutSeconds"),
+        ({"replica": 3}, "'replica' not allowed"),
+        ({"maxWorkerRss": "512Mi"}, "/maxWorkerRss"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"image": {"tag": ""}}, "image.tag or image.digest"),
+        ({"image": {"repository": "registry/agent:1.0"}}, "/image/repository"),
+        ({"keda": {"targetLoadRatio": "1.5"}}, "/keda/targetLoadRatio"),
+        ({"keda": {"targetLoadRatio": 0}}, "/keda/targetLoadRatio"),
+        ({"keda": {"enabled": True}}, "needs serviceMonitor.enabled"),
+        ({**EVERYTHING, "keda": {"enabled": True, "minReplicas": 30}}, "more than maxReplicas"),
+        ({"serviceMonitor": {"enabled": True}, "admin": {"enabled": False}}, "needs admin.enabled"),
+        ({"podDeletionCost": {"enabled": True}, "admin": {"enabled": False}}, "needs admin.enabled"),
+        ({"admin": {"port": 3001}}, "port of conversations"),
+        ({"service": {"port": 9100}}, "port of conversations"),
+        ({"workers": 8}, "need 4608Mi"),
+        ({"maxWorkerRss": "1.5 GiB"}, "need 4608Mi"),
+        ({"extraArgs": ["--drain-timeout-s=60"]}, "set drain.timeoutSeconds"),
+        ({"extraArgs": ["--port", "8080"]}, "with --port the probes"),
+        ({"podAnnotations": {"one": 1}}, "/podAnnotations/one"),
+        ({"extraEnv": [{"name": "ONE", "value": 1}]}, "/extraEnv/0/value"),
     ],
 )
-def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(helm_python.HelmError):
+def test_wrong_values_are_refused_by_name(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=re.escape(reason)):
         rendered(values)
+
+
+def test_values_arrive_as_texts() -> None:
+    values = {"agent": "app.py # x", "trustedProxies": "::", "apiKeySecret": {"name": "true", "key": "1"}}
+    values["extraArgs"] = ["--goodbye-text", 'Later: "call" # again']
+    container = pod_of(values)["containers"][0]
+    assert container["args"][0] == "app.py # x"
+    assert {"--trusted-proxies=::", "--goodbye-text", 'Later: "call" # again'} < set(container["args"])
+    assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "true", "key": "1"}
 
 
 def test_every_value_is_in_the_schema() -> None:
