@@ -32,10 +32,11 @@ HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".tox" / "fuzz-work"
 LIB = WORK / "lib"
 PROGRAM = WORK / "fuzz"
-TARGETS = ("wire", "delta", "scan", "listener", "head", "control", "orders", "proxies", "handover")
+TARGETS = ("wire", "delta", "scan", "listener", "head", "control", "children", "orders", "proxies", "handover")
 PYTHON = (
     "server/shared/control", "server/listen/proxy", "server/door/clients", "server/supervisor/orders",
-    "server/supervisor/control_socket", "server/supervisor/upgrade",
+    "server/supervisor/control_socket", "server/supervisor/upgrade", "server/supervisor/zygote_process",
+    "server/supervisor/worker_events",
 )  # fmt: skip
 """Modules under test that are Python in the package: compiled for the fuzzer, so that their branches count."""
 SANITIZERS = "address,undefined"

@@ -6,7 +6,7 @@ The sources in order of precedence: the command line, the environment (`SE_SERVE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from se_server.errors import ConfigError
 from se_server.options import ENVIRONMENT_PREFIX, options_of, shown_file
 from se_server.server.config.environment import read_environment
 from se_server.server.config.keys import read_keys
-from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS
+from se_server.server.config.options import BY_NAME, GROUP_OF, GROUPS, OF_CONVERSATIONS, OPTIONS, read_keywords
 from se_server.server.config.playground import Playground
 from se_server.server.config.program import Program
 from se_server.server.config.routes import KEY as ROUTES
@@ -178,6 +178,21 @@ def listening(config: Config, options: Mapping[str, Any]) -> Config:
         taken.setdefault("port", config.listening.port)  # the default, which the program keeps to
     sources = {**config.sources, **dict.fromkeys(taken, "APP")}
     return replace(config, sources=sources, listening=replace(config.listening, **taken))
+
+
+def read_addresses(reported: Sequence[object]) -> list[dict[str, Any]]:
+    """Read the addresses that the first worker of a program reports: code of the user runs there.
+
+    Raises:
+        ConfigError: there is none, or one of them is not valid.
+    """
+    if not reported or not all(isinstance(address, dict) for address in reported):
+        raise ConfigError("the program has not said where to listen: give --host and --port")
+    return [
+        read_keywords({name: value for name, value in address.items() if name in LISTENING})
+        for address in reported
+        if isinstance(address, dict)
+    ]
 
 
 def complete(config: Config, options: Mapping[str, Any]) -> tuple[Config, list[str]]:

@@ -21,7 +21,7 @@ import jwt  # noqa: F401
 import se_server.recordings.addresses  # noqa: F401
 from se_server.errors import ConfigError
 from se_server.options import options_of
-from se_server.server.config.config import LISTENING, Config, listening
+from se_server.server.config.config import LISTENING, Config, listening, read_addresses
 from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.listen.passing import send_sockets
@@ -134,7 +134,7 @@ def serve(
     def open_sockets(addresses: Sequence[object]) -> WorkerSpec:
         nonlocal config, spec
         assert to_first is not None
-        first, *more = [dict(address) for address in addresses if isinstance(address, dict)]
+        first, *more = read_addresses(addresses)
         complete = listening(config, first)
         try:
             places.listen(complete, [] if config.says_where() else more)

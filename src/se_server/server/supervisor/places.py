@@ -13,6 +13,7 @@ from se_server.errors import ConfigError
 from se_server.server.config.config import Config
 from se_server.server.config.options import BY_NAME
 from se_server.server.listen.admin import AdminSocket, open_admin, open_agent_check
+from se_server.server.listen.passing import MAX_SOCKETS
 from se_server.server.listen.sockets import bind
 from se_server.server.listen.uds import UnixListenSocket
 from se_server.server.shared.recording import Recording, open_recording
@@ -106,6 +107,11 @@ class Places:
         try:
             self._listen(config, _open_now)
             _open_more(more, config, self.sockets)
+            if len(self.sockets) > MAX_SOCKETS:
+                raise ConfigError(
+                    f"{config.program.app} asks for {len(self.sockets)} listen sockets: {MAX_SOCKETS} can be passed to"
+                    " a worker, so merge some of its servers"
+                )
         except ConfigError:
             for sock in self.sockets:
                 sock.close()

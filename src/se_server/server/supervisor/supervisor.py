@@ -291,12 +291,12 @@ class Supervisor:
         """Open the listen sockets of a program, so that its other workers can start."""
         if self._open_sockets is None or self._ending:
             return
+        open_sockets, self._open_sockets = self._open_sockets, None
         try:
-            spec = self._open_sockets(addresses)
+            spec = open_sockets(addresses)
         except ConfigError as error:
             self._rollout.fail(Failed(str(error), code=EXIT_USAGE))
             return
-        self._open_sockets = None
         self._listen_sockets = spec.listen_sockets
         self._rollout.take_sockets(spec)
 

@@ -246,7 +246,7 @@ class Zygote:
         listening = [sock.fileno() for sock in self._spec.listen_sockets]
         try:
             done = self._order({"slot": slot.index}, [permitted, theirs.fileno(), *listening])
-            if not done.pid:
+            if done.pid <= 0:
                 raise OSError(done.problem)
             os.write(permission, b".")
         except (OSError, ZygoteGone):
@@ -281,10 +281,14 @@ class Zygote:
         poll.register(self._channel, select.POLLIN)
         while (left_s := deadline - time.monotonic()) > 0:
             if poll.poll(left_s * 1000):
-                for message in self._channel.receive():
+                answer = None
+                for message in self._channel.receive():  # the worker's end may have been reported with its start
                     if isinstance(message, Forked):
-                        return message
-                    self._take(message)
+                        answer = message
+                    else:
+                        self._take(message)
+                if answer is not None:
+                    return answer
                 if self._channel.ended:
                     raise self._gone("it has ended")
         raise self._gone(f"it does not answer within {FORK_S:g} s")

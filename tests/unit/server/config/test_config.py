@@ -11,7 +11,7 @@ from se_server.cli.server import command
 from se_server.conversation.settings import DEFAULT_SETTINGS
 from se_server.demo import DEMO_API_KEY
 from se_server.errors import ConfigError
-from se_server.server.config.config import Config, load_config
+from se_server.server.config.config import Config, load_config, read_addresses
 from se_server.server.config.options import OPTIONS
 from se_server.server.door.routes import KEY_VARIABLE
 from se_server.server.shared import cpus
@@ -417,3 +417,11 @@ def test_cpu_quota_of_both_versions_of_control_groups(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
     assert cpus.cpu_quota(str(tmp_path)) == quota
+
+
+@pytest.mark.parametrize("reported", [[], [1], [{"port": 3001}, None], [{"port": "x"}], [{"host": {}}], [{"uds": 7}]])
+def test_reported_addresses_are_read_like_options(reported: list[object]) -> None:
+    """A worker runs code of the user: its report stops the start with a sentence, never the supervisor."""
+    with pytest.raises(ConfigError):
+        read_addresses(reported)
+    assert read_addresses([{"host": "*", "port": 0, "path": "/ws"}]) == [{"host": None, "port": 0}]
