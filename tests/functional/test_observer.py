@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -195,6 +196,29 @@ def test_only_the_observer_has_a_web_server(tmp_path: Path) -> None:
 def test_an_address_that_all_can_reach_needs_a_token(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="--admin-token-file FILE"), running_server("--admin", "*:0"):
         raise AssertionError("it serves")
+
+
+def test_no_scraper_fills_the_log_or_memory() -> None:
+    """A scraper may ask for any form of the metrics, also one that is none."""
+    with observed_server(workers=1, app=None, api_key=None) as admin:
+        for version in (*map(str, range(2, 40)), "a", "1.a", "-1.0.0", "\xe9"):
+            status, text = admin.get("/metrics", {"Accept": f"application/openmetrics-text; version={version}"})
+            assert status == 200
+            assert "se_server_conversations" in text
+        assert "Traceback" not in admin.server.output()
+
+
+def test_bodies_cut_short_are_not_logged(tmp_path: Path) -> None:
+    with observed_server(workers=1, app=None, api_key=None, tokens=tmp_path / "tokens") as admin:
+        head = f"POST /api/actions/close HTTP/1.1\r\nHost: localhost\r\nAuthorization: {BEARER['Authorization']}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", int(str(admin.place)))) as peer:
+                peer.sendall(head.encode())
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(4096):
+                    pass
+        assert "Traceback" not in admin.server.output()
 
 
 def test_actions_need_a_token_and_reach_the_supervisor(tmp_path: Path) -> None:

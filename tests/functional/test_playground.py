@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,28 @@ def test_only_the_whole_address_is_answered(page: Playground) -> None:
 )
 def test_other_hosts_and_sites_are_refused(page: Playground, headers: dict[str, str], status: int) -> None:
     assert page.ask("api/about", headers=headers)[0] == status
+
+
+def test_no_stranger_keeps_the_developer_out(page: Playground) -> None:
+    """Any program of this machine may connect, and any page of a browser may send requests, without the address."""
+    hello = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n"
+    before = len(page.server.output())
+    silent = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(300)]
+    try:
+        for sent in (b"\x16\x03\r\n\r\n", hello + upgrade, b"GET /caf\xc3\xa9 HTTP/1.1\r\n\r\n", hello + b"\r\n"):
+            with socket.create_connection(("127.0.0.1", page.port)) as peer:
+                peer.sendall(sent)
+                assert peer.recv(4096)
+        with socket.create_connection(("127.0.0.1", page.port)) as peer, suppress(ConnectionError):
+            for _ in range(1000):  # a head that never ends
+                peer.sendall(hello + b"X: " + b"x" * 100_000)
+            pytest.fail("a head of 100 MB is read")
+        assert page.ask("api/about")[0] == 200
+    finally:
+        for sock in silent:
+            sock.close()
+    assert page.server.output()[before:] == ""
 
 
 def test_the_page_listens_on_loopback_alone(page: Playground) -> None:

@@ -30,7 +30,6 @@ from se_server.server.observer.web import WebServer
 
 logger = logging.getLogger("se_server.playground")
 
-MAX_CONNECTIONS = 256
 LOOK_S = 0.5
 """The interval at which the server is asked whether it takes conversations, while somebody holds one."""
 
@@ -42,7 +41,7 @@ async def serve(given: dict[str, Any], lines: asyncio.StreamReader) -> None:
     hub = Hub(server, ledger)
     app = Playground(hub, server).app(given["token"])
     sock = socket.socket(fileno=given["descriptor"])
-    web = WebServer(app, http="httptools", limit_concurrency=MAX_CONNECTIONS)
+    web = WebServer(app)
     serving = asyncio.create_task(web.serve(sockets=[sock]), name="serves the page")
     watching = asyncio.create_task(_watch(server, hub), name="watches the server")
     while line := await lines.readline():
@@ -98,7 +97,7 @@ async def _main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     given = orjson.loads(await lines.readline())
     setup_logging(given["log_level"], given["log_format"])
-    for name in ("uvicorn.error", "httpx", "httpcore"):
+    for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     await serve(given, lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -29,7 +30,9 @@ LIVE_S = 1.0
 """The interval of the page's figures."""
 SCRAPE_S = 0.05
 """Scrapes within this time get the same figures."""
-MAX_FORMS = 8
+VERSIONS = ("0.0.1", "0.0.4", "1.0.0", "2.0.0")
+"""Versions of the forms of metrics. Another one would be made, and kept, for each that a scraper invents."""
+_VERSION = re.compile(r";\s*version=([^;]*)")
 MAX_PAGES = 32
 """Pages that are shown live at once; further ones are answered 503."""
 MAX_BODY_BYTES = 4096
@@ -101,13 +104,11 @@ class Observer:
         return PlainTextResponse("ok\n")
 
     async def _metrics(self, request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = choose_encoder(_known_forms(request.headers.get("accept", "")))
         now = time.monotonic()
         made_at, body = self._scraped.get(content_type, (0.0, b""))
         if now - made_at > SCRAPE_S:  # however many scrape at once
             body = encode(self._registries["openmetrics" in content_type])
-            if len(self._scraped) > MAX_FORMS:
-                self._scraped.clear()
             self._scraped[content_type] = now, body
         return Response(body, media_type=content_type)
 
@@ -184,3 +185,8 @@ class Observer:
             return json_response(await order(self._control_path, name, argument))
         except OrderRefused as error:
             return problem(409, str(error))
+
+
+def _known_forms(accept: str) -> str:
+    """Return the forms of metrics that a scraper accepts, without those that do not exist."""
+    return ",".join(form for form in accept.split(",") if set(_VERSION.findall(form)) <= set(VERSIONS))

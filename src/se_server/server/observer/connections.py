@@ -1,4 +1,4 @@
-"""The connections of the observer: bounded in number, in the size of a request and in time."""
+"""The connections of the observer and of the playground: bounded in number, in the size of a request and in time."""
 
 from __future__ import annotations
 
@@ -164,7 +164,9 @@ class Connection(HttpToolsProtocol):
         now = self.loop.time()
         if now - Connection._reported_at > REPORT_S:
             Connection._reported_at = now
-            logger.warning("more than %d connections to the observer at once", MAX_CONNECTIONS)
+            logger.warning(
+                "more than %d connections to the page at once: those without a request are closed", MAX_CONNECTIONS
+            )
         others = [other for other in self.connections if isinstance(other, Connection) and other is not self]
         idle = [other for other in others if other._is_idle and now - other._made_at > YOUNG_S]
         if not idle:

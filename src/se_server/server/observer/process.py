@@ -13,7 +13,6 @@ from se_server import __version__
 from se_server.server.config.config import Config
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
-from se_server.server.observer.connections import Connection
 from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
 from se_server.server.observer.giving_way import take_the_back_seat
@@ -59,7 +58,6 @@ def run_observer(
         The exit code.
     """
     take_the_back_seat()
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings are of requests: a peer decides how many
     recorder = make_recorder(recording, config.program.app, __version__, config.session.changed())
     exporter = _make_exporter(config)
     watch = Watch(board, recorder, exporter)
@@ -146,4 +144,4 @@ async def _serve(
 
 def _web_server(admin: AdminSocket, observer: Observer) -> WebServer:
     app = observer.app(tokens=admin.tokens, is_local=admin.is_local, is_unix=admin.unix is not None, host=admin.host)
-    return WebServer(app, http=Connection)
+    return WebServer(app)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -10,13 +12,18 @@ from typing import Any
 
 import orjson
 import uvicorn
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from se_server.server.observer.access import App
+from se_server.server.observer.access import App, Receive, Scope, Send
+from se_server.server.observer.connections import Connection
+
+logger = logging.getLogger("se_server.server.observer")
 
 CLOSE_S = 1
+BUG_S = 60.0
+"""The interval of log lines about bugs in answers: a peer decides how often one shows."""
 BODY_S = 10.0
 _KINDS = {
     "html": "text/html; charset=utf-8",
@@ -26,18 +33,51 @@ _KINDS = {
 }
 
 
-class WebServer(uvicorn.Server):
-    """A web server that leaves signals to its process: Ctrl-C in a terminal is for the supervisor.
+class BugsReported:
+    """Logs the exceptions of an application, one in `BUG_S`, and passes them on.
 
     Args:
         app: the application.
-        options: further options of uvicorn.
     """
 
-    def __init__(self, app: App, **options: Any) -> None:
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._next_s = 0.0
+        self._left_out = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            raise  # the peer left before the end of its request
+        except Exception:
+            now = time.monotonic()
+            if now < self._next_s:
+                self._left_out += 1
+            else:
+                logger.exception(
+                    "a bug of se-server's: a request was not answered; %d more of these before", self._left_out
+                )
+                self._next_s, self._left_out = now + BUG_S, 0
+            raise
+
+
+class WebServer(uvicorn.Server):
+    """A web server with the limits of `Connection`, which logs nothing at the will of a peer.
+
+    It leaves signals to its process: Ctrl-C in a terminal is for the supervisor.
+
+    Args:
+        app: the application.
+    """
+
+    def __init__(self, app: App) -> None:
+        # Its lines are of requests and of the application's exceptions: a peer decides how many there are.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         super().__init__(
             uvicorn.Config(
-                app,
+                BugsReported(app),
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -45,7 +85,6 @@ class WebServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=CLOSE_S,
-                **options,
             )
         )
 
