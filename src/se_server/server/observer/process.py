@@ -133,7 +133,8 @@ async def _serve(
         tasks.append(loop.create_task(cost.run(), name="writes the deletion cost"))
     try:
         if server is not None and admin is not None:
-            logger.info("the page for operators is at %s, metrics at %smetrics", admin.url, admin.url)
+            metrics = f"{admin.url}metrics" if admin.unix is None else "/metrics there"
+            logger.info("the page for operators is at %s, metrics at %s", admin.url, metrics)
             await server.serve(sockets=list(admin.sockets))
         else:
             await stopped.wait()
