@@ -365,6 +365,19 @@ def test_watching_shows_the_table_until_it_is_interrupted(server: ServerProcess,
     assert watching.returncode == 130
 
 
+def test_watching_through_a_pipe_shows_a_table_each_second(server: ServerProcess, path: str) -> None:
+    with subprocess.Popen(command(path, "status", "--watch"), stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        heads = 0
+        while heads < 2:
+            line = watching.stdout.readline()
+            assert line
+            heads += "loop lag" in line
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+    assert watching.returncode == 130
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

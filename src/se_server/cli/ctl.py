@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -74,16 +74,27 @@ def status(find: Callable[..., str], watch: bool, as_json: bool) -> None:
         while True:
             print(json.dumps(ask(path, "status")), flush=True)
             time.sleep(WATCH_S)
+    elif not sys.stdout.isatty():  # as in a pipe, or by kubectl exec without -t
+        for view in _watched(path):
+            show(view)
+            sys.stdout.flush()
     else:
         from rich.live import Live
 
-        answers = deque([ask(path, "status")], maxlen=WATCHED)
-        first = status_view(answers[0], figure_lines(answers[0]))
-        with Live(first, console=console(), auto_refresh=False, screen=sys.stdout.isatty()) as live:
-            while True:
-                time.sleep(WATCH_S)
-                answers.append(ask(path, "status"))
-                live.update(status_view(answers[-1], figure_lines(answers[-1], answers[0])), refresh=True)
+        views = _watched(path)
+        with Live(next(views), console=console(), auto_refresh=False, screen=True) as live:
+            for view in views:
+                live.update(view, refresh=True)
+
+
+def _watched(path: str) -> Iterator[Any]:
+    """Yield the view of the status every second; its turns are those of the last minute."""
+    answers = deque([ask(path, "status")], maxlen=WATCHED)
+    yield status_view(answers[0], figure_lines(answers[0]))
+    while True:
+        time.sleep(WATCH_S)
+        answers.append(ask(path, "status"))
+        yield status_view(answers[-1], figure_lines(answers[-1], answers[0]))
 
 
 @command.command(short_help="Drain a worker, and start another one in its place.")

@@ -80,8 +80,9 @@ async def open_websocket(
         raise _refusal(url, error, timeout_s) from error
     # picows reports a connection that broke off during the handshake as open, without a listener.
     if accepted is not link:
-        is_tls = url.startswith("wss:")
-        why = "it may require a certificate of its clients (--cert FILE)" if is_tls else "it may speak TLS (wss://)"
+        why = "it may speak TLS (wss://), or expect a PROXY header"
+        if url.startswith("wss:"):
+            why = "it may require a certificate of its clients (--cert FILE)"
         sentence = f"the server hung up during the handshake: {why}; is a WebSocket server listening there?"
         raise CallerError(f"{url}: {sentence}")
     link.start(transport)
