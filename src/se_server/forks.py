@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -35,6 +37,8 @@ HELD_BACK = {
     signal.SIGTTOU,
     signal.SIGCHLD,
 }
+
+_FORK_WARNING = "is multi-threaded, use of fork"
 
 _owners: list[Descriptors] = []
 _loops: list[asyncio.AbstractEventLoop] = []  # those that a server runs on: a child may be forked in another thread
@@ -93,12 +97,32 @@ def call_in_children(function: Callable[[], object]) -> None:
     _in_child.append(function)
 
 
+def is_worth_a_warning(record: logging.LogRecord) -> bool:
+    """Whether a log record of Python's warnings is worth a line; a filter.
+
+    Since 3.12, Python warns of a fork beside other threads. A program that has none would be warned of the server's.
+    """
+    if _FORK_WARNING not in record.getMessage():
+        return True
+    others = [thread for thread in threading.enumerate() if not thread.name.startswith("se-server")]
+    try:
+        known = len(os.listdir("/proc/self/task")) <= threading.active_count()
+    except OSError:  # not Linux
+        known = True
+    return len(others) > 1 or not known
+
+
 @contextmanager
 def own_fork() -> Iterator[None]:
-    """Fork a process of the server, which keeps everything."""
+    """Fork a process of the server, which keeps everything.
+
+    Python's warning of a fork beside other threads is left out: the server knows its own, and looks for a preload's.
+    """
     _fork.is_own = True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", f".*{_FORK_WARNING}", DeprecationWarning)
+            yield
     finally:
         _fork.is_own = False
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from se_server.server.shared.procfs import children_of
 from tests.functional.processes import call, needs_proc, write_agent
 from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, ServerProcess, running_server, wait_for_end
 
@@ -220,6 +221,18 @@ async def test_children_end_with_their_worker(app: Path, child: str) -> None:
 
 
 @needs_proc
+@pytest.mark.parametrize("child", ["executor by spawn", "executor by forkserver"])
+async def test_an_executor_in_order_is_not_reported(app: Path, child: str) -> None:
+    """Neither are the helpers that it has started: multiprocessing's fork server and resource tracker."""
+    with running_server(app=app, workers=1) as server:
+        worker, _ = await order(server, child)
+        helpers = [pid for pid, _ in children_of(worker)]
+        assert server.stop() == 0
+        wait_for_end(helpers)
+        assert "outlive" not in server.output()
+
+
+@needs_proc
 async def test_other_processes_are_reported(app: Path) -> None:
     with running_server(app=app, workers=1) as server:
         _, pid = await order(server, "sleep")
@@ -260,6 +273,8 @@ async def test_children_end_with_a_killed_worker(app: Path, child: str) -> None:
         worker, pid = await order(server, child)
         os.kill(worker, signal.SIGKILL)
         wait_for_end([int(pid)])
+        if child.startswith("process by "):
+            server.wait_for_output(rf"process {pid} \(.*\) has outlived its worker: ended")
 
 
 @needs_proc

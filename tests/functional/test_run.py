@@ -34,7 +34,7 @@ from tests.helpers import (
 )
 
 COMMON = """
-import asyncio, os
+import asyncio, contextlib, os
 import elevenlabs
 from elevenlabs.speech_engine import SpeechEngineServer, SpeechEngineSession, USER_TRANSCRIPT
 
@@ -54,9 +54,10 @@ PROGRAMS = {
         finally:
             loop.close()
     """,
-    "current loop": """
-        loop = asyncio.get_event_loop()
-        loop.run_until_complete(SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript).serve())
+    "runner": """
+        with getattr(asyncio, "Runner", contextlib.nullcontext)() as runner:  # none on Python 3.10
+            run = runner.run if runner else asyncio.run
+            run(SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript).serve())
     """,
     "own SIGTERM": """
         import signal
@@ -127,6 +128,51 @@ async def test_programs_run_unchanged_in_a_worker(program: str, tmp_path: Path) 
         assert int(pid) != server.pid
         assert (package, said) == ("se_server", "Hello?")
         assert server.stop() == 0
+
+
+async def test_the_current_loop_is_pythons(tmp_path: Path) -> None:
+    """A loop is made on demand until Python 3.13, as for a program that Python runs itself."""
+    script = write(
+        tmp_path,
+        """
+        loop = asyncio.get_event_loop()
+        loop.run_until_complete(SpeechEngineServer(port=0, path="/ws", on_transcript=on_transcript).serve())
+        """,
+    )
+    if sys.version_info >= (3, 14):
+        with pytest.raises(AssertionError, match="raised RuntimeError: There is no current event loop"):
+            running(script, workers=1).__enter__()
+        return
+    with running(script, workers=1) as server:
+        assert (await answers(server))[0].endswith("Hello?")
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+async def test_a_fork_is_warned_of_beside_the_programs_threads(threads: int, tmp_path: Path) -> None:
+    """The server's own threads, which the program does not know of, are no reason."""
+    script = write(
+        tmp_path,
+        f"""
+        import threading
+        for _ in range({threads}):
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+        async def fork_and_answer(transcript, session):
+            fork()
+            await session.send_response("forked")
+        fork()
+        asyncio.run(SpeechEngineServer(port=0, path="/ws", on_transcript=fork_and_answer).serve())
+        """,
+    )
+    with running(script, workers=1) as server:
+        assert await answers(server) == ["forked"]
+        assert server.stop() == 0
+    assert ("multi-threaded" in server.output()) == (threads > 0 and sys.version_info >= (3, 12))
 
 
 async def test_every_worker_runs_the_program(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from se_server.conversation.notes import DEBUG_LOGGER, send_debug_to_log
+from se_server.forks import is_worth_a_warning
 from se_server.observe.formats import JsonFormatter, LineFormatter, encode, is_own, message_of
 from se_server.observe.records import ConversationRecord
 from se_server.observe.terminal import TerminalFormatter
@@ -182,6 +183,7 @@ def setup_logging(level: str, form: str = "text", *, descriptor: int = _FD_STDER
     logging.setLogRecordFactory(ConversationRecord)
     logging.basicConfig = _basic_config
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(is_worth_a_warning)
     warnings.formatwarning = _format_warning
 
 

@@ -61,10 +61,11 @@ def children_of(pid: int) -> list[tuple[int, str]]:
         place = Path("/proc", str(child))
         try:
             name, _, rest = place.joinpath("stat").read_text(errors="replace").rpartition(") ")
-            state, parent = rest.split()[:2]
-            if int(parent) == pid and state not in "ZX":
+            fields = rest.split()
+            state, parent, memory_bytes = fields[0], int(fields[1]), int(fields[20])
+            if parent == pid and state not in "ZX" and memory_bytes:  # one without memory is about to end
                 command = place.joinpath("cmdline").read_text(errors="replace").replace("\0", " ").strip()
                 found.append((child, command or name.partition("(")[2]))
-        except (OSError, ValueError):  # it has ended
+        except (OSError, ValueError, IndexError):  # it has ended
             continue
     return found

@@ -2,6 +2,7 @@
 
 A worker that ends in order ends its own children. One that is killed cannot. Processes of multiprocessing that were
 forked end by a signal of the system; those of `spawn` and `forkserver` run code of their own, and are ended here.
+The fork server itself is a helper, which would end by itself once its last user has: the log names its children alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from se_server.server.shared.procfs import children_of
 logger = logging.getLogger("se_server.server.supervisor")
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
-_OF_MULTIPROCESSING = ("multiprocessing.spawn", "multiprocessing.forkserver")
+_FORK_SERVER = "multiprocessing.forkserver"  # also in the command of the processes that it forks
+_OF_MULTIPROCESSING = ("multiprocessing.spawn", _FORK_SERVER)
 _ENDS_BY_ITSELF = "multiprocessing.resource_tracker"
 
 
@@ -49,12 +51,13 @@ class Orphans:
         # Those that were started beside the server, before its workers, are nobody's orphans.
         self._known.update(pid for pid, _ in children_of(os.getpid()))
 
-    def settle(self, own: Collection[int], *, is_orderly: bool) -> None:
-        """End or report the processes that a worker has left behind.
+    def settle(self, own: Collection[int], *, is_orderly: bool, of_orphan: bool = False) -> None:
+        """End or report the processes that a worker, or one of its own processes, has left behind.
 
         Args:
             own: the pids of the supervisor's own children.
             is_orderly: whether the worker has ended in order, so that it has reported them itself.
+            of_orphan: whether an orphan that was ended here has left them, such as a fork server its children.
         """
         left = []
         for pid, command in children_of(os.getpid()):
@@ -62,7 +65,8 @@ class Orphans:
                 continue
             self._known.add(pid)
             if any(name in command for name in _OF_MULTIPROCESSING):
-                logger.warning("process %d (%.200s) has outlived its worker: ended", pid, command)
+                if of_orphan or _FORK_SERVER not in command:
+                    logger.warning("process %d (%.200s) has outlived its worker: ended", pid, command)
                 self._ending.add(pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)

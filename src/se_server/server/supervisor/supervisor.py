@@ -395,15 +395,15 @@ class Supervisor:
             if self._upgrade is not None and pid == self._upgrade.pid:
                 self._upgrade.has_ended = True
             elif self._orphans.has_ended(pid):
-                self._settle_orphans(is_orderly=True)
+                self._settle_orphans(is_orderly=True, of_orphan=True)
             return
         self._worker_events.ended(record, code, how)
         self._settle_orphans(is_orderly=code in (EXIT_OK, EXIT_BOOT))
 
-    def _settle_orphans(self, *, is_orderly: bool) -> None:
+    def _settle_orphans(self, *, is_orderly: bool, of_orphan: bool = False) -> None:
         own = {record.pid for record in self._pool} | {zygote.pid for zygote in self._pool.zygotes}
         if self._upgrade is not None:
             own.add(self._upgrade.pid)
         if self._observer is not None:
             own.add(self._observer.pid)
-        self._orphans.settle(own, is_orderly=is_orderly)
+        self._orphans.settle(own, is_orderly=is_orderly, of_orphan=of_orphan)

@@ -187,8 +187,7 @@ def _native_threads() -> list[str]:
     """Describe threads of C code. Those whose library ends them before a fork, as OpenBLAS does, are none."""
     if len(_tasks()) < 2:
         return []
-    with own_fork(), suppress(OSError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python counts these threads, too
+    with own_fork(), suppress(OSError):
         pid = os.fork()
         if pid == 0:
             os._exit(0)
