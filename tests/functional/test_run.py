@@ -140,8 +140,9 @@ async def test_the_current_loop_is_pythons(tmp_path: Path) -> None:
         """,
     )
     if sys.version_info >= (3, 14):
-        with pytest.raises(AssertionError, match="raised RuntimeError: There is no current event loop"):
-            running(script, workers=1).__enter__()
+        ended = pytest.raises(AssertionError, match="raised RuntimeError: There is no current event loop")
+        with ended, running(script, workers=1):
+            pass
         return
     with running(script, workers=1) as server:
         assert (await answers(server))[0].endswith("Hello?")
