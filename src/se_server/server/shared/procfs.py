@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,18 @@ def children_of(pid: int) -> list[tuple[int, str]]:
             fields = rest.split()
             state, parent, memory_bytes = fields[0], int(fields[1]), int(fields[20])
             if parent == pid and state not in "ZX" and memory_bytes:  # one without memory is about to end
-                command = place.joinpath("cmdline").read_text(errors="replace").replace("\0", " ").strip()
-                found.append((child, command or name.partition("(")[2]))
+                found.append((child, _command_of(place) or name.partition("(")[2]))
         except (OSError, ValueError, IndexError):  # it has ended
             continue
     return found
+
+
+def _command_of(place: Path) -> str:
+    """Return the command of a process; it is empty for a moment while the process begins to execute its program."""
+    command = ""
+    for _ in range(_TRIES):
+        command = place.joinpath("cmdline").read_text(errors="replace").replace("\0", " ").strip()
+        if command:
+            break
+        time.sleep(0.001)
+    return command

@@ -75,17 +75,22 @@ def _report(script: Script, left: BaseException) -> None:
 def _execute(script: Script, *, use_uvloop: bool) -> None:
     code, namespace = become_main(script)
     if use_uvloop:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            asyncio.set_event_loop_policy(_Policy())
+        _make_uvloop_the_default()
     exec(code, namespace)
 
 
-class _Policy(asyncio.DefaultEventLoopPolicy):
-    """Makes loops of uvloop, and the first one of the main thread on demand, which uvloop's own policy refuses."""
+def _make_uvloop_the_default() -> None:
+    with warnings.catch_warnings():
+        # Python 3.14 deprecates policies. The class is asked for here, and not when the module is imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
 
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return uvloop.new_event_loop()
+        class Policy(asyncio.DefaultEventLoopPolicy):
+            """Makes loops of uvloop, and the main thread's on demand where Python does, which uvloop's own refuses."""
+
+            def new_event_loop(self) -> asyncio.AbstractEventLoop:
+                return uvloop.new_event_loop()
+
+        asyncio.set_event_loop_policy(Policy())
 
 
 def _is_main_thread() -> bool:
