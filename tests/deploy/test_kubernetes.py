@@ -64,8 +64,9 @@ def test_the_deployment_needs_nothing_but_its_secrets() -> None:
     assert deployment["replicas"] == 2
 
 
-def test_default_values_render_without_operators() -> None:
-    kinds = {document["kind"] for text in rendered({}).values() for document in yaml.safe_load_all(text)}
+@pytest.mark.parametrize("values", [{}, {"resources": None}, {"resources": {"limits": {"memory": "4G"}}}])
+def test_values_render_without_operators(values: dict[str, Any]) -> None:
+    kinds = {document["kind"] for text in rendered(values).values() for document in yaml.safe_load_all(text)}
     assert kinds == {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
 
 
@@ -90,6 +91,12 @@ def test_every_option_of_the_pod_is_valid() -> None:
         option = BY_NAME[name.replace("-", "_")]
         if not option.is_flag:
             option.parse(value)
+
+
+@pytest.mark.parametrize("name", sorted(options_of(pod_of(EVERYTHING)).keys() - {"log-format"}))
+def test_options_of_the_chart_are_refused_as_extra_ones(name: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=f"extraArgs: the chart gives --{name} itself"):
+        rendered({"extraArgs": [f"--{name}=1"]})
 
 
 def test_workers_at_their_limit_fit_into_the_pods_memory() -> None:
@@ -145,6 +152,8 @@ def test_the_pod_has_no_rights_that_it_does_not_need() -> None:
         ({"maxWorkerRss": "1.5 GiB"}, "need 4608Mi"),
         ({"extraArgs": ["--drain-timeout-s=60"]}, "set drain.timeoutSeconds"),
         ({"extraArgs": ["--port", "8080"]}, "with --port the probes"),
+        ({"extraEnv": [{"name": "SE_SERVER_PORT", "value": "8080"}]}, "extraEnv: with --port the probes"),
+        ({"extraEnv": [{"name": "SE_SERVER_MAX_SESSIONS", "value": "8"}]}, "set maxSessions"),
         ({"podAnnotations": {"one": 1}}, "/podAnnotations/one"),
         ({"extraEnv": [{"name": "ONE", "value": 1}]}, "/extraEnv/0/value"),
     ],

@@ -37,12 +37,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   {{- if gt (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas) }}{{ fail (printf "keda: minReplicas (%d) is more than maxReplicas (%d)" (int .Values.keda.minReplicas) (int .Values.keda.maxReplicas)) }}{{ end -}}
 {{- end -}}
 {{- $set := dict "--path" "path" "--trusted-proxies" "trustedProxies" "--workers" "workers" "--max-sessions" "maxSessions" "--max-worker-rss" "maxWorkerRss" "--drain-notice-s" "drain.noticeSeconds" "--drain-timeout-s" "drain.timeoutSeconds" "--drain-turn-grace-s" "drain.turnGraceSeconds" "--exit-timeout-s" "drain.exitTimeoutSeconds" "--admin" "admin.enabled and admin.port" "--admin-token-file" "admin.tokenSecret" "--pod-deletion-cost" "podDeletionCost.enabled" -}}
-{{- range .Values.extraArgs -}}
-  {{- $name := first (splitList "=" .) -}}
-  {{- if hasKey $set $name }}{{ fail (printf "extraArgs: the chart gives %s itself; set %s" $name (get $set $name)) }}{{ end -}}
-  {{- if has $name (list "--port" "--host" "--uds" "--fd" "--certfile" "--proxy-protocol") }}{{ fail (printf "extraArgs: with %s the probes, which ask port 3001 by plain HTTP, would fail" $name) }}{{ end -}}
+{{- $given := list -}}
+{{- range .Values.extraArgs }}{{ $given = append $given (list "extraArgs" (first (splitList "=" .))) }}{{ end -}}
+{{- range .Values.extraEnv -}}
+  {{- if hasPrefix "SE_SERVER_" .name }}{{ $given = append $given (list "extraEnv" (printf "--%s" (trimPrefix "SE_SERVER_" .name | lower | replace "_" "-"))) }}{{ end -}}
 {{- end -}}
-{{- $limit := include "se-server.mebibytes" (dig "limits" "memory" "" .Values.resources | toString) -}}
+{{- range $given -}}
+  {{- $where := first . -}}
+  {{- $name := last . -}}
+  {{- if hasKey $set $name }}{{ fail (printf "%s: the chart gives %s itself; set %s" $where $name (get $set $name)) }}{{ end -}}
+  {{- if has $name (list "--port" "--host" "--uds" "--fd" "--certfile" "--proxy-protocol") }}{{ fail (printf "%s: with %s the probes, which ask port 3001 by plain HTTP, would fail" $where $name) }}{{ end -}}
+{{- end -}}
+{{- $limit := include "se-server.mebibytes" (dig "limits" "memory" "" (.Values.resources | default dict) | toString) -}}
 {{- if $limit -}}
   {{- $wanted := mul (add (int .Values.workers) 1) (include "se-server.mebibytes" .Values.maxWorkerRss | int) -}}
   {{- if gt $wanted (int64 $limit) }}{{ fail (printf "resources.limits.memory: %d workers of maxWorkerRss (%s), and one more while one is replaced, need %dMi at least, and the limit is %s" (int .Values.workers) .Values.maxWorkerRss $wanted .Values.resources.limits.memory) }}{{ end -}}
