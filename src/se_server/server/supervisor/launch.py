@@ -141,6 +141,8 @@ def serve(
             send_sockets(to_first, places.sockets)
         finally:
             to_first.close()
+            if from_supervisor is not None:
+                from_supervisor.close()
         config = complete
         spec = replace(spec, config=complete, listen_sockets=tuple(places.sockets), sockets_from=None)
         return spec

@@ -78,7 +78,8 @@ async def test_a_head_that_comes_byte_by_byte_is_cut(monkeypatch: pytest.MonkeyP
             writer.write(bytes([byte]))
             if (await asyncio.wait({read}, timeout=0.02))[0]:
                 break
-        assert read.result() == b""
+        with suppress(ConnectionResetError):  # a byte was on its way
+            assert read.result() == b""
         assert 0.1 <= time.monotonic() - began < 5
         writer.close()
 
