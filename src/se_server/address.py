@@ -12,6 +12,15 @@ _HOST_ALONE = re.compile(r"(?!wss?:)(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w.-]+(?=:
 _DOMAIN = re.compile(r"[\w.-]+\.[a-z]{2,}(?![\w.])", re.ASCII | re.IGNORECASE)
 
 
+_LOGIN = re.compile(r"(?<=/)[^/?#@\s]*:[^/?#@\s]*@|(?<=//)[^/?#@\s]+@")
+_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]*)=[^&#\s]*")
+
+
+def shown(url: str) -> str:
+    """Return an address as outputs and errors show it: without a login, and without the values of its query."""
+    return _QUERY_VALUE.sub(r"\1=***", _LOGIN.sub("***@", url))
+
+
 class AddressError(ValueError):
     """A text that is not the address of a WebSocket."""
 
@@ -42,17 +51,22 @@ class Address:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise AddressError(f"{url!r} is not an address: {error}") from None
+            raise AddressError(f"{shown(url)!r} is not an address: {error}") from None
         if parts.scheme in ("http", "https"):
             wanted = url.replace("http", "ws", 1)
-            raise AddressError(f"{url} is the address of a web page: write {wanted}")
+            raise AddressError(f"{shown(url)} is the address of a web page: write {shown(wanted)}")
         if _HOST_ALONE.fullmatch(url):
             scheme = "wss" if _DOMAIN.match(url) else "ws"
-            raise AddressError(f"{url} has no scheme: write {scheme}://{url}" + ("" if "/" in url else "/ws"))
+            named = shown(url)
+            raise AddressError(f"{named} has no scheme: write {scheme}://{named}" + ("" if "/" in url else "/ws"))
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise AddressError(f"{url!r} is not a WebSocket address: it looks like ws://127.0.0.1:3001/ws")
+            raise AddressError(f"{shown(url)!r} is not a WebSocket address: it looks like ws://127.0.0.1:3001/ws")
         if re.search(r"[\x00-\x20\x7f]", url) or not parts.path.isascii() or not parts.query.isascii():
-            raise AddressError(f"{url!r} is not an address: it has blanks or letters that have to be escaped (%20)")
+            raise AddressError(
+                f"{shown(url)!r} is not an address: it has blanks or letters that have to be escaped (%20)"
+            )
+        if "@" in parts.netloc:
+            raise AddressError("the login in an address is not sent: give it as a header, Authorization: Basic ...")
         is_tls = parts.scheme == "wss"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(is_tls, parts.hostname, port or (443 if is_tls else 80), target)

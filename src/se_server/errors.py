@@ -11,6 +11,11 @@ _KEY = re.compile(r"\b(?:sk_[\w-]{8,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)", re.ASCI
 """API keys and tokens, which may have been given in the place of another value."""
 
 
+def without_keys(text: str) -> str:
+    """Return a text without API keys and tokens, for outputs that repeat what the user has given."""
+    return _KEY.sub("***", text)
+
+
 class SpeechEngineError(Exception):
     """The root of every exception raised by se-server."""
 
@@ -142,7 +147,7 @@ class ConfigError(SpeechEngineError, ValueError):
     """An option that is unknown or whose value is not valid; the text names it and the way out."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_KEY.sub("***", message))
+        super().__init__(without_keys(message))
 
 
 class KeyMissing(ConfigError, RuntimeError):
@@ -153,7 +158,7 @@ class AppError(SpeechEngineError):
     """The user's application could not be loaded or started; the text names it and the way out."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_KEY.sub("***", message))
+        super().__init__(without_keys(message))
 
 
 # --- the REST API ---------------------------------------------------------------------------------------------------

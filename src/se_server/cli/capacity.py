@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from se_server.address import Address, AddressError
+from se_server.address import Address, AddressError, shown
 from se_server.cli.chat import DEFAULT_URL
 from se_server.cli.commands import SETTINGS, PlainCommand
 from se_server.cli.load import (
@@ -180,7 +180,7 @@ def _show(
         remark = f"The search ended at --most {most:,}: the server may carry more."
     if as_json:
         result = {
-            "url": url,
+            "url": shown(url),
             "capacity": found,
             "max_sessions": max_sessions,
             "target_load_ratio": TARGET_LOAD,

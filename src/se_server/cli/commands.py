@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import click
 
 from se_server.cli.misplaced import check_words
+from se_server.errors import without_keys
 from se_server.spelling import nearest
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
@@ -85,8 +86,8 @@ class PlainGroup(click.Group):
 
 
 def complain(text: str) -> None:
-    """Write an error to stderr, on a terminal wrapped between words."""
-    click.echo(fitted(text, sys.stderr), err=True)
+    """Write an error to stderr, on a terminal wrapped between words, without keys that stand in a wrong place."""
+    click.echo(fitted(without_keys(text), sys.stderr), err=True)
 
 
 def fitted(text: str, out: TextIO, indent: str = "  ") -> str:

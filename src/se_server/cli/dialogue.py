@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from se_server.address import shown
 from se_server.cli.chat_commands import COMMANDS
 from se_server.cli.chat_course import SILENCE_TIMEOUT_S, Chat
 from se_server.cli.chat_history import history_file, load_history, save_line
@@ -241,7 +242,7 @@ def greet(caller: Caller, url: str, key_source: str, is_typed: bool) -> None:
         for row in textwrap.wrap(text, max(20, columns), break_on_hyphens=False):
             click.echo(dim(row, dim=True), err=True)
 
-    show(f"Connected to {url} as {caller.model.conversation_id}, with {key_source}.")
+    show(f"Connected to {shown(url)} as {caller.model.conversation_id}, with {key_source}.")
     if is_typed:
         hint = "Type what the user says; during an answer it interrupts. /help shows commands, Ctrl-D hangs up."
         show(hint)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from se_server import __version__
-from se_server.address import Address, AddressError
+from se_server.address import Address, AddressError, shown
 from se_server.cli.chat import DEFAULT_URL
 from se_server.cli.commands import SETTINGS, PlainCommand
 from se_server.cli.doctor_engine import EngineCheck, fetch_record, finding_json, show_record
@@ -192,7 +192,7 @@ class Examination:
         """Examine the server, show the results, and return the exit code."""
         began = time.monotonic()
         with Scorecard(console, len(self._cases)) as card:
-            card.title(self._target.url, self._about())
+            card.title(shown(self._target.url), self._about())
             async for finding in self._steps.walk():
                 self.findings.append(finding)
                 card.finding(finding)
@@ -221,7 +221,7 @@ class Examination:
     def report(self) -> dict[str, object]:
         """Return all results as JSON-compatible values."""
         return {
-            "url": self._target.url,
+            "url": shown(self._target.url),
             "se_server": __version__,
             "agent": self._agent,
             "began_at": round(self._began_at, 3),

@@ -18,7 +18,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from se_server.address import Address, AddressError
+from se_server.address import Address, AddressError, shown
 from se_server.cli.chat import DEFAULT_URL
 from se_server.cli.commands import SETTINGS, complain
 from se_server.cli.grouped_help import GroupedCommand
@@ -228,7 +228,7 @@ class Load:
             KeyboardInterrupt: the user interrupted a second time, and wants no summary.
         """
         with (
-            LoadScreen(console, self._plan.url, self._about(), self._duration_s) as screen,
+            LoadScreen(console, shown(self._plan.url), self._about(), self._duration_s) as screen,
             Fleet(self._plan, self._processes) as fleet,
         ):
             connected = self._connect(fleet, screen)

@@ -102,7 +102,7 @@ def read_headers(_context: click.Context, _option: click.Parameter, given: tuple
         name, colon, value = header.partition(":")
         name, value = name.strip(" \t"), value.strip(" \t")
         if not colon or not name:
-            raise click.BadParameter(f"{header!r} is not a header: write 'Name: value'")
+            raise click.BadParameter("this is not a header: write 'Name: value'")
         try:
             check_header(name, value)
         except ValueError as wrong:

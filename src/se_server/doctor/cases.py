@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from se_server.address import shown
 from se_server.doctor.readings import Reading
 from se_server.doctor.results import CaseFailed, NotTested, Result, State, Warned
 from se_server.doctor.target import Target
@@ -115,7 +116,7 @@ async def _examine_once(target: Target, examined: Case) -> Result:
     except CaseFailed as failure:
         state, why, heard = State.FAIL, str(failure), failure.heard
     except CallerError as error:
-        state, why = State.FAIL, str(error).removeprefix(f"{target.url}: ")
+        state, why = State.FAIL, str(error).removeprefix(f"{shown(target.url)}: ")
     except asyncio.TimeoutError:
         # Silence has a shorter timeout of its own; this one ends answers that are very long.
         state, why = State.NOT_TESTED, f"no decision within {timeout_s:.0f} s"

@@ -14,7 +14,7 @@ def check_header(name: str, value: str) -> None:
         ValueError: no request can carry it; the text says why.
     """
     if _TOKEN.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not a header name: it has letters, digits and hyphens")
+        raise ValueError("this is not a header name: it has letters, digits and hyphens")
     if not value.isprintable() or not value.isascii():
         raise ValueError(f"the value of {name} has a line end or a letter that no header can carry")
 

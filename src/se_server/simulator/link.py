@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import picows
 from picows.url import WSInvalidURL, parse_url
 
+from se_server.address import shown
 from se_server.errors import CallerError
 from se_server.simulator.connection import LinkEvents
 from se_server.simulator.habits import Habits
@@ -45,7 +46,7 @@ async def open_websocket(
     try:
         parse_url(url)
     except (WSInvalidURL, ValueError):
-        raise CallerError(f"{url}: not a WebSocket address; expected one like ws://127.0.0.1:3001/ws") from None
+        raise CallerError(f"{shown(url)}: not a WebSocket address; expected one like ws://127.0.0.1:3001/ws") from None
     # Created before the connection: picows requests the listener during the handshake, typed as its base class.
     link = SocketLink(events, habits)
     connecting = asyncio.ensure_future(
@@ -84,7 +85,7 @@ async def open_websocket(
         if url.startswith("wss:"):
             why = "it may require a certificate of its clients (--cert FILE)"
         sentence = f"the server hung up during the handshake: {why}; is a WebSocket server listening there?"
-        raise CallerError(f"{url}: {sentence}")
+        raise CallerError(f"{shown(url)}: {sentence}")
     link.start(transport)
     return link
 
@@ -276,7 +277,7 @@ def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
                 status,
                 f"the answer was HTTP {status} instead of a WebSocket: is this a Speech Engine server's address?",
             )
-            return CallerError(f"{url}: {sentence}", status=status)
+            return CallerError(f"{shown(url)}: {sentence}", status=status)
     # Order matters: TimeoutError and ssl.SSLError are subclasses of OSError.
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         sentence = f"no WebSocket within {timeout_s:g} s: check host and port, or a proxy that holds upgrades back"
@@ -292,4 +293,4 @@ def _refusal(url: str, error: Exception, timeout_s: float) -> CallerError:
         sentence = f"cannot connect ({error.strerror or error}): check host and port"
     else:
         sentence = f"the WebSocket handshake failed ({error}): is this a Speech Engine server's address?"
-    return CallerError(f"{url}: {sentence}")
+    return CallerError(f"{shown(url)}: {sentence}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from se_server.address import shown
 from se_server.cli.bench import command as bench
 from se_server.cli.capacity import command as capacity
 from se_server.cli.chat import main as chat
@@ -23,6 +25,7 @@ from se_server.cli.doctor import main as doctor
 from se_server.cli.load import command as load
 from tests.helpers import environment
 
+SECRET = "sk_0123456789abcdef0123456789abcdef"
 CALLERS: dict[str, Any] = {"se-chat": chat, "se-doctor": doctor, "se-bench load": load, "se-bench capacity": capacity}
 OF_SERVERS = {
     "--header", "--api-key", "--api-key-file", "--cafile", "--insecure", "--cert", "--key", "--connect-timeout-s",
@@ -56,7 +59,7 @@ def test_commands_that_call_servers_share_options(name: str) -> None:
         (("--cert", "/nowhere.pem"), "--cert: /nowhere.pem cannot be read: No such file or directory"),
         (("--key", "/nowhere.pem"), "--key needs --cert, the certificate that it belongs to"),
         (("--api-key-file", "/nowhere"), "--api-key-file: cannot read /nowhere: No such file or directory"),
-        (("-H", "x"), "--header: 'x' is not a header: write 'Name: value'"),
+        (("-H", "x"), "--header: this is not a header: write 'Name: value'"),
         (("--connect-timeout-s", "soon"), "--connect-timeout-s: 'soon' is not a number"),
         (("localhost:3001",), "URL: localhost:3001 has no scheme: write ws://localhost:3001/ws"),
         (("-json",), "there is no option -json; did you mean --json?"),
@@ -69,6 +72,34 @@ def test_commands_that_call_servers_share_options(name: str) -> None:
 )
 def test_a_mistake_is_one_line_with_a_way_out(name: str, arguments: tuple[str, ...], sentence: str) -> None:
     assert said(CALLERS[name], name, *arguments).startswith(f"{name}: {sentence.format(name=name)}")
+
+
+@pytest.mark.parametrize("name", CALLERS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (SECRET,),
+        ("ws://127.0.0.1:1/", SECRET),
+        ("-H", f"X={SECRET}"),
+        ("-H", f"X {SECRET}: y"),
+        ("-H", "X-Password: open-sesame\x01"),
+        ("ws://me:open-sesame@127.0.0.1:1/",),
+        ("ws://open-sesame@127.0.0.1:1/",),
+        ("http:/me:open-sesame@127.0.0.1:1/",),
+        ("https://127.0.0.1:1/?token=open-sesame&b=c",),
+        ("ws://127.0.0.1:99999/?a=b&token=open-sesame",),
+    ],
+)
+def test_no_mistake_repeats_a_secret(name: str, arguments: tuple[str, ...]) -> None:
+    sentence = said(CALLERS[name], name, *arguments)
+    assert sentence.startswith(f"{name}: ")
+    assert not {SECRET, "open-sesame"} & set(re.split(r"[^\w-]", sentence)), sentence
+
+
+def test_no_output_shows_the_values_of_a_query() -> None:
+    assert shown("wss://a.example:3001/ws?tenant=7&token=x") == "wss://a.example:3001/ws?tenant=***&token=***"
+    assert shown("ws://me:pass@a.example/ws") == "ws://***@a.example/ws"
+    assert shown("ws://127.0.0.1:3001/ws/@x") == "ws://127.0.0.1:3001/ws/@x"
 
 
 @pytest.mark.parametrize(("name", "group"), [("se-ctl", ctl), ("se-bench", bench)])
