@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from se_server.address import Address
+from se_server.address import Address, shown
 from se_server.cli.screen import printable
 from se_server.doctor.engine import EngineFinding, address_of, compare, header_texts, is_same_server
 from se_server.doctor.first_steps import FirstSteps
@@ -87,7 +87,8 @@ class EngineCheck:
             return
         yield Finding("reach", State.PASS, "ws_url accepts a conversation with this key")
         if stored.target != steps.address.target:
-            why = f"ws_url ends in {stored.target}, the address under examination in {steps.address.target}"
+            ends, given = shown(stored.target), shown(steps.address.target)
+            why = f"ws_url ends in {ends}, the address under examination in {given}"
             yield Finding("this server", State.WARNING, why, "a proxy may rewrite the path; else correct one of them")
         elif stored.port == steps.address.port and await _have_one_host(stored, steps.address):
             yield Finding("this server", State.PASS, "ws_url leads to the same host, port and path")

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from se_server.address import Address
+from se_server.address import Address, shown
 from se_server.auth import AUTHORIZATION_HEADER, LEEWAY_S, sign_token
 from se_server.client_tls import SYSTEM_TLS, ClientTls
 from se_server.doctor.probe import HttpAnswer, NoHttp, ask_upgrade, resolve
@@ -67,7 +67,7 @@ class FirstSteps:
                 yield clock
             yield await self._explain_status(answer)
             return
-        yield _pass("upgrade", f"{address.target} accepts a token signed with {self.key_source}")
+        yield _pass("upgrade", f"{shown(address.target)} accepts a token signed with {self.key_source}")
         yield clock
         yield await self._authentication()
 
@@ -117,7 +117,7 @@ class FirstSteps:
         # Order matters: TimeoutError and SSLError are subclasses of OSError.
         if isinstance(error, ssl.SSLError) or (self.address.is_tls and isinstance(error, ConnectionResetError)):
             if await self._speaks(is_tls=False):
-                url = f"ws://{where}{self.address.target}"
+                url = shown(f"ws://{where}{self.address.target}")
                 return _fail(
                     "TLS",
                     "the server does not speak TLS, but plain HTTP",
@@ -166,7 +166,7 @@ class FirstSteps:
         return not self.address.is_tls and await self._speaks(is_tls=True)
 
     def _tls_wanted(self) -> Finding:
-        url = f"wss://{self.address.host}:{self.address.port}{self.address.target}"
+        url = shown(f"wss://{self.address.host}:{self.address.port}{self.address.target}")
         return _fail("TLS", "the server speaks TLS, and ws:// does not use it", f"use {url}")
 
     async def _speaks(self, *, is_tls: bool) -> bool:
@@ -181,7 +181,7 @@ class FirstSteps:
     # --- an answer that is not an upgrade ---------------------------------------------------------------------------
 
     async def _explain_status(self, answer: HttpAnswer) -> Finding:
-        status, target = answer.status, self.address.target
+        status, target = answer.status, shown(self.address.target)
         server = answer.headers.get("server", "")
         who = f" (says {server[:40]!r})" if server else ""
         proxy_out = (
@@ -210,7 +210,7 @@ class FirstSteps:
                 proxy_out,
             )
         if 300 <= status < 400:
-            goes_to = answer.headers.get("location", "nowhere")[:200]
+            goes_to = shown(answer.headers.get("location", "nowhere")[:200])
             return _fail(
                 "path",
                 f"it redirects (HTTP {status}) to {goes_to}",

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from se_server.address import shown
 from se_server.load.plan import LoadPlan
 from se_server.load.process import Connected, Run
 from se_server.spelling import counted
@@ -154,6 +155,7 @@ class Report:
         plan = dataclasses.asdict(self.plan)
         del plan["api_key"], plan["headers"]  # they may be secrets
         names = ("asked", "turns", "chunks", "interrupted", "resends", "late_texts", "sent_bytes", "received_bytes")
+        plan["url"] = shown(self.plan.url)
         return {
             "plan": plan,
             "was_stopped": self.was_stopped,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from se_server.errors import without_keys
 from se_server.telemetry._printable import cut
 from se_server.telemetry.guarded import guarded_logger
 
@@ -46,7 +47,7 @@ class RefusalLog:
         if now < next_s:
             self._kinds[kind] = (next_s, left_out + 1)
             return
-        detail = cut(detail if isinstance(detail, str) else detail(), MAX_DETAIL)
+        detail = without_keys(cut(detail if isinstance(detail, str) else detail(), MAX_DETAIL))
         self._kinds[kind] = (now + INTERVAL_S, 0)
         if left_out:
             log.warning("%s: %s; %d more of these since the last line", kind, detail, left_out)

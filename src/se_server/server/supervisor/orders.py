@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from se_server import __version__
+from se_server.errors import without_keys
 from se_server.server.listen.sockets import address_of
 from se_server.server.shared.control import Ask, Reply
 from se_server.server.shared.procfs import rss_bytes_of
@@ -177,7 +178,7 @@ class Orders:
             if isinstance(given, dict | list):
                 raise Refused("the argument of an order is a number or a text")
             if name not in ("status", "calls", "turns", "keys"):
-                logger.info("se-ctl: %s", name if given is None else f"{name} {cut(str(given))}")
+                logger.info("se-ctl: %s", name if given is None else f"{name} {without_keys(cut(str(given)))}")
             answer = order(client, given)
         except Refused as refused:
             answer = {"error": str(refused)}

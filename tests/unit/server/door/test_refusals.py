@@ -38,3 +38,8 @@ def test_flush_tells_what_no_line_has_told(caplog: pytest.LogCaptureFixture) -> 
     refusals.flush()
     refusals.flush()
     assert caplog.messages == ["token refused: x", "token refused: 2 more of these since the last line"]
+
+
+def test_no_line_has_a_key_of_a_peer(caplog: pytest.LogCaptureFixture) -> None:
+    RefusalLog(Clock()).add("no such path", "path '/sk_0123456789abcdef'")
+    assert caplog.messages == ["no such path: path '/***'"]
