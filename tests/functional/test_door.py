@@ -418,9 +418,10 @@ def test_stopped_door_leaves_connections_in_the_queue(run: Run) -> None:
 def no_descriptors_left() -> Iterator[list[int]]:
     """Use up all descriptors; yield some whose closing frees them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    filled = [os.dup(0)]
+    filled: list[int] = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (filled[0] + 32, hard))
+        highest = max(int(name) for name in os.listdir("/dev/fd"))  # there may be few free numbers below it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 32, hard))
         with suppress(OSError):
             while True:
                 filled.append(os.dup(0))

@@ -60,7 +60,8 @@ def _observed() -> Target:
         *("--admin", "127.0.0.1:0", "--record", "full", "--record-dir", str(recordings), "--max-sessions", "100000"),
         *("--first-word-after-s", "2", "--first-word-text", "One moment", "--failure-text", "Sorry"),
     )
-    return dataclasses.replace(_with(OURS, "all features", *options), prepare=prepare)
+    ready = rf"(?s){OURS.ready}.* the page for operators is at "  # the observer starts after the workers
+    return dataclasses.replace(_with(OURS, "all features", *options), prepare=prepare, ready=ready)
 
 
 def _over_tls(target: Target, *options: str) -> Target:
