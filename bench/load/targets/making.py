@@ -73,8 +73,8 @@ def make(folder: Path, fill: Callable[[Path], None]) -> None:
     """Make a folder unless it exists: `fill` fills an empty one; if it fails, nothing is left behind."""
     if folder.exists():
         return
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH, prefix="making-") as draft:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as draft:
         filled = Path(draft, folder.name)
         filled.mkdir()
         fill(filled)
