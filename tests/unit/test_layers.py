@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Lowest first. The rooms of `server` are layers of their own.
 LAYERS = [
     {"errors", "address", "forks", "toml_file"},
-    {"telemetry", "_message", "auth", "options", "spelling"},
+    {"telemetry", "_message", "auth", "options", "spelling", "signatures"},
     {"types", "_history", "recordings", "client_tls"},
     {"protocol", "history"},
     {"streams"},
@@ -41,6 +41,7 @@ ONLY = {
     "toml_file": set(),
     "options": {"errors"},
     "spelling": set(),
+    "signatures": set(),
     "demo": {"types", "conversation"},
     "sdk": {
         "errors", "telemetry", "_message", "types", "protocol", "streams", "conversation", "auth", "options", "address",

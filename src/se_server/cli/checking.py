@@ -31,6 +31,7 @@ from se_server.server.worker.exit_hooks import end_with_parent
 from se_server.server.worker.guests import check_script
 from se_server.server.worker.loading import check_engines
 from se_server.server.worker.preloading import preload
+from se_server.signatures import signature_of
 from se_server.spelling import counted
 
 EXIT_KILLED = 3
@@ -244,7 +245,7 @@ def _check_redactor(spec: str) -> None:
     if inspect.iscoroutinefunction(found):
         raise AppError(f"--record-redactor: {spec!r} is a coroutine function: write def in place of async def")
     try:
-        inspect.signature(found).bind("a text")
+        signature_of(found).bind("a text")
     except TypeError:
         raise AppError(f"--record-redactor: {spec!r} cannot be called with one argument, the text") from None
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from se_server.conversation.adapter import Adapter
 from se_server.conversation.asgi_close import CloseWhenDropped
 from se_server.conversation.settings import SessionSettings
 from se_server.errors import UnsupportedWebSocket
+from se_server.signatures import signature_of
 from se_server.types import NO_REQUEST, Headers, Request
 
 
@@ -155,7 +155,7 @@ def _has_starlettes_text(ws: Any) -> bool:
 
 def _takes_code(close: Any) -> bool:
     try:
-        inspect.signature(close).bind(1000, "")
+        signature_of(close).bind(1000, "")
     except (TypeError, ValueError):
         return False
     return True

@@ -11,6 +11,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from se_server.conversation.naming import handler_name, is_users_file
+from se_server.signatures import signature_of, signature_text
 from se_server.types import USER_TRANSCRIPT, Handler
 
 RIGHT_FORM = "`await session.send_response(...)`"
@@ -34,11 +35,11 @@ def check_callback(function: Handler, name: str, parameters: Sequence[str]) -> N
     form = f"{name}({', '.join(parameters)})"
     if not accepts(function, len(parameters)):
         raise TypeError(
-            f"{_short_name(function)}{_signature(function)} cannot be called as {form}: write `async def {form}`"
+            f"{_short_name(function)}{signature_text(function)} cannot be called as {form}: write `async def {form}`"
         )
     if _is_swapped(function, parameters):
         raise TypeError(
-            f"{_short_name(function)}{_signature(function)} names the session first, and is called as {form}:"
+            f"{_short_name(function)}{signature_text(function)} names the session first, and is called as {form}:"
             f" write `async def {form}`"
         )
     _refuse_generator(function, f"async def {form}", name == "on_transcript")
@@ -54,7 +55,7 @@ def check_handler(function: Handler, event: str, parameters: Sequence[str]) -> N
     if not accepts(function, len(parameters)):
         what = f"({', '.join(parameters)}) alone" if parameters else "no argument"
         raise TypeError(
-            f"{_short_name(function)}{_signature(function)} cannot handle {event!r}, called with {what}:"
+            f"{_short_name(function)}{signature_text(function)} cannot handle {event!r}, called with {what}:"
             f" write `async def {form}` and take the session from the code around it"
         )
     _refuse_generator(function, f"async def {form}", event == USER_TRANSCRIPT)
@@ -75,7 +76,7 @@ def accepts(function: Handler, count: int) -> bool:
         return all(name in (plain.__kwdefaults__ or {}) for name in names)
     try:
         # The wrapper is called, not what it wraps: it may add arguments.
-        signature = inspect.signature(function, follow_wrapped=False)
+        signature = signature_of(function, follow_wrapped=False)
     except (TypeError, ValueError):  # a builtin without a signature
         return True
     try:
@@ -116,13 +117,6 @@ def _short_name(function: object) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _signature(function: Handler) -> str:
-    try:
-        return str(inspect.signature(function, follow_wrapped=False))
-    except (TypeError, ValueError):
-        return ""
 
 
 # --- when it has run ------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from se_server.signatures import signature_of
+
 _KINDS = {("scope", "receive", "send"): "an ASGI", ("environ", "start_response"): "a WSGI"}
 
 
@@ -15,7 +17,7 @@ def kind_of_web_application(found: object) -> str | None:
         return "an aiohttp"
     call = found if inspect.isroutine(found) else getattr(type(found), "__call__", None)  # noqa: B004 - its signature
     try:
-        names = tuple(inspect.signature(call).parameters) if callable(call) else ()
+        names = tuple(signature_of(call).parameters) if callable(call) else ()
     except (TypeError, ValueError):  # a builtin without a signature
         return None
     return next((kind for parameters, kind in _KINDS.items() if names[-len(parameters) :] == parameters), None)

@@ -92,6 +92,40 @@ def test_app_may_be_function_object_or_dict(folder: Path, place: str) -> None:
     assert table.on_shutdown is not None
 
 
+FOR_CHECKERS = """
+    import functools
+    from typing import TYPE_CHECKING
+    if TYPE_CHECKING:
+        from nowhere import Transcript
+    async def reply(transcript: list[Transcript], session: Session) -> None: ...
+    async def of(tenant: str, transcript: Transcript, session: Session) -> None: ...
+    async def short(transcript: list[Transcript], *, loud: bool = False) -> None: ...
+    class Agent:
+        async def __call__(self, transcript: Transcript, session: Session) -> None: ...
+    table = {"on_transcript": Agent()}
+    part = {"on_transcript": functools.partial(of, "tenant")}
+    wrong = {"on_transcript": short}
+"""
+
+
+def write_for_checkers(path: Path) -> None:
+    """Write annotations without a value: Python 3.14 evaluates none at import, earlier ones need the __future__."""
+    future = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+    path.write_text(future + textwrap.dedent(FOR_CHECKERS))
+
+
+@pytest.mark.parametrize("place", ["reply", "table", "part"])
+def test_annotations_of_handlers_need_no_value(folder: Path, place: str) -> None:
+    write_for_checkers(folder / "agent.py")
+    assert load_app(f"agent.py:{place}").handlers.on_transcript is not None
+
+
+def test_annotations_are_shown_as_they_are_written(folder: Path) -> None:
+    write_for_checkers(folder / "agent.py")
+    shown = sentence("agent.py:wrong").replace("'", "")  # earlier Pythons quote them
+    assert "short(transcript: list[Transcript], *, loud: bool = False) -> None cannot be called as" in shown
+
+
 def test_server_brings_its_handlers_key_and_path(folder: Path) -> None:
     write(
         folder / "engine_module.py",
