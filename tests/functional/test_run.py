@@ -180,6 +180,47 @@ async def test_a_fork_is_warned_of_beside_the_programs_threads(threads: int, tmp
     assert not [line for line in warned if "/se_server/" in line]
 
 
+# As without the published package: its folder is passed over, also in processes of multiprocessing.
+NOT_INSTALLED = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    if name == "elevenlabs":
+        path = [folder for folder in sys.path if "site-packages" not in folder]
+    return find(name, path, target)
+PathFinder.find_spec = find_spec
+"""
+
+
+@pytest.mark.parametrize("package", ["installed", "missing"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+async def test_processes_of_multiprocessing_import_the_program(tmp_path: Path, method: str, package: str) -> None:
+    if package == "missing":
+        (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
+    script = write(
+        tmp_path,
+        f"""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        import elevenlabs.speech_engine.session
+        def double(number):
+            return 2 * number
+        async def count(transcript, session):
+            found = await asyncio.get_running_loop().run_in_executor(pool, double, 21)
+            await session.send_response(str(found))
+        if __name__ == "__main__":
+            pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context({method!r}))
+            asyncio.run(SpeechEngineServer(port=0, path="/ws", on_transcript=count).serve())
+        """,
+    )
+    with running(script, workers=1, PYTHONPATH=str(tmp_path)) as server:
+        assert await answers(server) == ["42"]
+        assert server.stop() == 0
+        assert ("which is not installed" in server.output()) == (package == "missing")
+        assert "outlive" not in server.output()
+
+
 async def test_every_worker_runs_the_program(tmp_path: Path) -> None:
     with running(write(tmp_path, PROGRAMS["own event loop"]), workers=2) as server:
         async with AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -38,9 +39,17 @@ def alias_once(app: str | None, no_alias: bool) -> str:
         sys.meta_path[:0] = [_Finder({}), _Patched("uvicorn", _without_run), _Patched(_PUBLISHED, _without_serve)]
         return f"the program gets the installed {THEIRS}.speech_engine, as --no-alias asks; its serve() is refused"
     found = importlib.util.find_spec(THEIRS) is not None
+    if not found:  # multiprocessing imports the program again, in processes that get this list
+        sys.path.append(os.path.join(os.path.dirname(__file__), "standin"))
     sys.meta_path[:0] = [_Finder(REPLACED if found else STANDING_IN), _Patched("uvicorn", _without_run)]
     beside = f"and {THEIRS}'s other products" if found else f"without {THEIRS}, which is not installed"
     return f"the program gets se-server in place of {THEIRS}.speech_engine, {beside}; --no-alias leaves it alone"
+
+
+def stand_in() -> None:
+    """Stand in for the published package in this process."""
+    sys.meta_path.insert(0, _Finder(STANDING_IN))
+    sys.modules[THEIRS] = importlib.import_module(OURS)
 
 
 class _Finder(MetaPathFinder):

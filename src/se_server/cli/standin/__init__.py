@@ -1,0 +1,1 @@
+"""A folder for `sys.path`: what `spawn` and `forkserver` start gets that list, and no finder of this process."""
