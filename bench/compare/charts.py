@@ -97,11 +97,11 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
 
 
 def _conditions(results: Results) -> str:
-    words = results.machine
-    return (
-        f"{words['processor']}, server on one core · medians of {sum(run.repetitions for run in results.runs)}"
-        f" interleaved repetitions · {results.made} · se-bench compare"
+    several = len(results.runs) > 1
+    medians = (
+        "medians over several runs" if several else f"medians of {results.runs[0].repetitions} interleaved repetitions"
     )
+    return f"{results.machine['processor']}, server on one core · {medians} · {results.made} · se-bench compare"
 
 
 # --- bars -----------------------------------------------------------------------------------------------------------

@@ -104,9 +104,8 @@ def markdown(results: Results, charts: Mapping[str, str]) -> str:
     ]
     if said := warnings(results):
         parts.append("\n".join(f"* {warning}" for warning in said))
-    first, *rest = tables(results)
-    parts += [_markdown(first), *(f"![{title}]({name})" for name, title in charts.items())]
-    parts += [_markdown(table) for table in rest]
+    found = [_markdown(table) for table in tables(results)]
+    parts += [*found[:1], *(f"![{title}]({name})" for name, title in charts.items()), *found[1:]]
     return "\n\n".join(parts) + "\n"
 
 

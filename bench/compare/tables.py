@@ -20,7 +20,7 @@ __all__ = ["CROWDS", "Cell", "Table", "Tone", "amount", "tables", "warnings"]
 OTHERS_LIMIT = 0.1
 """A machine is calm as long as other processes take at most this share of the server's core."""
 LOAD_LIMIT = 0.97
-CROWDS = (10, 100, 1_000, 10_000, 19_000)
+CROWDS = (100, 1_000, 10_000, 19_000)
 """The numbers of conversations in the scenarios of one chunk."""
 
 
