@@ -98,7 +98,7 @@ def serve(
     notifier = Notifier(os.environ)
     config = checked(load())
     script = Script.of(config.program.app)
-    if handover is not None:
+    if handover is not None and handover.learned:
         config = listening(config, handover.learned)
     asks = script is not None and handover is None and "LISTEN_FDS" not in os.environ and not config.says_all_of_where()
     directory = start_directory()
