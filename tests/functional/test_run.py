@@ -187,7 +187,7 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 def find_spec(name, path=None, target=None):
     if name == "elevenlabs":
-        path = [folder for folder in sys.path if "site-packages" not in folder]
+        path = [folder for folder in sys.path if not folder.endswith("-packages")]
     return find(name, path, target)
 PathFinder.find_spec = find_spec
 """

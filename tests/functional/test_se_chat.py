@@ -192,8 +192,12 @@ def test_commands_are_typed_in_the_conversation(server: ServerProcess, tmp_path:
         chat.type("/frob\r")
         chat.wait_for("there is no command /frob")
         chat.type("/reset\r")
-        chat.wait_for(r"\[a new conversation: conv_")
-        chat.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r")  # up to the words
+        chat.wait_for(r"\[a new conversation: conv_\w+\]\nyou> ")
+        chat.type("\x1b[A")
+        chat.wait_for("you> /reset")  # the lines are loaded once the prompt is there
+        chat.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A")
+        chat.wait_for("you> bye")
+        chat.type("\r")
         chat.wait_for(r"you> bye\nagent> It was a pleasure. We got as far as turn 1")
         chat.type("/quit\r")
         assert chat.wait_exit() == 0
