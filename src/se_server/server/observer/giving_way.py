@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-__all__ = ["give_way", "in_pieces", "take_the_back_seat"]
+__all__ = ["give_way", "in_pieces", "lower_priority"]
 
 PIECE = 50
 """Records of a tape between two offers."""
@@ -23,9 +23,9 @@ give_way = os.sched_yield
 """Let a process that waits for this core run first."""
 
 
-def take_the_back_seat() -> None:
+def lower_priority() -> None:
     """Give this process less of a core that is wanted, and let it interrupt no other when it wakes."""
-    with suppress(OSError):
+    with suppress(OSError):  # a sandbox may refuse either: the observer works without them
         os.nice(5)
         if sys.platform == "linux":
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -15,7 +15,7 @@ from se_server.server.listen.admin import AdminSocket
 from se_server.server.observer.app import Observer
 from se_server.server.observer.deletion_cost import DeletionCost
 from se_server.server.observer.figures import Figures
-from se_server.server.observer.giving_way import take_the_back_seat
+from se_server.server.observer.giving_way import lower_priority
 from se_server.server.observer.recorder import make_recorder
 from se_server.server.observer.watch import Watch
 from se_server.server.observer.web import WebServer
@@ -57,7 +57,7 @@ def run_observer(
     Returns:
         The exit code.
     """
-    take_the_back_seat()
+    lower_priority()
     recorder = make_recorder(recording, config.program.app, __version__, config.session.changed())
     exporter = _make_exporter(config)
     watch = Watch(board, recorder, exporter)
