@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Response
 
 from se_server.errors import ConfigError, LoadError
 from se_server.load import LoadPlan, LoadProcess, Run
@@ -158,6 +160,16 @@ async def loaded(plan: LoadPlan, seconds: float = 5.0, turns: int | None = None)
     return await asyncio.to_thread(go)
 
 
+async def dialled(plan: LoadPlan) -> Run:
+    """Run for a second; the conversations open during the run."""
+
+    def go() -> Run:
+        with LoadProcess(plan) as load:
+            return load.run(1.0)
+
+    return await asyncio.to_thread(go)
+
+
 def response(message: dict[str, Any], content: str, *, is_final: bool = False, **more: Any) -> str:
     fields = {"is_final": is_final, "event_id": message["event_id"], "content": content, "type": "agent_response"}
     return json.dumps({**fields, **more})
@@ -268,6 +280,35 @@ async def test_an_error_names_the_close_code() -> None:
     assert run.errors == {"cut": 2}
     assert "turn 1: the server closed the conversation with code 1011 ('out of order')" in run.failures[0]
     assert run.wall_s < 4  # no conversation is left, so the run ends early
+
+
+async def test_turns_wait_for_a_conversation_to_open() -> None:
+    """A turn that is due during the handshake is asked after it, and its latency counts from the schedule."""
+
+    async def open_late(*_: object) -> None:
+        await asyncio.sleep(0.3)
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        await websocket.send(response(message, "Yes.", is_final=True))
+
+    async with answering(answer, process_request=open_late) as url:
+        run = await dialled(plan(url, conversations=2, chunks=None, turns_per_s=50, reconnects=True))
+    assert (run.turns, run.errors) == (50, {})
+    assert run.first_chunk.percentile(90) > 0.1
+
+
+async def test_turns_that_no_conversation_opens_for_are_errors() -> None:
+    async def refuse(websocket: ServerConnection, *_: object) -> Response:
+        return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "full")
+
+    async def answer(websocket: ServerConnection, message: dict[str, Any]) -> None:
+        raise AssertionError
+
+    async with answering(answer, process_request=refuse) as url:
+        run = await dialled(plan(url, conversations=2, chunks=None, turns_per_s=50, reconnects=True))
+    assert run.turns == 0
+    assert run.errors["nobody up"] == 50
+    assert run.wall_s < 10  # no time is left for a conversation that may still open
 
 
 async def test_a_slow_reader_gets_every_transcript_whole() -> None:

@@ -118,7 +118,7 @@ include "_engine_conversation.pxi"
 
 
 cdef class Engine:
-    cdef object plan, target, waiting, profile
+    cdef object plan, target, waiting, profile, unassigned
     cdef readonly dict errors
     cdef readonly list failures
     cdef Poller poller
@@ -157,6 +157,7 @@ cdef class Engine:
         self.control = control_fd
         self.poller = Poller(is_portable)
         self.waiting = deque()
+        self.unassigned = deque()
         self.errors = {}
         self.failures = []
         self.phrases = [phrases.escaped(phrase, is_ascii=False) for phrase in phrases.USER_PHRASES]
@@ -250,6 +251,8 @@ cdef class Engine:
                     give_up_ns = min(give_up_ns, now + STOP_GRACE_NS)
                 if self.is_stopped or self.asks_left <= 0:
                     self.next_arrival_ns = NEVER
+                if not (self.open or self.under_way or self.waiting):
+                    drop_unassigned(self)
                 if not self.queued:
                     self.waiting.clear()
                 # Turns that were due before the end are asked even if their time comes late. An upgrade under way is

@@ -52,7 +52,10 @@ cdef int arrive(Engine engine, int64_t now) except -1:
 
 
 cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
-    """Give a turn to the next open conversation, or queue it there while a turn is open."""
+    """Give a turn to the next open conversation, or queue it there while a turn is open.
+
+    While none is open, the turn waits for the first that opens: a caller would wait, too.
+    """
     cdef Py_ssize_t tries
     cdef Conversation c
     for tries in range(engine.count):
@@ -61,7 +64,9 @@ cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
         if c.state == UP and not c.is_leaving:
             break
     else:
-        return count_error(engine, None, "nobody up", "a turn was due, and no conversation was up")
+        engine.queued += 1
+        engine.unassigned.append(scheduled_ns)
+        return 0
     if c.ahead:
         c.ahead -= 1
         return 0
@@ -71,9 +76,26 @@ cdef int assign(Engine engine, int64_t scheduled_ns) except -1:
     return add(&c.queue, &scheduled_ns, sizeof(int64_t))
 
 
+cdef int take_over(Engine engine, Conversation c) except -1:
+    """Ask a turn that became due while no conversation was open."""
+    engine.queued -= 1
+    return ask(engine, c, engine.unassigned.popleft())
+
+
+cdef int drop_unassigned(Engine engine) except -1:
+    """Count the turns that no conversation can ask any more as errors."""
+    engine.queued -= len(engine.unassigned)
+    while engine.unassigned:
+        engine.unassigned.popleft()
+        if not engine.is_stopped:
+            count_error(engine, None, "nobody up", "a turn was due, and no conversation was up")
+    return 0
+
+
 cdef int give_up(Engine engine) except -1:
     """Count the turns that are still open at the end of a run as errors."""
     cdef Conversation c
+    drop_unassigned(engine)
     for c in engine.conversations:
         if c.is_asking:
             if not engine.is_stopped:

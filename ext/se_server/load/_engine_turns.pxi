@@ -42,7 +42,9 @@ cdef inline bint may_ask(Engine engine, int64_t now) noexcept:
 
 
 cdef int begin_asking(Engine engine, Conversation c, int64_t now) except -1:
-    """Ask the first turn of a closed loop; with think times the start is spread over them."""
+    """Ask a turn that waits for a conversation, or the first of a closed loop, spread over the think times."""
+    if engine.unassigned and not c.is_leaving:
+        return take_over(engine, c)
     if engine.is_open_loop or c.is_leaving or not may_ask(engine, now):
         return 0
     if engine.think_ns:
@@ -64,6 +66,8 @@ cdef int go_on(Engine engine, Conversation c, int64_t now) except -1:
         return ask(engine, c, scheduled_ns)
     if c.is_leaving:
         return say_goodbye(engine, c)
+    if engine.unassigned:
+        return take_over(engine, c)
     if engine.is_open_loop or not may_ask(engine, now):
         return 0
     if engine.think_ns:
