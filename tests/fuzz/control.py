@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 
-from se_server.server.shared.control import MAX_LINE_BYTES, ControlChannel, ControlError, Message, encode
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import MAX_LINE_BYTES, ControlError, Message, encode
 from tests.fuzz.head import cut
 
 

@@ -12,7 +12,7 @@ import time
 
 import orjson
 
-from se_server.server.shared.control import ControlError, Reply
+from se_server.server.shared.control_messages import ControlError, Reply
 from se_server.server.shared.scoreboard import State
 from se_server.server.supervisor.control_socket import MAX_ANSWER_BYTES, Client, ControlSocket
 from se_server.server.supervisor.orders import Orders

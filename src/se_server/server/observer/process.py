@@ -19,7 +19,8 @@ from se_server.server.observer.giving_way import lower_priority
 from se_server.server.observer.recorder import make_recorder
 from se_server.server.observer.watch import Watch
 from se_server.server.observer.web import WebServer
-from se_server.server.shared.control import Ask, ControlChannel, Reply
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, Reply
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.recording import Recording

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from se_server.server.shared.control import ControlChannel, Failed
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Failed
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Slot, State
 from se_server.server.supervisor.generation import Generation

@@ -20,7 +20,7 @@ import orjson
 
 from se_server.errors import ConfigError
 from se_server.server.listen.uds import UnixListenSocket
-from se_server.server.shared.control import sendable
+from se_server.server.shared.control_messages import sendable
 from se_server.server.shared.runtime_dir import PREFIX, SUFFIX, runtime_directory
 
 logger = logging.getLogger("se_server.server.desk")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from se_server.server.shared.control import Ready
+from se_server.server.shared.control_messages import Ready
 from se_server.server.supervisor.recycle import RecycleLimits
 from se_server.server.supervisor.zygote_process import Zygote
 from se_server.server.worker.spec import WorkerSpec

@@ -26,7 +26,8 @@ from se_server.server.config.scripts import Script
 from se_server.server.listen.admin import AdminSocket
 from se_server.server.listen.passing import send_sockets
 from se_server.server.listen.tls import make_context
-from se_server.server.shared.control import Ask, ControlChannel
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.logfile import LogFile
 from se_server.server.shared.procfs import rss_bytes_of

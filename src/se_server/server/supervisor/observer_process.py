@@ -17,7 +17,8 @@ from contextlib import suppress
 from functools import partial
 
 from se_server.server.listen.admin import AdminSocket
-from se_server.server.shared.control import Ask, ControlChannel, ControlError, Message
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, ControlError, Message
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from se_server.server.shared.control import Ask, Reply
+from se_server.server.shared.control_messages import Ask, Reply
 from se_server.server.supervisor.control_socket import Client
 from se_server.server.supervisor.observer_process import ObserverProcess
 from se_server.server.supervisor.orders import Order

@@ -17,7 +17,7 @@ from typing import Any
 from se_server import __version__
 from se_server.errors import without_keys
 from se_server.server.listen.sockets import address_of
-from se_server.server.shared.control import Ask, Reply
+from se_server.server.shared.control_messages import Ask, Reply
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import MAX_WORKERS

@@ -11,7 +11,8 @@ from contextlib import suppress
 from functools import partial
 
 from se_server.server.config.scripts import Script
-from se_server.server.shared.control import ControlChannel, ControlError, Drain, Message, Stacks
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import ControlError, Drain, Message, Stacks
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard, Slot, State

@@ -16,7 +16,7 @@ import logging
 import time
 from dataclasses import replace
 
-from se_server.server.shared.control import Failed
+from se_server.server.shared.control_messages import Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.server.shared.scoreboard import State
 from se_server.server.shared.seats import MAX_WORKERS

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from se_server.errors import ConfigError
-from se_server.server.shared.control import Failed
+from se_server.server.shared.control_messages import Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
 from se_server.server.shared.former_rings import FormerRings
 from se_server.server.shared.liveness import MAX_LOOK_S

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from se_server.server.shared.control import Draining, Dumped, Failed, Message, Ready, Reply, Serves
+from se_server.server.shared.control_messages import Draining, Dumped, Failed, Message, Ready, Reply, Serves
 from se_server.server.shared.exit_codes import EXIT_OK
 from se_server.server.shared.scoreboard import State
 from se_server.server.supervisor.children import WorkerRecord

@@ -19,7 +19,8 @@ from functools import partial
 
 import orjson
 
-from se_server.server.shared.control import ControlChannel, ControlError, Ended, Failed, Forked, Imports, Message, Ready
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import ControlError, Ended, Failed, Forked, Imports, Message, Ready
 from se_server.server.shared.exit_codes import EXIT_BOOT
 from se_server.server.shared.procfs import rss_bytes_of
 from se_server.server.shared.scoreboard import Scoreboard, Slot

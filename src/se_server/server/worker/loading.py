@@ -17,7 +17,8 @@ from se_server.server.config.preloaded import load_app
 from se_server.server.door.access import Access
 from se_server.server.door.route_table import DoorRoute, RouteTable
 from se_server.server.door.routes import KEY_VARIABLE
-from se_server.server.shared.control import ControlChannel, Failed
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Failed
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK, EXIT_USAGE
 from se_server.server.shared.route_rows import MAX_ROUTES, MAX_WORKERS
 from se_server.server.shared.scoreboard import Slot

@@ -10,7 +10,7 @@ import orjson
 from se_server.conversation.notes import shown_id
 from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.snapshot import snapshot_of
-from se_server.server.shared.control import Ask, Reply, sendable
+from se_server.server.shared.control_messages import Ask, Reply, sendable
 from se_server.telemetry._printable import printable
 
 MAX_CALLS = 10_000

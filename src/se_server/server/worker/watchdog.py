@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from se_server.server.shared.control import Ask, ControlChannel, ControlError, Dumped, Message, Reply, Stacks
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, ControlError, Dumped, Message, Reply, Stacks
 from se_server.server.shared.exit_codes import EXIT_HUNG
 from se_server.server.shared.liveness import LOOKS, Silence
 from se_server.server.shared.logfile import LogFile

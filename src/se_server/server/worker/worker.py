@@ -25,17 +25,8 @@ from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
 from se_server.server.door.place import Place
 from se_server.server.listen.passing import receive_sockets
-from se_server.server.shared.control import (
-    Ask,
-    ControlChannel,
-    Drain,
-    Draining,
-    Message,
-    Ready,
-    Reply,
-    Serves,
-    Stopped,
-)
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, Drain, Draining, Message, Ready, Reply, Serves, Stopped
 from se_server.server.shared.exit_codes import EXIT_OK, leave
 from se_server.server.shared.heartbeat import Heartbeat
 from se_server.server.shared.scoreboard import Slot, State

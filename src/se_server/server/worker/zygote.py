@@ -28,7 +28,8 @@ import orjson
 from se_server.errors import AppError, ConfigError
 from se_server.forks import keep_from_children, own_fork
 from se_server.server.listen.passing import MAX_SOCKETS
-from se_server.server.shared.control import ControlChannel, Ended, Forked, Imports, Ready
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ended, Forked, Imports, Ready
 from se_server.server.shared.exit_codes import EXIT_OK, flush_streams
 from se_server.server.shared.forked import run_and_leave
 from se_server.server.shared.scoreboard import Scoreboard

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from se_server.server.observer.process import _serve
-from se_server.server.shared.control import Ask, ControlChannel, Reply
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, Reply
 
 
 class Failing:

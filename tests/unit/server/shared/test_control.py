@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from se_server.server.shared.control import (
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import (
     MAX_LINE_BYTES,
     Ask,
-    ControlChannel,
     ControlError,
     Drain,
     Draining,

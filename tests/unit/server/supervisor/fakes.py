@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from se_server.server.config.config import load_config
-from se_server.server.shared.control import ControlChannel, Message, Ready
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Message, Ready
 from se_server.server.shared.liveness import Silence
 from se_server.server.shared.scoreboard import Scoreboard, Slot, State
 from se_server.server.supervisor.children import WorkerRecord

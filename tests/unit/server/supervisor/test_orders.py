@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from se_server.server.shared.control import Ask, Reply
+from se_server.server.shared.control_messages import Ask, Reply
 from se_server.server.shared.scoreboard import State
 from se_server.server.supervisor import orders as orders_module
 from se_server.server.supervisor.control_socket import ControlSocket

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
-from se_server.server.shared.control import ControlChannel, Ended, Forked, encode
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ended, Forked, encode
 from se_server.server.shared.scoreboard import Scoreboard
 from se_server.server.supervisor.zygote_process import Zygote
 from tests.unit.server.supervisor.fakes import make_spec

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from se_server.server.shared.control import Ask, ControlChannel, Drain, Dumped, Message, Reply, Stacks
+from se_server.server.shared.control import ControlChannel
+from se_server.server.shared.control_messages import Ask, Drain, Dumped, Message, Reply, Stacks
 from se_server.server.shared.exit_codes import EXIT_HUNG
 from se_server.server.shared.scoreboard import State
 from se_server.server.worker import watchdog as watchdog_module
