@@ -83,6 +83,7 @@ READS_THE_VERSION = {
     "se_server.cli.doctor",
     "se_server.cli.playing",
     "se_server.cli.server",
+    "se_server.cli.server_terminal",
 }
 BY_NAME = re.compile(r"""(?:import_module|__import__)\(\s*f?["']([\w.]+)""")
 FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(.+)", re.MULTILINE)
