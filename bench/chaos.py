@@ -139,9 +139,10 @@ async def harm(server: ServerOfChaos, calls: Sequence[Call], tally: Tally, until
         if kind in OF_ZYGOTES:
             done += 1
             for row in status["zygotes"]:
-                if row["pid"]:
-                    tally.zygotes += 1
-                    os.kill(row["pid"], signal.SIGKILL if kind == "kill zygote" else signal.SIGSTOP)
+                with suppress(ProcessLookupError):  # it has just ended
+                    if row["pid"]:
+                        os.kill(row["pid"], signal.SIGKILL if kind == "kill zygote" else signal.SIGSTOP)
+                        tally.zygotes += 1
             continue  # with the next worker that is harmed
         their_calls = [call for call in calls if call.pid in well]
         if len(well) < 2 or not their_calls:
@@ -157,7 +158,8 @@ async def harm(server: ServerOfChaos, calls: Sequence[Call], tally: Tally, until
             call.do("hang")  # which tells when it does
         else:
             tally.harms[pid] = time.monotonic()
-            os.kill(pid, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
         await asyncio.sleep(random.uniform(*PAUSE_S))
 
 

@@ -120,7 +120,7 @@ class Call:
         name = f"conv_{self._number}_{self._conversations}"
         try:
             writer.write(_text(type="init", conversation_id=name))
-            while time.monotonic() < until or not self.pid:
+            while time.monotonic() < until or not self.pid or self._errand:
                 event_id += 1
                 said, self._errand = self._errand or "hello", ""
                 if said == "hang":

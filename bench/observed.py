@@ -278,9 +278,9 @@ async def fight(
     server: ServerOfChaos, count: Count, calls: int, seconds: float, harms: Sequence[str], kills: int
 ) -> tuple[Samples, int, Scraper]:
     """Hold the conversations, harm workers and observers, upgrade; return the last scrape and the kills."""
-    until = time.monotonic() + seconds
     scraper = Scraper(server, count)
     await scraper.wait()
+    until = time.monotonic() + seconds
     callers = [ObservedCall(server.port, count, number) for number in range(calls)]
     stops = until - 2 * HANG_TIMEOUT_S
     work = [caller.run(until) for caller in callers]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +28,8 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 10.0
 POLL_S = 0.02
+# Linux begins its own range at 32768.
+FIRST_FREE_PORT, PORTS_OF_A_PART, PARTS_OF_PORTS = 16384, 1000, 16
 
 READY_LINE = re.compile(r"se-server ready: (wss?://\S+:(\d+)/\S*)")
 
@@ -180,6 +184,20 @@ def wait_for_end(pids: Sequence[int], timeout_s: float = STOP_TIMEOUT_S) -> None
     while running := {pid for pid, _ in _processes()}.intersection(pids):
         assert time.monotonic() < deadline, f"still running after {timeout_s:g} s: {running}"
         time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """Return a port of the loopback for a server that cannot take port 0.
+
+    Nobody takes it meanwhile: it is below the range from which the kernel gives ports to clients and to port 0, and
+    each process of pytest-xdist has a part of those below for itself.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_FREE_PORT + process % PARTS_OF_PORTS * PORTS_OF_A_PART
+    while True:
+        port = random.randrange(first, first + PORTS_OF_A_PART)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

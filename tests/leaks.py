@@ -27,7 +27,7 @@ from se_server.server.door.door import Door
 from se_server.server.door.http_connection import HttpConnection
 from se_server.streams._stream import Stream
 
-GRACE_S = 5.0
+GRACE_S = 15.0
 POLL_S = 0.01
 
 HAS_PROC = Path("/proc/self/fd").exists()

@@ -20,7 +20,7 @@ def url():
     command = [sys.executable, "-m", "uvicorn", "agent:app", "--port", str(port), "--log-level", "warning"]
     server = subprocess.Popen(command)
     try:
-        for _ in range(200):
+        for _ in range(1000):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json").close()
                 break

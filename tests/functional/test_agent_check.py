@@ -20,6 +20,7 @@ from tests.helpers import (
     ServerProcess,
     connect,
     environment,
+    free_port,
     running_server,
     stopped_at_the_end,
 )
@@ -34,9 +35,7 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    return f"127.0.0.1:{port}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def test_slow_on_startup_is_reported(tmp_path: Path) -> None:
         "from se_server.server.worker import worker\n"
         "worker.SLOW_START_S = 0.05\n"
         "async def on_startup():\n"
-        "    await asyncio.sleep(0.2)\n"
+        "    await asyncio.sleep(0.6)\n"
         "async def on_transcript(transcript, session): ...\n"
     )
     with running_server(app=str(file), workers=1) as server:

@@ -41,7 +41,7 @@ async def test_the_provider_streams_in_each_apis_form(path: str, body: dict[str,
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="one core for the server, one for the load"
 )
 def test_both_servers_carry_the_conversations_asked_for() -> None:
-    options = ["--path", "aiohttp response", "--first", "2", "--most", "2", "--window", "0.3"]
+    options = ["--path", "aiohttp response", "--first", "2", "--most", "2", "--window", "0.6"]
     done = subprocess.run(
         [sys.executable, "-m", "bench.carried", *options],
         cwd=Path(__file__).parents[2],

@@ -77,17 +77,17 @@ def test_cpu_time_of_children_and_threads_is_exact() -> None:
             burn(time.thread_time, 0.2)
             while time.process_time() < 0.3:
                 time.sleep(0.001)
-            print(time.process_time_ns(), flush=True)
-            print("ready 1", flush=True)
+            print("ready", time.process_time_ns(), flush=True)
         time.sleep(60)
     """
     with running(Target("forks", (sys.executable, "-c", program)), CORE) as server:
+        own_ns = server.port  # the child's own account
         account = server.cpu()
         parent = sum(ran for (pid, _), ran in account.ran_ns.items() if pid == server.pid)
         assert len({pid for pid, _ in account.ran_ns}) == 2
         assert len(account.ran_ns) == 3
-        assert 0.3 < (sum(account.ran_ns.values()) - parent) / 1e9 < 0.33
-        assert server.cpu().since(account) < 1e6
+        assert 0.97 * own_ns < sum(account.ran_ns.values()) - parent < 1.1 * own_ns
+        assert server.cpu().since(account) < 1e7
 
 
 def test_memory_is_that_of_the_tree_without_files() -> None:
@@ -125,7 +125,7 @@ WRONG_SERVERS = {
 @pytest.mark.parametrize(("send", "complaint"), WRONG_SERVERS.values(), ids=WRONG_SERVERS)
 def test_a_wrong_server_gets_no_figure(send: str, complaint: str) -> None:
     with loaded(faulty(send)) as (server, load), pytest.raises(BenchError, match=complaint):
-        measure(server, load, core=CORE, seconds=0.5, turns=400)
+        measure(server, load, core=CORE, seconds=30, turns=400)
 
 
 def test_a_target_that_cannot_start_is_quoted() -> None:

@@ -71,7 +71,7 @@ def test_a_wrong_answer_is_no_figure() -> None:
 
 def test_the_figures_of_a_server_are_plausible() -> None:
     pytest.importorskip("openai")
-    small = LlmEffort(repetitions=1, searches=0, window_s=0.3, calls=1)
+    small = LlmEffort(repetitions=1, searches=0, window_s=0.6, calls=1)
     values = take_calls("se-server", "openai", CORES, small, 0)
     assert 5 < values["us_per_token"] < 2_000
     assert 1_000 < values["us_per_call"] < 1_000_000

@@ -288,7 +288,7 @@ def test_1000_bad_clients_keep_no_operator_out(server: ServerProcess, path: str,
     for _ in range(5):
         shown = run(path, "status")
         assert (shown.returncode, shown.stderr) == (0, "")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     for client in held:
         client.close()
     assert run(path, "conversations").returncode == 0

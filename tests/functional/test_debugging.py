@@ -15,8 +15,8 @@ import pytest
 from tests.functional.processes import call, needs_proc, write_agent
 from tests.helpers import READY_LINE, START_TIMEOUT_S, TEST_API_KEY, ServerProcess, environment
 
-HANG_TIMEOUT_S = 0.5
-THOUGHT_S = 4 * HANG_TIMEOUT_S
+HANG_TIMEOUT_S = 1.0
+THOUGHT_S = 2.5 * HANG_TIMEOUT_S
 AGENT = """
     import bdb, code, os, pdb, sys, time
     VERSION = "one"

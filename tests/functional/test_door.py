@@ -228,7 +228,7 @@ def test_late_head_is_answered_408(run: Run, start: bytes) -> None:
 @pytest.mark.parametrize("request_bytes", [HEALTH_CHECK, UPGRADE], ids=["check", "upgrade"])
 def test_a_head_that_waited_for_blocked_code_is_answered(run: Run, request_bytes: bytes) -> None:
     async def main() -> None:
-        async with opened(limits=Limits(head_timeout_s=0.1)) as served:
+        async with opened(limits=Limits(head_timeout_s=0.6)) as served:
             with socket.create_connection((served.host, served.port)) as peer:
                 await until(lambda: len(served.door.connections) == 1)
                 peer.setblocking(False)
@@ -239,7 +239,7 @@ def test_a_head_that_waited_for_blocked_code_is_answered(run: Run, request_bytes
                 def block() -> None:  # as a handler that starts when its transcript is read
                     loop.remove_reader(ours)
                     peer.send(request_bytes)
-                    time.sleep(0.2)
+                    time.sleep(0.7)
                     blocked.set()
 
                 with ours, theirs:
@@ -367,10 +367,11 @@ def test_connections_reset_at_once_do_no_harm(run: Run) -> None:
 
 def test_refusals_are_logged_once_a_second(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
+        began = time.monotonic()
         async with opened() as served:
             for _ in range(20):
                 await served.ask(b"GET /nowhere?secret=1 HTTP/1.0\r\n\r\n")
-        assert len(caplog.records) <= 3
+        assert len(caplog.records) <= 3 + (time.monotonic() - began)
         assert caplog.records[0].name == "se_server.door"
         assert caplog.messages[0].startswith("no such path: 127.0.0.1:")
         assert "404 (path '/nowhere')" in caplog.messages[0]

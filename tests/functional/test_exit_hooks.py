@@ -11,7 +11,7 @@ import pytest
 
 from se_server.server.shared.procfs import children_of
 from tests.functional.processes import call, needs_proc, write_agent
-from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, ServerProcess, running_server, wait_for_end
+from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, ServerProcess, free_port, running_server, wait_for_end
 
 AGENT = """
     import atexit, multiprocessing, os, queue, subprocess, sys, threading, time, weakref
@@ -80,7 +80,8 @@ AGENT = """
         return pid
 
     def sleep():
-        KEPT.append(subprocess.Popen(["sleep", "61"], start_new_session=True))
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the log ends with the server
+        KEPT.append(subprocess.Popen(["sleep", "61"], start_new_session=True, **silent))
         return KEPT[-1].pid
 
     def thread():
@@ -179,7 +180,7 @@ async def test_recycling_runs_the_exit_hooks(app: Path) -> None:
 
 
 async def test_hooks_do_not_count_as_hanging(app: Path) -> None:
-    with running_server("--hang-timeout-s", "0.3", app=app, workers=1) as server:
+    with running_server("--hang-timeout-s", "1", app=app, workers=1) as server:
         worker, _ = await order(server, "lingering hook")
         assert server.stop() == 0
         assert notes(app) == [f"lingered {worker}"]
@@ -246,12 +247,12 @@ async def test_other_processes_are_reported(app: Path) -> None:
 @needs_proc
 async def test_a_pool_of_the_import_ends(tmp_path: Path) -> None:
     app = write_agent(tmp_path / "agent.py", AGENT + "\n    note(executor('fork'))\n")
-    with running_server(app=app, workers=1) as server:
-        port = server.port
+    port = str(free_port())
+    with running_server("--port", port, app=app, workers=1) as server:
         pool = int(notes(app)[0].split()[0])
         assert server.stop() == 0
         wait_for_end([pool])
-    with running_server("--port", str(port), app=app, workers=1) as again:
+    with running_server("--port", port, app=app, workers=1) as again:
         await order(again, "hook")
 
 

@@ -59,7 +59,7 @@ def test_open_loop_keeps_its_schedule(spins: bool) -> None:
         load.connect()
         run = load.run(1.0)
     assert (run.turns, run.errors) == (200, {})
-    assert 1.0 <= run.wall_s < 3.0
+    assert 1.0 <= run.wall_s < 10.0
     assert run.cpu_s < run.wall_s / 2  # a waiting generator is not the limit, even if it spins
 
 
@@ -151,7 +151,7 @@ async def answering(answer: Answer, **options: Any) -> AsyncIterator[str]:
         yield url
 
 
-async def loaded(plan: LoadPlan, seconds: float = 5.0, turns: int | None = None) -> Run:
+async def loaded(plan: LoadPlan, seconds: float = 60.0, turns: int | None = None) -> Run:
     def go() -> Run:
         with LoadProcess(plan) as load:
             load.connect()
@@ -221,9 +221,9 @@ async def test_latency_counts_from_the_first_of_repeated_transcripts() -> None:
             await websocket.send(response(message, "at last", is_final=True))
 
     async with answering(answer) as url:
-        run = await loaded(plan(url, conversations=1, chunks=None, resend_after_s=0.2), turns=2)
+        run = await loaded(plan(url, conversations=1, chunks=None, resend_after_s=1.0), turns=2)
     assert (run.turns, run.resends, run.errors) == (2, 2, {})
-    assert run.first_chunk.percentile(0) >= 0.2
+    assert run.first_chunk.percentile(0) >= 1.0
     assert asked[0] == asked[1] != asked[2] == asked[3]
 
 
@@ -279,7 +279,7 @@ async def test_an_error_names_the_close_code() -> None:
         run = await loaded(plan(url, conversations=2, chunks=None))
     assert run.errors == {"cut": 2}
     assert "turn 1: the server closed the conversation with code 1011 ('out of order')" in run.failures[0]
-    assert run.wall_s < 4  # no conversation is left, so the run ends early
+    assert run.wall_s < 30  # no conversation is left, so the run ends early
 
 
 async def test_turns_wait_for_a_conversation_to_open() -> None:

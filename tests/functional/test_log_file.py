@@ -99,10 +99,10 @@ async def test_a_rotation_loses_no_line(app: Path, log: Path) -> None:
         callers = [asyncio.create_task(talk(name)) for name in range(9)]
         sizes: dict[Path, int] = {}
         for number in (1, 2, 3):
-            await until_said(number * 100)
+            await until_said(len(said) + 100)
             old = await asyncio.to_thread(rotate, server.pid, log, number)
             sizes[old] = old.stat().st_size
-        await until_said(400)
+        await until_said(len(said) + 100)
         enough.set()
         await asyncio.gather(*callers)
         assert server.stop() == 0

@@ -176,20 +176,21 @@ def test_an_on_startup_raises_an_exception_of_its_own(tmp_path: Path) -> None:
 
 
 async def test_a_worker_reports_a_blocking_coroutine_by_name(tmp_path: Path) -> None:
-    app = tmp_path / "agent.py"
+    app, reported = tmp_path / "agent.py", tmp_path / "reported"
     app.write_text(
-        "import time\n"
+        f"import os, time; REPORTED = {str(reported)!r}\n"
         "async def on_transcript(transcript, session):\n"
-        "    time.sleep(0.4)\n"
+        "    while not os.path.exists(REPORTED): time.sleep(0.1)\n"
         "    await session.send_response('late')\n"
     )
     with running_server(app=app, workers=1) as server:
         async with connect(server.url) as ws:
             await ws.send(transcript_message("hello"))
-            await ws.recv()
-        server.wait_for_output(
-            r"coroutine agent\.on_transcript blocks the event loop, for 0\.\d s.*agent\.py:3 in on_tra"
-        )
+            server.wait_for_output(
+                r"coroutine agent\.on_transcript blocks the event loop, for \d+\.\d s.*agent\.py:3 in on_tra"
+            )
+            reported.touch()
+            assert "late" in await ws.recv()
 
 
 @pytest.mark.parametrize(
