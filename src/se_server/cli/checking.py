@@ -17,8 +17,10 @@ from se_server.cli.playing import check_page
 from se_server.cli.watch import check_watch
 from se_server.conversation.handlers import HANDLER_NAMES
 from se_server.errors import AppError
-from se_server.server.config.app import App, AppCrashed, load_object
+from se_server.server.config.app import App
 from se_server.server.config.config import Config
+from se_server.server.config.crashes import AppCrashed
+from se_server.server.config.importing import load_object
 from se_server.server.config.options import OPTIONS
 from se_server.server.config.scripts import Script
 from se_server.server.door.routes import KEY_VARIABLE

@@ -1,4 +1,4 @@
-"""Find and load the user's APP, an object with the handlers of conversations.
+"""The user's APP, an object with the handlers of conversations: made from what its module or file holds.
 
 Each worker loads it after the fork, so that a new worker runs the code that is on disk at that time.
 """
@@ -8,45 +8,26 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import importlib.util
 import inspect
-import os
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from se_server.conversation.handlers import HANDLER_NAMES, Handlers
 from se_server.conversation.mistakes import accepts, check_callback
 from se_server.errors import AppError
-from se_server.server.config.doubts import (
-    as_attribute,
-    lacks_key,
-    missing_variable,
-    misspelt_handlers,
-    of_python,
-    other_file,
-)
+from se_server.server.config.doubts import misspelt_handlers, nearest_name, of_python
+from se_server.server.config.importing import load_object
 from se_server.server.config.lifespan import Lifespan, is_lifespan
-from se_server.server.config.loading import loading
-from se_server.server.config.packages import is_without_package, modules_of, name_in_package, way_into_package
+from se_server.server.config.packages import modules_of
 from se_server.server.config.web import kind_of_web_application, way_out
-from se_server.telemetry._printable import text_of
 from se_server.types import Handler
 
 DEMO_APP = "se_server.demo"
 WARM_UP = "warm_up"
 LIFECYCLE_NAMES = ("on_startup", "on_shutdown")
 APP_NAMES = (*HANDLER_NAMES, *LIFECYCLE_NAMES)
-
-_NOT_THE_USERS = (
-    "<frozen importlib",
-    str(Path(importlib.__file__).parent) + os.sep,
-    str(Path(__file__).resolve().parent.parent) + os.sep,
-)
 
 
 @dataclass(frozen=True)
@@ -84,29 +65,6 @@ class App:
         return f"route {self.routes[0]!r}{more}: APP {self.name!r}"
 
 
-class AppCrashed(AppError):
-    """User code raised while it was loaded or started.
-
-    Attributes:
-        details: the traceback, with the user's frames only.
-    """
-
-    def __init__(self, message: str, details: str) -> None:
-        super().__init__(message)
-        self.details = details
-
-    @classmethod
-    def of(cls, what: str, error: BaseException) -> AppCrashed:
-        """Make the error from an exception; `what` names the code that raised it."""
-        missing = missing_variable(error)
-        text = missing or text_of(error).strip().partition("\n")[0]
-        says_all = bool(missing) or lacks_key(text)
-        return cls(
-            f"{what} raised {type(error).__name__}{': ' + text if text else ''}",
-            "" if says_all else user_traceback(error),
-        )
-
-
 def load_app(spec: str | None) -> App:
     """Load an APP.
 
@@ -121,140 +79,6 @@ def load_app(spec: str | None) -> App:
     if spec is None:
         return app_of(importlib.import_module(DEMO_APP), "demo")
     return app_of(load_object(spec), spec)
-
-
-def load_object(spec: str) -> object:
-    """Load a module, or what one has under a name; see `load_app`."""
-    return load_parts(spec)[1]
-
-
-def load_parts(spec: str) -> tuple[ModuleType, object]:
-    """Load a module; return it, and what it has under a name, or itself; see `load_app`."""
-    place, attribute = _split(spec)
-    put_on_path(os.getcwd())
-    with loading():
-        module = _load_file(place, spec) if place.endswith(".py") else _load_module(place, spec)
-    return module, _find_attribute(module, attribute, spec) if attribute else module
-
-
-def user_traceback(error: BaseException) -> str:
-    """Format an exception without the frames of this package and of the import system."""
-    seen: set[int] = set()
-    report = traceback.TracebackException.from_exception(error)
-    waiting: list[traceback.TracebackException | None] = [report]
-    while waiting:
-        part = waiting.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        part.stack[:] = [frame for frame in part.stack if not _is_ours(frame.filename)]
-        waiting += [part.__cause__, part.__context__]
-    return "".join(report.format())
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_NOT_THE_USERS)
-
-
-def _split(spec: str) -> tuple[str, str]:
-    if spec.endswith(".py"):
-        return spec, ""
-    place, colon, attribute = spec.partition(":")
-    if ".py:" in spec:
-        file, colon, attribute = spec.rpartition(".py:")
-        place = file + ".py"
-    if not place or (colon and not attribute):
-        raise AppError(f"APP {spec!r} is not complete: expected module, module:attr, file.py or file.py:attr")
-    if attribute.endswith(")"):
-        raise AppError(
-            f"APP {spec!r}: se-server calls no function to make an APP: add the line `agent = {attribute}` to your"
-            f" module, and write {spec.removesuffix(attribute)}agent"
-        )
-    if place.endswith("/") and os.path.isdir(place):
-        place = str(Path(place, "__init__.py"))  # a shell completes a package's name with a slash
-    return place, attribute
-
-
-def put_on_path(folder: str) -> None:
-    """Have modules of a folder imported before all others."""
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
-
-
-def _load_file(file: str, spec: str) -> ModuleType:
-    path = Path(file).resolve()
-    if not os.path.isfile(path):
-        raise AppError(f"APP {spec!r}: there is no file {path}{_nearest(path.name, _python_names(path.parent, '.py'))}")
-    inside = name_in_package(path)
-    if inside is not None:
-        return _load_inside(*inside, path, spec)
-    put_on_path(str(path.parent))
-    # Use the file's own name, so that other files can import it, unless that would hide a module.
-    name = path.stem if path.stem not in sys.modules else f"se_app_{path.stem}"
-    description = importlib.util.spec_from_file_location(name, path)
-    if description is None or description.loader is None:
-        raise AppError(f"APP {spec!r}: {path} cannot be imported as Python")
-    module = importlib.util.module_from_spec(description)
-    sys.modules[name] = module
-    try:
-        description.loader.exec_module(module)
-    except BaseException as error:
-        if is_without_package(error):
-            raise AppError(
-                f"APP {spec!r} has relative imports and is in no package: {way_into_package(path)}"
-            ) from None
-        raise AppCrashed.of(f"APP {spec!r}: importing {file}", error) from error
-    return module
-
-
-def _load_inside(name: str, folder: Path, path: Path, spec: str) -> ModuleType:
-    """Import a file of a package by its name in it: relative imports work, and the module exists once."""
-    put_on_path(str(folder))
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # at the end: files of a package may be called as modules of Python
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-    except BaseException as error:
-        raise AppCrashed.of(f"APP {spec!r}: importing {path}", error) from error
-    if not path.samefile(module.__file__ or os.devnull):
-        raise AppError(f"APP {spec!r}: {module.__file__} hides {path}: give the package another name than {name!r}")
-    return module
-
-
-def _load_module(name: str, spec: str) -> ModuleType:
-    if "/" in name or not all(part.isidentifier() for part in name.split(".")):
-        hint = f"; did you mean {name}.py?" if os.path.isfile(name + ".py") else other_file(spec)
-        raise AppError(f"APP {spec!r}: {name!r} is neither a module's name nor a file that ends in .py{hint}")
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name + ".").startswith(error.name + "."):
-            hint = as_attribute(name) or other_file(spec) or nearest_module(name)
-            raise AppError(
-                f"APP {spec!r}: no module {error.name!r} in {Path.cwd()} or on Python's path{hint}"
-            ) from None
-        raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
-    except BaseException as error:
-        raise AppCrashed.of(f"APP {spec!r}: importing {name}", error) from error
-
-
-def nearest_module(name: str) -> str:
-    """Return the end of a sentence that asks for the module of the working directory with the nearest name."""
-    return _nearest(name, _python_names(Path.cwd(), ""))
-
-
-def _find_attribute(module: ModuleType, attribute: str, spec: str) -> object:
-    found: object = module
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            where = module.__file__ or module.__name__
-            names = [name for name in vars(module) if not name.startswith("_")]
-            raise AppError(f"APP {spec!r}: {where} has no {attribute!r}{_nearest(attribute, names)}") from None
-    return found
 
 
 def app_of(found: object, spec: str) -> App:
@@ -278,7 +102,7 @@ def app_of(found: object, spec: str) -> App:
         named = {str(name): value for name, value in found.items()}
         unknown = [name for name in named if name not in (*APP_NAMES, WARM_UP)]
         if unknown:
-            raise AppError(f"APP {spec!r} has an unknown handler {unknown[0]!r}{_nearest(unknown[0], APP_NAMES)}")
+            raise AppError(f"APP {spec!r} has an unknown handler {unknown[0]!r}{nearest_name(unknown[0], APP_NAMES)}")
     else:
         named = {name: getattr(found, name) for name in APP_NAMES if getattr(found, name, None) is not None}
     if not named:
@@ -381,7 +205,7 @@ def _nothing_found(found: object, spec: str) -> str:
     if not named:
         for name in functions:
             if difflib.get_close_matches(name, APP_NAMES, n=1, cutoff=0.7):
-                return f"APP {spec!r} has no handler: {what}{_nearest(name, APP_NAMES)}"
+                return f"APP {spec!r} has no handler: {what}{nearest_name(name, APP_NAMES)}"
         for name, value in public.items():
             if isinstance(value, type) and value.__module__ == found.__name__ and _may_answer(value):
                 instance = name.lower() if name.lower() != name else f"my_{name}"
@@ -408,18 +232,3 @@ def _may_answer(value: object) -> bool:
 def _is_function_of(value: object, module: ModuleType) -> bool:
     plain = value.func if isinstance(value, functools.partial) else value
     return inspect.isfunction(plain) and plain.__module__ == module.__name__
-
-
-def _python_names(folder: Path, suffix: str) -> list[str]:
-    """List the importable names of a folder; with the suffix `.py`, its files only."""
-    try:
-        entries = list(folder.iterdir())
-    except OSError:
-        return []
-    names = [entry.stem + suffix for entry in entries if entry.suffix == ".py" and entry.stem != "__init__"]
-    return sorted(names if suffix else names + [entry.name for entry in entries if (entry / "__init__.py").is_file()])
-
-
-def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""

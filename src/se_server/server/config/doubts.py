@@ -93,3 +93,9 @@ def other_file(spec: str) -> str:
     known = [path.stem for path in folder.glob("*.py")] if package and folder.is_dir() else []
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {package}.{close[0]}?" if close else ""
+
+
+def nearest_name(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return the end of a sentence that asks for the known name nearest to this one; empty if none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping
 
 from se_server.server.config import app
-from se_server.server.config.app import DEMO_APP, WARM_UP, App, app_of, check_function, load_parts
+from se_server.server.config.app import DEMO_APP, WARM_UP, App, app_of, check_function
+from se_server.server.config.importing import load_parts
 from se_server.types import Handler
 
 _preloaded: dict[str | None, App] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from se_server.errors import AppError
-from se_server.server.config.app import load_object
+from se_server.server.config.importing import load_object
 from se_server.server.observer.redactor import HEAD, MAX_BYTES, PROBLEM, READY, TEXT
 
 

@@ -9,8 +9,9 @@ from ssl import SSLContext
 from typing import Any
 
 from se_server.errors import AppError, ConfigError
-from se_server.server.config.app import App, AppCrashed, app_of
+from se_server.server.config.app import App, app_of
 from se_server.server.config.config import LISTENING, Config, complete
+from se_server.server.config.crashes import AppCrashed
 from se_server.server.config.options import BY_NAME
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.place import Place

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from se_server.errors import AppError, ConfigError, KeyMissing
-from se_server.server.config.app import App, AppCrashed
+from se_server.server.config.app import App
 from se_server.server.config.config import Config, complete
+from se_server.server.config.crashes import AppCrashed
 from se_server.server.config.keys import find_keys
 from se_server.server.config.options import BY_NAME
 from se_server.server.config.preloaded import load_app

@@ -16,8 +16,9 @@ from types import ModuleType
 
 from se_server.errors import AppError
 from se_server.forks import end_child
-from se_server.server.config.app import AppCrashed, nearest_module, put_on_path
 from se_server.server.config.config import Config
+from se_server.server.config.crashes import AppCrashed
+from se_server.server.config.importing import nearest_module, put_on_path
 from se_server.server.config.loading import loading
 from se_server.server.config.preloaded import preload_app
 from se_server.server.config.scripts import Script

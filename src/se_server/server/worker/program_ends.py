@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from se_server.errors import AppError
-from se_server.server.config.app import AppCrashed, user_traceback
+from se_server.server.config.crashes import AppCrashed, user_traceback
 from se_server.server.config.scripts import Script
 from se_server.server.shared.exit_codes import EXIT_BOOT, EXIT_OK
 from se_server.telemetry._printable import text_of

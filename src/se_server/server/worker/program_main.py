@@ -11,7 +11,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from se_server.errors import AppError
-from se_server.server.config.app import AppCrashed
+from se_server.server.config.crashes import AppCrashed
 from se_server.server.config.scripts import MAIN, MODULE, Script
 
 

@@ -15,7 +15,7 @@ import uvloop
 
 from se_server.errors import AppError, ConfigError
 from se_server.forks import end_child, reset_in_children
-from se_server.server.config.app import user_traceback
+from se_server.server.config.crashes import user_traceback
 from se_server.server.config.scripts import Script, Serving, capture, refusal
 from se_server.server.worker.program_ends import conflict_of, ended_early
 from se_server.server.worker.program_main import become_main

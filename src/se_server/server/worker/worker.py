@@ -19,8 +19,9 @@ import uvloop
 from se_server.conversation.recording import hide_headers
 from se_server.errors import AppError, ConfigError
 from se_server.forks import call_in_children, end_child, keep_from_children
-from se_server.server.config.app import App, AppCrashed
+from se_server.server.config.app import App
 from se_server.server.config.config import Config
+from se_server.server.config.crashes import AppCrashed
 from se_server.server.config.scripts import Script, Serving
 from se_server.server.door.door import Door
 from se_server.server.door.place import Place

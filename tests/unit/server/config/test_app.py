@@ -11,7 +11,8 @@ import pytest
 
 from se_server import demo
 from se_server.errors import AppError
-from se_server.server.config.app import AppCrashed, load_app
+from se_server.server.config.app import load_app
+from se_server.server.config.crashes import AppCrashed
 
 
 @pytest.fixture
