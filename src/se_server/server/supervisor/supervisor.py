@@ -2,8 +2,8 @@
 
 It has no event loop and runs no user code, so neither can hang it. A signal handler only queues the number of the
 signal and wakes the loop of this module. The loop uses `poll` to wait for signals, for the control channels of the
-workers, and for the next timed work. `rollout` decides which workers the server needs, `pool` forks and ends them, and
-this module passes signals and messages on to both.
+workers, and for the next timed work. `rollout` decides which workers the server needs, `pool` forks and ends them,
+`transitions` reloads, upgrades and stops the server, and this module passes signals and messages on to all three.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from se_server.server.supervisor.observer_process import ObserverProcess
 from se_server.server.supervisor.observer_questions import ObserverQuestions
 from se_server.server.supervisor.orders import Orders
 from se_server.server.supervisor.orphans import Orphans
-from se_server.server.supervisor.pool import IMMEDIATE_STOP, Pool
+from se_server.server.supervisor.pool import Pool
 from se_server.server.supervisor.rollout import Rollout
-from se_server.server.supervisor.upgrade import Upgrade
+from se_server.server.supervisor.transitions import BeginUpgrade, ReloadSpec, Transitions
 from se_server.server.supervisor.worker_events import WorkerEvents, signal_name
 from se_server.server.worker.spec import WorkerSpec
 from se_server.telemetry.log_writer import backlogs
@@ -43,12 +43,8 @@ from se_server.telemetry.log_writer import backlogs
 logger = logging.getLogger("se_server.server.supervisor")
 
 MAX_WAIT_S = 3600.0  # poll takes a C int of milliseconds, and a drain may last longer
-# timeout(1), service managers and terminals signal the process and its group: one order to stop arrives twice.
-SAME_STOP_S = 0.1
 
-ReloadSpec = Callable[[], WorkerSpec]
 OpenSockets = Callable[[Sequence[object]], WorkerSpec]
-BeginUpgrade = Callable[[Sequence[FormerRings]], Upgrade]
 
 
 class Supervisor:
@@ -70,9 +66,6 @@ class Supervisor:
         open_sockets: opens the listen sockets of a program, which are known when its first worker has come to
             `serve()`, and returns the spec with them; raises ConfigError. None if they are open.
         former_rings: the rings of earlier supervisors, whose workers may drain; for the observer.
-
-    Attributes:
-        handed_over: whether another supervisor has taken over the listen sockets.
     """
 
     def __init__(
@@ -94,10 +87,7 @@ class Supervisor:
         former_rings: Sequence[FormerRings] = (),
     ) -> None:
         self._open_sockets = open_sockets
-        self._listen_sockets = spec.listen_sockets
         self._announcer = announcer
-        self._reload_spec = reload_spec or (lambda: spec)
-        self._begin_upgrade = begin_upgrade
         self._signals = SignalQueue()
         self._had_terminal = has_terminal()
         self._control_socket = control_socket or ControlSocket(None)
@@ -108,12 +98,20 @@ class Supervisor:
         self._not_inherited: list[Closable] = [self._signals, self._control_socket, self._agent_check, *not_inherited]
         self._pool = Pool([*self._not_inherited, *([] if observer is None else [observer])], seats)
         self._rollout = Rollout(self._pool, announcer, spec)
+        self._transitions = Transitions(
+            self._pool,
+            self._rollout,
+            announcer,
+            reload_spec=reload_spec or (lambda: spec),
+            begin_upgrade=begin_upgrade,
+            leave_to_other=self._leave_to_other,
+        )
         self._orders = Orders(
             self._control_socket,
             self._pool,
             self._rollout,
-            reload=self._reload,
-            stop=self._stop_by_order,
+            reload=self._transitions.reload,
+            stop=self._transitions.stop_by_order,
             reopen_log=reopen_log or (lambda: "there is no log file"),
             admin=None if observer is None or observer.admin is None else observer.admin.url,
             observer_orders=self._questions.orders(),
@@ -126,12 +124,13 @@ class Supervisor:
                 rings.close()
         if replaces_another:
             self._pool.scoreboard.meters.upgraded("succeeded")
-        self._upgrade: Upgrade | None = None
         self._orphans = Orphans()
-        self._ending = False
-        self._stop_signal_at: float | None = None
         self._look_at = self._alive_at = 0.0
-        self.handed_over = False
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether another supervisor has taken over the listen sockets."""
+        return self._transitions.handed_over
 
     def run(self) -> int:
         """Run until stopped by SIGTERM or SIGINT, or until the workers cannot start.
@@ -156,12 +155,12 @@ class Supervisor:
                 for pid, ended, code in self._pool.reap():
                     self._reaped(pid, ended, code)
                 self._rollout.keep_zygotes()
-                if self._rollout.failed and not self._ending:
-                    self._end(self._rollout.spec.lifecycle.drain_timeout_s)
-                self._watch_upgrade()
+                if self._rollout.failed and not self._transitions.ending:
+                    self._transitions.end(self._rollout.spec.lifecycle.drain_timeout_s)
+                self._transitions.watch_upgrade()
                 self._keep_observer()
                 if self._answers_checks():
-                    self._agent_check.serve(self._pool.scoreboard, ending=self._ending)
+                    self._agent_check.serve(self._pool.scoreboard, ending=self._transitions.ending)
                 self._orders.serve()  # after those who answer clients: it forgets the clients that have their answer
                 self._rollout.fill_places()
                 self._run_timed()
@@ -172,7 +171,7 @@ class Supervisor:
             self._agent_check.close()
             self._pool.zygotes.keep(())
             self._pool.close_channels()
-            self._close_listen_sockets()
+            self._transitions.close_listen_sockets()
         return self._rollout.exit_code if self._rollout.failed else EXIT_OK
 
     # --- waiting ---
@@ -182,7 +181,7 @@ class Supervisor:
             len(self._pool) > 0
             or self._rollout.has_vacancies
             or self._rollout.waits_for_repair
-            or self._upgrade is not None
+            or self._transitions.upgrade is not None
         )
 
     def _wait(self) -> None:
@@ -207,8 +206,8 @@ class Supervisor:
         self._control_socket.register(poll)
         if self._answers_checks():
             self._agent_check.register(poll)
-        if self._upgrade is not None:
-            poll.register(self._upgrade, select.POLLIN)
+        if self._transitions.upgrade is not None:
+            poll.register(self._transitions.upgrade, select.POLLIN)
         for zygote in self._pool.zygotes:
             if zygote.fileno() >= 0:
                 poll.register(zygote, select.POLLIN)
@@ -243,53 +242,23 @@ class Supervisor:
 
     def _act(self, number: signal.Signals, came_at: float) -> None:
         if number in STOP:
-            self._take_stop(number.name, came_at)
+            self._transitions.stop(number.name, came_at)
         elif number == signal.SIGHUP:
             # A terminal that was closed sends SIGHUP, too. Without a terminal nobody can start the server again.
             if not self._had_terminal or has_terminal():
-                self._reload()
+                self._transitions.reload()
             elif not self._signals.hangup_ignored:
-                self._take_stop("SIGHUP of a closed terminal", came_at)
+                self._transitions.stop("SIGHUP of a closed terminal", came_at)
         elif number == signal.SIGUSR1:
             self._orders.reopen_log()
         elif number == signal.SIGUSR2:
-            self._start_upgrade()
+            self._transitions.start_upgrade()
         else:
             self._rollout.scale(1 if number == signal.SIGTTIN else -1)
 
-    def _take_stop(self, name: str, came_at: float) -> None:
-        if self._stop_signal_at is None:
-            logger.info(
-                "%s: taking no new conversations, waiting up to %g s for running ones; repeat to stop immediately",
-                name,
-                self._rollout.spec.lifecycle.drain_timeout_s,
-            )
-            self._stop_signal_at = came_at
-            if self._upgrade is not None:
-                self._upgrade.abandon()
-            self._end(self._rollout.spec.lifecycle.drain_timeout_s, self._rollout.spec.lifecycle.drain_notice_s)
-        elif came_at - self._stop_signal_at > SAME_STOP_S:
-            logger.warning("%s again: stopping immediately", name)
-            for record in self._pool:
-                self._pool.kill(record, IMMEDIATE_STOP)
-
-    def _end(self, drain_timeout_s: float, notice_s: float = 0.0) -> None:
-        """Order every worker to drain after `notice_s`, and start no more workers."""
-        if not self._ending and not self.handed_over:
-            self._announcer.stopping()
-        self._ending = True
-        self._rollout.end()
-        self._close_listen_sockets()  # an open socket would go on queueing connections that no worker accepts
-        for record in self._pool:
-            self._pool.drain(record, drain_timeout_s, notice_s)
-
-    def _close_listen_sockets(self) -> None:
-        for sock in self._listen_sockets:
-            sock.close()
-
     def _take_addresses(self, addresses: Sequence[object]) -> None:
         """Open the listen sockets of a program, so that its other workers can start."""
-        if self._open_sockets is None or self._ending:
+        if self._open_sockets is None or self._transitions.ending:
             return
         open_sockets, self._open_sockets = self._open_sockets, None
         try:
@@ -297,60 +266,14 @@ class Supervisor:
         except ConfigError as error:
             self._rollout.fail(Failed(str(error), code=EXIT_USAGE))
             return
-        self._listen_sockets = spec.listen_sockets
+        self._transitions.listen_sockets = spec.listen_sockets
         self._rollout.take_sockets(spec)
 
-    def _reload(self) -> str:
-        """Begin a reload; return why that is impossible, or an empty string."""
-        if self._ending or self._upgrade is not None:
-            why = "the server is ending or being upgraded"
-            logger.info("no reload: %s", why)
-            return f"no reload: {why}"
-        try:
-            spec = self._reload_spec()
-        except ConfigError as error:
-            logger.error("no reload, the server goes on unchanged: %s", error)
-            return f"no reload, the server goes on unchanged: {error}"
-        self._rollout.begin(spec)
-        return ""
+    # --- what another supervisor has, too ---
 
-    def _stop_by_order(self) -> str:
-        if self._ending:
-            return "the server is already draining"
-        self._take_stop("se-ctl stop", time.monotonic())
-        return ""
-
-    # --- another supervisor ---
-
-    def _start_upgrade(self) -> None:
-        if self._begin_upgrade is None or self._ending or self._upgrade is not None or self._rollout.serving is None:
-            logger.warning("SIGUSR2: no upgrade, the server is starting, ending or already being upgraded")
-            return
-        try:
-            rings = self._pool.scoreboard.rings
-            self._upgrade = self._begin_upgrade(() if rings is None else rings.handed())
-        except (OSError, ConfigError) as error:
-            logger.error("no upgrade, the server goes on unchanged: %s", error)
-            return
-        logger.info("upgrade: supervisor %d starts on the same sockets; this one serves until then", self._upgrade.pid)
-
-    def _watch_upgrade(self) -> None:
-        upgrade = self._upgrade
-        if upgrade is None or not upgrade.is_settled():
-            return
-        self._upgrade = None
-        upgrade.close()
-        if not upgrade.is_ready:
-            self._pool.scoreboard.meters.upgraded("failed")
-            self._announcer.upgrade_failed()
-            logger.error("the upgrade has failed, the server goes on unchanged")
-        elif not self._ending:
-            self.handed_over = True
-            self._end_observer()  # the other one has an observer, which answers alone from now on
-            self._agent_check.close()
-            logger.info("upgrade: supervisor %d serves, the workers of this one drain", upgrade.pid)
-            self._announcer.handed_over(upgrade.pid)
-            self._end(self._rollout.spec.lifecycle.reload_drain_timeout_s)
+    def _leave_to_other(self) -> None:
+        self._end_observer()  # the other one has an observer, which answers alone from now on
+        self._agent_check.close()
 
     def _answers_checks(self) -> bool:
         if self._checked_when_ready and self._rollout.serving is not None:
@@ -369,7 +292,7 @@ class Supervisor:
             self._pool.scoreboard,
             [
                 *self._not_inherited,
-                *self._listen_sockets,
+                *self._transitions.listen_sockets,
                 *(record.channel for record in self._pool),
                 *self._pool.zygotes,
             ],
@@ -392,8 +315,8 @@ class Supervisor:
             self._settle_orphans(is_orderly=False)
             return
         if record is None:
-            if self._upgrade is not None and pid == self._upgrade.pid:
-                self._upgrade.has_ended = True
+            if self._transitions.upgrade is not None and pid == self._transitions.upgrade.pid:
+                self._transitions.upgrade.has_ended = True
             elif self._orphans.has_ended(pid):
                 self._settle_orphans(is_orderly=True, of_orphan=True)
             return
@@ -402,8 +325,8 @@ class Supervisor:
 
     def _settle_orphans(self, *, is_orderly: bool, of_orphan: bool = False) -> None:
         own = {record.pid for record in self._pool} | {zygote.pid for zygote in self._pool.zygotes}
-        if self._upgrade is not None:
-            own.add(self._upgrade.pid)
+        if self._transitions.upgrade is not None:
+            own.add(self._transitions.upgrade.pid)
         if self._observer is not None:
             own.add(self._observer.pid)
         self._orphans.settle(own, is_orderly=is_orderly, of_orphan=of_orphan)
