@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -208,6 +209,23 @@ def stopped_at_the_end(pid: int) -> Iterator[None]:
     finally:
         _kill(pid, signal.SIGTERM)
         wait_for_end([pid])
+
+
+_ports = itertools.count(os.getpid() * 7919)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 for a server that is started with it.
+
+    It lies below the ports that the kernel gives to others, which a test that runs beside this one may get meanwhile.
+    """
+    while True:
+        port = 20_000 + next(_ports) % 12_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
 
 
 def peak_memory_kib() -> int:

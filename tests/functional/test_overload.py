@@ -31,7 +31,7 @@ from tests.helpers import (
 )
 
 AGENT = """
-    import asyncio, time
+    import asyncio, os, time
     async def on_transcript(transcript, session):
         said = transcript[-1].content
         if said == "wait":
@@ -39,7 +39,8 @@ AGENT = """
             await asyncio.sleep(3600)
         if said == "block":
             await session.send_response("blocking", final=False)
-            time.sleep(1)
+            while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+                time.sleep(0.01)
         await session.send_response("done")
 """
 
@@ -137,7 +138,10 @@ async def test_a_late_loop_refuses_who_came_meanwhile(app: Path) -> None:
                 except InvalidStatus as status:
                     return status.response.status_code
 
-            assert 503 in await asyncio.gather(*(come() for _ in range(3)))
+            came = [asyncio.ensure_future(come()) for _ in range(3)]
+            await asyncio.sleep(0.5)  # the lag of the loop, which they find
+            (app.parent / "go").touch()
+            assert 503 in await asyncio.gather(*came)
             assert spoken(await asyncio.wait_for(read_answer(websocket), ANSWER_TIMEOUT_S)) == "done"
             async with let_in(server) as other:
                 assert await heard(other, "hello", 1) == "done"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from se_server.errors import ConfigError
 from se_server.server.config.config import load_config
 from tests.functional.playing import Playground, running_playground
 from tests.functional.processes import write_agent
-from tests.helpers import START_TIMEOUT_S, TEST_API_KEY, environment, wait_for_end
+from tests.helpers import START_TIMEOUT_S, TEST_API_KEY, environment, free_port, wait_for_end
 
 AGENT = """
     import asyncio
@@ -36,13 +36,13 @@ AGENT = """
         elif said == "request":
             await session.send_response(f"{session.headers.get('X-Customer')} {session.query}")
         elif said == "slow":
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
             await session.send_response("At last.")
         else:
             async def words():
                 for word in f"{VERSION}: you said {said}".split():
                     yield word + " "
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.5 if said in ("a story", "tell me more") else 0.02)  # time to interrupt
             await session.send_response(words())
 """
 
@@ -69,7 +69,7 @@ class Tab:
     def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Return the first event that fits, of those that were read or will be."""
         for event in self.events:
-            if event["kind"] == kind and all(event.get(name) == value for name, value in fields.items()):
+            if _fits(event, kind, fields):
                 return event
         return self.wait_for_next(kind, **fields)
 
@@ -79,7 +79,7 @@ class Tab:
             if line.startswith(b"data: "):
                 event = json.loads(line[6:])
                 self.events.append(event)
-                if event["kind"] == kind and all(event.get(name) == value for name, value in fields.items()):
+                if _fits(event, kind, fields):
                     return dict(event)
         raise AssertionError(f"the stream ended before {kind} {fields}: {self.events}")
 
@@ -92,6 +92,12 @@ class Tab:
         self.post("say", text=text, **given)
         return self.wait_for("turn", said=text, is_final=True)
 
+    def wait_for_turn(self, turn: dict[str, Any], has: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Return a turn as it is once it has something, which may come with its last text or later."""
+        while not has(turn):
+            turn = self.wait_for_next("turn", said=turn["said"], is_final=True)
+        return turn
+
     def get(self, name: str) -> str:
         status, text = self.page.ask(f"api/talks/{self.name}/{name}")
         assert status == 200, text
@@ -100,6 +106,17 @@ class Tab:
     def close(self) -> None:
         self._response.close()
         self._connection.close()
+
+
+def _fits(event: dict[str, Any], kind: str, fields: dict[str, Any]) -> bool:
+    """Whether an event is of a kind and has these values; a function is asked about the value."""
+    return event["kind"] == kind and all(
+        value(event.get(name)) if callable(value) else event.get(name) == value for name, value in fields.items()
+    )
+
+
+def _has_server(turn: dict[str, Any]) -> bool:
+    return turn["server"] is not None
 
 
 @contextmanager
@@ -203,8 +220,7 @@ def test_a_turn_has_words_times_and_ledger(page: Playground) -> None:
     with tab(page) as opened:
         turn = opened.say("hello")
         assert turn["heard"] == "one: you said hello "
-        turn = opened.wait_for_next("turn", said="hello") if turn["server"] is None else turn
-        side = turn["server"]
+        side = opened.wait_for_turn(turn, _has_server)["server"]
         assert sum(side["parts"]) == pytest.approx(side["first_text_s"], rel=0.01)
         assert [kind for _, kind, _ in side["events"]].count("texts sent") >= 1
         assert turn["hints"] == []
@@ -226,11 +242,11 @@ def test_history_has_only_what_was_spoken(page: Playground) -> None:
 
 
 def test_a_swallowed_repetition_is_told(page: Playground) -> None:
-    with tab(page, habits={"resend_after_s": 0.2, "max_tries": 3}) as opened:
-        opened.say("slow")
-        assert any("unanswered, try 2 of 3" in event["why"] for event in opened.events if event["kind"] == "habit")
-        turn = opened.wait_for_next("turn", said="slow")
-        kinds = [kind for _, kind, _ in turn["server"]["events"]]
+    with tab(page, habits={"resend_after_s": 0.2, "max_tries": 30}) as opened:
+        turn = opened.say("slow")
+        assert any("unanswered, try 2 of 30" in event["why"] for event in opened.events if event["kind"] == "habit")
+        side = opened.wait_for_turn(turn, _has_server)["server"]
+        kinds = [kind for _, kind, _ in side["events"]]
         assert kinds.count("handler begins") == 1
         assert "transcript again" in kinds
 
@@ -244,7 +260,7 @@ def test_habits_change_during_a_conversation(page: Playground) -> None:
     with tab(page) as opened:
         opened.say("hello")
         opened.post("habits", extra_ids=1, extra_id_after_s=0.05)
-        turn = opened.say("again")
+        turn = opened.wait_for_turn(opened.say("again"), lambda turn: len(turn["event_ids"]) > 1)
         assert len(turn["event_ids"]) == 2
         opened.post("act/again")
         why = "the same transcript again, because you asked for it"
@@ -276,10 +292,10 @@ def test_exports_hold_the_conversation_again(page: Playground, tmp_path: Path) -
     with tab(page) as opened:
         opened.say("hello")
         opened.post("say", text="tell me more")
-        opened.wait_for("turn", said="tell me more", heard="one: you ")
+        opened.wait_for("turn", said="tell me more", heard=lambda text: text.startswith("one: you "))
         opened.say("stop")
         opened.post("habits", extra_ids=1, extra_id_after_s=0.05)
-        opened.say("two ids")
+        opened.wait_for_turn(opened.say("two ids"), lambda turn: len(turn["event_ids"]) > 1)
         for name in ("test_conversation.py", "conversation.toml", "conversation.jsonl"):
             (tmp_path / name).write_text(opened.get(name))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
@@ -311,9 +327,7 @@ def test_steps_are_taken_again_by_themselves(page: Playground) -> None:
 
 def test_the_page_ends_with_its_server_and_returns(tmp_path: Path) -> None:
     """After a stop, which does not wait for open pages, the next server has the same address; it is killed here."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     with running_playground(port=port, env=env, workers=1) as page:
         first = page.url

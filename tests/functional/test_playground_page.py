@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ from tests.functional.browsing import (
     wait_for_page,
 )
 from tests.functional.playing import Playground, open_page, running_playground, say, wait_for_open, wait_for_turns
-from tests.functional.processes import write_agent
+from tests.functional.processes import wait_for_drain, write_agent
+from tests.helpers import free_port
 
 pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
 pytestmark = needs_browser
@@ -147,13 +147,14 @@ def test_three_turns_are_held_and_exported(browser: Any, page: Playground, tmp_p
 
 
 def test_an_edit_is_compared_by_running_again(browser: Any, app: Path) -> None:
-    with running_playground("--reload", app=app, workers=1) as page:
+    with running_playground("--reload", "--log-level", "debug", app=app, workers=1) as page:
         page.server.wait_for_output("watching .* for changes")
+        old = int(page.server.wait_for_output(r"worker 0 \(pid (\d+)\) is ready")[1])
         open_page(browser, page)
         say(browser, "hello")
         wait_for_turns(browser, 1)
         write_agent(app, AGENT, version="two")
-        page.server.wait_for_output("reload: generation 2 serves")
+        wait_for_drain(page.server, old)
         click(browser, "again")
         wait_for(lambda: text_of(browser, "#turn-0 ins") == "two", "the new word is marked")
         assert text_of(browser, "#turn-0 del") == "one"
@@ -164,9 +165,7 @@ def test_an_edit_is_compared_by_running_again(browser: Any, app: Path) -> None:
 
 
 def test_tabs_are_conversations_of_their_own(browser: Any, app: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     with running_playground(app=app, port=port, env=env, workers=1) as page:
         others = set(browser.window_handles) - {browser.current_window_handle}

@@ -145,7 +145,7 @@ async def test_the_zygote_ends_with_a_killed_supervisor(app: Path) -> None:
     with running_server("--preload", "library", app=app) as server:
         processes = server.worker_pids()
         os.kill(server.pid, signal.SIGKILL)
-        wait_for_end([zygote_of(server)], 2)
+        wait_for_end([zygote_of(server)])
         wait_for_end(processes)
 
 
@@ -425,7 +425,7 @@ def test_wrong_names_are_sentences(app: Path, args: list[str], code: int, senten
     [
         (
             "import time\ntime.sleep(60)\n",
-            "preloading takes longer than 0.5 s, and the import of library has not ended",
+            "preloading takes longer than 1 s, and the import of library has not ended",
         ),
         ("import os\nos._exit(5)\n", "the zygote ended with exit code 5 at the import of library"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "the zygote was killed by SIGKILL at the import"),
@@ -434,9 +434,9 @@ def test_wrong_names_are_sentences(app: Path, args: list[str], code: int, senten
 )
 def test_starts_without_a_zygote_fail(app: Path, source: str, sentence: str) -> None:
     write_library(source)
-    code, output = start("--preload", "library", "--preload-timeout-s", "0.5")
+    code, output = start("--preload", "library", "--preload-timeout-s", "1" if "sleep" in source else "30")
     assert (code, sentence in output) == (3, True), output
-    if "sleep" in sentence:
+    if "sleep" in source:
         assert 'library.py", line 2' in output  # the stack
 
 

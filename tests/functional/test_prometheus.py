@@ -18,7 +18,7 @@ from se_server.telemetry.counters import COUNTERS
 from se_server.telemetry.families import PREFIX, Reading, WorkerFigures, families
 from tests.functional.observing import observed_server
 from tests.functional.processes import needs_proc, write_agent
-from tests.helpers import POLL_S, START_TIMEOUT_S, connect, read_answer, transcript_message
+from tests.helpers import POLL_S, START_TIMEOUT_S, connect, free_port, read_answer, transcript_message
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NAME = re.compile(r"\bse_server_\w+")
@@ -89,7 +89,7 @@ async def test_a_real_prometheus_scrapes_the_server(tmp_path: Path) -> None:
             f"    static_configs: [{{ targets: ['127.0.0.1:{admin.place}'] }}]\n"
             f"rule_files: ['{DEPLOY / 'alerts.yaml'}']\n"
         )
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(  # noqa: ASYNC220
             [
                 prometheus,
@@ -104,7 +104,7 @@ async def test_a_real_prometheus_scrapes_the_server(tmp_path: Path) -> None:
             answered = _wait_for_query(port, 'se_server_turns_total{outcome="answered"}')
             assert answered[0]["value"][1] == "1"
             assert _wait_for_query(port, "se_server_conversations_total")[0]["value"][1] == "1"
-            assert _wait_for_query(port, "up")[0]["value"][1] == "1"
+            assert _wait_for_query(port, "up == 1")
         finally:
             process.terminate()
             process.wait(START_TIMEOUT_S)
@@ -123,11 +123,3 @@ def _wait_for_query(port: int, query: str) -> list[dict[str, Any]]:
             return found
         assert time.monotonic() < deadline, f"Prometheus has nothing for {query}"
         time.sleep(POLL_S)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -169,13 +169,16 @@ def test_default_limit_holds_5000_reconnects() -> None:
 
 
 class Busy(Pacer):
-    """A pacer that has no time left, and tells what was deferred."""
+    """A pacer that has no time left, and tells what was deferred; a connection that it serves has little time left."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any) -> None:
         super().__init__(loop)
         self.turn_of = loop.create_future()
+        self._connection = connection
 
     def do(self, work: Callable[[bytes], None], data: bytes) -> bool:
+        self._connection._timer.cancel()
+        self._connection._timer = self._loop.call_later(0.05, self._connection._timed_out)
         return False
 
     def defer(self, work: Callable[[bytes], None], data: bytes) -> None:
@@ -190,9 +193,7 @@ def test_waiting_for_a_turn_is_not_the_peers_time(run: Run) -> None:  # noqa: F8
         with callers(sockets[0].getsockname()[1], 1) as (sock,):
             await until(lambda: len(door.connections) == 1)
             (connection,) = door.connections
-            connection._timer.cancel()
-            connection._timer = door.loop.call_later(0.05, connection._timed_out)
-            pacer, door.pacer = door.pacer, Busy(door.loop)
+            pacer, door.pacer = door.pacer, Busy(door.loop, connection)
             sock.sendall(request(sign_token(TEST_API_KEY)))
             work, data = await door.pacer.turn_of
             door.pacer = pacer

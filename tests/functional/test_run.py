@@ -26,6 +26,7 @@ from tests.helpers import (
     ServerProcess,
     connect,
     environment,
+    free_port,
     init_message,
     read_answer,
     running_server,
@@ -631,9 +632,3 @@ def test_without_aliases_the_published_package_is_left(tmp_path: Path) -> None:
     ended = run_to_end([*command, "--no-alias"])
     assert "calls serve() of the installed elevenlabs.speech_engine" in ended.stderr
     assert ended.returncode == 3
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

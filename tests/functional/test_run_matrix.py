@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tests.helpers import (
     close_message,
     connect,
     environment,
+    free_port,
     init_message,
     read_answer,
     spoken,
@@ -27,12 +27,6 @@ from tests.helpers import (
 )
 
 pytest.importorskip("elevenlabs")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from se_server.demo import DEMO_API_KEY
 from tests.helpers import (
+    ANSWER_TIMEOUT_S,
     START_TIMEOUT_S,
     ServerProcess,
     connect,
@@ -409,7 +410,7 @@ async def test_fifty_conversations_and_a_worker_is_killed(tmp_path: Path) -> Non
                 async with connect(server.url) as websocket:
                     return await ask(websocket, 1)
 
-            assert await asyncio.wait_for(talk_anew(), 1.0) != victim
+            assert await asyncio.wait_for(talk_anew(), ANSWER_TIMEOUT_S) != victim
             for websocket, host in zip(sockets, hosts, strict=True):
                 if host == victim:
                     with pytest.raises(ConnectionClosed):

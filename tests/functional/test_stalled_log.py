@@ -301,7 +301,7 @@ async def test_lost_lines_are_json_with_json(app: Path) -> None:
         await talk(server.url, "conv_1", 10)
         text = read_until(server.reader, LOST.pattern + r"[^\n]*\n")
     found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    (lost,) = [record for record in found if LOST.match(record["message"])]
+    lost = next(record for record in found if LOST.match(record["message"]))
     assert (lost["level"], lost["logger"]) == ("warning", "se_server.log")
     assert lost["lost"] > 100
 

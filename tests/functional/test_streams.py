@@ -22,6 +22,7 @@ import pytest
 from se_server.conversation.settings import SessionSettings
 from se_server.streams.blocking import QUEUE_ITEMS, BlockingIterator
 from tests.functional.conversation.stage import Eventually, serving
+from tests.helpers import ANSWER_TIMEOUT_S
 from tests.providers import Provider, Script, running_provider
 from tests.providers.packages import MESSAGES
 
@@ -188,7 +189,10 @@ async def test_blocking_generator_is_closed_by_its_own_thread() -> None:
     assert len(threads) == 2
     assert len(set(threads)) == 1
     assert threads[0] != threading.get_ident()
-    assert not [thread for thread in threading.enumerate() if thread.name == "se-server stream"]
+    for thread in threading.enumerate():
+        if thread.name == "se-server stream":
+            thread.join(ANSWER_TIMEOUT_S)
+            assert not thread.is_alive()
 
 
 async def test_thread_that_does_not_end_is_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -229,7 +233,7 @@ async def test_blocking_text_stream_closes_its_request(provider: Provider) -> No
         while len(events._items) < QUEUE_ITEMS - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await events.aclose()
-        await provider.requests[0].disconnected(timeout_s=1)
+        await provider.requests[0].disconnected(timeout_s=ANSWER_TIMEOUT_S)
 
 
 # --- refused --------------------------------------------------------------------------------------------------------
@@ -413,4 +417,4 @@ async def test_interruption_ends_the_request(provider: Provider, kind: str) -> N
             while heard != "One two":
                 heard += (await api.receive())["content"]
             await api.say("hello", "One two", "stop", event_id=2)
-            await provider.requests[0].disconnected(timeout_s=1)
+            await provider.requests[0].disconnected(timeout_s=ANSWER_TIMEOUT_S)

@@ -35,7 +35,7 @@ async def test_a_hung_worker_logs_stacks_and_is_replaced(tmp_path: Path) -> None
             await caller.say("block 3600")
             await caller.until_cut()
             await waiting.until_cut()
-        server.wait_for_output(rf"worker 0 \(pid {victim}\) hangs, its event loop stood still for 1\.\d s")
+        server.wait_for_output(rf"worker 0 \(pid {victim}\) hangs, its event loop stood still for \d\.\d s")
         server.wait_for_output(r"thread MainThread stands at \S+agent\.py:7 in on_transcript")
         server.wait_for_output(
             r"task .+ \(waiting\) stands at \S+ in sleep, called from \S+agent\.py:9 in on_transcript"
@@ -67,10 +67,10 @@ async def test_a_worker_that_holds_the_gil_logs_stacks(tmp_path: Path) -> None:
 async def test_a_slow_worker_is_never_killed(tmp_path: Path) -> None:
     """A loop that is late but still runs is alive."""
     app = write_agent(tmp_path / "agent.py")
-    with running_server("--hang-timeout-s", "1", app=app, workers=1) as server:
+    with running_server("--hang-timeout-s", "2", app=app, workers=1) as server:
         pids = server.worker_pids()
         async with call(server) as caller:
-            for _ in range(5):
+            for _ in range(4):  # longer than the timeout, together
                 assert (await caller.ask("block 0.7"))[1] == pids[0]
         assert server.worker_pids() == pids
         assert "hangs" not in server.output()

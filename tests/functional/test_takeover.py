@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,15 +233,24 @@ class Manager:
         self.path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
-        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        self._heard: queue.Queue[str] = queue.Queue()
+        # The kernel keeps ten datagrams; a thread takes them, so that none is lost while the test does something else.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while text := self._socket.recv(4096).decode():
+            self._heard.put(text)
 
     def hear(self, *, skip: str = "WATCHDOG=1") -> dict[str, str]:
         """Return the next notification that is not `skip`."""
-        while (text := self._socket.recv(4096).decode()) == skip:
+        while (text := self._heard.get(timeout=ANSWER_TIMEOUT_S)) == skip:
             pass
         return dict(line.split("=", 1) for line in text.split("\n"))
 
     def close(self) -> None:
+        self._socket.sendto(b"", self.path)
+        self._reader.join()
         self._socket.close()
 
 

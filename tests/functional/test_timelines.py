@@ -34,7 +34,9 @@ pytestmark = needs_proc
 
 # Each word of the caller is a kind of turn.
 AGENT = """
-    import asyncio, time
+    import asyncio, os, time
+    def place(name):
+        return os.path.join(os.path.dirname(__file__), name)
     async def thinking():
         await asyncio.sleep(0.25)                    # the provider
         for _ in range(3):
@@ -59,7 +61,9 @@ AGENT = """
             await session.send_response(thinking())
             return
         if said == "block":
-            time.sleep(0.6)
+            open(place("blocked"), "w").close()
+            while not os.path.exists(place("go")):
+                time.sleep(0.01)
         await session.send_response("ok")
 """
 
@@ -145,8 +149,11 @@ async def test_a_blocked_loop_shows_as_time_in_the_socket(tmp_path: Path) -> Non
             await waits.send(transcript_message("hello", event_id=1))
             await read_answer(waits)
             await blocks.send(transcript_message("block", event_id=1))
-            await asyncio.sleep(0.2)
+            while not (tmp_path / "blocked").exists():  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
             await waits.send(transcript_message("hello", event_id=2))
+            await asyncio.sleep(0.4)  # the time in the socket
+            (tmp_path / "go").touch()
             await read_answer(waits)
             rows = await slow_turns(admin, 3)
             (late,) = [row for row in rows if row["event_id"] == 2]

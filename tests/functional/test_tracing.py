@@ -264,7 +264,7 @@ def test_a_collector_in_trouble_costs_callers_nothing(tmp_path: Path, collector:
             assert min(took) < 2.0
             began = time.perf_counter()
             server.stop()
-            assert time.perf_counter() - began < 7.0
+            assert time.perf_counter() - began < 12.0  # far less than the collector takes
 
 
 def test_each_turn_is_exported_once_through_restart_and_upgrade(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.functional.observing import PAGE_LINE, Admin, Samples, observed_server
+from tests.functional.preloading import until
 from tests.functional.processes import needs_proc, write_agent
 from tests.helpers import START_TIMEOUT_S, connect, read_answer, stopped_at_the_end, transcript_message
 
@@ -122,7 +123,7 @@ async def test_an_upgrade_counts_from_zero_and_says_so(tmp_path: Path) -> None:
         counted, found, scrapes = Counted(), list[str](), list[Samples]()
         callers = [asyncio.create_task(call_again_and_again(admin.server.url, counted)) for _ in range(4)]
         scraper = asyncio.create_task(scrape(admin, counted, found, scrapes))
-        await asyncio.sleep(0.5)
+        await until(lambda: len(scrapes) > 2)
         admin.server.send_signal(signal.SIGUSR2)
         said = await asyncio.to_thread(
             admin.server.wait_for_output, r"upgrade: supervisor (\d+) serves", START_TIMEOUT_S
@@ -131,7 +132,8 @@ async def test_an_upgrade_counts_from_zero_and_says_so(tmp_path: Path) -> None:
             await asyncio.to_thread(
                 admin.server.wait_for_output, rf"(?s)(?:{PAGE_LINE.pattern}.*){{2}}", START_TIMEOUT_S
             )
-            await asyncio.sleep(0.5)
+            seen = len(scrapes)
+            await until(lambda: len(scrapes) > seen + 2)
             counted.stop.set()
             await asyncio.gather(*callers, scraper)
             starts = [samples["start_time_seconds", frozenset()] for samples in scrapes]

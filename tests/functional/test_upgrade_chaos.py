@@ -90,7 +90,7 @@ def server(tmp_path: Path, armed: Path, request: pytest.FixtureRequest) -> Itera
     (site / "sitecustomize.py").write_text(textwrap.dedent(HOOK))
     env = {"PYTHONPATH": str(site), "CHAOS_STEP": request.param, "CHAOS_ARMED": str(armed)}
     app = write_agent(tmp_path / "agent.py")
-    options = ("--pidfile", str(tmp_path / "pid"), "--drain-timeout-s", "5", "--reload-drain-timeout-s", "5")
+    options = ("--pidfile", str(tmp_path / "pid"), "--drain-timeout-s", "30", "--reload-drain-timeout-s", "30")
     with running_server(*options, app=app, workers=1, env=env) as running:
         yield running
 
@@ -128,7 +128,7 @@ async def test_the_old_server_goes_on_unchanged(server: ServerProcess, tmp_path:
         wait_for_text(pidfile, rf"^{server.pid}\n$")
         status = await asyncio.to_thread(run, f"{pidfile}.ctl", "status")
         assert (status.returncode, status.stderr) == (0, "")
-        assert await asyncio.to_thread(server.stop) == 0
+    assert await asyncio.to_thread(server.stop) == 0
     assert not os.path.exists(pidfile)  # noqa: ASYNC240
     assert not os.path.exists(f"{pidfile}.ctl")  # noqa: ASYNC240
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +14,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from tests.helpers import free_port
 from tests.parity.conftest import Package
 from tests.parity.test_sessions import echo, transcript
 
@@ -26,9 +26,7 @@ async def serving(package: Package, make: Any, **options: Any) -> AsyncIterator[
     """Serve what `make(SpeechEngineServer, port)` returns."""
     port = 0
     if not package.is_ours:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
     server = make(package.module("speech_engine").SpeechEngineServer, port)
 
     async def serve() -> None:

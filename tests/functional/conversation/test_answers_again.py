@@ -14,6 +14,8 @@ from se_server.conversation.session import SpeechEngineSession
 from se_server.conversation.settings import SessionSettings
 from tests.functional.conversation.stage import KINDS, Eventually, serving
 from tests.functional.conversation.test_handler_contract import Transcript
+from tests.functional.conversation.test_last_words import send_at_once
+from tests.functional.conversation.test_last_words import transcript as transcript_of
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -302,10 +304,10 @@ async def test_an_utterance_that_grows_settles(kind: str) -> None:
         log.add(transcript[-1].content)
         await session.send_response("Yes.")
 
-    settings = SessionSettings(settle_s=0.05)
+    settings = SessionSettings(settle_s=0.1)
     async with serving(kind, settings, on_transcript=on_transcript) as stage, stage.call() as api:
-        for event_id, text in enumerate(("one", "one two", "one two three"), 1):
-            await api.say(text, event_id=event_id)
+        parts = enumerate(("one", "one two", "one two three"), 1)
+        send_at_once(api, *(transcript_of(text, event_id=event_id) for event_id, text in parts))
         assert await api.answer() == [(3, "Yes.")]
         await api.say("goodbye", event_id=4)
         await api.send(type="close")

@@ -58,11 +58,11 @@ async def test_a_silent_connection_is_closed_with_1008(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_silence_after_a_message_is_allowed(kind: str) -> None:
-    settings = SessionSettings(first_message_timeout_s=0.1)
+    settings = SessionSettings(first_message_timeout_s=0.3)
     async with serving(kind, settings) as stage, stage.call() as api:
         await api.ping()
         elapsed = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.3, elapsed.set)
+        asyncio.get_running_loop().call_later(0.5, elapsed.set)
         await elapsed.wait()
         await api.ping()
 
