@@ -53,7 +53,7 @@ def run_pytest(folder: Path, *tests: Path) -> str:
 
 @pytest.mark.parametrize(("level", "name"), [("redacted", "conv_bad"), ("full", '7"""; import os # \\')])
 def test_a_bad_turn_becomes_a_failing_test(tmp_path: Path, app: Path, level: str, name: str) -> None:
-    options = ("--turn-timeout-s", "0.5", "--failure-text", "Sorry!")
+    options = ("--turn-timeout-s", "1", "--failure-text", "Sorry!")
     with recording_server(tmp_path, level, *options, app=app, workers=1) as flight:
         asyncio.run(_talk(flight, name))
         flight.wait_for(name, ended=True)

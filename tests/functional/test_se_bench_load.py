@@ -128,7 +128,7 @@ async def forever():
 
 def test_unanswered_transcripts_are_repeated_and_silence_is_counted(tmp_path: Path) -> None:
     with serving(tmp_path, SAYS_NOTHING_AT_FIRST) as server:
-        done = load(server.url, "-n", "2", "--duration-s", "0.2", "--resend-after-s", "0.2")
+        done = load(server.url, "-n", "2", "--duration-s", "0.6", "--resend-after-s", "0.2")
     assert done.returncode == 1
     assert "4 asked again for lack of an answer" in done.stdout
     assert re.search(r"2 +silent +conversation [01], turn 1: no answer within 1 s, though it was asked 3", done.stdout)

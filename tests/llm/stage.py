@@ -27,6 +27,8 @@ T = TypeVar("T")
 TIMEOUT_S = 20.0
 # The time from an interruption to the end of the request.
 CLOSE_S = 1.0
+# A request that has nothing to wait for has ended by then, also on a machine that stands still now and then.
+IDLE_S = 10.0
 FAILURE_TEXT = "Sorry, something went wrong."
 INTERRUPTED = "Stopped."
 
@@ -234,7 +236,7 @@ async def speak(row: Row, provider: Provider, script: Script | None = None, **op
             heard.text += message["content"]
         await asyncio.wait_for(stage.over.wait(), TIMEOUT_S)
         heard.late = await caller.silence()
-        await stage.in_provider(provider.idle(CLOSE_S))
+        await stage.in_provider(provider.idle(IDLE_S))
     return heard
 
 

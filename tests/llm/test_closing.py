@@ -13,7 +13,7 @@ from tests.llm.stage import (
     Interruption,
     interrupt,
 )
-from tests.providers import Provider
+from tests.providers import Provider, Script
 
 ASKING = [row for row in all_rows() if row.is_installed and row.closed_by and row.api]
 STREAMS = [row for row in ASKING if row.is_stream]
@@ -27,8 +27,23 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 UNDER_WAY = 128
 
 
-def check(done: Interruption) -> None:
-    """Check that the request ended in time, by itself and without a word in the log."""
+TRIES = 3
+
+
+def is_quick(done: Interruption) -> bool:
+    return done.closed_s is not None and done.closed_s < CLOSE_S and done.tokens_after <= UNDER_WAY
+
+
+async def check(row: Row, provider: Provider, script: Script, *, reads: bool = True) -> None:
+    """Check that the request ends in time, by itself and without a word in the log.
+
+    One of three tries has to be quick: while the machine stands still, no request ends, and the provider's pace is made
+    up for at once.
+    """
+    done = await interrupt(row, provider, script, reads=reads)
+    for _ in range(TRIES - 1):
+        if not is_quick(done):
+            done = await interrupt(row, provider, script, reads=reads)
     assert done.closed_s is not None, "the provider saw no disconnect"
     assert done.closed_s < CLOSE_S
     assert done.tokens_after <= UNDER_WAY
@@ -39,14 +54,14 @@ def check(done: Interruption) -> None:
 
 @by_stream
 async def test_interruption_ends_a_request_that_waits(row: Row, provider: Provider) -> None:
-    check(await interrupt(row, provider, WAITING_FOR_EVENT))
+    await check(row, provider, WAITING_FOR_EVENT)
 
 
 @by_stream
 async def test_interruption_ends_the_request_of_slow_reader(row: Row, provider: Provider) -> None:
-    check(await interrupt(row, provider, WAITING_FOR_SOCKET, reads=False))
+    await check(row, provider, WAITING_FOR_SOCKET, reads=False)
 
 
 @pytest.mark.parametrize("row", WHOLE, ids=[row.name for row in WHOLE])
 async def test_interruption_ends_a_request_without_answer(row: Row, provider: Provider) -> None:
-    check(await interrupt(row, provider, WAITING_FOR_ANSWER))
+    await check(row, provider, WAITING_FOR_ANSWER)

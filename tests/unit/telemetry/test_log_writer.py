@@ -68,7 +68,7 @@ def test_order_is_kept_and_losses_are_counted(pipe: tuple[int, int], threads: bo
     began = time.monotonic()
     for line in lines:
         log.put(line)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < WAIT_S / 2
     assert log.lost > 300
     assert (log in backlogs()) is not threads
     got = read_lines(reader, log, b"lines were lost")
@@ -87,7 +87,7 @@ def test_a_flush_has_a_limit(pipe: tuple[int, int], threads: bool) -> None:
         log.put(LINE)
     began = time.monotonic()
     assert not log.flush(0.2)
-    assert 0.1 < time.monotonic() - began < 2
+    assert 0.1 < time.monotonic() - began < WAIT_S / 2
     got = bytearray()
 
     def read() -> None:

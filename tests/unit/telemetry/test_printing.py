@@ -59,7 +59,7 @@ def test_a_reader_that_stalls_holds_nobody_up() -> None:
         for _ in range(4000):
             sys.stdout.write(LINE + "\n")
         sys.stdout.flush()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         found = bytearray()
         while b" writes to stdout were lost: nobody read them\n" not in found:
             found += os.read(reader, 1 << 16)
