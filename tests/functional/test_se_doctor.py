@@ -146,12 +146,16 @@ def test_the_cases_find_exactly_the_published_sdks_faults() -> None:
 
 
 def test_an_ordinary_agent_passes_with_undecided_cases() -> None:
+    undecided = "again-thinking       goes on when asked again before the first word: the first word comes after"
     with running_server(workers=1) as server:  # the demo agent answers at once
-        code, output = doctor(
-            server.url, "--only", "again-thinking", "--only", "fails", "--only", "interrupts-speaking"
-        )
+        for _ in range(3):  # unless the machine stands still meanwhile
+            code, output = doctor(
+                server.url, "--only", "again-thinking", "--only", "fails", "--only", "interrupts-speaking"
+            )
+            if undecided in output:
+                break
     assert code == 0
-    assert "again-thinking       goes on when asked again before the first word: the first word comes after" in output
+    assert undecided in output
     assert "only the reference agent does this on request" in output
     assert "2 passed" in output
     assert "2 not tested" in output
