@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -31,6 +30,7 @@ ANSWER_TIMEOUT_S = 10.0
 POLL_S = 0.02
 # Linux begins its own range at 32768.
 FIRST_FREE_PORT, PORTS_OF_A_PART, PARTS_OF_PORTS = 16384, 1000, 16
+_given_ports: set[int] = set()
 
 READY_LINE = re.compile(r"se-server ready: (wss?://\S+:(\d+)/\S*)")
 
@@ -197,7 +197,10 @@ def free_port() -> int:
     first = FIRST_FREE_PORT + process % PARTS_OF_PORTS * PORTS_OF_A_PART
     while True:
         port = random.randrange(first, first + PORTS_OF_A_PART)
+        if port in _given_ports:
+            continue  # the server of this one may not listen yet
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _given_ports.add(port)
             return port
 
 
@@ -209,23 +212,6 @@ def stopped_at_the_end(pid: int) -> Iterator[None]:
     finally:
         _kill(pid, signal.SIGTERM)
         wait_for_end([pid])
-
-
-_ports = itertools.count(os.getpid() * 7919)
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 for a server that is started with it.
-
-    It lies below the ports that the kernel gives to others, which a test that runs beside this one may get meanwhile.
-    """
-    while True:
-        port = 20_000 + next(_ports) % 12_000
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
 
 
 def peak_memory_kib() -> int:
