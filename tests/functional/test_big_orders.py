@@ -73,9 +73,11 @@ def server(tmp_path: Path, path: str) -> Iterator[ServerProcess]:
 async def crowd(server: ServerProcess, *names: str, said: str = "") -> AsyncIterator[list[ClientConnection]]:
     """Hold a conversation for each id; with `said`, each has a turn that does not end."""
     async with contextlib.AsyncExitStack() as stack:
+        handshakes = asyncio.Semaphore(50)  # each has to end within the server's handshake timeout
 
         async def join(name: str) -> ClientConnection:
-            websocket = await stack.enter_async_context(connect(server.url, open_timeout=60))
+            async with handshakes:
+                websocket = await stack.enter_async_context(connect(server.url, open_timeout=60))
             await websocket.send(init_message(name))
             if said:
                 await websocket.send(transcript_message(said))

@@ -141,7 +141,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
 
 def test_only_the_whole_address_is_answered(page: Playground) -> None:
     assert page.ask("")[0] == 200
-    for prefix in ("/", "/guessed/", page.path.rstrip("/")[:-1] + "x/"):
+    for prefix in ("/", "/guessed/", page.path.rstrip("/")[:-1] + "~/"):
         assert page.ask("", prefix=prefix)[0] == 404
         assert page.ask("api/about", prefix=prefix)[0] == 404
     assert page.ask("../api/about")[0] in (400, 404)
