@@ -13,7 +13,24 @@ from se_server.streams.formulas import say_formula
 from se_server.streams.shaping import read_shape
 
 MARKS = [
-    *("$", "$$", "\\(", "\\)", "\\[", "\\frac{a}{b}", "~", "^", "==", ":smile:", "ftp://", "<sup>", "<List>", "a<b"),
+    *(
+        "$",
+        "$$",
+        "\\(",
+        "\\)",
+        "\\[",
+        "\\frac{a}{b}",
+        "\\boxed{",
+        "}",
+        "~",
+        "^",
+        "==",
+        ":smile:",
+        "ftp://",
+        "<sup>",
+        "<List>",
+        "a<b",
+    ),
     *("<|im_end|>", "<|", "|>", "[!NOTE]\n", "&#x1F600;"),
     *("[1]: https://x.y\n", "[^1]: ", "(see [1])", "[a][b]", "arr[0]", "A | B\n--|--\n", "*69", "a*b", "__x__"),
     *(
@@ -166,6 +183,8 @@ SPEECH = [
     (r"\(a \le b\), \[E = mc^2\] and $$\sqrt{2} \approx 1.4$$", "a ≤ b, E = mc² and √2 ≈ 1.4"),
     ("$5, $10-$20, $3.50/month and US$ 5 or $AAPL", "$5, $10-$20, $3.50/month and US$ 5 or $AAPL"),
     (r"So \begin{align} a &= b \\ c &= d \end{align} ok, \begin{x} y", r"So a = b c = d ok, \begin{x} y"),
+    (r"So \boxed{42}, **\boxed{\frac{1}{2}}** and \boxed{\text{a \{b\}}}.", "So 42, 1/2 and a {b}."),
+    ("\\boxed{x_a}\n- \\boxed{}`\\boxed{1}` \\boxed2\n\\boxed{3\n\n4}", "x a\n\\boxed{1} \\boxed2\n\\boxed{3\n\n4}"),
     # code in quotations, within a line, and with its end at the end of a line
     ("A:\n\n> ```\n> 42\n> ```\n\nThat is it.", "A:\n\nThat is it."),
     ("A:\n> ```py\n> x > 1\n>\n> y\n\nThat is it.", "A:\n\nThat is it."),
@@ -206,6 +225,7 @@ SPEECH = [
     ("all\n```py\nx = 1", "all "),
     ("half <b", "half "),
     ("half [^1", "half "),
+    ("half \\boxed{4", "half 4"),
 ]
 
 

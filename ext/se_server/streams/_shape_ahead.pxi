@@ -259,6 +259,32 @@ cdef Py_ssize_t environment_end(Shaper self, Py_ssize_t i) except -1:
     return 0 if j - i >= MAX_AHEAD or self._is_ending else OPEN
 
 
+cdef Py_ssize_t box_end(Shaper self, Py_ssize_t i) except -1:
+    r"""Return the place behind the "\boxed{42}" at place `i`, or behind its half at the text's end; 0: it is none.
+
+    Models put it around a final answer outside of formulas, too.
+    """
+    cdef Py_ssize_t j = i + 6, depth = 0
+    cdef int found = begins(self, i, b"\\boxed{")
+    cdef Py_UCS4 c
+    if found != 1:
+        return OPEN if found == -1 else 0
+    while j < self._in.size and j - i < MAX_AHEAD:
+        c = self._in.data[j]
+        if c == c"\\":
+            j += 1
+        elif c == c"\n" and self._in.data[j - 1] == c"\n":
+            return 0
+        else:
+            depth += (c == c"{") - (c == c"}")
+            if depth == 0:
+                return j + 1
+        j += 1
+    if j - i >= MAX_AHEAD:
+        return 0
+    return self._in.size if self._is_ending else OPEN
+
+
 cdef Py_ssize_t dollar_end(Shaper self, Py_ssize_t i) except -1:
     """Return the place of the dollar that ends the mathematics behind the one at place `i`; 0: that is a currency."""
     cdef Py_ssize_t j = i + 1, letters = 0, depth = 0

@@ -200,7 +200,7 @@ cdef Py_ssize_t backslash(Shaper self, Py_ssize_t i) except -1:
         if end:
             return math(self, i, 2, end)
     if following == c"b":
-        end = environment_end(self, i)
+        end = environment_end(self, i) or box_end(self, i)
         if end == OPEN:
             return NEEDS_MORE
         if end:
