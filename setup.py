@@ -29,6 +29,7 @@ COMPILED = [
     SRC / "se_server/conversation/core.py",
     SRC / "se_server/conversation/jobs.py",
     SRC / "se_server/conversation/lane.py",
+    SRC / "se_server/conversation/turn_ends.py",
     SRC / "se_server/conversation/waiting.py",
     SRC / "se_server/telemetry/pace.py",
     SRC / "se_server/protocol/turn.py",
