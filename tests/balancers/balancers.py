@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tests.helpers import free_port
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy" / "load-balancers.md"
 # Envoy comes from PyPI, beside the interpreter.
 PLACES = (os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", str(Path(sys.executable).parent))
@@ -44,12 +46,6 @@ def adapt(text: str, changes: Mapping[str, str]) -> str:
     left = re.search(r"10\.0\.0\.|0\.0\.0\.0|/etc/(?!haproxy\.cfg)\w+/agent|:443\b|\b443\b", text)
     assert left is None, f"an address of the documentation is left: {left}"
     return text
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
