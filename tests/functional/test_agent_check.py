@@ -123,14 +123,13 @@ def test_an_upgrade_keeps_answering_checks(app: Path, address: str) -> None:
         until(address, r"ready \d+%\n")
         server.send_signal(signal.SIGUSR2)
         answers = set()
-        while "serves, the workers of this one drain" not in server.output():
+        while server.is_running():
             answers.add(check(address).split()[0])
-        found = re.search(r"upgrade: supervisor (\d+) serves", server.output())
-        assert found is not None
+        found = server.wait_for_output(r"upgrade: supervisor (\d+) serves")
         with stopped_at_the_end(int(found[1])):
-            assert server.wait(START_TIMEOUT_S) == 0
             answers.add(check(address).split()[0])
             assert answers == {"ready"}
+        assert server.wait() == 0
 
 
 def test_silent_and_talking_checkers_delay_no_other(app: Path, address: str) -> None:
