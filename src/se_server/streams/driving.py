@@ -25,6 +25,8 @@ LOOK_S = 0.02
 CANCEL_AGAIN_AFTER = 0.5
 # Seconds for a second cancellation, and for each closing after the time is up.
 GRACE_S = 0.1
+# The fewest looks that cancel again before a time is up: while the event loop is blocked, it passes without any.
+LEAST_LOOKS = 3
 COUNTS_CANCELLATIONS = hasattr(asyncio.Task, "cancelling")
 
 detached: set[asyncio.Task[None]] = set()
@@ -83,6 +85,7 @@ class Ending:
         self._thrown: BaseException | None = None
         self.is_cancelled = False
         self._timeouts = 0
+        self._looks_left = LEAST_LOOKS if timeout_s > 4 * LEAST_LOOKS * LOOK_S else 0
         self._awaited: Any = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -177,6 +180,10 @@ class Ending:
             self._wake()
 
     def _give_up(self) -> None:
+        if self._looks_left > 0:
+            self._time_limit = self._loop.call_later(LOOK_S, self._give_up)
+            return
+        self._looks_left = LEAST_LOOKS
         self._timeouts += 1
         if self._timeouts > 1:
             self._wake()
@@ -194,6 +201,7 @@ class Ending:
             self._close(close)
         if self._loop.time() - self._began_s < CANCEL_AGAIN_AFTER * self._timeout_s:
             return
+        self._looks_left -= 1
         for task in lost_tasks(roots):
             # Counted once: asyncio.timeout() and asyncio.TaskGroup know their own cancellations by the number.
             task.cancel()

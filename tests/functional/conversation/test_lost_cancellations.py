@@ -237,6 +237,30 @@ async def test_lost_cancellation_of_a_stream_is_repeated(
     assert "failed" not in caplog.text
 
 
+class ByTaskOfABlockedLoop(ByTask):
+    """Code of a user blocks the event loop for longer than the stream may take to close."""
+
+    async def aclose(self) -> None:
+        asyncio.get_running_loop().call_soon(time.sleep, 0.6)
+        await super().aclose()
+
+
+class ClosesWhileTheLoopIsBlocked(Closes):
+    """Code of a user blocks the event loop when the stream has lost the first cancellation of its closing."""
+
+    async def aclose(self) -> None:
+        asyncio.get_running_loop().call_later(0.51, time.sleep, 0.2)
+        await super().aclose()
+
+
+@COUNTED
+@pytest.mark.parametrize("kind", [ByTaskOfABlockedLoop, ClosesWhileTheLoopIsBlocked])
+async def test_a_blocked_loop_takes_no_time_from_repetitions(kind: type[Stream]) -> None:
+    stream = kind(Cancelled(2))
+    assert await interrupt(stream) == 0
+    assert stream.cancelled.lost == 2
+
+
 @pytest.mark.parametrize("kind", [pytest.param(ByTask, marks=COUNTED), AwaitsTask, Gathers, Itself, Closes])
 async def test_stream_that_never_ends_is_left(kind: type[Stream], caplog: pytest.LogCaptureFixture) -> None:
     stream = kind(Cancelled(NEVER))
