@@ -10,8 +10,8 @@ token. Measured are:
 * the first turn of a worker, to the end of the answer, against the median of the ninth to eleventh;
 * private memory: `Private_*` of /proc/PID/smaps_rollup, when the worker is ready and after twelve turns.
 
-Figures are medians of the repetitions. Writes `warm.json`, `warm.md` and the charts to bench/results/latest, and the
-table of docs/preload.md with `--write`. `--from-results` measures nothing, and `--only PACKAGE` one package.
+Figures are medians of the repetitions. Writes `warm.json` and `warm.md` to bench/results/latest, and with `--write` the
+tables and the charts of docs/preload.md. `--from-results` measures nothing, and `--only PACKAGE` one package.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.warm", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=tuple(GROUPS), action="append", help="measure these, keep other figures")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--from-results", action="store_true", help="measure nothing, write table and charts again")
-    parser.add_argument("--write", action="store_true", help="write the table and the charts of docs/preload.md, too")
+    parser.add_argument("--from-results", action="store_true", help="measure nothing, write the tables again")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/preload.md, draw its charts")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     file = given.results / "warm.json"
@@ -177,15 +177,13 @@ def main() -> int:
         text = report(results)
         (given.results / "warm.md").write_text(text)
         print(text)
-        if importlib.util.find_spec("matplotlib") is None:
-            print("no charts: they need matplotlib; --from-results draws them later", file=sys.stderr)
-        else:
-            from bench.warm_charts import draw
-
-            draw(results, given.results)
-            if given.write:
-                draw(results, PAGE.parent / "preload")
         if given.write:
+            if importlib.util.find_spec("matplotlib") is None:
+                print("no charts: they need matplotlib; --from-results --write draws them later", file=sys.stderr)
+            else:
+                from bench.warm_charts import draw
+
+                draw(results, PAGE.parent / "preload")
             begin, end = "<!-- warm: begin -->\n", "<!-- warm: end -->"
             before, _, rest = PAGE.read_text().partition(begin)
             PAGE.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")

@@ -257,7 +257,7 @@ def _worker_lines(results: Results, pyplot: Any) -> Any:
         return None
     lines: list[Line] = [(OURS, [x for x, _ in points], [y for _, y in points])]
     figure = _lines(pyplot, lines, "workers on one core, 1,000 conversations", "CPU µs per turn", scales=LINEAR)
-    figure.axes[0].set_ylim(bottom=0)
+    figure.axes[0].set_ylim(0, 1.08 * max(lines[0][2]))  # room for the mark of the highest point
     return _finish(figure, lines, {number: str(number) for number in found})
 
 
