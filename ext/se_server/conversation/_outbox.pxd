@@ -1,7 +1,7 @@
 """Outboxes: a session puts messages one by one, and they leave together at the flush."""
 
 from se_server.protocol._wire cimport Buffer
-from se_server.streams._stream cimport Sink
+from se_server.streams._sink cimport Sink
 
 
 cdef class Outbox(Sink):

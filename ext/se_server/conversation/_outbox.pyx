@@ -9,7 +9,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from se_server.protocol._wire cimport Buffer, agent_response_json
-from se_server.streams._stream cimport Sink
+from se_server.streams._sink cimport Sink
 
 import asyncio
 

@@ -1,7 +1,7 @@
 """The parts of a hedge that the compiled stream sees: the sink of each contender, and the winner's texts."""
 
 from se_server.streams._source cimport Source
-from se_server.streams._stream cimport Sink
+from se_server.streams._sink cimport Sink
 
 from asyncio import get_running_loop
 

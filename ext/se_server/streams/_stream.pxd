@@ -5,23 +5,14 @@ from cpython.object cimport PyObject
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading
 from se_server.streams._scan cimport Scanner
+from se_server.streams._gatherer cimport Gatherer
 from se_server.streams._shape cimport Shaper
+from se_server.streams._sink cimport Sink
 from se_server.streams._source cimport Source
 from se_server.telemetry._clock cimport Clock
 
 cdef extern from "Python.h":
     ctypedef PyObject* (*unaryfunc)(object)
-
-
-cdef class Sink:
-    """The receiver of an answer's messages, which are put one by one and leave together at the flush."""
-
-    cdef readonly bint closed       # nothing may be written any more
-    cdef readonly bint writable     # False while the peer reads too slowly
-    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1
-    cdef Py_ssize_t pending(self) noexcept
-    cpdef int flush(self) except -1
-    cpdef room(self)
 
 
 cdef class Stream:
@@ -52,12 +43,8 @@ cdef class Stream:
     cdef bint _is_watched       # the times of its first event and of its first text are not noted yet
     cdef bint _is_recorded      # its events are put on the tape
     cdef double _event_at       # when the last event came, while it is watched
-    cdef double _pace_s         # texts are gathered so long once the answer is ahead of speech; 0: never
+    cdef Gatherer _gatherer     # gathers texts once the answer is ahead of speech, or None
     cdef bint _is_direct        # texts are put as they come: neither gathered nor shaped
-    cdef double _begun_at       # the first text was put then
-    cdef Py_ssize_t _sent_chars
-    cdef list _held             # the texts that are being gathered, or None
-    cdef object _pace_timer
     cdef Shaper _shaper         # shapes the text before it is put, or None
     cdef bint _is_hiding        # the text ended behind a <think> that nothing closed
     cdef bint _was_shaped       # there was some text, of which nothing may be left
@@ -71,7 +58,6 @@ cdef class Stream:
     cdef int _put_one(self, str text) except -1
     cdef int _put_otherwise(self, str text) except -1
     cdef int _end_shape(self) except -1
-    cdef bint _hold(self, str text) except -1
     cdef int _release(self) except -1
     cdef int _iterate(self, object iterator) except -1
     cdef int _put_all(self, list texts) except -1
@@ -79,8 +65,6 @@ cdef class Stream:
     cdef int _resume(self, Scanner scanner, bint has_text) except -1
     cdef int _note_texts(self) except -1
     cdef bint _note_event(self, object event) except -1
-    cdef int _record(self, object event) except -1
-    cdef int _record_one(self, object event, double now) except -1
     cdef int _fail(self, object error) except -1
     cdef int _stopped(self) except -1
     cdef int _finish(self) except -1

@@ -19,14 +19,17 @@ from cpython.unicode cimport PyUnicode_CheckExact
 
 from se_server.protocol.turn cimport Turn
 from se_server.streams._delta cimport Reading, is_plain
+from se_server.streams._gatherer cimport gatherer_of
 from se_server.streams._scan cimport Scanner, Usage
 from se_server.streams._shape cimport Shaper, shaper_of
+from se_server.streams._sink cimport Sink
 from se_server.streams._source cimport Source
+from se_server.streams._taping cimport tape_event
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._ring cimport K_ASKED, K_READY
-from se_server.telemetry._tape cimport T_EVENT, T_STREAM, T_TEXT, Tape
+from se_server.telemetry._tape cimport T_STREAM
 
-from asyncio import CancelledError, Future, get_running_loop
+from asyncio import CancelledError, Future
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 
@@ -35,12 +38,8 @@ from se_server.streams.closing import close_generator
 from se_server.streams.driving import Detached, Ending
 from se_server.streams.naming import describe_empty, describe_unshaped
 from se_server.streams.opening import Opening, is_plain_generator
-from se_server.streams.recording import dump_event
 
 include "_stream_python.pxi"
-
-cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size)  # NULL with an exception
 
 
 cdef enum:
@@ -48,12 +47,6 @@ cdef enum:
     FLUSH_BYTES = 65536
     # The event loop runs once after this many events without text: a stream that never suspends must not starve others.
     EVENTS_PER_STEP = 1024
-    # A longer event is recorded as null: see `recording.MAX_EVENT_BYTES`.
-    MAX_TEXT_BYTES = 16384
-
-# Speech has about 15 characters a second. What the API buffers, and its voice's own pace, are allowed for.
-cdef double CHARS_PER_S = 15.0
-cdef double AHEAD_S = 2.0
 
 cdef enum Wait:
     # The awaitable in progress gives the next event, or it is something else.
@@ -74,24 +67,6 @@ cdef inline bint is_surely_plain(object text) noexcept:
         return False
     first = PyUnicode_READ_CHAR(text, 0)
     return first != c"d" and first != c"{"
-
-
-cdef class Sink:
-    def __cinit__(self):
-        self.closed = False
-        self.writable = True
-
-    cdef int put(self, str content, bytes event_id_json, bint is_final) except -1:
-        raise NotImplementedError
-
-    cdef Py_ssize_t pending(self) noexcept:
-        return 0
-
-    cpdef int flush(self) except -1:
-        return 0
-
-    cpdef room(self):
-        raise NotImplementedError
 
 
 # The code of the generator that was looked at last: a handler's generators share theirs.
@@ -314,7 +289,7 @@ cdef class Stream:
         return 0
 
     cpdef gather(self, double pace_s):
-        self._pace_s = pace_s
+        self._gatherer = gatherer_of(pace_s) if pace_s > 0 else None
         self._is_direct = False
 
     cpdef shape(self, shape):
@@ -340,32 +315,13 @@ cdef class Stream:
                 self._put_one(text)
         return 0
 
-    cdef bint _hold(self, str text) except -1:
-        """Gather a text with those that follow, if what was sent is enough to speak for a while."""
-        cdef double now
-        if self._held is not None:
-            self._held.append(text)
-            return True
-        now = self._clock.now()
-        if self._sent_chars == 0:
-            self._begun_at = now
-        elif self._sent_chars / CHARS_PER_S - (now - self._begun_at) > AHEAD_S + self._pace_s:
-            self._held = [text]
-            self._pace_timer = get_running_loop().call_later(self._pace_s, self._pace_over)
-            return True
-        self._sent_chars += PyUnicode_GET_LENGTH(text)
-        return False
-
     cdef int _release(self) except -1:
         """Put the gathered texts as one, unless nobody will hear them."""
         cdef str text
-        held, self._held = self._held, None
-        if held is None:
+        if self._gatherer is None:
             return 0
-        self._pace_timer.cancel()
-        if self._turn.open and not self._sink.closed:
-            text = "".join(held)
-            self._sent_chars += PyUnicode_GET_LENGTH(text)
+        text = self._gatherer.release()
+        if text is not None and self._turn.open and not self._sink.closed:
             self._sink.put(text, self._turn.event_id_json, False)
             self._turn.keep(text)
             self._chunks += 1
@@ -391,40 +347,13 @@ cdef class Stream:
 
         Without an observer it is only the first event.
         """
-        if self._is_recorded:
-            self._record(event)
+        if self._is_recorded and self._waits == FOR_EVENT:
+            tape_event(self._turn.ring.tape, self._turn.number, event, self._clock.now())
         if self._is_watched and self._waits == FOR_EVENT and not self._chunks:
             self._event_at = self._clock.now()
             self._turn.note_event(self._event_at)
             self._is_watched = self._turn.ring is not None
         return self._is_recorded or (self._is_watched and not self._chunks)
-
-    cdef int _record(self, object event) except -1:
-        """Put an event of the stream on the tape."""
-        cdef double now
-        if self._waits != FOR_EVENT:
-            return 0
-        now = self._clock.now()
-        if type(event) is list:
-            for one in <list>event:  # a source delivers the texts that came together
-                self._record_one(one, now)
-            return 0
-        return self._record_one(event, now)
-
-    cdef int _record_one(self, object event, double now) except -1:
-        """Put an event on the tape. A text is put there as it is: JSON of it costs ten times as much."""
-        cdef Tape tape = self._turn.ring.tape
-        cdef Py_ssize_t size = 0
-        cdef const char* text = NULL
-        if PyUnicode_CheckExact(event):
-            text = PyUnicode_AsUTF8AndSize(event, &size)
-            if text is NULL:
-                PyErr_Clear()  # a lone surrogate
-        if text is not NULL and size <= MAX_TEXT_BYTES:
-            tape.put(T_TEXT, self._turn.number, text, size, now)
-        else:
-            tape.note(T_EVENT, self._turn.number, dump_event(event), now)
-        return 0
 
     cdef int _stopped(self) except -1:
         """Take the exception of the iterator: its end, or an error that passes through."""
@@ -516,7 +445,7 @@ cdef class Stream:
     cdef int _put_one(self, str text) except -1:
         if self._turn.bytes_left >= 0:
             return self._take_bounded(text)
-        if self._pace_s > 0 and self._hold(text):
+        if self._gatherer is not None and self._gatherer.hold(text, self._clock, self):
             return 0
         self._sink.put(text, self._turn.event_id_json, False)
         self._turn.keep(text)

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
-from se_server.streams._stream import Sink
+from se_server.streams._sink import Sink
 
 def buffers_out() -> int:
     """Return how many write buffers outboxes hold: none between two steps of the event loop."""

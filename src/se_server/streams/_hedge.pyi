@@ -4,8 +4,8 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from se_server.streams._sink import Sink
 from se_server.streams._source import Source
-from se_server.streams._stream import Sink
 
 @disjoint_base
 class Collector(Sink):
