@@ -1,8 +1,9 @@
 """A connection of our own transport: picows' listener, and the outbox that writes to its socket."""
 
-from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows cimport WSFrame, WSMsgType
 
 from se_server.conversation._batch cimport Batch
+from se_server.conversation._framer cimport Framer
 from se_server.conversation._outbox cimport Outbox
 from se_server.conversation._rate cimport Bucket, Budget, Unfinished
 from se_server.conversation._steps cimport Steps
@@ -10,22 +11,6 @@ from se_server.conversation.core cimport SessionCore
 from se_server.protocol._wire cimport Buffer, History
 from se_server.telemetry._clock cimport Clock
 from se_server.telemetry._tape cimport Tape
-
-
-cdef class Framer(WSListener):
-    cdef object view                    # the place of the next read
-    cdef object small_view
-    cdef char* data                     # its first byte
-    cdef object _get_buffer
-    cdef object _buffer_updated
-    cdef WSFrame _frame
-
-    cdef int _start(self) except -1
-    cdef WSFrame read(self, Py_ssize_t size)
-    cdef WSFrame copy(self, const char* data, Py_ssize_t size)
-    cdef WSFrame _take(self)
-    cdef int _fill(self, const char* data, Py_ssize_t size) except -1
-    cdef int settle(self) except -1
 
 
 cdef class Shared:
@@ -56,7 +41,7 @@ cdef class SocketOutbox(Outbox):
     cdef bint _may_hold                 # the transport may hold something back
     cdef bint _active                   # something was written since the keep-alive looked
     cdef Py_ssize_t _beyond             # bytes written since the peer reads too slowly
-    # The tape of a recorded conversation; see `RecordedOutbox`.
+    # The tape of a recorded conversation; see `_recorded`.
     cdef Tape tape
     cdef unsigned int number
     cdef Clock clock
@@ -125,15 +110,3 @@ cdef class Connection:
     cdef int _set_timer(self, double delay_s, action) except -1
     cdef int _shut(self) except -1
     cdef SocketOutbox make_outbox(self, transport, int fd, Batch batch)
-
-
-cdef class RecordedOutbox(SocketOutbox):
-    pass
-
-
-cdef class RecordedConnection(Connection):
-    cdef Tape _tape
-    cdef unsigned int _number
-    cdef Clock _record_clock
-    cdef bint _has_base                 # the last transcript is on the tape
-    cdef unsigned long long _epoch      # of the tape, when it was written

@@ -1,4 +1,4 @@
-"""A connection of our own transport: the only importer of picows' C API.
+"""A connection of our own transport: with `_framer`, the only importer of picows' C API.
 
     socket -> FrameGate -> picows' WSProtocol (Framer) -> FrameGate -> Connection -> session
     session -> SocketOutbox -> socket
@@ -9,27 +9,22 @@ Reads go straight into its buffer, where the payload is unmasked and the message
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.string cimport memcpy
-from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows cimport WSFrame, WSMsgType
 
 from se_server.conversation._batch cimport Batch, batch_of
+from se_server.conversation._framer cimport READ_MAX, Framer
 from se_server.conversation._outbox cimport borrow_buffer, return_buffer
 from se_server.conversation._rate cimport (
     ENTRY_WORK, FEW_UNFINISHED, FRAGMENT_WORK, MESSAGE_WORK, Budget, take, unfinished_of,
 )
 from se_server.conversation._steps cimport Steps, steps_of
-from se_server.telemetry._clock cimport Clock
-from se_server.telemetry._tape cimport T_IN, T_OUT, Tape
 from se_server.protocol._wire cimport UTF8_ACCEPT, UTF8_REJECT, Buffer, Message, decode_message, utf8_check
 
 import asyncio
 import logging
 from binascii import b2a_base64
 from hashlib import sha1
-
-from picows.picows import WSAutoPingStrategy, WSProtocol
 
 from se_server.conversation.deadlines import LAST_LOOK_S
 from se_server.errors import InvalidUtf8, MessageError
@@ -70,7 +65,6 @@ cdef tuple _NO_ENDING = (close_codes.ABNORMAL, "")
 
 cdef object _log = logging.getLogger("se_server.connection")
 
-include "_listener_framer.pxi"
 include "_listener_gate.pxi"
 include "_listener_outbox.pxi"
 
@@ -548,6 +542,3 @@ cdef class Connection:
         self.outbox.drop()
         self.outbox.set_writable(True)
         return 0
-
-
-include "_listener_recorded.pxi"

@@ -2,30 +2,17 @@ from asyncio import AbstractEventLoop, BufferedProtocol, Future, Protocol, Trans
 from collections.abc import Callable
 from typing import Any, final
 
-from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base  # type checkers know it without the package
 
 from se_server.conversation._outbox import Outbox
 from se_server.conversation.deadlines import LAST_LOOK_S as LAST_LOOK_S
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.settings import SessionSettings
-from se_server.telemetry._clock import Clock
-from se_server.telemetry._tape import Tape
 
 @disjoint_base
 class SocketOutbox(Outbox):
     """Messages as WebSocket text frames, written straight to the socket while the transport holds nothing back."""
     def __init__(self, transport: Transport, fd: int) -> None: ...
-
-@final
-class RecordedOutbox(SocketOutbox):
-    """Messages that are put on the tape of a recorded conversation as they are sent."""
-
-@disjoint_base
-class Framer(WSListener):
-    """Unmasks frames, one at a time, and hands each out when picows is done with it: no exception crosses picows."""
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame that picows has read."""
 
 @final
 class Shared:
@@ -122,10 +109,3 @@ class Connection:
         """Stop answers until the transport holds less."""
     def resume_writing(self) -> None:
         """Let answers go on."""
-
-@final
-class RecordedConnection(Connection):
-    """A connection whose messages are recorded."""
-
-    def record(self, tape: Tape, number: int, clock: Clock) -> None:
-        """Put what arrives and what is sent on a tape from now on."""

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from se_server.conversation._listener import Connection, FrameGate, RecordedConnection, Shared
+from se_server.conversation._listener import Connection, FrameGate, Shared
+from se_server.conversation._recorded import RecordedConnection
 from se_server.conversation.deadlines import Deadlines
 from se_server.conversation.ending import log_end
 from se_server.conversation.handlers import NO_HANDLERS

@@ -1,6 +1,6 @@
 """The parts of a recording that a conversation writes seldom: its upgrade request, and exceptions of user code.
 
-Its messages are written where they are read and sent (`_listener_recorded.pxi`).
+Its messages are written where they are read and sent (`_recorded.pyx`).
 """
 
 from __future__ import annotations

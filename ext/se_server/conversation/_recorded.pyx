@@ -1,7 +1,13 @@
-# Recording: connections whose messages are put on the worker's tape. Subclasses, so that others pay nothing for it.
+"""Connections whose messages are put on the worker's tape. They are subclasses, so that others pay nothing for it."""
+
+from se_server.conversation._batch cimport Batch
+from se_server.conversation._listener cimport Connection, SocketOutbox
+from se_server.telemetry._clock cimport Clock
+from se_server.telemetry._tape cimport T_IN, T_OUT, Tape
 
 cdef enum:
     HAS_HEAD = 8                                # two numbers in front of a message: see `RecordedConnection`
+
 
 cdef class RecordedOutbox(SocketOutbox):
     cdef int write(self, const char* data, Py_ssize_t size) except -1:

@@ -1,9 +1,22 @@
-# picows' part: one protocol object for all connections of a door. It gets whole, checked frames,
-# so it keeps no state of a connection: an idle connection has no read buffer, and memory for a large message is freed.
+"""picows' part: one protocol object for all connections of a door.
+
+It gets whole, checked frames, so it keeps no state of a connection: an idle connection has no read buffer, and memory
+for a large message is freed.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.string cimport memcpy
+from picows.picows cimport WSFrame, WSListener, WSTransport
+
+import logging
+
+from picows.picows import WSAutoPingStrategy, WSProtocol
 
 cdef enum:
-    READ_MAX = 64 * 1024           # the most bytes of one read
-    PARTS_READ_MAX = 4 * 1024      # the same inside a fragmented message: a read of tiny fragments must not delay others
+    # The most bytes of one read inside a fragmented message: a read of tiny fragments must not delay others.
+    PARTS_READ_MAX = 4 * 1024
     FRAMER_BUFFER = 256 * 1024     # grows for a larger frame, and shrinks after it
 
 # The request head that picows gets before the first frame; the door answers the real ones.
@@ -11,6 +24,8 @@ cdef bytes _HEAD = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
 )
+
+cdef object _log = logging.getLogger("se_server.connection")
 
 
 class _PicowsLog:
