@@ -89,6 +89,16 @@ def test_a_signal_to_the_whole_group_is_no_error() -> None:
 
 
 def test_a_stopping_observer_answers_its_last_connection() -> None:
+    for tries_left in (2, 1, 0):
+        try:
+            _stop_with_a_connection_that_waits()
+            break
+        except http.client.RemoteDisconnected:  # this process stood still for longer than the observer waits
+            if not tries_left:
+                raise
+
+
+def _stop_with_a_connection_that_waits() -> None:
     with observed_server(app=None, workers=1, api_key=None) as admin:
         assert isinstance(admin.place, int)
         waiting, kept = (http.client.HTTPConnection("127.0.0.1", admin.place, START_TIMEOUT_S) for _ in range(2))
