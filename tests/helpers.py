@@ -90,7 +90,7 @@ class ServerProcess:
         with self._news:
             return "".join(self._lines)
 
-    def wait_for_output(self, pattern: str | re.Pattern[str], timeout_s: float = ANSWER_TIMEOUT_S) -> re.Match[str]:
+    def wait_for_output(self, pattern: str | re.Pattern[str], timeout_s: float = START_TIMEOUT_S) -> re.Match[str]:
         """Wait until the output matches `pattern`; fail with the output if it ends or the time is over."""
         found: re.Match[str] | None = None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.functional.processes import call
-from tests.helpers import ANSWER_TIMEOUT_S, POLL_S, ServerProcess, environment
+from tests.helpers import POLL_S, START_TIMEOUT_S, ServerProcess, environment
 
 # Answers with its version, the process that imported the library, the one that imported the agent, and its own.
 AGENT = """
@@ -46,7 +46,7 @@ def write_library(source: str) -> None:
 def zygote_of(server: ServerProcess, generation: int = 1, after: int = 0) -> int:
     """Wait for the zygote of a generation that follows the one with the pid `after`, and return its pid."""
     pattern = rf"zygote (\d+) is ready .* generation {generation} forks from it"
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         server.wait_for_output(pattern)
         pid = int(re.findall(pattern, server.output())[-1])
@@ -64,7 +64,7 @@ async def who(server: ServerProcess, said: str = "who are you?") -> list[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(POLL_S)

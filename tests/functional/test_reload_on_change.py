@@ -41,7 +41,7 @@ async def ask(server: ServerProcess) -> str:
 
 async def is_answered(server: ServerProcess, word: str) -> bool:
     """Begin conversations until the answer arrives: an old worker may take some before its order to drain."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + START_TIMEOUT_S
     while (said := await ask(server)) != word and time.monotonic() < deadline:
         pass
     return said == word
