@@ -64,7 +64,8 @@ def ibans(draw: st.DrawFn) -> tuple[str, str]:
 @st.composite
 def emails(draw: st.DrawFn) -> tuple[str, str]:
     word = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=8)
-    local = draw(word) + draw(st.sampled_from(["", ".", "_", "+", "-"])) + draw(word)
+    # A recording's own words have neither a j nor a z: no local part is found in them by chance.
+    local = draw(word) + draw(st.sampled_from(["", ".", "_", "+", "-"])) + draw(st.sampled_from("jzJZ")) + draw(word)
     domain, top = draw(word), draw(st.sampled_from(["com", "de", "co.uk", "museum"]))
     form = draw(st.sampled_from(["{}@{}.{}", "{}@{}.{}", "{} at {} dot {}", "{} (at) {}.{}"]))
     return local, form.format(local, domain, top.replace(".", " dot ") if " dot " in form else top)
