@@ -27,6 +27,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -138,6 +139,8 @@ async def hold(url: str, plan: Plan, number: int) -> Held:
 def habits_of(plan: Plan) -> Habits:
     """Return the habits of a run: all at random, under its reading of the API."""
     habits = Habits.hostile(plan.seed).scaled(plan.scale)
+    # The pauses of the machine have no scale: the API gives up as late as it does with its own times.
+    habits = dataclasses.replace(habits, max_tries=math.ceil(habits.max_tries / min(plan.scale, 1.0)))
     if plan.reading == "ignore":
         return dataclasses.replace(habits, loses_answer=False)
     reading = READINGS.get(plan.reading)
