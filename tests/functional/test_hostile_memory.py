@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.frames import TEXT, frame
-from tests.functional.test_memory import PING, PONG, Callers, read
+from tests.functional.test_memory import PATIENT, PING, PONG, Callers, read
 from tests.helpers import init_message, running_server
 
 pytestmark = [
@@ -63,7 +63,7 @@ def test_one_hostile_conversation_has_a_ceiling(tmp_path: object, make: object) 
     unfinished = message(" " * (MIB - 100))[:-1]
     said = [message(init_message("é" * 30_000)), *(message(make(number)) for number in (1, 2))]  # type: ignore[operator]
     said += [message(event)] * 70 + [message(PING.decode())]
-    with running_server(app=app, workers=1) as server:
+    with running_server(*PATIENT, app=app, workers=1) as server:
         calling = Callers(server)
         try:
             for sock in calling.connect(2):  # what the worker needs once

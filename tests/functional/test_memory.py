@@ -26,6 +26,8 @@ async def on_transcript(transcript, session):
     await session.send_response("yes")
 """
 CONVERSATIONS = 500
+# The callers come to speak one after the other, and answer no pings.
+PATIENT = ("--first-message-timeout-s", "600", "--ping-interval-s", "600")
 LARGE_BYTES = 200_000
 PING, PONG = b'{"type": "ping"}', b'{"type":"pong"}'
 FINAL = b'"is_final":true}'
@@ -79,7 +81,7 @@ def callers(tmp_path: object) -> Iterator[Callers]:
     app = f"{tmp_path}/app.py"
     with open(app, "w", encoding="utf-8") as file:
         file.write(APP)
-    with running_server(app=app, workers=1) as server:
+    with running_server(*PATIENT, app=app, workers=1) as server:
         calling = Callers(server)
         try:
             yield calling
