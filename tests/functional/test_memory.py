@@ -47,12 +47,11 @@ class Callers:
         self.sockets: list[socket.socket] = []
 
     def connect(self, count: int) -> list[socket.socket]:
-        new = [socket.create_connection(self._address, 10) for _ in range(count)]
-        self.sockets += new
-        for sock in new:
-            sock.sendall(self._head)
-            read(sock, b"\r\n\r\n")
-        return new
+        for _ in range(count):
+            self.sockets.append(socket.create_connection(self._address, 10))
+            self.sockets[-1].sendall(self._head)
+            read(self.sockets[-1], b"\r\n\r\n")
+        return self.sockets[-count:]
 
     def rss_bytes(self) -> int:
         found = rss_bytes_of(self._worker)
