@@ -190,7 +190,7 @@ def test_connection_without_a_valid_header_gets_nothing(
     reason: str,
 ) -> None:
     async def scenario() -> None:
-        # What is refused by its content must not be refused for its time, where the machine stands still.
+        # A long time limit: on a machine that stands still, bad content must not be refused for its time.
         limits = Limits(head_timeout_s=0.2 if "time" in reason else ANSWER_TIMEOUT_S)
         async with opened(trusted=trusted, limits=limits) as (_, port):
             assert await exchange(port, said) == b""
